@@ -1,0 +1,42 @@
+# The three commands of this project. Each makes .venv and installs what it needs when that is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint notebooks help clean
+
+help:
+	@echo "make demo       the whole way on the embedded cohort, about 3 minutes"
+	@echo "make test       the test suite"
+	@echo "make lint       style, types, layers, spelling"
+	@echo "make notebooks  write and execute the notebooks again from their scripts"
+
+demo: $(VENV)/.demo
+	$(BIN)/unet-pipeline demo --out demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+notebooks: $(VENV)/.test
+	$(BIN)/python notebooks/build.py
+
+# torch first and alone: the pinned version must be settled before another package asks for one
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+
+$(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$*]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

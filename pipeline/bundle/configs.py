@@ -1,0 +1,154 @@
+"""Plan + wiring -> the JSON configs of a bundle, each complete alone.
+
+JSON, because `monai.bundle.load`, MONAI Label and MONAI Deploy read it and PyYAML is no dependency of MONAI.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.bundle_folder import BundleFolder
+from pipeline.errors import BundleError, PlanError, suggest
+from pipeline.files import write_json, write_text
+from pipeline.planning.plan import Plan
+from pipeline.types import BACKGROUND
+
+COMPLETE = {"train": ("shared", "train"), "inference": ("shared", "native", "inference")}
+OVERLAYS = {"evaluate": ("native", "evaluate"), "multi_gpu_train": ("multi_gpu_train",)}  # on train
+_WIRING = resources.files("pipeline.wiring")
+_REFERENCE = re.compile(r"@(\w+)")
+
+
+def compute_numbers(plan: Plan) -> dict[str, Any]:
+    """The plan's fields, and what follows from them, under the names that the wiring uses."""
+    numbers = plan.model_dump(mode="json")
+    labels = list(plan.label_table.items())
+    numbers["dataset_location"] = numbers.pop("dataset_dir")
+    numbers["num_channels"] = len(plan.channel_names)
+    numbers["num_classes"] = len(labels)
+    numbers["label_values"] = [value for _, value in labels]
+    numbers["class_indices"] = list(range(len(labels)))
+    numbers["score_first_label"] = labels[0][0] != BACKGROUND
+    numbers["upsample_kernel_size"] = numbers["strides"][1:]
+    numbers["samples_per_epoch"] = plan.iterations_per_epoch * plan.batch_size
+    numbers["image_pattern"] = f"*{plan.image_suffix}"
+    return numbers
+
+
+def build_configs(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Contents of train.json, inference.json, evaluate.json and multi_gpu_train.json.
+
+    The numbers that a config refers to come first, under their names in the plan.
+
+    Raises:
+        PlanError: the wiring refers to a name that neither it nor the plan has.
+    """
+    numbers = compute_numbers(plan)
+    configs = {name: _complete(name, _join(sources), numbers) for name, sources in COMPLETE.items()}
+    for name, sources in OVERLAYS.items():
+        configs[name] = _complete(name, _join(sources), numbers, below=configs["train"])
+    return configs
+
+
+def _complete(
+    name: str, wiring: dict[str, Any], numbers: dict[str, Any], below: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The wiring with the numbers that it refers to and that the config below it does not have yet."""
+    known = {**(below or {}), **wiring}
+    referred = find_references(wiring) - known.keys()
+    if missing := sorted(referred - numbers.keys()):
+        raise PlanError(
+            f"The wiring of {name} refers to the unknown id @{missing[0]}; {suggest(missing[0], [*known, *numbers])}."
+        )
+    return {**{number: value for number, value in numbers.items() if number in referred}, **wiring}
+
+
+def _join(sources: tuple[str, ...]) -> dict[str, Any]:
+    """Files of the wiring in one; an id such as `network_def#_target_` replaces one entry inside another id."""
+    wiring: dict[str, Any] = {}
+    for source in sources:
+        for key, value in yaml.safe_load((_WIRING / f"{source}.yaml").read_text(encoding="utf-8")).items():
+            *parents, last = key.split("#")
+            place = wiring
+            for parent in parents:
+                place = place[parent]
+            place[last] = value
+    return wiring
+
+
+def find_references(content: Any) -> set[str]:
+    """Top-level ids that a config refers to with "@"."""
+    if isinstance(content, dict):
+        return set().union(*(find_references(value) for value in content.values()), set())
+    if isinstance(content, list):
+        return set().union(*(find_references(value) for value in content), set())
+    if isinstance(content, str) and content.startswith(("@", "$")):
+        return set(_REFERENCE.findall(content))
+    return set()
+
+
+def write_configs(folder: BundleFolder, plan: Plan, force: bool = False) -> tuple[Path, ...]:
+    """Write the generated configs and logging.conf.
+
+    Args:
+        folder: of the bundle.
+        plan: as read from its plan.yaml.
+        force: overwrite configs that were edited by hand.
+
+    Raises:
+        BundleError: a config was edited by hand since it was generated, and `force` is not set.
+    """
+    configs = build_configs(plan)
+    if not force and (edited := find_edited_configs(folder)):
+        names = ", ".join(f"configs/{name}.json" for name in edited)
+        raise BundleError(
+            f"Edited by hand since generated: {names} in {folder.name}. Move the changes to configs/plan.yaml, "
+            "or give --force to overwrite them."
+        )
+    for name, content in configs.items():
+        write_json(folder.config(name), content)
+    write_text(folder.logging, (_WIRING / "logging.conf").read_text(encoding="utf-8"))
+    hashes = {name: _hash_config(folder, name) for name in configs}
+    write_json(folder.generated_configs, hashes)
+    return tuple(folder.config(name) for name in configs)
+
+
+def find_edited_configs(folder: BundleFolder) -> tuple[str, ...]:
+    """Names of generated configs whose file is another one now."""
+    if not folder.generated_configs.is_file():
+        return ()
+    hashes = json.loads(folder.generated_configs.read_text(encoding="utf-8"))
+    return tuple(
+        name for name, value in hashes.items() if folder.config(name).is_file() and _hash_config(folder, name) != value
+    )
+
+
+def find_differences(folder: BundleFolder, plan: Plan) -> tuple[str, ...]:
+    """Ids, as `train: num_epochs`, in which the bundle's configs differ from what the plan gives."""
+    differences = []
+    for name, expected in build_configs(plan).items():
+        found = json.loads(folder.config(name).read_text(encoding="utf-8"))
+        # through JSON, so that tuples and lists compare equal
+        expected = json.loads(json.dumps(expected))
+        differences += [
+            f"{name}: {key}" for key in sorted(found.keys() | expected.keys()) if found.get(key) != expected.get(key)
+        ]
+    return tuple(differences)
+
+
+def _hash_config(folder: BundleFolder, name: str) -> str:
+    return hashlib.sha256(folder.config(name).read_bytes()).hexdigest()
+
+
+def copy_license(folder: BundleFolder) -> None:
+    """Put the licence of the configs into the bundle."""
+    with resources.as_file(resources.files("pipeline.bundle") / "LICENSE.txt") as source:
+        shutil.copyfile(source, folder.root / "LICENSE")

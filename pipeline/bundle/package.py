@@ -1,0 +1,98 @@
+"""Freezes a trained bundle: metadata and model card from the evidence, verification, SHA-256 manifest, zip."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.bundle.metadata import build_metadata
+from pipeline.bundle.model_card import write_model_card
+from pipeline.bundle.verify import Verification, verify_bundle
+from pipeline.bundle.write import FIRST_VERSION
+from pipeline.bundle_folder import BundleFolder, require_weights
+from pipeline.errors import BundleError
+from pipeline.evaluation.summary import ALL_LABELS
+from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, write_json, write_text
+from pipeline.planning.plan import read_plan
+from pipeline.training.checkpoint import LAST_CHECKPOINT
+
+# work files: weights of single folds, what only a continued training needs, label maps of patients
+_LEFT_OUT_NAMES = (LAST_CHECKPOINT,)
+_LEFT_OUT_PATTERNS = ("models/model_fold_*.pt", "evidence/evaluations/*/predictions*/*", "output/*", "input/*")
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows: equal bundles give equal archives
+
+
+@dataclass(frozen=True)
+class Package:
+    """A sealed bundle."""
+
+    zip_file: Path
+    sha256: str
+    verifications: tuple[Verification, ...]
+
+
+def package_bundle(folder: BundleFolder, zip_file: Path) -> Package:
+    """Verify, document, seal and zip a bundle.
+
+    Args:
+        folder: with weights; an evaluation is not needed, but its absence is stated in the model card.
+        zip_file: is replaced when it exists.
+
+    Raises:
+        BundleError: no weights, or a check fails; then no zip is written and an earlier one is left as it is.
+    """
+    require_weights(folder)
+    plan = read_plan(folder.plan)
+    before = json.loads(folder.metadata.read_text(encoding="utf-8"))
+    metadata = build_metadata(
+        plan, folder.name, before.get("version", FIRST_VERSION), {FIRST_VERSION: "trained"}, read_eval_metrics(folder)
+    )
+    write_json(folder.metadata, metadata)
+    verifications = verify_bundle(folder)
+    write_model_card(folder, plan)
+    _seal(folder)
+    _write_zip(folder, zip_file)
+    return Package(zip_file, compute_sha256(zip_file), verifications)
+
+
+def read_eval_metrics(folder: BundleFolder) -> dict[str, float]:
+    """Mean of every metric and label from the cross-validation's summary; empty when there is none yet."""
+    path = folder.evaluations / "validation" / "summary.json"
+    if not path.is_file():
+        return {}
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        f"{'mean' if row['label'] == ALL_LABELS else row['label']}_{row['metric']}": round(row["mean"], 6)
+        for row in summary["rows"]
+        if row["in_mean"] and row["mean"] is not None
+    }
+
+
+def list_sealed_files(folder: BundleFolder) -> list[Path]:
+    """Files that belong to the sealed bundle, relative to its root, sorted."""
+    files = []
+    for path in sorted(folder.root.rglob("*")):
+        relative = path.relative_to(folder.root)
+        left_out = path.name in _LEFT_OUT_NAMES or any(relative.match(pattern) for pattern in _LEFT_OUT_PATTERNS)
+        hidden = any(part.startswith((".", "__pycache__", PARTIAL_PREFIX)) for part in relative.parts)
+        if path.is_file() and not left_out and not hidden and path != folder.seal:
+            if path.is_symlink():
+                raise BundleError(f"{relative} is a link; expected a file. Replace it by the file that it leads to.")
+            files.append(relative)
+    return files
+
+
+def _seal(folder: BundleFolder) -> None:
+    """Manifest in the format of sha256sum: `sha256sum -c evidence/manifest.sha256` from the bundle's root."""
+    lines = [f"{compute_sha256(folder.root / path)}  {path.as_posix()}" for path in list_sealed_files(folder)]
+    write_text(folder.seal, "\n".join(lines) + "\n")
+
+
+def _write_zip(folder: BundleFolder, zip_file: Path) -> None:
+    with write_atomically(zip_file) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in [*list_sealed_files(folder), folder.seal.relative_to(folder.root)]:
+            entry = zipfile.ZipInfo(f"{folder.name}/{path.as_posix()}", _ZIP_TIME)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(entry, (folder.root / path).read_bytes())

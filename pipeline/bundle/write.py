@@ -1,0 +1,103 @@
+"""Writes a new bundle from a planned dataset, and writes its configs again after an edit of the plan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from pipeline.bundle.configs import copy_license, write_configs
+from pipeline.bundle.metadata import build_metadata
+from pipeline.bundle_folder import BundleFolder, open_bundle
+from pipeline.dataset.check import CheckReport, build_manifest
+from pipeline.dataset.split import split_cases
+from pipeline.errors import BundleError
+from pipeline.files import PARTIAL_PREFIX, write_json, write_text
+from pipeline.planning.plan import Plan, read_plan, write_plan
+from pipeline.planning.planner import PlannedBundle
+
+FIRST_VERSION = "0.1.0"
+
+
+def write_bundle(root: Path, planned: PlannedBundle, report: CheckReport) -> BundleFolder:
+    """Write a complete bundle without weights; the folder appears whole or not at all.
+
+    Args:
+        root: does not exist yet, or is empty.
+        planned: plan and reasons.
+        report: of the dataset that was planned.
+
+    Raises:
+        BundleError: `root` exists and is not empty.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise BundleError(
+            f"{root} exists already. Choose another folder, or edit its configs/plan.yaml and run "
+            f"`unet-pipeline plan --refresh {root}`."
+        )
+    root.parent.mkdir(parents=True, exist_ok=True)
+    staging = BundleFolder(Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=root.parent)))
+    try:
+        _fill(staging, root.name, planned, report)
+        staging.root.chmod(0o755)  # mkdtemp makes it private
+        if root.exists():
+            root.rmdir()
+        os.replace(staging.root, root)
+    finally:
+        shutil.rmtree(staging.root, ignore_errors=True)
+    return BundleFolder(root)
+
+
+def _fill(folder: BundleFolder, name: str, planned: PlannedBundle, report: CheckReport) -> None:
+    plan = planned.plan
+    for part in (folder.configs, folder.models, folder.docs, folder.evidence):
+        part.mkdir(parents=True)
+    write_plan(folder.plan, plan, planned.reasons)
+    write_configs(folder, plan)
+    changelog = {FIRST_VERSION: "planned"}
+    write_json(folder.metadata, build_metadata(plan, name, FIRST_VERSION, changelog, {}))
+    copy_license(folder)
+    fingerprint = report.require_no_errors()
+    write_json(folder.fingerprint, fingerprint.model_dump(mode="json"))
+    write_json(folder.dataset_manifest, build_manifest(report))
+    _write_splits(folder, plan, report)
+    write_text(folder.docs / "data_license.txt", _describe_data(report))
+
+
+def _write_splits(folder: BundleFolder, plan: Plan, report: CheckReport) -> None:
+    cases = {
+        case.name: {"case": case.name, "image": case.image.as_posix(), "label": case.label.as_posix()}
+        for case in report.dataset.cases
+    }
+    for number, fold in enumerate(split_cases(list(cases), plan.num_folds, plan.seed)):
+        write_json(
+            folder.split(number),
+            {
+                "training": [cases[name] for name in fold.training],
+                "validation": [cases[name] for name in fold.validation],
+            },
+        )
+
+
+def _describe_data(report: CheckReport) -> str:
+    dataset = report.dataset
+    return (
+        f"Data set: {dataset.name}\n"
+        f"Licence: {dataset.licence or 'not stated by the data set'}\n"
+        f"Reference: {dataset.reference or 'not stated by the data set'}\n"
+        "The weights were trained on these data; their terms may bind the weights too.\n"
+    )
+
+
+def refresh_bundle(root: Path, force: bool = False) -> Plan:
+    """Write the JSON configs again from the bundle's plan.yaml.
+
+    Raises:
+        PlanError: the plan is not valid; nothing was written.
+        BundleError: no bundle, or a config was edited by hand and `force` is not set.
+    """
+    folder = open_bundle(root)
+    plan = read_plan(folder.plan)
+    write_configs(folder, plan, force)
+    return plan

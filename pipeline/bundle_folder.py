@@ -1,0 +1,159 @@
+"""Where each file of a bundle lies. Every stage asks here; no other module joins these names.
+
+The folder is MONAI's bundle layout (configs/, models/, docs/) with an evidence/ folder beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import BundleError
+
+
+@dataclass(frozen=True)
+class BundleFolder:
+    """Paths of one bundle, relative to its root folder."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.resolve().name
+
+    @property
+    def configs(self) -> Path:
+        return self.root / "configs"
+
+    @property
+    def plan(self) -> Path:
+        return self.configs / "plan.yaml"
+
+    @property
+    def metadata(self) -> Path:
+        return self.configs / "metadata.json"
+
+    @property
+    def logging(self) -> Path:
+        return self.configs / "logging.conf"
+
+    def config(self, stem: str) -> Path:
+        """`stem` is train, inference, evaluate or multi_gpu_train."""
+        return self.configs / f"{stem}.json"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def weights(self) -> Path:
+        return self.models / "model.pt"
+
+    def fold_weights(self, fold: int) -> Path:
+        return self.models / f"model_fold_{fold}.pt"
+
+    @property
+    def weights_origin(self) -> Path:
+        """Which fold `weights` comes from."""
+        return self.evidence / "weights.json"
+
+    @property
+    def docs(self) -> Path:
+        return self.root / "docs"
+
+    @property
+    def evidence(self) -> Path:
+        return self.root / "evidence"
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.evidence / "fingerprint.json"
+
+    @property
+    def dataset_manifest(self) -> Path:
+        return self.evidence / "dataset_manifest.json"
+
+    @property
+    def generated_configs(self) -> Path:
+        """SHA-256 of every generated config as it was written, to notice an edit by hand."""
+        return self.evidence / "generated_configs.json"
+
+    @property
+    def runs(self) -> Path:
+        return self.evidence / "runs"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.evidence / "evaluations"
+
+    @property
+    def verification(self) -> Path:
+        return self.evidence / "verification.json"
+
+    @property
+    def seal(self) -> Path:
+        return self.evidence / "manifest.sha256"
+
+    def split(self, fold: int) -> Path:
+        return self.evidence / "splits" / f"fold_{fold}.json"
+
+    def trained_folds(self) -> tuple[int, ...]:
+        """Folds that have weights of their own, in ascending order."""
+        found = (re.fullmatch(r"model_fold_(\d+)\.pt", path.name) for path in self.models.glob("model_fold_*.pt"))
+        return tuple(sorted(int(match[1]) for match in found if match))
+
+    def fold_of_weights(self, default: int) -> int:
+        """Fold that models/model.pt was trained on; `default` after a training with stock MONAI, which notes none."""
+        if not self.weights_origin.is_file():
+            return default
+        return int(json.loads(self.weights_origin.read_text(encoding="utf-8"))["fold"])
+
+    def read_split(self, fold: int) -> dict[str, list[dict[str, str]]]:
+        """The data list of a fold: "training" and "validation", each a list of case, image and label.
+
+        Raises:
+            BundleError: the bundle has no such fold.
+        """
+        path = self.split(fold)
+        if not path.is_file():
+            raise BundleError(
+                f"Fold {fold} does not exist in {self.name}: {path.relative_to(self.root)} is missing. "
+                "Choose a fold that `plan --folds` made."
+            )
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def open_bundle(root: Path | str) -> BundleFolder:
+    """The bundle at `root`, once it is sure to be one.
+
+    Raises:
+        BundleError: the folder or its configs are missing.
+    """
+    folder = BundleFolder(Path(root))
+    if not folder.root.is_dir():
+        raise BundleError(f"Bundle folder not found: {root}. Make one with `unet-pipeline plan DATASET {root}`.")
+    for path in (folder.plan, folder.metadata, folder.config("train"), folder.config("inference")):
+        if not path.is_file():
+            raise BundleError(
+                f"{root} is not a complete bundle: {path.relative_to(folder.root)} is missing. "
+                "Make one with `unet-pipeline plan DATASET BUNDLE`."
+            )
+    return folder
+
+
+def require_weights(folder: BundleFolder, weights: Path | None = None) -> Path:
+    """Path of the bundle's weights.
+
+    Raises:
+        BundleError: there are none yet.
+    """
+    weights = weights or folder.weights
+    if not weights.is_file():
+        shown = weights.relative_to(folder.root) if weights.is_relative_to(folder.root) else weights.name
+        raise BundleError(
+            f"{folder.name} has no weights: {shown} is missing. "
+            f"Train it first with `unet-pipeline train {folder.root}`."
+        )
+    return weights

@@ -1,0 +1,347 @@
+"""The command line: parse, call a verb, print. torch and monai are imported by the verbs, not here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.errors import DatasetError, PipelineError, PlanError, suggest
+
+if TYPE_CHECKING:
+    from pipeline.dataset.check import CheckReport
+    from pipeline.planning.plan import Plan
+    from pipeline.verbs import Evaluation
+
+EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
+
+app = typer.Typer(
+    name="unet-pipeline",
+    help="A labelled folder of medical images goes in, a MONAI bundle comes out, with the evidence for every number.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Dataset = Annotated[
+    Path,
+    typer.Argument(metavar="DATASET", help="Labelled folder: Medical Segmentation Decathlon, or images/ and labels/."),
+]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write what is printed as data to this file.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU when there is one, if not given.")]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Average over all mirrored copies; slower.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME=VALUE", help="Name a label value; repeat for every label, 0 included."),
+]
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    context.obj = {"debug": debug}
+
+
+@app.command("demo")
+def _demo(
+    out: Annotated[Path, typer.Option(help="Folder for the cohort, the bundle and the picture.")] = Path("demo"),
+    json_file: Json = None,
+) -> None:
+    """Run the main job end to end on the embedded cohort."""
+    from pipeline import verbs
+
+    result = verbs.demo(out, announce=lambda step: _print(f"== {step}"))
+    _print()
+    _print_evaluation(result.evaluation)
+    _print()
+    _print("The test case is the real MNI152 head, the training heads are simulated from it: this shows that the")
+    _print("pipeline works, and says nothing about generalisation.")
+    _print(f"bundle   {result.bundle.root}  (sealed: {result.package.zip_file})")
+    _print(f"picture  {result.overlay}")
+    _print()
+    _print("Next, on your own data:")
+    _print("  unet-pipeline check DATASET")
+    _print("  unet-pipeline plan DATASET BUNDLE --preset quick")
+    _print("  unet-pipeline train BUNDLE")
+    _write_json(json_file, _evaluation_as_data(result.evaluation))
+
+
+@app.command("check")
+def _check(
+    dataset: Dataset,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for fingerprint.json, dataset_manifest.json, problems.json.")
+    ] = None,
+    label: Labels = None,
+    json_file: Json = None,
+) -> None:
+    """Read every file of a dataset; list problems and what to do about each."""
+    from pipeline import verbs
+
+    report = verbs.check(dataset, out, _parse_labels(label))
+    _print_report(report)
+    _write_json(json_file, _report_as_data(report))
+    if report.errors:
+        first = report.errors[0]
+        raise DatasetError(
+            f"{len(report.errors)} error(s) in {report.dataset.name}; the list above says what to do about each. "
+            f"The first: {first.file} {first.cause}."
+        )
+
+
+@app.command("plan")
+def _plan(
+    dataset: Annotated[Path | None, typer.Argument(metavar="DATASET", help="Labelled folder.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle; it must not exist yet.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="quick (minutes on a CPU), standard, or full (nnU-Net's length).")
+    ] = "standard",
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the augmentation.")] = 0,
+    label: Labels = None,
+    refresh: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Write the JSON of this bundle again from its plan.yaml.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --refresh: overwrite configs that were edited by hand.")
+    ] = False,
+    json_file: Json = None,
+) -> None:
+    """Write a complete bundle for a dataset, or with --refresh its configs again."""
+    from pipeline.planning.rules import PRESETS
+
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"--preset is {preset!r}; {suggest(preset, PRESETS)}")
+    from pipeline import verbs
+
+    if refresh is not None:
+        settled = verbs.refresh(refresh, force)
+        _print(f"Configs of {refresh} written again from its plan.yaml.")
+    else:
+        if dataset is None or bundle is None:
+            raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
+        planned = verbs.plan(dataset, bundle, preset, folds, seed, _parse_labels(label))
+        settled = planned.plan
+        _print_report(planned.report)
+        _print_plan(settled, bundle)
+    _write_json(json_file, settled.model_dump(mode="json"))
+
+
+@app.command("train")
+def _train(
+    bundle: Bundle,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Ids of train.json.")] = None,
+    fold: Annotated[str | None, typer.Option(help="A number, or all; the plan's fold if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the latest interrupted training.")] = False,
+    json_file: Json = None,
+) -> None:
+    """Train a bundle."""
+    from pipeline import verbs
+    from pipeline.progress import format_duration
+    from pipeline.training.run import parse_override
+
+    if fold is not None and fold != "all" and not fold.isdecimal():
+        raise typer.BadParameter(f"--fold is {fold!r}; expected a number or all")
+    try:
+        settings = dict(parse_override(text) for text in overrides or [])
+    except PlanError as error:
+        raise typer.BadParameter(str(error)) from error
+    runs = verbs.train(
+        bundle, fold, resume, settings, announce=lambda command: _print(f"The same with stock MONAI:\n  {command}")
+    )
+    for run in runs:
+        _print(
+            f"fold {run.fold}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, best Dice {run.best_dice:.4f} in epoch "
+            f"{run.best_epoch} (resampled grid; it picks the weights and is no result)"
+        )
+        _print(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
+    _print(f"Next: unet-pipeline evaluate {bundle}")
+    _write_json(
+        json_file,
+        [{key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()} for run in runs],
+    )
+
+
+@app.command("predict")
+def _predict(
+    bundle: Bundle,
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image, or a folder of images.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the label maps; finished ones are kept.")],
+    device: Device = None,
+    mirror: Mirror = False,
+    json_file: Json = None,
+) -> None:
+    """Write a label map for every image, on the image's own grid."""
+    from pipeline import verbs
+
+    result = verbs.predict(bundle, source, out, device, mirror)
+    for path in result.kept:
+        _print(f"kept     {path}  (finished before)")
+    for path in result.written:
+        _print(f"written  {path}")
+    _write_json(json_file, {"written": list(map(str, result.written)), "kept": list(map(str, result.kept))})
+
+
+@app.command("evaluate")
+def _evaluate(
+    bundle: Bundle,
+    dataset: Annotated[
+        Path | None, typer.Argument(metavar="DATASET", help="Labelled folder; the validation cases if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for metrics.csv and summary.json.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Folder of label maps made before.")] = None,
+    device: Device = None,
+    mirror: Mirror = False,
+    json_file: Json = None,
+) -> None:
+    """Metrics per case from prediction files, with a summary and its intervals."""
+    from pipeline import verbs
+
+    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror)
+    _print_evaluation(result)
+    _print(f"per case {result.folder / 'metrics.csv'}")
+    _write_json(json_file, _evaluation_as_data(result))
+
+
+@app.command("package")
+def _package(
+    bundle: Bundle,
+    zip_file: Annotated[Path | None, typer.Option("--zip", help="The archive; beside the bundle if not given.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Verify, document, seal and zip a bundle."""
+    from pipeline import verbs
+
+    result = verbs.package(bundle, zip_file)
+    for verification in result.verifications:
+        _print(f"passed   {verification.check}: {verification.detail}")
+    _print(f"sealed   {result.zip_file}  (SHA-256 {result.sha256})")
+    _write_json(json_file, {"zip": str(result.zip_file), "sha256": result.sha256})
+
+
+def _parse_labels(texts: list[str] | None) -> dict[str, int] | None:
+    if not texts:
+        return None
+    labels = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        if not name or not value.isdecimal():
+            raise typer.BadParameter(
+                f"--label is {text!r}; expected NAME=VALUE with a whole number, such as nucleus=255"
+            )
+        labels[name] = int(value)
+    return labels
+
+
+def _print(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def _print_report(report: CheckReport) -> None:
+    dataset = report.dataset
+    _print(f"{dataset.name}: {dataset.layout}, {len(dataset.cases)} cases")
+    if report.fingerprint is not None:
+        fingerprint = report.fingerprint
+        unit = "pixels" if fingerprint.suffix == ".png" else "voxels"
+        _print(f"  channels  {', '.join(fingerprint.channels)}")
+        _print(f"  labels    {', '.join(f'{name}={value}' for name, value in fingerprint.labels.items())}")
+        _print(
+            f"  images    {fingerprint.spatial_dims}D, median {'x'.join(map(str, fingerprint.median_shape()))} {unit}"
+        )
+    for problem in report.problems:
+        _print(f"  {problem}")
+    if not report.problems:
+        _print("  no problem found")
+
+
+def _report_as_data(report: CheckReport) -> dict[str, Any]:
+    dataset, fingerprint = report.dataset, report.fingerprint
+    content: dict[str, Any] = {"name": dataset.name, "layout": dataset.layout, "num_cases": len(dataset.cases)}
+    if fingerprint is not None:
+        content["channels"], content["labels"] = list(fingerprint.channels), fingerprint.labels
+        content["spatial_dims"], content["median_shape"] = fingerprint.spatial_dims, list(fingerprint.median_shape())
+    content["problems"] = [vars(problem) for problem in report.problems]
+    return content
+
+
+def _print_plan(settled: Plan, bundle: Path) -> None:
+    _print(f"planned  {bundle}")
+    _print(f"  network   DynUNet, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels")
+    _print(f"  patch     {'x'.join(map(str, settled.patch_size))}, batch {settled.batch_size}")
+    _print(f"  training  {settled.num_epochs} epochs of {settled.iterations_per_epoch} iterations")
+    _print(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
+    _print(f"Next: unet-pipeline train {bundle}")
+
+
+def _print_evaluation(result: Evaluation) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result.title}, native grid", box=SIMPLE_HEAD, title_justify="left")
+    for heading, justify in (
+        ("label", "left"),
+        ("metric", "left"),
+        ("n", "right"),
+        ("mean", "right"),
+        ("95 % interval", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for row in result.summary:
+        mean = "undefined" if row.n == 0 else f"{row.mean:.4f}"
+        interval = f"{row.low:.4f} - {row.high:.4f}" if row.n > 1 else "n = 1" if row.n else "-"
+        name = row.label if row.in_mean else f"{row.label} (not in the mean)"
+        table.add_row(name, row.metric, str(row.n), mean, interval)
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    if result.excluded:
+        shown = ", ".join(result.excluded[:3]) + (", ..." if len(result.excluded) > 3 else "")
+        _print(f"left out: {len(result.excluded)} cases that the network was trained on ({shown})")
+
+
+def _evaluation_as_data(result: Evaluation) -> dict[str, Any]:
+    from pipeline.evaluation.summary import to_records
+
+    return {"title": result.title, "excluded": list(result.excluded), "rows": to_records(result.summary)}
+
+
+def _write_json(path: Path | None, content: Any) -> None:
+    if path is not None:
+        from pipeline.files import write_text
+
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def main() -> None:
+    """Entry of `unet-pipeline`: runs a verb; a problem of the user's becomes one message and exit status 1."""
+    if "--debug" not in sys.argv:
+        # MONAI and PyTorch warn about their own code; what concerns the user is an error or a line of output here
+        warnings.filterwarnings("ignore", module=r"(monai|torch|ignite)\b")
+        warnings.filterwarnings("ignore", message="parsing config_file")
+    try:
+        app()
+    except PipelineError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_PROBLEM) from None
+    except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit of an interrupt
+        if isinstance(end, SystemExit) and end.code != EXIT_INTERRUPTED:
+            raise
+        print("Interrupted. `unet-pipeline train BUNDLE --resume` continues a training.", file=sys.stderr)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:  # the reader of a pipe went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_PROBLEM) from None

@@ -1,0 +1,107 @@
+"""What every reader makes of a user's folder: cases, channels and the label table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import DatasetError
+from pipeline.types import BACKGROUND
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image and its reference label map, as paths relative to the dataset's root."""
+
+    name: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A labelled folder as its reader found it.
+
+    `labels` maps each name to the value that the label files carry, the smallest value first; None means that the
+    folder does not say, and `check` finds the values in the files. `channels` names the image channels, where the
+    folder says so. `problems_of_layout` are the findings of the reader itself (file, cause, remedy).
+    """
+
+    root: Path
+    layout: str
+    cases: tuple[Case, ...]
+    channels: tuple[str, ...] | None = None
+    labels: dict[str, int] | None = None
+    licence: str = ""
+    reference: str = ""
+    problems_of_layout: tuple[tuple[str, str, str], ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        return self.root.resolve().name
+
+    @property
+    def suffix(self) -> str:
+        """The one file suffix of all images, such as ".nii.gz".
+
+        Raises:
+            DatasetError: the images have different suffixes.
+        """
+        suffixes = sorted({image_suffix(case.image) for case in self.cases})
+        if len(suffixes) != 1:
+            raise DatasetError(
+                f"Dataset {self.name} mixes the image formats {', '.join(suffixes)}; expected one. "
+                "Convert the images to one format."
+            )
+        return suffixes[0]
+
+
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".png")
+
+
+def image_suffix(path: Path) -> str:
+    """The suffix that chooses the reader: ".nii.gz", ".nii" or ".png"; "" for any other file."""
+    name = path.name.lower()
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
+
+
+def case_name(path: Path) -> str:
+    """File name without its image suffix."""
+    return path.name[: len(path.name) - len(image_suffix(path))]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files directly in `folder`, sorted by name; hidden files are passed over."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and image_suffix(path))
+
+
+def order_labels(labels: dict[str, int]) -> dict[str, int]:
+    """Label table sorted by value, once it is a usable one.
+
+    The position in the table is the network's output channel; the value is what label and prediction files carry.
+
+    Raises:
+        DatasetError: fewer than two labels, a value that is negative, above 255 or used twice, or no value 0.
+    """
+    table = dict(sorted(labels.items(), key=lambda item: item[1]))
+    values = list(table.values())
+    shown = ", ".join(f"{name}={value}" for name, value in table.items())
+    if len(values) < 2:
+        raise DatasetError(f"The label table has {len(values)} label(s) ({shown}); expected at least two.")
+    if len(set(values)) != len(values):
+        raise DatasetError(f"The label table gives one value to two names ({shown}); expected distinct values.")
+    if values[0] < 0:
+        raise DatasetError(
+            f"The label table has the value {values[0]} ({shown}); expected 0 to 255. Renumber the labels."
+        )
+    if values[0] != 0:
+        raise DatasetError(
+            f"The label table has no value 0 ({shown}); expected one, named {BACKGROUND!r} or otherwise. "
+            "Every voxel must have a label, and 0 is what padding gets."
+        )
+    if values[-1] > 255:
+        raise DatasetError(
+            f"The label table has the value {values[-1]} ({shown}); expected 0 to 255, because predictions are "
+            "written as unsigned 8-bit integers. Renumber the labels."
+        )
+    return table

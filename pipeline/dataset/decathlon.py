@@ -1,0 +1,95 @@
+"""Reader of the Medical Segmentation Decathlon layout: dataset.json with `training`, `labels` and `modality`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline.dataset.dataset import Case, Dataset, case_name, list_images, order_labels
+from pipeline.errors import DatasetError
+
+LAYOUT = "Medical Segmentation Decathlon"
+
+
+def matches(root: Path) -> bool:
+    """Whether `root` has a dataset.json with a list of training pairs."""
+    path = root / "dataset.json"
+    if not path.is_file():
+        return False
+    content = _read_json(path)
+    return isinstance(content, dict) and isinstance(content.get("training"), list)
+
+
+def read(root: Path) -> Dataset:
+    """The dataset at `root`.
+
+    Raises:
+        DatasetError: dataset.json is not valid, or an entry lacks its image or label.
+    """
+    content = _read_json(root / "dataset.json")
+    cases = tuple(_read_entry(entry, number) for number, entry in enumerate(content["training"]))
+    try:
+        labels = order_labels({str(name): int(value) for value, name in content["labels"].items()})
+    except (KeyError, AttributeError, ValueError) as error:
+        raise DatasetError(
+            'dataset.json has no usable "labels"; expected an object such as {"0": "background", "1": "liver"}.'
+        ) from error
+    try:
+        modality = sorted((int(number), str(name)) for number, name in content.get("modality", {}).items())
+    except (AttributeError, ValueError) as error:
+        raise DatasetError('dataset.json has no usable "modality"; expected an object such as {"0": "MRI"}.') from error
+    channels = tuple(name for _, name in modality)
+    return Dataset(
+        root=root,
+        layout=LAYOUT,
+        cases=cases,
+        channels=channels or None,
+        labels=labels,
+        licence=str(content.get("licence", content.get("license", ""))),
+        reference=str(content.get("reference", "")).strip(),
+        problems_of_layout=tuple(_find_unlisted(root, cases)),
+    )
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DatasetError(f"{path.name} is not valid JSON: {error}. Correct it.") from error
+
+
+def _read_entry(entry: object, number: int) -> Case:
+    if (
+        not isinstance(entry, dict)
+        or not isinstance(entry.get("image"), str)
+        or not isinstance(entry.get("label"), str)
+    ):
+        raise DatasetError(
+            f'dataset.json, training entry {number}, is {entry!r}; expected {{"image": PATH, "label": PATH}}. '
+            "Complete the entry or remove it."
+        )
+    image, label = Path(entry["image"]), Path(entry["label"])
+    for path in (image, label):
+        if path.is_absolute() or ".." in path.parts:
+            raise DatasetError(
+                f"dataset.json, training entry {number}, leads out of the dataset: {path}. "
+                "Expected paths inside the folder."
+            )
+    return Case(case_name(image), image, label)
+
+
+def _find_unlisted(root: Path, cases: tuple[Case, ...]) -> list[tuple[str, str, str]]:
+    """Files in the folders of the listed images and labels that no entry names."""
+    listed = {(root / path).resolve() for case in cases for path in (case.image, case.label)}
+    folders = sorted({(root / path).parent for case in cases for path in (case.image, case.label)})
+    return [
+        (
+            str(path.relative_to(root)),
+            "is not listed in dataset.json",
+            "Add it to `training` together with its partner, or remove the file.",
+        )
+        for folder in folders
+        if folder.is_dir()
+        for path in list_images(folder)
+        if path.resolve() not in listed
+    ]

@@ -1,0 +1,105 @@
+"""The numbers of a dataset that the planning rules read, case by case; nothing in it needs the images again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.dataset.image import MedicalImage
+from pipeline.types import LabelMap
+
+_MAX_SAMPLES_PER_CASE = 10_000  # nnU-Net v2's number; more changes the percentiles in the third digit only
+
+
+class IntensityStatistics(BaseModel):
+    """Intensities of one channel under the labels other than the first, in the image's own unit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    std: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class CaseFingerprint(BaseModel):
+    """One case: grid, and voxels per label in the order of the label table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case: str
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    num_voxels: dict[str, int]
+
+
+class Fingerprint(BaseModel):
+    """A dataset in numbers.
+
+    `spacing_mm` of pictures is 1.0 per axis and means pixels. `intensities` has one entry per channel.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset_name: str
+    layout: str
+    suffix: str
+    spatial_dims: int
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    intensities: tuple[IntensityStatistics, ...]
+    cases: tuple[CaseFingerprint, ...]
+
+    @property
+    def num_cases(self) -> int:
+        return len(self.cases)
+
+    def median_shape(self, spacing_mm: tuple[float, ...] | None = None) -> tuple[int, ...]:
+        """Median number of voxels per axis, on the native grids or as if resampled to `spacing_mm`."""
+        shapes = [
+            [
+                round(size * native / target)
+                for size, native, target in zip(case.shape, case.spacing_mm, spacing_mm or case.spacing_mm, strict=True)
+            ]
+            for case in self.cases
+        ]
+        return tuple(max(1, round(float(size))) for size in np.median(np.array(shapes), axis=0))
+
+    def num_voxels(self) -> int:
+        """Voxels of one channel over all cases."""
+        return sum(math.prod(case.shape) for case in self.cases)
+
+
+def read_fingerprint(path: Path) -> Fingerprint:
+    """The fingerprint that `check --out` or `plan` wrote."""
+    return Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def sample_foreground(image: MedicalImage, label: LabelMap) -> np.ndarray:
+    """Intensities under the foreground, at most 10,000 evenly spread voxels.
+
+    Returns:
+        shape (channels, samples), float32; the whole image counts when nothing is labelled.
+    """
+    inside = np.flatnonzero(label.ravel() > 0)
+    if inside.size == 0:
+        inside = np.arange(label.size)
+    chosen = inside[:: max(1, math.ceil(inside.size / _MAX_SAMPLES_PER_CASE))]
+    return image.array.reshape(image.array.shape[0], -1)[:, chosen].astype(np.float32)
+
+
+def compute_intensity_statistics(samples: np.ndarray) -> tuple[IntensityStatistics, ...]:
+    """Statistics per channel of pooled samples, shape (channels, samples)."""
+    low, high = np.percentile(samples, [0.5, 99.5], axis=1)
+    return tuple(
+        IntensityStatistics(
+            mean=float(channel.mean(dtype=np.float64)),
+            std=float(channel.std(dtype=np.float64)),
+            percentile_00_5=float(low[index]),
+            percentile_99_5=float(high[index]),
+        )
+        for index, channel in enumerate(samples)
+    )

@@ -1,0 +1,87 @@
+"""Prediction and reference files -> one row per case and label, on the image's native grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.dataset.image import MedicalImage, read_label_map
+from pipeline.errors import EvaluationError
+from pipeline.evaluation.metrics import compute_dice, compute_iou
+from pipeline.progress import progress_bar
+
+_AFFINE_TOLERANCE_MM = 1e-3
+COLUMNS = ("fold", "case", "label", "dice", "iou", "num_voxels_reference", "num_voxels_prediction", "voxel_volume")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two label map files of one case. `fold` is the fold that validates the case; None for a test set."""
+
+    case: str
+    reference: Path
+    prediction: Path
+    fold: int | None = None
+
+
+def evaluate_pairs(pairs: Sequence[Pair], label_table: Mapping[str, int]) -> pd.DataFrame:
+    """Compare every pair.
+
+    Args:
+        pairs: files on the same grid.
+        label_table: name and file value of each label; each gets a row per case, the first label too.
+
+    Returns:
+        One row per case and label with `COLUMNS`; `voxel_volume` is in mm^3, for pictures 1 pixel. Dice and IoU are NaN where
+        neither file has the label.
+
+    Raises:
+        EvaluationError: a prediction is missing, lies on another grid, or carries a value that the table lacks.
+    """
+    if missing := [pair.prediction.name for pair in pairs if not pair.prediction.is_file()]:
+        raise EvaluationError(
+            f"{len(missing)} of {len(pairs)} predictions are missing in {pairs[0].prediction.parent.name}/, for example "
+            f"{missing[0]}. Predict these cases first; a case without prediction is never left out."
+        )
+    rows = []
+    with progress_bar("evaluate", len(pairs)) as bar:
+        for pair in pairs:
+            rows += _compare(pair, label_table)
+            bar.advance()
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _compare(pair: Pair, label_table: Mapping[str, int]) -> list[tuple]:
+    reference, prediction = read_label_map(pair.reference), read_label_map(pair.prediction)
+    _check_grids(pair, reference, prediction)
+    if unknown := sorted(set(np.unique(prediction.array).tolist()) - set(label_table.values())):
+        raise EvaluationError(
+            f"Prediction {pair.prediction.name} has the value {unknown[0]}; expected "
+            f"{', '.join(f'{name}={value}' for name, value in label_table.items())}. Predict with this bundle."
+        )
+    voxel_volume = math.prod(reference.spacing_mm)
+    rows = []
+    for name, value in label_table.items():
+        in_reference, in_prediction = reference.array == value, prediction.array == value
+        dice, iou = compute_dice(in_reference, in_prediction), compute_iou(in_reference, in_prediction)
+        counts = int(in_reference.sum()), int(in_prediction.sum())
+        rows.append((pair.fold, pair.case, name, dice, iou, *counts, voxel_volume))
+    return rows
+
+
+def _check_grids(pair: Pair, reference: MedicalImage, prediction: MedicalImage) -> None:
+    if reference.spatial_shape != prediction.spatial_shape:
+        raise EvaluationError(
+            f"Prediction {pair.prediction.name} has shape {prediction.spatial_shape}, its reference "
+            f"{reference.spatial_shape}; expected the same grid. Predict on the original image."
+        )
+    if not np.allclose(reference.affine, prediction.affine, rtol=0, atol=_AFFINE_TOLERANCE_MM):
+        raise EvaluationError(
+            f"Prediction {pair.prediction.name} has another affine than its reference {pair.reference.name}; expected "
+            "the same grid. Predict on the original image."
+        )

@@ -1,0 +1,97 @@
+"""Which cases are evaluated, and with which weights: never with weights that were trained on them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.dataset import Dataset
+from pipeline.errors import EvaluationError
+from pipeline.files import compute_sha256
+from pipeline.planning.plan import Plan
+
+
+@dataclass(frozen=True)
+class ReferencedImage:
+    """An image and its reference label map."""
+
+    name: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that one set of weights predicts."""
+
+    cases: tuple[ReferencedImage, ...]
+    weights: Path
+    fold: int | None
+
+
+def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tuple[str, ...], str]:
+    """The validation cases of every trained fold with that fold's weights.
+
+    Returns:
+        Groups, names of the cases left out (none), title.
+
+    Raises:
+        EvaluationError: the dataset is not where the plan says.
+    """
+    folds = folder.trained_folds()
+    # a training with stock MONAI leaves model.pt only, and that is the plan's fold
+    weights = {fold: folder.fold_weights(fold) for fold in folds} or {settled.fold: folder.weights}
+    root = folder.root / settled.dataset_dir
+    if not root.is_dir():
+        raise EvaluationError(
+            f"The dataset of {folder.name} is not where the plan says: {settled.dataset_dir} (from the bundle's root). "
+            "Correct dataset_dir in configs/plan.yaml and run `unet-pipeline plan --refresh BUNDLE`."
+        )
+    groups = [
+        Group(
+            tuple(
+                ReferencedImage(case["case"], root / case["image"], root / case["label"])
+                for case in folder.read_split(fold)["validation"]
+            ),
+            path,
+            fold,
+        )
+        for fold, path in weights.items()
+    ]
+    shown = ", ".join(map(str, weights))
+    title = f"validation of fold {shown} of {settled.num_folds}" + (", pooled" if len(groups) > 1 else "")
+    return groups, (), f"{settled.dataset_name}, {title}"
+
+
+def group_dataset(folder: BundleFolder, settled: Plan, dataset: Dataset) -> tuple[list[Group], tuple[str, ...], str]:
+    """The cases of a dataset, but for those whose image the bundle's weights were trained on.
+
+    Returns:
+        One group, names of the cases left out, title.
+
+    Raises:
+        EvaluationError: every case was in the training.
+    """
+    trained = _hash_training_images(folder, settled)
+    cases, excluded = [], []
+    for case in dataset.cases:
+        if compute_sha256(dataset.root / case.image) in trained:
+            excluded.append(case.name)
+        else:
+            cases.append(ReferencedImage(case.name, dataset.root / case.image, dataset.root / case.label))
+    if not cases:
+        raise EvaluationError(
+            f"Every case of {dataset.name} was in the training of {folder.name}; a result on them would say nothing. "
+            "Evaluate on other data, or without DATASET for the validation fold."
+        )
+    title = f"{dataset.name}, all {len(cases)} cases" + (" that were not in the training" if excluded else "")
+    return [Group(tuple(cases), folder.weights, None)], tuple(excluded), title
+
+
+def _hash_training_images(folder: BundleFolder, settled: Plan) -> set[str]:
+    """SHA-256 of the images that the bundle's weights were trained on."""
+    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    sha256 = {record["path"]: record["sha256"] for record in manifest["files"]}
+    return {sha256[case["image"]] for case in folder.read_split(folder.fold_of_weights(settled.fold))["training"]}

@@ -1,0 +1,86 @@
+"""One progress bar: drawn on a terminal, plain lines elsewhere.
+
+Plain lines come at most every `PLAIN_INTERVAL_S` seconds, so that a log file stays readable.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+PLAIN_INTERVAL_S = 15.0
+
+
+class Bar(Protocol):
+    """What a stage may do with a progress bar."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Bar]:
+    """Bar over `total` steps on stderr; results go to stdout, so that they can be piped."""
+    if sys.stderr.isatty():
+        with _terminal_bar(title, total) as bar:
+            yield bar
+    else:
+        yield _PlainBar(title, total)
+
+
+class _PlainBar:
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total, self.done = title, total, 0
+        self.started_s = self.printed_s = time.monotonic()
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.done += steps
+        now_s = time.monotonic()
+        if self.done < self.total and now_s - self.printed_s < PLAIN_INTERVAL_S:
+            return
+        self.printed_s = now_s
+        elapsed_s = now_s - self.started_s
+        left_s = elapsed_s / max(self.done, 1) * (self.total - self.done)
+        time_text = f"{format_duration(elapsed_s)} elapsed, {format_duration(left_s)} left"
+        print(f"{self.title}: {self.done}/{self.total}  {note}  {time_text}".replace("    ", "  "), file=sys.stderr)
+
+
+@contextmanager
+def _terminal_bar(title: str, total: int) -> Iterator[Bar]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("elapsed,"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=total, note="")
+
+        class TerminalBar:
+            def advance(self, steps: int = 1, note: str = "") -> None:
+                progress.update(task, advance=steps, note=note)
+
+        yield TerminalBar()
+
+
+def format_duration(seconds: float) -> str:
+    """Minutes and seconds ("2:05"), with hours when there are any ("1:02:05")."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

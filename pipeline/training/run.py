@@ -1,0 +1,158 @@
+"""Runs the training that the bundle's train.json describes; there is no second assembly of it here."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import shlex
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.bundle_folder import BundleFolder
+from pipeline.errors import PlanError, TrainingError, suggest
+from pipeline.training.checkpoint import LAST_CHECKPOINT
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Outcome of the training of one fold.
+
+    `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report.
+    """
+
+    fold: int
+    weights: Path
+    run_dir: Path
+    num_epochs: int
+    best_epoch: int
+    best_dice: float
+    duration_s: float
+
+
+def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
+    """Whether every id exists in train.json; MONAI ignores an unknown one in silence.
+
+    Raises:
+        PlanError: names the nearest id.
+    """
+    config = json.loads(folder.config("train").read_text(encoding="utf-8"))
+    for key in overrides:
+        place: Any = config
+        for depth, part in enumerate(key.split("#")):
+            choices = list(place) if isinstance(place, dict) else [str(index) for index in range(len(place))]
+            if part not in choices:
+                shown = "#".join(key.split("#")[: depth + 1])
+                raise PlanError(f"configs/train.json has no id {shown!r}; {suggest(part, choices)}.")
+            place = place[part] if isinstance(place, dict) else place[int(part)]
+            if not isinstance(place, (dict, list)):
+                place = {}
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Key and value of `KEY=VALUE`; the value is a Python literal when it is one, otherwise a string.
+
+    Raises:
+        PlanError: there is no "=".
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise PlanError(f"{text!r} is no override; expected KEY=VALUE, such as num_epochs=5.")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, {"true": True, "false": False, "null": None}.get(value, value)
+
+
+def next_run_dir(folder: BundleFolder, fold: int, resume: bool) -> Path:
+    """Folder for a training of a fold: the next number, or the latest one to resume.
+
+    Raises:
+        TrainingError: nothing to resume.
+    """
+    runs = sorted(folder.runs.glob(f"fold_{fold}-*"))
+    if resume:
+        resumable = [run for run in runs if (run / LAST_CHECKPOINT).is_file()]
+        if not resumable:
+            raise TrainingError(f"Nothing to resume for fold {fold} of {folder.name}. Train without --resume.")
+        return resumable[-1]
+    number = int(runs[-1].name.rpartition("-")[2]) + 1 if runs else 1
+    return folder.runs / f"fold_{fold}-{number:03d}"
+
+
+def build_settings(
+    folder: BundleFolder, fold: int, run_dir: Path, resume: bool, overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Ids of train.json that one run sets."""
+    return {
+        "bundle_root": str(folder.root),
+        "fold": fold,
+        "output_dir": str(run_dir),
+        "weights_path": str(folder.fold_weights(fold)),
+        "resume": resume,
+        **overrides,
+    }
+
+
+def build_stock_command(folder: BundleFolder, settings: Mapping[str, Any]) -> str:
+    """The command of stock MONAI that does the same."""
+    words = ["python", "-m", "monai.bundle", "run", "--config_file", str(folder.config("train"))]
+    for key, value in settings.items():
+        words += [f"--{key}", value if isinstance(value, str) else repr(value)]
+    return shlex.join(words)
+
+
+def run_training(folder: BundleFolder, settings: Mapping[str, Any]) -> TrainingRun:
+    """Train one fold with MONAI's ConfigWorkflow.
+
+    Args:
+        folder: the bundle.
+        settings: from `build_settings`.
+
+    Raises:
+        TrainingError: a data file is gone, or the loss is not finite.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    started_s = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="parsing config_file")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        # it announces logging.conf on stderr, over the progress bar
+        logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)
+        workflow = ConfigWorkflow(
+            config_file=str(folder.config("train")),
+            meta_file=str(folder.metadata),
+            logging_file=str(folder.logging),
+            workflow_type="train",
+            **settings,
+        )
+        _check_files(workflow.parser.get_parsed_content("training_cases"))
+        _check_files(workflow.parser.get_parsed_content("validation_cases"))
+        workflow.initialize()
+        workflow.run()
+        trainer, evaluator = workflow.trainer, workflow.evaluator
+        workflow.finalize()
+    return TrainingRun(
+        fold=settings["fold"],
+        weights=Path(settings["weights_path"]),
+        run_dir=Path(settings["output_dir"]),
+        num_epochs=trainer.state.epoch,
+        best_epoch=int(evaluator.state.best_metric_epoch),
+        best_dice=float(evaluator.state.best_metric),
+        duration_s=time.monotonic() - started_s,
+    )
+
+
+def _check_files(cases: list[dict[str, str]]) -> None:
+    for case in cases:
+        for key in ("image", "label"):
+            if not Path(case[key]).is_file():
+                raise TrainingError(
+                    f"The {key} of case {case['case']} is gone: {'/'.join(Path(case[key]).parts[-3:])} does not exist. Restore the "
+                    "dataset, or say where it is with dataset_dir=PATH."
+                )

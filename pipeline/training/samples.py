@@ -1,0 +1,104 @@
+"""Training samples: which case at which place of which epoch, and its augmentation, as a function of the seed.
+
+`SampleOrder` yields keys (epoch, position, case); `SeededDataset` seeds the random transforms from the key. The key
+travels to the workers, so 0 or 8 of them give the same samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.data import CacheDataset
+from monai.transforms import Compose
+from torch.utils.data import Sampler
+
+from pipeline.training.randomness import derive_seed
+
+
+class SampleKey(NamedTuple):
+    """Place of one sample in a training."""
+
+    epoch: int
+    position: int
+    case_index: int
+
+
+class SampleOrder(Sampler[SampleKey]):
+    """Order of the samples of one epoch: every case once before any case again.
+
+    `epoch`, from 1, is set from outside; `SampleOrderHandler` takes it from a trainer.
+
+    Args:
+        num_cases: cases of the dataset.
+        num_samples: samples of one epoch in each process; may be more or fewer than the cases.
+        seed: of the training.
+        fold: of the training.
+        rank: this process; it gets every `num_processes`-th sample from `rank` on.
+        num_processes: processes that share an epoch.
+    """
+
+    def __init__(
+        self, num_cases: int, num_samples: int, seed: int, fold: int, rank: int = 0, num_processes: int = 1
+    ) -> None:
+        if num_cases < 1:
+            raise ValueError(f"num_cases is {num_cases}; expected 1 or more")
+        self.num_cases, self.num_samples = num_cases, num_samples
+        self.seed, self.fold = seed, fold
+        self.rank, self.num_processes = rank, num_processes
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        epoch = self.epoch
+        num_of_all = self.num_samples * self.num_processes
+        first = (epoch - 1) * num_of_all
+        for position in range(self.rank, num_of_all, self.num_processes):
+            yield SampleKey(epoch, position, self._case_at(first + position))
+
+    def _case_at(self, count: int) -> int:
+        """Case at the given place of the endless sequence of shuffled rounds over all cases."""
+        round_number, place = divmod(count, self.num_cases)
+        generator = np.random.default_rng(derive_seed("order", self.seed, self.fold, round_number))
+        return int(generator.permutation(self.num_cases)[place])
+
+
+class SampleOrderHandler:
+    """Lets a `SampleOrder` follow the epoch of the trainer; the first epoch may come from a checkpoint."""
+
+    def __init__(self, order: SampleOrder) -> None:
+        self.order = order
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._follow, 1)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._follow, 0)
+
+    def _follow(self, engine: Engine, ahead: int) -> None:
+        self.order.epoch = engine.state.epoch + ahead
+
+
+class SeededDataset(CacheDataset):
+    """MONAI's cached dataset whose random transforms are seeded for each sample.
+
+    Args:
+        data: cases as dictionaries.
+        transform: deterministic transforms first; they are cached.
+        seed: of the training.
+        fold: of the training.
+        cache_rate: share of the cases that is kept in memory.
+    """
+
+    def __init__(
+        self, data: Sequence[dict[str, Any]], transform: Compose, seed: int, fold: int, cache_rate: float = 1.0
+    ) -> None:
+        # no copy of the cached item: the first random transform is a crop, and none writes into its input
+        super().__init__(data, transform, cache_rate=cache_rate, num_workers=1, progress=False, copy_cache=False)
+        self.seed, self.fold = seed, fold
+
+    def __getitem__(self, key: SampleKey) -> Any:
+        self.transform.set_random_state(seed=derive_seed("sample", self.seed, self.fold, key.epoch, key.position))
+        return super().__getitem__(key.case_index)

@@ -1,0 +1,344 @@
+"""The verbs of the command line as plain functions: each calls its stage and returns a typed result.
+
+`import pipeline` offers them; the command line adds only parsing and printing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.bundle.package import Package, package_bundle
+from pipeline.bundle.write import refresh_bundle, write_bundle
+from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
+from pipeline.dataset.check import CheckReport, check_dataset, write_report
+from pipeline.dataset.layouts import read_dataset
+from pipeline.errors import PipelineError, PlanError
+from pipeline.evaluation.cases import Pair, evaluate_pairs
+from pipeline.evaluation.groups import group_by_fold, group_dataset
+from pipeline.evaluation.summary import SummaryRow, summarize, to_records
+from pipeline.evidence.overlay import write_overlay
+from pipeline.evidence.record import record_run
+from pipeline.files import compute_sha256, write_atomically, write_json
+from pipeline.planning.plan import Plan, read_plan
+from pipeline.planning.planner import plan_from_fingerprint
+from pipeline.prediction.outputs import list_inputs, output_path
+from pipeline.prediction.run import Predictions, predict_images
+from pipeline.training.memory import keep_freed_pages
+from pipeline.training.run import (
+    TrainingRun,
+    build_settings,
+    build_stock_command,
+    check_overrides,
+    next_run_dir,
+    run_training,
+)
+from pipeline.types import BACKGROUND
+
+
+@dataclass(frozen=True)
+class PlannedFolder:
+    """A bundle that `plan` wrote."""
+
+    bundle: BundleFolder
+    plan: Plan
+    report: CheckReport
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of `evaluate`.
+
+    Attributes:
+        title: which cases, which folds.
+        rows: one per case and label.
+        summary: one row per label and metric.
+        excluded: cases of the dataset that the network was trained on, which were left out.
+        folder: has metrics.csv and summary.json.
+        predictions: folders of the label maps that were compared.
+    """
+
+    title: str
+    rows: pd.DataFrame
+    summary: tuple[SummaryRow, ...]
+    excluded: tuple[str, ...]
+    folder: Path
+    predictions: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Result of `demo`."""
+
+    bundle: BundleFolder
+    training: TrainingRun
+    evaluation: Evaluation
+    package: Package
+    overlay: Path
+
+
+def check(dataset: Path | str, out: Path | str | None = None, labels: dict[str, int] | None = None) -> CheckReport:
+    """Read every file of a labelled folder and report all problems.
+
+    Args:
+        dataset: the folder.
+        out: gets problems.json and, for a usable dataset, fingerprint.json and dataset_manifest.json.
+        labels: names for the label values, where the layout does not give them.
+
+    Raises:
+        DatasetError: there is no dataset to check.
+    """
+    report = check_dataset(read_dataset(dataset), labels)
+    if out is not None:
+        write_report(report, Path(out))
+    return report
+
+
+def plan(
+    dataset: Path | str,
+    bundle: Path | str,
+    preset: str = "standard",
+    folds: int = 5,
+    seed: int = 0,
+    labels: dict[str, int] | None = None,
+) -> PlannedFolder:
+    """Check a labelled folder and write a complete bundle for it, without weights yet.
+
+    Raises:
+        DatasetError: the dataset has an error.
+        PlanError: unknown preset.
+        BundleError: the bundle's folder exists and is not empty.
+    """
+    root = Path(bundle)
+    report = check_dataset(read_dataset(dataset), labels)
+    fingerprint = report.require_no_errors()
+    folds = min(folds, len(report.dataset.cases)) if len(report.dataset.cases) > 1 else folds
+    location = Path(os.path.relpath(Path(dataset).resolve(), root.resolve())).as_posix()
+    planned = plan_from_fingerprint(fingerprint, location, preset, folds, seed=seed)
+    folder = write_bundle(root, planned, report)
+    return PlannedFolder(folder, planned.plan, report)
+
+
+def refresh(bundle: Path | str, force: bool = False) -> Plan:
+    """Write the JSON configs of a bundle again from its edited plan.yaml."""
+    return refresh_bundle(Path(bundle), force)
+
+
+def train(
+    bundle: Path | str,
+    fold: int | str | None = None,
+    resume: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    announce: Any = None,
+) -> tuple[TrainingRun, ...]:
+    """Train one fold, or all of them.
+
+    Args:
+        bundle: from `plan`.
+        fold: a number, "all", or None for the plan's fold.
+        resume: continue the latest interrupted training of the fold.
+        overrides: ids of train.json and their values.
+        announce: called with the stock command before each training.
+
+    Raises:
+        PlanError: unknown id.
+        TrainingError: a data file is gone, nothing to resume, or the loss is not finite.
+    """
+    folder = open_bundle(bundle)
+    overrides = dict(overrides or {})
+    check_overrides(folder, overrides)
+    settled = read_plan(folder.plan)
+    folds = range(settled.num_folds) if fold == "all" else [settled.fold if fold is None else int(fold)]
+    runs = []
+    for number in folds:
+        folder.read_split(number)
+        run_dir = next_run_dir(folder, number, resume)
+        settings = build_settings(folder, number, run_dir, resume, overrides)
+        command = build_stock_command(folder, settings)
+        if announce is not None:
+            announce(command)
+        with record_run(folder, run_dir, command, settings, number) as record:
+            run = run_training(folder, settings)
+            record["result"] = {
+                "best_epoch": run.best_epoch,
+                "best_dice_resampled_grid": run.best_dice,
+                "num_epochs": run.num_epochs,
+                "weights_sha256": compute_sha256(run.weights),
+            }
+        own_place = run.weights == folder.fold_weights(number)  # not sent elsewhere by an override
+        if own_place and (number == settled.fold or not folder.weights.is_file()):
+            _copy_weights(run.weights, folder.weights)
+            write_json(folder.weights_origin, {"fold": number, "sha256": compute_sha256(folder.weights)})
+        runs.append(run)
+    return tuple(runs)
+
+
+def _copy_weights(source: Path, target: Path) -> None:
+    with write_atomically(target) as partial:
+        shutil.copyfile(source, partial)
+
+
+def predict(
+    bundle: Path | str, source: Path | str, out: Path | str, device: str | None = None, mirror: bool = False
+) -> Predictions:
+    """Write a label map for an image, or for every image of a folder, on the image's own grid.
+
+    Raises:
+        BundleError: no weights.
+        PredictionError: no image, or an image that the network cannot take.
+    """
+    folder = open_bundle(bundle)
+    weights = require_weights(folder)
+    keep_freed_pages()
+    return predict_images(folder, list_inputs(Path(source)), Path(out), weights, device, mirror)
+
+
+def evaluate(
+    bundle: Path | str,
+    dataset: Path | str | None = None,
+    out: Path | str | None = None,
+    predictions: Path | str | None = None,
+    device: str | None = None,
+    mirror: bool = False,
+) -> Evaluation:
+    """Compare label map files with the references, case by case, on the native grid.
+
+    Without `dataset`, the validation cases of every trained fold are predicted with that fold's weights. With one,
+    all its cases are predicted with the bundle's weights, but for those whose image the network was trained on.
+
+    Args:
+        bundle: trained.
+        dataset: a labelled folder.
+        out: gets metrics.csv and summary.json; a folder below the bundle's evidence by default.
+        predictions: label maps made before, instead of predicting now.
+        device: for predicting.
+        mirror: for predicting.
+
+    Raises:
+        BundleError: no weights.
+        EvaluationError: no case is left, or files do not match.
+    """
+    folder = open_bundle(bundle)
+    require_weights(folder)
+    keep_freed_pages()
+    settled = read_plan(folder.plan)
+    name = "validation" if dataset is None else f"dataset_{Path(dataset).resolve().name}"
+    target = Path(out) if out is not None else folder.evaluations / name
+    groups, excluded, title = (
+        group_by_fold(folder, settled) if dataset is None else group_dataset(folder, settled, read_dataset(dataset))
+    )
+    pairs: list[Pair] = []
+    folders: list[Path] = []
+    for group in groups:
+        given = Path(predictions) if predictions is not None else None
+        made = given or target / f"predictions_{compute_sha256(group.weights)[:12]}{'_mirrored' if mirror else ''}"
+        if given is None:
+            predict_images(folder, [case.image for case in group.cases], made, group.weights, device, mirror)
+        folders.append(made)
+        pairs += [
+            Pair(case.name, case.label, output_path(case.image, made, settled.output_suffix), group.fold)
+            for case in group.cases
+        ]
+    rows = evaluate_pairs(pairs, settled.label_table)
+    scored = [label for label in settled.label_table if label != BACKGROUND]
+    summary = summarize(rows, scored)
+    _write_evaluation(target, title, rows, summary, excluded)
+    return Evaluation(title, rows, summary, excluded, target, tuple(folders))
+
+
+def _write_evaluation(
+    target: Path, title: str, rows: pd.DataFrame, summary: Sequence[SummaryRow], excluded: tuple[str, ...]
+) -> None:
+    with write_atomically(target / "metrics.csv") as partial:
+        rows.to_csv(partial, index=False, float_format="%.6f")
+    content = {
+        "title": title,
+        "grid": "native",
+        "interval": "95 % percentile bootstrap over cases, 10000 resamples",
+        "excluded": list(excluded),
+        "rows": to_records(summary),
+    }
+    write_json(target / "summary.json", content)
+
+
+def package(bundle: Path | str, zip_file: Path | str | None = None) -> Package:
+    """Verify, document, seal and zip a trained bundle; the zip lies beside the folder by default.
+
+    Raises:
+        BundleError: no weights, or a check fails.
+    """
+    folder = open_bundle(bundle)
+    default = folder.root.resolve().with_name(f"{folder.name}.zip")
+    return package_bundle(folder, Path(zip_file) if zip_file is not None else default)
+
+
+def demo(out: Path | str = "demo", announce: Any = None) -> Demo:
+    """The whole way on the embedded cohort: simulated heads to train on, the real template head to test on.
+
+    Args:
+        out: folder for the cohort, the bundle and the picture; finished parts in it are used again.
+        announce: called with the name of each step before it.
+
+    Raises:
+        DatasetError: nilearn is not installed.
+    """
+    from pipeline.dataset.demo import write_demo_cohort
+
+    say = announce or (lambda step: None)
+    folder = Path(out)
+    say("cohort: simulated heads from the MNI152 template")
+    cohort = write_demo_cohort(folder)
+    bundle = folder / "brain_tissue_demo"
+    if not (bundle / "configs").is_dir():
+        say("check and plan")
+        plan(cohort.training, bundle, preset="demo", folds=8)
+    opened = open_bundle(bundle)
+    say("train")
+    (training,) = train(bundle)
+    say("predict the real head and evaluate")
+    evaluation = evaluate(bundle, cohort.test)
+    say("package")
+    sealed = package(bundle)
+    overlay = draw(bundle, cohort.test, evaluation, folder / "overlay.png")
+    return Demo(opened, training, evaluation, sealed, overlay)
+
+
+def draw(bundle: Path | str, dataset: Path | str, evaluation: Evaluation, picture: Path | str) -> Path:
+    """Picture of the worst case of an evaluation: outlines of reference and prediction.
+
+    Raises:
+        PipelineError: the evaluation has no case of the dataset.
+    """
+    settled = read_plan(open_bundle(bundle).plan)
+    means = evaluation.rows.groupby("case")["dice"].mean().sort_values()
+    cases = {case.name: case for case in read_dataset(dataset).cases}
+    name = next((str(case) for case in means.index if case in cases), None)
+    if name is None:
+        raise PipelineError(f"No case of {Path(dataset).name} was evaluated. Evaluate it first.")
+    case, root = cases[name], Path(dataset)
+    prediction = output_path(root / case.image, evaluation.predictions[0], settled.output_suffix)
+    maps = {"reference": root / case.label, "prediction": prediction}
+    return write_overlay(Path(picture), root / case.image, maps, settled.label_table)
+
+
+__all__ = [
+    "Demo",
+    "Evaluation",
+    "PlanError",
+    "PlannedFolder",
+    "check",
+    "demo",
+    "draw",
+    "evaluate",
+    "package",
+    "plan",
+    "predict",
+    "refresh",
+    "train",
+]

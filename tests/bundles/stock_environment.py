@@ -1,0 +1,55 @@
+"""An interpreter that sees stock MONAI and what it needs, and nothing of this project.
+
+Made of links to the installed distributions, so that it takes no download and no time.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import venv
+from importlib import metadata
+from pathlib import Path
+
+# fire parses the command line of `python -m monai.bundle`; pillow reads the pictures of 2D bundles
+STOCK = ("monai", "pytorch-ignite", "nibabel", "pillow", "fire")
+
+
+def make_stock_environment(folder: Path) -> Path:
+    """Build the environment in `folder`; returns its Python."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    site_packages = next(folder.glob("lib/python*/site-packages"))
+    for name in find_requirements(STOCK):
+        for file in metadata.files(name) or ():
+            top = file.parts[0]
+            if top in ("..", "__pycache__"):
+                continue
+            link = site_packages / top
+            if not link.exists():
+                link.symlink_to(Path(str(metadata.distribution(name).locate_file(top))).resolve())
+    python = folder / "bin" / "python"
+    found = subprocess.run([python, "-c", "import pipeline"], capture_output=True, text=True, cwd=folder, check=False)
+    assert "No module named 'pipeline'" in found.stderr, "the stock environment must not see this package"
+    return python
+
+
+def find_requirements(names: tuple[str, ...]) -> set[str]:
+    """The distributions and all that they require here, without extras."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        try:
+            requirements = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue  # required on another platform only
+        found.add(name)
+        waiting += [re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in requirements if "extra ==" not in text]
+    return found
+
+
+if __name__ == "__main__":
+    print(make_stock_environment(Path(sys.argv[1])))

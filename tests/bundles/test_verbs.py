@@ -1,0 +1,399 @@
+"""The verbs on phantom bundles: results, records, and what goes wrong without leaving anything half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import phantom_bundles as phantoms
+import pytest
+import torch
+
+import pipeline
+from pipeline.bundle.configs import find_differences
+from pipeline.bundle_folder import BundleFolder
+from pipeline.errors import BundleError, DatasetError, EvaluationError, PlanError, PredictionError, TrainingError
+from pipeline.files import compute_sha256
+from pipeline.planning.plan import read_plan
+from pipeline.training.step import TrainingStep
+
+from .conftest import TrainedBundle
+
+
+def list_files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.exists() else []
+
+
+# plan
+
+
+def test_plan_new_bundle_is_complete_before_training(tmp_path: Path) -> None:
+    dataset = phantoms.write_volumes(tmp_path / "organs")
+    planned = phantoms.silently(pipeline.plan, dataset, tmp_path / "bundle", preset="quick")
+    for name in (
+        "LICENSE",
+        "configs/plan.yaml",
+        "configs/metadata.json",
+        "configs/train.json",
+        "configs/inference.json",
+        "configs/evaluate.json",
+        "configs/multi_gpu_train.json",
+        "configs/logging.conf",
+        "docs/data_license.txt",
+        "evidence/dataset_manifest.json",
+        "evidence/fingerprint.json",
+        "evidence/splits/fold_4.json",
+    ):
+        assert (planned.bundle.root / name).is_file(), name
+    assert not [name for name in list_files(tmp_path) if ".partial" in name]
+
+
+def test_plan_dataset_with_error_writes_nothing(tmp_path: Path) -> None:
+    dataset = phantoms.write_pictures(tmp_path / "cells")
+    (dataset / "labels" / "cell_03.png").unlink()
+    with pytest.raises(DatasetError, match=r"images/cell_03\.png has no label"):
+        phantoms.silently(pipeline.plan, dataset, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_plan_existing_bundle_is_left_alone(bundle_2d: TrainedBundle) -> None:
+    before = list_files(bundle_2d.root)
+    with pytest.raises(BundleError, match="exists already"):
+        phantoms.silently(pipeline.plan, bundle_2d.dataset, bundle_2d.root)
+    assert list_files(bundle_2d.root) == before
+
+
+def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> None:
+    plan = json.loads(json.dumps(read_plan(bundle.root / "configs" / "plan.yaml").model_dump(mode="json")))
+    plan["dataset_location"] = plan.pop("dataset_dir")
+    used: set[str] = set()
+    for stem in ("train", "inference"):
+        config = json.loads((bundle.root / "configs" / f"{stem}.json").read_text())
+        for name in plan.keys() & config.keys():
+            assert config[name] == plan[name], (stem, name)
+        used |= plan.keys() & config.keys()
+    # these describe the plan; the wiring does not need them
+    assert plan.keys() - used == {
+        "dataset_name",
+        "channel_names",
+        "label_table",
+        "num_folds",
+        "image_suffix",
+        "supervision_weights",
+    } - {"supervision_weights"}
+
+
+def test_refresh_edited_plan_reaches_the_configs(copy_of_2d: TrainedBundle) -> None:
+    path = copy_of_2d.root / "configs" / "plan.yaml"
+    path.write_text(path.read_text().replace("num_epochs: 4", "num_epochs: 7"))
+    pipeline.refresh(copy_of_2d.root)
+    assert json.loads((copy_of_2d.root / "configs" / "train.json").read_text())["num_epochs"] == 7
+
+
+def test_refresh_config_edited_by_hand_is_kept_without_force(copy_of_2d: TrainedBundle) -> None:
+    path = copy_of_2d.root / "configs" / "inference.json"
+    path.write_text(path.read_text().replace('"window_overlap": 0.5', '"window_overlap": 0.7'))
+    with pytest.raises(BundleError, match=r"configs/inference\.json"):
+        pipeline.refresh(copy_of_2d.root)
+    assert '"window_overlap": 0.7' in path.read_text()
+    folder = BundleFolder(copy_of_2d.root)
+    assert find_differences(folder, read_plan(folder.plan)) == ("inference: window_overlap",)
+    pipeline.refresh(copy_of_2d.root, force=True)
+    assert '"window_overlap": 0.5' in path.read_text()
+
+
+# train
+
+
+def test_train_phantoms_learns_and_leaves_a_record(bundle: TrainedBundle) -> None:
+    (run_dir,) = (bundle.root / "evidence" / "runs").iterdir()
+    record = json.loads((run_dir / "run.json").read_text())
+    assert record["state"] == "finished"
+    assert record["result"]["best_dice_resampled_grid"] > 0.8
+    assert record["result"]["weights_sha256"] == compute_sha256(bundle.root / "models" / "model.pt")
+    assert record["plan_sha256"] == compute_sha256(bundle.root / "configs" / "plan.yaml")
+    assert str(bundle.root) not in json.dumps(record), "a record that travels names no folder of this machine"
+    assert list(run_dir.glob("events.out.tfevents.*"))
+
+
+def test_train_unknown_id_names_the_nearest(bundle_2d: TrainedBundle) -> None:
+    before = list_files(bundle_2d.root)
+    with pytest.raises(PlanError, match=r"no id 'epochs'; did you mean 'num_epochs'"):
+        pipeline.train(bundle_2d.root, overrides={"epochs": 1})
+    with pytest.raises(PlanError, match="no id 'train#optimiser'; did you mean 'optimizer'"):
+        pipeline.train(bundle_2d.root, overrides={"train#optimiser#lr": 1})
+    assert list_files(bundle_2d.root) == before
+
+
+def test_train_unknown_fold_is_named(bundle_2d: TrainedBundle) -> None:
+    with pytest.raises(BundleError, match="Fold 9 does not exist"):
+        pipeline.train(bundle_2d.root, fold=9)
+
+
+def test_train_image_gone_names_the_case_and_records_the_failure(copy_of_2d: TrainedBundle) -> None:
+    split = BundleFolder(copy_of_2d.root).read_split(0)
+    case = split["training"][0]
+    (copy_of_2d.dataset / case["image"]).unlink()
+    with pytest.raises(TrainingError, match=f"image of case {case['case']} is gone"):
+        pipeline.train(copy_of_2d.root)
+    record = json.loads((copy_of_2d.root / "evidence" / "runs" / "fold_0-002" / "run.json").read_text())
+    assert record["state"] == "failed"
+
+
+def test_train_interrupted_and_resumed_gives_the_weights_of_an_uninterrupted_training(
+    copy_of_2d: TrainedBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = {"samples_per_epoch": 6, "num_epochs": 3, "val_interval": 1}
+    phantoms.silently(pipeline.train, copy_of_2d.root, overrides=overrides)
+    weights = copy_of_2d.root / "models" / "model_fold_0.pt"
+    expected = torch.load(weights, weights_only=True)
+    last = "checkpoint_last.pt"
+    runs = copy_of_2d.root / "evidence" / "runs"
+    expected_last = torch.load(runs / "fold_0-002" / last, weights_only=True)
+
+    step = TrainingStep.__call__
+
+    def stop_in_the_second_epoch(self, engine, batch):  # type: ignore[no-untyped-def]
+        if engine.state.iteration == 5:
+            raise KeyboardInterrupt
+        return step(self, engine, batch)
+
+    monkeypatch.setattr(TrainingStep, "__call__", stop_in_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        phantoms.silently(pipeline.train, copy_of_2d.root, overrides=overrides)
+    assert json.loads((runs / "fold_0-003" / "run.json").read_text())["state"] == "interrupted"
+    monkeypatch.setattr(TrainingStep, "__call__", step)
+    (run,) = phantoms.silently(pipeline.train, copy_of_2d.root, resume=True, overrides=overrides)
+    assert run.run_dir.name == "fold_0-003"
+    resumed_last = torch.load(runs / "fold_0-003" / last, weights_only=True)
+    for name, tensor in expected_last["network"].items():
+        torch.testing.assert_close(resumed_last["network"][name], tensor, rtol=0, atol=0)
+    assert resumed_last["best_metric"] == expected_last["best_metric"]
+    resumed = torch.load(weights, weights_only=True)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
+
+
+def test_train_nothing_to_resume_is_said(copy_of_2d: TrainedBundle) -> None:
+    with pytest.raises(TrainingError, match="Nothing to resume for fold 1"):
+        pipeline.train(copy_of_2d.root, fold=1, resume=True)
+
+
+# predict
+
+
+def test_predict_bundle_without_weights_writes_nothing(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    (copy_of_2d.root / "models" / "model.pt").unlink()
+    with pytest.raises(BundleError, match=r"has no weights: models/model\.pt is missing"):
+        pipeline.predict(copy_of_2d.root, copy_of_2d.dataset / "images", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_damaged_weights_writes_nothing(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    weights = copy_of_2d.root / "models" / "model.pt"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BundleError, match=r"models/model\.pt does not fit"):
+        pipeline.predict(copy_of_2d.root, copy_of_2d.dataset / "images", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_finished_outputs_are_kept_and_named(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("cell_00.png", "cell_01.png"):
+        shutil.copy(bundle_2d.dataset / "images" / name, source)
+    out.mkdir()
+    (out / "cell_00.png").write_bytes(b"finished before")
+    result = phantoms.silently(pipeline.predict, bundle_2d.root, source, out)
+    assert [path.name for path in result.kept] == ["cell_00.png"]
+    assert [path.name for path in result.written] == ["cell_01.png"]
+    assert (out / "cell_00.png").read_bytes() == b"finished before"
+
+
+def test_predict_one_unreadable_image_does_not_stop_the_others(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    images = sorted((bundle_3d.dataset / "imagesTr").iterdir())
+    shutil.copy(images[0], source / "good.nii.gz")
+    (source / "bad.nii.gz").write_bytes(images[1].read_bytes()[:2000])
+    with pytest.raises(PredictionError, match=r"1 of 2 images(.|\n)*bad\.nii\.gz cannot be read"):
+        phantoms.silently(pipeline.predict, bundle_3d.root, source, out)
+    assert list_files(out) == ["good.nii.gz"]
+
+
+def test_predict_image_of_another_kind_is_refused(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
+    image = phantoms.write_volume(tmp_path / "in" / "volume.nii.gz", phantoms.draw_organ(0)[0])
+    with pytest.raises(PredictionError, match=r"3 dimensions and 1 channel.*expects 2 and 1"):
+        phantoms.silently(pipeline.predict, bundle_2d.root, image, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nowhere", "does not exist"), ("empty", "has no image"), ("notes.txt", "is not in a known format")],
+)
+def test_predict_input_without_image_is_refused(
+    bundle_2d: TrainedBundle, tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(PredictionError, match=message):
+        pipeline.predict(bundle_2d.root, tmp_path / name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_into_the_folder_of_the_images_is_refused(copy_of_2d: TrainedBundle) -> None:
+    before = {path: path.read_bytes() for path in (copy_of_2d.dataset / "images").iterdir()}
+    with pytest.raises(PredictionError, match="output folder holds the image"):
+        pipeline.predict(copy_of_2d.root, copy_of_2d.dataset / "images", copy_of_2d.dataset / "images")
+    assert {path: path.read_bytes() for path in (copy_of_2d.dataset / "images").iterdir()} == before
+
+
+def test_predict_unknown_device_is_said(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
+    with pytest.raises(PredictionError, match="Device 'gpu' cannot be used here"):
+        pipeline.predict(bundle_2d.root, bundle_2d.dataset / "images", tmp_path / "out", device="gpu")
+
+
+# evaluate
+
+
+def test_evaluate_validation_cases_are_scored_from_files(bundle: TrainedBundle, tmp_path: Path) -> None:
+    result = phantoms.silently(pipeline.evaluate, bundle.root, out=tmp_path / "out")
+    validation = [case["case"] for case in BundleFolder(bundle.root).read_split(0)["validation"]]
+    table = pd.read_csv(tmp_path / "out" / "metrics.csv")
+    assert sorted(table["case"].unique()) == validation
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    overall = summary["rows"][0]
+    assert overall["n"] == len(validation)
+    scored = table[table["label"] != "background"]
+    assert overall["mean"] == pytest.approx(scored.groupby("case")["dice"].mean().mean(), abs=1e-5)
+    assert overall["low"] <= overall["mean"] <= overall["high"]
+    assert overall["mean"] > 0.8
+    assert result.title == f"{bundle.dataset.name}, validation of fold 0 of 4"
+
+
+def test_evaluate_dataset_leaves_out_what_the_network_was_trained_on(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
+    result = phantoms.silently(pipeline.evaluate, bundle_2d.root, bundle_2d.dataset, out=tmp_path / "out")
+    split = BundleFolder(bundle_2d.root).read_split(0)
+    assert sorted(result.excluded) == [case["case"] for case in split["training"]]
+    assert sorted(result.rows["case"].unique()) == [case["case"] for case in split["validation"]]
+
+
+def test_evaluate_given_perfect_predictions_scores_one(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    result = phantoms.silently(
+        pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=bundle_3d.dataset / "labelsTr"
+    )
+    assert set(result.rows["dice"]) == {1.0}
+
+
+def test_evaluate_missing_prediction_is_not_left_out(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+    with pytest.raises(EvaluationError, match=r"2 of 2 predictions are missing"):
+        phantoms.silently(pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=tmp_path / "predictions")
+
+
+def test_evaluate_prediction_on_another_grid_is_refused(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    for path in (bundle_3d.dataset / "labelsTr").iterdir():
+        label = nib.load(path)
+        affine = label.affine.copy()
+        affine[0, 3] += 2.0
+        phantoms.write_volume(tmp_path / "shifted" / path.name, np.asarray(label.dataobj), affine)
+    with pytest.raises(EvaluationError, match="another affine"):
+        phantoms.silently(pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=tmp_path / "shifted")
+
+
+# package
+
+
+def test_package_trained_bundle_is_verified_and_sealed(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    phantoms.silently(pipeline.evaluate, copy_of_2d.root)
+    sealed = phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "cells.zip")
+    assert {verification.check for verification in sealed.verifications} == {
+        "configs follow the plan",
+        "no absolute path",
+        "metadata",
+        "workflow properties",
+        "network input and output",
+        "strict weights",
+        "one prediction",
+    }
+    with zipfile.ZipFile(sealed.zip_file) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    unpacked = tmp_path / "unpacked" / "cell_bundle"
+    subprocess.run(["sha256sum", "-c", "--quiet", "evidence/manifest.sha256"], cwd=unpacked, check=True)
+    names = list_files(unpacked)
+    assert "models/model.pt" in names
+    assert not [name for name in names if "predictions" in name or "model_fold" in name or "checkpoint" in name]
+    # what was unpacked elsewhere works there
+    image = copy_of_2d.dataset / "images" / "cell_00.png"
+    for name, root in (("here", copy_of_2d.root), ("there", unpacked)):
+        phantoms.silently(pipeline.predict, root, image, tmp_path / name)
+    assert (tmp_path / "here" / "cell_00.png").read_bytes() == (tmp_path / "there" / "cell_00.png").read_bytes()
+
+
+def test_package_metrics_of_the_metadata_are_those_of_the_evaluation(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    result = phantoms.silently(pipeline.evaluate, copy_of_2d.root)
+    phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "cells.zip")
+    metadata = json.loads((copy_of_2d.root / "configs" / "metadata.json").read_text())
+    dice = next(row for row in result.summary if row.label == "cell" and row.metric == "dice")
+    assert metadata["eval_metrics"]["cell_dice"] == pytest.approx(dice.mean, abs=1e-6)
+    assert f"{dice.mean:.4f}" in (copy_of_2d.root / "docs" / "README.md").read_text()
+
+
+def test_package_twice_gives_the_same_archive(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    first = phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "first.zip")
+    second = phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "second.zip")
+    assert first.sha256 == second.sha256
+
+
+@pytest.mark.parametrize(
+    ("config", "old", "new", "message"),
+    [
+        ("inference", '"out_channels": "@num_classes"', '"out_channels": 5', "strict weights|output channel"),
+        ("inference", '"evaluator"', '"evalvator"', "lacks evaluator"),
+        ("metadata", '"version"', '"verzion"', "metadata"),
+        ("train", "\"$os.path.join(@bundle_root, 'models', 'model.pt')\"", '"/home/me/model.pt"', "absolute path"),
+    ],
+)
+def test_package_bundle_that_is_wrong_is_refused_without_an_archive(
+    copy_of_2d: TrainedBundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: str,
+    old: str,
+    new: str,
+    message: str,
+) -> None:
+    path = copy_of_2d.root / "configs" / f"{config}.json"
+    text = path.read_text()
+    assert old in text
+    if config == "metadata":  # it is generated anew by package, so the fault is planted after that
+        monkeypatch.setattr("pipeline.bundle.package.build_metadata", lambda *_: json.loads(text.replace(old, new)))
+    else:
+        path.write_text(text.replace(old, new, 1))
+    with pytest.raises(BundleError, match=message):
+        phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "cells.zip")
+    assert not (tmp_path / "cells.zip").exists()
+
+
+def test_package_bundle_without_weights_is_refused(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    (copy_of_2d.root / "models" / "model.pt").unlink()
+    with pytest.raises(BundleError, match="has no weights"):
+        pipeline.package(copy_of_2d.root, tmp_path / "cells.zip")
+
+
+def test_draw_worst_case_gives_a_picture_in_colour(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    from PIL import Image as PillowImage
+
+    result = phantoms.silently(pipeline.evaluate, bundle_3d.root, out=tmp_path / "out")
+    picture = pipeline.draw(bundle_3d.root, bundle_3d.dataset, result, tmp_path / "overlay.png")
+    pixels = np.asarray(PillowImage.open(picture).convert("RGB")).astype(int)
+    assert pixels.shape[0] > 300
+    coloured = (pixels.max(axis=2) - pixels.min(axis=2)) > 60
+    assert coloured.sum() > 500, "the outlines of the labels are missing"

@@ -1,0 +1,362 @@
+"""The command line as a user meets it: exit status, one message, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from pipeline.cli import app, main
+
+from . import phantom_bundles as phantoms
+
+VERBS = ("demo", "check", "plan", "train", "predict", "evaluate", "package")
+HEAVY_MODULES = ("torch", "monai", "ignite", "pandas", "scipy", "matplotlib", "numpy")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call of the command line left."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def message(self) -> str:
+        """The one error message on stderr; before it there may be lines of the progress, and nothing else.
+
+        A message may take several lines, but there must not be a second one.
+        """
+        lines = self.err.splitlines()
+        starts = [index for index, line in enumerate(lines) if re.match(r"[A-Z]\w*Error: ", line)]
+        assert len(starts) == 1, f"expected one message on stderr, found:\n{self.err}"
+        assert all(re.match(r"\w+: \d+/\d+ ", line) for line in lines[: starts[0]]), self.err
+        assert "Traceback" not in self.err
+        return "\n".join(lines[starts[0] :])
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Calls `main` with arguments, in a temporary folder as the current one."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["unet-pipeline", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A dataset of pictures and its bundle, which has no weights."""
+    folder = tmp_path_factory.mktemp("planned")
+    dataset = phantoms.write_pictures(folder / "cells", num_cases=5)
+    labels = {"background": 0, "cell": 255}
+    return dataset, phantoms.plan_small(dataset, folder / "cell_bundle", labels=labels, **phantoms.SMALL_2D)
+
+
+def list_files(root: Path) -> dict[str, bytes]:
+    """Every file below a folder with its contents, and every folder."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() if path.is_file() else b""
+        for path in sorted(root.rglob("*"))
+    }
+
+
+# help
+
+
+def test_verbs_are_those_of_the_command_line() -> None:
+    assert tuple(typer.main.get_command(app).commands) == VERBS  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_explains_every_parameter(run: Run, verb: str) -> None:
+    outcome = run(verb, "--help")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert f"unet-pipeline {verb}" in outcome.out
+    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    assert command.help
+    shown = " ".join(outcome.out.split())
+    for parameter in command.params:
+        assert parameter.help, parameter.name
+        assert parameter.help.split()[0] in shown
+        if parameter.param_type_name == "option":
+            assert parameter.opts[0] in shown
+
+
+def test_help_without_verb_names_every_verb(run: Run) -> None:
+    outcome = run("--help")
+    assert outcome.status == 0
+    assert all(re.search(rf"^\s+{verb}\s", outcome.out, re.MULTILINE) for verb in VERBS)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"""
+import sys
+from pipeline.cli import main
+for verb in {["", *VERBS]}:
+    sys.argv = ["unet-pipeline", *([verb] if verb else []), "--help"]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 0, verb
+print("LOADED", *sorted(sys.modules.keys() & set({HEAVY_MODULES})))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "LOADED"
+
+
+# wrong usage: status 2
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("nope", "nope"),
+        ("--nope", "--nope"),
+        ("check", "dataset"),
+        ("check cells --nope", "--nope"),
+        ("check cells --out", "--out"),
+        ("check cells --label cell", "--label is 'cell'; expected NAME=VALUE"),
+        ("check cells --label cell=x", "--label is 'cell=x'; expected NAME=VALUE"),
+        ("check cells --label =255", "--label is '=255'; expected NAME=VALUE"),
+        ("plan", "expected DATASET and BUNDLE"),
+        ("plan cells", "expected DATASET and BUNDLE"),
+        ("plan cells bundle --label cell", "--label is 'cell'; expected NAME=VALUE"),
+        ("plan cells bundle --folds 1", "--folds"),
+        ("plan cells bundle --seed x", "--seed"),
+        ("plan cells bundle --preset quik", "did you mean 'quick'"),
+        ("train", "bundle"),
+        ("train bundle --fold x", "--fold is 'x'; expected a number or all"),
+        ("train bundle --fold -1", "--fold is '-1'; expected a number or all"),
+        ("train bundle num_epochs", "'num_epochs' is no override; expected KEY=VALUE"),
+        ("predict bundle images", "out"),
+        ("predict bundle images out more", "more"),
+        ("package bundle --zip", "--zip"),
+    ],
+)
+def test_wrong_usage_is_status_2_and_writes_nothing(run: Run, tmp_path: Path, line: str, named: str) -> None:
+    phantoms.write_pictures(tmp_path / "cells", num_cases=2)
+    before = list_files(tmp_path)
+    outcome = run(*line.split())
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert named.lower() in " ".join(outcome.err.split()).lower()
+    assert "check: " not in outcome.err, "wrong usage must be noticed before the dataset is read"
+    assert "Traceback" not in outcome.err
+    assert list_files(tmp_path) == before
+
+
+def test_no_verb_at_all_shows_the_help(run: Run) -> None:
+    outcome = run()
+    assert outcome.status == 2
+    assert "Usage:" in outcome.out + outcome.err
+
+
+# a problem of the input: status 1, one message that names the file
+
+
+def remove(root: Path, name: str) -> None:
+    (root / name).unlink()
+
+
+def cut(root: Path, name: str) -> None:
+    content = (root / name).read_bytes()
+    (root / name).write_bytes(content[: len(content) // 2])
+
+
+PROBLEMS = [
+    pytest.param(remove, "labels/case_03.nii.gz", "images/case_03.nii.gz has no label", id="image without label"),
+    pytest.param(remove, "images/case_03.nii.gz", "labels/case_03.nii.gz has no image", id="label without image"),
+    pytest.param(cut, "images/case_02.nii.gz", "images/case_02.nii.gz cannot be read", id="truncated image"),
+    pytest.param(cut, "labels/case_02.nii.gz", "labels/case_02.nii.gz cannot be read", id="truncated label"),
+]
+
+
+@pytest.mark.parametrize(("harm", "file", "expected"), PROBLEMS)
+def test_plan_dataset_with_a_problem_names_the_file_and_writes_nothing(
+    run: Run, nifti_folders: Path, tmp_path: Path, harm: Callable[[Path, str], None], file: str, expected: str
+) -> None:
+    harm(nifti_folders, file)
+    before = list_files(tmp_path)
+    outcome = run("plan", nifti_folders.name, "bundle", "--json", "plan.json")
+    assert outcome.status == 1
+    assert outcome.message.startswith(f"DatasetError: Dataset {nifti_folders.name} has 1 error(s):\n")
+    assert expected in outcome.message
+    assert str(tmp_path) not in outcome.err
+    assert outcome.out == ""
+    assert list_files(tmp_path) == before
+
+
+@pytest.mark.parametrize(("harm", "file", "expected"), PROBLEMS)
+def test_check_dataset_with_a_problem_lists_the_file(
+    run: Run, nifti_folders: Path, tmp_path: Path, harm: Callable[[Path, str], None], file: str, expected: str
+) -> None:
+    harm(nifti_folders, file)
+    before = list_files(tmp_path)
+    outcome = run("check", nifti_folders.name)
+    assert outcome.status == 1
+    assert f"1 error(s) in {nifti_folders.name}" in outcome.message
+    assert expected in outcome.message, "stdout with the list may have gone elsewhere"
+    assert outcome.out.count("error: ") == 1
+    assert f"error: {expected}" in outcome.out
+    assert list_files(tmp_path) == before
+
+
+@pytest.mark.parametrize("verb", ["check", "plan"])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nowhere", "Dataset folder nowhere does not exist"),
+        ("empty", "Dataset folder empty is empty"),
+        ("notes.txt", "Dataset folder notes.txt is a file, not a folder"),
+        ("other", "Dataset folder other has no known layout"),
+    ],
+)
+def test_dataset_that_is_none_is_named(run: Run, tmp_path: Path, verb: str, name: str, expected: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "other" / "scans").mkdir(parents=True)
+    before = list_files(tmp_path)
+    outcome = run(verb, name, *(["bundle"] if verb == "plan" else ["--out", "out"]))
+    assert outcome.status == 1
+    assert outcome.message.startswith(f"DatasetError: {expected}")
+    assert len(outcome.message.splitlines()) == 1
+    assert list_files(tmp_path) == before
+
+
+BUNDLE_CALLS = {
+    "train": ["train", "BUNDLE"],
+    "predict": ["predict", "BUNDLE", "cells/images", "out"],
+    "evaluate": ["evaluate", "BUNDLE", "--out", "out"],
+    "package": ["package", "BUNDLE", "--zip", "bundle.zip"],
+    "refresh": ["plan", "--refresh", "BUNDLE"],
+}
+
+
+@pytest.mark.parametrize("call", BUNDLE_CALLS)
+@pytest.mark.parametrize(
+    ("bundle", "expected"),
+    [("nowhere", "Bundle folder not found: nowhere"), ("cells", "configs/plan.yaml is missing")],
+    ids=["missing", "no bundle"],
+)
+def test_bundle_that_is_none_is_named(run: Run, tmp_path: Path, call: str, bundle: str, expected: str) -> None:
+    phantoms.write_pictures(tmp_path / "cells", num_cases=2)
+    before = list_files(tmp_path)
+    outcome = run(*(bundle if argument == "BUNDLE" else argument for argument in BUNDLE_CALLS[call]))
+    assert outcome.status == 1
+    assert outcome.message.startswith("BundleError: ")
+    assert expected in outcome.message
+    assert "unet-pipeline plan DATASET" in outcome.message, "what to do"
+    assert len(outcome.message.splitlines()) == 1
+    assert list_files(tmp_path) == before
+
+
+@pytest.mark.parametrize("call", ["predict", "evaluate", "package"])
+def test_bundle_without_weights_is_named_and_nothing_is_written(
+    run: Run, planned: tuple[Path, Path], tmp_path: Path, call: str
+) -> None:
+    dataset, bundle = planned
+    before, before_here = list_files(bundle), list_files(tmp_path)
+    replaced = {"BUNDLE": str(bundle), "cells/images": str(dataset / "images")}
+    outcome = run(*(replaced.get(argument, argument) for argument in BUNDLE_CALLS[call]))
+    assert outcome.status == 1
+    assert "cell_bundle has no weights: models/model.pt is missing" in outcome.message
+    assert "unet-pipeline train" in outcome.message, "what to do"
+    assert list_files(bundle) == before
+    assert list_files(tmp_path) == before_here
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [("epochs=1", "did you mean 'num_epochs'"), ("--fold=9", "Fold 9 does not exist in cell_bundle")],
+)
+def test_train_id_or_fold_that_is_none_is_named(
+    run: Run, planned: tuple[Path, Path], argument: str, expected: str
+) -> None:
+    before = list_files(planned[1])
+    outcome = run("train", planned[1], argument)
+    assert outcome.status == 1
+    assert expected in outcome.message
+    assert list_files(planned[1]) == before
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", "--debug", "check", "nowhere"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "Traceback (most recent call last):" in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("pipeline.errors.DatasetError: Dataset folder nowhere does not")
+
+
+def test_interrupt_is_status_130_and_says_how_to_continue(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.verbs.check", interrupt)
+    outcome = run("check", "cells")
+    assert outcome.status == 130
+    assert "Interrupted." in outcome.err
+    assert "--resume" in outcome.err
+
+
+# --json: what was printed, as data
+
+
+def test_check_json_has_what_was_printed(run: Run, nifti_folders: Path) -> None:
+    outcome = run("check", nifti_folders.name, "--json", "check.json")
+    assert outcome.status == 0
+    assert "no problem found" in outcome.out
+    content = json.loads(Path("check.json").read_text(encoding="utf-8"))
+    assert content["layout"] == "plain folders"
+    assert content["problems"] == []
+    assert content["name"] == nifti_folders.name
+    assert content["num_cases"] == 4
+    assert content["channels"] == ["channel_0"]
+    assert content["labels"] == {"background": 0, "label_1": 1, "label_2": 2}
+    assert content["spatial_dims"] == 3
+    assert content["median_shape"] == [12, 16, 10]
+
+
+def test_check_json_has_the_problems_of_a_dataset_that_fails(run: Run, nifti_folders: Path) -> None:
+    (nifti_folders / "labels" / "case_03.nii.gz").unlink()
+    outcome = run("check", nifti_folders.name, "--json", "check.json")
+    assert outcome.status == 1
+    (problem,) = json.loads(Path("check.json").read_text(encoding="utf-8"))["problems"]
+    assert problem["severity"] == "error"
+    assert problem["file"] == "images/case_03.nii.gz"
+    assert problem["cause"] == "has no label"
+    assert problem["remedy"]
+
+
+def test_plan_json_is_the_plan_that_was_written(run: Run, tmp_path: Path) -> None:
+    phantoms.write_pictures(tmp_path / "cells", num_cases=3)
+    labels = ["--label", "background=0", "--label", "cell=255"]
+    outcome = run("plan", "cells", "bundle", "--preset", "quick", "--folds", "3", *labels, "--json", "out/plan.json")
+    assert outcome.status == 0
+    content = json.loads(Path("out/plan.json").read_text(encoding="utf-8"))
+    assert content == yaml.safe_load(Path("bundle/configs/plan.yaml").read_text(encoding="utf-8"))
+    assert content["label_table"] == {"background": 0, "cell": 255}
+    assert content["num_folds"] == 3
+    assert "unet-pipeline train bundle" in outcome.out, "the next step"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "cells", "out"]

@@ -1,0 +1,75 @@
+"""Dice and IoU on masks drawn by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from pipeline.evaluation.metrics import compute_dice, compute_iou
+
+REFERENCE = np.array([[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]], dtype=bool)
+PREDICTION = np.array([[0, 0, 1, 1], [0, 0, 1, 0], [0, 0, 0, 0]], dtype=bool)
+EMPTY = np.zeros_like(REFERENCE)
+
+
+def test_compute_dice_drawn_masks_give_the_known_value() -> None:
+    assert compute_dice(REFERENCE, PREDICTION) == pytest.approx(2 * 2 / (4 + 3))
+
+
+def test_compute_iou_drawn_masks_give_the_known_value() -> None:
+    assert compute_iou(REFERENCE, PREDICTION) == pytest.approx(2 / 5)
+
+
+@pytest.mark.parametrize("metric", [compute_dice, compute_iou])
+def test_metric_identical_masks_give_one(metric) -> None:
+    assert metric(REFERENCE, REFERENCE) == 1.0
+
+
+@pytest.mark.parametrize("metric", [compute_dice, compute_iou])
+def test_metric_both_empty_is_nan(metric) -> None:
+    assert math.isnan(metric(EMPTY, EMPTY))
+
+
+@pytest.mark.parametrize("metric", [compute_dice, compute_iou])
+def test_metric_empty_prediction_is_zero(metric) -> None:
+    assert metric(REFERENCE, EMPTY) == 0.0
+
+
+@pytest.mark.parametrize("metric", [compute_dice, compute_iou])
+def test_metric_empty_reference_is_zero(metric) -> None:
+    assert metric(EMPTY, PREDICTION) == 0.0
+
+
+@pytest.mark.parametrize("metric", [compute_dice, compute_iou])
+def test_metric_other_shape_is_refused(metric) -> None:
+    with pytest.raises(ValueError, match=r"\(3, 4\), prediction \(2, 4\)"):
+        metric(REFERENCE, PREDICTION[:2])
+
+
+@pytest.mark.parametrize("metric", [compute_dice, compute_iou])
+def test_metric_label_map_instead_of_mask_is_refused(metric) -> None:
+    with pytest.raises(ValueError, match="prediction has the type uint8"):
+        metric(REFERENCE, PREDICTION.astype(np.uint8))
+
+
+masks = arrays.arrays(bool, (3, 4, 2))
+
+
+@given(masks, masks)
+def test_metrics_any_masks_are_symmetric_and_tied(reference: np.ndarray, prediction: np.ndarray) -> None:
+    dice, iou = compute_dice(reference, prediction), compute_iou(reference, prediction)
+    np.testing.assert_equal(dice, compute_dice(prediction, reference))
+    if not math.isnan(dice):
+        assert 0 <= iou <= dice <= 1
+        assert dice == pytest.approx(2 * iou / (1 + iou))
+
+
+@given(masks, masks, st.permutations(range(3)))
+def test_metrics_axes_permuted_stay_the_same(reference: np.ndarray, prediction: np.ndarray, axes: list[int]) -> None:
+    turned = compute_dice(reference.transpose(axes), prediction.transpose(axes))
+    np.testing.assert_equal(turned, compute_dice(reference, prediction))

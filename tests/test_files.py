@@ -1,0 +1,134 @@
+"""Files are whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, write_json, write_text
+
+
+def list_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write_half(path: Path, error: BaseException) -> None:
+    """A writer that fails in the middle."""
+    with write_atomically(path) as partial:
+        partial.write_text("half of the ne")
+        raise error
+
+
+def test_write_atomically_success_replaces_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.txt"
+    path.write_text("old")
+    with write_atomically(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"  # nothing is seen before the block ends
+    assert path.read_text() == "new"
+    assert list_names(tmp_path) == ["report.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit])
+def test_write_atomically_exception_keeps_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "report.txt"
+    path.write_text("old")
+    with pytest.raises(error):
+        write_half(path, error("stop"))
+    assert path.read_text() == "old"
+    assert list_names(tmp_path) == ["report.txt"]
+
+
+def test_write_atomically_exception_without_old_file_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        write_half(tmp_path / "report.txt", RuntimeError("disk full"))
+    assert list_names(tmp_path) == []
+
+
+def test_write_atomically_block_that_writes_nothing_keeps_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), write_atomically(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_write_atomically_killed_process_leaves_no_file_under_final_name(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, pathlib\n"
+        "from pipeline.files import write_atomically\n"
+        "with write_atomically(pathlib.Path(sys.argv[1])) as partial:\n"
+        "    partial.write_text('half')\n"
+        "    os._exit(9)\n"
+    )
+    path = tmp_path / "model.pt"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert done.returncode == 9
+    assert not path.exists()
+    assert [name.startswith(PARTIAL_PREFIX) for name in list_names(tmp_path)] == [True]
+
+
+def test_write_atomically_temporary_name_keeps_suffix_and_folder(tmp_path: Path) -> None:
+    with write_atomically(tmp_path / "case.nii.gz") as partial:
+        assert partial.name.startswith(PARTIAL_PREFIX)
+        assert partial.name.endswith("case.nii.gz")
+        assert partial.parent == tmp_path
+        partial.touch()
+
+
+def test_write_atomically_nested_writers_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.txt"
+    with write_atomically(path) as first, write_atomically(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # the outer block ends last
+    assert list_names(tmp_path) == ["report.txt"]
+
+
+def test_write_atomically_missing_folder_is_made(tmp_path: Path) -> None:
+    write_text(tmp_path / "evidence" / "runs" / "note.txt", "there")
+    assert (tmp_path / "evidence" / "runs" / "note.txt").read_text() == "there"
+
+
+def test_write_text_letters_beyond_ascii_are_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "note.txt", "Größe 3 µm")
+    assert (tmp_path / "note.txt").read_bytes() == "Größe 3 µm".encode()
+
+
+def test_write_json_known_content_gives_known_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "table.json", {"Größe": [1, 2.5], "leer": None})
+    expected = '{\n  "Größe": [\n    1,\n    2.5\n  ],\n  "leer": null\n}\n'
+    assert (tmp_path / "table.json").read_text(encoding="utf-8") == expected
+
+
+def test_write_json_content_that_is_no_json_keeps_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    write_json(path, {"fold": 0})
+    with pytest.raises(TypeError):
+        write_json(path, {"fold": object()})
+    assert json.loads(path.read_text()) == {"fold": 0}
+
+
+@pytest.mark.parametrize(
+    ("content", "digest"),
+    [
+        (b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        (b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+    ],
+)
+def test_compute_sha256_published_vectors_agree(tmp_path: Path, content: bytes, digest: str) -> None:
+    path = tmp_path / "vector"
+    path.write_bytes(content)
+    assert compute_sha256(path) == digest
+
+
+def test_compute_sha256_longer_than_one_chunk_covers_every_byte(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10_000
+    path = tmp_path / "long"
+    path.write_bytes(content)
+    assert compute_sha256(path) == hashlib.sha256(content).hexdigest()

@@ -1,0 +1,204 @@
+"""plan.yaml: written with reasons, read with clear errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import PlanError
+from pipeline.planning.plan import Plan, build_plan_from, read_plan, write_plan
+from pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
+
+SHOWN = "configs/plan.yaml"
+
+
+@pytest.fixture
+def planned(make_fingerprint: Callable) -> PlannedBundle:
+    return plan_from_fingerprint(make_fingerprint(), "../data/phantom")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "configs" / "plan.yaml"
+
+
+def plan_error(planned: PlannedBundle, **changes: Any) -> str:
+    """The message about a plan with these values."""
+    with pytest.raises(PlanError) as caught:
+        build_plan_from({**planned.plan.model_dump(mode="json"), **changes}, SHOWN)
+    message = str(caught.value)
+    assert message.startswith(SHOWN)
+    return message
+
+
+# writing and reading
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"shapes": [(512, 400)] * 3, "suffix": ".png", "labels": {"background": 0, "cell": 255}},
+        {"channels": ("CT",), "spacings_mm": [(0.8, 0.8, 5.0)] * 4, "shapes": [(512, 512, 60)] * 4},
+        {"channels": ("T1", "T2"), "labels": {"no": 0, "yes": 1, "Größe: #3 'µ'": 7}},
+    ],
+)
+def test_read_plan_written_one_is_equal(make_fingerprint: Callable, path: Path, options: dict) -> None:
+    planned = plan_from_fingerprint(make_fingerprint(**options), "../data")
+    write_plan(path, planned.plan, planned.reasons)
+    assert read_plan(path) == planned.plan
+
+
+@pytest.mark.parametrize("value", [1e-05, 2.5e-12, 1e20, 0.1 + 0.2])
+def test_read_plan_numbers_in_any_notation_are_equal(planned: PlannedBundle, path: Path, value: float) -> None:
+    plan = planned.plan.model_copy(update={"learning_rate": value})
+    write_plan(path, plan, planned.reasons)
+    assert read_plan(path).learning_rate == value
+
+
+@pytest.mark.parametrize("name", ["liver: 3", "# liver", "Größe", "yes", "123", "'", '"', "\\", "a\tb", " ", "~"])
+def test_read_plan_awkward_dataset_name_is_equal(planned: PlannedBundle, path: Path, name: str) -> None:
+    write_plan(path, planned.plan.model_copy(update={"dataset_name": name}), planned.reasons)
+    assert read_plan(path).dataset_name == name
+
+
+def test_read_plan_value_edited_by_hand_is_taken(planned: PlannedBundle, path: Path) -> None:
+    write_plan(path, planned.plan, planned.reasons)
+    text = path.read_text().replace(f"num_epochs: {planned.plan.num_epochs}", "num_epochs: 7  # shorter")
+    path.write_text(text)
+    assert read_plan(path) == planned.plan.model_copy(update={"num_epochs": 7})
+
+
+def test_write_plan_every_field_stands_below_its_reason(planned: PlannedBundle, path: Path) -> None:
+    write_plan(path, planned.plan, planned.reasons)
+    lines = path.read_text().splitlines()
+    for name in Plan.model_fields:
+        (number,) = [number for number, line in enumerate(lines) if line.startswith(f"{name}: ")]
+        assert lines[number - 1] == f"# {planned.reasons[name]}"
+
+
+def test_write_plan_field_without_reason_is_refused_and_nothing_written(planned: PlannedBundle, path: Path) -> None:
+    reasons = {name: reason for name, reason in planned.reasons.items() if name != "seed"}
+    with pytest.raises(PlanError, match="seed has no reason"):
+        write_plan(path, planned.plan, reasons)
+    assert not path.exists()
+
+
+def test_write_plan_reason_of_several_lines_stays_a_comment(make_fingerprint: Callable, path: Path) -> None:
+    """Reasons quote names from the dataset; none of them may become a field."""
+    planned = plan_from_fingerprint(make_fingerprint(channels=("MRI\nseed: 9\n",)), "../data")
+    write_plan(path, planned.plan, planned.reasons)
+    assert read_plan(path) == planned.plan
+
+
+def test_write_plan_is_yaml_that_other_programs_read(planned: PlannedBundle, path: Path) -> None:
+    write_plan(path, planned.plan, planned.reasons)
+    assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == set(Plan.model_fields)
+
+
+def test_read_plan_missing_file_says_how_to_make_one(path: Path) -> None:
+    with pytest.raises(PlanError, match=r"^configs/plan\.yaml does not exist.*unet-pipeline plan"):
+        read_plan(path)
+
+
+@pytest.mark.parametrize("content", [b"num_epochs: [1, 2", b"\xff\xfe\x00", b"a: b: c"])
+def test_read_plan_no_yaml_is_named_without_its_absolute_place(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(PlanError) as caught:
+        read_plan(path)
+    assert str(caught.value).startswith("configs/plan.yaml is not valid YAML")
+    assert str(path.parent) not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "- 1\n- 2\n", "just words", "# comments only\n"])
+def test_read_plan_no_fields_are_named(path: Path, content: str) -> None:
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(PlanError, match="has no fields"):
+        read_plan(path)
+
+
+# fields
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("num_epoch", "num_epochs"), ("epochs", "num_epochs"), ("patchsize", "patch_size")]
+)
+def test_build_plan_from_unknown_field_names_the_nearest(planned: PlannedBundle, wrong: str, near: str) -> None:
+    message = plan_error(planned, **{wrong: 1})
+    assert f"unknown field {wrong!r}" in message
+    assert f"did you mean {near!r}" in message
+
+
+def test_build_plan_from_missing_field_is_named(planned: PlannedBundle) -> None:
+    content = planned.plan.model_dump(mode="json")
+    del content["patch_size"]
+    with pytest.raises(PlanError, match="lacks the field 'patch_size'"):
+        build_plan_from(content, SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("num_epochs", 0, "num_epochs is 0"),
+        ("num_epochs", "many", "num_epochs is 'many'"),
+        ("num_epochs", 2.5, "num_epochs is 2.5"),
+        ("learning_rate", -0.1, "learning_rate is -0.1"),
+        ("window_overlap", 1.0, "window_overlap is 1.0"),
+        ("noise_probability", 1.5, "noise_probability is 1.5"),
+        ("spatial_dims", 4, "spatial_dims is 4"),
+        ("cache_rate", None, "cache_rate is None"),
+    ],
+)
+def test_build_plan_from_value_that_cannot_be_is_named(
+    planned: PlannedBundle, name: str, value: object, shown: str
+) -> None:
+    assert shown in plan_error(planned, **{name: value})
+
+
+def test_build_plan_from_wrong_entry_of_a_sequence_is_named_with_its_place(planned: PlannedBundle) -> None:
+    assert "patch_size.1 is 0" in plan_error(planned, patch_size=[40, 0, 40])
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"spacing_mm": [0.8, 0.8]}, "spacing_mm has 2 values (0.8, 0.8); expected 3"),
+        ({"patch_size": [40, 56]}, "patch_size has 2 values (40, 56); expected 3"),
+        ({"window_size": [40, 56, 40, 8]}, "window_size has 4 values (40, 56, 40, 8); expected 3"),
+        ({"elastic_control_points": [3]}, "elastic_control_points has 1 values (3,); expected 3"),
+        ({"scale_range": []}, "scale_range has 0 values (); expected 3"),
+        ({"strides": [[1, 1, 1], [2, 2, 2]]}, "strides is ((1, 1, 1), (2, 2, 2)); expected 4 levels of 3 values"),
+        ({"kernel_size": [[3, 3]] * 4}, "expected 4 levels of 3 values"),
+        ({"patch_size": [40, 57, 40]}, "patch_size is (40, 57, 40); expected multiples of the total stride (8, 8, 8)"),
+        ({"window_size": [44, 56, 40]}, "window_size is (44, 56, 40); expected multiples"),
+        ({"crop_ratios": [0.5, 0.25, 0.25]}, "crop_ratios has 3 values"),
+        ({"supervision_weights": [1.0]}, "supervision_weights has 1 values"),
+        ({"num_supervised_heads": 3}, "num_supervised_heads is 3; expected 1 to 2"),
+        ({"fold": 5}, "fold is 5; expected 0 to 4"),
+    ],
+)
+def test_build_plan_from_lengths_that_disagree_are_named_with_value(
+    planned: PlannedBundle, changes: dict[str, Any], shown: str
+) -> None:
+    assert shown in plan_error(planned, **changes)
+
+
+@pytest.mark.parametrize("name", ["intensity_subtrahend", "intensity_divisor"])
+def test_build_plan_from_constants_for_another_number_of_channels_are_named(planned: PlannedBundle, name: str) -> None:
+    assert name in plan_error(planned, **{name: [1.0, 2.0]})
+
+
+def test_plan_cannot_be_changed_in_place(planned: PlannedBundle) -> None:
+    with pytest.raises(ValidationError):
+        planned.plan.num_epochs = 3
+
+
+def test_total_stride_is_the_product_per_axis(planned: PlannedBundle) -> None:
+    assert planned.plan.total_stride == (8, 8, 8)

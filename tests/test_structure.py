@@ -1,0 +1,365 @@
+"""The shape of the code and of the wiring, held by tests: sizes, names, documentation, and what a config may say."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import os
+import pydoc
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.bundle.configs import COMPLETE, OVERLAYS, build_configs
+from pipeline.dataset.fingerprint import Fingerprint
+from pipeline.planning.planner import plan_from_fingerprint
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "pipeline"
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
+WIRING = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (PACKAGE / "wiring").glob("*.yaml")}
+
+MAX_MODULE_LINES = 400
+MAX_FUNCTION_LINES = 60
+BANNED_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "manager")
+# ignite and MONAI call it by this name on every handler; the class says what the handler does
+UNDOCUMENTED_METHODS = ("attach",)
+# a longer method needs words; a shorter one, such as a path of BundleFolder, is its own description
+MAX_UNDOCUMENTED_LINES = 3
+# for the type checker only: the check that makes them true has been made by the caller
+ALLOWED_ASSERTS = {("pipeline/dataset/check.py", "dataset.labels is not None")}
+
+
+def parse(module: str) -> ast.Module:
+    return ast.parse((ROOT / module).read_text(encoding="utf-8"))
+
+
+# sizes
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_is_not_too_long(module: str) -> None:
+    num_lines = len((ROOT / module).read_text(encoding="utf-8").splitlines())
+    assert num_lines <= MAX_MODULE_LINES, f"{module} has {num_lines} lines; split it by concept"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_function_is_not_too_long(module: str) -> None:
+    too_long = {
+        f"{node.name}, line {node.lineno}": length
+        for node in ast.walk(parse(module))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_FUNCTION_LINES
+    }
+    assert not too_long, f"{module}: more than {MAX_FUNCTION_LINES} lines"
+
+
+# names, documentation, asserts
+
+
+def test_module_names_say_what_is_in_them() -> None:
+    banned = [path for path in list_tracked_files() if path.suffix == ".py" and path.stem in BANNED_NAMES]
+    assert not banned
+    assert not [module for module in MODULES if set(Path(module).parts[:-1]) & set(BANNED_NAMES)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_names_are_documented(module: str) -> None:
+    tree = parse(module)
+    if not tree.body:  # the empty __init__.py of a stage
+        return
+    undocumented = [] if ast.get_docstring(tree) else [module]
+    undocumented += [f"line {node.lineno}: {node.name}" for node in find_public(tree) if not ast.get_docstring(node)]
+    assert not undocumented
+
+
+def find_public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """Public classes and functions of a module, and those public methods whose name and line do not say it all."""
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        yield node
+        if isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if not isinstance(method, ast.FunctionDef) or method.name.startswith("_"):
+                    continue
+                length = (method.end_lineno or method.lineno) - method.lineno + 1
+                if method.name not in UNDOCUMENTED_METHODS and length > MAX_UNDOCUMENTED_LINES:
+                    yield method
+
+
+def test_asserts_only_narrow_types() -> None:
+    found = {
+        (module, ast.unparse(node.test))
+        for module in MODULES
+        for node in ast.walk(parse(module))
+        if isinstance(node, ast.Assert)
+    }
+    assert found == ALLOWED_ASSERTS, "raise an error that names the value; `python -O` drops an assert"
+
+
+# the wiring: every part exists, and expressions say no more than they may
+
+REFERENCE = re.compile(r"@([\w#]+)")
+MONAI_NAMES = {"monai", "torch", "np", "numpy"}  # monai.bundle imports these for every expression
+EXCEPTIONS = {
+    # which device there is can only be asked where the config runs
+    ("shared", "device"): "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+    # MONAI has no component that turns paths into samples, and inference must do without this package
+    ("inference", "image_cases"): "$[{'image': path} for path in @image_files]",
+}
+
+
+def iterate_strings(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every string of a config with its id."""
+    if isinstance(content, str):
+        yield key, content
+    elif isinstance(content, dict | list):
+        for part, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from iterate_strings(value, f"{key}#{part}".lstrip("#"))
+
+
+EXPRESSIONS = [
+    (source, key, text)
+    for source, content in sorted(WIRING.items())
+    for key, text in iterate_strings(content)
+    if text.startswith("$")
+]
+TARGETS = sorted(
+    {
+        text
+        for content in WIRING.values()
+        for key, text in iterate_strings(content)
+        if key.rpartition("#")[2] == "_target_"
+    }
+)
+LISTS = {key for content in WIRING.values() for key, value in content.items() if isinstance(value, list)}
+
+
+def parse_expression(text: str) -> ast.stmt:
+    """Syntax tree of a `$` expression; a reference such as @train#loss becomes a name with `ref_` in front."""
+    (statement,) = ast.parse(REFERENCE.sub(lambda match: "ref_" + match[1].replace("#", "__"), text[1:])).body
+    return statement
+
+
+def is_allowed(statement: ast.stmt) -> bool:
+    """An import, a name, lists joined, one index, or one call whose arguments are plain."""
+    match statement:
+        case ast.Import(names=[_]):
+            return True
+        case ast.Expr(value=ast.BinOp() as joined):
+            return is_join_of_lists(joined)
+        case ast.Expr(value=ast.Subscript(value=taken, slice=ast.Constant(value=int()))):
+            return is_reference(taken)
+        case ast.Expr(value=ast.Call(func=called, args=arguments, keywords=keywords)):
+            plain = all(is_plain(argument) for argument in (*arguments, *(keyword.value for keyword in keywords)))
+            return plain and (is_dotted_name(called) or is_method_of_text(called))
+        case ast.Expr(value=value):
+            return is_dotted_name(value)
+    return False
+
+
+def is_reference(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id.startswith("ref_")
+
+
+def is_dotted_name(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and is_dotted_name(node.value))
+
+
+def is_method_of_text(node: ast.expr) -> bool:
+    return (
+        isinstance(node, ast.Attribute) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    )
+
+
+def is_plain(node: ast.expr) -> bool:
+    """A constant, a name, or a list of constants."""
+    if isinstance(node, ast.List):
+        return all(isinstance(item, ast.Constant) for item in node.elts)
+    return isinstance(node, ast.Constant) or is_dotted_name(node)
+
+
+def is_join_of_lists(node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return is_join_of_lists(node.left) and is_join_of_lists(node.right)
+    return isinstance(node, ast.Name) and node.id.removeprefix("ref_") in LISTS
+
+
+def test_wiring_is_found() -> None:
+    assert {source for sources in (*COMPLETE.values(), *OVERLAYS.values()) for source in sources} == set(WIRING)
+    assert len(TARGETS) > 40
+    assert len(EXPRESSIONS) > 20
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_target_can_be_located(target: str) -> None:
+    assert callable(pydoc.locate(target))
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "text"), EXPRESSIONS, ids=[f"{source}: {key}" for source, key, _ in EXPRESSIONS]
+)
+def test_expression_has_an_allowed_form(source: str, key: str, text: str) -> None:
+    if (source, key) in EXCEPTIONS:
+        assert text == EXCEPTIONS[source, key]
+    else:
+        assert is_allowed(parse_expression(text)), f"{text}: write a named function, or one call after the other"
+
+
+def test_expression_exceptions_are_all_needed() -> None:
+    assert {(source, key) for source, key, _ in EXPRESSIONS} >= EXCEPTIONS.keys()
+    assert not [text for text in EXCEPTIONS.values() if is_allowed(parse_expression(text))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$lambda x: x",
+        "$@validation_cases[:-9]",
+        "$@num_epochs * 2",
+        "$@num_epochs + 1",
+        "$@label_values + @class_indices",
+        "$[case for case in @validation_cases]",
+        "$len(@validation_cases) - 1",
+        "$sorted(glob.glob(@image_glob))",
+        "$os.path.join(@bundle_root, @name + '.pt')",
+        "$@network_def.to(@device).eval()",
+        "$1 if @resume else 2",
+    ],
+)
+def test_is_allowed_other_forms_are_refused(text: str) -> None:
+    assert not is_allowed(parse_expression(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$import os",
+        "$torch.float32",
+        "$len(@training_cases)",
+        "$@network.parameters()",
+        "$@train#trainer.run()",
+        "$@image_transforms + @label_transforms",
+        "$@mirror_probability[0]",
+        "$monai.handlers.from_engine(['pred', 'label'])",
+    ],
+)
+def test_is_allowed_forms_of_the_design_are_taken(text: str) -> None:
+    assert is_allowed(parse_expression(text))
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [*COMPLETE.values(), *(COMPLETE["train"] + above for above in OVERLAYS.values())],
+    ids=[*COMPLETE, *OVERLAYS],
+)
+def test_expression_names_are_imported(sources: tuple[str, ...]) -> None:
+    """A name that is not there fails only where the expression is used."""
+    trees = [parse_expression(text) for source, _, text in EXPRESSIONS if source in sources]
+    imported = {alias.name for tree in trees if isinstance(tree, ast.Import) for alias in tree.names}
+    used = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    bound = {
+        node.id
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    unknown = {name for name in used - bound if not name.startswith("ref_") and not hasattr(builtins, name)}
+    assert unknown <= imported | MONAI_NAMES
+    assert imported <= used, "imported and not used"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"shapes": ((96, 80),) * 4, "suffix": ".png", "channels": ("red", "green", "blue")},
+        {"shapes": ((40, 56, 40),) * 4, "channels": ("CT",)},
+        {"shapes": ((40, 56, 40),) * 4, "labels": {"background": 0, "organ": 3, "tumour": 7}},
+    ],
+    ids=["2D", "3D CT", "3D"],
+)
+def test_inference_config_needs_nothing_of_this_package(
+    make_fingerprint: Callable[..., Fingerprint], kind: dict[str, Any]
+) -> None:
+    plan = plan_from_fingerprint(make_fingerprint(**kind), "../phantom", "quick").plan
+    config = build_configs(plan)["inference"]
+    targets = {text for key, text in iterate_strings(config) if key.rpartition("#")[2] == "_target_"}
+    assert {target.partition(".")[0] for target in targets} == {"monai"}
+    assert len(targets) > 10
+    assert not [text for _, text in iterate_strings(config) if re.search(r"\bpipeline\b", text)]
+    assert config == json.loads(json.dumps(config)), "JSON must not change it"
+
+
+# what is published
+
+
+def list_tracked_files() -> list[Path]:
+    """Files that are in the repository or would be; without git all but the ignored folders."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+        paths = [Path(name) for name in listed]
+    except (OSError, subprocess.CalledProcessError):
+        hidden = re.compile(r"(^|/)(\.(?!ci/)|__pycache__/|demo/|runs/|build/|dist/|[^/]*\.egg-info/)")
+        paths = [
+            Path(path).relative_to(ROOT)
+            for folder, _, names in os.walk(ROOT)
+            for path in map(Path(folder).joinpath, names)
+        ]
+        paths = [path for path in paths if not hidden.search(path.as_posix())]
+    return [path for path in paths if (ROOT / path).is_file()]
+
+
+def find_in_texts(pattern: re.Pattern[str]) -> set[tuple[str, str]]:
+    """File and match, over all text files."""
+    found = set()
+    for path in list_tracked_files():
+        try:
+            text = (ROOT / path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found |= {(path.as_posix(), match[0]) for match in pattern.finditer(text)}
+    return found
+
+
+MACHINE_FOLDER = re.compile(r"(?<![\w.])/(?:work|root|home|opt|Users|mnt)/\w+")
+PRIVATE_HOST = re.compile(
+    r"https?://(?:[^/\s\"'`]*@|localhost|\d+\.\d+\.\d+\.\d+|[\w.-]+\.(?:internal|intra|local|lan|corp)\b|[\w-]+[:/])"
+    r"[^\s\"'`)]*|(?:extra-)?index-url\s*[=\s]\s*\S+|trusted-host\s*[=\s]\s*\S+"
+)
+
+
+def test_published_files_name_no_folder_of_a_machine() -> None:
+    # an absolute path that `package` must refuse
+    assert find_in_texts(MACHINE_FOLDER) <= {("tests/bundles/test_verbs.py", "/" + "home/me")}
+
+
+def test_published_files_name_no_private_host() -> None:
+    assert find_in_texts(PRIVATE_HOST) == set()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "parts"),
+    [
+        (MACHINE_FOLDER, ("see /", "home/me/data")),
+        (PRIVATE_HOST, ("http://", "10.0.0.7/simple")),
+        (PRIVATE_HOST, ("https://", "pypi.firm.internal/simple")),
+        (PRIVATE_HOST, ("https://", "user:word@pypi.org")),
+        (PRIVATE_HOST, ("http://", "registry:5000/simple")),
+        (PRIVATE_HOST, ("--index", "-url https://pypi.org/simple")),
+    ],
+)
+def test_patterns_find_what_they_look_for(pattern: re.Pattern[str], parts: tuple[str, str]) -> None:
+    assert pattern.search("".join(parts))
+
+
+def test_patterns_leave_public_addresses_alone() -> None:
+    assert not PRIVATE_HOST.search("https://docs.monai.io/en/stable/")
+    assert not MACHINE_FOLDER.search("https://example.org/home/page and ../opt/data")

@@ -1,0 +1,110 @@
+"""Order and augmentation of the samples: functions of (seed, fold, epoch, sample) and of nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.data import DataLoader
+from monai.transforms import Compose, EnsureTyped, RandGaussianNoised, RandSpatialCropd
+
+from pipeline.training.randomness import derive_seed
+from pipeline.training.samples import SampleKey, SampleOrder, SeededDataset
+
+
+def list_epoch(order: SampleOrder, epoch: int) -> list[SampleKey]:
+    order.epoch = epoch
+    return list(order)
+
+
+@given(num_cases=st.integers(1, 12), num_samples=st.integers(1, 30), seed=st.integers(0, 1000))
+def test_sample_order_any_size_uses_every_case_before_repeating_one(
+    num_cases: int, num_samples: int, seed: int
+) -> None:
+    order = SampleOrder(num_cases, num_samples, seed=seed, fold=0)
+    cases = [key.case_index for epoch in (1, 2, 3) for key in list_epoch(order, epoch)]
+    for start in range(0, len(cases) - num_cases + 1, num_cases):
+        assert Counter(cases[start : start + num_cases]) == Counter(range(num_cases))
+
+
+def test_sample_order_same_seed_gives_same_epoch_again() -> None:
+    first, second = SampleOrder(9, 20, seed=3, fold=1), SampleOrder(9, 20, seed=3, fold=1)
+    list_epoch(first, 1)  # what was asked before does not matter
+    assert list_epoch(first, 5) == list_epoch(second, 5)
+
+
+@pytest.mark.parametrize("other", [{"seed": 4, "fold": 1}, {"seed": 3, "fold": 2}])
+def test_sample_order_other_seed_or_fold_gives_another_order(other: dict[str, int]) -> None:
+    assert list_epoch(SampleOrder(9, 20, seed=3, fold=1), 1) != list_epoch(SampleOrder(9, 20, **other), 1)
+
+
+def test_sample_order_several_processes_share_the_samples_of_one() -> None:
+    shares = [list_epoch(SampleOrder(5, 6, seed=0, fold=0, rank=rank, num_processes=3), 2) for rank in range(3)]
+    whole = list_epoch(SampleOrder(5, 18, seed=0, fold=0), 2)
+    assert sorted(key for share in shares for key in share) == sorted(whole)
+    assert [len(share) for share in shares] == [6, 6, 6]
+
+
+def test_sample_order_no_case_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_cases is 0"):
+        SampleOrder(0, 4, seed=0, fold=0)
+
+
+def build_dataset(seed: int = 0) -> SeededDataset:
+    data = [{"image": torch.full((1, 8, 8), float(index))} for index in range(4)]
+    transform = Compose(
+        [
+            EnsureTyped("image", track_meta=False),
+            RandSpatialCropd("image", roi_size=(6, 6), random_size=False),
+            RandGaussianNoised("image", prob=1.0, std=1.0),
+        ]
+    )
+    return SeededDataset(data, transform, seed=seed, fold=0)
+
+
+def test_seeded_dataset_same_key_gives_same_sample_whatever_came_before() -> None:
+    dataset = build_dataset()
+    key = SampleKey(epoch=2, position=7, case_index=1)
+    first = dataset[key]["image"].clone()
+    _ = [dataset[SampleKey(3, position, 0)] for position in range(5)]
+    torch.testing.assert_close(dataset[key]["image"], first, rtol=0, atol=0)
+    torch.testing.assert_close(build_dataset()[key]["image"], first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("other", [SampleKey(3, 7, 1), SampleKey(2, 8, 1)])
+def test_seeded_dataset_other_epoch_or_position_gives_another_sample(other: SampleKey) -> None:
+    dataset = build_dataset()
+    assert not torch.equal(dataset[SampleKey(2, 7, 1)]["image"], dataset[other]["image"])
+
+
+def test_seeded_dataset_random_transforms_leave_the_cache_alone() -> None:
+    dataset = build_dataset()
+    for position in range(20):
+        dataset[SampleKey(1, position, position % 4)]
+    for index in range(4):
+        assert torch.equal(dataset._cache[index]["image"], torch.full((1, 8, 8), float(index)))
+
+
+def test_seeded_dataset_any_number_of_workers_gives_the_same_batches() -> None:
+    batches = []
+    for num_workers in (0, 2):
+        order = SampleOrder(4, 8, seed=0, fold=0)
+        loader = DataLoader(build_dataset(), batch_size=2, sampler=order, num_workers=num_workers)
+        batches.append(torch.stack([batch["image"] for batch in loader]))
+    torch.testing.assert_close(batches[0], batches[1], rtol=0, atol=0)
+
+
+def test_derive_seed_parts_and_order_matter() -> None:
+    seeds = {derive_seed("a", 1, 2), derive_seed("a", 2, 1), derive_seed("b", 1, 2), derive_seed("a", 12)}
+    assert len(seeds) == 4
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_derive_seed_many_samples_hardly_collide() -> None:
+    seeds = [derive_seed("sample", 0, 0, epoch, position) for epoch in range(50) for position in range(100)]
+    assert len(set(seeds)) == 5000
+    assert abs(np.mean(seeds) / 2**32 - 0.5) < 0.02
