@@ -17,7 +17,7 @@ demo: $(VENV)/.demo
 	$(BIN)/unet-pipeline demo --out demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

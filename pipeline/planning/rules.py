@@ -59,8 +59,8 @@ class Preset:
 PRESETS = {
     preset.name: preset
     for preset in (
-        # under 10 minutes on 2 CPU cores at 70 GFLOP/s, measured (docs/experiments.md)
-        Preset("quick", 30, 16, 256, 2, {2: 256**2, 3: 64**3}, 1.0, 4, 3e-3, 0.5, 1.0),
+        # about 7 minutes on 2 CPU cores with bf16 instructions (docs/experiments.md)
+        Preset("quick", 75, 16, 256, 2, {2: 256**2, 3: 64**3}, 1.0, 4, 3e-3, 0.5, 1.0),
         # minutes of a data-centre GPU, or an evening of a workstation's
         Preset("standard", 6_000, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 25, 2e-3, 0.5, 1.0),
         # nnU-Net's 250,000 iterations

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -24,23 +27,40 @@ class TrainedBundle:
     root: Path
 
 
+def own_copy(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> TrainedBundle:
+    """Let the first of the parallel test processes build and train below a folder, and take a copy of it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / f"shared_{name}"
+    with FileLock(f"{shared}.lock"):
+        if not shared.is_dir():
+            partial = shared.with_name(f"partial_{name}")
+            shutil.rmtree(partial, ignore_errors=True)
+            build(partial)
+            partial.rename(shared)
+    copy = own / name
+    shutil.copytree(shared, copy)
+    return TrainedBundle(copy / f"{name}s", copy / f"{name}_bundle")
+
+
 @pytest.fixture(scope="session")
 def bundle_3d(tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
-    folder = tmp_path_factory.mktemp("organs")
-    dataset = phantoms.write_volumes(folder / "organs")
-    root = phantoms.plan_small(dataset, folder / "organ_bundle", **phantoms.SMALL_3D)
-    phantoms.silently(pipeline.train, root)
-    return TrainedBundle(dataset, root)
+    def build(folder: Path) -> None:
+        dataset = phantoms.write_volumes(folder / "organs")
+        root = phantoms.plan_small(dataset, folder / "organ_bundle", **phantoms.SMALL_3D)
+        phantoms.silently(pipeline.train, root)
+
+    return own_copy(tmp_path_factory, "organ", build)
 
 
 @pytest.fixture(scope="session")
 def bundle_2d(tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
-    folder = tmp_path_factory.mktemp("cells")
-    dataset = phantoms.write_pictures(folder / "cells")
-    labels = {"background": 0, "cell": 255}
-    root = phantoms.plan_small(dataset, folder / "cell_bundle", labels=labels, **phantoms.SMALL_2D)
-    phantoms.silently(pipeline.train, root)
-    return TrainedBundle(dataset, root)
+    def build(folder: Path) -> None:
+        dataset = phantoms.write_pictures(folder / "cells")
+        labels = {"background": 0, "cell": 255}
+        root = phantoms.plan_small(dataset, folder / "cell_bundle", labels=labels, **phantoms.SMALL_2D)
+        phantoms.silently(pipeline.train, root)
+
+    return own_copy(tmp_path_factory, "cell", build)
 
 
 @pytest.fixture(params=["3d", "2d"])
