@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import BundleError
 
@@ -99,6 +100,11 @@ class BundleFolder:
     def split(self, fold: int) -> Path:
         return self.evidence / "splits" / f"fold_{fold}.json"
 
+    @property
+    def split_record(self) -> Path:
+        """How the split was made, the held-out test cases, and the SHA-256 of every fold's list."""
+        return self.evidence / "splits" / "split.json"
+
     def trained_folds(self) -> tuple[int, ...]:
         """Folds that have weights of their own, in ascending order."""
         found = (re.fullmatch(r"model_fold_(\d+)\.pt", path.name) for path in self.models.glob("model_fold_*.pt"))
@@ -110,8 +116,9 @@ class BundleFolder:
             return default
         return int(json.loads(self.weights_origin.read_text(encoding="utf-8"))["fold"])
 
-    def read_split(self, fold: int) -> dict[str, list[dict[str, str]]]:
-        """The data list of a fold: "training" and "validation", each a list of case, image and label.
+    def read_split(self, fold: int) -> dict[str, list[dict[str, Any]]]:
+        """The data list of a fold: "training" and "validation", each a list of case, image and label, and
+        spacing_mm where only the dataset knows it.
 
         Raises:
             BundleError: the bundle has no such fold.

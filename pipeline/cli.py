@@ -7,16 +7,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.errors import DatasetError, PipelineError, PlanError, suggest
-
-if TYPE_CHECKING:
-    from pipeline.dataset.check import CheckReport
-    from pipeline.planning.plan import Plan
-    from pipeline.verbs import Evaluation
+from pipeline.printing import evaluation_as_data, print_evaluation, print_plan, print_report, say, show_path
 
 EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
 
@@ -31,7 +27,10 @@ app = typer.Typer(
 
 Dataset = Annotated[
     Path,
-    typer.Argument(metavar="DATASET", help="Labelled folder: Medical Segmentation Decathlon, or images/ and labels/."),
+    typer.Argument(
+        metavar="DATASET",
+        help="Labelled folder (Medical Segmentation Decathlon, nnU-Net raw, or images/ and labels/), or a CSV or JSON list.",
+    ),
 ]
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")]
 Json = Annotated[
@@ -42,6 +41,25 @@ Mirror = Annotated[bool, typer.Option("--mirror", help="Average over all mirrore
 Labels = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="NAME=VALUE", help="Name a label value; repeat for every label, 0 included."),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="decathlon, nnunet, table or folders; found by looking, if not given."),
+]
+CopyHeader = Annotated[
+    bool, typer.Option("--copy-header", help="Labels of the image's shape that claim to lie elsewhere get its header.")
+]
+ResampleLabels = Annotated[
+    bool,
+    typer.Option("--resample-labels", help="Labels on another grid are resampled to the image's, nearest neighbour."),
+]
+PagesAsSlices = Annotated[bool, typer.Option("--pages-as-slices", help="A TIFF file of several pages is a volume.")]
+Patient = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Regular expression; its first group is the patient in a case name, such as '(.+)_visit'. Patients stay together.",
+    ),
 ]
 
 
@@ -61,37 +79,56 @@ def _demo(
     """Run the main job end to end on the embedded cohort."""
     from pipeline import verbs
 
-    result = verbs.demo(out, announce=lambda step: _print(f"== {step}"))
-    _print()
-    _print_evaluation(result.evaluation)
-    _print()
-    _print("The test case is the real MNI152 head, the training heads are simulated from it: this shows that the")
-    _print("pipeline works, and says nothing about generalisation.")
-    _print(f"bundle   {result.bundle.root}  (sealed: {result.package.zip_file})")
-    _print(f"picture  {result.overlay}")
-    _print()
-    _print("Next, on your own data:")
-    _print("  unet-pipeline check DATASET")
-    _print("  unet-pipeline plan DATASET BUNDLE --preset quick")
-    _print("  unet-pipeline train BUNDLE")
-    _write_json(json_file, _evaluation_as_data(result.evaluation))
+    result = verbs.demo(out, announce=lambda step: say(f"== {step}"))
+    say()
+    print_evaluation(result.evaluation)
+    say()
+    say("The test case is the real MNI152 head, the training heads are simulated from it: this shows that the")
+    say("pipeline works, and says nothing about generalisation.")
+    say(f"bundle   {result.bundle.root}  (sealed: {show_path(result.package.zip_file)})")
+    say(f"picture  {result.overlay}")
+    say()
+    say("Next, on your own data:")
+    say("  unet-pipeline check DATASET")
+    say("  unet-pipeline plan DATASET BUNDLE --preset quick")
+    say("  unet-pipeline train BUNDLE")
+    _write_json(json_file, evaluation_as_data(result.evaluation))
 
 
 @app.command("check")
 def _check(
     dataset: Dataset,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for fingerprint.json, dataset_manifest.json, problems.json.")
+        Path | None,
+        typer.Option(help="Folder for problems.json, contact_sheet.png, fingerprint.json, dataset_manifest.json."),
     ] = None,
     label: Labels = None,
+    layout: Layout = None,
+    patient: Patient = None,
+    copy_header: CopyHeader = False,
+    resample_labels: ResampleLabels = False,
+    pages_as_slices: PagesAsSlices = False,
     json_file: Json = None,
 ) -> None:
     """Read every file of a dataset; list problems and what to do about each."""
     from pipeline import verbs
+    from pipeline.dataset.options import ReadOptions
 
-    report = verbs.check(dataset, out, _parse_labels(label))
-    _print_report(report)
-    _write_json(json_file, _report_as_data(report))
+    options = ReadOptions(
+        layout=layout,
+        copy_header=copy_header,
+        resample_labels=resample_labels,
+        pages_as_slices=pages_as_slices,
+        patient_pattern=patient,
+    )
+    report = verbs.check(dataset, out, _parse_labels(label), options)
+    print_report(report)
+    if out is not None:
+        say(f"  written to {out}")
+    if json_file is not None:
+        from pipeline.dataset.report import describe_report
+
+        _write_json(json_file, describe_report(report).model_dump(mode="json"))
     if report.errors:
         first = report.errors[0]
         raise DatasetError(
@@ -112,6 +149,11 @@ def _plan(
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the augmentation.")] = 0,
     label: Labels = None,
+    layout: Layout = None,
+    patient: Patient = None,
+    copy_header: CopyHeader = False,
+    resample_labels: ResampleLabels = False,
+    pages_as_slices: PagesAsSlices = False,
     refresh: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Write the JSON of this bundle again from its plan.yaml.")
     ] = None,
@@ -129,14 +171,23 @@ def _plan(
 
     if refresh is not None:
         settled = verbs.refresh(refresh, force)
-        _print(f"Configs of {refresh} written again from its plan.yaml.")
+        say(f"Configs of {refresh} written again from its plan.yaml.")
     else:
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
-        planned = verbs.plan(dataset, bundle, preset, folds, seed, _parse_labels(label))
+        from pipeline.dataset.options import ReadOptions
+
+        options = ReadOptions(
+            layout=layout,
+            copy_header=copy_header,
+            resample_labels=resample_labels,
+            pages_as_slices=pages_as_slices,
+            patient_pattern=patient,
+        )
+        planned = verbs.plan(dataset, bundle, preset, folds, seed, _parse_labels(label), options)
         settled = planned.plan
-        _print_report(planned.report)
-        _print_plan(settled, bundle)
+        print_report(planned.report)
+        print_plan(settled, bundle)
     _write_json(json_file, settled.model_dump(mode="json"))
 
 
@@ -160,15 +211,15 @@ def _train(
     except PlanError as error:
         raise typer.BadParameter(str(error)) from error
     runs = verbs.train(
-        bundle, fold, resume, settings, announce=lambda command: _print(f"The same with stock MONAI:\n  {command}")
+        bundle, fold, resume, settings, announce=lambda command: say(f"The same with stock MONAI:\n  {command}")
     )
     for run in runs:
-        _print(
+        say(
             f"fold {run.fold}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, best Dice {run.best_dice:.4f} in epoch "
             f"{run.best_epoch} (resampled grid; it picks the weights and is no result)"
         )
-        _print(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
-    _print(f"Next: unet-pipeline evaluate {bundle}")
+        say(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
+    say(f"Next: unet-pipeline evaluate {bundle}")
     _write_json(
         json_file,
         [{key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()} for run in runs],
@@ -189,9 +240,9 @@ def _predict(
 
     result = verbs.predict(bundle, source, out, device, mirror)
     for path in result.kept:
-        _print(f"kept     {path}  (finished before)")
+        say(f"kept     {path}  (finished before)")
     for path in result.written:
-        _print(f"written  {path}")
+        say(f"written  {path}")
     _write_json(json_file, {"written": list(map(str, result.written)), "kept": list(map(str, result.kept))})
 
 
@@ -211,9 +262,9 @@ def _evaluate(
     from pipeline import verbs
 
     result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror)
-    _print_evaluation(result)
-    _print(f"per case {result.folder / 'metrics.csv'}")
-    _write_json(json_file, _evaluation_as_data(result))
+    print_evaluation(result)
+    say(f"per case {result.folder / 'metrics.csv'}")
+    _write_json(json_file, evaluation_as_data(result))
 
 
 @app.command("package")
@@ -227,8 +278,8 @@ def _package(
 
     result = verbs.package(bundle, zip_file)
     for verification in result.verifications:
-        _print(f"passed   {verification.check}: {verification.detail}")
-    _print(f"sealed   {result.zip_file}  (SHA-256 {result.sha256})")
+        say(f"passed   {verification.check}: {verification.detail}")
+    say(f"sealed   {show_path(result.zip_file)}  (SHA-256 {result.sha256})")
     _write_json(json_file, {"zip": str(result.zip_file), "sha256": result.sha256})
 
 
@@ -244,77 +295,6 @@ def _parse_labels(texts: list[str] | None) -> dict[str, int] | None:
             )
         labels[name] = int(value)
     return labels
-
-
-def _print(text: str = "") -> None:
-    print(text, flush=True)
-
-
-def _print_report(report: CheckReport) -> None:
-    dataset = report.dataset
-    _print(f"{dataset.name}: {dataset.layout}, {len(dataset.cases)} cases")
-    if report.fingerprint is not None:
-        fingerprint = report.fingerprint
-        unit = "pixels" if fingerprint.suffix == ".png" else "voxels"
-        _print(f"  channels  {', '.join(fingerprint.channels)}")
-        _print(f"  labels    {', '.join(f'{name}={value}' for name, value in fingerprint.labels.items())}")
-        _print(
-            f"  images    {fingerprint.spatial_dims}D, median {'x'.join(map(str, fingerprint.median_shape()))} {unit}"
-        )
-    for problem in report.problems:
-        _print(f"  {problem}")
-    if not report.problems:
-        _print("  no problem found")
-
-
-def _report_as_data(report: CheckReport) -> dict[str, Any]:
-    dataset, fingerprint = report.dataset, report.fingerprint
-    content: dict[str, Any] = {"name": dataset.name, "layout": dataset.layout, "num_cases": len(dataset.cases)}
-    if fingerprint is not None:
-        content["channels"], content["labels"] = list(fingerprint.channels), fingerprint.labels
-        content["spatial_dims"], content["median_shape"] = fingerprint.spatial_dims, list(fingerprint.median_shape())
-    content["problems"] = [vars(problem) for problem in report.problems]
-    return content
-
-
-def _print_plan(settled: Plan, bundle: Path) -> None:
-    _print(f"planned  {bundle}")
-    _print(f"  network   DynUNet, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels")
-    _print(f"  patch     {'x'.join(map(str, settled.patch_size))}, batch {settled.batch_size}")
-    _print(f"  training  {settled.num_epochs} epochs of {settled.iterations_per_epoch} iterations")
-    _print(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
-    _print(f"Next: unet-pipeline train {bundle}")
-
-
-def _print_evaluation(result: Evaluation) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{result.title}, native grid", box=SIMPLE_HEAD, title_justify="left")
-    for heading, justify in (
-        ("label", "left"),
-        ("metric", "left"),
-        ("n", "right"),
-        ("mean", "right"),
-        ("95 % interval", "right"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    for row in result.summary:
-        mean = "undefined" if row.n == 0 else f"{row.mean:.4f}"
-        interval = f"{row.low:.4f} - {row.high:.4f}" if row.n > 1 else "n = 1" if row.n else "-"
-        name = row.label if row.in_mean else f"{row.label} (not in the mean)"
-        table.add_row(name, row.metric, str(row.n), mean, interval)
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
-    if result.excluded:
-        shown = ", ".join(result.excluded[:3]) + (", ..." if len(result.excluded) > 3 else "")
-        _print(f"left out: {len(result.excluded)} cases that the network was trained on ({shown})")
-
-
-def _evaluation_as_data(result: Evaluation) -> dict[str, Any]:
-    from pipeline.evaluation.summary import to_records
-
-    return {"title": result.title, "excluded": list(result.excluded), "rows": to_records(result.summary)}
 
 
 def _write_json(path: Path | None, content: Any) -> None:

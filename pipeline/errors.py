@@ -25,11 +25,12 @@ class ImageFileError(DatasetError):
         file: the path as the user should see it, relative to the dataset.
         cause: what is wrong, continuing the sentence that begins with the file.
         remedy: what to do, as a sentence.
+        code: of the message, as in the list of all messages.
     """
 
-    def __init__(self, file: str, cause: str, remedy: str) -> None:
+    def __init__(self, file: str, cause: str, remedy: str, code: str = "unreadable") -> None:
         super().__init__(f"{file} {cause}. {remedy}")
-        self.file, self.cause, self.remedy = file, cause, remedy
+        self.file, self.cause, self.remedy, self.code = file, cause, remedy, code
 
 
 class PlanError(PipelineError):

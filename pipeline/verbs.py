@@ -15,10 +15,13 @@ from typing import Any
 import pandas as pd
 
 from pipeline.bundle.package import Package, package_bundle
-from pipeline.bundle.write import refresh_bundle, write_bundle
+from pipeline.bundle.write import refresh_bundle, require_free, write_bundle
 from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
-from pipeline.dataset.check import CheckReport, check_dataset, write_report
+from pipeline.dataset.check import CheckReport, check_dataset
 from pipeline.dataset.layouts import read_dataset
+from pipeline.dataset.options import ReadOptions
+from pipeline.dataset.prepare import PreparedCase, prepare_dataset
+from pipeline.dataset.report import write_report
 from pipeline.errors import PipelineError, PlanError
 from pipeline.evaluation.cases import Pair, evaluate_pairs
 from pipeline.evaluation.groups import group_by_fold, group_dataset
@@ -28,7 +31,9 @@ from pipeline.evidence.record import record_run
 from pipeline.files import compute_sha256, write_atomically, write_json
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.planning.planner import plan_from_fingerprint
-from pipeline.prediction.outputs import list_inputs, output_path
+from pipeline.planning.splits import choose_splits
+from pipeline.prediction.inputs import PredictionInput, list_inputs
+from pipeline.prediction.outputs import find_output
 from pipeline.prediction.run import Predictions, predict_images
 from pipeline.training.memory import keep_freed_pages
 from pipeline.training.run import (
@@ -83,18 +88,25 @@ class Demo:
     overlay: Path
 
 
-def check(dataset: Path | str, out: Path | str | None = None, labels: dict[str, int] | None = None) -> CheckReport:
+def check(
+    dataset: Path | str,
+    out: Path | str | None = None,
+    labels: dict[str, int] | None = None,
+    options: ReadOptions | None = None,
+) -> CheckReport:
     """Read every file of a labelled folder and report all problems.
 
     Args:
-        dataset: the folder.
-        out: gets problems.json and, for a usable dataset, fingerprint.json and dataset_manifest.json.
+        dataset: the folder, or a table of cases.
+        out: gets problems.json, contact_sheet.png and, for a usable dataset, fingerprint.json and dataset_manifest.json.
         labels: names for the label values, where the layout does not give them.
+        options: how the files are to be read.
 
     Raises:
         DatasetError: there is no dataset to check.
     """
-    report = check_dataset(read_dataset(dataset), labels)
+    options = options or ReadOptions()
+    report = check_dataset(read_dataset(dataset, options.layout), labels, options, with_tiles=out is not None)
     if out is not None:
         write_report(report, Path(out))
     return report
@@ -107,8 +119,11 @@ def plan(
     folds: int = 5,
     seed: int = 0,
     labels: dict[str, int] | None = None,
+    options: ReadOptions | None = None,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
+
+    Files that stock MONAI cannot read are copied into the folder `BUNDLE_data` beside the bundle, in a format that it can.
 
     Raises:
         DatasetError: the dataset has an error.
@@ -116,12 +131,23 @@ def plan(
         BundleError: the bundle's folder exists and is not empty.
     """
     root = Path(bundle)
-    report = check_dataset(read_dataset(dataset), labels)
+    options = options or ReadOptions()
+    require_free(root)
+    report = check_dataset(read_dataset(dataset, options.layout), labels, options)
     fingerprint = report.require_no_errors()
-    folds = min(folds, len(report.dataset.cases)) if len(report.dataset.cases) > 1 else folds
-    location = Path(os.path.relpath(Path(dataset).resolve(), root.resolve())).as_posix()
-    planned = plan_from_fingerprint(fingerprint, location, preset, folds, seed=seed)
-    folder = write_bundle(root, planned, report)
+    splits = choose_splits(report, folds, seed)
+    data, prepared = report.dataset.root, tuple[PreparedCase, ...]()
+    if report.needs_preparation:
+        data = root.resolve().with_name(f"{root.resolve().name}_data")
+        _, prepared = prepare_dataset(report, data)
+    location = Path(os.path.relpath(data.resolve(), root.resolve())).as_posix()
+    planned = plan_from_fingerprint(fingerprint, location, preset, len(splits.folds), seed=seed)
+    try:
+        folder = write_bundle(root, planned, report, splits, prepared)
+    except BaseException:
+        if prepared:
+            shutil.rmtree(data)
+        raise
     return PlannedFolder(folder, planned.plan, report)
 
 
@@ -196,7 +222,8 @@ def predict(
     folder = open_bundle(bundle)
     weights = require_weights(folder)
     keep_freed_pages()
-    return predict_images(folder, list_inputs(Path(source)), Path(out), weights, device, mirror)
+    inputs = list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
+    return predict_images(folder, inputs, Path(out), weights, device, mirror)
 
 
 def evaluate(
@@ -239,10 +266,16 @@ def evaluate(
         given = Path(predictions) if predictions is not None else None
         made = given or target / f"predictions_{compute_sha256(group.weights)[:12]}{'_mirrored' if mirror else ''}"
         if given is None:
-            predict_images(folder, [case.image for case in group.cases], made, group.weights, device, mirror)
+            predict_images(folder, [case.source for case in group.cases], made, group.weights, device, mirror)
         folders.append(made)
         pairs += [
-            Pair(case.name, case.label, output_path(case.image, made, settled.output_suffix), group.fold)
+            Pair(
+                case.source.name,
+                case.label,
+                find_output(case.source, made, settled.output_suffix),
+                group.fold,
+                case.pixel_spacing_mm,
+            )
             for case in group.cases
         ]
     rows = evaluate_pairs(pairs, settled.label_table)
@@ -317,12 +350,14 @@ def draw(bundle: Path | str, dataset: Path | str, evaluation: Evaluation, pictur
     """
     settled = read_plan(open_bundle(bundle).plan)
     means = evaluation.rows.groupby("case")["dice"].mean().sort_values()
-    cases = {case.name: case for case in read_dataset(dataset).cases}
+    found = read_dataset(dataset)
+    cases = {case.name: case for case in found.cases}
     name = next((str(case) for case in means.index if case in cases), None)
     if name is None:
         raise PipelineError(f"No case of {Path(dataset).name} was evaluated. Evaluate it first.")
-    case, root = cases[name], Path(dataset)
-    prediction = output_path(root / case.image, evaluation.predictions[0], settled.output_suffix)
+    case, root = cases[name], found.root
+    source = PredictionInput(case.name, tuple(root / image for image in case.images))
+    prediction = find_output(source, evaluation.predictions[0], settled.output_suffix)
     maps = {"reference": root / case.label, "prediction": prediction}
     return write_overlay(Path(picture), root / case.image, maps, settled.label_table)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,9 +14,11 @@ import pytest
 from PIL import Image as PillowImage
 from scipy import ndimage
 
-from pipeline.dataset.check import ERROR, WARNING, CheckReport, Problem, build_manifest, check_dataset, write_report
+from pipeline.dataset.check import CheckReport, check_dataset
 from pipeline.dataset.fingerprint import read_fingerprint
 from pipeline.dataset.layouts import read_dataset
+from pipeline.dataset.problems import ERROR, NOTE, WARNING, Problem
+from pipeline.dataset.report import build_manifest, write_report
 from pipeline.errors import DatasetError
 from pipeline.files import compute_sha256, write_json
 
@@ -109,10 +113,12 @@ def test_check_dataset_label_saved_as_float_is_accepted(nifti_folders: Path, wri
     assert check(nifti_folders).problems == ()
 
 
-def test_check_dataset_affine_rounded_to_float32_is_accepted(nifti_folders: Path, write_nifti: Callable) -> None:
+def test_check_dataset_affine_rounded_to_four_digits_is_put_right(nifti_folders: Path, write_nifti: Callable) -> None:
     path = nifti_folders / SECOND_LABEL
     write_nifti(path, read_array(path), spacing_mm=(0.8001, 1.0, 1.5))
-    assert check(nifti_folders).problems == ()
+    prepared, rounded = check(nifti_folders).problems
+    assert (rounded.severity, rounded.file, rounded.code) == (NOTE, SECOND_LABEL, "header-rounded")
+    assert prepared.code == "prepared"
 
 
 # one file that cannot be read
@@ -245,8 +251,8 @@ def test_check_dataset_smoothed_mask_is_named(
     write_picture(png_folders / "labels" / "case_02.png", ndimage.gaussian_filter(label, 2))
     problem = only_error(check(png_folders))
     assert problem.file == "labels/case_02.png"
-    assert "distinct values" in problem.cause
-    assert "interpolation" in problem.remedy
+    assert "in-between values" in problem.cause
+    assert "without smoothing" in problem.remedy
 
 
 def test_check_dataset_edges_of_grey_with_declared_labels_are_named(
@@ -289,16 +295,131 @@ def test_check_dataset_case_with_other_channels_is_named(nifti_folders: Path, wr
     assert (problem.file, problem.cause) == (SECOND_IMAGE, "has 2 channels, most cases have 1")
 
 
-def test_check_dataset_mixed_formats_are_a_dataset_error_or_a_problem(nifti_folders: Path) -> None:
+def test_check_dataset_mixed_formats_are_to_be_copied(nifti_folders: Path) -> None:
     path = nifti_folders / SECOND_IMAGE
     nib.save(nib.load(path), path.with_name("case_02.nii"))
     path.unlink()
-    try:
-        report = check(nifti_folders)
-    except DatasetError as error:
-        assert ".nii, .nii.gz" in str(error)  # noqa: PT017 - a refusal and a listed problem are both right
-    else:
-        assert report.errors
+    report = check(nifti_folders)
+    (note,) = report.problems
+    assert (note.severity, note.cause) == (NOTE, "mixes the image formats .nii, .nii.gz")
+    assert report.needs_preparation
+    assert report.require_no_errors().suffix == ".nii.gz"
+
+
+def test_check_dataset_same_voxels_twice_are_a_warning(nifti_folders: Path) -> None:
+    shutil.copyfile(nifti_folders / "images/case_01.nii.gz", nifti_folders / SECOND_IMAGE)
+    report = check(nifti_folders)
+    (problem,) = report.problems
+    assert (problem.severity, problem.file) == (WARNING, SECOND_IMAGE)
+    assert problem.cause == "has the same voxels as images/case_01.nii.gz"
+    assert report.patients["case_01"] == report.patients["case_02"]
+
+
+def test_check_dataset_same_voxels_on_both_sides_are_an_error(nifti_folders: Path) -> None:
+    shutil.copyfile(nifti_folders / "images/case_01.nii.gz", nifti_folders / SECOND_IMAGE)
+    dataset = read_dataset(nifti_folders)
+    cases = tuple(
+        replace(case, split=side) for case, side in zip(dataset.cases, ("train", "test", "train", "train"), strict=True)
+    )
+    problem = only_error(check_dataset(replace(dataset, cases=cases)))
+    assert problem.cause == "is for test and has the same voxels as images/case_01.nii.gz, which is for train"
+
+
+def test_check_dataset_patient_on_both_sides_is_an_error(nifti_folders: Path) -> None:
+    dataset = read_dataset(nifti_folders)
+    sides = ("train", "test", "train", "train")
+    cases = tuple(replace(case, split=side, patient="one") for case, side in zip(dataset.cases, sides, strict=True))
+    problem = only_error(check_dataset(replace(dataset, cases=cases)))
+    assert (problem.file, problem.cause) == ("case_02", "is for test, and case_01 of the same patient is for train")
+
+
+def test_check_dataset_patient_on_both_sides_of_a_given_fold_is_an_error(nifti_folders: Path) -> None:
+    dataset = read_dataset(nifti_folders)
+    cases = tuple(replace(case, patient=case.name[:6]) for case in dataset.cases)
+    folds = ((("case_01", "case_02"), ("case_03", "case_04")),)
+    report = check_dataset(replace(dataset, cases=cases, folds=folds))
+    assert {problem.code for problem in report.errors} == {"patient-across-split"}
+
+
+def test_check_dataset_spacing_far_from_the_others_is_a_warning(nifti_folders: Path, write_nifti: Callable) -> None:
+    for path in (SECOND_IMAGE, SECOND_LABEL):
+        write_nifti(nifti_folders / path, read_array(nifti_folders / path), spacing_mm=(8.0, 10.0, 15.0))
+    (problem,) = check(nifti_folders).problems
+    assert (problem.severity, problem.file) == (WARNING, SECOND_IMAGE)
+    assert problem.cause == "has the spacing 8x10x15 mm, the median of the dataset is 0.8x1x1.5 mm"
+
+
+def test_check_dataset_spacing_of_a_table_against_the_header_is_a_warning(nifti_folders: Path) -> None:
+    dataset = read_dataset(nifti_folders)
+    cases = (replace(dataset.cases[0], spacing_mm=(0.8, 1.0, 3.0)), *dataset.cases[1:])
+    (problem,) = check_dataset(replace(dataset, cases=cases)).problems
+    assert problem.cause == "has the spacing 0.8x1x1.5 mm in its header, and 0.8x1x3 mm in the dataset's table"
+
+
+def test_check_dataset_spacing_of_pictures_comes_from_the_table(png_folders: Path) -> None:
+    dataset = read_dataset(png_folders)
+    cases = tuple(replace(case, spacing_mm=(0.25,)) for case in dataset.cases)
+    fingerprint = check_dataset(replace(dataset, cases=cases)).require_no_errors()
+    assert {case.pixel_spacing_mm for case in fingerprint.cases} == {(0.25, 0.25)}
+    assert {case.spacing_mm for case in fingerprint.cases} == {(1.0, 1.0)}
+
+
+def test_check_dataset_files_per_channel_become_channels(nifti_folders: Path) -> None:
+    dataset = read_dataset(nifti_folders)
+    for case in dataset.cases:
+        path = nifti_folders / case.image
+        shutil.copyfile(path, path.with_name(f"second_{path.name}"))
+    cases = tuple(
+        replace(case, further_channels=(case.image.with_name(f"second_{case.image.name}"),)) for case in dataset.cases
+    )
+    report = check_dataset(replace(dataset, cases=cases))
+    assert report.require_no_errors().channels == ("channel_0", "channel_1")
+    assert report.needs_preparation == "has a file per channel"
+    assert len(report.manifest) == 12
+
+
+def test_check_dataset_channel_on_another_grid_is_named(nifti_folders: Path, write_nifti: Callable) -> None:
+    dataset = read_dataset(nifti_folders)
+    for case in dataset.cases:
+        path = nifti_folders / case.image
+        shutil.copyfile(path, path.with_name(f"second_{path.name}"))
+    cut = nifti_folders / "images" / "second_case_02.nii.gz"
+    write_nifti(cut, read_array(cut)[:-1])
+    cases = tuple(
+        replace(case, further_channels=(case.image.with_name(f"second_{case.image.name}"),)) for case in dataset.cases
+    )
+    problem = only_error(check_dataset(replace(dataset, cases=cases)))
+    assert problem.file == "images/second_case_02.nii.gz"
+    assert problem.cause == "has shape (11, 16, 10), the first channel case_02.nii.gz has (12, 16, 10)"
+
+
+def test_check_dataset_colour_masks_must_agree(png_folders: Path, write_picture: Callable) -> None:
+    for number, colour in enumerate(((255, 0, 0), (255, 0, 0), (0, 255, 0), (255, 0, 0)), start=1):
+        rows = np.zeros((32, 48, 3), np.uint8)
+        rows[10:20, 10:30] = colour
+        write_picture(png_folders / "labels" / f"case_0{number}.png", rows)
+    report = check(png_folders)
+    (error,) = report.errors
+    assert error.file == "labels/case_03.png"
+    assert error.cause == "gives the value 1 to the colour #00ff00, labels/case_01.png to #ff0000"
+
+
+def test_check_dataset_colour_masks_are_to_be_copied(png_folders: Path, write_picture: Callable) -> None:
+    for path in sorted((png_folders / "labels").iterdir()):
+        rows = np.zeros((32, 48, 3), np.uint8)
+        rows[10:20, 10:30] = (255, 0, 0)
+        write_picture(path, rows)
+    report = check(png_folders)
+    assert report.require_no_errors().labels == {"background": 0, "label_1": 1}
+    assert report.needs_preparation == "has 4 label map(s) whose grid or form is put right"
+
+
+def test_check_dataset_ignore_value_is_no_label(nifti_folders: Path, write_nifti: Callable) -> None:
+    label = read_array(nifti_folders / SECOND_LABEL)
+    label[0, 0, 0] = 7
+    write_nifti(nifti_folders / SECOND_LABEL, label)
+    report = check_dataset(replace(read_dataset(nifti_folders), ignore_value=7))
+    assert report.require_no_errors().labels == {"background": 0, "label_1": 1, "label_2": 2}
 
 
 def test_check_dataset_declared_label_in_no_file_is_named(nifti_folders: Path) -> None:
@@ -334,12 +455,10 @@ def test_check_dataset_only_background_is_a_problem_of_the_table(nifti_folders: 
     assert "1 label(s)" in check(nifti_folders).errors[0].cause
 
 
-def test_check_dataset_more_channel_names_than_channels_is_refused(decathlon_folder: Path) -> None:
+def test_check_dataset_more_channel_names_than_channels_is_listed(decathlon_folder: Path) -> None:
     path = decathlon_folder / "dataset.json"
     write_json(path, json.loads(path.read_text()) | {"modality": {"0": "T1", "1": "T2"}})
-    dataset = read_dataset(decathlon_folder)
-    with pytest.raises(DatasetError, match=r"names 2 channel\(s\) \(T1, T2\); its images have 1"):
-        check_dataset(dataset)
+    assert only_error(check(decathlon_folder)).cause == "names 2 channel(s) (T1, T2); its images have 1"
 
 
 def test_check_dataset_several_problems_put_errors_first_by_file(nifti_folders: Path, write_nifti: Callable) -> None:
@@ -406,7 +525,7 @@ def test_write_report_unusable_dataset_writes_its_problems(nifti_folders: Path, 
     (problem,) = json.loads(written.read_text())
     assert problem["severity"] == ERROR
     assert problem["file"] == SECOND_IMAGE
-    assert set(problem) == {"severity", "file", "cause", "remedy"}
+    assert set(problem) == {"severity", "file", "cause", "remedy", "code"}
 
 
 # real data

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.dataset import decathlon, folders
 from pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, list_images, order_labels
-from pipeline.dataset.layouts import read_dataset
+from pipeline.dataset.layouts import READERS, read_dataset
 from pipeline.errors import DatasetError
 
 NAMES = ["case_01", "case_02", "case_03", "case_04"]
@@ -146,8 +146,8 @@ def test_read_dataset_empty_folder_is_named(tmp_path: Path) -> None:
 def test_read_dataset_unknown_layout_lists_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
     message = read_error(tmp_path)
-    assert decathlon.LAYOUT in message
-    assert folders.LAYOUT in message
+    for name in READERS:
+        assert f" ({name})" in message
 
 
 def test_read_dataset_empty_image_folder_says_what_a_pair_is(tmp_path: Path) -> None:
@@ -167,6 +167,17 @@ def test_read_dataset_case_listed_twice_is_named(decathlon_folder: Path) -> None
     assert "case_02 more than once" in read_error(decathlon_folder)
 
 
+def test_read_dataset_layout_can_be_forced(decathlon_folder: Path) -> None:
+    assert read_dataset(decathlon_folder, "decathlon").layout == decathlon.LAYOUT
+    assert read_dataset(decathlon_folder, "folders").layout == folders.LAYOUT  # imagesTr and labelsTr
+    with pytest.raises(
+        DatasetError, match=r"has not the layout nnunet\. Expected a dataset\.json with `channel_names`"
+    ):
+        read_dataset(decathlon_folder, "nnunet")
+    with pytest.raises(DatasetError, match="Unknown layout 'nnunett'; did you mean 'nnunet'"):
+        read_dataset(decathlon_folder, "nnunett")
+
+
 # plain folders
 
 
@@ -181,8 +192,8 @@ def test_read_folders_file_without_partner_is_a_problem(png_folders: Path, remov
     (png_folders / removed).unlink()
     dataset = read_dataset(png_folders)
     assert len(dataset.cases) == 3
-    assert [problem[:2] for problem in dataset.problems_of_layout] == [(left, cause)]
-    assert removed in dataset.problems_of_layout[0][2]
+    assert [(problem.file, problem.cause) for problem in dataset.problems_of_layout] == [(left, cause)]
+    assert removed in dataset.problems_of_layout[0].remedy
 
 
 def test_read_folders_hidden_and_foreign_files_are_passed_over(png_folders: Path) -> None:
@@ -208,7 +219,7 @@ def test_read_folders_one_stem_in_two_formats_is_not_dropped_silently(nifti_fold
     except DatasetError as error:
         assert "case_01" in str(error)  # noqa: PT017 - a refusal and a listed problem are both right
     else:
-        assert any("case_01" in problem[0] for problem in dataset.problems_of_layout)
+        assert any("case_01" in problem.file for problem in dataset.problems_of_layout)
 
 
 # Medical Segmentation Decathlon
@@ -273,7 +284,7 @@ def test_read_decathlon_path_out_of_the_dataset_is_refused(decathlon_folder: Pat
 def test_read_decathlon_unlisted_files_are_problems(decathlon_folder: Path) -> None:
     edit_dataset_json(decathlon_folder, lambda content: content["training"].pop(0))
     dataset = read_dataset(decathlon_folder)
-    assert [problem[:2] for problem in dataset.problems_of_layout] == [
+    assert [(problem.file, problem.cause) for problem in dataset.problems_of_layout] == [
         ("imagesTr/case_01.nii.gz", "is not listed in dataset.json"),
         ("labelsTr/case_01.nii.gz", "is not listed in dataset.json"),
     ]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.dataset.split import split_cases
+from pipeline.dataset.split import choose_groups, presence_strata, split_cases
 from pipeline.errors import DatasetError
 
 case_lists = st.lists(st.text("abc_012é ", min_size=1, max_size=6), min_size=2, max_size=30, unique=True)
@@ -90,3 +90,53 @@ def test_split_cases_impossible_number_of_folds_is_refused(num_cases: int, num_f
 def test_split_cases_fewer_groups_than_folds_are_refused() -> None:
     with pytest.raises(DatasetError, match="cannot make 3 folds"):
         split_cases(["a", "b", "c", "d"], 3, 0, {"a": "p", "b": "p", "c": "q", "d": "q"})
+
+
+# strata and patients from names
+
+
+@given(num_groups=st.integers(4, 40), num_folds=st.integers(2, 4), seed=st.integers(0, 5))
+def test_split_cases_strata_are_spread_evenly(num_groups: int, num_folds: int, seed: int) -> None:
+    cases = [f"case_{number:02d}" for number in range(num_groups)]
+    strata = {case: (("tumour",) if number % 2 else (), number) for number, case in enumerate(cases)}
+    folds = split_cases(cases, num_folds, seed, strata=strata)
+    assert sorted(case for fold in folds for case in fold.validation) == cases
+    with_tumour = [sum(bool(strata[case][0]) for case in fold.validation) for fold in folds]
+    assert max(with_tumour) - min(with_tumour) <= 1
+    sizes = [len(fold.validation) for fold in folds]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_split_cases_sizes_are_balanced() -> None:
+    strata = {f"case_{number:02d}": (("organ",), 2**number) for number in range(12)}
+    for seed in range(5):
+        for fold in split_cases(list(strata), 3, seed, strata=strata):
+            ranks = sorted(int(case[-2:]) // 3 for case in fold.validation)
+            assert ranks == [0, 1, 2, 3]  # one of each size of three
+
+
+def test_split_cases_strata_never_part_a_patient() -> None:
+    cases = [f"case_{number:02d}" for number in range(20)]
+    groups = {case: f"patient_{number // 3}" for number, case in enumerate(cases)}
+    strata = {case: (("organ",), number) for number, case in enumerate(cases)}
+    for fold in split_cases(cases, 4, 0, groups, strata):
+        assert not {groups[case] for case in fold.training} & {groups[case] for case in fold.validation}
+
+
+def test_presence_strata_first_label_does_not_count() -> None:
+    counts = {"a": {"background": 90, "organ": 10, "tumour": 0}, "b": {"background": 100, "organ": 0, "tumour": 0}}
+    assert presence_strata(counts) == {"a": (("organ",), 10), "b": ((), 0)}
+
+
+@pytest.mark.parametrize("pattern", [r"(\w+)_\d", r"(?P<patient>\w+)_(\d)", r"(x)?(?P<patient>[a-z]+)_"])
+def test_choose_groups_first_or_named_group_is_the_patient(pattern: str) -> None:
+    assert choose_groups(["ann_1", "bob_1"], pattern) == {"ann_1": "ann", "bob_1": "bob"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("(", "is no regular expression"), (r"\w+", "has no group"), (r"(\d+)x", "does not fit the case name 'ann_1'")],
+)
+def test_choose_groups_pattern_that_cannot_be_used_is_refused(pattern: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        choose_groups(["ann_1"], pattern)

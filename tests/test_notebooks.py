@@ -67,6 +67,9 @@ def test_script_executed_runs_every_cell_and_leaves_nothing_behind(
     working.mkdir()
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))  # the kernel's, so that a forgotten folder is seen
+    monkeypatch.setenv(
+        "TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "torchinductor")
+    )  # PyTorch makes it at its first optimizer
     notebook = read_script(script)
     client = nbclient.NotebookClient(
         notebook, kernel_name="python3", timeout=TIMEOUT_S, resources={"metadata": {"path": str(working)}}

@@ -65,13 +65,15 @@ def test_plan_from_fingerprint_unknown_preset_names_the_nearest(make_fingerprint
         plan_from_fingerprint(make_fingerprint(), "data", preset="quik")
 
 
-@pytest.mark.parametrize("options", [{"fold": 5}, {"num_folds": 1}, {"seed": -1}])
+@pytest.mark.parametrize("options", [{"fold": 5}, {"num_folds": 0}, {"seed": -1}])
 def test_plan_from_fingerprint_impossible_option_is_a_plan_error(make_fingerprint: Callable, options: dict) -> None:
     with pytest.raises(PlanError, match=next(iter(options))):
         plan_from_fingerprint(make_fingerprint(), "data", **options)
 
 
-@pytest.mark.parametrize(("suffix", "expected"), [(".nii", ".nii.gz"), (".nii.gz", ".nii.gz"), (".png", ".png")])
+@pytest.mark.parametrize(
+    ("suffix", "expected"), [(".nii", ".nii.gz"), (".nii.gz", ".nii.gz"), (".png", ".png"), (".jpg", ".png")]
+)
 def test_plan_from_fingerprint_predictions_are_compressed(
     make_fingerprint: Callable, suffix: str, expected: str
 ) -> None:

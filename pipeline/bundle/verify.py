@@ -21,6 +21,7 @@ from PIL import Image as PillowImage
 from pipeline.bundle.configs import find_differences
 from pipeline.bundle.metadata import Metadata
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.image import read_image
 from pipeline.errors import BundleError
 from pipeline.files import write_json
@@ -218,7 +219,7 @@ def write_phantom(path: Path, plan: Plan) -> Path:
     array = np.clip(np.stack(channels, axis=-1), 0, 255)
     array = array[..., 0] if len(channels) == 1 else array
     path.parent.mkdir(parents=True, exist_ok=True)
-    if plan.image_suffix == ".png":
+    if plan.image_suffix in PICTURE_SUFFIXES:
         PillowImage.fromarray(np.ascontiguousarray(np.swapaxes(array, 0, 1).astype(np.uint8))).save(path)
     else:
         affine = np.diag([*(size * 1.1 for size in plan.spacing_mm), *([1.0] * (3 - plan.spatial_dims)), 1.0])

@@ -6,40 +6,47 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pipeline.bundle.configs import copy_license, write_configs
 from pipeline.bundle.metadata import build_metadata
 from pipeline.bundle_folder import BundleFolder, open_bundle
-from pipeline.dataset.check import CheckReport, build_manifest
-from pipeline.dataset.split import split_cases
+from pipeline.dataset.check import CheckReport
+from pipeline.dataset.prepare import PreparedCase
+from pipeline.dataset.report import build_manifest
 from pipeline.errors import BundleError
-from pipeline.files import PARTIAL_PREFIX, write_json, write_text
+from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_json, write_text
 from pipeline.planning.plan import Plan, read_plan, write_plan
 from pipeline.planning.planner import PlannedBundle
+from pipeline.planning.splits import Splits
 
 FIRST_VERSION = "0.1.0"
 
 
-def write_bundle(root: Path, planned: PlannedBundle, report: CheckReport) -> BundleFolder:
+def write_bundle(
+    root: Path,
+    planned: PlannedBundle,
+    report: CheckReport,
+    splits: Splits,
+    prepared: tuple[PreparedCase, ...] = (),
+) -> BundleFolder:
     """Write a complete bundle without weights; the folder appears whole or not at all.
 
     Args:
         root: does not exist yet, or is empty.
         planned: plan and reasons.
         report: of the dataset that was planned.
+        splits: who is trained on and who validates, in every fold.
+        prepared: the copies that are trained on instead of the dataset's own files, if any.
 
     Raises:
         BundleError: `root` exists and is not empty.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise BundleError(
-            f"{root} exists already. Choose another folder, or edit its configs/plan.yaml and run "
-            f"`unet-pipeline plan --refresh {root}`."
-        )
+    require_free(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     staging = BundleFolder(Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=root.parent)))
     try:
-        _fill(staging, root.name, planned, report)
+        _fill(staging, root.name, planned, report, splits, prepared)
         staging.root.chmod(0o755)  # mkdtemp makes it private
         if root.exists():
             root.rmdir()
@@ -49,7 +56,27 @@ def write_bundle(root: Path, planned: PlannedBundle, report: CheckReport) -> Bun
     return BundleFolder(root)
 
 
-def _fill(folder: BundleFolder, name: str, planned: PlannedBundle, report: CheckReport) -> None:
+def require_free(root: Path) -> None:
+    """Whether a new bundle may be written there.
+
+    Raises:
+        BundleError: `root` exists and is not empty.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise BundleError(
+            f"{root} exists already. Choose another folder, or edit its configs/plan.yaml and run "
+            f"`unet-pipeline plan --refresh {root}`."
+        )
+
+
+def _fill(
+    folder: BundleFolder,
+    name: str,
+    planned: PlannedBundle,
+    report: CheckReport,
+    splits: Splits,
+    prepared: tuple[PreparedCase, ...],
+) -> None:
     plan = planned.plan
     for part in (folder.configs, folder.models, folder.docs, folder.evidence):
         part.mkdir(parents=True)
@@ -60,24 +87,41 @@ def _fill(folder: BundleFolder, name: str, planned: PlannedBundle, report: Check
     copy_license(folder)
     fingerprint = report.require_no_errors()
     write_json(folder.fingerprint, fingerprint.model_dump(mode="json"))
-    write_json(folder.dataset_manifest, build_manifest(report))
-    _write_splits(folder, plan, report)
+    write_json(folder.dataset_manifest, build_manifest(report, prepared))
+    _write_splits(folder, plan, report, splits, prepared)
     write_text(folder.docs / "data_license.txt", _describe_data(report))
 
 
-def _write_splits(folder: BundleFolder, plan: Plan, report: CheckReport) -> None:
-    cases = {
-        case.name: {"case": case.name, "image": case.image.as_posix(), "label": case.label.as_posix()}
-        for case in report.dataset.cases
-    }
-    for number, fold in enumerate(split_cases(list(cases), plan.num_folds, plan.seed)):
+def _write_splits(
+    folder: BundleFolder, plan: Plan, report: CheckReport, splits: Splits, prepared: tuple[PreparedCase, ...]
+) -> None:
+    """A data list per fold, and how the split was made with the SHA-256 of each list."""
+    copies = {copy.case: copy for copy in prepared}
+    entries: dict[str, dict[str, Any]] = {}
+    for case in report.dataset.cases:
+        files = copies.get(case.name)
+        entry = {
+            "case": case.name,
+            "image": files.image if files else case.image.as_posix(),
+            "label": files.label if files else case.label.as_posix(),
+        }
+        entries[case.name] = entry | ({"spacing_mm": list(case.spacing_mm)} if case.spacing_mm else {})
+    for number, fold in enumerate(splits.folds):
         write_json(
             folder.split(number),
             {
-                "training": [cases[name] for name in fold.training],
-                "validation": [cases[name] for name in fold.validation],
+                "training": [entries[name] for name in fold.training],
+                "validation": [entries[name] for name in fold.validation],
             },
         )
+    described = {
+        "method": splits.method,
+        "seed": plan.seed,
+        "patients": splits.patients,
+        "test": [entries[name] for name in splits.test],
+        "sha256": {f"fold_{number}": compute_sha256(folder.split(number)) for number in range(len(splits.folds))},
+    }
+    write_json(folder.split_record, described)
 
 
 def _describe_data(report: CheckReport) -> str:

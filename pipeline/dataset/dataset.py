@@ -5,17 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.dataset.problems import Problem
 from pipeline.errors import DatasetError
 from pipeline.types import BACKGROUND
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image and its reference label map, as paths relative to the dataset's root."""
+    """One image and its reference label map, as paths relative to the dataset's root.
+
+    Attributes:
+        image: the image file, or the folder of a DICOM series; the first channel when there is a file per channel.
+        further_channels: files of the other channels, in their order.
+        patient: cases of one patient stay on one side of every split; None: the case is a patient of its own.
+        split: "train", "validation" or "test" where the dataset says so; a test case is never trained on.
+        spacing_mm: of the image where only the dataset knows it, as for pictures in a table.
+    """
 
     name: str
     image: Path
     label: Path
+    further_channels: tuple[Path, ...] = ()
+    patient: str | None = None
+    split: str | None = None
+    spacing_mm: tuple[float, ...] | None = None
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """All image files."""
+        return (self.image, *self.further_channels)
 
 
 @dataclass(frozen=True)
@@ -24,7 +42,9 @@ class Dataset:
 
     `labels` maps each name to the value that the label files carry, the smallest value first; None means that the
     folder does not say, and `check` finds the values in the files. `channels` names the image channels, where the
-    folder says so. `problems_of_layout` are the findings of the reader itself (file, cause, remedy).
+    folder says so. `problems_of_layout` are the findings of the reader itself. `ignore_value` is a value of the label files that marks
+    voxels without annotation. `folds` are the (training, validation) case names of every fold, where the dataset brings
+    its own.
     """
 
     root: Path
@@ -34,7 +54,9 @@ class Dataset:
     labels: dict[str, int] | None = None
     licence: str = ""
     reference: str = ""
-    problems_of_layout: tuple[tuple[str, str, str], ...] = field(default=())
+    ignore_value: int | None = None
+    folds: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    problems_of_layout: tuple[Problem, ...] = field(default=())
 
     @property
     def name(self) -> str:
@@ -47,20 +69,20 @@ class Dataset:
         Raises:
             DatasetError: the images have different suffixes.
         """
-        suffixes = sorted({image_suffix(case.image) for case in self.cases})
+        suffixes = sorted({image_suffix(image) or "DICOM" for case in self.cases for image in case.images})
         if len(suffixes) != 1:
-            raise DatasetError(
-                f"Dataset {self.name} mixes the image formats {', '.join(suffixes)}; expected one. "
-                "Convert the images to one format."
-            )
+            raise DatasetError(f"Dataset {self.name} mixes the image formats {', '.join(suffixes)}; expected one.")
         return suffixes[0]
 
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".png")
+STOCK_SUFFIXES = (".nii.gz", ".nii", ".png", ".jpg", ".jpeg")  # what MONAI reads with the packages that it needs anyway
+IMAGE_SUFFIXES = (*STOCK_SUFFIXES, ".tif", ".tiff", ".nrrd", ".nhdr", ".mha", ".mhd")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SHOWN_FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MHA/MHD, PNG, TIFF, JPEG, or a folder with one DICOM series"
 
 
 def image_suffix(path: Path) -> str:
-    """The suffix that chooses the reader: ".nii.gz", ".nii" or ".png"; "" for any other file."""
+    """The suffix that chooses the reader, such as ".nii.gz"; "" for any other file."""
     name = path.name.lower()
     return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
 

@@ -6,8 +6,17 @@ import json
 from pathlib import Path
 
 from pipeline.dataset.dataset import Case, Dataset, case_name, list_images, order_labels
+from pipeline.dataset.given_splits import Folds, build_folds
+from pipeline.dataset.paths import find_links_outside, parse_path
+from pipeline.dataset.problems import ERROR, Message, Problem
 from pipeline.errors import DatasetError
 
+NOT_LISTED = Message(
+    "not-listed",
+    ERROR,
+    "is not listed in dataset.json",
+    "Add it to `training` together with its partner, or remove the file.",
+)
 LAYOUT = "Medical Segmentation Decathlon"
 
 
@@ -39,6 +48,7 @@ def read(root: Path) -> Dataset:
     except (AttributeError, ValueError) as error:
         raise DatasetError('dataset.json has no usable "modality"; expected an object such as {"0": "MRI"}.') from error
     channels = tuple(name for _, name in modality)
+    files = [path for case in cases for path in (case.image, case.label)]
     return Dataset(
         root=root,
         layout=LAYOUT,
@@ -47,7 +57,8 @@ def read(root: Path) -> Dataset:
         labels=labels,
         licence=str(content.get("licence", content.get("license", ""))),
         reference=str(content.get("reference", "")).strip(),
-        problems_of_layout=tuple(_find_unlisted(root, cases)),
+        folds=_read_folds(content["training"], cases),
+        problems_of_layout=(*_find_unlisted(root, cases), *find_links_outside(root, files)),
     )
 
 
@@ -68,26 +79,25 @@ def _read_entry(entry: object, number: int) -> Case:
             f'dataset.json, training entry {number}, is {entry!r}; expected {{"image": PATH, "label": PATH}}. '
             "Complete the entry or remove it."
         )
-    image, label = Path(entry["image"]), Path(entry["label"])
-    for path in (image, label):
-        if path.is_absolute() or ".." in path.parts:
-            raise DatasetError(
-                f"dataset.json, training entry {number}, leads out of the dataset: {path}. "
-                "Expected paths inside the folder."
-            )
+    where = f"dataset.json, training entry {number}"
+    image, label = parse_path(entry["image"], where), parse_path(entry["label"], where)
     return Case(case_name(image), image, label)
 
 
-def _find_unlisted(root: Path, cases: tuple[Case, ...]) -> list[tuple[str, str, str]]:
+def _read_folds(entries: list[dict], cases: tuple[Case, ...]) -> Folds:
+    """Folds where every entry says in which one it validates."""
+    numbers = [entry.get("fold") for entry in entries]
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers) or len(set(numbers)) < 2:
+        return ()
+    return build_folds({case.name: int(entry["fold"]) for case, entry in zip(cases, entries, strict=True)})
+
+
+def _find_unlisted(root: Path, cases: tuple[Case, ...]) -> list[Problem]:
     """Files in the folders of the listed images and labels that no entry names."""
     listed = {(root / path).resolve() for case in cases for path in (case.image, case.label)}
     folders = sorted({(root / path).parent for case in cases for path in (case.image, case.label)})
     return [
-        (
-            str(path.relative_to(root)),
-            "is not listed in dataset.json",
-            "Add it to `training` together with its partner, or remove the file.",
-        )
+        NOT_LISTED.about(path.relative_to(root))
         for folder in folders
         if folder.is_dir()
         for path in list_images(folder)

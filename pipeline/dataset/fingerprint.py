@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.dataset.image import MedicalImage
 from pipeline.types import LabelMap
 
+_PIECE = 1 << 20  # voxels
 _MAX_SAMPLES_PER_CASE = 10_000  # nnU-Net v2's number; more changes the percentiles in the third digit only
 
 
@@ -26,13 +27,18 @@ class IntensityStatistics(BaseModel):
 
 
 class CaseFingerprint(BaseModel):
-    """One case: grid, and voxels per label in the order of the label table."""
+    """One case: grid, and voxels per label in the order of the label table.
+
+    `spacing_mm` is the grid that the network sees: 1 per axis for pictures, which means pixels. `pixel_spacing_mm` is the
+    size of a pixel where the dataset knows it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     case: str
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
+    pixel_spacing_mm: tuple[float, ...] | None = None
     num_voxels: dict[str, int]
 
 
@@ -81,14 +87,30 @@ def read_fingerprint(path: Path) -> Fingerprint:
 def sample_foreground(image: MedicalImage, label: LabelMap) -> np.ndarray:
     """Intensities under the foreground, at most 10,000 evenly spread voxels.
 
+    Works through the volume in pieces and in the order of the memory, so that nothing of its size is allocated.
+
     Returns:
         shape (channels, samples), float32; the whole image counts when nothing is labelled.
     """
-    inside = np.flatnonzero(label.ravel() > 0)
-    if inside.size == 0:
-        inside = np.arange(label.size)
-    chosen = inside[:: max(1, math.ceil(inside.size / _MAX_SAMPLES_PER_CASE))]
-    return image.array.reshape(image.array.shape[0], -1)[:, chosen].astype(np.float32)
+    labels = flatten_in_memory_order(label)
+    pieces = range(0, labels.size, _PIECE)
+    inside = [int(np.count_nonzero(labels[start : start + _PIECE] > 0)) for start in pieces]
+    step = max(1, math.ceil((sum(inside) or labels.size) / _MAX_SAMPLES_PER_CASE))
+    if not sum(inside):
+        chosen = np.arange(0, labels.size, step)
+    else:
+        found, passed = [], 0
+        for start, count in zip(pieces, inside, strict=True):
+            positions = np.flatnonzero(labels[start : start + _PIECE] > 0)
+            found.append(start + positions[-passed % step :: step])
+            passed += count
+        chosen = np.concatenate(found)
+    return np.stack([flatten_in_memory_order(channel)[chosen] for channel in image.array]).astype(np.float32)
+
+
+def flatten_in_memory_order(array: np.ndarray) -> np.ndarray:
+    """One axis instead of several, the first spatial axis fastest: a view of NIfTI arrays, which `ravel()` would copy."""
+    return array.reshape(-1, order="F")
 
 
 def compute_intensity_statistics(samples: np.ndarray) -> tuple[IntensityStatistics, ...]:

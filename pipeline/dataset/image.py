@@ -1,32 +1,49 @@
-"""One image file -> array and geometry, or one clear error.
-
-NIfTI is read with nibabel after the length of the stream was compared with what the header claims: nibabel alone
-allocates whatever a header claims and accepts a wrong gzip checksum, and SimpleITK fills a truncated file with zeros.
-Pictures are read with Pillow and turned so that i runs along the width, as MONAI's reader does.
-"""
+"""One image file -> array and geometry, or one clear error. Chooses the reader by the file's name."""
 
 from __future__ import annotations
 
-import gzip
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError as NiftiFileError
 from nibabel.spatialimages import HeaderDataError
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from pipeline.dataset.dataset import IMAGE_SUFFIXES, image_suffix
+from pipeline.dataset.dataset import PICTURE_SUFFIXES, SHOWN_FORMATS, image_suffix
+from pipeline.dataset.dicom import is_dicom_file, read_dicom
+from pipeline.dataset.itk import read_itk
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.nifti import read_nifti
+from pipeline.dataset.picture import read_picture, read_picture_label_stack, read_picture_labels, read_picture_stack
+from pipeline.dataset.problems import ERROR, Message
 from pipeline.errors import ImageFileError
-from pipeline.types import Affine, ImageArray
 
-_NIFTI_HEADER_BYTES = 348
-_MAX_DEFLATE_RATIO = 1032  # the most that DEFLATE can shrink anything (zlib's technical notes)
-_CHUNK_BYTES = 1 << 20
-_PICTURE_MODES = {"1": 1, "L": 1, "I;16": 1, "I": 1, "F": 1, "RGB": 3}
+Reader = Callable[[Path, str], MedicalImage]
+READERS: dict[str, Reader] = {
+    **dict.fromkeys((".nii.gz", ".nii"), read_nifti),
+    **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), read_itk),
+    **dict.fromkeys(PICTURE_SUFFIXES, read_picture),
+}
+MISSING = Message("missing", ERROR, "does not exist", "Restore it, or remove the case from the dataset.")
+UNKNOWN_FORMAT = Message("unknown-format", ERROR, "is not in a known format; expected {known}", "Convert it.")
+UNREADABLE = Message(
+    "unreadable", ERROR, "cannot be read as {format}: {cause}", "Copy it again from its source, or remove the case."
+)
+SEVERAL_CHANNELS = Message(
+    "label-channels",
+    ERROR,
+    "has {found} channels; expected a label map with one",
+    "Save the label values as a grey image.",
+)
+NOT_WHOLE = Message(
+    "label-not-whole",
+    ERROR,
+    "has the value {value:g}; expected whole numbers",
+    "Save the label map without interpolation.",
+)
 _READ_ERRORS = (
     OSError,
     EOFError,
@@ -40,110 +57,42 @@ _READ_ERRORS = (
 )
 
 
-@dataclass(frozen=True)
-class MedicalImage:
-    """Voxels and grid of one file.
-
-    Attributes:
-        array: shape (channels, i, j) or (channels, i, j, k), values after the file's own scaling.
-        affine: voxel indices to world coordinates in mm, RAS+; identity for pictures, which have no spacing.
-        spacing_mm: voxel size along each spatial axis; 1.0 per axis for pictures, meaning pixels.
-    """
-
-    array: ImageArray
-    affine: Affine
-    spacing_mm: tuple[float, ...]
-
-    @property
-    def spatial_shape(self) -> tuple[int, ...]:
-        return self.array.shape[1:]
-
-
-def read_image(path: Path, shown_as: str | None = None) -> MedicalImage:
-    """Read one NIfTI or PNG file.
+def read_image(path: Path, shown_as: str | None = None, pages_as_slices: bool = False) -> MedicalImage:
+    """Read one image file, or the DICOM series of a folder.
 
     Args:
-        path: the file.
+        path: the file or folder.
         shown_as: the name for messages; a path relative to the dataset. The file name when not given.
+        pages_as_slices: a TIFF file of several pages is a volume.
 
     Raises:
         ImageFileError: the file is missing, unreadable, truncated, or not 2D or 3D.
     """
     shown = shown_as or path.name
+    if path.is_dir():
+        return _read_safely(read_dicom, path, shown, "DICOM series")
     suffix = image_suffix(path)
     if not path.is_file():
-        raise ImageFileError(shown, "does not exist", "Restore it, or remove the case from the dataset.")
+        raise MISSING.error(shown)
     if not suffix:
-        raise ImageFileError(shown, f"is not in a known format; expected {', '.join(IMAGE_SUFFIXES)}", "Convert it.")
+        if is_dicom_file(path):
+            return _read_safely(read_dicom, path, shown, "DICOM")
+        raise UNKNOWN_FORMAT.error(shown, known=SHOWN_FORMATS)
+    as_volume = pages_as_slices and suffix in (".tif", ".tiff")
+    return _read_safely(read_picture_stack if as_volume else READERS[suffix], path, shown, suffix)
+
+
+def _read_safely(reader: Reader, path: Path, shown: str, format_name: str) -> MedicalImage:
     try:
-        return _read_picture(path) if suffix == ".png" else _read_nifti(path, compressed=suffix == ".nii.gz")
+        return reader(path, shown)
+    except ImageFileError:
+        raise
     except (UnidentifiedImageError, *_READ_ERRORS) as error:
         cause = str(error).replace(str(path), shown) or type(error).__name__
-        raise ImageFileError(
-            shown,
-            f"cannot be read as {suffix}: {cause.rstrip('.')}",
-            "Copy it again from its source, or remove the case.",
-        ) from error
+        raise UNREADABLE.error(shown, format=format_name, cause=cause.rstrip(".")) from error
 
 
-def _read_nifti(path: Path, compressed: bool) -> MedicalImage:
-    opener = gzip.open if compressed else open
-    with opener(path, "rb") as stream:
-        start = stream.read(_NIFTI_HEADER_BYTES)
-        if len(start) < _NIFTI_HEADER_BYTES:
-            raise EOFError(f"{len(start)} bytes are no NIfTI header, which has {_NIFTI_HEADER_BYTES}")
-        header = _parse_header(start)
-        claimed_bytes = int(header["vox_offset"]) + int(np.prod(header.get_data_shape(), dtype=np.float64)) * (
-            header.get_data_dtype().itemsize  # what nibabel allocates by; `bitpix` may say otherwise
-        )
-        possible_bytes = path.stat().st_size * (_MAX_DEFLATE_RATIO if compressed else 1)
-        if claimed_bytes > possible_bytes:
-            raise EOFError(f"the header claims {claimed_bytes} bytes, the file can hold {possible_bytes} at most")
-        content = start + stream.read(max(0, claimed_bytes - len(start)))
-        while stream.read(_CHUNK_BYTES):  # to the end, so that gzip compares its checksum
-            pass
-    if len(content) < claimed_bytes:
-        raise EOFError(f"it is truncated, {len(content)} bytes of {claimed_bytes}")
-    image = (nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image).from_bytes(content)
-    return _arrange_nifti(image)
-
-
-def _parse_header(start: bytes) -> nib.Nifti1Header:
-    size = int.from_bytes(start[:4], "little")
-    if size not in (348, 0x5C010000):  # either byte order; NIfTI-2 says 540
-        raise ValueError("it does not begin with a NIfTI-1 header")
-    return nib.Nifti1Header(start, check=False)
-
-
-def _arrange_nifti(image: nib.Nifti1Image) -> MedicalImage:
-    if image.get_data_dtype().kind not in "iuf":
-        raise ValueError(f"its voxels are {image.get_data_dtype()}; expected whole or real numbers")
-    array = np.asanyarray(image.dataobj)
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3, 4):
-        raise ValueError(f"it has {array.ndim} dimensions {array.shape}; expected 2, 3, or 4 with channels last")
-    if 0 in array.shape:
-        raise ValueError(f"it has no voxels, shape {array.shape}")
-    array = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise ValueError("its affine has no inverse, so its voxels have no place in the world")
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[: array.ndim - 1]
-    return MedicalImage(array, affine, tuple(float(size) for size in spacing_mm))
-
-
-def _read_picture(path: Path) -> MedicalImage:
-    with PillowImage.open(path) as picture:
-        if picture.mode not in _PICTURE_MODES:
-            raise ValueError(f"its colour mode is {picture.mode}; expected grey (8 or 16 bit) or RGB without alpha")
-        array = np.asarray(picture)
-    array = array.astype(np.uint8) if array.dtype == bool else array
-    channel_first = array.T[None] if array.ndim == 2 else array.transpose(2, 1, 0)
-    return MedicalImage(channel_first, np.eye(4), (1.0, 1.0))
-
-
-def read_label_map(path: Path, shown_as: str | None = None) -> MedicalImage:
+def read_label_map(path: Path, shown_as: str | None = None, pages_as_slices: bool = False) -> MedicalImage:
     """Read one label file: one channel of whole numbers.
 
     Returns:
@@ -153,18 +102,18 @@ def read_label_map(path: Path, shown_as: str | None = None) -> MedicalImage:
         ImageFileError: as `read_image`; or several channels, or values that are not whole numbers.
     """
     shown = shown_as or path.name
-    image = read_image(path, shown)
+    suffix = image_suffix(path)
+    if suffix in PICTURE_SUFFIXES and path.is_file():
+        as_volume = pages_as_slices and suffix in (".tif", ".tiff")
+        image = _read_safely(read_picture_label_stack if as_volume else read_picture_labels, path, shown, suffix)
+    else:
+        image = read_image(path, shown, pages_as_slices)
     if (channels := image.array.shape[0]) != 1:
-        raise ImageFileError(
-            shown, f"has {channels} channels; expected a label map with one", "Save the label values as a grey image."
-        )
+        raise SEVERAL_CHANNELS.error(shown, found=channels)
     if np.issubdtype(image.array.dtype, np.integer):
         return image
     rounded = np.rint(image.array)
     usable = (rounded == image.array) & (np.abs(rounded) <= np.iinfo(np.int32).max)
     if not usable.all():
-        example = image.array[~usable].flat[0]
-        raise ImageFileError(
-            shown, f"has the value {example:g}; expected whole numbers", "Save the label map without interpolation."
-        )
-    return MedicalImage(rounded.astype(np.int32), image.affine, image.spacing_mm)
+        raise NOT_WHOLE.error(shown, value=image.array[~usable].flat[0])
+    return MedicalImage(rounded.astype(np.int32), image.affine, image.spacing_mm, image.notes)

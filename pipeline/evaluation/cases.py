@@ -21,12 +21,18 @@ COLUMNS = ("fold", "case", "label", "dice", "iou", "num_voxels_reference", "num_
 
 @dataclass(frozen=True)
 class Pair:
-    """Two label map files of one case. `fold` is the fold that validates the case; None for a test set."""
+    """Two label map files of one case.
+
+    Attributes:
+        fold: the fold that validates the case; None for a test set.
+        pixel_spacing_mm: of a picture, where the dataset knows it; one value counts for every axis.
+    """
 
     case: str
     reference: Path
     prediction: Path
     fold: int | None = None
+    pixel_spacing_mm: tuple[float, ...] | None = None
 
 
 def evaluate_pairs(pairs: Sequence[Pair], label_table: Mapping[str, int]) -> pd.DataFrame:
@@ -37,7 +43,8 @@ def evaluate_pairs(pairs: Sequence[Pair], label_table: Mapping[str, int]) -> pd.
         label_table: name and file value of each label; each gets a row per case, the first label too.
 
     Returns:
-        One row per case and label with `COLUMNS`; `voxel_volume` is in mm^3, for pictures 1 pixel. Dice and IoU are NaN where
+        One row per case and label with `COLUMNS`; `voxel_volume` is in mm^3; for pictures in mm^2, or 1 pixel where their
+        spacing is not known. Dice and IoU are NaN where
         neither file has the label.
 
     Raises:
@@ -64,7 +71,9 @@ def _compare(pair: Pair, label_table: Mapping[str, int]) -> list[tuple]:
             f"Prediction {pair.prediction.name} has the value {unknown[0]}; expected "
             f"{', '.join(f'{name}={value}' for name, value in label_table.items())}. Predict with this bundle."
         )
-    voxel_volume = math.prod(reference.spacing_mm)
+    spacing_mm = tuple(pair.pixel_spacing_mm or reference.spacing_mm)
+    spacing_mm = spacing_mm * len(reference.spatial_shape) if len(spacing_mm) == 1 else spacing_mm
+    voxel_volume = math.prod(spacing_mm)
     rows = []
     for name, value in label_table.items():
         in_reference, in_prediction = reference.array == value, prediction.array == value

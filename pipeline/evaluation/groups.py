@@ -11,15 +11,16 @@ from pipeline.dataset.dataset import Dataset
 from pipeline.errors import EvaluationError
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan
+from pipeline.prediction.inputs import PredictionInput
 
 
 @dataclass(frozen=True)
 class ReferencedImage:
-    """An image and its reference label map."""
+    """An image and its reference label map; `pixel_spacing_mm` is a picture's, where the dataset knows it."""
 
-    name: str
-    image: Path
+    source: PredictionInput
     label: Path
+    pixel_spacing_mm: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
     groups = [
         Group(
             tuple(
-                ReferencedImage(case["case"], root / case["image"], root / case["label"])
+                ReferencedImage(
+                    PredictionInput(case["case"], (root / case["image"],)), root / case["label"], case.get("spacing_mm")
+                )
                 for case in folder.read_split(fold)["validation"]
             ),
             path,
@@ -77,10 +80,11 @@ def group_dataset(folder: BundleFolder, settled: Plan, dataset: Dataset) -> tupl
     trained = _hash_training_images(folder, settled)
     cases, excluded = [], []
     for case in dataset.cases:
-        if compute_sha256(dataset.root / case.image) in trained:
+        source = PredictionInput(case.name, tuple(dataset.root / image for image in case.images))
+        if any(compute_sha256(file) in trained for file in source.list_files()):
             excluded.append(case.name)
         else:
-            cases.append(ReferencedImage(case.name, dataset.root / case.image, dataset.root / case.label))
+            cases.append(ReferencedImage(source, dataset.root / case.label, case.spacing_mm))
     if not cases:
         raise EvaluationError(
             f"Every case of {dataset.name} was in the training of {folder.name}; a result on them would say nothing. "
@@ -91,7 +95,16 @@ def group_dataset(folder: BundleFolder, settled: Plan, dataset: Dataset) -> tupl
 
 
 def _hash_training_images(folder: BundleFolder, settled: Plan) -> set[str]:
-    """SHA-256 of the images that the bundle's weights were trained on."""
+    """SHA-256 of every image file that the bundle's weights were trained on, and of the copies made of them."""
     manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
-    sha256 = {record["path"]: record["sha256"] for record in manifest["files"]}
-    return {sha256[case["image"]] for case in folder.read_split(folder.fold_of_weights(settled.fold))["training"]}
+    trained = {case["case"] for case in folder.read_split(folder.fold_of_weights(settled.fold))["training"]}
+    sha256 = {copy["image_sha256"] for copy in manifest["prepared"] if copy["case"] in trained}
+    for name in trained:
+        for image in manifest["cases"][name]["image"]:
+            # the files of a DICOM series lie below the folder that stands for the image
+            sha256 |= {
+                record["sha256"]
+                for record in manifest["files"]
+                if record["path"] == image or record["path"].startswith(f"{image}/")
+            }
+    return sha256

@@ -38,7 +38,7 @@ class Plan(BaseModel):
     channel_names: tuple[str, ...]
     label_table: dict[str, int]
     spatial_dims: Annotated[int, Field(ge=2, le=3)]
-    num_folds: Annotated[int, Field(ge=2)]
+    num_folds: Count
     fold: Annotated[int, Field(ge=0)]
     seed: Annotated[int, Field(ge=0)]
     # grid and intensities

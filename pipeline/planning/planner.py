@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.fingerprint import Fingerprint
 from pipeline.errors import PlanError, suggest
 from pipeline.planning import rules
@@ -73,8 +74,8 @@ def _add_data(draft: _Draft, fingerprint: Fingerprint, dataset_dir: str, num_fol
         "relative to the bundle's root; `--dataset_dir DIR` at run time for another place", dataset_dir=dataset_dir
     )
     draft.add("format of the images", image_suffix=fingerprint.suffix)
-    compressed = fingerprint.suffix.replace(".nii.gz", ".nii").replace(".nii", ".nii.gz")
-    draft.add("format of the predictions: the images', compressed where it can be", output_suffix=compressed)
+    lossless = ".png" if fingerprint.suffix in PICTURE_SUFFIXES else ".nii.gz"
+    draft.add("format of the predictions: compressed without loss", output_suffix=lossless)
     draft.add("image channels in their order", channel_names=fingerprint.channels)
     draft.add(
         "name: value in the label files; the position is the network's output channel", label_table=fingerprint.labels

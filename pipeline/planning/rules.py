@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.fingerprint import Fingerprint
 from pipeline.planning.network_cost import compute_forward_flop
 
@@ -88,8 +89,12 @@ def choose_spacing(fingerprint: Fingerprint) -> Choice[tuple[float, ...]]:
     if len(others) and target[coarse] > _ANISOTROPIC_RATIO * others.max():
         target[coarse] = max(np.percentile(spacings[:, coarse], 10), others.max())
         reason += f"; axis {coarse} is over {_ANISOTROPIC_RATIO:g} times coarser, so its 10th percentile"
-    if fingerprint.suffix == ".png":
-        reason = "pictures carry no spacing: 1 is one pixel, and nothing is resampled"
+    if fingerprint.suffix in PICTURE_SUFFIXES:
+        reason = "the unit is a pixel: picture files carry no spacing, and nothing is resampled"
+        if known := [size for case in fingerprint.cases for size in case.pixel_spacing_mm or ()]:
+            reason += (
+                f"; the pixels are {min(known):.4g} to {max(known):.4g} mm wide, which counts when results are measured"
+            )
     return Choice(tuple(float(round(size, 6)) for size in target), reason)
 
 

@@ -20,7 +20,8 @@ from monai.inferers import Inferer
 from monai.transforms import Compose
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.image import MedicalImage, read_image
+from pipeline.dataset.dataset import case_name
+from pipeline.dataset.medical_image import MedicalImage
 from pipeline.errors import BundleError, PredictionError
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.types import IMAGE, PRED
@@ -37,19 +38,18 @@ class Predictor:
     postprocessing: Compose
     device: torch.device
 
-    def write_prediction(self, image: Path) -> None:
-        """Predict one image and let the bundle's SaveImaged write it into the folder it was built for.
+    def write_prediction(self, image: Path) -> str:
+        """Predict one image file and let the bundle's SaveImaged write it into the folder it was built for.
 
-        Raises:
-            DatasetError: the image cannot be read.
-            PredictionError: the image has other channels or dimensions than the network.
+        Returns:
+            The name of the label map in that folder.
         """
-        check_input(read_image(image), self.plan, image.name)
         batch = list_data_collate([self.preprocessing({IMAGE: str(image)})])
         with torch.inference_mode():
             batch[PRED] = self.inferer(batch[IMAGE].to(self.device), self.network)
         for item in decollate_batch(batch):
             self.postprocessing(item)
+        return f"{case_name(image)}{self.plan.output_suffix}"
 
 
 def check_input(image: MedicalImage, plan: Plan, shown: str) -> None:
@@ -63,7 +63,8 @@ def check_input(image: MedicalImage, plan: Plan, shown: str) -> None:
     if found != expected:
         raise PredictionError(
             f"{shown} has {found[0]} dimensions and {found[1]} channel(s); the bundle expects {expected[0]} and "
-            f"{expected[1]} ({', '.join(plan.channel_names)}). Give it images like those it was trained on."
+            f"{expected[1]} ({', '.join(plan.channel_names)}). Give it images like those it was trained on"
+            + ("; the last axis of a 4D file, such as time, counts as channels." if found[1] > 4 else ".")
         )
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.dataset import case_name
 from pipeline.errors import PipelineError, PredictionError
 from pipeline.files import PARTIAL_PREFIX
 from pipeline.planning.plan import read_plan
-from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.inference import Predictor, build_predictor, check_input
+from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import finish_output, output_path
 from pipeline.progress import progress_bar
 
@@ -29,7 +29,7 @@ class Predictions:
 
 def predict_images(
     folder: BundleFolder,
-    images: Sequence[Path],
+    inputs: Sequence[PredictionInput],
     out: Path,
     weights: Path,
     device: str | None = None,
@@ -39,7 +39,7 @@ def predict_images(
 
     Args:
         folder: the bundle.
-        images: files with distinct case names.
+        inputs: with distinct names.
         out: made when missing; a finished label map in it is kept.
         weights: a state_dict file.
         device: see `build_predictor`.
@@ -48,14 +48,11 @@ def predict_images(
     Raises:
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
     """
-    suffix = read_plan(folder.plan).output_suffix
-    if same := [image for image in images if image.resolve().parent == out.resolve()]:
-        raise PredictionError(
-            f"The output folder holds the image {same[0].name}, whose name its label map would take. Choose another folder."
-        )
-    finals = {image: output_path(image, out, suffix) for image in images}
+    plan = read_plan(folder.plan)
+    _refuse_own_folder(inputs, out)
+    finals = {source: output_path(source, out, plan.output_suffix) for source in inputs}
     kept = tuple(final for final in finals.values() if final.is_file())
-    todo = [image for image, final in finals.items() if not final.is_file()]
+    todo = [source for source, final in finals.items() if not final.is_file()]
     if not todo:
         return Predictions(out, (), kept)
     out.mkdir(parents=True, exist_ok=True)
@@ -65,14 +62,13 @@ def predict_images(
     try:
         predictor = build_predictor(folder, weights, staging, device, mirror)
         with progress_bar("predict", len(todo)) as bar:
-            for image in todo:
+            for source in todo:
                 try:
-                    predictor.write_prediction(image)
-                    finish_output(staging / f"{case_name(image)}{suffix}", image, finals[image])
-                    written.append(finals[image])
+                    _predict_one(predictor, source, staging, finals[source])
+                    written.append(finals[source])
                 except PipelineError as error:
-                    failures[image.name] = str(error)
-                bar.advance(note=image.name)
+                    failures[source.name] = str(error)
+                bar.advance(note=source.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if not any(out.iterdir()):
@@ -81,3 +77,25 @@ def predict_images(
         listed = "\n".join(f"  {message}" for message in failures.values())
         raise PredictionError(f"{len(failures)} of {len(todo)} images could not be predicted:\n{listed}")
     return Predictions(out, tuple(written), kept)
+
+
+def _refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
+    for source in inputs:
+        if any(file.resolve().parent == out.resolve() for file in source.files):
+            raise PredictionError(
+                f"The output folder holds the image {source.files[0].name}, whose name its label map would take. "
+                "Choose another folder."
+            )
+
+
+def _predict_one(predictor: Predictor, source: PredictionInput, staging: Path, final: Path) -> None:
+    """Read, check, predict, and give the label map its name; copies for MONAI lie in a folder that goes away."""
+    image = source.read()
+    check_input(image, predictor.plan, source.files[0].name)
+    copies = staging / "readable"
+    copies.mkdir(exist_ok=True)
+    readable = source.write_readable(image, copies, predictor.plan.image_suffix)
+    spatial_shape = image.spatial_shape
+    del image  # MONAI reads the file again; both at once would be the peak of the memory
+    written = predictor.write_prediction(readable)
+    finish_output(staging / written, readable, spatial_shape, final)

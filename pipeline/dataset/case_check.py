@@ -1,0 +1,175 @@
+"""One case -> everything that its own files tell: problems, grid, voxels per label value, samples, hashes, a tile."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.dataset.case_reading import read_case_image, read_case_label
+from pipeline.dataset.contact_sheet import Tile, make_tile
+from pipeline.dataset.dataset import Case
+from pipeline.dataset.fingerprint import flatten_in_memory_order, sample_foreground
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.options import ReadOptions
+from pipeline.dataset.problems import ERROR, WARNING, Message, Problem
+from pipeline.dataset.stock import stock_reads
+from pipeline.errors import ImageFileError
+from pipeline.files import compute_sha256
+
+_MAX_LABEL_VALUES = 64  # a mask that was saved with interpolation has more
+_PIECE = 1 << 20  # voxels; what is counted in pieces needs no array of the volume's size
+
+NOT_FINITE = Message(
+    "not-finite", ERROR, "has {count} voxels that are NaN or infinite", "Replace them, or remove the case."
+)
+CONSTANT = Message("constant", ERROR, "is constant ({value:g})", "Export it again, or remove the case.")
+TOO_MANY_VALUES = Message(
+    "too-many-values",
+    ERROR,
+    "has {count} distinct values, which no label map has",
+    "Save the label map without interpolation and without lossy compression.",
+)
+SPACING_DISAGREES = Message(
+    "spacing-disagrees",
+    WARNING,
+    "has the spacing {found} mm in its header, and {given} mm in the dataset's table",
+    "The header is used. Correct whichever is wrong.",
+)
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of the manifest."""
+
+    path: str
+    num_bytes: int
+    sha256: str
+
+
+@dataclass
+class CaseFindings:
+    """What one case told. `shape` is empty when the case cannot be used."""
+
+    case: Case
+    problems: list[Problem] = field(default_factory=list)
+    records: list[FileRecord] = field(default_factory=list)
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    num_channels: int = 0
+    dtype: np.dtype | None = None
+    voxels_by_value: dict[int, int] = field(default_factory=dict)
+    samples: np.ndarray | None = None
+    image_digest: str = ""
+    image_changed: bool = False
+    label_changed: bool = False
+    tile: Tile | None = None
+
+    def add(self, problem: Problem) -> None:
+        self.problems.append(problem)
+
+    @property
+    def has_errors(self) -> bool:
+        return any(problem.severity == ERROR for problem in self.problems)
+
+
+def examine_case(root: Path, case: Case, options: ReadOptions, with_tile: bool = False) -> CaseFindings:
+    """Read a case once; a file that cannot be read is a finding, not an exception."""
+    findings = CaseFindings(case)
+    image = _read(findings, root, case, options)
+    label = None
+    try:
+        if image is not None:
+            label, findings.label_changed = read_case_label(root, case, image, options)
+        else:  # its image is broken; the label may be, too, and tells which values there are
+            label, _ = read_case_label(root, case, None, options)
+        findings.label_changed |= not stock_reads(root / case.label, as_label=True)
+        findings.records.append(_record_file(root, case.label))
+        findings.problems += label.notes
+    except ImageFileError as error:
+        _add_error(findings, error)
+    if image is not None:
+        _examine_intensities(findings, image)
+    if label is not None:
+        _count_values(findings, label)
+    if image is not None and label is not None and not findings.has_errors:
+        findings.shape, findings.spacing_mm = image.spatial_shape, image.spacing_mm
+        findings.num_channels, findings.dtype = image.array.shape[0], image.array.dtype
+        findings.samples = sample_foreground(image, label.array[0])
+    if with_tile and image is not None:
+        note = next((str(problem.cause) for problem in findings.problems if problem.severity == ERROR), "")
+        on_grid = label if label is not None and label.spatial_shape == image.spatial_shape else None
+        findings.tile = make_tile(case.name, image, on_grid, note)
+    return findings
+
+
+def _read(findings: CaseFindings, root: Path, case: Case, options: ReadOptions) -> MedicalImage | None:
+    try:
+        image = read_case_image(root, case, options)
+    except ImageFileError as error:
+        _add_error(findings, error)
+        return None
+    for path in case.images:
+        files = sorted((root / path).iterdir()) if (root / path).is_dir() else [root / path]
+        findings.records += [_record_file(root, file.relative_to(root)) for file in files if file.is_file()]
+    findings.problems += image.notes
+    findings.image_changed = not all(stock_reads(root / path) for path in case.images)
+    return image
+
+
+def _add_error(findings: CaseFindings, error: ImageFileError) -> None:
+    findings.add(Problem(ERROR, error.file, error.cause, error.remedy, error.code))
+
+
+def _record_file(root: Path, relative: Path) -> FileRecord:
+    path = root / relative
+    return FileRecord(relative.as_posix(), path.stat().st_size, compute_sha256(path))
+
+
+def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
+    file = findings.case.image.as_posix()
+    digest = hashlib.blake2b(str(image.spatial_shape).encode(), digest_size=16)
+    not_finite, lowest, highest = 0, np.inf, -np.inf
+    real = image.array.dtype.kind == "f"
+    for channel in image.array:
+        voxels = flatten_in_memory_order(channel)
+        for start in range(0, voxels.size, _PIECE):
+            piece = voxels[start : start + _PIECE]
+            digest.update(np.ascontiguousarray(piece).data)
+            if real:
+                finite = np.isfinite(piece)
+                not_finite += int(piece.size - np.count_nonzero(finite))
+                piece = piece[finite]
+            if piece.size:
+                lowest, highest = min(lowest, float(piece.min())), max(highest, float(piece.max()))
+    findings.image_digest = digest.hexdigest()
+    if not_finite:
+        findings.add(NOT_FINITE.about(file, count=not_finite))
+    elif lowest == highest:
+        findings.add(CONSTANT.about(file, value=lowest))
+    _compare_spacing(findings, image)
+
+
+def _compare_spacing(findings: CaseFindings, image: MedicalImage) -> None:
+    given = findings.case.spacing_mm
+    is_picture = np.array_equal(image.affine, np.eye(4)) and len(image.spacing_mm) == 2
+    if given is None or is_picture:
+        return
+    given = given * len(image.spacing_mm) if len(given) == 1 else given
+    if len(given) != len(image.spacing_mm) or not np.allclose(given, image.spacing_mm, rtol=0.01):
+        shown = ["x".join(f"{size:.4g}" for size in sizes) for sizes in (image.spacing_mm, given)]
+        findings.add(SPACING_DISAGREES.about(findings.case.image.as_posix(), found=shown[0], given=shown[1]))
+
+
+def _count_values(findings: CaseFindings, label: MedicalImage) -> None:
+    voxels = flatten_in_memory_order(label.array[0])
+    counts: dict[int, int] = {}
+    for start in range(0, voxels.size, _PIECE):
+        for value, count in zip(*np.unique(voxels[start : start + _PIECE], return_counts=True), strict=True):
+            counts[int(value)] = counts.get(int(value), 0) + int(count)
+    if len(counts) > _MAX_LABEL_VALUES:
+        findings.add(TOO_MANY_VALUES.about(findings.case.label.as_posix(), count=len(counts)))
+        return
+    findings.voxels_by_value = dict(sorted(counts.items()))

@@ -1,0 +1,94 @@
+"""One case -> its image with all channels, and its label map on the image's grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.dataset import geometry
+from pipeline.dataset.dataset import Case
+from pipeline.dataset.image import read_image, read_label_map
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.options import ReadOptions
+from pipeline.dataset.problems import ERROR, NOTE, Message
+
+CHANNEL_SHAPE = Message(
+    "channel-shape",
+    ERROR,
+    "has shape {found}, the first channel {first} has {expected}",
+    "Resample the channels of a case to one grid.",
+)
+CHANNEL_GRID = Message(
+    "channel-grid",
+    ERROR,
+    "lies up to {distance:.3g} mm away from the first channel {first}",
+    "Resample the channels of a case to one grid.",
+)
+HEADER_COPIED = Message(
+    "header-copied",
+    NOTE,
+    "lay elsewhere ({cause}); the image's header is used, as asked for",
+    "Look at the contact sheet: the outlines must fit the image.",
+)
+LABEL_RESAMPLED = Message(
+    "label-resampled",
+    NOTE,
+    "{cause}; it was resampled to the image's grid with nearest neighbours, as asked for",
+    "Look at the contact sheet: the outlines must fit the image.",
+)
+
+
+def read_case_image(root: Path, case: Case, options: ReadOptions) -> MedicalImage:
+    """The image of a case; several files become the channels of one array.
+
+    Raises:
+        ImageFileError: a file cannot be read, or a channel lies on another grid than the first.
+    """
+    first, *others = case.images
+    image = read_image(root / first, first.as_posix(), options.pages_as_slices)
+    if not others:
+        return image
+    arrays, notes = [image.array], [*image.notes]
+    for path in others:
+        channel = read_image(root / path, path.as_posix(), options.pages_as_slices)
+        if channel.spatial_shape != image.spatial_shape:
+            raise CHANNEL_SHAPE.error(
+                path.as_posix(), found=channel.spatial_shape, first=first.name, expected=image.spatial_shape
+            )
+        comparison = geometry.compare_grids(image, channel, path.as_posix())
+        if comparison.kind not in (geometry.SAME, geometry.ROUNDING):
+            raise CHANNEL_GRID.error(path.as_posix(), distance=comparison.max_distance_mm, first=first.name)
+        arrays.append(channel.array)
+        notes += channel.notes
+    return MedicalImage(np.concatenate(arrays), image.affine, image.spacing_mm, tuple(notes))
+
+
+def read_case_label(
+    root: Path, case: Case, image: MedicalImage | None, options: ReadOptions
+) -> tuple[MedicalImage, bool]:
+    """The label map of a case on the grid of its image; as it is, where there is no image to compare it with.
+
+    Returns:
+        The label map, and whether its grid or values are other than the file's.
+
+    Raises:
+        ImageFileError: the file cannot be read, or does not lie on the image's grid.
+    """
+    shown = case.label.as_posix()
+    label = read_label_map(root / case.label, shown, options.pages_as_slices)
+    if image is None:
+        return label, False
+    comparison = geometry.compare_grids(image, label, shown)
+    problem = comparison.problem
+    if problem is None:
+        return label, False
+    if comparison.kind == geometry.ROUNDING:
+        changed, note = geometry.with_grid_of(label, image), problem
+    elif comparison.copy_header_helps and options.copy_header:
+        changed, note = geometry.with_grid_of(label, image), HEADER_COPIED.about(shown, cause=problem.cause)
+    elif comparison.resampling_helps and options.resample_labels:
+        changed, note = geometry.resample_label(label, image), LABEL_RESAMPLED.about(shown, cause=problem.cause)
+    else:
+        raise problem.as_error()
+    return MedicalImage(changed.array, changed.affine, changed.spacing_mm, (*label.notes, note)), True

@@ -1,0 +1,29 @@
+"""Voxels and grid of one image, whatever the format of its file was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.dataset.problems import Problem
+from pipeline.types import Affine, ImageArray
+
+
+@dataclass(frozen=True)
+class MedicalImage:
+    """Voxels and grid of one file, or of one DICOM series.
+
+    Attributes:
+        array: shape (channels, i, j) or (channels, i, j, k), values after the file's own scaling.
+        affine: voxel indices to world coordinates in mm, RAS+; identity for pictures, which have no spacing.
+        spacing_mm: voxel size along each spatial axis; 1.0 per axis for pictures, meaning pixels.
+        notes: what the reader saw and did that a user should know; warnings and notes, never errors.
+    """
+
+    array: ImageArray
+    affine: Affine
+    spacing_mm: tuple[float, ...]
+    notes: tuple[Problem, ...] = ()
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        return self.array.shape[1:]

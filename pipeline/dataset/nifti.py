@@ -1,0 +1,216 @@
+"""NIfTI files: the header by nibabel, the voxels straight into the array they stay in.
+
+nibabel alone allocates whatever a header claims, accepts a wrong gzip checksum and turns a voxel size of 0 into 1 mm;
+SimpleITK fills a truncated file with zeros.
+"""
+
+from __future__ import annotations
+
+import gzip
+from itertools import combinations, product
+from pathlib import Path
+from typing import BinaryIO
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.problems import ERROR, WARNING, Message, Problem
+
+FORMS_DIFFER = Message(
+    "nifti-forms-differ",
+    WARNING,
+    "has two affines that {difference}; the sform is used, as nibabel and MONAI do",
+    "See that the sform is right (programs that take the qform place the image elsewhere), and write both alike.",
+)
+NO_FORM = Message(
+    "nifti-no-affine",
+    WARNING,
+    "has neither sform nor qform (both codes are 0); the grid is made from the voxel size alone, and the orientation is a guess",
+    "Convert it again from its source with the orientation, or see that left and right are where they should be.",
+)
+SHEAR = Message(
+    "nifti-shear",
+    WARNING,
+    "has axes that are not orthogonal: {angle:.2f} degrees between two of them; expected 90",
+    "Resample it to an orthogonal grid, or see that the shear is meant (a tilted gantry).",
+)
+BAD_PIXDIM = Message(
+    "nifti-voxel-size",
+    ERROR,
+    "has the voxel size {found} mm in its header, which its grid is made from; expected numbers above 0",
+    "Correct the header (pixdim), or convert the image again from its source.",
+)
+ODD_PIXDIM = Message(
+    "nifti-odd-voxel-size",
+    WARNING,
+    "has the voxel size {found} mm in its header; {taken}",
+    "Correct the header (pixdim): other programs may understand it differently.",
+)
+UNIT = Message(
+    "nifti-unit",
+    WARNING,
+    "says that its lengths are in {unit}; they are taken as mm, as nibabel and MONAI do",
+    "Convert the affine and the voxel size to mm, or correct xyzt_units in the header.",
+)
+
+_NIFTI_HEADER_BYTES = 348
+_MAX_DEFLATE_RATIO = 1032  # the most that DEFLATE can shrink anything (zlib's technical notes)
+_CHUNK_BYTES = 1 << 20
+_UNITS = {1: "metre", 3: "micrometre"}  # the lower three bits of xyzt_units; 2 is mm, 0 unknown
+_FORMS_TOLERANCE_MM = 1e-3
+_MAX_SHEAR_COSINE = 1e-3
+_FLOAT32_EPS = float(np.finfo(np.float32).eps)
+
+
+def read_nifti(path: Path, shown: str) -> MedicalImage:
+    """The image of a NIfTI-1 file; float32 where the header scales the values, otherwise the type of the file.
+
+    Holds the result and a chunk of the file in memory.
+
+    Raises:
+        ImageFileError: a voxel size that gives no grid.
+        OSError, EOFError, ValueError, ...: anything that the stream, its header or its affine makes unusable.
+    """
+    compressed = path.name.lower().endswith(".gz")
+    opener = gzip.open if compressed else open
+    with opener(path, "rb") as stream:
+        start = stream.read(_NIFTI_HEADER_BYTES)
+        if len(start) < _NIFTI_HEADER_BYTES:
+            raise EOFError(f"{len(start)} bytes are no NIfTI header, which has {_NIFTI_HEADER_BYTES}")
+        header = _parse_header(start)
+        offset = int(header["vox_offset"])
+        claimed_bytes = offset + int(np.prod(header.get_data_shape(), dtype=np.float64)) * (
+            header.get_data_dtype().itemsize  # what nibabel allocates by; `bitpix` may say otherwise
+        )
+        possible_bytes = path.stat().st_size * (_MAX_DEFLATE_RATIO if compressed else 1)
+        if claimed_bytes > possible_bytes:
+            raise EOFError(f"the header claims {claimed_bytes} bytes, the file can hold {possible_bytes} at most")
+        head = start + stream.read(max(0, offset - len(start)))
+        notes = _note_pixdim(header, shown)
+        image = nib.Nifti1Image.from_bytes(head)  # the header's checks and the affine; it reads no voxels
+        _check_layout(image)
+        notes += _note_grid(image, header, shown)
+        if len(head) < offset or offset < _NIFTI_HEADER_BYTES:
+            raise EOFError(f"it is truncated, {len(head)} bytes of {claimed_bytes}")
+        array = _read_voxels(stream, image, claimed_bytes)
+        while stream.read(_CHUNK_BYTES):  # to the end, so that gzip compares its checksum
+            pass
+    array = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
+    affine = np.asarray(image.affine, dtype=np.float64)
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[: array.ndim - 1]
+    return MedicalImage(array, affine, tuple(float(size) for size in spacing_mm), tuple(notes))
+
+
+def _parse_header(start: bytes) -> nib.Nifti1Header:
+    size = int.from_bytes(start[:4], "little")
+    if size not in (348, 0x5C010000):  # either byte order; NIfTI-2 says 540
+        raise ValueError("it does not begin with a NIfTI-1 header")
+    return nib.Nifti1Header(start, check=False)
+
+
+def _check_layout(image: nib.Nifti1Image) -> None:
+    if image.get_data_dtype().kind not in "iuf":
+        raise ValueError(f"its voxels are {image.get_data_dtype()}; expected whole or real numbers")
+    shape = _trim_shape(image.shape)
+    if len(shape) not in (2, 3, 4):
+        raise ValueError(f"it has {len(shape)} dimensions {shape}; expected 2, 3, or 4 with channels last")
+    if 0 in shape:
+        raise ValueError(f"it has no voxels, shape {shape}")
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-12:
+        raise ValueError("its affine has no inverse, so its voxels have no place in the world")
+
+
+def _trim_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without axes of length 1 behind the third."""
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return tuple(int(size) for size in shape)
+
+
+def _read_voxels(stream: BinaryIO | gzip.GzipFile, image: nib.Nifti1Image, claimed_bytes: int) -> np.ndarray:
+    """The voxels from the stream's position on, first axis fastest; scaled chunk by chunk."""
+    shape, stored = _trim_shape(image.shape), image.get_data_dtype()
+    slope, intercept = image.dataobj.slope, image.dataobj.inter
+    scaled = (slope, intercept) != (1, 0)
+    flat = np.empty(int(np.prod(shape)), dtype=np.float32 if scaled else stored.newbyteorder("="))
+    chunk = np.empty(min(flat.size, _CHUNK_BYTES // stored.itemsize), dtype=stored)
+    for first in range(0, flat.size, chunk.size):
+        part = chunk[: flat.size - first]
+        if missing := _fill(stream, part):
+            num_read = claimed_bytes - (flat.size - first) * stored.itemsize + part.nbytes - missing
+            raise EOFError(f"it is truncated, {num_read} bytes of {claimed_bytes}")
+        flat[first : first + part.size] = part.astype(np.float64) * slope + intercept if scaled else part
+    return flat.reshape(shape, order="F")
+
+
+def _fill(stream: BinaryIO | gzip.GzipFile, part: np.ndarray) -> int:
+    """Fill an array from a stream; number of bytes that are missing."""
+    content = stream.read(part.nbytes)
+    if len(content) == part.nbytes:
+        part[...] = np.frombuffer(content, dtype=part.dtype)
+    return part.nbytes - len(content)
+
+
+# what a user should know about the grid
+
+
+def _note_pixdim(header: nib.Nifti1Header, shown: str) -> list[Problem]:
+    """Voxel sizes that are no sizes, before nibabel repairs them."""
+    sizes = np.asarray(header["pixdim"][1 : 1 + min(3, len(header.get_data_shape()))], dtype=np.float64)
+    found = " x ".join(f"{size:g}" for size in sizes)
+    unusable = ~np.isfinite(sizes) | (sizes == 0)
+    if unusable.any():
+        if int(header["sform_code"]) <= 0:
+            raise BAD_PIXDIM.error(shown, found=found)
+        return [ODD_PIXDIM.about(shown, found=found, taken="it does not matter here, because the sform gives the grid")]
+    if (sizes < 0).any():
+        return [ODD_PIXDIM.about(shown, found=found, taken="the absolute values are taken, as nibabel does")]
+    return []
+
+
+def _note_grid(image: nib.Nifti1Image, header: nib.Nifti1Header, shown: str) -> list[Problem]:
+    notes = []
+    has_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    if has_sform and has_qform and (difference := _compare_forms(image)):
+        notes.append(FORMS_DIFFER.about(shown, difference=difference))
+    if not has_sform and not has_qform:
+        notes.append(NO_FORM.about(shown))
+    if abs(90 - (angle := _find_sharpest_angle(image.affine))) > np.degrees(np.arcsin(_MAX_SHEAR_COSINE)):
+        notes.append(SHEAR.about(shown, angle=angle))
+    if unit := _UNITS.get(int(header["xyzt_units"]) & 7):
+        notes.append(UNIT.about(shown, unit=unit))
+    return notes
+
+
+def _compare_forms(image: nib.Nifti1Image) -> str:
+    """How sform and qform differ, as the end of a sentence; "" for equal ones up to the rounding of float32.
+
+    The quaternion's first part is computed from the other three, which loses half of the digits near a half turn; so
+    the first voxel, which no rotation moves, is compared strictly and the corners less so.
+    """
+    try:
+        qform = image.header.get_qform()
+    except HeaderDataError:
+        return "cannot be compared, because the quaternion of the qform is no rotation"
+    sform = image.header.get_sform()
+    corners = np.array([*product(*((0, size - 1) for size in (*image.shape[:3], 1)[:3]))])
+    places = [corners @ form[:3, :3].T + form[:3, 3] for form in (sform, qform)]
+    distances_mm = np.linalg.norm(places[0] - places[1], axis=1)
+    tolerance_mm = _FORMS_TOLERANCE_MM + 8 * _FLOAT32_EPS * float(np.abs(places).max())
+    imaginary = np.array([float(image.header[f"quatern_{part}"]) for part in "bcd"])
+    real = np.sqrt(max(0.0, 1 - float(imaginary @ imaginary)))
+    rounding = min(np.sqrt(3 * _FLOAT32_EPS), 3 * _FLOAT32_EPS / max(2 * real, _FLOAT32_EPS))
+    extent_mm = float(np.linalg.norm(places[0] - places[0][0], axis=1).max())
+    corners_agree = distances_mm.max() <= tolerance_mm + 2 * rounding * extent_mm
+    if not np.isfinite(distances_mm).all() or (distances_mm[0] <= tolerance_mm and corners_agree):
+        return ""
+    return f"place its corners up to {distances_mm.max():.3g} mm apart"
+
+
+def _find_sharpest_angle(affine: np.ndarray) -> float:
+    """The smallest angle in degrees between two axes of the grid, 90 for orthogonal ones."""
+    columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = [abs(float(columns[:, i] @ columns[:, j])) for i, j in combinations(range(3), 2)]
+    return float(np.degrees(np.arccos(min(1.0, max(cosines)))))

@@ -1,0 +1,25 @@
+"""What a user may say about how a dataset is to be read."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ReadOptions(BaseModel):
+    """Options of `check` and `plan`; the bundle's manifest keeps them, so that `evaluate` reads references the same way.
+
+    Attributes:
+        layout: name of the layout, when it is not to be found by looking.
+        copy_header: take the image's header for a label of the same shape that claims to lie elsewhere.
+        resample_labels: resample a label that covers its image on another grid, nearest neighbour.
+        pages_as_slices: a TIFF file of several pages is a volume.
+        patient_pattern: regular expression whose first group is the patient's part of a case name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layout: str | None = None
+    copy_header: bool = False
+    resample_labels: bool = False
+    pages_as_slices: bool = False
+    patient_pattern: str | None = None

@@ -1,0 +1,90 @@
+"""Copies of images and label maps in the formats that stock MONAI reads: NIfTI, and PNG for pictures.
+
+A training must run from the bundle's config alone, and every file in between is of one kind. What MONAI cannot read, or
+reads otherwise than `check` does, is therefore written once; the user's files stay as they are.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.dataset.case_reading import read_case_image, read_case_label
+from pipeline.dataset.check import CheckReport
+from pipeline.dataset.dataset import Case, Dataset
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.writing import write_image
+from pipeline.errors import DatasetError
+from pipeline.files import PARTIAL_PREFIX, compute_sha256
+from pipeline.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """Where the copies of a case lie, relative to the prepared folder, and their SHA-256."""
+
+    case: str
+    image: str
+    image_sha256: str
+    label: str
+    label_sha256: str
+
+
+def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[PreparedCase, ...]]:
+    """Write copies of all cases below `target`, whole or not at all.
+
+    Args:
+        report: of a dataset without errors.
+        target: does not exist yet, or is empty.
+
+    Returns:
+        The dataset of the copies, and what was written.
+
+    Raises:
+        DatasetError: `target` has files, or an image has a form that no copy can have.
+    """
+    fingerprint = report.require_no_errors()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DatasetError(
+            f"{target} exists already; `plan` wants to write readable copies of {report.dataset.name} there. "
+            "Remove it, or choose another name for the bundle."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=target.parent))
+    cases, prepared = [], []
+    try:
+        with progress_bar("prepare", len(report.dataset.cases)) as bar:
+            for case in report.dataset.cases:
+                copy = _copy_case(report, case, staging, fingerprint.suffix)
+                cases.append(replace(case, image=Path(copy.image), label=Path(copy.label), further_channels=()))
+                prepared.append(copy)
+                bar.advance(note=case.name)
+        staging.chmod(0o755)  # mkdtemp makes it private
+        if target.exists():
+            target.rmdir()
+        staging.replace(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    dataset = replace(report.dataset, root=target, cases=tuple(cases))
+    return dataset, tuple(prepared)
+
+
+def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> PreparedCase:
+    root = report.dataset.root
+    image = read_case_image(root, case, report.options)
+    label, _ = read_case_label(root, case, image, report.options)
+    image_path, label_path = Path("images") / f"{case.name}{suffix}", Path("labels") / f"{case.name}{suffix}"
+    write_image(folder / image_path, image)
+    on_grid = MedicalImage(label.array.astype(np.uint8), image.affine, image.spacing_mm)
+    write_image(folder / label_path, on_grid)
+    return PreparedCase(
+        case.name,
+        image_path.as_posix(),
+        compute_sha256(folder / image_path),
+        label_path.as_posix(),
+        compute_sha256(folder / label_path),
+    )

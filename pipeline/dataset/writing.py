@@ -1,0 +1,60 @@
+"""Images written in the two formats that stock MONAI reads without a further package: NIfTI, and PNG for pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from PIL import Image as PillowImage
+
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.errors import DatasetError
+from pipeline.files import write_atomically
+
+_NIFTI_TYPES = {"bool": np.uint8, "float16": np.float32, "float64": np.float32, "int64": np.int32, "uint64": np.int32}
+
+
+def write_image(path: Path, image: MedicalImage) -> None:
+    """Write an image as NIfTI or PNG, by the suffix of `path`; values and grid stay.
+
+    Raises:
+        DatasetError: the format cannot hold the channels or the type of the values.
+    """
+    with write_atomically(path) as partial:
+        if path.name.endswith(".png"):
+            _to_picture(image, path.name).save(partial)
+        else:
+            nib.save(_to_nifti(image, path.name), partial)
+
+
+def fits_png(dtype: np.dtype, num_channels: int) -> bool:
+    """Whether a PNG file can hold such pixels without loss: 8 bit grey or RGB, or 16 bit grey."""
+    return (dtype == np.uint8 and num_channels in (1, 3)) or (dtype == np.uint16 and num_channels == 1)
+
+
+def _to_picture(image: MedicalImage, shown: str) -> PillowImage.Image:
+    if not fits_png(image.array.dtype, image.array.shape[0]):
+        raise DatasetError(
+            f"{shown}: {image.array.shape[0]} channel(s) of {image.array.dtype} do not fit into a PNG file; expected 8 bit "
+            "grey or RGB, or 16 bit grey. Save the image as NIfTI."
+        )
+    rows = image.array[0].T if image.array.shape[0] == 1 else image.array.transpose(2, 1, 0)
+    return PillowImage.fromarray(np.ascontiguousarray(rows))
+
+
+def _to_nifti(image: MedicalImage, shown: str) -> nib.Nifti1Image:
+    array = image.array.astype(_NIFTI_TYPES.get(str(image.array.dtype), image.array.dtype), copy=False)
+    if array.shape[0] == 1:
+        array = array[0]
+    elif array.ndim == 4:
+        array = np.moveaxis(array, 0, -1)
+    else:
+        raise DatasetError(
+            f"{shown}: a 2D image with {array.shape[0]} channels has no place in a NIfTI file. Save it as an RGB picture."
+        )
+    written = nib.Nifti1Image(array, image.affine)
+    written.header.set_xyzt_units("mm")
+    written.set_qform(image.affine, 1)
+    written.set_sform(image.affine, 1)
+    return written

@@ -1,0 +1,112 @@
+"""What the verbs print: results as lines and tables on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.dataset.check import CheckReport
+    from pipeline.dataset.fingerprint import Fingerprint
+    from pipeline.dataset.problems import Problem
+    from pipeline.planning.plan import Plan
+    from pipeline.verbs import Evaluation
+
+_MAX_ALIKE = 5  # problems of one kind that are printed; `--json` and `--out` have all
+
+
+def say(text: str = "") -> None:
+    """One line on stdout, at once."""
+    print(text, flush=True)
+
+
+def show_path(path: Path) -> str:
+    """A path as the user would type it: relative where it lies below the current folder."""
+    resolved, here = path.resolve(), Path.cwd()
+    return str(resolved.relative_to(here) if resolved.is_relative_to(here) else path)
+
+
+def print_report(report: CheckReport) -> None:
+    """What `check` found: the dataset in numbers, then the problems, worst first."""
+    dataset = report.dataset
+    say(f"{dataset.name}: {dataset.layout}, {len(dataset.cases)} cases")
+    if report.fingerprint is not None:
+        for line in _describe_fingerprint(report.fingerprint):
+            say(f"  {line}")
+    if report.patients:
+        say(
+            f"  patients  {len(set(report.patients.values()))} with {len(report.patients)} cases; kept together in every split"
+        )
+    for line in _list_problems(report.problems):
+        say(f"  {line}")
+    if not report.problems:
+        say("  no problem found")
+
+
+def _describe_fingerprint(fingerprint: Fingerprint) -> Iterator[str]:
+    is_picture = fingerprint.spatial_dims == 2
+    shape = "x".join(map(str, fingerprint.median_shape()))
+    yield f"channels  {', '.join(fingerprint.channels)}"
+    yield f"labels    {', '.join(f'{name}={value}' for name, value in fingerprint.labels.items())}"
+    yield f"images    {fingerprint.spatial_dims}D, median {shape} {'pixels' if is_picture else 'voxels'}"
+    known = [size for case in fingerprint.cases for size in case.pixel_spacing_mm or ()]
+    if known:
+        yield f"spacing   {min(known):.4g} to {max(known):.4g} mm a pixel, from the dataset's table"
+
+
+def _list_problems(problems: tuple[Problem, ...]) -> Iterator[str]:
+    """Problems in words; of many of one kind the first few and their number."""
+    for _, group in groupby(problems, key=lambda problem: problem.severity):
+        by_code: dict[str, list[Problem]] = {}
+        for problem in group:
+            by_code.setdefault(problem.code, []).append(problem)
+        for alike in by_code.values():
+            yield from map(str, alike[:_MAX_ALIKE])
+            if len(alike) > _MAX_ALIKE:
+                yield f"{alike[0].severity}: {len(alike) - _MAX_ALIKE} more files with the problem {alike[0].code!r}"
+
+
+def print_plan(settled: Plan, bundle: Path) -> None:
+    """A new plan in a few lines, and what to do next."""
+    say(f"planned  {bundle}")
+    say(f"  network   DynUNet, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels")
+    say(f"  patch     {'x'.join(map(str, settled.patch_size))}, batch {settled.batch_size}")
+    say(f"  training  {settled.num_epochs} epochs of {settled.iterations_per_epoch} iterations")
+    say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
+    say(f"Next: unet-pipeline train {bundle}")
+
+
+def print_evaluation(result: Evaluation) -> None:
+    """The summary as a table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result.title}, native grid", box=SIMPLE_HEAD, title_justify="left")
+    for heading, justify in (
+        ("label", "left"),
+        ("metric", "left"),
+        ("n", "right"),
+        ("mean", "right"),
+        ("95 % interval", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for row in result.summary:
+        mean = "undefined" if row.n == 0 else f"{row.mean:.4f}"
+        interval = f"{row.low:.4f} - {row.high:.4f}" if row.n > 1 else "n = 1" if row.n else "-"
+        name = row.label if row.in_mean else f"{row.label} (not in the mean)"
+        table.add_row(name, row.metric, str(row.n), mean, interval)
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    if result.excluded:
+        shown = ", ".join(result.excluded[:3]) + (", ..." if len(result.excluded) > 3 else "")
+        say(f"left out: {len(result.excluded)} cases that the network was trained on ({shown})")
+
+
+def evaluation_as_data(result: Evaluation) -> dict[str, Any]:
+    """What `evaluate` prints, as plain values."""
+    from pipeline.evaluation.summary import to_records
+
+    return {"title": result.title, "excluded": list(result.excluded), "rows": to_records(result.summary)}
