@@ -22,7 +22,7 @@ from pipeline.dataset.layouts import read_dataset
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.prepare import PreparedCase, prepare_dataset
 from pipeline.dataset.report import write_report
-from pipeline.errors import PipelineError, PlanError
+from pipeline.errors import DatasetError, PipelineError, PlanError
 from pipeline.evaluation.cases import Pair, evaluate_pairs
 from pipeline.evaluation.groups import group_by_fold, group_dataset
 from pipeline.evaluation.summary import SummaryRow, summarize, to_records
@@ -135,6 +135,11 @@ def plan(
     require_free(root)
     report = check_dataset(read_dataset(dataset, options.layout), labels, options)
     fingerprint = report.require_no_errors()
+    if report.dataset.ignore_value is not None:
+        raise DatasetError(
+            f"Dataset {report.dataset.name} marks voxels to ignore (value {report.dataset.ignore_value}), and a training cannot leave "
+            "them out yet; expected a label for every voxel. Give them a label, or leave the marked cases out."
+        )
     splits = choose_splits(report, folds, seed)
     data, prepared = report.dataset.root, tuple[PreparedCase, ...]()
     if report.needs_preparation:
@@ -358,7 +363,7 @@ def draw(bundle: Path | str, dataset: Path | str, evaluation: Evaluation, pictur
     case, root = cases[name], found.root
     source = PredictionInput(case.name, tuple(root / image for image in case.images))
     prediction = find_output(source, evaluation.predictions[0], settled.output_suffix)
-    maps = {"reference": root / case.label, "prediction": prediction}
+    maps = {"reference": root / case.require_label(), "prediction": prediction}
     return write_overlay(Path(picture), root / case.image, maps, settled.label_table)
 
 

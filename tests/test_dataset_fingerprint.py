@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.dataset.fingerprint import (
     Fingerprint,
+    compute_coarsest_factor,
     compute_intensity_statistics,
     read_fingerprint,
     sample_foreground,
@@ -63,6 +64,25 @@ def test_sample_foreground_volume_larger_than_a_piece_keeps_the_step(monkeypatch
     label = np.where(np.arange(num_voxels).reshape(50, 500, order="F") < 4999, 0, 1).astype(np.uint8)
     samples = np.sort(sample_foreground(image, label)[0])
     np.testing.assert_array_equal(samples, np.arange(4999, num_voxels, 3))
+
+
+def test_compute_coarsest_factor_large_smooth_objects_need_few_pixels() -> None:
+    row, column = np.indices((300, 400))
+    disc = ((row - 150) ** 2 + (column - 200) ** 2 < 100**2).astype(np.uint8) * 255
+    assert compute_coarsest_factor(disc) == 4
+    assert compute_coarsest_factor(np.zeros((300, 400), np.uint8)) == 4
+
+
+def test_compute_coarsest_factor_thin_structures_need_all() -> None:
+    lines = np.zeros((300, 400), np.uint8)
+    lines[::20] = 1
+    assert compute_coarsest_factor(lines) == 1
+    assert compute_coarsest_factor(1 - lines) == 1  # also when the lines are the first value
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (7, 5)])
+def test_compute_coarsest_factor_tiny_pictures_do_not_fail(shape: tuple[int, int]) -> None:
+    assert 1 <= compute_coarsest_factor(np.ones(shape, np.uint8)) <= 4
 
 
 def test_compute_intensity_statistics_known_samples_give_known_numbers() -> None:

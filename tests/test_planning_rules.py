@@ -43,42 +43,57 @@ def test_choose_axcodes_every_dimension_has_one_letter(dims: int, codes: str) ->
 
 def test_choose_spacing_isotropic_cases_give_the_median(make_fingerprint: Callable) -> None:
     spacings = [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0), (1.2, 0.9, 1.5)]
-    choice = rules.choose_spacing(make_fingerprint(shapes=[(40, 40, 40)] * 3, spacings_mm=spacings))
+    choice = rules.choose_spacing(make_fingerprint(shapes=[(40, 40, 40)] * 3, spacings_mm=spacings), 64**3)
     assert choice.value == (1.2, 1.0, 1.0)
     assert "median of 3 cases" in choice.reason
 
 
 def test_choose_spacing_coarse_axis_gives_its_tenth_percentile(make_fingerprint: Callable) -> None:
     spacings = [(0.8, 0.8, thickness) for thickness in (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0)]
-    choice = rules.choose_spacing(make_fingerprint(shapes=[(40, 40, 20)] * 11, spacings_mm=spacings))
+    choice = rules.choose_spacing(make_fingerprint(shapes=[(40, 40, 20)] * 11, spacings_mm=spacings), 64**3)
     assert choice.value == (0.8, 0.8, 3.0)
     assert "axis 2" in choice.reason
 
 
 def test_choose_spacing_coarse_axis_is_never_finer_than_the_others(make_fingerprint: Callable) -> None:
     spacings = [(1.0, 1.0, 0.5)] * 4 + [(1.0, 1.0, 5.0)] * 6
-    choice = rules.choose_spacing(make_fingerprint(shapes=[(40, 40, 20)] * 10, spacings_mm=spacings))
+    choice = rules.choose_spacing(make_fingerprint(shapes=[(40, 40, 20)] * 10, spacings_mm=spacings), 64**3)
     assert choice.value == (1.0, 1.0, 1.0)
 
 
 def test_choose_spacing_three_times_as_coarse_is_not_yet_anisotropic(make_fingerprint: Callable) -> None:
     spacings = [(1.0, 1.0, 1.0)] + [(1.0, 1.0, 3.0)] * 9
-    choice = rules.choose_spacing(make_fingerprint(shapes=[(40, 40, 20)] * 10, spacings_mm=spacings))
+    choice = rules.choose_spacing(make_fingerprint(shapes=[(40, 40, 20)] * 10, spacings_mm=spacings), 64**3)
     assert choice.value == (1.0, 1.0, 3.0)
 
 
-def test_choose_spacing_pictures_are_not_resampled(make_fingerprint: Callable) -> None:
-    choice = rules.choose_spacing(make_fingerprint(shapes=[(100, 80)] * 3, suffix=".png"))
-    assert choice.value == (1.0, 1.0)
-    assert "pixel" in choice.reason
+@pytest.mark.parametrize(
+    ("shape", "coarsest_factor", "expected", "words"),
+    [
+        ((100, 80), 4, 1, "in pixels"),
+        ((512, 512), 4, 2, "every 2 pixels are one, so that a patch sees 100% of a picture"),
+        ((512, 512), 1, 1, "structures that fewer would lose"),
+        ((800, 540), 4, 3, "every 3 pixels are one"),
+        ((800, 540), 2, 2, "a patch sees 61% of a picture"),
+        ((5000, 5000), 4, 4, "a patch sees 4% of a picture"),
+    ],
+)
+def test_choose_spacing_pictures_are_in_pixels_or_every_nth(
+    make_fingerprint: Callable, shape: tuple[int, int], coarsest_factor: int, expected: int, words: str
+) -> None:
+    fingerprint = make_fingerprint(shapes=[shape] * 3, suffix=".png")
+    cases = tuple(case.model_copy(update={"coarsest_factor": coarsest_factor}) for case in fingerprint.cases)
+    choice = rules.choose_spacing(fingerprint.model_copy(update={"cases": cases}), 256**2)
+    assert choice.value == (expected, expected)
+    assert words in choice.reason
 
 
 def test_choose_spacing_doubled_spacing_doubles_the_target(make_fingerprint: Callable) -> None:
     spacings = [(0.5, 0.6, 2.5), (0.7, 0.7, 4.0), (0.6, 0.5, 3.0)]
     doubled = [tuple(2 * size for size in spacing) for spacing in spacings]
     shapes = [(40, 40, 20)] * 3
-    once = rules.choose_spacing(make_fingerprint(shapes=shapes, spacings_mm=spacings)).value
-    twice = rules.choose_spacing(make_fingerprint(shapes=shapes, spacings_mm=doubled)).value
+    once = rules.choose_spacing(make_fingerprint(shapes=shapes, spacings_mm=spacings), 64**3).value
+    twice = rules.choose_spacing(make_fingerprint(shapes=shapes, spacings_mm=doubled), 64**3).value
     assert twice == pytest.approx([2 * size for size in once])
 
 

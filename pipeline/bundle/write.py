@@ -103,7 +103,7 @@ def _write_splits(
         entry = {
             "case": case.name,
             "image": files.image if files else case.image.as_posix(),
-            "label": files.label if files else case.label.as_posix(),
+            "label": files.label if files else case.require_label().as_posix(),
         }
         entries[case.name] = entry | ({"spacing_mm": list(case.spacing_mm)} if case.spacing_mm else {})
     for number, fold in enumerate(splits.folds):

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.dataset.case_reading import read_case_image, read_case_label
 from pipeline.dataset.contact_sheet import Tile, make_tile
 from pipeline.dataset.dataset import Case
-from pipeline.dataset.fingerprint import flatten_in_memory_order, sample_foreground
+from pipeline.dataset.fingerprint import compute_coarsest_factor, flatten_in_memory_order, sample_foreground
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.problems import ERROR, WARNING, Message, Problem
@@ -62,6 +62,7 @@ class CaseFindings:
     dtype: np.dtype | None = None
     voxels_by_value: dict[int, int] = field(default_factory=dict)
     samples: np.ndarray | None = None
+    coarsest_factor: int = 1
     image_digest: str = ""
     image_changed: bool = False
     label_changed: bool = False
@@ -79,25 +80,17 @@ def examine_case(root: Path, case: Case, options: ReadOptions, with_tile: bool =
     """Read a case once; a file that cannot be read is a finding, not an exception."""
     findings = CaseFindings(case)
     image = _read(findings, root, case, options)
-    label = None
-    try:
-        if image is not None:
-            label, findings.label_changed = read_case_label(root, case, image, options)
-        else:  # its image is broken; the label may be, too, and tells which values there are
-            label, _ = read_case_label(root, case, None, options)
-        findings.label_changed |= not stock_reads(root / case.label, as_label=True)
-        findings.records.append(_record_file(root, case.label))
-        findings.problems += label.notes
-    except ImageFileError as error:
-        _add_error(findings, error)
+    label = None if case.label is None else _read_label(findings, root, case.label, image, options)
     if image is not None:
         _examine_intensities(findings, image)
-    if label is not None:
-        _count_values(findings, label)
+    if label is not None and case.label is not None:
+        _count_values(findings, label, case.label)
     if image is not None and label is not None and not findings.has_errors:
         findings.shape, findings.spacing_mm = image.spatial_shape, image.spacing_mm
         findings.num_channels, findings.dtype = image.array.shape[0], image.array.dtype
         findings.samples = sample_foreground(image, label.array[0])
+        if label.array.ndim == 3:
+            findings.coarsest_factor = compute_coarsest_factor(label.array[0])
     if with_tile and image is not None:
         note = next((str(problem.cause) for problem in findings.problems if problem.severity == ERROR), "")
         on_grid = label if label is not None and label.spatial_shape == image.spatial_shape else None
@@ -117,6 +110,21 @@ def _read(findings: CaseFindings, root: Path, case: Case, options: ReadOptions) 
     findings.problems += image.notes
     findings.image_changed = not all(stock_reads(root / path) for path in case.images)
     return image
+
+
+def _read_label(
+    findings: CaseFindings, root: Path, path: Path, image: MedicalImage | None, options: ReadOptions
+) -> MedicalImage | None:
+    """The label map; without a readable image it is read all the same, because it tells which values there are."""
+    try:
+        label, findings.label_changed = read_case_label(root, findings.case, image, options)
+    except ImageFileError as error:
+        _add_error(findings, error)
+        return None
+    findings.label_changed |= not stock_reads(root / path, as_label=True)
+    findings.records.append(_record_file(root, path))
+    findings.problems += label.notes
+    return label
 
 
 def _add_error(findings: CaseFindings, error: ImageFileError) -> None:
@@ -163,13 +171,13 @@ def _compare_spacing(findings: CaseFindings, image: MedicalImage) -> None:
         findings.add(SPACING_DISAGREES.about(findings.case.image.as_posix(), found=shown[0], given=shown[1]))
 
 
-def _count_values(findings: CaseFindings, label: MedicalImage) -> None:
+def _count_values(findings: CaseFindings, label: MedicalImage, path: Path) -> None:
     voxels = flatten_in_memory_order(label.array[0])
     counts: dict[int, int] = {}
     for start in range(0, voxels.size, _PIECE):
         for value, count in zip(*np.unique(voxels[start : start + _PIECE], return_counts=True), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(count)
     if len(counts) > _MAX_LABEL_VALUES:
-        findings.add(TOO_MANY_VALUES.about(findings.case.label.as_posix(), count=len(counts)))
+        findings.add(TOO_MANY_VALUES.about(path.as_posix(), count=len(counts)))
         return
     findings.voxels_by_value = dict(sorted(counts.items()))

@@ -135,7 +135,7 @@ def compare_colours(findings: list[CaseFindings]) -> Iterator[Problem]:
     """Label files in colour or with a palette in which one value stands for another colour than in the first file."""
     first_with: dict[str, tuple[str, str]] = {}
     for finding in findings:
-        file = finding.case.label.as_posix()
+        file = finding.case.files[-1].as_posix()
         notes = " ".join(
             problem.cause for problem in finding.problems if problem.file == file and problem.severity == NOTE
         )

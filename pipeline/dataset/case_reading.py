@@ -74,9 +74,11 @@ def read_case_label(
 
     Raises:
         ImageFileError: the file cannot be read, or does not lie on the image's grid.
+        DatasetError: the case has no label map.
     """
-    shown = case.label.as_posix()
-    label = read_label_map(root / case.label, shown, options.pages_as_slices)
+    path = case.require_label()
+    shown = path.as_posix()
+    label = read_label_map(root / path, shown, options.pages_as_slices)
     if image is None:
         return label, False
     comparison = geometry.compare_grids(image, label, shown)

@@ -33,6 +33,7 @@ from pipeline.progress import progress_bar
 from pipeline.types import BACKGROUND
 
 _MAX_WORKERS = 4  # threads: inflating and hashing release the interpreter; each holds one case in memory
+_FULL_SCALE = (255, 65535)  # white, in 8 and 16 bit
 LABEL_TABLE = "label table"  # stands for a file in problems that concern all label files
 
 TABLE_GAPS = Message(
@@ -40,6 +41,12 @@ TABLE_GAPS = Message(
     ERROR,
     "is not given, and the files have {count} values with gaps ({shown}, ... {last})",
     "Save the label maps without interpolation, or name the values with --label if they are meant.",
+)
+TABLE_SPARSE = Message(
+    "label-values-sparse",
+    WARNING,
+    "is not given, and the files have {count} values with gaps ({shown}, ... {last})",
+    "Make sure that they are label values; name them with --label.",
 )
 TABLE_UNUSABLE = Message("label-table", ERROR, "{cause}", "Correct the values, or name them with --label.")
 UNDECLARED = Message(
@@ -179,7 +186,7 @@ def _join_twins(
 def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -> str:
     """Why stock MONAI could not read the files as they are; empty when it can."""
     suffixes = {image_suffix(image) or "DICOM" for case in dataset.cases for image in case.images}
-    label_suffixes = {image_suffix(case.label) for case in dataset.cases}
+    label_suffixes = {image_suffix(case.label) for case in dataset.cases if case.label is not None}
     if foreign := sorted((suffixes | label_suffixes) - set(STOCK_SUFFIXES)):
         return f"has {', '.join(foreign)} files"
     if len(suffixes) > 1:
@@ -200,8 +207,7 @@ def _order_tiles(findings: list[CaseFindings], problems: list[Problem]) -> tuple
         severity_of[problem.file] = SEVERITIES.index(problem.severity)
 
     def badness(finding: CaseFindings) -> int:
-        files = [*finding.case.images, finding.case.label]
-        return min(severity_of.get(file.as_posix(), len(SEVERITIES)) for file in files)
+        return min(severity_of.get(file.as_posix(), len(SEVERITIES)) for file in finding.case.files)
 
     return tuple(finding.tile for finding in sorted(findings, key=badness) if finding.tile is not None)
 
@@ -210,22 +216,24 @@ def _settle_labels(
     declared: dict[str, int] | None, findings: list[CaseFindings], complete: bool, ignore_value: int | None
 ) -> tuple[dict[str, int] | None, list[Problem]]:
     """The label table, given or found, and the files that disagree with it."""
+    problems: list[Problem] = []
     found = sorted({value for finding in findings for value in finding.voxels_by_value} - {ignore_value})
     if declared is None:
         if not found:
             return None, []
         if len(found) > 2 and found[-1] >= 2 * len(found):
-            shown = ", ".join(map(str, found[:5]))
-            return None, [TABLE_GAPS.about(LABEL_TABLE, count=len(found), shown=shown, last=found[-1])]
+            values = {"count": len(found), "shown": ", ".join(map(str, found[:5])), "last": found[-1]}
+            if found[-1] in _FULL_SCALE:  # white, and greys between
+                return None, [TABLE_GAPS.about(LABEL_TABLE, **values)]
+            problems.append(TABLE_SPARSE.about(LABEL_TABLE, **values))
         declared = {BACKGROUND if value == 0 else f"label_{value}": value for value in found}
     try:
         table = order_labels(declared)
     except DatasetError as error:
-        return None, [TABLE_UNUSABLE.about(LABEL_TABLE, cause=str(error).rstrip("."))]
-    problems = []
+        return None, [TABLE_UNUSABLE.about(LABEL_TABLE, cause=str(error).removeprefix("The label table ").rstrip("."))]
     known = {*table.values(), ignore_value}
     for finding in findings:
-        file = finding.case.label.as_posix()
+        file = finding.case.require_label().as_posix()
         if unknown := sorted(set(finding.voxels_by_value) - known):
             shown = ", ".join(map(str, unknown[:5]))
             names = ", ".join(f"{name}={value}" for name, value in table.items())
@@ -258,6 +266,7 @@ def _build_fingerprint(dataset: Dataset, findings: list[CaseFindings]) -> Finger
                 shape=finding.shape,
                 spacing_mm=finding.spacing_mm,
                 pixel_spacing_mm=_pixel_spacing(finding),
+                coarsest_factor=finding.coarsest_factor,
                 num_voxels={name: finding.voxels_by_value.get(value, 0) for name, value in dataset.labels.items()},
             )
             for finding in findings

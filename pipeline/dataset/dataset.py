@@ -16,6 +16,7 @@ class Case:
 
     Attributes:
         image: the image file, or the folder of a DICOM series; the first channel when there is a file per channel.
+        label: None where the folder has images only, which can be checked and predicted.
         further_channels: files of the other channels, in their order.
         patient: cases of one patient stay on one side of every split; None: the case is a patient of its own.
         split: "train", "validation" or "test" where the dataset says so; a test case is never trained on.
@@ -24,7 +25,7 @@ class Case:
 
     name: str
     image: Path
-    label: Path
+    label: Path | None
     further_channels: tuple[Path, ...] = ()
     patient: str | None = None
     split: str | None = None
@@ -34,6 +35,21 @@ class Case:
     def images(self) -> tuple[Path, ...]:
         """All image files."""
         return (self.image, *self.further_channels)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, the label map last."""
+        return self.images if self.label is None else (*self.images, self.label)
+
+    def require_label(self) -> Path:
+        """The label map's path.
+
+        Raises:
+            DatasetError: the case has none.
+        """
+        if self.label is None:
+            raise DatasetError(f"Case {self.name} has no label map; expected one. Give a labelled dataset.")
+        return self.label
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def read(root: Path) -> Dataset:
     except (AttributeError, ValueError) as error:
         raise DatasetError('dataset.json has no usable "modality"; expected an object such as {"0": "MRI"}.') from error
     channels = tuple(name for _, name in modality)
-    files = [path for case in cases for path in (case.image, case.label)]
+    files = [path for case in cases for path in case.files]
     return Dataset(
         root=root,
         layout=LAYOUT,
@@ -94,8 +94,8 @@ def _read_folds(entries: list[dict], cases: tuple[Case, ...]) -> Folds:
 
 def _find_unlisted(root: Path, cases: tuple[Case, ...]) -> list[Problem]:
     """Files in the folders of the listed images and labels that no entry names."""
-    listed = {(root / path).resolve() for case in cases for path in (case.image, case.label)}
-    folders = sorted({(root / path).parent for case in cases for path in (case.image, case.label)})
+    listed = {(root / path).resolve() for case in cases for path in case.files}
+    folders = sorted({(root / path).parent for case in cases for path in case.files})
     return [
         NOT_LISTED.about(path.relative_to(root))
         for folder in folders

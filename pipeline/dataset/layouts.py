@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path
 from types import ModuleType
 
-from pipeline.dataset import decathlon, folders, nnunet, table
+from pipeline.dataset import decathlon, folders, nnunet, table, unlabelled
 from pipeline.dataset.dataset import SHOWN_FORMATS, Dataset
 from pipeline.errors import DatasetError, suggest
 
@@ -57,6 +57,8 @@ def _choose_reader(root: Path, layout: str | None) -> ModuleType:
     for name, reader in READERS.items():
         if (root.is_dir() or name == "table") and reader.matches(root):
             return reader
+    if root.is_dir() and unlabelled.matches(root):
+        return unlabelled
     listed = "; ".join(f"{expected} ({name})" for name, expected in _EXPECTED.items())
     raise DatasetError(
         f"Dataset folder {root} has no known layout. Expected {listed}. The README shows each in four lines."

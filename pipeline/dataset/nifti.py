@@ -57,7 +57,7 @@ UNIT = Message(
 
 _NIFTI_HEADER_BYTES = 348
 _MAX_DEFLATE_RATIO = 1032  # the most that DEFLATE can shrink anything (zlib's technical notes)
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 _UNITS = {1: "metre", 3: "micrometre"}  # the lower three bits of xyzt_units; 2 is mm, 0 unknown
 _FORMS_TOLERANCE_MM = 1e-3
 _MAX_SHEAR_COSINE = 1e-3

@@ -76,7 +76,7 @@ def read(root: Path) -> Dataset:
     declared = content.get("numTraining")
     if isinstance(declared, int) and declared != len(cases):
         problems.append(WRONG_COUNT.about("dataset.json", declared=declared, found=len(cases)))
-    files = [path for case in cases for path in (*case.images, case.label)]
+    files = [path for case in cases for path in case.files]
     problems += find_links_outside(root, files)
     splits = root / SPLITS_FILE
     folds = read_nnunet_splits(splits, [case.name for case in cases]) if splits.is_file() else ()

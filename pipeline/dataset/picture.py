@@ -104,7 +104,7 @@ def _stack(pages: list[np.ndarray], shown: str, notes: tuple[Problem, ...]) -> M
 
 
 @dataclass(frozen=True)
-class InBetween:
+class IntermediatePixels:
     """Pixels whose value lies between those of their neighbours and belongs to no region.
 
     Attributes:
@@ -122,12 +122,13 @@ class InBetween:
         """Whether so many come from smoothing; a heuristic.
 
         Measured on 0/255 masks of five datasets: JPEG at quality 95 leaves 17 % or more along the borders, halving by
-        averaging 19 % and 3 values, bilinear resizing 38 %; label maps of up to 100 instances have 0.7 % at most.
+        averaging 19 % and 3 values, bilinear resizing 38 %; label maps of up to 100 instances have 0.7 % at most. It
+        takes label maps for smoothed whose regions are a pixel wide and touch in the order of their values.
         """
         return self.num_values >= 3 and self.border_fraction > 0.1
 
 
-def measure_in_between(rows: np.ndarray) -> InBetween:
+def measure_in_between(rows: np.ndarray) -> IntermediatePixels:
     """Count the values that smoothing leaves along the borders of a label map.
 
     A pixel counts when it lies strictly between the least and greatest value of its 3 x 3 neighbourhood and at most
@@ -137,7 +138,7 @@ def measure_in_between(rows: np.ndarray) -> InBetween:
         rows: real or whole numbers, shape (height, width).
     """
     if _count_values(rows) < 5:  # three values between two others
-        return InBetween(0, 0, 0.0)
+        return IntermediatePixels(0, 0, 0.0)
     least, greatest = (f(rows, size=3, mode="nearest") for f in (ndimage.minimum_filter, ndimage.maximum_filter))
     padded = np.pad(rows, 1, mode="edge")
     height, width = rows.shape
@@ -145,9 +146,9 @@ def measure_in_between(rows: np.ndarray) -> InBetween:
     for row, column in np.ndindex(3, 3):
         equal += padded[row : row + height, column : column + width] == rows
     between = (least < rows) & (rows < greatest) & (equal <= 3)  # itself and two
-    num_border = np.count_nonzero(least < greatest)
+    num_border = int(np.count_nonzero(least < greatest))
     num_pixels = int(np.count_nonzero(between))
-    return InBetween(np.unique(rows[between]).size, num_pixels, num_pixels / num_border if num_border else 0.0)
+    return IntermediatePixels(np.unique(rows[between]).size, num_pixels, num_pixels / num_border if num_border else 0.0)
 
 
 def _count_values(rows: np.ndarray) -> int:

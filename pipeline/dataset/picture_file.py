@@ -115,6 +115,7 @@ class PicturePage:
 
     @property
     def kind(self) -> str:
+        """Size and type, for messages."""
         return f"{self.rows.shape[1]} x {self.rows.shape[0]} of {self.rows.dtype}" + (
             " in colour" if self.rows.ndim == 3 else ""
         )

@@ -96,7 +96,10 @@ def build_manifest(report: CheckReport, prepared: Sequence[PreparedCase] = ()) -
         "num_cases": len(report.dataset.cases),
         "reading": report.options.model_dump(mode="json"),
         "cases": {
-            case.name: {"image": [path.as_posix() for path in case.images], "label": case.label.as_posix()}
+            case.name: {
+                "image": [path.as_posix() for path in case.images],
+                "label": None if case.label is None else case.label.as_posix(),
+            }
             for case in report.dataset.cases
         },
         "files": files,

@@ -91,7 +91,7 @@ def read(root: Path) -> Dataset:
     cases = [_read_case(row) for row in rows]
     _require_unique_names(table, cases)
     problems = _find_repeated_images(cases)
-    problems += find_links_outside(table.parent, [path for case in cases for path in (*case.images, case.label)])
+    problems += find_links_outside(table.parent, [path for case in cases for path in case.files])
     return Dataset(
         root=table.parent, layout=f"{LAYOUT} ({table.name})", cases=tuple(cases), problems_of_layout=tuple(problems)
     )

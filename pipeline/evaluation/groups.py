@@ -84,7 +84,7 @@ def group_dataset(folder: BundleFolder, settled: Plan, dataset: Dataset) -> tupl
         if any(compute_sha256(file) in trained for file in source.list_files()):
             excluded.append(case.name)
         else:
-            cases.append(ReferencedImage(source, dataset.root / case.label, case.spacing_mm))
+            cases.append(ReferencedImage(source, dataset.root / case.require_label(), case.spacing_mm))
     if not cases:
         raise EvaluationError(
             f"Every case of {dataset.name} was in the training of {folder.name}; a result on them would say nothing. "

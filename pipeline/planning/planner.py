@@ -61,7 +61,7 @@ def plan_from_fingerprint(
         raise PlanError(f"Unknown preset {preset!r}; {suggest(preset, rules.PRESETS)}.")
     draft = _Draft()
     _add_data(draft, fingerprint, dataset_dir, num_folds, fold, seed)
-    _add_intensities(draft, fingerprint)
+    _add_intensities(draft, fingerprint, rules.PRESETS[preset])
     _add_network(draft, fingerprint, rules.PRESETS[preset])
     _add_augmentation(draft, fingerprint.spatial_dims, rules.PRESETS[preset].augmentation_share)
     _add_machine(draft, fingerprint)
@@ -86,10 +86,10 @@ def _add_data(draft: _Draft, fingerprint: Fingerprint, dataset_dir: str, num_fol
     draft.add("all randomness derives from (seed, fold, epoch, sample)", seed=seed)
 
 
-def _add_intensities(draft: _Draft, fingerprint: Fingerprint) -> None:
+def _add_intensities(draft: _Draft, fingerprint: Fingerprint, preset: rules.Preset) -> None:
     axcodes = rules.choose_axcodes(fingerprint.spatial_dims)
     draft.add(axcodes.reason, axcodes=axcodes.value)
-    spacing = rules.choose_spacing(fingerprint)
+    spacing = rules.choose_spacing(fingerprint, preset.patch_voxels[fingerprint.spatial_dims])
     draft.add(spacing.reason, spacing_mm=spacing.value)
     normalisation = rules.choose_normalisation(fingerprint)
     draft.add(

@@ -79,8 +79,15 @@ def choose_axcodes(spatial_dims: int) -> Choice[str]:
     return Choice(codes, f"every image is flipped and permuted to {codes} first, so that one orientation is learned")
 
 
-def choose_spacing(fingerprint: Fingerprint) -> Choice[tuple[float, ...]]:
-    """Target spacing: the median; along a coarse axis of an anisotropic dataset its 10th percentile."""
+def choose_spacing(fingerprint: Fingerprint, patch_voxels: int) -> Choice[tuple[float, ...]]:
+    """Target spacing: the median; along a coarse axis of an anisotropic dataset its 10th percentile; for pictures, pixels.
+
+    Args:
+        fingerprint: of the dataset.
+        patch_voxels: the most voxels of a training patch.
+    """
+    if fingerprint.suffix in PICTURE_SUFFIXES:
+        return _choose_pixel_factor(fingerprint, patch_voxels)
     spacings = np.array([case.spacing_mm for case in fingerprint.cases])
     target = np.median(spacings, axis=0)
     coarse = int(np.argmax(target))
@@ -89,13 +96,26 @@ def choose_spacing(fingerprint: Fingerprint) -> Choice[tuple[float, ...]]:
     if len(others) and target[coarse] > _ANISOTROPIC_RATIO * others.max():
         target[coarse] = max(np.percentile(spacings[:, coarse], 10), others.max())
         reason += f"; axis {coarse} is over {_ANISOTROPIC_RATIO:g} times coarser, so its 10th percentile"
-    if fingerprint.suffix in PICTURE_SUFFIXES:
-        reason = "the unit is a pixel: picture files carry no spacing, and nothing is resampled"
-        if known := [size for case in fingerprint.cases for size in case.pixel_spacing_mm or ()]:
-            reason += (
-                f"; the pixels are {min(known):.4g} to {max(known):.4g} mm wide, which counts when results are measured"
-            )
     return Choice(tuple(float(round(size, 6)) for size in target), reason)
+
+
+def _choose_pixel_factor(fingerprint: Fingerprint, patch_voxels: int) -> Choice[tuple[float, ...]]:
+    """Pixels, or every n-th one where a patch would see too little of the picture and the labels do not need them all."""
+    num_pixels = math.prod(fingerprint.median_shape())
+    wanted = max(1, round(math.sqrt(num_pixels / patch_voxels)))
+    allowed = int(np.percentile([case.coarsest_factor for case in fingerprint.cases], 10))
+    factor = max(1, min(wanted, allowed))
+    reason = "in pixels: picture files carry no spacing"
+    if factor > 1:
+        reason += (
+            f"; every {factor} pixels are one, so that a patch sees {min(1.0, patch_voxels * factor**2 / num_pixels):.0%} of a picture "
+            f"(the label maps keep a Dice of 0.98 with {allowed})"
+        )
+    elif wanted > 1:
+        reason += "; all of them, because the label maps have structures that fewer would lose"
+    if known := [size for case in fingerprint.cases for size in case.pixel_spacing_mm or ()]:
+        reason += f"; they are {min(known):.4g} to {max(known):.4g} mm wide, which counts when results are measured"
+    return Choice((float(factor),) * fingerprint.spatial_dims, reason)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pipeline.dataset.dicom import is_dicom_file
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.stock import stock_reads
+from pipeline.dataset.unlabelled import find_series
 from pipeline.dataset.writing import write_image
 from pipeline.errors import PredictionError
 
@@ -43,7 +44,7 @@ class PredictionInput:
             ImageFileError: a file cannot be read.
         """
         first, *others = (Path(path.name) for path in self.files)
-        case = Case(self.name, first, first, further_channels=tuple(others))
+        case = Case(self.name, first, None, further_channels=tuple(others))
         return read_case_image(self.files[0].parent, case, ReadOptions())
 
     def is_stock_readable(self) -> bool:
@@ -75,7 +76,9 @@ def list_inputs(source: Path, num_channels: int = 1) -> list[PredictionInput]:
         return [PredictionInput(case_name(source), (source,))]
     if not source.is_dir():
         raise PredictionError(f"Input {source} does not exist. Expected an image file or a folder of images.")
-    inputs = _group_channels(list_images(source), num_channels) or _find_series(source)
+    inputs = _group_channels(list_images(source), num_channels) or [
+        PredictionInput(path.resolve().name, (path,)) for path in find_series(source)
+    ]
     if not inputs:
         raise PredictionError(f"Input folder {source} has no image; expected {SHOWN_FORMATS}. Check the path.")
     names = [item.name for item in inputs]
@@ -104,15 +107,3 @@ def _group_channels(images: Iterable[Path], num_channels: int) -> list[Predictio
             )
         alone.append(PredictionInput(case, tuple(path for _, path in sorted(files.items()))))
     return sorted(alone, key=lambda item: item.name)
-
-
-def _find_series(folder: Path) -> list[PredictionInput]:
-    """The folder itself when it holds a DICOM series, otherwise its sub-folders that do."""
-    if _holds_dicom(folder):
-        return [PredictionInput(folder.resolve().name, (folder,))]
-    subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [PredictionInput(path.name, (path,)) for path in subfolders if _holds_dicom(path)]
-
-
-def _holds_dicom(folder: Path) -> bool:
-    return any(is_dicom_file(path) for path in folder.iterdir() if path.is_file())

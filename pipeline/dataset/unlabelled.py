@@ -1,0 +1,44 @@
+"""Reader of images without label maps: they can be checked and predicted, not planned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.dataset.dataset import Case, Dataset, case_name, list_images
+from pipeline.dataset.dicom import is_dicom_file
+from pipeline.dataset.paths import find_links_outside
+from pipeline.dataset.problems import ERROR, Message
+
+LAYOUT = "images without labels"
+
+NO_LABELS = Message(
+    "no-labels",
+    ERROR,
+    "has images, and no label maps in a known layout",
+    "They can be predicted. To plan and train, put label maps into labels/ and the images into images/, with the same file names.",
+)
+
+
+def matches(root: Path) -> bool:
+    """Whether `root` has images, is a DICOM series, or has sub-folders with series."""
+    return root.is_dir() and bool(list_images(root) or find_series(root))
+
+
+def read(root: Path) -> Dataset:
+    """The images of `root`, each a case without a label."""
+    found = list_images(root) or find_series(root)
+    cases = tuple(Case(case_name(path) or path.resolve().name, path.relative_to(root), None) for path in found)
+    problems = (NO_LABELS.about("dataset"), *find_links_outside(root, [case.image for case in cases]))
+    return Dataset(root=root, layout=LAYOUT, cases=cases, problems_of_layout=problems)
+
+
+def find_series(folder: Path) -> list[Path]:
+    """The folder itself when it holds DICOM files, otherwise its sub-folders that do."""
+    if _holds_dicom(folder):
+        return [folder]
+    subfolders = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in sorted(subfolders) if _holds_dicom(path)]
+
+
+def _holds_dicom(folder: Path) -> bool:
+    return any(is_dicom_file(path) for path in folder.iterdir() if path.is_file())
