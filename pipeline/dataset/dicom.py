@@ -137,8 +137,11 @@ def _read_headers(files: Sequence[Path], shown: str) -> tuple[list[Slice], list[
             header = pydicom.dcmread(file, defer_size=1024)
         except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
             raise CORRUPT.error(f"{shown}/{file.name}", cause=_first_line(error)) from error
-        if header.file_meta.get("MediaStorageSOPClassUID") != _DIRECTORY:
-            slices.append(Slice(file, header))
+        if header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
+            continue
+        if "SeriesInstanceUID" not in header:
+            raise CORRUPT.error(f"{shown}/{file.name}", cause="it belongs to no series")
+        slices.append(Slice(file, header))
     if not slices:
         raise NO_DICOM.error(shown)
     notes = [NOT_DICOM.about(shown, count=len(foreign), name=foreign[0])] if foreign else []
@@ -276,10 +279,23 @@ def _read_pixels(item: Slice, shown: str) -> np.ndarray:
     _require_pixels(item, file)
     try:
         pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(item.path), imageIO="GDCMImageIO"))
-    except RuntimeError as error:
-        syntax = item.header.file_meta.TransferSyntaxUID.name
-        raise NOT_DECODED.error(file, syntax=syntax) from error
+    except RuntimeError:  # such as GDCM with run-length encoding
+        pixels = _decode_with_pydicom(item, file)
     return pixels[0] if pixels.ndim == 3 and pixels.shape[0] == 1 else pixels
+
+
+def _decode_with_pydicom(item: Slice, file: str) -> np.ndarray:
+    """Rescaled pixels that GDCM cannot decode."""
+    header = item.header
+    try:
+        if header.get("PhotometricInterpretation") != "MONOCHROME2":
+            raise ValueError("GDCM turns other grey scales, pydicom does not")
+        pixels = header.pixel_array
+    except Exception as error:  # whatever a decoder raises for a damaged stream
+        raise NOT_DECODED.error(file, syntax=header.file_meta.TransferSyntaxUID.name) from error
+    slope, intercept = float(header.get("RescaleSlope", 1) or 1), float(header.get("RescaleIntercept", 0) or 0)
+    rescaled = pixels.astype(np.float64) * slope + intercept
+    return rescaled.astype(np.int32 if slope.is_integer() and intercept.is_integer() else np.float32)
 
 
 def _require_pixels(item: Slice, file: str) -> None:

@@ -84,6 +84,6 @@ FRAMES_WITHOUT_POSITION = Message(
 INVERTED = Message(
     "dicom-inverted",
     NOTE,
-    "is stored inverted (MONOCHROME1); the values are taken as they are stored",
+    "is stored inverted (MONOCHROME1) and was turned, so that larger values are brighter",
     "Use images of one kind for training and prediction.",
 )

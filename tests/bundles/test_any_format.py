@@ -1,0 +1,171 @@
+"""Whatever the format of the input: the same label map, and a dataset that had to be copied goes the whole way."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK
+from PIL import Image as PillowImage
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import phantom_bundles as phantoms
+
+import pipeline
+from pipeline.dataset.image import read_image, read_label_map
+from pipeline.errors import PredictionError
+from pipeline.files import write_json
+
+from .conftest import TrainedBundle
+
+SHORT = {"num_epochs": 1, "val_interval": 1, "iterations_per_epoch": 4, "samples_per_epoch": 8, "warmup_iterations": 1}
+
+
+def predict(bundle: Path, source: Path, out: Path) -> Path:
+    (written,) = phantoms.silently(pipeline.predict, bundle, source, out).written
+    return written
+
+
+@pytest.fixture(scope="module")
+def organ(bundle_3d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An image as NIfTI, obliquely stored, and its label map."""
+    folder = tmp_path_factory.mktemp("organ")
+    image, _ = phantoms.draw_organ(99)
+    affine = np.array([[0, -1.5, 0, 30], [1.45, 0, 0.5, -10], [-0.38, 0, 1.94, 5], [0, 0, 0, 1]])
+    affine[:3, :3] = np.linalg.qr(affine[:3, :3])[0] * (1.5, 1.5, 2.0)  # orthogonal, as SimpleITK wants it
+    path = phantoms.write_volume(folder / "organ.nii.gz", image.astype(np.int16), affine)
+    return path, predict(bundle_3d.root, path, folder / "out")
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd", ".nhdr", ".nii"])
+def test_predict_volume_in_another_format_gives_the_same_label_map(
+    bundle_3d: TrainedBundle, organ: tuple[Path, Path], suffix: str, tmp_path: Path
+) -> None:
+    source = tmp_path / f"organ{suffix}"
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(organ[0])), str(source))
+    written = predict(bundle_3d.root, source, tmp_path / "out")
+    assert written.name == "organ.nii.gz"
+    expected, found = read_label_map(organ[1]), read_label_map(written)
+    np.testing.assert_array_equal(found.array, expected.array)
+    np.testing.assert_allclose(found.affine, expected.affine, atol=1e-4)
+
+
+def test_predict_dicom_series_lies_on_the_series_grid(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    import dicom_phantoms
+
+    image, label = phantoms.draw_organ(99)
+    folder = dicom_phantoms.write_series(tmp_path / "scans" / "organ", image.astype(np.int16))
+    written = predict(bundle_3d.root, tmp_path / "scans", tmp_path / "out")
+    found, grid = read_label_map(written), read_image(folder)
+    assert written.name == "organ.nii.gz"
+    assert found.spatial_shape == grid.spatial_shape == label.shape
+    np.testing.assert_allclose(found.affine, grid.affine, atol=1e-4)
+    as_nifti = phantoms.write_volume(tmp_path / "organ.nii.gz", image.astype(np.int16), grid.affine)
+    expected = read_label_map(predict(bundle_3d.root, as_nifti, tmp_path / "expected"))
+    np.testing.assert_array_equal(found.array, expected.array)
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(".tif", "L"), (".tiff", "L"), (".png", "L")])
+def test_predict_picture_in_another_format_gives_the_same_label_map(
+    bundle_2d: TrainedBundle, tmp_path: Path, suffix: str, mode: str
+) -> None:
+    picture, _ = phantoms.draw_cell(99)
+    (tmp_path / "plain").mkdir()
+    PillowImage.fromarray(picture).save(tmp_path / "plain" / "cell.png")
+    PillowImage.fromarray(picture).convert(mode).save(tmp_path / f"cell{suffix}")
+    expected = predict(bundle_2d.root, tmp_path / "plain", tmp_path / "expected")
+    written = predict(bundle_2d.root, tmp_path / f"cell{suffix}", tmp_path / "out")
+    assert written.read_bytes() == expected.read_bytes()
+
+
+def test_predict_one_bad_file_among_several_formats_does_not_stop_the_rest(
+    bundle_3d: TrainedBundle, organ: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    image = SimpleITK.ReadImage(str(organ[0]))
+    for name in ("a.mha", "b.nrrd"):
+        SimpleITK.WriteImage(image, str(source / name))
+    SimpleITK.WriteImage(image, str(source / "cut.mha"))
+    content = (source / "cut.mha").read_bytes()
+    (source / "cut.mha").write_bytes(content[:-100])
+    four = nib.load(organ[0])
+    nib.save(nib.Nifti1Image(np.stack([np.asarray(four.dataobj)] * 7, axis=-1), four.affine), source / "film.nii.gz")
+    with pytest.raises(PredictionError, match="2 of 4 images could not be predicted") as caught:
+        phantoms.silently(pipeline.predict, bundle_3d.root, source, tmp_path / "out")
+    assert "cut.mha is truncated" in str(caught.value)
+    assert "film.nii.gz has 3 dimensions and 7 channel(s)" in str(caught.value)
+    assert "time" in str(caught.value)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "b.nii.gz"]
+
+
+def test_whole_way_files_per_channel(tmp_path: Path) -> None:
+    """nnU-Net's layout with two channels: planned with copies, trained, predicted from channel files, evaluated."""
+    root = tmp_path / "Dataset001_Organs"
+    for seed in range(5):
+        image, label = phantoms.draw_organ(seed)
+        for channel, array in enumerate((image, 100 - image)):
+            phantoms.write_volume(root / "imagesTr" / f"organ_{seed}_{channel:04d}.nii.gz", array)
+        phantoms.write_volume(root / "labelsTr" / f"organ_{seed}.nii.gz", label)
+    labels = {"background": 0, "organ": 1, "tumour": 2}
+    content = {"channel_names": {"0": "T1", "1": "T2"}, "labels": labels, "numTraining": 5, "file_ending": ".nii.gz"}
+    write_json(root / "dataset.json", content)
+
+    bundle = phantoms.plan_small(root, tmp_path / "bundle", **phantoms.SMALL_3D)
+    assert (tmp_path / "bundle_data" / "images" / "organ_0.nii.gz").is_file()
+    phantoms.silently(pipeline.train, bundle, overrides=SHORT)
+    validation = phantoms.silently(pipeline.evaluate, bundle)
+    assert set(validation.rows["label"]) == set(labels)
+
+    predictions = phantoms.silently(pipeline.predict, bundle, root / "imagesTr", tmp_path / "out")
+    assert [path.name for path in predictions.written] == [f"organ_{seed}.nii.gz" for seed in range(5)]
+    of_copies = read_label_map(validation.predictions[0] / f"{validation.rows['case'][0]}.nii.gz")
+    of_channels = read_label_map(tmp_path / "out" / f"{validation.rows['case'][0]}.nii.gz")
+    np.testing.assert_array_equal(of_copies.array, of_channels.array)
+
+    evaluation = phantoms.silently(pipeline.evaluate, bundle, root)  # knows its training cases by the originals
+    assert set(evaluation.rows["case"]) == set(validation.rows["case"])
+    assert len(evaluation.excluded) + len(set(evaluation.rows["case"])) == 5
+
+
+def test_whole_way_list_with_patients_spacing_and_a_test_set(tmp_path: Path) -> None:
+    root = phantoms.write_pictures(tmp_path / "cells", num_cases=6)
+    lines = ["case,image,label,patient,split,spacing_mm"]
+    for number in range(6):
+        split = "test" if number == 5 else ""
+        lines.append(f"c{number},images/cell_{number:02d}.png,labels/cell_{number:02d}.png,p{number // 2},{split},0.5")
+    lines[-1] = lines[-1].replace("p2", "p9")  # the test case is of a patient of its own
+    (root / "cases.csv").write_text("\n".join(lines) + "\n")
+    bundle = phantoms.plan_small(root, tmp_path / "bundle", **phantoms.SMALL_2D)
+    record = json.loads((bundle / "evidence/splits/split.json").read_text())
+    assert [entry["case"] for entry in record["test"]] == ["c5"]
+    for number in range(3):
+        split = json.loads((bundle / f"evidence/splits/fold_{number}.json").read_text())
+        sides = [{entry["case"] for entry in split[side]} for side in ("training", "validation")]
+        assert "c5" not in sides[0] | sides[1]
+        for pair in ({"c0", "c1"}, {"c2", "c3"}):
+            assert pair <= sides[0] or pair <= sides[1]
+    phantoms.silently(pipeline.train, bundle, overrides=SHORT)
+    validation = phantoms.silently(pipeline.evaluate, bundle)
+    assert set(validation.rows["voxel_volume"]) == {0.25}  # mm^2 of a pixel
+
+
+def test_whole_way_coarser_pixels_come_back_to_the_pictures_own(tmp_path: Path) -> None:
+    root = phantoms.write_pictures(tmp_path / "cells", num_cases=4)
+    labels = {"background": 0, "cell": 255}
+    numbers = {**phantoms.SMALL_2D, "spacing_mm": [2.0, 2.0], "patch_size": [32, 32], "window_size": [32, 32]}
+    bundle = phantoms.plan_small(root, tmp_path / "bundle", labels=labels, **numbers)
+    phantoms.silently(
+        pipeline.train,
+        bundle,
+        overrides={**SHORT, "num_epochs": 6, "iterations_per_epoch": 20, "samples_per_epoch": 40},
+    )
+    evaluation = phantoms.silently(pipeline.evaluate, bundle)
+    cells = evaluation.rows[evaluation.rows["label"] == "cell"]
+    assert cells["dice"].min() > 0.8
+    assert read_label_map(next(evaluation.predictions[0].iterdir())).spatial_shape == phantoms.PICTURE_SIZE
