@@ -10,11 +10,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from pipeline.bundle.package import Package, package_bundle
 from pipeline.bundle.write import refresh_bundle, require_free, write_bundle
 from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
 from pipeline.dataset.check import CheckReport, check_dataset
@@ -23,10 +20,7 @@ from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.prepare import PreparedCase, prepare_dataset
 from pipeline.dataset.report import write_report
 from pipeline.errors import DatasetError, PipelineError, PlanError
-from pipeline.evaluation.cases import Pair, evaluate_pairs
 from pipeline.evaluation.groups import group_by_fold, group_dataset
-from pipeline.evaluation.summary import SummaryRow, summarize, to_records
-from pipeline.evidence.overlay import write_overlay
 from pipeline.evidence.record import record_run
 from pipeline.files import compute_sha256, write_atomically, write_json
 from pipeline.planning.plan import Plan, read_plan
@@ -34,17 +28,16 @@ from pipeline.planning.planner import plan_from_fingerprint
 from pipeline.planning.splits import choose_splits
 from pipeline.prediction.inputs import PredictionInput, list_inputs
 from pipeline.prediction.outputs import find_output
-from pipeline.prediction.run import Predictions, predict_images
-from pipeline.training.memory import keep_freed_pages
-from pipeline.training.run import (
-    TrainingRun,
-    build_settings,
-    build_stock_command,
-    check_overrides,
-    next_run_dir,
-    run_training,
-)
 from pipeline.types import BACKGROUND
+
+# torch, monai and pandas take seconds to import: the verbs that need them import them when they run
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.bundle.package import Package
+    from pipeline.evaluation.summary import SummaryRow
+    from pipeline.prediction.run import Predictions
+    from pipeline.training.run import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -181,6 +174,14 @@ def train(
         PlanError: unknown id.
         TrainingError: a data file is gone, nothing to resume, or the loss is not finite.
     """
+    from pipeline.training.run import (
+        build_settings,
+        build_stock_command,
+        check_overrides,
+        next_run_dir,
+        run_training,
+    )
+
     folder = open_bundle(bundle)
     overrides = dict(overrides or {})
     check_overrides(folder, overrides)
@@ -226,6 +227,9 @@ def predict(
     """
     folder = open_bundle(bundle)
     weights = require_weights(folder)
+    from pipeline.prediction.run import predict_images
+    from pipeline.training.memory import keep_freed_pages
+
     keep_freed_pages()
     inputs = list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
     return predict_images(folder, inputs, Path(out), weights, device, mirror)
@@ -258,6 +262,11 @@ def evaluate(
     """
     folder = open_bundle(bundle)
     require_weights(folder)
+    from pipeline.evaluation.cases import Pair, evaluate_pairs
+    from pipeline.evaluation.summary import summarize
+    from pipeline.prediction.run import predict_images
+    from pipeline.training.memory import keep_freed_pages
+
     keep_freed_pages()
     settled = read_plan(folder.plan)
     name = "validation" if dataset is None else f"dataset_{Path(dataset).resolve().name}"
@@ -293,6 +302,8 @@ def evaluate(
 def _write_evaluation(
     target: Path, title: str, rows: pd.DataFrame, summary: Sequence[SummaryRow], excluded: tuple[str, ...]
 ) -> None:
+    from pipeline.evaluation.summary import to_records
+
     with write_atomically(target / "metrics.csv") as partial:
         rows.to_csv(partial, index=False, float_format="%.6f")
     content = {
@@ -311,6 +322,8 @@ def package(bundle: Path | str, zip_file: Path | str | None = None) -> Package:
     Raises:
         BundleError: no weights, or a check fails.
     """
+    from pipeline.bundle.package import package_bundle
+
     folder = open_bundle(bundle)
     default = folder.root.resolve().with_name(f"{folder.name}.zip")
     return package_bundle(folder, Path(zip_file) if zip_file is not None else default)
@@ -353,6 +366,8 @@ def draw(bundle: Path | str, dataset: Path | str, evaluation: Evaluation, pictur
     Raises:
         PipelineError: the evaluation has no case of the dataset.
     """
+    from pipeline.evidence.overlay import write_overlay
+
     settled = read_plan(open_bundle(bundle).plan)
     means = evaluation.rows.groupby("case")["dice"].mean().sort_values()
     found = read_dataset(dataset)

@@ -360,3 +360,15 @@ def test_plan_json_is_the_plan_that_was_written(run: Run, tmp_path: Path) -> Non
     assert content["num_folds"] == 3
     assert "unet-pipeline train bundle" in outcome.out, "the next step"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "cells", "out"]
+
+
+def test_check_and_plan_do_without_torch_and_monai(tmp_path: Path) -> None:
+    """They take a second instead of seven."""
+    phantoms.write_pictures(tmp_path / "cells", num_cases=3)
+    code = (
+        "import sys; from pipeline import verbs; from pathlib import Path\n"
+        "verbs.plan('cells', 'bundle', folds=3)\n"
+        "print(sorted({'torch', 'monai', 'ignite', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "[]"

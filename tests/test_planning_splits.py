@@ -101,3 +101,10 @@ def test_choose_splits_is_the_same_every_time(nifti_folders: Path) -> None:
     assert first == second
     others = {choose_splits(report, 2, seed).folds for seed in range(12)}
     assert len(others) > 1
+
+
+def test_choose_splits_lone_patient_is_on_both_sides_and_said(nifti_folders: Path) -> None:
+    splits = choose_splits(check_with(nifti_folders, ReadOptions(patient_pattern="(case)_")), 5, seed=0)
+    (fold,) = splits.folds
+    assert fold.training == fold.validation == ("case_01", "case_02", "case_03", "case_04")
+    assert "no result" in splits.method

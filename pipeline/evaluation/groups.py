@@ -39,7 +39,7 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
         Groups, names of the cases left out (none), title.
 
     Raises:
-        EvaluationError: the dataset is not where the plan says.
+        EvaluationError: the dataset is not where the plan says, or a fold has no case that was not trained on.
     """
     folds = folder.trained_folds()
     # a training with stock MONAI leaves model.pt only, and that is the plan's fold
@@ -50,19 +50,23 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
             f"The dataset of {folder.name} is not where the plan says: {settled.dataset_dir} (from the bundle's root). "
             "Correct dataset_dir in configs/plan.yaml and run `unet-pipeline plan --refresh BUNDLE`."
         )
-    groups = [
-        Group(
-            tuple(
-                ReferencedImage(
-                    PredictionInput(case["case"], (root / case["image"],)), root / case["label"], case.get("spacing_mm")
-                )
-                for case in folder.read_split(fold)["validation"]
-            ),
-            path,
-            fold,
+    groups = []
+    for fold, path in weights.items():
+        split = folder.read_split(fold)
+        trained = {case["case"] for case in split["training"]}
+        cases = tuple(
+            ReferencedImage(
+                PredictionInput(case["case"], (root / case["image"],)), root / case["label"], case.get("spacing_mm")
+            )
+            for case in split["validation"]
+            if case["case"] not in trained
         )
-        for fold, path in weights.items()
-    ]
+        if not cases:
+            raise EvaluationError(
+                f"Fold {fold} of {folder.name} validates on the case(s) that it was trained on, because the dataset has one patient; "
+                "a result on them would say nothing. Evaluate on a dataset of other patients."
+            )
+        groups.append(Group(cases, path, fold))
     shown = ", ".join(map(str, weights))
     title = f"validation of fold {shown} of {settled.num_folds}" + (", pooled" if len(groups) > 1 else "")
     return groups, (), f"{settled.dataset_name}, {title}"

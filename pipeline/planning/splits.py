@@ -30,7 +30,8 @@ def choose_splits(report: CheckReport, num_folds: int, seed: int) -> Splits:
     """The splits of a dataset without errors.
 
     Cases that the dataset declares as test cases are in no fold. Folds or a validation set that it brings are taken as they
-    are. Otherwise patients are dealt out to `num_folds` folds, balanced by the presence and the size of the labels.
+    are. Otherwise patients are dealt out to `num_folds` folds, balanced by the presence and the size of the labels. A lone patient
+    is on both sides, so that a training can be tried; `evaluate` gives no result for it.
 
     Raises:
         DatasetError: too few cases, or the dataset's own split leaves a side empty.
@@ -53,7 +54,12 @@ def choose_splits(report: CheckReport, num_folds: int, seed: int) -> Splits:
         return Splits((Fold(training, validation),), test, report.patients, "given with the dataset, case by case")
     groups = {name: patient for name, patient in report.patients.items() if name in set(usable)}
     num_patients = len({groups.get(name, name) for name in usable})
-    folds = min(num_folds, num_patients) if num_patients > 1 else num_folds
+    if num_patients == 1:
+        alone = tuple(sorted(usable))
+        return Splits(
+            (Fold(alone, alone),), test, report.patients, "one patient, trained on and shown again; no result"
+        )
+    folds = min(num_folds, num_patients)
     strata = presence_strata({case.case: case.num_voxels for case in fingerprint.cases if case.case in set(usable)})
     return Splits(
         split_cases(usable, folds, seed, groups, strata),

@@ -18,7 +18,7 @@ import phantom_bundles as phantoms
 
 import pipeline
 from pipeline.dataset.image import read_image, read_label_map
-from pipeline.errors import PredictionError
+from pipeline.errors import EvaluationError, PredictionError
 from pipeline.files import write_json
 
 from .conftest import TrainedBundle
@@ -153,6 +153,14 @@ def test_whole_way_list_with_patients_spacing_and_a_test_set(tmp_path: Path) -> 
     phantoms.silently(pipeline.train, bundle, overrides=SHORT)
     validation = phantoms.silently(pipeline.evaluate, bundle)
     assert set(validation.rows["voxel_volume"]) == {0.25}  # mm^2 of a pixel
+
+
+def test_whole_way_one_case_can_be_tried_and_gives_no_result(tmp_path: Path) -> None:
+    root = phantoms.write_pictures(tmp_path / "cells", num_cases=1)
+    bundle = phantoms.plan_small(root, tmp_path / "bundle", **phantoms.SMALL_2D)
+    phantoms.silently(pipeline.train, bundle, overrides=SHORT)
+    with pytest.raises(EvaluationError, match="validates on the case"):
+        phantoms.silently(pipeline.evaluate, bundle)
 
 
 def test_whole_way_coarser_pixels_come_back_to_the_pictures_own(tmp_path: Path) -> None:
