@@ -5,6 +5,7 @@ A test compares the files with what is made here, so that no message goes withou
 
 from __future__ import annotations
 
+import ast
 import json
 import pkgutil
 from importlib import import_module
@@ -34,16 +35,50 @@ _TABLE = """
 {rows}
 """
 
+_REFUSALS = """
+## The dataset as a whole
+
+Before any image is read, a folder, a list or an option may be refused:
+
+{refusals}
+"""
+
 
 def collect_messages() -> list[Message]:
     """Every message constant of the dataset stage, by code."""
     found: dict[str, Message] = {}
     for module in pkgutil.iter_modules(pipeline.dataset.__path__, "pipeline.dataset."):
         for value in vars(import_module(module.name)).values():
-            if isinstance(value, Message):
-                if found.setdefault(value.code, value) is not value:
-                    raise ValueError(f"two messages have the code {value.code!r}; expected one each")
+            if isinstance(value, Message) and found.setdefault(value.code, value) is not value:
+                raise ValueError(f"two messages have the code {value.code!r}; expected one each")
     return [found[code] for code in sorted(found)]
+
+
+def collect_refusals() -> list[str]:
+    """The texts with which a dataset as a whole, its list or its options are refused, in the order of the modules."""
+    texts = []
+    for path in sorted(Path(next(iter(pipeline.dataset.__path__))).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Raise(exc=ast.Call(func=ast.Name(id="DatasetError"), args=[message])):
+                    texts.append(_text_of(message))
+    return texts
+
+
+def _text_of(node: ast.expr) -> str:
+    """A string of the code; what is filled in stands in braces under its last name."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(map(_text_of, parts))
+        case ast.FormattedValue(value=value):
+            named = (part for part in ast.walk(value) if isinstance(part, ast.Attribute | ast.Name))
+            names = [part.attr if isinstance(part, ast.Attribute) else part.id for part in named]
+            return f"{{{names[0] if names else 'value'}}}"
+        case ast.BinOp(left=left, right=right):
+            return _text_of(left) + _text_of(right)
+    return "{more}"
 
 
 def build_messages_text() -> str:
@@ -60,7 +95,8 @@ def build_messages_text() -> str:
         )
         for severity in SEVERITIES
     ]
-    return _HEAD + "".join(tables)
+    refusals = "\n".join(f"- {_cell(text)}" for text in collect_refusals())
+    return _HEAD + "".join(tables) + _REFUSALS.format(refusals=refusals)
 
 
 def build_schema_text() -> str:

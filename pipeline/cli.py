@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.errors import DatasetError, PipelineError, PlanError, suggest
-from pipeline.printing import evaluation_as_data, print_evaluation, print_plan, print_report, say, show_path
+from pipeline.printing import (
+    evaluation_as_data,
+    list_problems,
+    print_evaluation,
+    print_plan,
+    print_report,
+    say,
+    show_path,
+)
+
+if TYPE_CHECKING:
+    from pipeline.dataset.options import ReadOptions
 
 EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
 
@@ -112,15 +124,8 @@ def _check(
 ) -> None:
     """Read every file of a dataset; list problems and what to do about each."""
     from pipeline import verbs
-    from pipeline.dataset.options import ReadOptions
 
-    options = ReadOptions(
-        layout=layout,
-        copy_header=copy_header,
-        resample_labels=resample_labels,
-        pages_as_slices=pages_as_slices,
-        patient_pattern=patient,
-    )
+    options = _read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
     report = verbs.check(dataset, out, _parse_labels(label), options)
     print_report(report)
     if out is not None:
@@ -175,15 +180,7 @@ def _plan(
     else:
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
-        from pipeline.dataset.options import ReadOptions
-
-        options = ReadOptions(
-            layout=layout,
-            copy_header=copy_header,
-            resample_labels=resample_labels,
-            pages_as_slices=pages_as_slices,
-            patient_pattern=patient,
-        )
+        options = _read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
         planned = verbs.plan(dataset, bundle, preset, folds, seed, _parse_labels(label), options)
         settled = planned.plan
         print_report(planned.report)
@@ -229,7 +226,10 @@ def _train(
 @app.command("predict")
 def _predict(
     bundle: Bundle,
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image, or a folder of images.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="An image, a folder of images, a DICOM series, or a folder of series."),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the label maps; finished ones are kept.")],
     device: Device = None,
     mirror: Mirror = False,
@@ -239,11 +239,20 @@ def _predict(
     from pipeline import verbs
 
     result = verbs.predict(bundle, source, out, device, mirror)
+    for line in list_problems(result.notes):
+        say(line)
     for path in result.kept:
         say(f"kept     {path}  (finished before)")
     for path in result.written:
         say(f"written  {path}")
-    _write_json(json_file, {"written": list(map(str, result.written)), "kept": list(map(str, result.kept))})
+    _write_json(
+        json_file,
+        {
+            "written": list(map(str, result.written)),
+            "kept": list(map(str, result.kept)),
+            "notes": [vars(note) for note in result.notes],
+        },
+    )
 
 
 @app.command("evaluate")
@@ -283,6 +292,20 @@ def _package(
     _write_json(json_file, {"zip": str(result.zip_file), "sha256": result.sha256})
 
 
+def _read_options(
+    layout: str | None, patient: str | None, copy_header: bool, resample_labels: bool, pages_as_slices: bool
+) -> ReadOptions:
+    from pipeline.dataset.options import ReadOptions
+
+    return ReadOptions(
+        layout=layout,
+        copy_header=copy_header,
+        resample_labels=resample_labels,
+        pages_as_slices=pages_as_slices,
+        patient_pattern=patient,
+    )
+
+
 def _parse_labels(texts: list[str] | None) -> dict[str, int] | None:
     if not texts:
         return None
@@ -310,6 +333,8 @@ def main() -> None:
         # MONAI and PyTorch warn about their own code; what concerns the user is an error or a line of output here
         warnings.filterwarnings("ignore", module=r"(monai|torch|ignite)\b")
         warnings.filterwarnings("ignore", message="parsing config_file")
+        # an optional decoder for DICOM on GPUs, which this package does not use
+        logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     try:
         app()
     except PipelineError as error:

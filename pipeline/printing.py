@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ def print_report(report: CheckReport) -> None:
         say(
             f"  patients  {len(set(report.patients.values()))} with {len(report.patients)} cases; kept together in every split"
         )
-    for line in _list_problems(report.problems):
+    for line in list_problems(report.problems):
         say(f"  {line}")
     if not report.problems:
         say("  no problem found")
@@ -57,7 +57,7 @@ def _describe_fingerprint(fingerprint: Fingerprint) -> Iterator[str]:
         yield f"spacing   {min(known):.4g} to {max(known):.4g} mm a pixel, from the dataset's table"
 
 
-def _list_problems(problems: tuple[Problem, ...]) -> Iterator[str]:
+def list_problems(problems: Sequence[Problem]) -> Iterator[str]:
     """Problems in words; of many of one kind the first few and their number."""
     for _, group in groupby(problems, key=lambda problem: problem.severity):
         by_code: dict[str, list[Problem]] = {}

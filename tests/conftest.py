@@ -7,6 +7,7 @@ file is imported.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from hypothesis import settings
 from PIL import Image as PillowImage
 
+from pipeline.cli import main
 from pipeline.dataset.check import CheckReport, check_dataset
 from pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from pipeline.dataset.layouts import read_dataset
@@ -199,6 +201,29 @@ def decathlon_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def png_folders(tmp_path: Path) -> Path:
     return build_png_folders(tmp_path / "phantoms_png")
+
+
+# the command line
+
+
+@pytest.fixture
+def call_main(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Calls the command line in a temporary folder; gives exit status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["unet-pipeline", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
 
 
 # real data

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,6 @@ import pytest
 import SimpleITK
 from PIL import Image as PillowImage
 from pydicom.uid import generate_uid
-
-from pipeline.cli import main
 
 pytestmark = pytest.mark.real_data
 
@@ -765,20 +762,12 @@ def series_with_a_foreign_file(root: Path) -> None:
 
 
 @pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str]]:
-    monkeypatch.chdir(tmp_path)
+def call(call_main: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str]]:
+    """Exit status, and everything that was printed."""
 
     def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["unet-pipeline", *arguments])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out + captured.err
+        status, out, err = call_main(*arguments)
+        return status, out + err
 
     return run
 

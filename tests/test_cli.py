@@ -14,7 +14,7 @@ import pytest
 import typer
 import yaml
 
-from pipeline.cli import app, main
+from pipeline.cli import app
 
 from . import phantom_bundles as phantoms
 
@@ -48,21 +48,9 @@ Run = Callable[..., Outcome]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def run(call_main: Callable[..., tuple[int, str, str]]) -> Run:
     """Calls `main` with arguments, in a temporary folder as the current one."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str | Path) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["unet-pipeline", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        captured = capsys.readouterr()
-        return Outcome(status, captured.out, captured.err)
-
-    return call
+    return lambda *arguments: Outcome(*call_main(*arguments))
 
 
 @pytest.fixture(scope="module")

@@ -283,3 +283,27 @@ def test_read_dicom_frames_without_positions_are_refused(tmp_path: Path) -> None
     path = phantoms.write_frames(tmp_path / "a.dcm", VOLUME)
     phantoms.edit(path, PerFrameFunctionalGroupsSequence=None)
     assert "has 5 frames without positions" in problem_of(path).cause
+
+
+@pytest.mark.parametrize("compressor", ["JPEG2000", "JPEG"])
+def test_read_dicom_lossless_jpeg_is_read(tmp_path: Path, compressor: str) -> None:
+    rows = np.random.default_rng(0).integers(-500, 1000, (40, 60)).astype(np.int16)
+    image = SimpleITK.GetImageFromArray(rows[None])
+    tags = {
+        "0008|0016": phantoms.MR_IMAGE,
+        "0008|0060": "MR",
+        "0020|000e": "1.2.3",
+        "0020|0032": "10\\-20\\30",
+        "0020|0037": "1\\0\\0\\0\\1\\0",
+    }
+    for tag, value in tags.items():
+        image.SetMetaData(tag, value)
+    writer = SimpleITK.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor(compressor)
+    writer.KeepOriginalImageUIDOn()
+    writer.SetFileName(str(tmp_path / "a.dcm"))
+    writer.Execute(image)
+    assert pydicom.dcmread(tmp_path / "a.dcm").file_meta.TransferSyntaxUID.is_compressed
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm").array[0, :, :, 0], rows.T)

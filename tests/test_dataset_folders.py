@@ -99,12 +99,16 @@ def test_read_side_by_side_lone_pair_is_taken_with_a_note(tmp_path: Path) -> Non
     assert (note.severity, note.code) == ("note", "lone-pair")
 
 
-@pytest.mark.parametrize(
-    "files", [("a.nii.gz", "b.nii.gz"), ("a.nii.gz",), ("a_seg.nii.gz", "b_seg.nii.gz"), ("x.txt",)]
-)
-def test_read_side_by_side_unrelated_files_are_no_dataset(tmp_path: Path, files: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("files", [("a.nii.gz", "b.nii.gz"), ("a.nii.gz",), ("a_seg.nii.gz", "b_seg.nii.gz")])
+def test_read_side_by_side_unrelated_files_are_images_without_labels(tmp_path: Path, files: tuple[str, ...]) -> None:
+    dataset = read_dataset(touch(tmp_path, *files))
+    assert dataset.layout == "images without labels"
+    assert [problem.code for problem in dataset.problems_of_layout] == ["no-labels"]
+
+
+def test_read_folders_files_of_no_image_are_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has no known layout"):
-        read_dataset(touch(tmp_path, *files))
+        read_dataset(touch(tmp_path, "x.txt", "y.pdf"))
 
 
 @pytest.mark.real_data

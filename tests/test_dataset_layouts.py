@@ -290,6 +290,33 @@ def test_read_decathlon_unlisted_files_are_problems(decathlon_folder: Path) -> N
     ]
 
 
+def test_read_decathlon_fold_of_every_entry_is_taken_over(decathlon_folder: Path) -> None:
+    def number(content: dict) -> None:
+        for position, entry in enumerate(content["training"]):
+            entry["fold"] = position % 2
+
+    edit_dataset_json(decathlon_folder, number)
+    assert read_dataset(decathlon_folder).folds == (
+        (("case_02", "case_04"), ("case_01", "case_03")),
+        (("case_01", "case_03"), ("case_02", "case_04")),
+    )
+
+
+@pytest.mark.parametrize("path", ["../a.nii.gz", "/etc/a.nii.gz", "x/../../a.nii.gz"])
+def test_read_dataset_list_that_leads_out_is_refused(decathlon_folder: Path, path: str) -> None:
+    edit_dataset_json(decathlon_folder, lambda content: content["training"][1].update(image=path))
+    assert "training entry 1, leads out of the dataset" in read_error(decathlon_folder)
+
+
+def test_read_dataset_folder_that_is_a_link_to_elsewhere_is_a_problem(decathlon_folder: Path) -> None:
+    outside = decathlon_folder.parent / "elsewhere"
+    (decathlon_folder / "labelsTr").rename(outside)
+    (decathlon_folder / "labelsTr").symlink_to(outside)
+    problems = read_dataset(decathlon_folder).problems_of_layout
+    assert {problem.code for problem in problems} == {"path-leaves-dataset"}
+    assert len(problems) == 4
+
+
 def test_read_decathlon_empty_training_list_has_no_pair(decathlon_folder: Path) -> None:
     edit_dataset_json(decathlon_folder, lambda content: content["training"].clear())
     assert "no pair of image and label" in read_error(decathlon_folder)

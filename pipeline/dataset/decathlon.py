@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.dataset.dataset import Case, Dataset, case_name, list_images, order_labels
 from pipeline.dataset.given_splits import Folds, build_folds
-from pipeline.dataset.paths import find_links_outside, parse_path
+from pipeline.dataset.paths import parse_path
 from pipeline.dataset.problems import ERROR, Message, Problem
 from pipeline.errors import DatasetError
 
@@ -48,7 +48,6 @@ def read(root: Path) -> Dataset:
     except (AttributeError, ValueError) as error:
         raise DatasetError('dataset.json has no usable "modality"; expected an object such as {"0": "MRI"}.') from error
     channels = tuple(name for _, name in modality)
-    files = [path for case in cases for path in case.files]
     return Dataset(
         root=root,
         layout=LAYOUT,
@@ -58,7 +57,7 @@ def read(root: Path) -> Dataset:
         licence=str(content.get("licence", content.get("license", ""))),
         reference=str(content.get("reference", "")).strip(),
         folds=_read_folds(content["training"], cases),
-        problems_of_layout=(*_find_unlisted(root, cases), *find_links_outside(root, files)),
+        problems_of_layout=tuple(_find_unlisted(root, cases)),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, list_images
-from pipeline.dataset.paths import find_links_outside, find_names_that_differ_in_case
 from pipeline.dataset.problems import ERROR, NOTE, Message, Problem
 from pipeline.errors import DatasetError
 
@@ -59,8 +58,6 @@ def read(root: Path) -> Dataset:
         NO_IMAGE.about(labels[name].as_posix(), expected=f"{image_folder}/{name}{suffix}")
         for name in sorted(labels.keys() - images.keys())
     ]
-    files = [*images.values(), *labels.values()]
-    problems += find_links_outside(root, files) + find_names_that_differ_in_case(files)
     cases = tuple(Case(name, images[name], labels[name]) for name in sorted(images.keys() & labels.keys()))
     return Dataset(root=root, layout=LAYOUT, cases=cases, problems_of_layout=tuple(problems))
 

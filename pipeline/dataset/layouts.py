@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from pipeline.dataset import decathlon, folders, nnunet, table, unlabelled
 from pipeline.dataset.dataset import SHOWN_FORMATS, Dataset
+from pipeline.dataset.paths import find_links_outside, find_names_that_differ_in_case
 from pipeline.errors import DatasetError, suggest
 
 READERS: dict[str, ModuleType] = {"decathlon": decathlon, "nnunet": nnunet, "table": table, "folders": folders}
@@ -46,7 +48,15 @@ def read_dataset(root: Path | str, layout: str | None = None) -> Dataset:
             f"Expected the same file stem on both sides; readable are {SHOWN_FORMATS}." + _first_problem(dataset)
         )
     _require_names(root, dataset)
-    return dataset
+    files = sorted({path for case in dataset.cases for path in case.files} | _find_left_over(dataset))
+    problems = (*find_links_outside(dataset.root, files), *find_names_that_differ_in_case(files))
+    return replace(dataset, problems_of_layout=(*dataset.problems_of_layout, *problems))
+
+
+def _find_left_over(dataset: Dataset) -> set[Path]:
+    """Files of problems, which are in no case."""
+    paths = (Path(problem.file) for problem in dataset.problems_of_layout)
+    return {path for path in paths if (dataset.root / path).is_file()}
 
 
 def _choose_reader(root: Path, layout: str | None) -> ModuleType:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, order_labels
 from pipeline.dataset.given_splits import SPLITS_FILE, read_nnunet_splits
-from pipeline.dataset.paths import find_links_outside, parse_path
+from pipeline.dataset.paths import parse_path
 from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message, Problem
 from pipeline.errors import DatasetError
 
@@ -76,8 +76,6 @@ def read(root: Path) -> Dataset:
     declared = content.get("numTraining")
     if isinstance(declared, int) and declared != len(cases):
         problems.append(WRONG_COUNT.about("dataset.json", declared=declared, found=len(cases)))
-    files = [path for case in cases for path in case.files]
-    problems += find_links_outside(root, files)
     splits = root / SPLITS_FILE
     folds = read_nnunet_splits(splits, [case.name for case in cases]) if splits.is_file() else ()
     return Dataset(

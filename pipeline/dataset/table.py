@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.dataset.dataset import Case, Dataset, case_name
-from pipeline.dataset.paths import find_links_outside, parse_path
+from pipeline.dataset.paths import parse_path
 from pipeline.dataset.problems import ERROR, Message, Problem
 from pipeline.errors import DatasetError, suggest
 
@@ -91,7 +91,6 @@ def read(root: Path) -> Dataset:
     cases = [_read_case(row) for row in rows]
     _require_unique_names(table, cases)
     problems = _find_repeated_images(cases)
-    problems += find_links_outside(table.parent, [path for case in cases for path in case.files])
     return Dataset(
         root=table.parent, layout=f"{LAYOUT} ({table.name})", cases=tuple(cases), problems_of_layout=tuple(problems)
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pipeline.dataset.dataset import Case, Dataset, case_name, list_images
 from pipeline.dataset.dicom import is_dicom_file
-from pipeline.dataset.paths import find_links_outside
 from pipeline.dataset.problems import ERROR, Message
 
 LAYOUT = "images without labels"
@@ -28,8 +27,7 @@ def read(root: Path) -> Dataset:
     """The images of `root`, each a case without a label."""
     found = list_images(root) or find_series(root)
     cases = tuple(Case(case_name(path) or path.resolve().name, path.relative_to(root), None) for path in found)
-    problems = (NO_LABELS.about("dataset"), *find_links_outside(root, [case.image for case in cases]))
-    return Dataset(root=root, layout=LAYOUT, cases=cases, problems_of_layout=problems)
+    return Dataset(root=root, layout=LAYOUT, cases=cases, problems_of_layout=(NO_LABELS.about("dataset"),))
 
 
 def find_series(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.data import decollate_batch, list_data_collate
@@ -20,8 +21,9 @@ from monai.inferers import Inferer
 from monai.transforms import Compose
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.dataset import case_name
+from pipeline.dataset.dataset import PICTURE_SUFFIXES, case_name
 from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.problems import WARNING, Message, Problem
 from pipeline.errors import BundleError, PredictionError
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.types import IMAGE, PRED
@@ -52,11 +54,23 @@ class Predictor:
         return f"{case_name(image)}{self.plan.output_suffix}"
 
 
-def check_input(image: MedicalImage, plan: Plan, shown: str) -> None:
+UNSEEN_SPACING = Message(
+    "unseen-spacing",
+    WARNING,
+    "has voxels of {found} mm, and the network was trained at {expected} mm",
+    "The label map is made all the same; look at it before you use it.",
+)
+_FAR_SPACING = 3.0  # times finer or coarser
+
+
+def check_input(image: MedicalImage, plan: Plan, shown: str) -> tuple[Problem, ...]:
     """Whether the planned network can take an image.
 
+    Returns:
+        What the user should know about it, worst first; no errors.
+
     Raises:
-        PredictionError: other number of channels or dimensions.
+        PredictionError: other number of channels or dimensions, or voxels without a value.
     """
     found = len(image.spatial_shape), image.array.shape[0]
     expected = plan.spatial_dims, len(plan.channel_names)
@@ -66,6 +80,15 @@ def check_input(image: MedicalImage, plan: Plan, shown: str) -> None:
             f"{expected[1]} ({', '.join(plan.channel_names)}). Give it images like those it was trained on"
             + ("; the last axis of a 4D file, such as time, counts as channels." if found[1] > 4 else ".")
         )
+    if image.array.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(image.array)))):
+        raise PredictionError(f"{shown} has {count} voxels that are NaN or infinite; expected numbers. Replace them.")
+    if plan.image_suffix in PICTURE_SUFFIXES:  # counted in pixels
+        return image.notes
+    ratios = np.sort(image.spacing_mm) / np.sort(plan.spacing_mm)
+    if (np.maximum(ratios, 1 / ratios) <= _FAR_SPACING).all():
+        return image.notes
+    sizes = ["x".join(f"{size:.3g}" for size in spacing) for spacing in (image.spacing_mm, plan.spacing_mm)]
+    return (UNSEEN_SPACING.about(shown, found=sizes[0], expected=sizes[1]), *image.notes)
 
 
 def build_predictor(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.problems import Problem
 from pipeline.errors import PipelineError, PredictionError
 from pipeline.files import PARTIAL_PREFIX
 from pipeline.planning.plan import read_plan
@@ -20,11 +21,15 @@ from pipeline.progress import progress_bar
 
 @dataclass(frozen=True)
 class Predictions:
-    """Label map files of one call: `written` now, `kept` because they were finished before."""
+    """Label map files of one call: `written` now, `kept` because they were finished before.
+
+    `notes` are what was seen in the images and should be known: warnings and notes.
+    """
 
     out: Path
     written: tuple[Path, ...]
     kept: tuple[Path, ...]
+    notes: tuple[Problem, ...] = ()
 
 
 def predict_images(
@@ -59,12 +64,13 @@ def predict_images(
     staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=out))
     failures: dict[str, str] = {}
     written = []
+    notes: list[Problem] = []
     try:
         predictor = build_predictor(folder, weights, staging, device, mirror)
         with progress_bar("predict", len(todo)) as bar:
             for source in todo:
                 try:
-                    _predict_one(predictor, source, staging, finals[source])
+                    notes += _predict_one(predictor, source, staging, finals[source])
                     written.append(finals[source])
                 except PipelineError as error:
                     failures[source.name] = str(error)
@@ -76,7 +82,7 @@ def predict_images(
     if failures:
         listed = "\n".join(f"  {message}" for message in failures.values())
         raise PredictionError(f"{len(failures)} of {len(todo)} images could not be predicted:\n{listed}")
-    return Predictions(out, tuple(written), kept)
+    return Predictions(out, tuple(written), kept, tuple(notes))
 
 
 def _refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
@@ -88,10 +94,10 @@ def _refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
             )
 
 
-def _predict_one(predictor: Predictor, source: PredictionInput, staging: Path, final: Path) -> None:
+def _predict_one(predictor: Predictor, source: PredictionInput, staging: Path, final: Path) -> tuple[Problem, ...]:
     """Read, check, predict, and give the label map its name; copies for MONAI lie in a folder that goes away."""
     image = source.read()
-    check_input(image, predictor.plan, source.files[0].name)
+    notes = check_input(image, predictor.plan, source.files[0].name)
     copies = staging / "readable"
     copies.mkdir(exist_ok=True)
     readable = source.write_readable(image, copies, predictor.plan.image_suffix)
@@ -99,3 +105,4 @@ def _predict_one(predictor: Predictor, source: PredictionInput, staging: Path, f
     del image  # MONAI reads the file again; both at once would be the peak of the memory
     written = predictor.write_prediction(readable)
     finish_output(staging / written, readable, spatial_shape, final)
+    return notes

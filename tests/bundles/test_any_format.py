@@ -104,6 +104,24 @@ def test_predict_one_bad_file_among_several_formats_does_not_stop_the_rest(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "b.nii.gz"]
 
 
+def test_predict_far_spacing_is_done_with_a_warning(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    image, _ = phantoms.draw_organ(99)
+    path = phantoms.write_volume(tmp_path / "organ.nii.gz", image, np.diag([6.0, 6.0, 8.0, 1.0]))
+    predictions = phantoms.silently(pipeline.predict, bundle_3d.root, path, tmp_path / "out")
+    assert [note.code for note in predictions.notes] == ["unseen-spacing"]
+    assert "voxels of 6x6x8 mm, and the network was trained at 1.5x1.5x2 mm" in predictions.notes[0].cause
+    assert read_label_map(predictions.written[0]).spatial_shape == image.shape
+
+
+def test_predict_voxels_without_a_value_are_refused(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    image, _ = phantoms.draw_organ(99)
+    image[3, 3, 3] = np.nan
+    path = phantoms.write_volume(tmp_path / "organ.nii.gz", image)
+    with pytest.raises(PredictionError, match=r"organ\.nii\.gz has 1 voxels that are NaN or infinite"):
+        phantoms.silently(pipeline.predict, bundle_3d.root, path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_whole_way_files_per_channel(tmp_path: Path) -> None:
     """nnU-Net's layout with two channels: planned with copies, trained, predicted from channel files, evaluated."""
     root = tmp_path / "Dataset001_Organs"
