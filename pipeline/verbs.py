@@ -19,8 +19,8 @@ from pipeline.dataset.layouts import read_dataset
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.prepare import PreparedCase, prepare_dataset
 from pipeline.dataset.report import write_report
-from pipeline.errors import DatasetError, PipelineError, PlanError
-from pipeline.evaluation.groups import group_by_fold, group_dataset
+from pipeline.errors import PipelineError, PlanError
+from pipeline.evaluation.groups import ReferencedImage, group_by_fold, group_dataset
 from pipeline.evidence.record import record_run
 from pipeline.files import compute_sha256, write_atomically, write_json
 from pipeline.planning.plan import Plan, read_plan
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.bundle.package import Package
+    from pipeline.evaluation.cases import Pair
     from pipeline.evaluation.summary import SummaryRow
     from pipeline.prediction.run import Predictions
     from pipeline.training.run import TrainingRun
@@ -128,11 +129,6 @@ def plan(
     require_free(root)
     report = check_dataset(read_dataset(dataset, options.layout), labels, options)
     fingerprint = report.require_no_errors()
-    if report.dataset.ignore_value is not None:
-        raise DatasetError(
-            f"Dataset {report.dataset.name} marks voxels to ignore (value {report.dataset.ignore_value}), and a training cannot leave "
-            "them out yet; expected a label for every voxel. Give them a label, or leave the marked cases out."
-        )
     splits = choose_splits(report, folds, seed)
     data, prepared = report.dataset.root, tuple[PreparedCase, ...]()
     if report.needs_preparation:
@@ -262,7 +258,7 @@ def evaluate(
     """
     folder = open_bundle(bundle)
     require_weights(folder)
-    from pipeline.evaluation.cases import Pair, evaluate_pairs
+    from pipeline.evaluation.cases import evaluate_pairs
     from pipeline.evaluation.summary import summarize
     from pipeline.prediction.run import predict_images
     from pipeline.training.memory import keep_freed_pages
@@ -282,21 +278,19 @@ def evaluate(
         if given is None:
             predict_images(folder, [case.source for case in group.cases], made, group.weights, device, mirror)
         folders.append(made)
-        pairs += [
-            Pair(
-                case.source.name,
-                case.label,
-                find_output(case.source, made, settled.output_suffix),
-                group.fold,
-                case.pixel_spacing_mm,
-            )
-            for case in group.cases
-        ]
-    rows = evaluate_pairs(pairs, settled.label_table)
+        pairs += [_pair_case(case, made, settled.output_suffix, group.fold) for case in group.cases]
+    rows = evaluate_pairs(pairs, settled.label_table, settled.ignore_value)
     scored = [label for label in settled.label_table if label != BACKGROUND]
     summary = summarize(rows, scored)
     _write_evaluation(target, title, rows, summary, excluded)
     return Evaluation(title, rows, summary, excluded, target, tuple(folders))
+
+
+def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int | None) -> Pair:
+    from pipeline.evaluation.cases import Pair
+
+    prediction = find_output(case.source, predictions, suffix)
+    return Pair(case.source.name, case.label, prediction, fold, case.pixel_spacing_mm)
 
 
 def _write_evaluation(

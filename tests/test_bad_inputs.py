@@ -135,7 +135,7 @@ def series(data: Path, root: Path) -> Path:
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(root / "images" / "a")))
     image = reader.Execute()
     (root / "labels").mkdir()
-    for case, level in (("a", 300), ("b", 400)):
+    for case, level in (("a", 60), ("b", 80)):
         SimpleITK.WriteImage(
             SimpleITK.Cast(image > level, SimpleITK.sitkUInt8), str(root / "labels" / f"{case}.nii.gz")
         )

@@ -36,6 +36,11 @@ def compute_numbers(plan: Plan) -> dict[str, Any]:
     numbers["num_classes"] = len(labels)
     numbers["label_values"] = [value for _, value in labels]
     numbers["class_indices"] = list(range(len(labels)))
+    # voxels without annotation become a class behind the last one, which no network gives
+    ignored = [] if plan.ignore_value is None else [(plan.ignore_value, len(labels))]
+    numbers["annotated_values"] = [*numbers["label_values"], *(value for value, _ in ignored)]
+    numbers["annotated_classes"] = [*numbers["class_indices"], *(index for _, index in ignored)]
+    numbers["ignored_class"] = len(labels) if ignored else None
     numbers["score_first_label"] = labels[0][0] != BACKGROUND
     numbers["upsample_kernel_size"] = numbers["strides"][1:]
     numbers["samples_per_epoch"] = plan.iterations_per_epoch * plan.batch_size

@@ -76,7 +76,9 @@ class CaseFindings:
         return any(problem.severity == ERROR for problem in self.problems)
 
 
-def examine_case(root: Path, case: Case, options: ReadOptions, with_tile: bool = False) -> CaseFindings:
+def examine_case(
+    root: Path, case: Case, options: ReadOptions, with_tile: bool = False, ignore_value: int | None = None
+) -> CaseFindings:
     """Read a case once; a file that cannot be read is a finding, not an exception."""
     findings = CaseFindings(case)
     image = _read(findings, root, case, options)
@@ -88,9 +90,12 @@ def examine_case(root: Path, case: Case, options: ReadOptions, with_tile: bool =
     if image is not None and label is not None and not findings.has_errors:
         findings.shape, findings.spacing_mm = image.spatial_shape, image.spacing_mm
         findings.num_channels, findings.dtype = image.array.shape[0], image.array.dtype
-        findings.samples = sample_foreground(image, label.array[0])
+        annotated = label.array[0]
+        if ignore_value in findings.voxels_by_value:
+            annotated = np.where(annotated == ignore_value, 0, annotated)
+        findings.samples = sample_foreground(image, annotated)
         if label.array.ndim == 3:
-            findings.coarsest_factor = compute_coarsest_factor(label.array[0])
+            findings.coarsest_factor = compute_coarsest_factor(annotated)
     if with_tile and image is not None:
         note = next((str(problem.cause) for problem in findings.problems if problem.severity == ERROR), "")
         on_grid = label if label is not None and label.spatial_shape == image.spatial_shape else None

@@ -155,7 +155,9 @@ def _examine_cases(dataset: Dataset, options: ReadOptions, with_tiles: bool) -> 
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
     findings = []
     with progress_bar("check", len(dataset.cases)) as bar, ThreadPoolExecutor(workers) as pool:
-        for finding in pool.map(lambda case: examine_case(dataset.root, case, options, with_tiles), dataset.cases):
+        for finding in pool.map(
+            lambda case: examine_case(dataset.root, case, options, with_tiles, dataset.ignore_value), dataset.cases
+        ):
             findings.append(finding)
             bar.advance()
     return findings
@@ -229,6 +231,8 @@ def _settle_labels(
         declared = {BACKGROUND if value == 0 else f"label_{value}": value for value in found}
     try:
         table = order_labels(declared)
+        if ignore_value is not None and not 0 < ignore_value <= 255:
+            raise DatasetError(f"The label table has the value {ignore_value} for voxels to ignore; expected 1 to 255.")
     except DatasetError as error:
         return None, [TABLE_UNUSABLE.about(LABEL_TABLE, cause=str(error).removeprefix("The label table ").rstrip("."))]
     known = {*table.values(), ignore_value}
@@ -259,6 +263,7 @@ def _build_fingerprint(dataset: Dataset, findings: list[CaseFindings]) -> Finger
         spatial_dims=len(findings[0].shape),
         channels=names,
         labels=dataset.labels,
+        ignore_value=dataset.ignore_value,
         intensities=statistics,
         cases=tuple(
             CaseFingerprint(

@@ -50,6 +50,7 @@ class Fingerprint(BaseModel):
     """A dataset in numbers.
 
     `spacing_mm` of pictures is 1.0 per axis and means pixels. `intensities` has one entry per channel.
+    `ignore_value` marks voxels without annotation in the label files.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +61,7 @@ class Fingerprint(BaseModel):
     spatial_dims: int
     channels: tuple[str, ...]
     labels: dict[str, int]
+    ignore_value: int | None = None
     intensities: tuple[IntensityStatistics, ...]
     cases: tuple[CaseFingerprint, ...]
 

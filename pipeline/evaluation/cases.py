@@ -35,12 +35,15 @@ class Pair:
     pixel_spacing_mm: tuple[float, ...] | None = None
 
 
-def evaluate_pairs(pairs: Sequence[Pair], label_table: Mapping[str, int]) -> pd.DataFrame:
+def evaluate_pairs(
+    pairs: Sequence[Pair], label_table: Mapping[str, int], ignore_value: int | None = None
+) -> pd.DataFrame:
     """Compare every pair.
 
     Args:
         pairs: files on the same grid.
         label_table: name and file value of each label; each gets a row per case, the first label too.
+        ignore_value: of the reference, for voxels without annotation: they count for nothing, whatever was predicted.
 
     Returns:
         One row per case and label with `COLUMNS`; `voxel_volume` is in mm^3; for pictures in mm^2, or 1 pixel where their
@@ -58,12 +61,12 @@ def evaluate_pairs(pairs: Sequence[Pair], label_table: Mapping[str, int]) -> pd.
     rows = []
     with progress_bar("evaluate", len(pairs)) as bar:
         for pair in pairs:
-            rows += _compare(pair, label_table)
+            rows += _compare(pair, label_table, ignore_value)
             bar.advance()
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _compare(pair: Pair, label_table: Mapping[str, int]) -> list[tuple]:
+def _compare(pair: Pair, label_table: Mapping[str, int], ignore_value: int | None) -> list[tuple]:
     reference, prediction = read_label_map(pair.reference), read_label_map(pair.prediction)
     _check_grids(pair, reference, prediction)
     if unknown := sorted(set(np.unique(prediction.array).tolist()) - set(label_table.values())):
@@ -77,6 +80,8 @@ def _compare(pair: Pair, label_table: Mapping[str, int]) -> list[tuple]:
     rows = []
     for name, value in label_table.items():
         in_reference, in_prediction = reference.array == value, prediction.array == value
+        if ignore_value is not None:
+            in_prediction &= reference.array != ignore_value
         dice, iou = compute_dice(in_reference, in_prediction), compute_iou(in_reference, in_prediction)
         counts = int(in_reference.sum()), int(in_prediction.sum())
         rows.append((pair.fold, pair.case, name, dice, iou, *counts, voxel_volume))

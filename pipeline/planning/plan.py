@@ -37,6 +37,7 @@ class Plan(BaseModel):
     output_suffix: str
     channel_names: tuple[str, ...]
     label_table: dict[str, int]
+    ignore_value: Annotated[int, Field(ge=1, le=255)] | None = None
     spatial_dims: Annotated[int, Field(ge=2, le=3)]
     num_folds: Count
     fold: Annotated[int, Field(ge=0)]

@@ -80,6 +80,12 @@ def _add_data(draft: _Draft, fingerprint: Fingerprint, dataset_dir: str, num_fol
     draft.add(
         "name: value in the label files; the position is the network's output channel", label_table=fingerprint.labels
     )
+    draft.add(
+        "every voxel has a label"
+        if fingerprint.ignore_value is None
+        else "value in the label files of voxels without annotation: left out of the loss and of every result",
+        ignore_value=fingerprint.ignore_value,
+    )
     draft.add("axes of the images", spatial_dims=fingerprint.spatial_dims)
     draft.add("folds of the cross-validation; patients stay on one side", num_folds=num_folds)
     draft.add("the fold that `train` takes when none is given", fold=fold)

@@ -151,6 +151,29 @@ def test_whole_way_files_per_channel(tmp_path: Path) -> None:
     assert len(evaluation.excluded) + len(set(evaluation.rows["case"])) == 5
 
 
+def test_whole_way_voxels_without_annotation_count_for_nothing(tmp_path: Path) -> None:
+    """Half of every label map is not annotated: it is learnt from the other half, and not measured."""
+    root = tmp_path / "Dataset002_Organs"
+    for seed in range(5):
+        image, label = phantoms.draw_organ(seed)
+        label[: label.shape[0] // 2] = 7
+        phantoms.write_volume(root / "imagesTr" / f"organ_{seed}_0000.nii.gz", image)
+        phantoms.write_volume(root / "labelsTr" / f"organ_{seed}.nii.gz", label)
+    labels = {"background": 0, "organ": 1, "tumour": 2, "ignore": 7}
+    content = {"channel_names": {"0": "T1"}, "labels": labels, "numTraining": 5, "file_ending": ".nii.gz"}
+    write_json(root / "dataset.json", content)
+    bundle = phantoms.plan_small(root, tmp_path / "bundle", **phantoms.SMALL_3D)
+    phantoms.silently(pipeline.train, bundle)
+    evaluation = phantoms.silently(pipeline.evaluate, bundle)
+    scored = evaluation.rows[evaluation.rows["label"] != "background"]
+    assert scored["dice"].min() > 0.8
+    case = evaluation.rows["case"][0]
+    prediction = read_label_map(evaluation.predictions[0] / f"{case}.nii.gz").array[0]
+    assert (prediction[: prediction.shape[0] // 2] > 0).sum() > 200  # found without having been shown
+    counted = evaluation.rows[evaluation.rows["case"] == case]["num_voxels_prediction"].sum()
+    assert counted == prediction[prediction.shape[0] // 2 :].size
+
+
 def test_whole_way_list_with_patients_spacing_and_a_test_set(tmp_path: Path) -> None:
     root = phantoms.write_pictures(tmp_path / "cells", num_cases=6)
     lines = ["case,image,label,patient,split,spacing_mm"]

@@ -83,6 +83,7 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
         "dataset_name",
         "channel_names",
         "label_table",
+        "ignore_value",
         "num_folds",
         "image_suffix",
         "supervision_weights",
