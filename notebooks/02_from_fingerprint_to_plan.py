@@ -29,7 +29,7 @@ import pipeline
 from pipeline.dataset.demo import write_demo_cohort
 from pipeline.dataset.image import read_image
 from pipeline.evidence.overlay import COLOURS
-from pipeline.planning.rules import PRESETS
+from pipeline.planning.presets import PRESETS
 from pipeline.training.schedule import build_schedule
 
 # %matplotlib inline

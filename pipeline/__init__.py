@@ -16,14 +16,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.verbs import check, demo, draw, evaluate, package, plan, predict, refresh, train
+    from pipeline.demonstration import demo, draw
+    from pipeline.verbs import check, describe, evaluate, package, plan, predict, refresh, train
 
-__all__ = ["check", "demo", "draw", "evaluate", "package", "plan", "predict", "refresh", "train"]
+__all__ = ["check", "demo", "describe", "draw", "evaluate", "package", "plan", "predict", "refresh", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("pipeline.verbs"), name)
+        module = "pipeline.demonstration" if name in ("demo", "draw") else "pipeline.verbs"
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,17 @@ class BundleFolder:
     def weights_origin(self) -> Path:
         """Which fold `weights` comes from."""
         return self.evidence / "weights.json"
+
+    @property
+    def modules(self) -> Path:
+        """Networks that MONAI lacks, when the plan has one."""
+        return self.root / "unet_networks"
+
+    def make_modules_importable(self) -> None:
+        """Let the bundle's configs find its modules, as stock MONAI's workflows do."""
+        root = str(self.root.resolve())
+        if self.modules.is_dir() and root not in sys.path:
+            sys.path.insert(1, root)
 
     @property
     def docs(self) -> Path:

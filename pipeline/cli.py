@@ -16,7 +16,9 @@ from pipeline.errors import DatasetError, PipelineError, PlanError, suggest
 from pipeline.printing import (
     evaluation_as_data,
     list_problems,
+    network_as_data,
     print_evaluation,
+    print_network,
     print_plan,
     print_report,
     say,
@@ -89,9 +91,9 @@ def _demo(
     json_file: Json = None,
 ) -> None:
     """Run the main job end to end on the embedded cohort."""
-    from pipeline import verbs
+    from pipeline.demonstration import demo
 
-    result = verbs.demo(out, announce=lambda step: say(f"== {step}"))
+    result = demo(out, announce=lambda step: say(f"== {step}"))
     say()
     print_evaluation(result.evaluation)
     say()
@@ -151,6 +153,14 @@ def _plan(
     preset: Annotated[
         str, typer.Option(help="quick (minutes on a CPU), standard, or full (nnU-Net's length).")
     ] = "standard",
+    network: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="dynunet, resenc, unet2015, unet3d2016, unetplusplus or attention_unet."),
+    ] = "dynunet",
+    padded: Annotated[
+        bool,
+        typer.Option("--padded", help="A paper's network with padding and instance normalisation; it trains better."),
+    ] = False,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the augmentation.")] = 0,
     label: Labels = None,
@@ -168,10 +178,13 @@ def _plan(
     json_file: Json = None,
 ) -> None:
     """Write a complete bundle for a dataset, or with --refresh its configs again."""
-    from pipeline.planning.rules import PRESETS
+    from pipeline.planning.architecture import NETWORKS
+    from pipeline.planning.presets import PRESETS
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"--preset is {preset!r}; {suggest(preset, PRESETS)}")
+    if network not in NETWORKS:
+        raise typer.BadParameter(f"--network is {network!r}; {suggest(network, NETWORKS)}")
     from pipeline import verbs
 
     if refresh is not None:
@@ -181,11 +194,27 @@ def _plan(
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = _read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
-        planned = verbs.plan(dataset, bundle, preset, folds, seed, _parse_labels(label), options)
+        planned = verbs.plan(dataset, bundle, preset, folds, seed, _parse_labels(label), options, network, padded)
         settled = planned.plan
         print_report(planned.report)
         print_plan(settled, bundle)
     _write_json(json_file, settled.model_dump(mode="json"))
+
+
+@app.command("describe")
+def _describe(
+    bundle: Bundle,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the network into this SVG file.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Show the network of a bundle: levels, channels, sizes, parameters, receptive field."""
+    from pipeline import verbs
+
+    description = verbs.describe(bundle, svg)
+    print_network(description)
+    if svg is not None:
+        say(f"drawn    {svg}")
+    _write_json(json_file, network_as_data(description))
 
 
 @app.command("train")

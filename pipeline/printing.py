@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.dataset.check import CheckReport
     from pipeline.dataset.fingerprint import Fingerprint
     from pipeline.dataset.problems import Problem
+    from pipeline.evidence.network_drawing import Description
     from pipeline.planning.plan import Plan
     from pipeline.verbs import Evaluation
 
@@ -72,11 +74,34 @@ def list_problems(problems: Sequence[Problem]) -> Iterator[str]:
 def print_plan(settled: Plan, bundle: Path) -> None:
     """A new plan in a few lines, and what to do next."""
     say(f"planned  {bundle}")
-    say(f"  network   DynUNet, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels")
+    say(f"  network   {settled.network_name}, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels")
     say(f"  patch     {'x'.join(map(str, settled.patch_size))}, batch {settled.batch_size}")
     say(f"  training  {settled.num_epochs} epochs of {settled.iterations_per_epoch} iterations")
     say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
     say(f"Next: unet-pipeline train {bundle}")
+
+
+def print_network(description: Description) -> None:
+    """A network's levels as a table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.evidence.network_drawing import list_rows, summarize_network
+
+    table = Table(title=description.network, box=SIMPLE_HEAD, title_justify="left")
+    for heading in ("level", "part", "channels", "kernels", "output", "parameters"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left")
+    for row in list_rows(description):
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    for line in summarize_network(description):
+        say(f"  {line}")
+
+
+def network_as_data(description: Description) -> dict[str, Any]:
+    """What `describe` prints, as plain values."""
+    return asdict(description)
 
 
 def print_evaluation(result: Evaluation) -> None:

@@ -13,6 +13,8 @@ IMAGE = "image"
 LABEL = "label"
 PRED = "pred"
 CASE = "case"
+WEIGHT = "weight"
+SEED = "seed"  # of one sample's augmentation
 
 BACKGROUND = "background"
 

@@ -19,14 +19,14 @@ from pipeline.dataset.layouts import read_dataset
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.prepare import PreparedCase, prepare_dataset
 from pipeline.dataset.report import write_report
-from pipeline.errors import PipelineError, PlanError
+from pipeline.errors import PlanError
 from pipeline.evaluation.groups import ReferencedImage, group_by_fold, group_dataset
 from pipeline.evidence.record import record_run
-from pipeline.files import compute_sha256, write_atomically, write_json
+from pipeline.files import compute_sha256, write_atomically, write_json, write_text
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.planning.planner import plan_from_fingerprint
 from pipeline.planning.splits import choose_splits
-from pipeline.prediction.inputs import PredictionInput, list_inputs
+from pipeline.prediction.inputs import list_inputs
 from pipeline.prediction.outputs import find_output
 from pipeline.types import BACKGROUND
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pipeline.bundle.package import Package
     from pipeline.evaluation.cases import Pair
     from pipeline.evaluation.summary import SummaryRow
+    from pipeline.evidence.network_drawing import Description
     from pipeline.prediction.run import Predictions
     from pipeline.training.run import TrainingRun
 
@@ -71,17 +72,6 @@ class Evaluation:
     predictions: tuple[Path, ...]
 
 
-@dataclass(frozen=True)
-class Demo:
-    """Result of `demo`."""
-
-    bundle: BundleFolder
-    training: TrainingRun
-    evaluation: Evaluation
-    package: Package
-    overlay: Path
-
-
 def check(
     dataset: Path | str,
     out: Path | str | None = None,
@@ -114,6 +104,8 @@ def plan(
     seed: int = 0,
     labels: dict[str, int] | None = None,
     options: ReadOptions | None = None,
+    network: str = "dynunet",
+    padded: bool = False,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
 
@@ -121,7 +113,7 @@ def plan(
 
     Raises:
         DatasetError: the dataset has an error.
-        PlanError: unknown preset.
+        PlanError: unknown preset or network, or a network for other dimensions.
         BundleError: the bundle's folder exists and is not empty.
     """
     root = Path(bundle)
@@ -135,7 +127,9 @@ def plan(
         data = root.resolve().with_name(f"{root.resolve().name}_data")
         _, prepared = prepare_dataset(report, data)
     location = Path(os.path.relpath(data.resolve(), root.resolve())).as_posix()
-    planned = plan_from_fingerprint(fingerprint, location, preset, len(splits.folds), seed=seed)
+    planned = plan_from_fingerprint(
+        fingerprint, location, preset, len(splits.folds), seed=seed, network=network, padded=padded
+    )
     try:
         folder = write_bundle(root, planned, report, splits, prepared)
     except BaseException:
@@ -148,6 +142,25 @@ def plan(
 def refresh(bundle: Path | str, force: bool = False) -> Plan:
     """Write the JSON configs of a bundle again from its edited plan.yaml."""
     return refresh_bundle(Path(bundle), force)
+
+
+def describe(bundle: Path | str, svg: Path | str | None = None) -> Description:
+    """The network of a bundle: levels, channels, sizes, parameters, receptive field.
+
+    Args:
+        bundle: from `plan`; weights are not needed.
+        svg: gets a drawing.
+
+    Raises:
+        BundleError: no bundle.
+        PlanError: its plan cannot be read.
+    """
+    from pipeline.evidence.network_drawing import describe_network, draw_network
+
+    description = describe_network(read_plan(open_bundle(bundle).plan))
+    if svg is not None:
+        write_text(Path(svg), draw_network(description))
+    return description
 
 
 def train(
@@ -323,67 +336,12 @@ def package(bundle: Path | str, zip_file: Path | str | None = None) -> Package:
     return package_bundle(folder, Path(zip_file) if zip_file is not None else default)
 
 
-def demo(out: Path | str = "demo", announce: Any = None) -> Demo:
-    """The whole way on the embedded cohort: simulated heads to train on, the real template head to test on.
-
-    Args:
-        out: folder for the cohort, the bundle and the picture; finished parts in it are used again.
-        announce: called with the name of each step before it.
-
-    Raises:
-        DatasetError: nilearn is not installed.
-    """
-    from pipeline.dataset.demo import write_demo_cohort
-
-    say = announce or (lambda step: None)
-    folder = Path(out)
-    say("cohort: simulated heads from the MNI152 template")
-    cohort = write_demo_cohort(folder)
-    bundle = folder / "brain_tissue_demo"
-    if not (bundle / "configs").is_dir():
-        say("check and plan")
-        plan(cohort.training, bundle, preset="demo", folds=8)
-    opened = open_bundle(bundle)
-    say("train")
-    (training,) = train(bundle)
-    say("predict the real head and evaluate")
-    evaluation = evaluate(bundle, cohort.test)
-    say("package")
-    sealed = package(bundle)
-    overlay = draw(bundle, cohort.test, evaluation, folder / "overlay.png")
-    return Demo(opened, training, evaluation, sealed, overlay)
-
-
-def draw(bundle: Path | str, dataset: Path | str, evaluation: Evaluation, picture: Path | str) -> Path:
-    """Picture of the worst case of an evaluation: outlines of reference and prediction.
-
-    Raises:
-        PipelineError: the evaluation has no case of the dataset.
-    """
-    from pipeline.evidence.overlay import write_overlay
-
-    settled = read_plan(open_bundle(bundle).plan)
-    means = evaluation.rows.groupby("case")["dice"].mean().sort_values()
-    found = read_dataset(dataset)
-    cases = {case.name: case for case in found.cases}
-    name = next((str(case) for case in means.index if case in cases), None)
-    if name is None:
-        raise PipelineError(f"No case of {Path(dataset).name} was evaluated. Evaluate it first.")
-    case, root = cases[name], found.root
-    source = PredictionInput(case.name, tuple(root / image for image in case.images))
-    prediction = find_output(source, evaluation.predictions[0], settled.output_suffix)
-    maps = {"reference": root / case.require_label(), "prediction": prediction}
-    return write_overlay(Path(picture), root / case.image, maps, settled.label_table)
-
-
 __all__ = [
-    "Demo",
     "Evaluation",
     "PlanError",
     "PlannedFolder",
     "check",
-    "demo",
-    "draw",
+    "describe",
     "evaluate",
     "package",
     "plan",

@@ -75,9 +75,16 @@ def write_pictures(root: Path, num_cases: int = 8) -> Path:
     return root
 
 
-def plan_small(dataset: Path, bundle: Path, labels: dict[str, int] | None = None, **numbers: Any) -> Path:
+def plan_small(
+    dataset: Path,
+    bundle: Path,
+    labels: dict[str, int] | None = None,
+    network: str = "dynunet",
+    padded: bool = False,
+    **numbers: Any,
+) -> Path:
     """Plan a bundle and make some of its numbers small, as a user would: edit plan.yaml, then refresh."""
-    silently(pipeline.plan, dataset, bundle, preset="quick", folds=4, labels=labels)
+    silently(pipeline.plan, dataset, bundle, preset="quick", folds=4, labels=labels, network=network, padded=padded)
     path = bundle / "configs" / "plan.yaml"
     lines = path.read_text(encoding="utf-8").splitlines()
     for name, value in numbers.items():
@@ -107,6 +114,7 @@ SMALL_3D = {
     "val_interval": 2,
     "warmup_iterations": 5,
     "learning_rate": 0.01,
+    "affine_probability": 0.3,
 }
 SMALL_2D = {
     "filters": [8, 16, 32, 32],

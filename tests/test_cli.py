@@ -18,7 +18,7 @@ from pipeline.cli import app
 
 from . import phantom_bundles as phantoms
 
-VERBS = ("demo", "check", "plan", "train", "predict", "evaluate", "package")
+VERBS = ("demo", "check", "plan", "describe", "train", "predict", "evaluate", "package")
 HEAVY_MODULES = ("torch", "monai", "ignite", "pandas", "scipy", "matplotlib", "numpy")
 
 

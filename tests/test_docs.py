@@ -18,7 +18,7 @@ import yaml
 from pipeline.cli import app
 from pipeline.dataset import demo
 from pipeline.files import compute_sha256
-from pipeline.planning.rules import PRESETS
+from pipeline.planning.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

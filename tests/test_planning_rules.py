@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,25 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.dataset.fingerprint import IntensityStatistics
 from pipeline.planning import rules
-from pipeline.planning.network_cost import compute_forward_flop
-from pipeline.planning.planner import plan_from_fingerprint
-
-TOLERATED_EXCESS = 1.5  # sizes are rounded to the nearest multiple, by an eighth at most along each of three axes
-MOST_LEVELS = 6
-
-
-@st.composite
-def draw_grid(draw: Callable, smallest: int = 8, largest: int = 600) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Shape and spacing of a 2D or 3D image; the coarsest axis is six times as coarse as the finest at most."""
-    dims = draw(st.integers(2, 3))
-    shape = draw(st.tuples(*[st.integers(smallest, largest)] * dims))
-    spacing_mm = draw(st.tuples(*[st.sampled_from([0.5, 0.8, 1.0, 1.5, 3.0])] * dims))
-    return shape, spacing_mm
-
-
-def total_stride(topology: rules.Topology) -> tuple[int, ...]:
-    return tuple(math.prod(level[axis] for level in topology.strides) for axis in range(len(topology.patch_size)))
-
+from pipeline.planning.presets import Preset
 
 # orientation and spacing
 
@@ -133,145 +113,7 @@ def test_choose_normalisation_other_channels_use_each_image(make_fingerprint: Ca
     assert channels[0] in choice.reason
 
 
-# patch and network
-
-
-def test_choose_topology_small_cube_is_taken_whole() -> None:
-    topology = rules.choose_topology((40, 56, 40), (1, 1, 1), 128**3).value
-    assert topology.patch_size == (40, 56, 40)
-    assert topology.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
-    assert topology.kernel_size == ((3, 3, 3),) * 4
-
-
-def test_choose_topology_large_picture_is_halved_five_times() -> None:
-    topology = rules.choose_topology((512, 512), (1, 1), 512**2).value
-    assert topology.patch_size == (512, 512)
-    assert topology.strides == ((1, 1), *[(2, 2)] * 5)
-
-
-def test_choose_topology_thick_slices_are_halved_and_blurred_in_plane_first() -> None:
-    topology = rules.choose_topology((256, 256, 20), (1, 1, 5), 128**3).value
-    assert topology.strides[:3] == ((1, 1, 1), (2, 2, 1), (2, 2, 1))
-    assert topology.strides[3] == (2, 2, 2)
-    assert topology.kernel_size[:2] == ((3, 3, 1), (3, 3, 1))
-    assert topology.kernel_size[3:] == ((3, 3, 3),) * len(topology.kernel_size[3:])
-
-
-def test_choose_topology_tiny_image_has_the_least_depth() -> None:
-    topology = rules.choose_topology((5, 6), (1, 1), 512**2).value
-    assert topology.strides == ((1, 1),) * 3
-    assert topology.patch_size == (5, 6)
-
-
-def test_choose_topology_reason_names_image_budget_and_patch() -> None:
-    reason = rules.choose_topology((40, 56, 40), (1, 1, 1), 128**3).reason
-    for part in ("40x56x40", str(128**3), "(8, 8, 8)"):
-        assert part in reason
-
-
-@given(grid=draw_grid(), max_voxels=st.sampled_from([128**2, 48**3, 64**3, 512**2, 128**3]))
-def test_choose_topology_any_image_gives_a_patch_within_the_budget(grid: tuple, max_voxels: int) -> None:
-    shape, spacing_mm = grid
-    topology = rules.choose_topology(shape, spacing_mm, max_voxels).value
-    factors = total_stride(topology)
-    assert all(size % factor == 0 for size, factor in zip(topology.patch_size, factors, strict=True))
-    assert math.prod(topology.patch_size) <= TOLERATED_EXCESS * max_voxels
-    for size, voxels in zip(topology.patch_size, shape, strict=True):
-        assert size <= 1.13 * voxels
-    if math.prod(shape) <= max_voxels:
-        for size, voxels in zip(topology.patch_size, shape, strict=True):
-            assert size >= 0.87 * voxels
-
-
-@given(grid=draw_grid(), max_voxels=st.sampled_from([128**2, 64**3, 128**3]))
-def test_choose_topology_any_image_gives_levels_that_a_network_can_have(grid: tuple, max_voxels: int) -> None:
-    shape, spacing_mm = grid
-    topology = rules.choose_topology(shape, spacing_mm, max_voxels).value
-    levels = len(topology.strides)
-    assert len(topology.kernel_size) == levels
-    assert 3 <= levels <= MOST_LEVELS
-    assert set(topology.strides[0]) == {1}
-    assert {step for level in topology.strides for step in level} <= {1, 2}
-    assert {taps for level in topology.kernel_size for taps in level} <= {1, 3}
-    for size, factor in zip(topology.patch_size, total_stride(topology), strict=True):
-        assert factor == 1 or size // factor >= rules.MIN_BOTTLENECK_VOXELS
-
-
-@given(grid=draw_grid(), preset=st.sampled_from(sorted(rules.PRESETS)))
-def test_choose_topology_any_image_gives_a_plan_that_validates(
-    make_fingerprint: Callable, grid: tuple, preset: str
-) -> None:
-    shape, spacing_mm = grid
-    plan = plan_from_fingerprint(make_fingerprint(shapes=[shape], spacings_mm=[spacing_mm]), "data", preset).plan
-    assert plan.total_stride == total_stride(rules.Topology(plan.patch_size, plan.kernel_size, plan.strides))
-
-
-@given(grid=draw_grid(), max_voxels=st.sampled_from([128**2, 64**3, 128**3]))
-def test_choose_topology_scaled_spacing_changes_nothing(grid: tuple, max_voxels: int) -> None:
-    shape, spacing_mm = grid
-    doubled = [2 * size for size in spacing_mm]
-    assert rules.choose_topology(shape, doubled, max_voxels) == rules.choose_topology(shape, spacing_mm, max_voxels)
-
-
-@given(grid=draw_grid(), max_voxels=st.sampled_from([128**2, 64**3, 128**3]))
-def test_choose_topology_kernel_is_never_shortened_on_the_way_down(grid: tuple, max_voxels: int) -> None:
-    shape, spacing_mm = grid
-    kernels = rules.choose_topology(shape, spacing_mm, max_voxels).value.kernel_size
-    for axis in range(len(shape)):
-        taps = [level[axis] for level in kernels]
-        assert taps == sorted(taps), (shape, spacing_mm, kernels)
-
-
-@given(size=st.integers(8, 600), dims=st.integers(2, 3), max_voxels=st.sampled_from([128**2, 256**2, 48**3, 128**3]))
-def test_choose_topology_equal_axes_are_treated_alike(size: int, dims: int, max_voxels: int) -> None:
-    topology = rules.choose_topology((size,) * dims, (1.0,) * dims, max_voxels).value
-    assert len(set(topology.patch_size)) == 1
-    assert all(len(set(level)) == 1 for level in (*topology.strides, *topology.kernel_size))
-
-
-@pytest.mark.parametrize(
-    ("shape", "spacing_mm"), [((200, 300, 90), (1.0, 1.0, 3.0)), ((640, 400, 30), (0.4, 0.5, 5.0))]
-)
-def test_choose_topology_permuted_axes_permute_the_result(shape: tuple, spacing_mm: tuple) -> None:
-    straight = rules.choose_topology(shape, spacing_mm, 64**3).value
-    turned = rules.choose_topology(shape[::-1], spacing_mm[::-1], 64**3).value
-    assert turned.patch_size == straight.patch_size[::-1]
-    assert turned.strides == tuple(level[::-1] for level in straight.strides)
-    assert turned.kernel_size == tuple(level[::-1] for level in straight.kernel_size)
-
-
-# window, filters, supervision, crops
-
-
-def test_choose_window_without_growth_is_the_patch() -> None:
-    assert rules.choose_window((35, 50, 36), (32, 48, 32), (8, 8, 8), 1.0).value == (32, 48, 32)
-    assert rules.choose_window((512, 512, 300), (128, 128, 96), (32, 32, 32), 1.0).value == (128, 128, 96)
-
-
-def test_choose_window_large_image_grows_the_patch_to_the_limit() -> None:
-    assert rules.choose_window((98, 116, 94), (48, 48, 48), (8, 8, 8), 4 / 3).value == (64, 64, 64)
-
-
-def test_choose_window_image_little_above_the_patch_is_rounded_up() -> None:
-    assert rules.choose_window((35, 50, 36), (32, 48, 32), (8, 8, 8), 1.5).value == (40, 56, 40)
-
-
-def test_choose_window_is_never_smaller_than_the_patch() -> None:
-    assert rules.choose_window((30, 100), (48, 96), (16, 16), 2.0).value == (48, 112)
-
-
-def test_choose_filters_levels_double_up_to_the_limit() -> None:
-    assert rules.choose_filters(6, rules.PRESETS["standard"]).value == (32, 64, 128, 256, 320, 320)
-    assert rules.choose_filters(4, rules.PRESETS["quick"]).value == (16, 32, 64, 128)
-
-
-@pytest.mark.parametrize(("levels", "heads"), [(3, 2), (4, 3), (5, 3), (6, 3)])
-def test_choose_supervision_weights_are_halved_and_sum_to_one(levels: int, heads: int) -> None:
-    weights = rules.choose_supervision(levels).value
-    assert len(weights) == heads
-    assert sum(weights) == pytest.approx(1, abs=1e-5)
-    for upper, lower in itertools.pairwise(weights):
-        assert lower == pytest.approx(upper / 2, rel=1e-4)
+# crops
 
 
 @pytest.mark.parametrize(
@@ -295,10 +137,44 @@ def test_choose_crop_ratios_any_number_of_labels_sums_to_one(num_labels: int) ->
     assert min(ratios) > 0
 
 
+# loss and learning rate
+
+
+def test_choose_class_weights_rare_label_weighs_more(make_fingerprint: Callable) -> None:
+    fingerprint = make_fingerprint()
+    cases = tuple(
+        case.model_copy(update={"num_voxels": {"background": 900, "organ": 100}}) for case in fingerprint.cases
+    )
+    choice = rules.choose_class_weights(fingerprint.model_copy(update={"cases": cases}))
+    assert choice.value == pytest.approx((0.5 / 0.9, 5.0), abs=1e-6)
+
+
+def test_choose_class_weights_mean_over_the_voxels_is_one(make_fingerprint: Callable) -> None:
+    fingerprint = make_fingerprint()
+    cases = tuple(
+        case.model_copy(update={"num_voxels": {"background": 600, "organ": 400}}) for case in fingerprint.cases
+    )
+    background, organ = rules.choose_class_weights(fingerprint.model_copy(update={"cases": cases})).value
+    assert 0.6 * background + 0.4 * organ == pytest.approx(1, abs=1e-5)
+
+
+def test_choose_class_weights_absent_label_is_limited(make_fingerprint: Callable) -> None:
+    fingerprint = make_fingerprint()
+    cases = tuple(
+        case.model_copy(update={"num_voxels": {"background": 1000, "organ": 0}}) for case in fingerprint.cases
+    )
+    assert rules.choose_class_weights(fingerprint.model_copy(update={"cases": cases})).value == (0.5, 10.0)
+
+
+def test_choose_learning_rate_without_normalisation_is_a_tenth() -> None:
+    assert rules.choose_learning_rate(build_preset(), "instance").value == 1e-3
+    assert rules.choose_learning_rate(build_preset(), "none").value == pytest.approx(1e-4)
+
+
 # schedule
 
 
-def build_preset(**changes: Any) -> rules.Preset:
+def build_preset(**changes: Any) -> Preset:
     """A preset of 30 TFLOP with two patches a batch and four validations, or with `changes`."""
     values = {
         "name": "phantom",
@@ -312,8 +188,9 @@ def build_preset(**changes: Any) -> rules.Preset:
         "learning_rate": 1e-3,
         "foreground_share": 0.5,
         "augmentation_share": 1.0,
+        "published_width": False,
     }
-    return rules.Preset(**{**values, **changes})
+    return Preset(**{**values, **changes})
 
 
 def test_choose_schedule_known_budget_buys_known_iterations() -> None:
@@ -359,12 +236,6 @@ def test_choose_schedule_last_epoch_is_validated(forward_flop: float, num_valida
     """The learning rate ends at its least there, so the last weights are the likely best ones."""
     schedule = rules.choose_schedule(build_preset(num_validations=num_validations), forward_flop).value
     assert schedule.num_epochs % schedule.val_interval == 0
-
-
-def test_estimate_forward_flop_is_the_count_of_the_topology() -> None:
-    topology = rules.choose_topology((40, 56, 40), (1, 1, 1), 128**3).value
-    expected = compute_forward_flop((40, 56, 40), (32, 64, 128, 256), topology.kernel_size, topology.strides, 1, 3)
-    assert rules.estimate_forward_flop(topology, (32, 64, 128, 256), 1, 3) == expected
 
 
 # memory

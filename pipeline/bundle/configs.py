@@ -21,8 +21,8 @@ from pipeline.files import write_json, write_text
 from pipeline.planning.plan import Plan
 from pipeline.types import BACKGROUND
 
-COMPLETE = {"train": ("shared", "train"), "inference": ("shared", "native", "inference")}
-OVERLAYS = {"evaluate": ("native", "evaluate"), "multi_gpu_train": ("multi_gpu_train",)}  # on train
+CONFIGS = ("train", "inference", "evaluate", "multi_gpu_train")
+OVERLAYS = ("evaluate", "multi_gpu_train")  # on train
 _WIRING = resources.files("pipeline.wiring")
 _REFERENCE = re.compile(r"@(\w+)")
 
@@ -43,6 +43,7 @@ def compute_numbers(plan: Plan) -> dict[str, Any]:
     numbers["ignored_class"] = len(labels) if ignored else None
     numbers["score_first_label"] = labels[0][0] != BACKGROUND
     numbers["upsample_kernel_size"] = numbers["strides"][1:]
+    numbers["total_stride"], numbers["margin"] = list(plan.total_stride), list(plan.margin)
     numbers["samples_per_epoch"] = plan.iterations_per_epoch * plan.batch_size
     numbers["image_pattern"] = f"*{plan.image_suffix}"
     return numbers
@@ -57,10 +58,25 @@ def build_configs(plan: Plan) -> dict[str, dict[str, Any]]:
         PlanError: the wiring refers to a name that neither it nor the plan has.
     """
     numbers = compute_numbers(plan)
-    configs = {name: _complete(name, _join(sources), numbers) for name, sources in COMPLETE.items()}
-    for name, sources in OVERLAYS.items():
-        configs[name] = _complete(name, _join(sources), numbers, below=configs["train"])
+    configs: dict[str, dict[str, Any]] = {}
+    for name in CONFIGS:
+        below = configs["train"] if name in OVERLAYS else None
+        configs[name] = _complete(name, _join(list_sources(name, plan)), numbers, below)
     return configs
+
+
+def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
+    """Files of the wiring that one config is made of, in their order."""
+    network = ("shared", f"network_{plan.network_name}", *(() if plan.padded else ("overlap_tile",)))
+    if config == "inference":
+        return (*network, "native", "inference")
+    if config == "evaluate":
+        return ("native", "evaluate")
+    if config == "multi_gpu_train":
+        return ("multi_gpu_train",)
+    heads = (f"train_{plan.network_name}",) if (_WIRING / f"train_{plan.network_name}.yaml").is_file() else ()
+    borders = ("train_border_weights",) if plan.loss == "border_weighted_ce" else ()
+    return (*network, "train", *heads, *borders, *(() if plan.padded else ("train_overlap_tile",)))
 
 
 def _complete(

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.planning.architecture import compute_input_size
 from pipeline.planning.plan import Plan
 from pipeline.types import BACKGROUND
 
@@ -120,8 +121,7 @@ def _build_data_format(plan: Plan) -> DataFormat:
     """What goes into and comes out of the network, for one patch."""
     classes = {str(index): label for index, label in enumerate(plan.label_table)}
     format_name = "magnitude" if plan.spatial_dims == 3 else "image"
-    # instance normalisation needs more than one voxel at the lowest level
-    spatial_shape: list[str | int] = [f"{2 * factor}*n" for factor in plan.total_stride]
+    spatial_shape = _describe_sizes(plan)
     image = Tensor(
         type="image",
         format=format_name,
@@ -146,6 +146,15 @@ def _build_data_format(plan: Plan) -> DataFormat:
         channel_def=classes_for_monai,
     )
     return DataFormat(inputs={"image": image}, outputs={"pred": pred})
+
+
+def _describe_sizes(plan: Plan) -> list[str | int]:
+    """Sizes that the network accepts, as expressions of any n from 1 on."""
+    if plan.padded:
+        # instance normalisation needs more than one voxel at the lowest level
+        return [f"{2 * factor}*n" for factor in plan.total_stride]
+    least = compute_input_size(plan.total_stride, plan.shape)
+    return [f"{factor}*n+{size - factor}" for factor, size in zip(plan.total_stride, least, strict=True)]
 
 
 def _version_of(distribution: str) -> str:

@@ -55,6 +55,7 @@ def verify_bundle(folder: BundleFolder) -> tuple[Verification, ...]:
         ("strict weights", _check_weights),
         ("one prediction", _check_prediction),
     )
+    folder.make_modules_importable()
     passed = []
     for name, check in checks:
         try:

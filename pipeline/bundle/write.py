@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.bundle.configs import copy_license, write_configs
 from pipeline.bundle.metadata import build_metadata
+from pipeline.bundle.modules import write_modules
 from pipeline.bundle_folder import BundleFolder, open_bundle
 from pipeline.dataset.check import CheckReport
 from pipeline.dataset.prepare import PreparedCase
@@ -82,6 +83,7 @@ def _fill(
         part.mkdir(parents=True)
     write_plan(folder.plan, plan, planned.reasons)
     write_configs(folder, plan)
+    write_modules(folder, plan)
     changelog = {FIRST_VERSION: "planned"}
     write_json(folder.metadata, build_metadata(plan, name, FIRST_VERSION, changelog, {}))
     copy_license(folder)
@@ -144,4 +146,5 @@ def refresh_bundle(root: Path, force: bool = False) -> Plan:
     folder = open_bundle(root)
     plan = read_plan(folder.plan)
     write_configs(folder, plan, force)
+    write_modules(folder, plan)
     return plan

@@ -6,19 +6,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import PlanError, suggest
 from pipeline.files import write_text
+from pipeline.planning.architecture import NETWORKS, Shape, compute_output_size
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+UNPADDED = ("unet2015", "unet3d2016")  # networks that were published without padding
+# fewest and most heads beside the last one, for a number of levels
+HEADS: dict[str, Callable[[int], tuple[int, int]]] = {
+    "dynunet": lambda levels: (1, levels - 2),
+    "resenc": lambda levels: (0, levels - 2),
+    "unet2015": lambda levels: (0, 0),
+    "unet3d2016": lambda levels: (0, 0),
+    "unetplusplus": lambda levels: (levels - 2, levels - 2),
+    "attention_unet": lambda levels: (0, levels - 2),
+}
 
 
 class Plan(BaseModel):
@@ -51,11 +64,22 @@ class Plan(BaseModel):
     intensity_subtrahend: tuple[float, ...] | None
     intensity_divisor: tuple[Positive, ...] | None
     # network
+    network_name: str
+    padded: bool
+    normalisation: Literal["instance", "batch", "none"]
     filters: tuple[Count, ...]
     kernel_size: tuple[tuple[Count, ...], ...]
     strides: tuple[tuple[Count, ...], ...]
-    num_supervised_heads: Count
+    num_blocks: tuple[Count, ...] | None
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    num_supervised_heads: Annotated[int, Field(ge=0)]
     supervision_weights: tuple[Positive, ...]
+    pruned_to: Count | None
+    # loss
+    loss: Literal["dice_ce", "border_weighted_ce"]
+    class_weights: tuple[Positive, ...] | None
+    border_weight: Annotated[float, Field(ge=0)] | None
+    border_sigma_voxel: Positive | None
     # patches
     patch_size: tuple[Count, ...]
     batch_size: Count
@@ -71,11 +95,11 @@ class Plan(BaseModel):
     # augmentation
     affine_probability: Share
     rotation_range_rad: tuple[float, ...]
-    scale_range: tuple[float, ...]
+    scale_range: tuple[Positive, Positive]
+    stretch_range: Annotated[float, Field(ge=0)]
     elastic_probability: Share
     elastic_control_points: tuple[Count, ...]
-    elastic_range: float
-    linear_mode: str
+    elastic_sigma_voxel: Annotated[float, Field(ge=0)]
     noise_probability: Share
     noise_std: float
     blur_probability: Share
@@ -88,7 +112,7 @@ class Plan(BaseModel):
     low_resolution_zoom: tuple[float, float]
     gamma_probability: Share
     gamma_range: tuple[float, float]
-    mirror_probability: tuple[Share, Share, Share]
+    mirror_probability: tuple[Share, ...]
     # inference
     window_size: tuple[Count, ...]
     window_overlap: Annotated[float, Field(ge=0, lt=1)]
@@ -101,32 +125,67 @@ class Plan(BaseModel):
     @model_validator(mode="after")
     def _check_lengths(self) -> Plan:
         dims, levels = self.spatial_dims, len(self.filters)
-        for name in ("spacing_mm", "patch_size", "window_size", "elastic_control_points", "scale_range"):
+        for name in ("spacing_mm", "patch_size", "window_size", "elastic_control_points", "mirror_probability"):
             if len(getattr(self, name)) != dims:
                 raise ValueError(f"{name} has {len(getattr(self, name))} values {getattr(self, name)}; expected {dims}")
+        rotations = 1 if dims == 2 else 3
+        if len(self.rotation_range_rad) != rotations:
+            raise ValueError(f"rotation_range_rad is {self.rotation_range_rad}; expected {rotations} value(s)")
         for name in ("kernel_size", "strides"):
             value = getattr(self, name)
             if len(value) != levels or any(len(level) != dims for level in value):
                 raise ValueError(f"{name} is {value}; expected {levels} levels of {dims} values")
-        factors = self.total_stride
-        for name in ("patch_size", "window_size"):
-            if any(size % factor for size, factor in zip(getattr(self, name), factors, strict=True)):
-                raise ValueError(f"{name} is {getattr(self, name)}; expected multiples of the total stride {factors}")
         return self
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Plan:
+        if self.network_name not in NETWORKS:
+            raise ValueError(f"network_name is {self.network_name!r}; {suggest(self.network_name, NETWORKS)}")
+        if not self.padded and self.network_name not in UNPADDED:
+            raise ValueError(f"padded is false; {self.network_name} has padded convolutions only")
+        if self.network_name == "resenc" and len(self.num_blocks or ()) != len(self.filters):
+            raise ValueError(f"num_blocks is {self.num_blocks}; expected {len(self.filters)} values, one per level")
+        for name in ("patch_size", "window_size"):
+            self._check_size(name, getattr(self, name))
+        return self
+
+    def _check_size(self, name: str, size: tuple[int, ...]) -> None:
+        factors = self.total_stride
+        if self.padded:
+            if any(voxels % factor for voxels, factor in zip(size, factors, strict=True)):
+                raise ValueError(f"{name} is {size}; expected multiples of the total stride {factors}")
+            return
+        try:
+            output = compute_output_size(size, self.shape)
+        except PlanError as error:
+            raise ValueError(f"{name} is {size}: {str(error).rstrip('.')}") from error
+        if any(voxels < factor for voxels, factor in zip(output, factors, strict=True)):
+            raise ValueError(f"{name} is {size}, which gives an output of {output}; expected at least {factors}")
 
     @model_validator(mode="after")
     def _check_counts(self) -> Plan:
         levels = len(self.filters)
-        if len(self.crop_ratios) != len(self.label_table):
+        for name in ("crop_ratios", "class_weights"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.label_table):
+                raise ValueError(f"{name} has {len(value)} values; expected {len(self.label_table)}, one per label")
+        if self.loss == "border_weighted_ce" and None in (
+            self.class_weights,
+            self.border_weight,
+            self.border_sigma_voxel,
+        ):
             raise ValueError(
-                f"crop_ratios has {len(self.crop_ratios)} values; expected {len(self.label_table)}, one per label"
+                f"loss is {self.loss!r}; expected values for class_weights, border_weight, border_sigma_voxel"
             )
-        if not 1 <= self.num_supervised_heads < levels - 1:
-            raise ValueError(f"num_supervised_heads is {self.num_supervised_heads}; expected 1 to {levels - 2}")
+        least, most = HEADS[self.network_name](levels)
+        if not least <= self.num_supervised_heads <= most:
+            raise ValueError(f"num_supervised_heads is {self.num_supervised_heads}; expected {least} to {most}")
         if len(self.supervision_weights) != self.num_supervised_heads + 1:
             raise ValueError(
                 f"supervision_weights has {len(self.supervision_weights)} values; expected {self.num_supervised_heads + 1}"
             )
+        if self.pruned_to is not None and (self.network_name != "unetplusplus" or self.pruned_to > levels - 1):
+            raise ValueError(f"pruned_to is {self.pruned_to}; expected null, or a head of unetplusplus")
         for name in ("intensity_subtrahend", "intensity_divisor"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.channel_names):
@@ -136,12 +195,33 @@ class Plan(BaseModel):
         return self
 
     @property
+    def shape(self) -> Shape:
+        """What the plan says of the network."""
+        return Shape(
+            network=self.network_name,
+            in_channels=len(self.channel_names),
+            num_classes=len(self.label_table),
+            filters=self.filters,
+            kernel_size=self.kernel_size,
+            strides=self.strides,
+            padded=self.padded,
+            normalised=self.normalisation != "none",
+            num_supervised_heads=self.num_supervised_heads,
+            num_blocks=self.num_blocks or (),
+        )
+
+    @property
+    def margin(self) -> tuple[int, ...]:
+        """Voxels per axis that the network's output lacks on each side; 0 with padding."""
+        if self.padded:
+            return (0,) * self.spatial_dims
+        output = compute_output_size(self.patch_size, self.shape)
+        return tuple((voxels - left) // 2 for voxels, left in zip(self.patch_size, output, strict=True))
+
+    @property
     def total_stride(self) -> tuple[int, ...]:
-        """Product of the strides per axis: sizes of patches and windows are multiples of it."""
-        totals = [1] * self.spatial_dims
-        for level in self.strides:
-            totals = [total * stride for total, stride in zip(totals, level, strict=True)]
-        return tuple(totals)
+        """Product of the strides per axis; with padding, sizes of patches and windows are multiples of it."""
+        return tuple(math.prod(level[axis] for level in self.strides) for axis in range(self.spatial_dims))
 
 
 _HEADER = """\

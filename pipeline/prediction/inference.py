@@ -107,6 +107,7 @@ def build_predictor(
         BundleError: the weights do not fit the network.
         PredictionError: the device does not exist.
     """
+    folder.make_modules_importable()
     parser = ConfigParser()
     parser.read_config(str(folder.config("inference")))
     parser["bundle_root"] = str(folder.root)

@@ -16,6 +16,7 @@ from monai.transforms import Compose
 from torch.utils.data import Sampler
 
 from pipeline.training.randomness import derive_seed
+from pipeline.types import SEED
 
 
 class SampleKey(NamedTuple):
@@ -100,5 +101,8 @@ class SeededDataset(CacheDataset):
         self.seed, self.fold = seed, fold
 
     def __getitem__(self, key: SampleKey) -> Any:
-        self.transform.set_random_state(seed=derive_seed("sample", self.seed, self.fold, key.epoch, key.position))
-        return super().__getitem__(key.case_index)
+        """The sample, or the list of samples of one crop each, with the seed of its augmentation under `SEED`."""
+        seed = derive_seed("sample", self.seed, self.fold, key.epoch, key.position)
+        self.transform.set_random_state(seed=seed)
+        found = super().__getitem__(key.case_index)
+        return [{**sample, SEED: seed} for sample in found] if isinstance(found, list) else {**found, SEED: seed}

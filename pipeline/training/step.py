@@ -1,4 +1,4 @@
-"""One training step: what MONAI's trainer lacks (autocast on any device, gradient clipping, a check of the loss)."""
+"""One training step: what MONAI's trainer lacks (augmentation and autocast on any device, gradient clipping, a check of the loss)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 
 from pipeline.errors import TrainingError
-from pipeline.types import CASE, IMAGE, LABEL, PRED
+from pipeline.training.augmentation import BatchAugmentation
+from pipeline.types import CASE, IMAGE, LABEL, PRED, SEED, WEIGHT
 
 LOSS = "loss"
 
@@ -33,11 +34,18 @@ class TrainingStep:
 
     Args:
         gradient_clip_norm: the gradient's norm is cut to this.
+        augmentation: of the batch on the device; None leaves it as it is.
         autocast: None decides by the device (`supports_fast_bfloat16`); the loss is always computed in float32.
     """
 
-    def __init__(self, gradient_clip_norm: float, autocast: bool | None = None) -> None:
+    def __init__(
+        self,
+        gradient_clip_norm: float,
+        augmentation: BatchAugmentation | None = None,
+        autocast: bool | None = None,
+    ) -> None:
         self.gradient_clip_norm = gradient_clip_norm
+        self.augmentation = augmentation
         self.autocast = autocast
 
     def __call__(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +59,11 @@ class TrainingStep:
         """
         device = engine.state.device
         images, labels = engine.prepare_batch(batchdata, device, engine.non_blocking, **engine.to_kwargs)
+        if WEIGHT in batchdata:  # goes along with the label, as its second channel
+            weights = batchdata[WEIGHT].to(device, non_blocking=engine.non_blocking)
+            labels = torch.cat([labels, weights], dim=1)
+        if self.augmentation is not None:
+            images, labels = self.augmentation(images, labels, batchdata[SEED].tolist())
         engine.network.train()
         engine.optimizer.zero_grad(set_to_none=True)
         autocast = supports_fast_bfloat16(device) if self.autocast is None else self.autocast

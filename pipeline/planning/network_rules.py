@@ -1,0 +1,251 @@
+"""The planning rules of the network: which one, how deep and wide, on patches of what size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import PlanError, suggest
+from pipeline.planning.architecture import NETWORKS, Shape, compute_input_size, compute_output_size
+from pipeline.planning.presets import NNUNET, Choice, Preset
+
+MIN_BOTTLENECK_VOXELS = 4  # voxels along an axis at the lowest level, nnU-Net's number
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper says of its network.
+
+    Attributes:
+        reference: the paper.
+        spatial_dims: what it is for.
+        filters: channels per level; empty where the paper leaves them to the plan.
+        normalisation: "instance", "batch" or "none".
+        padded: whether the convolutions keep the size.
+        dropout: share of the values at the lowest levels.
+        loss: name in the plan.
+    """
+
+    reference: str
+    spatial_dims: tuple[int, ...] = (2, 3)
+    filters: tuple[int, ...] = ()
+    normalisation: str = "instance"
+    padded: bool = True
+    dropout: float = 0.0
+    loss: str = "dice_ce"
+
+
+PUBLISHED = {
+    "dynunet": Published("Isensee 2021, MONAI's DynUNet"),
+    "resenc": Published("Isensee 2024, arXiv:2404.09556"),
+    "unet2015": Published(
+        "Ronneberger 2015, arXiv:1505.04597",
+        (2,),
+        (64, 128, 256, 512, 1024),
+        "none",
+        padded=False,
+        dropout=0.5,
+        loss="border_weighted_ce",
+    ),
+    "unet3d2016": Published("Cicek 2016, arXiv:1606.06650", (3,), (64, 128, 256, 512), "batch", padded=False),
+    "unetplusplus": Published("Zhou 2018, arXiv:1807.10165", (2, 3), (32, 64, 128, 256, 512), "none"),
+    "attention_unet": Published("Oktay 2018, arXiv:1804.03999", (2, 3), (64, 128, 256, 512, 1024), "batch"),
+}
+_RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)  # per level, nnU-Net's numbers
+_FEWER_RESIDUAL_BLOCKS = (1, 2, 2, 2, 2, 2)
+_UNPADDED_GROWTH = 2.25  # the patch of an unpadded network has so many times the voxels: its output is smaller
+_LEAST_OUTPUT = 0.45  # of the input per axis; with less, most of the compute goes into what is thrown away
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """A network and in which form."""
+
+    network: str
+    padded: bool
+    normalisation: str
+    dropout: float
+    loss: str
+    published: Published
+
+
+def choose_network(network: str, padded: bool, spatial_dims: int) -> Choice[NetworkChoice]:
+    """The network of that name as published, or with padding and instance normalisation.
+
+    Raises:
+        PlanError: unknown name, or a network that was not made for these dimensions.
+    """
+    if network not in NETWORKS:
+        raise PlanError(f"Unknown network {network!r}; {suggest(network, NETWORKS)}.")
+    published = PUBLISHED[network]
+    if spatial_dims not in published.spatial_dims:
+        others = [name for name, other in PUBLISHED.items() if spatial_dims in other.spatial_dims]
+        raise PlanError(
+            f"{network} was made for {published.spatial_dims[0]}D images; these have {spatial_dims} dimensions. Choose one of "
+            f"{', '.join(others)}."
+        )
+    if network in ("dynunet", "resenc"):
+        return Choice(NetworkChoice(network, True, "instance", 0.0, "dice_ce", published), published.reference)
+    if padded:
+        return Choice(
+            NetworkChoice(network, True, "instance", 0.0, "dice_ce", published),
+            f"{published.reference}, with padding, instance normalisation, and Dice with cross-entropy: trains better",
+        )
+    choice = NetworkChoice(
+        network, published.padded, published.normalisation, published.dropout, published.loss, published
+    )
+    return Choice(choice, f"{published.reference}, as published; --padded for the variant that trains better")
+
+
+def choose_filters(num_levels: int, preset: Preset, published: Published) -> Choice[tuple[int, ...]]:
+    """Channels per level: the paper's, or doubled from level to level up to a limit."""
+    if published.filters and preset.published_width:
+        return Choice(published.filters[:num_levels], f"as published ({published.reference})")
+    filters = tuple(min(preset.base_filters * 2**level, preset.max_filters) for level in range(num_levels))
+    reason = f"doubled per level from {preset.base_filters} to at most {preset.max_filters} (preset {preset.name})"
+    if published.filters:
+        reason += f"; published with {published.filters[0]} to {published.filters[-1]}"
+    return Choice(filters, reason)
+
+
+def choose_num_blocks(network: str, num_levels: int, preset: Preset) -> Choice[tuple[int, ...] | None]:
+    """Residual blocks per level of the residual encoder."""
+    if network != "resenc":
+        return Choice(None, f"{network} has no residual blocks")
+    if preset.published_width:
+        return Choice(_RESIDUAL_BLOCKS[:num_levels], "nnU-Net's numbers (Isensee 2024)")
+    return Choice(_FEWER_RESIDUAL_BLOCKS[:num_levels], "fewer than nnU-Net's, so that the budget buys enough steps")
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Patch and network shape, which depend on each other through the strides."""
+
+    patch_size: tuple[int, ...]
+    kernel_size: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+
+
+def choose_topology(
+    median_shape: Sequence[int], spacing_mm: Sequence[float], max_voxels: int, max_levels: int = 6
+) -> Choice[Topology]:
+    """Patch near the median image, its longest axes shortened to the budget; axes are halved while they can be.
+
+    An axis is halved at a level when it still has twice `MIN_BOTTLENECK_VOXELS` voxels there and its spacing is within a
+    factor of two of the finest; a kernel has length 1 along an axis that is still over twice as coarse.
+    """
+    size = [float(voxels) for voxels in median_shape]
+    while math.prod(size) > max_voxels:  # the longest axis in mm gives way first, so that the patch tends to a cube
+        extents_mm = [voxels * spacing for voxels, spacing in zip(size, spacing_mm, strict=True)]
+        longest_mm = 0.999 * max(extents_mm)  # equal axes shrink together
+        size = [
+            voxels * 0.95 if extent >= longest_mm else voxels for voxels, extent in zip(size, extents_mm, strict=True)
+        ]
+    kernels, strides = _choose_levels([max(4, round(voxels)) for voxels in size], spacing_mm, 3, max_levels)
+    factors = [math.prod(level[axis] for level in strides) for axis in range(len(size))]
+    patch = tuple(max(factor, round(voxels / factor) * factor) for voxels, factor in zip(size, factors, strict=True))
+    shown = "x".join(map(str, patch))
+    return Choice(
+        Topology(patch, kernels, strides),
+        f"median image {'x'.join(map(str, median_shape))} within {max_voxels} voxels, "
+        f"to the nearest multiple of the total stride {tuple(factors)}: {shown}; nearest instead of above "
+        f"({NNUNET} rounds up), because padding costs compute and teaches nothing",
+    )
+
+
+def _choose_levels(
+    patch: Sequence[int], spacing_mm: Sequence[float], least: int, most: int
+) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+    """Kernels and strides per level, full resolution first."""
+    size, spacing = [float(voxels) for voxels in patch], list(spacing_mm)
+    kernels, strides = [_kernel(spacing, (1,) * len(size))], [(1,) * len(size)]
+    while len(strides) < most:
+        long_enough = [round(voxels) >= 2 * MIN_BOTTLENECK_VOXELS for voxels in size]
+        finest = min((step for step, enough in zip(spacing, long_enough, strict=True) if enough), default=0.0)
+        halves = [enough and step <= 2 * finest for enough, step in zip(long_enough, spacing, strict=True)]
+        if not any(halves):
+            break
+        stride = tuple(2 if half else 1 for half in halves)
+        size = [voxels / step for voxels, step in zip(size, stride, strict=True)]  # the patch is rounded afterwards
+        spacing = [width * step for width, step in zip(spacing, stride, strict=True)]
+        strides.append(stride)
+        kernels.append(_kernel(spacing, kernels[-1]))
+    while len(strides) < least:  # 3 is DynUNet's least depth
+        strides.append((1,) * len(size))
+        kernels.append(_kernel(spacing, kernels[-1]))
+    return tuple(kernels), tuple(strides)
+
+
+def _kernel(spacing: Sequence[float], above: Sequence[int]) -> tuple[int, ...]:
+    """Kernel of a level; `above` is the one of the level above, which is never shortened."""
+    finest = min(spacing)
+    return tuple(3 if taps == 3 or step <= 2 * finest else 1 for step, taps in zip(spacing, above, strict=True))
+
+
+def choose_window(
+    median_shape: Sequence[int], patch: Sequence[int], factors: Sequence[int], growth: float
+) -> Choice[tuple[int, ...]]:
+    """Inference window: the training patch, grown by the preset's factor at most and towards the median image only.
+
+    A larger window costs less and sees more, but instance normalisation has learnt the statistics of the patch.
+    """
+    window = tuple(
+        max(size, min(math.ceil(voxels / factor) * factor, int(size * growth / factor) * factor))
+        for voxels, size, factor in zip(median_shape, patch, factors, strict=True)
+    )
+    if growth > 1:
+        return Choice(window, f"the training patch, grown by at most {growth:.3g} to make the demo's prediction faster")
+    return Choice(
+        window,
+        f"the training patch ({NNUNET}): instance normalisation has learnt its statistics, and on hippocampus a larger "
+        "window lost 0.008 Dice (docs/experiments.md)",
+    )
+
+
+def choose_supervision(network: str, num_levels: int) -> Choice[tuple[float, ...]]:
+    """Weights of the losses of all heads, the last head first, sum 1."""
+    if network == "unetplusplus":
+        heads = num_levels - 1
+        return Choice((round(1 / heads, 6),) * heads, "every nested node at full resolution, equally (Zhou 2018)")
+    if network in ("unet2015", "unet3d2016"):
+        return Choice((1.0,), f"{network} has one head")
+    heads = 1 + max(1, min(2, num_levels - 2))
+    weights = [0.5**level for level in range(heads)]
+    return Choice(
+        tuple(round(weight / sum(weights), 6) for weight in weights), f"halved per level, sum 1 ({NNUNET}, note 4)"
+    )
+
+
+def choose_unpadded_topology(
+    median_shape: Sequence[int], spacing_mm: Sequence[float], max_voxels: int, max_levels: int
+) -> Choice[Topology]:
+    """Patch and levels of a network without padding: as many levels as leave enough of the patch for the output."""
+    budget = int(max_voxels * _UNPADDED_GROWTH)
+    for levels in range(max_levels, 2, -1):
+        kernels, strides = _choose_levels([2 ** (levels + 2)] * len(median_shape), spacing_mm, levels, levels)
+        # the geometry depends on neither network nor channels
+        shape = Shape("unet2015", 1, 2, (1,) * levels, kernels, strides, padded=False)
+        size = compute_input_size(median_shape, shape)
+        while math.prod(size) > budget:
+            longest = max(range(len(size)), key=lambda axis: size[axis] * spacing_mm[axis])
+            smaller = [voxels - shape.total_stride[axis] * (axis == longest) for axis, voxels in enumerate(size)]
+            if smaller[longest] < compute_input_size((1,) * len(size), shape)[longest]:
+                break
+            size = tuple(smaller)
+        output = compute_output_size(size, shape)
+        enough = all(
+            left >= max(factor, _LEAST_OUTPUT * voxels)
+            for left, factor, voxels in zip(output, shape.total_stride, size, strict=True)
+        )
+        if (enough and math.prod(size) <= budget) or levels == 3:
+            break
+    return Choice(
+        Topology(size, kernels, strides),
+        f"median image {_show(median_shape)} within {budget} voxels: {_show(size)}, of which the convolutions without padding leave "
+        f"{_show(output)}; {levels} levels, the most that leave {_LEAST_OUTPUT:.0%} per axis",
+    )
+
+
+def _show(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

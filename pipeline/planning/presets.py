@@ -1,0 +1,61 @@
+"""What a planning rule returns, and how much compute and memory each preset grants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+NNUNET = "Isensee 2021"
+
+
+@dataclass(frozen=True)
+class Choice(Generic[Value]):
+    """A value and why it is this one."""
+
+    value: Value
+    reason: str
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much compute and memory a plan may use.
+
+    Attributes:
+        budget_tflop: operations of all forward and backward passes together, in 10^12.
+        patch_voxels: the most voxels of a training patch, for 2D and for 3D.
+        window_growth: the inference window's size by the patch's, per axis, at most.
+        foreground_share: of the training patches that are centred on a label other than the first.
+        augmentation_share: of the full probabilities of augmentation.
+        published_width: the papers' networks have their papers' channels; otherwise the preset's.
+    """
+
+    name: str
+    budget_tflop: float
+    base_filters: int
+    max_filters: int
+    batch_size: int
+    patch_voxels: dict[int, int]
+    window_growth: float
+    num_validations: int
+    learning_rate: float
+    foreground_share: float
+    augmentation_share: float
+    published_width: bool
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        # 12 to 14 minutes on 2 CPU cores with bf16 instructions (docs/experiments.md)
+        Preset("quick", 140, 16, 256, 2, {2: 256**2, 3: 64**3}, 1.0, 4, 3e-3, 0.5, 1.0, False),
+        # minutes of a data-centre GPU, or an evening of a workstation's
+        Preset("standard", 6_000, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 25, 2e-3, 0.5, 1.0, True),
+        # nnU-Net's 250,000 iterations
+        Preset("full", 0, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 50, 1e-3, 0.33, 1.0, True),
+        # the embedded demo: a minute of training on 2 CPU cores with bf16 instructions
+        Preset("demo", 15, 16, 128, 2, {2: 128**2, 3: 48**3}, 4 / 3, 1, 8e-3, 0.95, 0.2, False),
+    )
+}
+FULL_ITERATIONS = 250_000

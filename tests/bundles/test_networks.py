@@ -1,0 +1,107 @@
+"""Every network goes the same way: plan, training, prediction, evaluation, package, and stock MONAI without this package."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import phantom_bundles as phantoms
+import pytest
+
+import pipeline
+from pipeline.dataset.image import read_image
+from pipeline.planning.plan import read_plan
+
+from .conftest import TrainedBundle, own_copy
+from .stock_environment import make_stock_environment
+
+SHORT = {"num_epochs": 2, "iterations_per_epoch": 3, "val_interval": 1, "warmup_iterations": 1}
+# network, dimensions, padded as well as published, channels per level
+NETWORKS = {
+    "resenc": ("resenc", 3, False, 4),
+    "unet2015": ("unet2015", 2, False, 3),
+    "unet2015_padded": ("unet2015", 2, True, 5),
+    "unet3d2016": ("unet3d2016", 3, False, 3),
+    "unetplusplus": ("unetplusplus", 2, False, 5),
+    "attention_unet": ("attention_unet", 3, False, 4),
+}
+
+
+@pytest.fixture(scope="session", params=list(NETWORKS))
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
+    name = request.param
+    network, dims, padded, _ = NETWORKS[name]
+
+    def build(folder: Path) -> None:
+        write = phantoms.write_pictures if dims == 2 else phantoms.write_volumes
+        dataset = write(folder / f"{name}s")
+        labels = {"background": 0, "cell": 255} if dims == 2 else None
+        root = folder / f"{name}_bundle"
+        phantoms.plan_small(dataset, root, labels, network, padded, **SHORT)
+        levels = len(read_plan(root / "configs" / "plan.yaml").filters)
+        text = (root / "configs" / "plan.yaml").read_text(encoding="utf-8")
+        planned = f"filters: {[min(16 * 2**level, 256) for level in range(levels)]}"
+        assert planned in text
+        text = text.replace(planned, f"filters: {[min(4 * 2**level, 16) for level in range(levels)]}")
+        (root / "configs" / "plan.yaml").write_text(text, encoding="utf-8")
+        pipeline.refresh(root)
+        phantoms.silently(pipeline.train, root)
+
+    return own_copy(tmp_path_factory, name, build)
+
+
+@pytest.fixture(scope="session")
+def stock_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_stock_environment(tmp_path_factory.mktemp("stock") / "env")
+
+
+def images_of(bundle: TrainedBundle) -> Path:
+    return next(folder for folder in (bundle.dataset / "imagesTr", bundle.dataset / "images") if folder.is_dir())
+
+
+def test_network_is_planned_in_its_form(trained: TrainedBundle) -> None:
+    name = trained.root.name.removesuffix("_bundle")
+    network, dims, padded, levels = NETWORKS[name]
+    plan = read_plan(trained.root / "configs" / "plan.yaml")
+    assert (plan.network_name, plan.spatial_dims) == (network, dims)
+    assert plan.padded == (padded or network not in ("unet2015", "unet3d2016"))
+    assert len(plan.filters) == levels
+    config = json.loads((trained.root / "configs" / "inference.json").read_text())
+    assert config["network_def"]["_target_"].startswith("unet_networks.")
+
+
+def test_network_is_trained_evaluated_and_sealed(trained: TrainedBundle, tmp_path: Path) -> None:
+    evaluation = phantoms.silently(pipeline.evaluate, trained.root, out=tmp_path / "evaluation")
+    assert evaluation.summary[0].n == 2
+    sealed = phantoms.silently(pipeline.package, trained.root, tmp_path / "bundle.zip")
+    details = {verification.check: verification.detail for verification in sealed.verifications}
+    described = pipeline.describe(trained.root)
+    # parameters of the file and of the description agree
+    assert details["strict weights"] == f"{described.num_parameters} parameters"
+
+
+@pytest.mark.slow
+def test_network_runs_without_this_package(trained: TrainedBundle, stock_python: Path, tmp_path: Path) -> None:
+    command = [stock_python, "-m", "monai.bundle", "run", "--config_file", trained.root / "configs" / "inference.json"]
+    command += ["--bundle_root", trained.root, "--dataset_dir", images_of(trained), "--output_dir", tmp_path / "stock"]
+    # from another folder, in an empty environment
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+    phantoms.silently(pipeline.predict, trained.root, images_of(trained), tmp_path / "ours")
+    ours, stock = sorted((tmp_path / "ours").iterdir()), sorted((tmp_path / "stock").iterdir())
+    assert [path.name for path in ours] == [path.name for path in stock] != []
+    for left, right in zip(ours, stock, strict=True):
+        assert np.array_equal(read_image(left).array, read_image(right).array)
+
+
+def test_refresh_with_another_network_changes_the_modules(tmp_path: Path) -> None:
+    """A user may change the network in plan.yaml; the modules of the old one go."""
+    root = phantoms.plan_small(phantoms.write_volumes(tmp_path / "organs"), tmp_path / "bundle", network="resenc")
+    assert sorted(path.name for path in (root / "unet_networks").iterdir()) == ["blocks.py", "residual_encoder.py"]
+    plan_file = root / "configs" / "plan.yaml"
+    text = plan_file.read_text(encoding="utf-8")
+    plan_file.write_text(text.replace('network_name: "resenc"', 'network_name: "dynunet"'), encoding="utf-8")
+    pipeline.refresh(root)
+    assert not (root / "unet_networks").exists()

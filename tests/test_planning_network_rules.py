@@ -1,0 +1,273 @@
+"""The rules of the network: known answers, then properties of any image."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import PlanError
+from pipeline.planning import network_rules
+from pipeline.planning.architecture import Shape, compute_output_size
+from pipeline.planning.planner import plan_from_fingerprint
+from pipeline.planning.presets import PRESETS
+
+TOLERATED_EXCESS = 1.5  # sizes are rounded to the nearest multiple, by an eighth at most along each of three axes
+MOST_LEVELS = 6
+
+
+@st.composite
+def draw_grid(draw: Callable, smallest: int = 8, largest: int = 600) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Shape and spacing of a 2D or 3D image; the coarsest axis is six times as coarse as the finest at most."""
+    dims = draw(st.integers(2, 3))
+    shape = draw(st.tuples(*[st.integers(smallest, largest)] * dims))
+    spacing_mm = draw(st.tuples(*[st.sampled_from([0.5, 0.8, 1.0, 1.5, 3.0])] * dims))
+    return shape, spacing_mm
+
+
+def total_stride(topology: network_rules.Topology) -> tuple[int, ...]:
+    return tuple(math.prod(level[axis] for level in topology.strides) for axis in range(len(topology.patch_size)))
+
+
+# patch and network
+
+
+def test_choose_topology_small_cube_is_taken_whole() -> None:
+    topology = network_rules.choose_topology((40, 56, 40), (1, 1, 1), 128**3).value
+    assert topology.patch_size == (40, 56, 40)
+    assert topology.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    assert topology.kernel_size == ((3, 3, 3),) * 4
+
+
+def test_choose_topology_large_picture_is_halved_five_times() -> None:
+    topology = network_rules.choose_topology((512, 512), (1, 1), 512**2).value
+    assert topology.patch_size == (512, 512)
+    assert topology.strides == ((1, 1), *[(2, 2)] * 5)
+
+
+def test_choose_topology_thick_slices_are_halved_and_blurred_in_plane_first() -> None:
+    topology = network_rules.choose_topology((256, 256, 20), (1, 1, 5), 128**3).value
+    assert topology.strides[:3] == ((1, 1, 1), (2, 2, 1), (2, 2, 1))
+    assert topology.strides[3] == (2, 2, 2)
+    assert topology.kernel_size[:2] == ((3, 3, 1), (3, 3, 1))
+    assert topology.kernel_size[3:] == ((3, 3, 3),) * len(topology.kernel_size[3:])
+
+
+def test_choose_topology_tiny_image_has_the_least_depth() -> None:
+    topology = network_rules.choose_topology((5, 6), (1, 1), 512**2).value
+    assert topology.strides == ((1, 1),) * 3
+    assert topology.patch_size == (5, 6)
+
+
+def test_choose_topology_reason_names_image_budget_and_patch() -> None:
+    reason = network_rules.choose_topology((40, 56, 40), (1, 1, 1), 128**3).reason
+    for part in ("40x56x40", str(128**3), "(8, 8, 8)"):
+        assert part in reason
+
+
+@given(grid=draw_grid(), max_voxels=st.sampled_from([128**2, 48**3, 64**3, 512**2, 128**3]))
+def test_choose_topology_any_image_gives_a_patch_within_the_budget(grid: tuple, max_voxels: int) -> None:
+    shape, spacing_mm = grid
+    topology = network_rules.choose_topology(shape, spacing_mm, max_voxels).value
+    factors = total_stride(topology)
+    assert all(size % factor == 0 for size, factor in zip(topology.patch_size, factors, strict=True))
+    assert math.prod(topology.patch_size) <= TOLERATED_EXCESS * max_voxels
+    for size, voxels in zip(topology.patch_size, shape, strict=True):
+        assert size <= 1.13 * voxels
+    if math.prod(shape) <= max_voxels:
+        for size, voxels in zip(topology.patch_size, shape, strict=True):
+            assert size >= 0.87 * voxels
+
+
+@given(grid=draw_grid(), max_voxels=st.sampled_from([128**2, 64**3, 128**3]))
+def test_choose_topology_any_image_gives_levels_that_a_network_can_have(grid: tuple, max_voxels: int) -> None:
+    shape, spacing_mm = grid
+    topology = network_rules.choose_topology(shape, spacing_mm, max_voxels).value
+    levels = len(topology.strides)
+    assert len(topology.kernel_size) == levels
+    assert 3 <= levels <= MOST_LEVELS
+    assert set(topology.strides[0]) == {1}
+    assert {step for level in topology.strides for step in level} <= {1, 2}
+    assert {taps for level in topology.kernel_size for taps in level} <= {1, 3}
+    for size, factor in zip(topology.patch_size, total_stride(topology), strict=True):
+        assert factor == 1 or size // factor >= network_rules.MIN_BOTTLENECK_VOXELS
+
+
+@given(grid=draw_grid(), preset=st.sampled_from(sorted(PRESETS)))
+def test_choose_topology_any_image_gives_a_plan_that_validates(
+    make_fingerprint: Callable, grid: tuple, preset: str
+) -> None:
+    shape, spacing_mm = grid
+    plan = plan_from_fingerprint(make_fingerprint(shapes=[shape], spacings_mm=[spacing_mm]), "data", preset).plan
+    assert plan.total_stride == total_stride(network_rules.Topology(plan.patch_size, plan.kernel_size, plan.strides))
+
+
+@given(grid=draw_grid(), max_voxels=st.sampled_from([128**2, 64**3, 128**3]))
+def test_choose_topology_scaled_spacing_changes_nothing(grid: tuple, max_voxels: int) -> None:
+    shape, spacing_mm = grid
+    doubled = [2 * size for size in spacing_mm]
+    assert network_rules.choose_topology(shape, doubled, max_voxels) == network_rules.choose_topology(
+        shape, spacing_mm, max_voxels
+    )
+
+
+@given(grid=draw_grid(), max_voxels=st.sampled_from([128**2, 64**3, 128**3]))
+def test_choose_topology_kernel_is_never_shortened_on_the_way_down(grid: tuple, max_voxels: int) -> None:
+    shape, spacing_mm = grid
+    kernels = network_rules.choose_topology(shape, spacing_mm, max_voxels).value.kernel_size
+    for axis in range(len(shape)):
+        taps = [level[axis] for level in kernels]
+        assert taps == sorted(taps), (shape, spacing_mm, kernels)
+
+
+@given(size=st.integers(8, 600), dims=st.integers(2, 3), max_voxels=st.sampled_from([128**2, 256**2, 48**3, 128**3]))
+def test_choose_topology_equal_axes_are_treated_alike(size: int, dims: int, max_voxels: int) -> None:
+    topology = network_rules.choose_topology((size,) * dims, (1.0,) * dims, max_voxels).value
+    assert len(set(topology.patch_size)) == 1
+    assert all(len(set(level)) == 1 for level in (*topology.strides, *topology.kernel_size))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm"), [((200, 300, 90), (1.0, 1.0, 3.0)), ((640, 400, 30), (0.4, 0.5, 5.0))]
+)
+def test_choose_topology_permuted_axes_permute_the_result(shape: tuple, spacing_mm: tuple) -> None:
+    straight = network_rules.choose_topology(shape, spacing_mm, 64**3).value
+    turned = network_rules.choose_topology(shape[::-1], spacing_mm[::-1], 64**3).value
+    assert turned.patch_size == straight.patch_size[::-1]
+    assert turned.strides == tuple(level[::-1] for level in straight.strides)
+    assert turned.kernel_size == tuple(level[::-1] for level in straight.kernel_size)
+
+
+# window, filters, supervision, crops
+
+
+def test_choose_window_without_growth_is_the_patch() -> None:
+    assert network_rules.choose_window((35, 50, 36), (32, 48, 32), (8, 8, 8), 1.0).value == (32, 48, 32)
+    assert network_rules.choose_window((512, 512, 300), (128, 128, 96), (32, 32, 32), 1.0).value == (128, 128, 96)
+
+
+def test_choose_window_large_image_grows_the_patch_to_the_limit() -> None:
+    assert network_rules.choose_window((98, 116, 94), (48, 48, 48), (8, 8, 8), 4 / 3).value == (64, 64, 64)
+
+
+def test_choose_window_image_little_above_the_patch_is_rounded_up() -> None:
+    assert network_rules.choose_window((35, 50, 36), (32, 48, 32), (8, 8, 8), 1.5).value == (40, 56, 40)
+
+
+def test_choose_window_is_never_smaller_than_the_patch() -> None:
+    assert network_rules.choose_window((30, 100), (48, 96), (16, 16), 2.0).value == (48, 112)
+
+
+def test_choose_filters_levels_double_up_to_the_limit() -> None:
+    published = network_rules.PUBLISHED["dynunet"]
+    assert network_rules.choose_filters(6, PRESETS["standard"], published).value == (32, 64, 128, 256, 320, 320)
+    assert network_rules.choose_filters(4, PRESETS["quick"], published).value == (16, 32, 64, 128)
+
+
+@pytest.mark.parametrize(
+    ("network", "filters"),
+    [
+        ("unet2015", (64, 128, 256, 512, 1024)),
+        ("unet3d2016", (64, 128, 256, 512)),
+        ("unetplusplus", (32, 64, 128, 256, 512)),
+        ("attention_unet", (64, 128, 256, 512, 1024)),
+    ],
+)
+def test_choose_filters_paper_has_its_own_unless_the_preset_is_small(network: str, filters: tuple) -> None:
+    published = network_rules.PUBLISHED[network]
+    assert network_rules.choose_filters(len(filters), PRESETS["full"], published).value == filters
+    choice = network_rules.choose_filters(3, PRESETS["quick"], published)
+    assert choice.value == (16, 32, 64)
+    assert f"published with {filters[0]} to {filters[-1]}" in choice.reason
+
+
+@pytest.mark.parametrize(("levels", "heads"), [(3, 2), (4, 3), (5, 3), (6, 3)])
+def test_choose_supervision_weights_are_halved_and_sum_to_one(levels: int, heads: int) -> None:
+    weights = network_rules.choose_supervision("dynunet", levels).value
+    assert len(weights) == heads
+    assert sum(weights) == pytest.approx(1, abs=1e-5)
+    for upper, lower in itertools.pairwise(weights):
+        assert lower == pytest.approx(upper / 2, rel=1e-4)
+
+
+def test_choose_supervision_nested_heads_count_the_same() -> None:
+    assert network_rules.choose_supervision("unetplusplus", 5).value == (0.25,) * 4
+
+
+@pytest.mark.parametrize("network", ["unet2015", "unet3d2016"])
+def test_choose_supervision_networks_of_one_head_have_one_weight(network: str) -> None:
+    assert network_rules.choose_supervision(network, 5).value == (1.0,)
+
+
+# which network
+
+
+def test_choose_network_as_published() -> None:
+    choice = network_rules.choose_network("unet2015", padded=False, spatial_dims=2).value
+    assert (choice.padded, choice.normalisation, choice.dropout, choice.loss) == (
+        False,
+        "none",
+        0.5,
+        "border_weighted_ce",
+    )
+    assert network_rules.choose_network("unet3d2016", False, 3).value.normalisation == "batch"
+
+
+@pytest.mark.parametrize(
+    ("network", "dims"), [("unet2015", 2), ("unet3d2016", 3), ("unetplusplus", 2), ("attention_unet", 3)]
+)
+def test_choose_network_padded_variant_is_normalised(network: str, dims: int) -> None:
+    choice = network_rules.choose_network(network, padded=True, spatial_dims=dims).value
+    assert (choice.padded, choice.normalisation, choice.loss) == (True, "instance", "dice_ce")
+
+
+@pytest.mark.parametrize(("network", "dims"), [("unet2015", 3), ("unet3d2016", 2)])
+def test_choose_network_other_dimensions_are_refused(network: str, dims: int) -> None:
+    with pytest.raises(PlanError, match=rf"{network} was made for .D images; these have {dims} dimensions"):
+        network_rules.choose_network(network, False, dims)
+
+
+def test_choose_network_unknown_name_gives_the_nearest() -> None:
+    with pytest.raises(PlanError, match=r"Unknown network 'unetplus'; did you mean 'unetplusplus'"):
+        network_rules.choose_network("unetplus", False, 2)
+
+
+@pytest.mark.parametrize(("network", "preset", "blocks"), [("resenc", "full", (1, 3, 4, 6)), ("dynunet", "full", None)])
+def test_choose_num_blocks_of_the_residual_encoder_only(network: str, preset: str, blocks: tuple | None) -> None:
+    assert network_rules.choose_num_blocks(network, 4, PRESETS[preset]).value == blocks
+
+
+# without padding
+
+
+def unpadded(topology: network_rules.Topology) -> Shape:
+    levels = len(topology.strides)
+    return Shape("unet2015", 1, 2, (4,) * levels, topology.kernel_size, topology.strides, padded=False)
+
+
+def test_choose_unpadded_topology_papers_image_gives_the_papers_tile() -> None:
+    """512 pixels and room for them: 572 -> 388 is the paper's tile, and one for the whole image is the next."""
+    topology = network_rules.choose_unpadded_topology((388, 388), (1, 1), 512**2, 5).value
+    assert topology.patch_size == (572, 572)
+    assert compute_output_size(topology.patch_size, unpadded(topology)) == (388, 388)
+
+
+def test_choose_unpadded_topology_small_budget_has_fewer_levels() -> None:
+    rich = network_rules.choose_unpadded_topology((128, 128, 128), (1, 1, 1), 128**3, 4).value
+    poor = network_rules.choose_unpadded_topology((128, 128, 128), (1, 1, 1), 64**3, 4).value
+    assert len(rich.strides) == 4
+    assert len(poor.strides) == 3
+
+
+@given(grid=draw_grid(), max_voxels=st.sampled_from([128**2, 256**2, 48**3, 128**3]))
+def test_choose_unpadded_topology_any_image_gives_a_valid_tile(grid: tuple, max_voxels: int) -> None:
+    shape, spacing_mm = grid
+    topology = network_rules.choose_unpadded_topology(shape, spacing_mm, max_voxels, 5).value
+    output = compute_output_size(topology.patch_size, unpadded(topology))
+    for left, factor, voxels in zip(output, unpadded(topology).total_stride, shape, strict=True):
+        assert left >= factor
+        assert left < voxels + 2 * factor  # no larger than one tile for the whole image

@@ -1,0 +1,52 @@
+"""Losses with weights and of smaller outputs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.training.losses import BorderWeightedCrossEntropy, CentreOfTarget
+
+
+def test_border_weighted_cross_entropy_weights_of_one_is_pytorchs() -> None:
+    torch.manual_seed(0)
+    logits, classes = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 1, 8, 8)).float()
+    target = torch.cat([classes, torch.ones_like(classes)], dim=1)
+    expected = torch.nn.functional.cross_entropy(logits, classes[:, 0].long())
+    torch.testing.assert_close(BorderWeightedCrossEntropy()(logits, target), expected)
+
+
+def test_border_weighted_cross_entropy_voxels_without_weight_do_not_count() -> None:
+    torch.manual_seed(0)
+    logits, classes = torch.randn(1, 2, 4, 4), torch.zeros(1, 1, 4, 4)
+    weights = torch.ones(1, 1, 4, 4)
+    weights[..., 2:] = 0
+    changed = classes.clone()
+    changed[..., 2:] = 2  # a class that no network gives
+    whole = BorderWeightedCrossEntropy()(logits[..., :2], torch.cat([classes, weights], 1)[..., :2])
+    part = BorderWeightedCrossEntropy()(logits, torch.cat([changed, weights], 1))
+    torch.testing.assert_close(part, whole)
+    assert BorderWeightedCrossEntropy()(logits, torch.cat([classes, 0 * weights], 1)) == 0
+
+
+def test_border_weighted_cross_entropy_gradient_grows_with_the_weight() -> None:
+    logits = torch.zeros(1, 2, 1, 2, requires_grad=True)
+    target = torch.tensor([[[[1.0, 1.0]], [[1.0, 5.0]]]])
+    BorderWeightedCrossEntropy()(logits, target).backward()
+    gradient = logits.grad[0, 1, 0]
+    assert gradient[1].item() == pytest.approx(5 * gradient[0].item())
+
+
+@pytest.mark.parametrize("size", [(4, 6), (3, 5)])
+def test_centre_of_target_is_what_the_output_covers(size: tuple[int, int]) -> None:
+    seen = {}
+
+    class Spy(torch.nn.Module):
+        def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            seen["target"] = target
+            return input.sum()
+
+    target = torch.arange(80.0).view(1, 1, 8, 10)
+    CentreOfTarget(Spy())(torch.zeros(1, 2, *size), target)
+    top, left = (8 - size[0]) // 2, (10 - size[1]) // 2
+    assert torch.equal(seen["target"], target[..., top : top + size[0], left : left + size[1]])
