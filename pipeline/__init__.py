@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.demonstration import demo, draw
-    from pipeline.verbs import check, describe, evaluate, package, plan, predict, refresh, train
+    from pipeline.verbs import check, describe, evaluate, package, plan, predict, refresh, train, tune
 
-__all__ = ["check", "demo", "describe", "draw", "evaluate", "package", "plan", "predict", "refresh", "train"]
+__all__ = ["check", "demo", "describe", "draw", "evaluate", "package", "plan", "predict", "refresh", "train", "tune"]
 
 
 def __getattr__(name: str) -> Any:

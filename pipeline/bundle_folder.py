@@ -102,6 +102,11 @@ class BundleFolder:
         return self.evidence / "evaluations"
 
     @property
+    def tuning(self) -> Path:
+        """What was tried as post-processing and temperature, on which cases, with which result."""
+        return self.evidence / "tuning.json"
+
+    @property
     def verification(self) -> Path:
         return self.evidence / "verification.json"
 
@@ -160,6 +165,21 @@ def open_bundle(root: Path | str) -> BundleFolder:
                 "Make one with `unet-pipeline plan DATASET BUNDLE`."
             )
     return folder
+
+
+def require_ensemble(folder: BundleFolder) -> tuple[Path, ...]:
+    """Weights of all trained folds.
+
+    Raises:
+        BundleError: fewer than two folds are trained.
+    """
+    folds = folder.trained_folds()
+    if len(folds) < 2:
+        raise BundleError(
+            f"{folder.name} has weights of {len(folds)} fold(s); expected two or more for an ensemble. Train them with "
+            f"`unet-pipeline train {folder.root} --fold all`."
+        )
+    return tuple(folder.fold_weights(fold) for fold in folds)
 
 
 def require_weights(folder: BundleFolder, weights: Path | None = None) -> Path:

@@ -8,10 +8,26 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from pipeline.cli_options import (
+    Bundle,
+    CopyHeader,
+    Dataset,
+    Device,
+    Ensemble,
+    Json,
+    Labels,
+    Layout,
+    Mirror,
+    PagesAsSlices,
+    Patient,
+    ResampleLabels,
+    parse_labels,
+    read_options,
+)
 from pipeline.errors import DatasetError, PipelineError, PlanError, suggest
 from pipeline.printing import (
     evaluation_as_data,
@@ -21,12 +37,11 @@ from pipeline.printing import (
     print_network,
     print_plan,
     print_report,
+    print_tuning,
     say,
     show_path,
+    tuning_as_data,
 )
-
-if TYPE_CHECKING:
-    from pipeline.dataset.options import ReadOptions
 
 EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
 
@@ -38,43 +53,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Dataset = Annotated[
-    Path,
-    typer.Argument(
-        metavar="DATASET",
-        help="Labelled folder (Medical Segmentation Decathlon, nnU-Net raw, or images/ and labels/), or a CSV or JSON list.",
-    ),
-]
-Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")]
-Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write what is printed as data to this file.")
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU when there is one, if not given.")]
-Mirror = Annotated[bool, typer.Option("--mirror", help="Average over all mirrored copies; slower.")]
-Labels = Annotated[
-    list[str] | None,
-    typer.Option("--label", metavar="NAME=VALUE", help="Name a label value; repeat for every label, 0 included."),
-]
-Layout = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="decathlon, nnunet, table or folders; found by looking, if not given."),
-]
-CopyHeader = Annotated[
-    bool, typer.Option("--copy-header", help="Labels of the image's shape that claim to lie elsewhere get its header.")
-]
-ResampleLabels = Annotated[
-    bool,
-    typer.Option("--resample-labels", help="Labels on another grid are resampled to the image's, nearest neighbour."),
-]
-PagesAsSlices = Annotated[bool, typer.Option("--pages-as-slices", help="A TIFF file of several pages is a volume.")]
-Patient = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATTERN",
-        help="Regular expression; its first group is the patient in a case name, such as '(.+)_visit'. Patients stay together.",
-    ),
-]
 
 
 @app.callback()
@@ -127,8 +105,8 @@ def _check(
     """Read every file of a dataset; list problems and what to do about each."""
     from pipeline import verbs
 
-    options = _read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
-    report = verbs.check(dataset, out, _parse_labels(label), options)
+    options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
+    report = verbs.check(dataset, out, parse_labels(label), options)
     print_report(report)
     if out is not None:
         say(f"  written to {out}")
@@ -161,6 +139,10 @@ def _plan(
         bool,
         typer.Option("--padded", help="A paper's network with padding and instance normalisation; it trains better."),
     ] = False,
+    memory: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="GIB", help="Memory that the training may take; the preset's if not given."),
+    ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the augmentation.")] = 0,
     label: Labels = None,
@@ -193,8 +175,10 @@ def _plan(
     else:
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
-        options = _read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
-        planned = verbs.plan(dataset, bundle, preset, folds, seed, _parse_labels(label), options, network, padded)
+        options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
+        planned = verbs.plan(
+            dataset, bundle, preset, folds, seed, parse_labels(label), options, network, padded, memory
+        )
         settled = planned.plan
         print_report(planned.report)
         print_plan(settled, bundle)
@@ -223,6 +207,10 @@ def _train(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Ids of train.json.")] = None,
     fold: Annotated[str | None, typer.Option(help="A number, or all; the plan's fold if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the latest interrupted training.")] = False,
+    initial: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="BUNDLE", help="Start from the weights of this trained bundle, or of a file."),
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Train a bundle."""
@@ -237,7 +225,12 @@ def _train(
     except PlanError as error:
         raise typer.BadParameter(str(error)) from error
     runs = verbs.train(
-        bundle, fold, resume, settings, announce=lambda command: say(f"The same with stock MONAI:\n  {command}")
+        bundle,
+        fold,
+        resume,
+        settings,
+        announce=lambda command: say(f"The same with stock MONAI:\n  {command}"),
+        initial=initial,
     )
     for run in runs:
         say(
@@ -262,12 +255,16 @@ def _predict(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the label maps; finished ones are kept.")],
     device: Device = None,
     mirror: Mirror = False,
+    ensemble: Ensemble = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probabilities of every class too, as NAME_probabilities.")
+    ] = False,
     json_file: Json = None,
 ) -> None:
     """Write a label map for every image, on the image's own grid."""
     from pipeline import verbs
 
-    result = verbs.predict(bundle, source, out, device, mirror)
+    result = verbs.predict(bundle, source, out, device, mirror, ensemble, probabilities)
     for line in list_problems(result.notes):
         say(line)
     for path in result.kept:
@@ -294,15 +291,31 @@ def _evaluate(
     predictions: Annotated[Path | None, typer.Option(help="Folder of label maps made before.")] = None,
     device: Device = None,
     mirror: Mirror = False,
+    ensemble: Ensemble = False,
     json_file: Json = None,
 ) -> None:
     """Metrics per case from prediction files, with a summary and its intervals."""
     from pipeline import verbs
 
-    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror)
+    if ensemble and dataset is None:
+        raise typer.BadParameter(
+            "--ensemble needs a DATASET: every validation case was in the training of the other folds"
+        )
+    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble)
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
     _write_json(json_file, evaluation_as_data(result))
+
+
+@app.command("tune")
+def _tune(bundle: Bundle, device: Device = None, mirror: Mirror = False, json_file: Json = None) -> None:
+    """Choose post-processing and temperature on out-of-fold predictions, into plan.yaml."""
+    from pipeline import verbs
+
+    result = verbs.tune(bundle, device, mirror)
+    print_tuning(result)
+    say(f"Written into {bundle / 'configs' / 'plan.yaml'}; everything tried: {bundle / 'evidence' / 'tuning.json'}")
+    _write_json(json_file, tuning_as_data(result))
 
 
 @app.command("package")
@@ -319,34 +332,6 @@ def _package(
         say(f"passed   {verification.check}: {verification.detail}")
     say(f"sealed   {show_path(result.zip_file)}  (SHA-256 {result.sha256})")
     _write_json(json_file, {"zip": str(result.zip_file), "sha256": result.sha256})
-
-
-def _read_options(
-    layout: str | None, patient: str | None, copy_header: bool, resample_labels: bool, pages_as_slices: bool
-) -> ReadOptions:
-    from pipeline.dataset.options import ReadOptions
-
-    return ReadOptions(
-        layout=layout,
-        copy_header=copy_header,
-        resample_labels=resample_labels,
-        pages_as_slices=pages_as_slices,
-        patient_pattern=patient,
-    )
-
-
-def _parse_labels(texts: list[str] | None) -> dict[str, int] | None:
-    if not texts:
-        return None
-    labels = {}
-    for text in texts:
-        name, _, value = text.rpartition("=")
-        if not name or not value.isdecimal():
-            raise typer.BadParameter(
-                f"--label is {text!r}; expected NAME=VALUE with a whole number, such as nucleus=255"
-            )
-        labels[name] = int(value)
-    return labels
 
 
 def _write_json(path: Path | None, content: Any) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.dataset.check import CheckReport
     from pipeline.dataset.fingerprint import Fingerprint
     from pipeline.dataset.problems import Problem
+    from pipeline.evaluation.tuning import Tuning
     from pipeline.evidence.network_drawing import Description
     from pipeline.planning.plan import Plan
     from pipeline.verbs import Evaluation
@@ -74,7 +75,9 @@ def list_problems(problems: Sequence[Problem]) -> Iterator[str]:
 def print_plan(settled: Plan, bundle: Path) -> None:
     """A new plan in a few lines, and what to do next."""
     say(f"planned  {bundle}")
-    say(f"  network   {settled.network_name}, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels")
+    say(
+        f"  network   {settled.network_name}, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels"
+    )
     say(f"  patch     {'x'.join(map(str, settled.patch_size))}, batch {settled.batch_size}")
     say(f"  training  {settled.num_epochs} epochs of {settled.iterations_per_epoch} iterations")
     say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
@@ -102,6 +105,34 @@ def print_network(description: Description) -> None:
 def network_as_data(description: Description) -> dict[str, Any]:
     """What `describe` prints, as plain values."""
     return asdict(description)
+
+
+def print_tuning(tuning: Tuning) -> None:
+    """What was tried as post-processing, and the temperature."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{tuning.num_cases} out-of-fold predictions", box=SIMPLE_HEAD, title_justify="left")
+    for heading in ("label", "candidate", "n", "Dice before", "after", "95 % interval of the gain", "taken"):
+        table.add_column(heading)
+    for decision in tuning.decisions:
+        interval = f"{decision.low:+.4f} to {decision.high:+.4f}" if decision.n > 1 else "-"
+        scores = (f"{decision.before:.4f}", f"{decision.after:.4f}")
+        taken = "yes" if decision.taken else "no"
+        table.add_row(decision.label, decision.candidate, str(decision.n), *scores, interval, taken)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    found = tuning.calibration
+    say(
+        f"temperature {found.temperature:.3f}: calibration error {found.error_before:.4f} before, {found.error_after:.4f} after; "
+        f"loss {found.loss_before:.4f} and {found.loss_after:.4f} ({found.num_voxels:,} voxels)"
+    )
+    say("Results on the same cases are a little better than they will be on others, because the choice has seen them.")
+
+
+def tuning_as_data(tuning: Tuning) -> dict[str, Any]:
+    """What `tune` prints, as plain values."""
+    return asdict(tuning)
 
 
 def print_evaluation(result: Evaluation) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle.write import refresh_bundle, require_free, write_bundle
-from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
+from pipeline.bundle_folder import BundleFolder, open_bundle, require_ensemble, require_weights
 from pipeline.dataset.check import CheckReport, check_dataset
 from pipeline.dataset.layouts import read_dataset
 from pipeline.dataset.options import ReadOptions
@@ -23,12 +24,12 @@ from pipeline.errors import PlanError
 from pipeline.evaluation.groups import ReferencedImage, group_by_fold, group_dataset
 from pipeline.evidence.record import record_run
 from pipeline.files import compute_sha256, write_atomically, write_json, write_text
+from pipeline.planning.machine import find_memory
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.planning.planner import plan_from_fingerprint
 from pipeline.planning.splits import choose_splits
 from pipeline.prediction.inputs import list_inputs
 from pipeline.prediction.outputs import find_output
-from pipeline.types import BACKGROUND
 
 # torch, monai and pandas take seconds to import: the verbs that need them import them when they run
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pipeline.bundle.package import Package
     from pipeline.evaluation.cases import Pair
     from pipeline.evaluation.summary import SummaryRow
+    from pipeline.evaluation.tuning import Tuning
     from pipeline.evidence.network_drawing import Description
     from pipeline.prediction.run import Predictions
     from pipeline.training.run import TrainingRun
@@ -106,6 +108,7 @@ def plan(
     options: ReadOptions | None = None,
     network: str = "dynunet",
     padded: bool = False,
+    memory_gib: float | None = None,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
 
@@ -128,7 +131,15 @@ def plan(
         _, prepared = prepare_dataset(report, data)
     location = Path(os.path.relpath(data.resolve(), root.resolve())).as_posix()
     planned = plan_from_fingerprint(
-        fingerprint, location, preset, len(splits.folds), seed=seed, network=network, padded=padded
+        fingerprint,
+        location,
+        preset,
+        len(splits.folds),
+        seed=seed,
+        network=network,
+        padded=padded,
+        memory_gib=memory_gib,
+        found=find_memory(),
     )
     try:
         folder = write_bundle(root, planned, report, splits, prepared)
@@ -169,6 +180,7 @@ def train(
     resume: bool = False,
     overrides: Mapping[str, Any] | None = None,
     announce: Any = None,
+    initial: Path | str | None = None,
 ) -> tuple[TrainingRun, ...]:
     """Train one fold, or all of them.
 
@@ -178,10 +190,11 @@ def train(
         resume: continue the latest interrupted training of the fold.
         overrides: ids of train.json and their values.
         announce: called with the stock command before each training.
+        initial: a trained bundle, or a file of weights, to start from; what does not fit starts anew.
 
     Raises:
         PlanError: unknown id.
-        TrainingError: a data file is gone, nothing to resume, or the loss is not finite.
+        TrainingError: a data file is gone, nothing to resume, the initial weights do not fit, or the loss is not finite.
     """
     from pipeline.training.run import (
         build_settings,
@@ -192,7 +205,8 @@ def train(
     )
 
     folder = open_bundle(bundle)
-    overrides = dict(overrides or {})
+    start = _find_initial_weights(initial)
+    overrides = {**({"initial_weights": str(start)} if start else {}), **(overrides or {})}
     check_overrides(folder, overrides)
     settled = read_plan(folder.plan)
     folds = range(settled.num_folds) if fold == "all" else [settled.fold if fold is None else int(fold)]
@@ -205,6 +219,8 @@ def train(
         if announce is not None:
             announce(command)
         with record_run(folder, run_dir, command, settings, number) as record:
+            if start is not None and start.is_file():
+                record["initial_weights_sha256"] = compute_sha256(start)
             run = run_training(folder, settings)
             record["result"] = {
                 "best_epoch": run.best_epoch,
@@ -220,28 +236,50 @@ def train(
     return tuple(runs)
 
 
+def _find_initial_weights(initial: Path | str | None) -> Path | None:
+    """The file of weights that a training is to start from: a bundle's, or the file itself."""
+    if initial is None:
+        return None
+    return (require_weights(open_bundle(initial)) if Path(initial).is_dir() else Path(initial)).resolve()
+
+
 def _copy_weights(source: Path, target: Path) -> None:
     with write_atomically(target) as partial:
         shutil.copyfile(source, partial)
 
 
 def predict(
-    bundle: Path | str, source: Path | str, out: Path | str, device: str | None = None, mirror: bool = False
+    bundle: Path | str,
+    source: Path | str,
+    out: Path | str,
+    device: str | None = None,
+    mirror: bool = False,
+    ensemble: bool = False,
+    probabilities: bool = False,
 ) -> Predictions:
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
+    Args:
+        bundle: trained.
+        source: an image, a DICOM series, or a folder of images or of series.
+        out: folder for the label maps.
+        device: such as "cpu" or "cuda:1"; a GPU when there is one, if None.
+        mirror: average over all mirrored copies.
+        ensemble: average the probabilities of all trained folds.
+        probabilities: write them too.
+
     Raises:
-        BundleError: no weights.
+        BundleError: no weights, or for an ensemble fewer than two folds.
         PredictionError: no image, or an image that the network cannot take.
     """
     folder = open_bundle(bundle)
-    weights = require_weights(folder)
+    weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
     from pipeline.prediction.run import predict_images
     from pipeline.training.memory import keep_freed_pages
 
     keep_freed_pages()
     inputs = list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
-    return predict_images(folder, inputs, Path(out), weights, device, mirror)
+    return predict_images(folder, inputs, Path(out), weights, device, mirror, probabilities)
 
 
 def evaluate(
@@ -251,6 +289,7 @@ def evaluate(
     predictions: Path | str | None = None,
     device: str | None = None,
     mirror: bool = False,
+    ensemble: bool = False,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -264,14 +303,16 @@ def evaluate(
         predictions: label maps made before, instead of predicting now.
         device: for predicting.
         mirror: for predicting.
+        ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
 
     Raises:
-        BundleError: no weights.
+        BundleError: no weights, or for an ensemble fewer than two folds.
         EvaluationError: no case is left, or files do not match.
     """
     folder = open_bundle(bundle)
     require_weights(folder)
     from pipeline.evaluation.cases import evaluate_pairs
+    from pipeline.evaluation.files import write_evaluation
     from pipeline.evaluation.summary import summarize
     from pipeline.prediction.run import predict_images
     from pipeline.training.memory import keep_freed_pages
@@ -281,22 +322,29 @@ def evaluate(
     name = "validation" if dataset is None else f"dataset_{Path(dataset).resolve().name}"
     target = Path(out) if out is not None else folder.evaluations / name
     groups, excluded, title = (
-        group_by_fold(folder, settled) if dataset is None else group_dataset(folder, settled, read_dataset(dataset))
+        group_by_fold(folder, settled)
+        if dataset is None
+        else group_dataset(folder, settled, read_dataset(dataset), ensemble)
     )
     pairs: list[Pair] = []
     folders: list[Path] = []
     for group in groups:
         given = Path(predictions) if predictions is not None else None
-        made = given or target / f"predictions_{compute_sha256(group.weights)[:12]}{'_mirrored' if mirror else ''}"
+        made = given or target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
         if given is None:
             predict_images(folder, [case.source for case in group.cases], made, group.weights, device, mirror)
         folders.append(made)
         pairs += [_pair_case(case, made, settled.output_suffix, group.fold) for case in group.cases]
-    rows = evaluate_pairs(pairs, settled.label_table, settled.ignore_value)
-    scored = [label for label in settled.label_table if label != BACKGROUND]
-    summary = summarize(rows, scored)
-    _write_evaluation(target, title, rows, summary, excluded)
+    rows = evaluate_pairs(pairs, settled.label_table, settled.ignore_value, settled.regions)
+    summary = summarize(rows, settled.scored_labels)
+    write_evaluation(target, title, rows, summary, excluded)
     return Evaluation(title, rows, summary, excluded, target, tuple(folders))
+
+
+def _name_predictions(folder: BundleFolder, weights: Sequence[Path], mirror: bool) -> str:
+    """Label maps are used again as long as weights, configuration and mirroring are the same."""
+    content = "".join(compute_sha256(path) for path in (*weights, folder.config("inference")))
+    return f"{hashlib.sha256(content.encode()).hexdigest()[:12]}{'_mirrored' if mirror else ''}"
 
 
 def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int | None) -> Pair:
@@ -306,21 +354,21 @@ def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int 
     return Pair(case.source.name, case.label, prediction, fold, case.pixel_spacing_mm)
 
 
-def _write_evaluation(
-    target: Path, title: str, rows: pd.DataFrame, summary: Sequence[SummaryRow], excluded: tuple[str, ...]
-) -> None:
-    from pipeline.evaluation.summary import to_records
+def tune(bundle: Path | str, device: str | None = None, mirror: bool = False) -> Tuning:
+    """Choose post-processing and temperature on predictions of validation cases, each by the fold that has not seen it.
 
-    with write_atomically(target / "metrics.csv") as partial:
-        rows.to_csv(partial, index=False, float_format="%.6f")
-    content = {
-        "title": title,
-        "grid": "native",
-        "interval": "95 % percentile bootstrap over cases, 10000 resamples",
-        "excluded": list(excluded),
-        "rows": to_records(summary),
-    }
-    write_json(target / "summary.json", content)
+    What is chosen goes into plan.yaml with its reason, the configs are written again, and evidence/tuning.json keeps all that was
+    tried.
+
+    Raises:
+        BundleError: no weights, or configs that were edited by hand.
+        EvaluationError: no case to choose on.
+    """
+    from pipeline.bundle.tuning import tune_bundle
+
+    folder = open_bundle(bundle)
+    require_weights(folder)
+    return tune_bundle(folder, device, mirror)
 
 
 def package(bundle: Path | str, zip_file: Path | str | None = None) -> Package:
@@ -348,4 +396,5 @@ __all__ = [
     "predict",
     "refresh",
     "train",
+    "tune",
 ]

@@ -18,7 +18,7 @@ from pipeline.cli import app
 
 from . import phantom_bundles as phantoms
 
-VERBS = ("demo", "check", "plan", "describe", "train", "predict", "evaluate", "package")
+VERBS = ("demo", "check", "plan", "describe", "train", "predict", "evaluate", "tune", "package")
 HEAVY_MODULES = ("torch", "monai", "ignite", "pandas", "scipy", "matplotlib", "numpy")
 
 
@@ -235,6 +235,8 @@ def test_dataset_that_is_none_is_named(run: Run, tmp_path: Path, verb: str, name
 
 BUNDLE_CALLS = {
     "train": ["train", "BUNDLE"],
+    "describe": ["describe", "BUNDLE", "--svg", "network.svg"],
+    "tune": ["tune", "BUNDLE"],
     "predict": ["predict", "BUNDLE", "cells/images", "out"],
     "evaluate": ["evaluate", "BUNDLE", "--out", "out"],
     "package": ["package", "BUNDLE", "--zip", "bundle.zip"],

@@ -89,7 +89,8 @@ def test_read_nnunet_ignore_label_is_no_label(tmp_path: Path) -> None:
 def test_read_nnunet_regions_become_their_plain_values(tmp_path: Path) -> None:
     regions = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
     dataset = read_dataset(build(tmp_path, labels=regions, regions_class_order=[1, 2, 3]))
-    assert dataset.labels == {"background": 0, "whole": 1, "whole and core": 2, "enhancing": 3}
+    assert dataset.labels == {"background": 0, "whole 1": 1, "whole and core 2": 2, "enhancing": 3}
+    assert dataset.regions == {"whole": (1, 2, 3), "core": (2, 3)}
     (note,) = dataset.problems_of_layout
     assert (note.severity, note.code) == ("note", "regions")
     assert "whole = 1+2+3, core = 2+3" in note.cause

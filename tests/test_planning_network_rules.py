@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.errors import PlanError
 from pipeline.planning import network_rules
 from pipeline.planning.architecture import Shape, compute_output_size
+from pipeline.planning.machine import Memory
 from pipeline.planning.planner import plan_from_fingerprint
 from pipeline.planning.presets import PRESETS
 
@@ -55,6 +56,14 @@ def test_choose_topology_thick_slices_are_halved_and_blurred_in_plane_first() ->
     assert topology.strides[3] == (2, 2, 2)
     assert topology.kernel_size[:2] == ((3, 3, 1), (3, 3, 1))
     assert topology.kernel_size[3:] == ((3, 3, 3),) * len(topology.kernel_size[3:])
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_choose_topology_one_or_two_slices_give_a_network_in_2d(slices: int) -> None:
+    topology = network_rules.choose_topology((256, 256, slices), (1, 1, 1), 128**3).value
+    assert {level[2] for level in topology.kernel_size} == {1}
+    assert {level[2] for level in topology.strides} == {1}
+    assert topology.kernel_size[0][:2] == (3, 3)
 
 
 def test_choose_topology_tiny_image_has_the_least_depth() -> None:
@@ -271,3 +280,51 @@ def test_choose_unpadded_topology_any_image_gives_a_valid_tile(grid: tuple, max_
     for left, factor, voxels in zip(output, unpadded(topology).total_stride, shape, strict=True):
         assert left >= factor
         assert left < voxels + 2 * factor  # no larger than one tile for the whole image
+
+
+# memory
+
+
+def test_choose_memory_given_budget_is_kept() -> None:
+    choice = network_rules.choose_memory(PRESETS["quick"], 3.5, Memory(64, "GPU"))
+    assert choice.value == 3.5
+    assert "as given" in choice.reason
+
+
+def test_choose_memory_enough_is_the_presets_on_every_machine() -> None:
+    budgets = {network_rules.choose_memory(PRESETS["quick"], None, Memory(gib, "GPU")).value for gib in (12, 24, 140)}
+    assert budgets == {PRESETS["quick"].memory_gib}
+
+
+def test_choose_memory_small_machine_limits_it() -> None:
+    choice = network_rules.choose_memory(PRESETS["full"], None, Memory(8, "main memory"))
+    assert choice.value == 6.0
+    assert "75% of the 8 GiB of main memory" in choice.reason
+
+
+def test_estimate_training_gib_grows_with_batch_and_patch() -> None:
+    shape = Shape("dynunet", 1, 2, (8, 16, 32), ((3, 3, 3),) * 3, ((1, 1, 1), (2, 2, 2), (2, 2, 2)))
+    small = network_rules.estimate_training_gib(shape, (32, 32, 32), 1)
+    assert network_rules.estimate_training_gib(shape, (32, 32, 32), 2) > small
+    doubled = network_rules.estimate_training_gib(shape, (64, 32, 32), 1)
+    assert doubled == pytest.approx(network_rules.estimate_training_gib(shape, (32, 32, 32), 2), rel=1e-6)
+
+
+@pytest.mark.parametrize("network", ["dynunet", "unet2015", "unetplusplus"])
+def test_plan_little_memory_gives_a_smaller_patch_that_fits(make_fingerprint: Callable, network: str) -> None:
+    fingerprint = make_fingerprint(shapes=[(512, 512)] * 3)
+    plans = [
+        plan_from_fingerprint(fingerprint, "data", "full", network=network, memory_gib=gib).plan for gib in (64, 2)
+    ]
+    assert math.prod(plans[1].patch_size) < math.prod(plans[0].patch_size)
+    for plan in plans:
+        needed = network_rules.estimate_training_gib(plan.shape, plan.patch_size, plan.batch_size)
+        assert needed <= plan.memory_gib
+
+
+@given(grid=draw_grid(), memory_gib=st.sampled_from([1.0, 1.5, 4.0]))
+def test_plan_any_image_and_memory_ends_with_a_plan(make_fingerprint: Callable, grid: tuple, memory_gib: float) -> None:
+    shape, spacing_mm = grid
+    fingerprint = make_fingerprint(shapes=[shape], spacings_mm=[spacing_mm])
+    plan = plan_from_fingerprint(fingerprint, "data", "standard", memory_gib=memory_gib).plan
+    assert plan.memory_gib == memory_gib

@@ -178,6 +178,9 @@ def test_build_plan_from_wrong_entry_of_a_sequence_is_named_with_its_place(plann
         ({"network_name": "dynunett"}, "network_name is 'dynunett'; did you mean 'dynunet'"),
         ({"padded": False}, "padded is false; dynunet has padded convolutions only"),
         ({"network_name": "resenc", "num_blocks": [1, 2]}, "num_blocks is (1, 2); expected 4 values"),
+        ({"regions": {"organ": [1]}}, "regions has 'organ' with the values (1,); expected a name that is no label"),
+        ({"regions": {"all": [1, 9]}}, "regions has 'all' with the values (1, 9)"),
+        ({"one_part": ["orgam"]}, "one_part has 'orgam'; did you mean 'organ'"),
         ({"pruned_to": 2}, "pruned_to is 2; expected null"),
         ({"loss": "border_weighted_ce"}, "expected values for class_weights, border_weight, border_sigma_voxel"),
         ({"class_weights": [1.0]}, "class_weights has 1 values"),
@@ -209,3 +212,18 @@ def test_plan_cannot_be_changed_in_place(planned: PlannedBundle) -> None:
 
 def test_total_stride_is_the_product_per_axis(planned: PlannedBundle) -> None:
     assert planned.plan.total_stride == (8, 8, 8)
+
+
+# regions
+
+
+def test_scored_labels_are_the_labels_but_the_background(planned: PlannedBundle) -> None:
+    assert planned.plan.scored_labels == ("organ",)
+
+
+def test_scored_labels_of_regions_leave_out_the_values_that_only_they_name(make_fingerprint: Callable) -> None:
+    table = {"background": 0, "whole 1": 1, "whole and core 2": 2, "enhancing": 3}
+    fingerprint = make_fingerprint(labels=table)
+    regions = {"whole": (1, 2, 3), "core": (2, 3)}
+    plan = plan_from_fingerprint(fingerprint.model_copy(update={"regions": regions}), "data").plan
+    assert plan.scored_labels == ("whole", "core", "enhancing")

@@ -189,6 +189,7 @@ def build_preset(**changes: Any) -> Preset:
         "foreground_share": 0.5,
         "augmentation_share": 1.0,
         "published_width": False,
+        "memory_gib": 8.0,
     }
     return Preset(**{**values, **changes})
 

@@ -154,6 +154,9 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
         fingerprint = build_fingerprint(shapes=((388,) * dims,) * 4)
         plan = plan_from_fingerprint(fingerprint, "data", "quick", network=network).plan
         found |= {(name, network): list_sources(name, plan) for name in CONFIGS}
+    regions = fingerprint.model_copy(update={"regions": {"all": tuple(fingerprint.labels.values())}})
+    plan = plan_from_fingerprint(regions, "data", "quick").plan
+    found["train", "dynunet with regions"] = list_sources("train", plan)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.training.losses import BorderWeightedCrossEntropy, CentreOfTarget
+from pipeline.training.losses import BorderWeightedCrossEntropy, CentreOfTarget, RegionDiceCELoss
 
 
 def test_border_weighted_cross_entropy_weights_of_one_is_pytorchs() -> None:
@@ -50,3 +50,42 @@ def test_centre_of_target_is_what_the_output_covers(size: tuple[int, int]) -> No
     CentreOfTarget(Spy())(torch.zeros(1, 2, *size), target)
     top, left = (8 - size[0]) // 2, (10 - size[1]) // 2
     assert torch.equal(seen["target"], target[..., top : top + size[0], left : left + size[1]])
+
+
+# regions
+
+
+def build_region_loss() -> RegionDiceCELoss:
+    return RegionDiceCELoss([[1, 2], [2]])
+
+
+def test_region_loss_right_prediction_costs_nothing() -> None:
+    target = torch.randint(0, 3, (2, 1, 6, 6)).float()
+    logits = 40 * torch.nn.functional.one_hot(target[:, 0].long(), 3).movedim(-1, 1).float()
+    assert build_region_loss()(logits, target).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_region_loss_confusion_within_a_region_costs_the_inner_region_only() -> None:
+    """1 taken for 2: the whole (1 and 2) is right, the core (2) is not."""
+    target = torch.ones(1, 1, 4, 4)
+    logits = torch.zeros(1, 3, 4, 4)
+    logits[:, 2] = 40
+    cross_entropy = torch.nn.functional.cross_entropy(logits, target[:, 0].long())
+    assert (build_region_loss()(logits, target) - cross_entropy).item() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_region_loss_of_single_classes_is_monais() -> None:
+    from monai.losses import DiceCELoss
+
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 1, 8, 8)).float()
+    options = {"to_onehot_y": True, "softmax": True, "batch": True, "smooth_nr": 1e-5, "smooth_dr": 1e-5}
+    expected = DiceCELoss(**options)(logits, target)
+    torch.testing.assert_close(RegionDiceCELoss([[0], [1], [2]])(logits, target), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_region_loss_absent_region_that_is_not_found_costs_nothing() -> None:
+    target = torch.zeros(1, 1, 4, 4)
+    logits = torch.zeros(1, 3, 4, 4)
+    logits[:, 0] = 60
+    assert build_region_loss()(logits, target).item() == pytest.approx(0, abs=1e-4)

@@ -41,6 +41,14 @@ def compute_numbers(plan: Plan) -> dict[str, Any]:
     numbers["annotated_values"] = [*numbers["label_values"], *(value for value, _ in ignored)]
     numbers["annotated_classes"] = [*numbers["class_indices"], *(index for _, index in ignored)]
     numbers["ignored_class"] = len(labels) if ignored else None
+    classes = {name: index for index, (name, _) in enumerate(labels)}
+    numbers["classes_without_holes"] = [classes[name] for name in plan.without_holes]
+    numbers["classes_of_one_part"] = [classes[name] for name in plan.one_part]
+    numbers["uncalibrated"], numbers["logit_factor"] = plan.temperature == 1, 1 / plan.temperature - 1
+    # every region, and every class alone that no region is equal to
+    joined = [[index for index, (_, value) in enumerate(labels) if value in region] for region in plan.regions.values()]
+    alone = [classes[name] for name in plan.scored_labels if name in classes]
+    numbers["region_classes"] = [*joined, *([index] for index in alone)]
     numbers["score_first_label"] = labels[0][0] != BACKGROUND
     numbers["upsample_kernel_size"] = numbers["strides"][1:]
     numbers["total_stride"], numbers["margin"] = list(plan.total_stride), list(plan.margin)
@@ -75,8 +83,9 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     if config == "multi_gpu_train":
         return ("multi_gpu_train",)
     heads = (f"train_{plan.network_name}",) if (_WIRING / f"train_{plan.network_name}.yaml").is_file() else ()
-    borders = ("train_border_weights",) if plan.loss == "border_weighted_ce" else ()
-    return (*network, "train", *heads, *borders, *(() if plan.padded else ("train_overlap_tile",)))
+    loss = ("train_border_weights",) if plan.loss == "border_weighted_ce" else ()
+    loss = ("train_regions",) if plan.regions and plan.loss == "dice_ce" else loss
+    return (*network, "train", *heads, *loss, *(() if plan.padded else ("train_overlap_tile",)))
 
 
 def _complete(

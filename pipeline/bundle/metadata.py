@@ -17,6 +17,7 @@ from pipeline.types import BACKGROUND
 SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."
 REQUIRED_FOR_INFERENCE = ("nibabel", "pytorch-ignite", "pillow")
+REQUIRED_FOR_CONNECTED_PARTS = ("scikit-image", "scipy")  # when the plan post-processes
 REQUIRED_FOR_TRAINING = ("tensorboard", "unet-pipeline")
 
 
@@ -93,9 +94,7 @@ def build_metadata(
         monai_version=_version_of("monai"),
         pytorch_version=_version_of("torch").partition("+")[0],
         numpy_version=_version_of("numpy"),
-        required_packages_version={
-            package: _version_of(package) for package in (*REQUIRED_FOR_INFERENCE, *REQUIRED_FOR_TRAINING)
-        },
+        required_packages_version={package: _version_of(package) for package in list_required_packages(plan)},
         name=name,
         task=f"{plan.spatial_dims}D segmentation of {', '.join(label for label in list(plan.label_table)[1:])}",
         description=f"Segmentation network trained on {plan.dataset_name}. {', '.join(REQUIRED_FOR_TRAINING)} are needed for training only.",
@@ -115,6 +114,16 @@ def build_metadata(
         network_data_format=_build_data_format(plan),
     )
     return content.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def list_required_packages(plan: Plan) -> tuple[str, ...]:
+    """Distributions that the bundle needs beside MONAI, PyTorch and NumPy."""
+    connected = bool(plan.without_holes or plan.one_part or plan.smallest_part)
+    return (
+        *REQUIRED_FOR_INFERENCE,
+        *(REQUIRED_FOR_CONNECTED_PARTS if connected else ()),
+        *REQUIRED_FOR_TRAINING,
+    )
 
 
 def _build_data_format(plan: Plan) -> DataFormat:

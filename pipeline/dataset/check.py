@@ -264,6 +264,7 @@ def _build_fingerprint(dataset: Dataset, findings: list[CaseFindings]) -> Finger
         channels=names,
         labels=dataset.labels,
         ignore_value=dataset.ignore_value,
+        regions=dataset.regions,
         intensities=statistics,
         cases=tuple(
             CaseFingerprint(

@@ -60,7 +60,7 @@ class Dataset:
     folder does not say, and `check` finds the values in the files. `channels` names the image channels, where the
     folder says so. `problems_of_layout` are the findings of the reader itself. `ignore_value` is a value of the label files that marks
     voxels without annotation. `folds` are the (training, validation) case names of every fold, where the dataset brings
-    its own.
+    its own. `regions` are names for several values together, such as a whole tumour of its parts; they may overlap.
     """
 
     root: Path
@@ -71,6 +71,7 @@ class Dataset:
     licence: str = ""
     reference: str = ""
     ignore_value: int | None = None
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     folds: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     problems_of_layout: tuple[Problem, ...] = field(default=())
 

@@ -50,7 +50,7 @@ class Fingerprint(BaseModel):
     """A dataset in numbers.
 
     `spacing_mm` of pictures is 1.0 per axis and means pixels. `intensities` has one entry per channel.
-    `ignore_value` marks voxels without annotation in the label files.
+    `ignore_value` marks voxels without annotation in the label files. `regions` are names for several values together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +62,7 @@ class Fingerprint(BaseModel):
     channels: tuple[str, ...]
     labels: dict[str, int]
     ignore_value: int | None = None
+    regions: dict[str, tuple[int, ...]] = {}
     intensities: tuple[IntensityStatistics, ...]
     cases: tuple[CaseFingerprint, ...]
 

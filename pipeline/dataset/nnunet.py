@@ -11,6 +11,7 @@ from pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, ord
 from pipeline.dataset.given_splits import SPLITS_FILE, read_nnunet_splits
 from pipeline.dataset.paths import parse_path
 from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message, Problem
+from pipeline.dataset.regions import name_value
 from pipeline.errors import DatasetError
 
 LAYOUT = "nnU-Net raw"
@@ -43,8 +44,8 @@ WRONG_COUNT = Message(
 REGIONS = Message(
     "regions",
     NOTE,
-    "declares regions that join several values ({regions}); the plain values {values} are trained instead",
-    "Join the predicted labels where the regions are needed.",
+    "declares regions that join several values ({regions}); the label maps have the plain values {values}",
+    "The overlap is trained and measured on the regions.",
 )
 
 
@@ -65,7 +66,7 @@ def read(root: Path) -> Dataset:
     """
     content = _read_json(root / "dataset.json")
     channels = _read_channels(content)
-    labels, ignore_value, notes = _read_labels(content)
+    labels, regions, ignore_value, notes = _read_labels(content)
     if isinstance(content.get("dataset"), dict):
         cases, problems = _read_listed(content["dataset"], len(channels))
     else:
@@ -87,6 +88,7 @@ def read(root: Path) -> Dataset:
         licence=str(content.get("licence", content.get("license", ""))),
         reference=str(content.get("reference", "")).strip(),
         ignore_value=ignore_value,
+        regions=regions,
         folds=folds,
         problems_of_layout=(*problems, *notes),
     )
@@ -109,10 +111,12 @@ def _read_channels(content: dict[str, Any]) -> tuple[str, ...]:
     return tuple(name for _, name in channels)
 
 
-def _read_labels(content: dict[str, Any]) -> tuple[dict[str, int], int | None, list[Problem]]:
-    """Label table of plain values, the value to ignore, and a note about regions.
+def _read_labels(
+    content: dict[str, Any],
+) -> tuple[dict[str, int], dict[str, tuple[int, ...]], int | None, list[Problem]]:
+    """Label table of plain values, regions, the value to ignore, and a note about the regions.
 
-    A region lists the values that it joins. A value that only regions name is called by the names of its regions.
+    A region lists the values that it joins.
     """
     values_of: dict[str, tuple[int, ...]] = {}
     try:
@@ -125,13 +129,13 @@ def _read_labels(content: dict[str, Any]) -> tuple[dict[str, int], int | None, l
     table = {name: values[0] for name, values in values_of.items() if len(values) == 1}
     regions = {name: values for name, values in values_of.items() if len(values) > 1}
     for value in sorted({value for values in regions.values() for value in values} - set(table.values())):
-        table[" and ".join(name for name, values in regions.items() if value in values)] = value
+        table[name_value(value, regions)] = value
     notes = []
     if regions:
         shown = ", ".join(f"{name} = {'+'.join(map(str, values))}" for name, values in regions.items())
         plain = ", ".join(f"{name}={value}" for name, value in order_labels(table).items())
         notes.append(REGIONS.about("dataset.json", regions=shown, values=plain))
-    return order_labels(table), ignored[0], notes
+    return order_labels(table), regions, ignored[0], notes
 
 
 def _find_cases(root: Path, ending: str, num_channels: int) -> tuple[list[Case], list[Problem]]:

@@ -36,13 +36,17 @@ class Pair:
 
 
 def evaluate_pairs(
-    pairs: Sequence[Pair], label_table: Mapping[str, int], ignore_value: int | None = None
+    pairs: Sequence[Pair],
+    label_table: Mapping[str, int],
+    ignore_value: int | None = None,
+    regions: Mapping[str, Sequence[int]] | None = None,
 ) -> pd.DataFrame:
     """Compare every pair.
 
     Args:
         pairs: files on the same grid.
         label_table: name and file value of each label; each gets a row per case, the first label too.
+        regions: name and file values of labels that join several; each gets a row per case too.
         ignore_value: of the reference, for voxels without annotation: they count for nothing, whatever was predicted.
 
     Returns:
@@ -61,12 +65,14 @@ def evaluate_pairs(
     rows = []
     with progress_bar("evaluate", len(pairs)) as bar:
         for pair in pairs:
-            rows += _compare(pair, label_table, ignore_value)
+            rows += _compare(pair, label_table, ignore_value, regions or {})
             bar.advance()
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _compare(pair: Pair, label_table: Mapping[str, int], ignore_value: int | None) -> list[tuple]:
+def _compare(
+    pair: Pair, label_table: Mapping[str, int], ignore_value: int | None, regions: Mapping[str, Sequence[int]]
+) -> list[tuple]:
     reference, prediction = read_label_map(pair.reference), read_label_map(pair.prediction)
     _check_grids(pair, reference, prediction)
     if unknown := sorted(set(np.unique(prediction.array).tolist()) - set(label_table.values())):
@@ -78,8 +84,9 @@ def _compare(pair: Pair, label_table: Mapping[str, int], ignore_value: int | Non
     spacing_mm = spacing_mm * len(reference.spatial_shape) if len(spacing_mm) == 1 else spacing_mm
     voxel_volume = math.prod(spacing_mm)
     rows = []
-    for name, value in label_table.items():
-        in_reference, in_prediction = reference.array == value, prediction.array == value
+    values_of = {**regions, **{name: (value,) for name, value in label_table.items()}}
+    for name, values in values_of.items():
+        in_reference, in_prediction = np.isin(reference.array, values), np.isin(prediction.array, values)
         if ignore_value is not None:
             in_prediction &= reference.array != ignore_value
         dice, iou = compute_dice(in_reference, in_prediction), compute_iou(in_reference, in_prediction)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.bundle_folder import BundleFolder
+from pipeline.bundle_folder import BundleFolder, require_ensemble
 from pipeline.dataset.dataset import Dataset
 from pipeline.errors import EvaluationError
 from pipeline.files import compute_sha256
@@ -25,10 +25,10 @@ class ReferencedImage:
 
 @dataclass(frozen=True)
 class Group:
-    """Cases that one set of weights predicts."""
+    """Cases that the same weights predict: those of one network, or of an ensemble."""
 
     cases: tuple[ReferencedImage, ...]
-    weights: Path
+    weights: tuple[Path, ...]
     fold: int | None
 
 
@@ -66,14 +66,16 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
                 f"Fold {fold} of {folder.name} validates on the case(s) that it was trained on, because the dataset has one patient; "
                 "a result on them would say nothing. Evaluate on a dataset of other patients."
             )
-        groups.append(Group(cases, path, fold))
+        groups.append(Group(cases, (path,), fold))
     shown = ", ".join(map(str, weights))
     title = f"validation of fold {shown} of {settled.num_folds}" + (", pooled" if len(groups) > 1 else "")
     return groups, (), f"{settled.dataset_name}, {title}"
 
 
-def group_dataset(folder: BundleFolder, settled: Plan, dataset: Dataset) -> tuple[list[Group], tuple[str, ...], str]:
-    """The cases of a dataset, but for those whose image the bundle's weights were trained on.
+def group_dataset(
+    folder: BundleFolder, settled: Plan, dataset: Dataset, ensemble: bool = False
+) -> tuple[list[Group], tuple[str, ...], str]:
+    """The cases of a dataset, but for those whose image the bundle's weights, or any of an ensemble's, were trained on.
 
     Returns:
         One group, names of the cases left out, title.
@@ -81,7 +83,9 @@ def group_dataset(folder: BundleFolder, settled: Plan, dataset: Dataset) -> tupl
     Raises:
         EvaluationError: every case was in the training.
     """
-    trained = _hash_training_images(folder, settled)
+    weights = require_ensemble(folder) if ensemble else (folder.weights,)
+    folds = folder.trained_folds() if ensemble else (folder.fold_of_weights(settled.fold),)
+    trained = set().union(*(_hash_training_images(folder, fold) for fold in folds))
     cases, excluded = [], []
     for case in dataset.cases:
         source = PredictionInput(case.name, tuple(dataset.root / image for image in case.images))
@@ -95,13 +99,14 @@ def group_dataset(folder: BundleFolder, settled: Plan, dataset: Dataset) -> tupl
             "Evaluate on other data, or without DATASET for the validation fold."
         )
     title = f"{dataset.name}, all {len(cases)} cases" + (" that were not in the training" if excluded else "")
-    return [Group(tuple(cases), folder.weights, None)], tuple(excluded), title
+    title += f", ensemble of folds {', '.join(map(str, folds))}" if ensemble else ""
+    return [Group(tuple(cases), weights, None)], tuple(excluded), title
 
 
-def _hash_training_images(folder: BundleFolder, settled: Plan) -> set[str]:
-    """SHA-256 of every image file that the bundle's weights were trained on, and of the copies made of them."""
+def _hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
+    """SHA-256 of every image file that a fold was trained on, and of the copies made of them."""
     manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
-    trained = {case["case"] for case in folder.read_split(folder.fold_of_weights(settled.fold))["training"]}
+    trained = {case["case"] for case in folder.read_split(fold)["training"]}
     sha256 = {copy["image_sha256"] for copy in manifest["prepared"] if copy["case"] in trained}
     for name in trained:
         for image in manifest["cases"][name]["image"]:

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import PlanError, suggest
-from pipeline.planning.architecture import NETWORKS, Shape, compute_input_size, compute_output_size
+from pipeline.planning.architecture import (
+    NETWORKS,
+    Shape,
+    compute_input_size,
+    compute_output_size,
+    list_convolutions,
+)
+from pipeline.planning.machine import Memory
 from pipeline.planning.presets import NNUNET, Choice, Preset
 
 MIN_BOTTLENECK_VOXELS = 4  # voxels along an axis at the lowest level, nnU-Net's number
@@ -55,6 +62,9 @@ PUBLISHED = {
 _RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)  # per level, nnU-Net's numbers
 _FEWER_RESIDUAL_BLOCKS = (1, 2, 2, 2, 2, 2)
 _UNPADDED_GROWTH = 2.25  # the patch of an unpadded network has so many times the voxels: its output is smaller
+_USABLE_SHARE = 0.75  # of a machine's memory; the rest is for data and the system
+_ARRAYS_PER_OUTPUT = 3
+_PROGRAM_GIB = 1.0
 _LEAST_OUTPUT = 0.45  # of the input per axis; with less, most of the compute goes into what is thrown away
 
 
@@ -118,6 +128,33 @@ def choose_num_blocks(network: str, num_levels: int, preset: Preset) -> Choice[t
     return Choice(_FEWER_RESIDUAL_BLOCKS[:num_levels], "fewer than nnU-Net's, so that the budget buys enough steps")
 
 
+def choose_memory(preset: Preset, given_gib: float | None, found: Memory | None) -> Choice[float]:
+    """Memory for a training in GiB: as given, or the preset's, or less where the machine has less.
+
+    The preset's own number comes first, so that the same data give the same plan on every machine that has enough.
+    """
+    if given_gib is not None:
+        return Choice(given_gib, f"{given_gib:g} GiB as given")
+    if found is not None and _USABLE_SHARE * found.gib < preset.memory_gib:
+        usable = round(_USABLE_SHARE * found.gib, 2)
+        return Choice(
+            usable, f"{usable:g} GiB, {_USABLE_SHARE:.0%} of the {found.gib:.3g} GiB of {found.place} that was found"
+        )
+    return Choice(preset.memory_gib, f"{preset.memory_gib:g} GiB (preset {preset.name})")
+
+
+def estimate_training_gib(shape: Shape, patch_size: Sequence[int], batch_size: int) -> float:
+    """Memory of a training step in float32 in GiB, an upper estimate.
+
+    Each convolution keeps three arrays of its output's size for the backward pass (its own output, the normalised one, and a
+    gradient); each parameter has a gradient and two moments; the program itself takes one GiB.
+    """
+    convolutions = list_convolutions(shape, patch_size)
+    values = sum(convolution.out_channels * math.prod(convolution.size) for convolution in convolutions)
+    parameters = sum(convolution.num_parameters for convolution in convolutions)
+    return _PROGRAM_GIB + 4 * (_ARRAYS_PER_OUTPUT * batch_size * values + 4 * parameters) / 2**30
+
+
 @dataclass(frozen=True)
 class Topology:
     """Patch and network shape, which depend on each other through the strides."""
@@ -133,7 +170,8 @@ def choose_topology(
     """Patch near the median image, its longest axes shortened to the budget; axes are halved while they can be.
 
     An axis is halved at a level when it still has twice `MIN_BOTTLENECK_VOXELS` voxels there and its spacing is within a
-    factor of two of the finest; a kernel has length 1 along an axis that is still over twice as coarse.
+    factor of two of the finest; a kernel has length 1 along an axis that is still over twice as coarse, or has one or two
+    voxels. So the network looks at thick slices one by one at first (2D) and joins them where voxels have become cubes (3D).
     """
     size = [float(voxels) for voxels in median_shape]
     while math.prod(size) > max_voxels:  # the longest axis in mm gives way first, so that the patch tends to a cube
@@ -142,7 +180,7 @@ def choose_topology(
         size = [
             voxels * 0.95 if extent >= longest_mm else voxels for voxels, extent in zip(size, extents_mm, strict=True)
         ]
-    kernels, strides = _choose_levels([max(4, round(voxels)) for voxels in size], spacing_mm, 3, max_levels)
+    kernels, strides = _choose_levels([max(1, round(voxels)) for voxels in size], spacing_mm, 3, max_levels)
     factors = [math.prod(level[axis] for level in strides) for axis in range(len(size))]
     patch = tuple(max(factor, round(voxels / factor) * factor) for voxels, factor in zip(size, factors, strict=True))
     shown = "x".join(map(str, patch))
@@ -159,7 +197,8 @@ def _choose_levels(
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
     """Kernels and strides per level, full resolution first."""
     size, spacing = [float(voxels) for voxels in patch], list(spacing_mm)
-    kernels, strides = [_kernel(spacing, (1,) * len(size))], [(1,) * len(size)]
+    flat = [voxels < 3 for voxels in patch]
+    kernels, strides = [_kernel(spacing, (1,) * len(size), flat)], [(1,) * len(size)]
     while len(strides) < most:
         long_enough = [round(voxels) >= 2 * MIN_BOTTLENECK_VOXELS for voxels in size]
         finest = min((step for step, enough in zip(spacing, long_enough, strict=True) if enough), default=0.0)
@@ -170,17 +209,20 @@ def _choose_levels(
         size = [voxels / step for voxels, step in zip(size, stride, strict=True)]  # the patch is rounded afterwards
         spacing = [width * step for width, step in zip(spacing, stride, strict=True)]
         strides.append(stride)
-        kernels.append(_kernel(spacing, kernels[-1]))
+        kernels.append(_kernel(spacing, kernels[-1], flat))
     while len(strides) < least:  # 3 is DynUNet's least depth
         strides.append((1,) * len(size))
-        kernels.append(_kernel(spacing, kernels[-1]))
+        kernels.append(_kernel(spacing, kernels[-1], flat))
     return tuple(kernels), tuple(strides)
 
 
-def _kernel(spacing: Sequence[float], above: Sequence[int]) -> tuple[int, ...]:
-    """Kernel of a level; `above` is the one of the level above, which is never shortened."""
-    finest = min(spacing)
-    return tuple(3 if taps == 3 or step <= 2 * finest else 1 for step, taps in zip(spacing, above, strict=True))
+def _kernel(spacing: Sequence[float], above: Sequence[int], flat: Sequence[bool]) -> tuple[int, ...]:
+    """Kernel of a level; `above` is the one of the level above, which is never shortened; `flat` axes have one or two voxels."""
+    finest = min([step for step, thin in zip(spacing, flat, strict=True) if not thin], default=min(spacing))
+    return tuple(
+        3 if not thin and (taps == 3 or step <= 2 * finest) else 1
+        for step, taps, thin in zip(spacing, above, flat, strict=True)
+    )
 
 
 def choose_window(

@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.dataset.regions import name_value
 from pipeline.errors import PlanError, suggest
 from pipeline.files import write_text
 from pipeline.planning.architecture import NETWORKS, Shape, compute_output_size
+from pipeline.types import BACKGROUND
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -51,6 +53,7 @@ class Plan(BaseModel):
     channel_names: tuple[str, ...]
     label_table: dict[str, int]
     ignore_value: Annotated[int, Field(ge=1, le=255)] | None = None
+    regions: dict[str, tuple[int, ...]]
     spatial_dims: Annotated[int, Field(ge=2, le=3)]
     num_folds: Count
     fold: Annotated[int, Field(ge=0)]
@@ -58,6 +61,7 @@ class Plan(BaseModel):
     # grid and intensities
     axcodes: str
     spacing_mm: tuple[Positive, ...]
+    image_interpolation: Literal["bilinear", "nearest"]
     clip_intensity: bool
     intensity_lower: float
     intensity_upper: float
@@ -81,6 +85,7 @@ class Plan(BaseModel):
     border_weight: Annotated[float, Field(ge=0)] | None
     border_sigma_voxel: Positive | None
     # patches
+    memory_gib: Positive
     patch_size: tuple[Count, ...]
     batch_size: Count
     crop_ratios: tuple[Share, ...]
@@ -118,6 +123,11 @@ class Plan(BaseModel):
     window_overlap: Annotated[float, Field(ge=0, lt=1)]
     validation_overlap: Annotated[float, Field(ge=0, lt=1)]
     window_batch_size: Count
+    # output
+    temperature: Positive
+    without_holes: tuple[str, ...]
+    one_part: tuple[str, ...]
+    smallest_part: Annotated[float, Field(ge=0)]
     # machine
     cache_rate: Share
     num_workers: Annotated[int, Field(ge=0)]
@@ -169,11 +179,8 @@ class Plan(BaseModel):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.label_table):
                 raise ValueError(f"{name} has {len(value)} values; expected {len(self.label_table)}, one per label")
-        if self.loss == "border_weighted_ce" and None in (
-            self.class_weights,
-            self.border_weight,
-            self.border_sigma_voxel,
-        ):
+        of_borders = (self.class_weights, self.border_weight, self.border_sigma_voxel)
+        if self.loss == "border_weighted_ce" and None in of_borders:
             raise ValueError(
                 f"loss is {self.loss!r}; expected values for class_weights, border_weight, border_sigma_voxel"
             )
@@ -186,13 +193,33 @@ class Plan(BaseModel):
             )
         if self.pruned_to is not None and (self.network_name != "unetplusplus" or self.pruned_to > levels - 1):
             raise ValueError(f"pruned_to is {self.pruned_to}; expected null, or a head of unetplusplus")
+        return self
+
+    @model_validator(mode="after")
+    def _check_data(self) -> Plan:
         for name in ("intensity_subtrahend", "intensity_divisor"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.channel_names):
                 raise ValueError(f"{name} is {value}; expected {len(self.channel_names)} values, one per channel")
+        for name, values in self.regions.items():
+            if name in self.label_table or not values or set(values) - set(self.label_table.values()):
+                raise ValueError(
+                    f"regions has {name!r} with the values {values}; expected a name that is no label, with values of label_table"
+                )
+        for name in ("without_holes", "one_part"):
+            if unknown := sorted(set(getattr(self, name)) - set(list(self.label_table)[1:])):
+                raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], self.label_table)}")
         if self.fold >= self.num_folds:
             raise ValueError(f"fold is {self.fold}; expected 0 to {self.num_folds - 1}")
         return self
+
+    @property
+    def scored_labels(self) -> tuple[str, ...]:
+        """Labels and regions that a mean is taken over: the regions, and the labels that the dataset names beside them."""
+        labels = [name for name in self.label_table if name != BACKGROUND]
+        if not self.regions:
+            return tuple(labels)
+        return (*self.regions, *(name for name in labels if name != name_value(self.label_table[name], self.regions)))
 
     @property
     def shape(self) -> Shape:

@@ -11,9 +11,11 @@ from pipeline.dataset.fingerprint import Fingerprint
 from pipeline.errors import PlanError, suggest
 from pipeline.planning import network_rules, rules
 from pipeline.planning.architecture import Shape, compute_forward_flop
+from pipeline.planning.machine import Memory
 from pipeline.planning.plan import Plan, build_plan_from
-from pipeline.planning.presets import NNUNET, PRESETS, Preset
+from pipeline.planning.presets import NNUNET, PRESETS, Choice, Preset
 
+_LEAST_PATCH_VOXELS = 16**3  # no smaller patch, whatever the memory
 NNUNET_DA = "nnU-Net's data augmentation (Isensee 2021, note 4)"
 
 
@@ -47,6 +49,8 @@ def plan_from_fingerprint(
     seed: int = 0,
     network: str = "dynunet",
     padded: bool = False,
+    memory_gib: float | None = None,
+    found: Memory | None = None,
 ) -> PlannedBundle:
     """The plan for a dataset.
 
@@ -59,6 +63,8 @@ def plan_from_fingerprint(
         seed: of the split, the initial weights, the order of the cases and the augmentation.
         network: a name in `architecture.NETWORKS`.
         padded: a paper's network with padding and instance normalisation instead of as published.
+        memory_gib: that the training may take; the preset's if None.
+        found: the machine's memory, which limits the preset's; None for no such limit.
 
     Raises:
         PlanError: unknown preset or network, or a network that was not made for the images' dimensions.
@@ -68,7 +74,8 @@ def plan_from_fingerprint(
     draft = _Draft()
     _add_data(draft, fingerprint, dataset_dir, num_folds, fold, seed)
     _add_intensities(draft, fingerprint, PRESETS[preset])
-    _add_network(draft, fingerprint, PRESETS[preset], network, padded)
+    memory = network_rules.choose_memory(PRESETS[preset], memory_gib, found)
+    _add_network(draft, fingerprint, PRESETS[preset], network, padded, memory)
     _add_loss(draft, fingerprint)
     _add_schedule(draft, fingerprint, PRESETS[preset])
     _add_inference(draft, fingerprint, PRESETS[preset])
@@ -95,6 +102,10 @@ def _add_data(draft: _Draft, fingerprint: Fingerprint, dataset_dir: str, num_fol
         else "value in the label files of voxels without annotation: left out of the loss and of every result",
         ignore_value=fingerprint.ignore_value,
     )
+    draft.add(
+        "names for several values together, as the dataset declares them: the overlap is trained and measured on them",
+        regions=fingerprint.regions,
+    )
     draft.add("axes of the images", spatial_dims=fingerprint.spatial_dims)
     draft.add("folds of the cross-validation; patients stay on one side", num_folds=num_folds)
     draft.add("the fold that `train` takes when none is given", fold=fold)
@@ -106,6 +117,8 @@ def _add_intensities(draft: _Draft, fingerprint: Fingerprint, preset: Preset) ->
     draft.add(axcodes.reason, axcodes=axcodes.value)
     spacing = rules.choose_spacing(fingerprint, preset.patch_voxels[fingerprint.spatial_dims])
     draft.add(spacing.reason, spacing_mm=spacing.value)
+    interpolation = rules.choose_interpolation()
+    draft.add(interpolation.reason, image_interpolation=interpolation.value)
     normalisation = rules.choose_normalisation(fingerprint)
     draft.add(
         normalisation.reason,
@@ -117,9 +130,16 @@ def _add_intensities(draft: _Draft, fingerprint: Fingerprint, preset: Preset) ->
     )
 
 
-def _add_network(draft: _Draft, fingerprint: Fingerprint, preset: Preset, network: str, padded: bool) -> None:
-    """Network, and the patch, whose size depends on it."""
-    dims, spacing_mm = fingerprint.spatial_dims, draft.values["spacing_mm"]
+def _add_network(
+    draft: _Draft,
+    fingerprint: Fingerprint,
+    preset: Preset,
+    network: str,
+    padded: bool,
+    memory: Choice[float],
+) -> None:
+    """Network, and the patch, whose size depends on it; the patch shrinks until a training step fits into the memory."""
+    dims, _spacing_mm = fingerprint.spatial_dims, draft.values["spacing_mm"]
     choice = network_rules.choose_network(network, padded, dims)
     chosen = choice.value
     draft.add(
@@ -130,9 +150,35 @@ def _add_network(draft: _Draft, fingerprint: Fingerprint, preset: Preset, networ
         dropout=chosen.dropout,
         loss=chosen.loss,
     )
-    max_levels = len(chosen.published.filters) or 6
+    draft.add(f"{memory.reason}; `plan --memory GIB` for another budget", memory_gib=memory.value)
+    max_voxels = preset.patch_voxels[dims]
+    while True:
+        topology = _fill_network(draft, fingerprint, preset, chosen, max_voxels)
+        patch_size = topology.value.patch_size
+        needed_gib = network_rules.estimate_training_gib(
+            _build_shape(draft, fingerprint), patch_size, preset.batch_size
+        )
+        if needed_gib <= memory.value or math.prod(patch_size) <= _LEAST_PATCH_VOXELS:
+            break
+        max_voxels = int(0.8 * min(max_voxels, math.prod(patch_size)))
+    draft.add(
+        f"{topology.reason}; a step takes up to {needed_gib:.2g} GiB of {memory.value:g}",
+        patch_size=patch_size,
+    )
+
+
+def _fill_network(
+    draft: _Draft,
+    fingerprint: Fingerprint,
+    preset: Preset,
+    chosen: network_rules.NetworkChoice,
+    max_voxels: int,
+) -> Choice[network_rules.Topology]:
+    """Everything of the network that follows from the most voxels of a patch; returns its patch with levels."""
+    spacing_mm, network = draft.values["spacing_mm"], chosen.network
     choose = network_rules.choose_topology if chosen.padded else network_rules.choose_unpadded_topology
-    topology = choose(fingerprint.median_shape(spacing_mm), spacing_mm, preset.patch_voxels[dims], max_levels)
+    max_levels = len(chosen.published.filters) or 6
+    topology = choose(fingerprint.median_shape(spacing_mm), spacing_mm, max_voxels, max_levels)
     levels = len(topology.value.strides)
     filters = network_rules.choose_filters(levels, preset, chosen.published)
     draft.add(filters.reason, filters=filters.value)
@@ -155,7 +201,7 @@ def _add_network(draft: _Draft, fingerprint: Fingerprint, preset: Preset, networ
         else "of unetplusplus only",
         pruned_to=None,
     )
-    draft.add(topology.reason, patch_size=topology.value.patch_size)
+    return topology
 
 
 def _add_loss(draft: _Draft, fingerprint: Fingerprint) -> None:
@@ -175,7 +221,8 @@ def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> No
     )
     ratios = rules.choose_crop_ratios(num_labels, preset.foreground_share)
     draft.add(ratios.reason, crop_ratios=ratios.value)
-    schedule = rules.choose_schedule(preset, _compute_flop(draft, fingerprint))
+    forward_flop = compute_forward_flop(_build_shape(draft, fingerprint), draft.values["patch_size"])
+    schedule = rules.choose_schedule(preset, forward_flop)
     draft.add(
         schedule.reason,
         num_epochs=schedule.value.num_epochs,
@@ -190,10 +237,9 @@ def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> No
     draft.add(f"cuts the rare steps that would undo a training ({NNUNET})", gradient_clip_norm=12.0)
 
 
-def _compute_flop(draft: _Draft, fingerprint: Fingerprint) -> int:
-    """Operations of one forward pass of one patch."""
+def _build_shape(draft: _Draft, fingerprint: Fingerprint) -> Shape:
     values = draft.values
-    shape = Shape(
+    return Shape(
         values["network_name"],
         len(fingerprint.channels),
         len(fingerprint.labels),
@@ -205,7 +251,6 @@ def _compute_flop(draft: _Draft, fingerprint: Fingerprint) -> int:
         values["num_supervised_heads"],
         values["num_blocks"] or (),
     )
-    return compute_forward_flop(shape, values["patch_size"])
 
 
 def _add_inference(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> None:
@@ -224,6 +269,11 @@ def _add_inference(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> N
         validation_overlap=0.25,
     )
     draft.add("more windows at once gain nothing on a CPU and cost memory", window_batch_size=1)
+    not_tuned = "not tuned: `unet-pipeline tune BUNDLE` chooses it on out-of-fold predictions"
+    draft.add(f"logits are divided by it before the softmax; {not_tuned}", temperature=1.0)
+    draft.add(f"labels whose holes are filled; {not_tuned}", without_holes=())
+    draft.add(f"labels of which the largest connected part is kept; {not_tuned}", one_part=())
+    draft.add(f"smaller parts of a label are removed, in mm^3, or pixels of pictures; {not_tuned}", smallest_part=0.0)
 
 
 def _add_augmentation(draft: _Draft, dims: int, share: float) -> None:

@@ -28,6 +28,7 @@ class Preset:
         window_growth: the inference window's size by the patch's, per axis, at most.
         foreground_share: of the training patches that are centred on a label other than the first.
         augmentation_share: of the full probabilities of augmentation.
+        memory_gib: that a training may take.
         published_width: the papers' networks have their papers' channels; otherwise the preset's.
     """
 
@@ -43,19 +44,20 @@ class Preset:
     foreground_share: float
     augmentation_share: float
     published_width: bool
+    memory_gib: float
 
 
 PRESETS = {
     preset.name: preset
     for preset in (
         # 12 to 14 minutes on 2 CPU cores with bf16 instructions (docs/experiments.md)
-        Preset("quick", 140, 16, 256, 2, {2: 256**2, 3: 64**3}, 1.0, 4, 3e-3, 0.5, 1.0, False),
+        Preset("quick", 140, 16, 256, 2, {2: 256**2, 3: 64**3}, 1.0, 4, 3e-3, 0.5, 1.0, False, 8),
         # minutes of a data-centre GPU, or an evening of a workstation's
-        Preset("standard", 6_000, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 25, 2e-3, 0.5, 1.0, True),
+        Preset("standard", 6_000, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 25, 2e-3, 0.5, 1.0, True, 16),
         # nnU-Net's 250,000 iterations
-        Preset("full", 0, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 50, 1e-3, 0.33, 1.0, True),
+        Preset("full", 0, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 50, 1e-3, 0.33, 1.0, True, 16),
         # the embedded demo: a minute of training on 2 CPU cores with bf16 instructions
-        Preset("demo", 15, 16, 128, 2, {2: 128**2, 3: 48**3}, 4 / 3, 1, 8e-3, 0.95, 0.2, False),
+        Preset("demo", 15, 16, 128, 2, {2: 128**2, 3: 48**3}, 4 / 3, 1, 8e-3, 0.95, 0.2, False, 8),
     )
 }
 FULL_ITERATIONS = 250_000

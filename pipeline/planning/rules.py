@@ -64,6 +64,15 @@ def _choose_pixel_factor(fingerprint: Fingerprint, patch_voxels: int) -> Choice[
     return Choice((float(factor),) * fingerprint.spatial_dims, reason)
 
 
+def choose_interpolation() -> Choice[str]:
+    """How images are resampled to the target spacing; label maps always by the nearest neighbour."""
+    return Choice(
+        "bilinear",
+        f"linear along every axis ({NNUNET}: cubic); cubic overshoots at edges, and MONAI computes it on one core; label maps take the "
+        "nearest voxel, and probabilities go back linearly before the largest one wins",
+    )
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """Clipping window, and constants of the z-score (None: computed from each image)."""
@@ -106,7 +115,7 @@ def choose_crop_ratios(num_labels: int, foreground_share: float) -> Choice[tuple
     return Choice(
         (round(1 - foreground_share, 6), *([round(foreground, 6)] * (num_labels - 1))),
         f"{foreground_share:.0%} of the patches are centred on foreground, shared evenly by its labels, so that rare "
-        f"ones are seen ({NNUNET}: 33 %; the shorter the training, the more)",
+        f"ones are seen ({NNUNET}: 33 %; the shorter the training, the more); an image without a label takes another of its labels",
     )
 
 

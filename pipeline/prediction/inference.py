@@ -6,9 +6,10 @@ same label maps. Added here: checks of the input, mirroring, whole files or none
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,30 +29,50 @@ from pipeline.errors import BundleError, PredictionError
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.types import IMAGE, PRED
 
+_AFTER_THE_NETWORK = ("native_probability_transforms", "native_label_transforms", "output_transforms")
+
 
 @dataclass(frozen=True)
 class Predictor:
-    """A bundle's network and transforms, ready for one image after the other."""
+    """A bundle's networks, one or the members of an ensemble, and transforms, ready for one image after the other."""
 
     plan: Plan
     preprocessing: Compose
-    network: Callable[[torch.Tensor], torch.Tensor]
+    networks: tuple[Callable[[torch.Tensor], torch.Tensor], ...]
     inferer: Inferer
-    postprocessing: Compose
+    to_probabilities: Compose
+    to_files: Compose
     device: torch.device
 
-    def write_prediction(self, image: Path) -> str:
+    def predict_probabilities(self, image: Path) -> np.ndarray:
+        """Probabilities of an image file on its own grid, shape (classes, *spatial), float32."""
+        return np.asarray(self._predict(image)[PRED], dtype=np.float32)
+
+    def write_prediction(self, image: Path) -> tuple[str, np.ndarray]:
         """Predict one image file and let the bundle's SaveImaged write it into the folder it was built for.
 
         Returns:
-            The name of the label map in that folder.
+            The name of the label map in that folder, and the probabilities as from `predict_probabilities`.
         """
+        item = self._predict(image)
+        probabilities = np.asarray(item[PRED], dtype=np.float32)
+        self.to_files(item)
+        return f"{case_name(image)}{self.plan.output_suffix}", probabilities
+
+    def _predict(self, image: Path) -> dict[str, Any]:
+        """The sample with probabilities on the image's own grid, averaged over the networks."""
         batch = list_data_collate([self.preprocessing({IMAGE: str(image)})])
-        with torch.inference_mode():
-            batch[PRED] = self.inferer(batch[IMAGE].to(self.device), self.network)
-        for item in decollate_batch(batch):
-            self.postprocessing(item)
-        return f"{case_name(image)}{self.plan.output_suffix}"
+        images = batch[IMAGE].to(self.device)
+        found: dict[str, Any] = {}
+        for network in self.networks:
+            with torch.inference_mode():
+                batch[PRED] = self.inferer(images, network)
+            (item,) = decollate_batch(batch)
+            item = self.to_probabilities(item)
+            found = item if not found else {**found, PRED: found[PRED] + item[PRED]}
+        if len(self.networks) > 1:
+            found[PRED] = found[PRED] / len(self.networks)
+        return found
 
 
 UNSEEN_SPACING = Message(
@@ -92,16 +113,22 @@ def check_input(image: MedicalImage, plan: Plan, shown: str) -> tuple[Problem, .
 
 
 def build_predictor(
-    folder: BundleFolder, weights: Path, output_dir: Path, device: str | None = None, mirror: bool = False
+    folder: BundleFolder,
+    weights: Sequence[Path],
+    output_dir: Path,
+    device: str | None = None,
+    mirror: bool = False,
+    tuned: bool = True,
 ) -> Predictor:
     """The predictor of a bundle.
 
     Args:
         folder: the bundle.
-        weights: a state_dict file.
+        weights: state_dict files; of several, the probabilities are averaged.
         output_dir: gets the label maps, named like the images.
         device: such as "cpu" or "cuda:1"; a GPU when there is one, if None.
         mirror: average the logits over all mirrored copies of each window; costs 4 (2D) or 8 (3D) times as much.
+        tuned: with the temperature of the plan; False for temperature 1.
 
     Raises:
         BundleError: the weights do not fit the network.
@@ -114,22 +141,27 @@ def build_predictor(
     parser["output_dir"] = str(output_dir)
     if device is not None:
         parser["device"] = build_device(device)
+    if not tuned:
+        parser["uncalibrated"] = True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         components: dict[str, Any] = {
             name: parser.get_parsed_content(name)
-            for name in ("device", "network_def", "network", "preprocessing", "inferer", "postprocessing")
+            for name in ("device", "network", "preprocessing", "inferer", *_AFTER_THE_NETWORK)
         }
-    network = components["network"]
-    load_weights(network, weights, components["device"])
-    network.eval()
+    members = [components["network"], *(copy.deepcopy(components["network"]) for _ in weights[1:])]
+    for member, path in zip(members, weights, strict=True):
+        load_weights(member, path, components["device"])
+        member.eval()
     plan = read_plan(folder.plan)
+    to_probabilities, to_classes, to_files = (components[name] for name in _AFTER_THE_NETWORK)
     return Predictor(
         plan=plan,
         preprocessing=components["preprocessing"],
-        network=Mirrored(network, plan.spatial_dims) if mirror else network,
+        networks=tuple(Mirrored(member, plan.spatial_dims) if mirror else member for member in members),
         inferer=components["inferer"],
-        postprocessing=components["postprocessing"],
+        to_probabilities=Compose(to_probabilities),
+        to_files=Compose([*to_classes, *to_files]),
         device=components["device"],
     )
 

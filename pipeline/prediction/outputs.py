@@ -59,6 +59,29 @@ def finish_output(written: Path, image: Path, spatial_shape: tuple[int, ...], fi
         os.replace(written, final)
 
 
+def probabilities_path(label_map: Path, suffix: str) -> Path:
+    """Where the probabilities of an image lie: beside its label map."""
+    stem = label_map.name.removesuffix(suffix)
+    return label_map.with_name(f"{stem}_probabilities{'.nii.gz' if suffix.startswith('.nii') else '.npz'}")
+
+
+def write_probabilities(path: Path, probabilities: np.ndarray, image: Path) -> None:
+    """Write the probabilities of every class.
+
+    Args:
+        path: ends in .nii.gz, for a float32 volume with the classes along the fourth axis and the image's affine; or in .npz, for
+            the array "probabilities" of shape (classes, height, width), as pictures have their rows first.
+        probabilities: shape (classes, *spatial), on the image's grid.
+        image: the file that was predicted.
+    """
+    with write_atomically(path) as partial:
+        if path.suffix == ".npz":
+            with partial.open("wb") as stream:  # numpy would add its ending to a name
+                np.savez_compressed(stream, probabilities=np.swapaxes(probabilities, 1, 2))
+        else:
+            nib.save(nib.Nifti1Image(np.moveaxis(probabilities, 0, -1), nib.load(image).affine), partial)
+
+
 def _check_shape(found: tuple[int, ...], expected: tuple[int, ...], image: Path) -> None:
     if tuple(found) != tuple(expected):
         raise PredictionError(f"The label map of {image.name} has shape {found}; expected the image's, {expected}.")

@@ -12,10 +12,10 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.problems import Problem
 from pipeline.errors import PipelineError, PredictionError
 from pipeline.files import PARTIAL_PREFIX
-from pipeline.planning.plan import read_plan
+from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.inference import Predictor, build_predictor, check_input
 from pipeline.prediction.inputs import PredictionInput
-from pipeline.prediction.outputs import finish_output, output_path
+from pipeline.prediction.outputs import finish_output, output_path, probabilities_path, write_probabilities
 from pipeline.progress import progress_bar
 
 
@@ -36,9 +36,10 @@ def predict_images(
     folder: BundleFolder,
     inputs: Sequence[PredictionInput],
     out: Path,
-    weights: Path,
+    weights: Sequence[Path],
     device: str | None = None,
     mirror: bool = False,
+    probabilities: bool = False,
 ) -> Predictions:
     """Predict images into `out`, one label map per image under the image's name.
 
@@ -46,9 +47,10 @@ def predict_images(
         folder: the bundle.
         inputs: with distinct names.
         out: made when missing; a finished label map in it is kept.
-        weights: a state_dict file.
+        weights: see `build_predictor`.
         device: see `build_predictor`.
         mirror: see `build_predictor`.
+        probabilities: write them too, beside each label map (`write_probabilities`).
 
     Raises:
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
@@ -56,8 +58,9 @@ def predict_images(
     plan = read_plan(folder.plan)
     _refuse_own_folder(inputs, out)
     finals = {source: output_path(source, out, plan.output_suffix) for source in inputs}
-    kept = tuple(final for final in finals.values() if final.is_file())
-    todo = [source for source, final in finals.items() if not final.is_file()]
+    done = {source for source, final in finals.items() if _is_done(final, plan, probabilities)}
+    kept = tuple(finals[source] for source in inputs if source in done)
+    todo = [source for source in inputs if source not in done]
     if not todo:
         return Predictions(out, (), kept)
     out.mkdir(parents=True, exist_ok=True)
@@ -70,7 +73,7 @@ def predict_images(
         with progress_bar("predict", len(todo)) as bar:
             for source in todo:
                 try:
-                    notes += _predict_one(predictor, source, staging, finals[source])
+                    notes += _predict_one(predictor, source, staging, finals[source], probabilities)
                     written.append(finals[source])
                 except PipelineError as error:
                     failures[source.name] = str(error)
@@ -94,7 +97,13 @@ def _refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
             )
 
 
-def _predict_one(predictor: Predictor, source: PredictionInput, staging: Path, final: Path) -> tuple[Problem, ...]:
+def _is_done(final: Path, plan: Plan, probabilities: bool) -> bool:
+    return final.is_file() and (not probabilities or probabilities_path(final, plan.output_suffix).is_file())
+
+
+def _predict_one(
+    predictor: Predictor, source: PredictionInput, staging: Path, final: Path, probabilities: bool
+) -> tuple[Problem, ...]:
     """Read, check, predict, and give the label map its name; copies for MONAI lie in a folder that goes away."""
     image = source.read()
     notes = check_input(image, predictor.plan, source.files[0].name)
@@ -103,6 +112,8 @@ def _predict_one(predictor: Predictor, source: PredictionInput, staging: Path, f
     readable = source.write_readable(image, copies, predictor.plan.image_suffix)
     spatial_shape = image.spatial_shape
     del image  # MONAI reads the file again; both at once would be the peak of the memory
-    written = predictor.write_prediction(readable)
+    written, found = predictor.write_prediction(readable)
+    if probabilities:
+        write_probabilities(probabilities_path(final, predictor.plan.output_suffix), found, readable)
     finish_output(staging / written, readable, spatial_shape, final)
     return notes

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+
+_SMOOTHING = 1e-5  # an absent region that is not found costs nothing
 
 
 class BorderWeightedCrossEntropy(torch.nn.Module):
@@ -19,6 +23,34 @@ class BorderWeightedCrossEntropy(torch.nn.Module):
         known = classes.clamp(max=input.shape[1] - 1)  # a class behind the last one has weight 0
         losses = torch.nn.functional.cross_entropy(input, known, reduction="none")
         return (weights * losses).sum() / (weights > 0).sum().clamp(min=1)
+
+
+class RegionDiceCELoss(torch.nn.Module):
+    """Soft Dice loss over regions plus cross-entropy over classes.
+
+    A region's probability is the sum of its classes' probabilities, so that regions may overlap and the network's output is still one
+    class per voxel. The Dice is taken over the whole batch, as MONAI's with `batch=True`.
+
+    Args:
+        region_classes: classes of each region.
+    """
+
+    def __init__(self, region_classes: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.region_classes = [list(classes) for classes in region_classes]
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The loss of logits, shape (batch, classes, *spatial), and classes, shape (batch, 1, *spatial)."""
+        classes = target[:, 0].long()
+        cross_entropy = torch.nn.functional.cross_entropy(input, classes)
+        probabilities = torch.softmax(input, dim=1)
+        losses = []
+        for region in self.region_classes:
+            found = probabilities[:, region].sum(dim=1)
+            wanted = torch.isin(classes, torch.tensor(region, device=classes.device)).to(found.dtype)
+            shared, total = (found * wanted).sum(), found.sum() + wanted.sum()
+            losses.append(1 - (2 * shared + _SMOOTHING) / (total + _SMOOTHING))
+        return torch.stack(losses).mean() + cross_entropy
 
 
 class CentreOfTarget(torch.nn.Module):

@@ -16,11 +16,11 @@ from pathlib import Path
 STOCK = ("monai", "pytorch-ignite", "nibabel", "pillow", "fire")
 
 
-def make_stock_environment(folder: Path) -> Path:
-    """Build the environment in `folder`; returns its Python."""
+def make_stock_environment(folder: Path, further: tuple[str, ...] = ()) -> Path:
+    """Build the environment in `folder`, with further distributions if asked; returns its Python."""
     venv.create(folder, with_pip=False, symlinks=True)
     site_packages = next(folder.glob("lib/python*/site-packages"))
-    for name in find_requirements(STOCK):
+    for name in find_requirements((*STOCK, *further)):
         for file in metadata.files(name) or ():
             top = file.parts[0]
             if top in ("..", "__pycache__"):

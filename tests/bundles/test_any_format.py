@@ -162,7 +162,7 @@ def test_whole_way_voxels_without_annotation_count_for_nothing(tmp_path: Path) -
     labels = {"background": 0, "organ": 1, "tumour": 2, "ignore": 7}
     content = {"channel_names": {"0": "T1"}, "labels": labels, "numTraining": 5, "file_ending": ".nii.gz"}
     write_json(root / "dataset.json", content)
-    bundle = phantoms.plan_small(root, tmp_path / "bundle", **phantoms.SMALL_3D)
+    bundle = phantoms.plan_small(root, tmp_path / "bundle", **{**phantoms.SMALL_3D, "num_epochs": 6})
     phantoms.silently(pipeline.train, bundle)
     evaluation = phantoms.silently(pipeline.evaluate, bundle)
     scored = evaluation.rows[evaluation.rows["label"] != "background"]
@@ -218,3 +218,55 @@ def test_whole_way_coarser_pixels_come_back_to_the_pictures_own(tmp_path: Path) 
     cells = evaluation.rows[evaluation.rows["label"] == "cell"]
     assert cells["dice"].min() > 0.8
     assert read_label_map(next(evaluation.predictions[0].iterdir())).spatial_shape == phantoms.PICTURE_SIZE
+
+
+def test_whole_way_empty_tiny_and_large_cases(tmp_path: Path) -> None:
+    """A case without any organ, one smaller than a patch and one of many patches are trained on and predicted."""
+    root = phantoms.write_volumes(tmp_path / "organs", num_cases=6)
+    image, label = phantoms.draw_organ(0)
+    phantoms.write_volume(
+        root / "imagesTr" / "organ_00.nii.gz",
+        image * 0 + np.random.default_rng(0).normal(0, 12, image.shape).astype(np.float32),
+    )
+    phantoms.write_volume(root / "labelsTr" / "organ_00.nii.gz", label * 0)
+    for name, cut in (("organ_01", (slice(12, 17), slice(14, 20), slice(9, 13))),):
+        image, label = phantoms.draw_organ(1)
+        phantoms.write_volume(root / "imagesTr" / f"{name}.nii.gz", image[cut])
+        phantoms.write_volume(root / "labelsTr" / f"{name}.nii.gz", label[cut])
+    image, label = phantoms.draw_organ(2, (70, 60, 50))
+    phantoms.write_volume(root / "imagesTr" / "organ_02.nii.gz", image)
+    phantoms.write_volume(root / "labelsTr" / "organ_02.nii.gz", label)
+    bundle = phantoms.plan_small(root, tmp_path / "bundle", **{**phantoms.SMALL_3D, "num_epochs": 1, "val_interval": 1})
+    for fold in range(4):
+        phantoms.silently(
+            pipeline.train, bundle, fold=fold, overrides={"iterations_per_epoch": 3, "samples_per_epoch": 6}
+        )
+    evaluation = phantoms.silently(pipeline.evaluate, bundle)
+    assert set(evaluation.rows["case"]) == {f"organ_{number:02d}" for number in range(6)}
+    for folder in evaluation.predictions:
+        for path in folder.glob("*.nii.gz"):
+            assert read_label_map(path).spatial_shape == read_label_map(root / "labelsTr" / path.name).spatial_shape
+
+
+def test_whole_way_regions_are_trained_and_measured(tmp_path: Path) -> None:
+    """The whole organ of value 1 and 2, its tumour of value 2: results are given for what the dataset names."""
+    root = tmp_path / "Dataset003_Regions"
+    for seed in range(5):
+        image, label = phantoms.draw_organ(seed)
+        phantoms.write_volume(root / "imagesTr" / f"organ_{seed}_0000.nii.gz", image)
+        phantoms.write_volume(root / "labelsTr" / f"organ_{seed}.nii.gz", label)
+    labels = {"background": 0, "whole": [1, 2], "tumour": 2}
+    content = {"channel_names": {"0": "T1"}, "labels": labels, "regions_class_order": [1, 2], "numTraining": 5}
+    write_json(root / "dataset.json", {**content, "file_ending": ".nii.gz"})
+    bundle = phantoms.plan_small(root, tmp_path / "bundle", **phantoms.SMALL_3D)
+    config = json.loads((bundle / "configs" / "train.json").read_text())
+    assert config["region_classes"] == [[1, 2], [2]]
+    phantoms.silently(pipeline.train, bundle)
+    evaluation = phantoms.silently(pipeline.evaluate, bundle)
+    scored = {row.label: row for row in evaluation.summary if row.metric == "dice"}
+    assert scored["whole"].in_mean
+    assert scored["tumour"].in_mean
+    assert not scored["whole 1"].in_mean
+    assert scored["whole"].mean > 0.85
+    table = evaluation.rows.pivot(index="case", columns="label", values="num_voxels_reference")
+    assert (table["whole"] == table["whole 1"] + table["tumour"]).all()

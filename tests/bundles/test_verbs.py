@@ -78,7 +78,7 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
         for name in plan.keys() & config.keys():
             assert config[name] == plan[name], (stem, name)
         used |= plan.keys() & config.keys()
-    # these describe the plan; the wiring does not need them
+    # these describe the plan, or are numbers of other networks and losses; or the configs have what follows from them
     assert plan.keys() - used == {
         "dataset_name",
         "channel_names",
@@ -86,8 +86,22 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
         "ignore_value",
         "num_folds",
         "image_suffix",
-        "supervision_weights",
-    } - {"supervision_weights"}
+        "network_name",
+        "padded",
+        "normalisation",
+        "num_blocks",
+        "dropout",
+        "pruned_to",
+        "loss",
+        "class_weights",
+        "border_weight",
+        "border_sigma_voxel",
+        "memory_gib",
+        "temperature",
+        "without_holes",
+        "one_part",
+        "regions",
+    }
 
 
 def test_refresh_edited_plan_reaches_the_configs(copy_of_2d: TrainedBundle) -> None:
@@ -398,3 +412,27 @@ def test_draw_worst_case_gives_a_picture_in_colour(bundle_3d: TrainedBundle, tmp
     assert pixels.shape[0] > 300
     coloured = (pixels.max(axis=2) - pixels.min(axis=2)) > 60
     assert coloured.sum() > 500, "the outlines of the labels are missing"
+
+
+# fine-tuning
+
+
+def test_train_from_another_bundle_starts_with_its_weights(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    """After no more than a step at a tiny rate, the weights are still those of the other bundle."""
+    labels = {"background": 0, "cell": 255}
+    small = {**phantoms.SMALL_2D, "learning_rate": 1e-9}
+    root = phantoms.plan_small(copy_of_2d.dataset, tmp_path / "fine", labels=labels, **small)
+    short = {"num_epochs": 1, "iterations_per_epoch": 1, "samples_per_epoch": 2, "val_interval": 1}
+    phantoms.silently(pipeline.train, root, overrides=short, initial=copy_of_2d.root)
+    before = torch.load(copy_of_2d.root / "models" / "model.pt", weights_only=True)
+    after = torch.load(root / "models" / "model.pt", weights_only=True)
+    assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
+    record = json.loads(next(root.glob("evidence/runs/*/run.json")).read_text())
+    assert record["initial_weights_sha256"] == compute_sha256(copy_of_2d.root / "models" / "model.pt")
+
+
+def test_train_from_a_bundle_without_weights_is_refused(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    labels = {"background": 0, "cell": 255}
+    other = phantoms.plan_small(copy_of_2d.dataset, tmp_path / "other", labels=labels, **phantoms.SMALL_2D)
+    with pytest.raises(BundleError, match="other has no weights"):
+        pipeline.train(copy_of_2d.root, initial=other)

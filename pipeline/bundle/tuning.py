@@ -1,0 +1,67 @@
+"""Puts the post-processing and the temperature that were chosen into a bundle's plan and configs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.bundle.configs import find_edited_configs, write_configs
+from pipeline.bundle_folder import BundleFolder
+from pipeline.errors import BundleError
+from pipeline.evaluation.groups import group_by_fold
+from pipeline.evaluation.postprocessing import FILLED, LARGEST
+from pipeline.evaluation.tuning import Tuning, tune_on
+from pipeline.files import compute_sha256, write_json
+from pipeline.planning.edit import edit_plan
+from pipeline.planning.plan import read_plan
+
+
+def tune_bundle(folder: BundleFolder, device: str | None = None, mirror: bool = False) -> Tuning:
+    """Tune on the validation cases of every trained fold and write plan, configs and evidence/tuning.json.
+
+    Raises:
+        BundleError: a config was edited by hand; nothing is predicted or written.
+        EvaluationError: no case that a network has not seen.
+    """
+    if edited := find_edited_configs(folder):
+        raise BundleError(
+            f"Edited by hand since generated: configs/{edited[0]}.json in {folder.name}; tuning would overwrite it. Move the "
+            "changes to configs/plan.yaml and run `unet-pipeline plan --refresh BUNDLE --force`."
+        )
+    plan = read_plan(folder.plan)
+    groups, _, title = group_by_fold(folder, plan)
+    tuning = tune_on(folder, plan, groups, device, mirror)
+    write_configs(folder, edit_plan(folder.plan, describe_changes(tuning)))
+    record = {
+        "title": title,
+        "mirrored": mirror,
+        "weights_sha256": [compute_sha256(path) for group in groups for path in group.weights],
+        **asdict(tuning),
+    }
+    write_json(folder.tuning, record)
+    return tuning
+
+
+def describe_changes(tuning: Tuning) -> dict[str, tuple[Any, str]]:
+    """Fields of the plan with their values and reasons."""
+    source = f"chosen on {tuning.num_cases} out-of-fold predictions (evidence/tuning.json)"
+    calibration = tuning.calibration
+    return {
+        "temperature": (
+            round(calibration.temperature, 4),
+            f"logits are divided by it: expected calibration error {calibration.error_before:.4f} before, "
+            f"{calibration.error_after:.4f} after; {source}",
+        ),
+        "without_holes": (
+            list(tuning.list_taken(FILLED)),
+            f"labels whose holes are filled: the interval of the gain in Dice is above 0; {source}",
+        ),
+        "one_part": (
+            list(tuning.list_taken(LARGEST)),
+            f"labels of which the largest connected part is kept: the interval of the gain in Dice is above 0; {source}",
+        ),
+        "smallest_part": (
+            tuning.smallest_part,
+            f"smaller parts of a label are removed, in mm^3, or pixels of pictures; {source}",
+        ),
+    }

@@ -1,0 +1,79 @@
+"""Arguments and options that several verbs of the command line share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.dataset.options import ReadOptions
+
+Dataset = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATASET",
+        help="Labelled folder (Medical Segmentation Decathlon, nnU-Net raw, or images/ and labels/), or a CSV or JSON list.",
+    ),
+]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write what is printed as data to this file.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU when there is one, if not given.")]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Average over all mirrored copies; slower.")]
+Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average the probabilities of all trained folds.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME=VALUE", help="Name a label value; repeat for every label, 0 included."),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="decathlon, nnunet, table or folders; found by looking, if not given."),
+]
+CopyHeader = Annotated[
+    bool, typer.Option("--copy-header", help="Labels of the image's shape that claim to lie elsewhere get its header.")
+]
+ResampleLabels = Annotated[
+    bool,
+    typer.Option("--resample-labels", help="Labels on another grid are resampled to the image's, nearest neighbour."),
+]
+PagesAsSlices = Annotated[bool, typer.Option("--pages-as-slices", help="A TIFF file of several pages is a volume.")]
+Patient = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Regular expression; its first group is the patient in a case name, such as '(.+)_visit'. Patients stay together.",
+    ),
+]
+
+
+def read_options(
+    layout: str | None, patient: str | None, copy_header: bool, resample_labels: bool, pages_as_slices: bool
+) -> ReadOptions:
+    """The options about the files of a dataset, in one."""
+    from pipeline.dataset.options import ReadOptions
+
+    return ReadOptions(
+        layout=layout,
+        copy_header=copy_header,
+        resample_labels=resample_labels,
+        pages_as_slices=pages_as_slices,
+        patient_pattern=patient,
+    )
+
+
+def parse_labels(texts: list[str] | None) -> dict[str, int] | None:
+    """Names and values of `--label NAME=VALUE`; a wrong one is wrong usage."""
+    if not texts:
+        return None
+    labels = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        if not name or not value.isdecimal():
+            raise typer.BadParameter(
+                f"--label is {text!r}; expected NAME=VALUE with a whole number, such as nucleus=255"
+            )
+        labels[name] = int(value)
+    return labels

@@ -1,0 +1,188 @@
+"""Probabilities, ensembles of folds, and post-processing and temperature chosen on out-of-fold predictions."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import phantom_bundles as phantoms
+import pytest
+
+import pipeline
+from pipeline.bundle.configs import find_differences
+from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.image import read_image
+from pipeline.errors import BundleError
+from pipeline.evaluation.calibration import Calibration
+from pipeline.evaluation.postprocessing import FILLED, LARGEST, SMALL, Decision
+from pipeline.evaluation.tuning import Tuning
+from pipeline.planning.edit import edit_plan
+from pipeline.planning.plan import read_plan
+
+from .conftest import TrainedBundle
+from .stock_environment import make_stock_environment
+
+
+@pytest.fixture
+def two_folds(bundle_2d: TrainedBundle, tmp_path: Path) -> TrainedBundle:
+    """The 2D bundle with another fold, trained for two steps."""
+    shutil.copytree(bundle_2d.dataset, tmp_path / "cells")
+    shutil.copytree(bundle_2d.root, tmp_path / "bundle")
+    short = {"num_epochs": 1, "iterations_per_epoch": 2, "samples_per_epoch": 4, "val_interval": 1}
+    phantoms.silently(pipeline.train, tmp_path / "bundle", fold=1, overrides=short)
+    return TrainedBundle(tmp_path / "cells", tmp_path / "bundle")
+
+
+def read_probabilities(path: Path) -> np.ndarray:
+    """Shape (classes, *spatial)."""
+    if path.suffix == ".npz":
+        return np.swapaxes(np.load(path)["probabilities"], 1, 2)
+    return np.moveaxis(np.asarray(nib.load(path).dataobj), -1, 0)
+
+
+# probabilities and ensembles
+
+
+def test_predict_probabilities_belong_to_the_label_map(bundle: TrainedBundle, tmp_path: Path) -> None:
+    image = next((bundle.dataset / ("imagesTr" if "organ" in bundle.root.name else "images")).iterdir())
+    phantoms.silently(pipeline.predict, bundle.root, image, tmp_path, probabilities=True)
+    stem = image.name.partition(".")[0]
+    (written,) = tmp_path.glob(f"{stem}_probabilities.*")
+    (label_map,) = set(tmp_path.glob(f"{stem}.*")) - {written}
+    probabilities = read_probabilities(written)
+    values = list(read_plan(bundle.root / "configs" / "plan.yaml").label_table.values())
+    assert probabilities.shape == (len(values), *read_image(image).spatial_shape)
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-4)
+    assert np.array_equal(np.take(values, probabilities.argmax(axis=0)), read_image(label_map).array[0])
+
+
+def test_predict_probabilities_of_finished_images_are_added(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
+    image = next((bundle_2d.dataset / "images").iterdir())
+    phantoms.silently(pipeline.predict, bundle_2d.root, image, tmp_path)
+    again = phantoms.silently(pipeline.predict, bundle_2d.root, image, tmp_path, probabilities=True)
+    assert len(again.written) == 1
+    assert (tmp_path / f"{image.stem}_probabilities.npz").is_file()
+    kept = phantoms.silently(pipeline.predict, bundle_2d.root, image, tmp_path, probabilities=True)
+    assert (len(kept.written), len(kept.kept)) == (0, 1)
+
+
+def test_predict_ensemble_is_the_mean_of_the_folds_probabilities(two_folds: TrainedBundle, tmp_path: Path) -> None:
+    image = next((two_folds.dataset / "images").iterdir())
+    folder = BundleFolder(two_folds.root)
+    found = []
+    for fold in (0, 1):
+        shutil.copyfile(folder.fold_weights(fold), folder.weights)
+        phantoms.silently(pipeline.predict, two_folds.root, image, tmp_path / str(fold), probabilities=True)
+        found.append(read_probabilities(tmp_path / str(fold) / f"{image.stem}_probabilities.npz"))
+    phantoms.silently(pipeline.predict, two_folds.root, image, tmp_path / "both", ensemble=True, probabilities=True)
+    both = read_probabilities(tmp_path / "both" / f"{image.stem}_probabilities.npz")
+    np.testing.assert_allclose(both, np.mean(found, axis=0), atol=1e-5)
+    assert not np.allclose(found[0], found[1], atol=1e-2)
+
+
+def test_predict_ensemble_of_one_fold_is_refused(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"has weights of 1 fold\(s\); expected two or more for an ensemble"):
+        pipeline.predict(bundle_2d.root, bundle_2d.dataset / "images", tmp_path / "out", ensemble=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_ensemble_leaves_out_what_any_fold_was_trained_on(two_folds: TrainedBundle, tmp_path: Path) -> None:
+    other = phantoms.write_pictures(tmp_path / "other", num_cases=10)  # eight of them are the training's
+    result = phantoms.silently(pipeline.evaluate, two_folds.root, other, out=tmp_path / "out", ensemble=True)
+    assert set(result.rows["case"]) == {"cell_08", "cell_09"}
+    assert len(result.excluded) == 8
+    assert "ensemble of folds 0, 1" in result.title
+
+
+# tuning
+
+
+def test_tune_writes_plan_configs_and_evidence(copy_of_2d: TrainedBundle) -> None:
+    folder = BundleFolder(copy_of_2d.root)
+    before = read_plan(folder.plan)
+    tuning = phantoms.silently(pipeline.tune, copy_of_2d.root)
+    assert (tuning.num_cases, tuning.folds) == (2, (0,))
+    assert {decision.candidate for decision in tuning.decisions} >= {FILLED, LARGEST}
+    plan = read_plan(folder.plan)
+    assert plan.temperature == round(tuning.calibration.temperature, 4)
+    unchanged = {"temperature", "without_holes", "one_part", "smallest_part"}
+    assert plan.model_dump(exclude=unchanged) == before.model_dump(exclude=unchanged)
+    assert find_differences(folder, plan) == ()
+    record = json.loads(folder.tuning.read_text())
+    assert record["title"].startswith("cells, validation of fold 0")
+    assert "chosen on 2 out-of-fold predictions" in folder.plan.read_text()
+
+
+def test_tune_again_gives_the_same(copy_of_2d: TrainedBundle) -> None:
+    """What was chosen before must not change what is measured now."""
+    first = phantoms.silently(pipeline.tune, copy_of_2d.root)
+    assert phantoms.silently(pipeline.tune, copy_of_2d.root) == first
+
+
+def test_tune_config_edited_by_hand_is_not_overwritten(copy_of_2d: TrainedBundle) -> None:
+    folder = BundleFolder(copy_of_2d.root)
+    config = json.loads(folder.config("inference").read_text())
+    folder.config("inference").write_text(json.dumps({**config, "window_batch_size": 3}))
+    before = folder.plan.read_bytes()
+    with pytest.raises(BundleError, match=r"Edited by hand since generated: configs/inference\.json"):
+        pipeline.tune(copy_of_2d.root)
+    assert folder.plan.read_bytes() == before
+
+
+def test_tuning_takes_the_size_of_the_highest_dice() -> None:
+    def decision(size: float, after: float, taken: bool) -> Decision:
+        return Decision("all labels", SMALL.format(size), 5, 0.8, after, 0.0, 0.1, taken)
+
+    nothing = Calibration(1.0, 1, 0, 0, 0, 0)
+    tuning = Tuning(5, (0,), (decision(10, 0.81, True), decision(40, 0.83, True), decision(160, 0.9, False)), nothing)
+    assert tuning.smallest_part == 40
+    assert Tuning(5, (0,), (decision(160, 0.9, False),), nothing).smallest_part == 0
+
+
+def test_temperature_changes_probabilities_and_no_label(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    folder = BundleFolder(copy_of_2d.root)
+    image = next((copy_of_2d.dataset / "images").iterdir())
+    maps, probabilities = [], []
+    for temperature in (1.0, 3.0):
+        edit_plan(folder.plan, {"temperature": (temperature, "a test")})
+        pipeline.refresh(copy_of_2d.root)
+        out = tmp_path / str(temperature)
+        phantoms.silently(pipeline.predict, copy_of_2d.root, image, out, probabilities=True)
+        maps.append(read_image(out / image.name).array)
+        probabilities.append(read_probabilities(out / f"{image.stem}_probabilities.npz"))
+    assert np.array_equal(*maps)
+    softened = probabilities[0] ** (1 / 3)
+    np.testing.assert_allclose(probabilities[1], softened / softened.sum(axis=0), atol=2e-3)
+
+
+@pytest.mark.slow
+def test_postprocessing_of_the_plan_runs_in_stock_monai(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    """One part, no holes, no small parts: in our predictions, and the same without this package."""
+    folder = BundleFolder(copy_of_2d.root)
+    image = tmp_path / "images" / "two.png"
+    rows, _ = phantoms.draw_cell(3)
+    rows[2:9, 3:10] = 170  # a second, small cell
+    image.parent.mkdir()
+    phantoms.PillowImage.fromarray(rows).save(image)
+    phantoms.silently(pipeline.predict, copy_of_2d.root, image, tmp_path / "plain")
+    edit_plan(
+        folder.plan,
+        {name: (["cell"], "a test") for name in ("without_holes", "one_part")} | {"smallest_part": (60.0, "a test")},
+    )
+    pipeline.refresh(copy_of_2d.root)
+    phantoms.silently(pipeline.predict, copy_of_2d.root, image, tmp_path / "ours")
+    python = make_stock_environment(tmp_path / "env", further=("scikit-image", "scipy"))
+    command = [python, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+    command += ["--dataset_dir", image.parent, "--output_dir", tmp_path / "stock"]
+    subprocess.run(command, cwd=copy_of_2d.root, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+    plain, ours, stock = (read_image(tmp_path / name / "two.png").array[0] for name in ("plain", "ours", "stock"))
+    from scipy import ndimage
+
+    assert ndimage.label(plain)[1] > 1
+    assert ndimage.label(ours)[1] == 1
+    assert np.array_equal(ours, stock)

@@ -1,0 +1,60 @@
+"""Temperature: known answers, and what it must never do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from pipeline.evaluation.calibration import compute_calibration_error, compute_loss, fit_temperature
+
+
+def draw_voxels(true_temperature: float, num_voxels: int = 40_000, num_classes: int = 3) -> tuple:
+    """Probabilities of a network whose logits are too large by the given factor, and classes drawn from the true ones."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, (num_voxels, num_classes))
+    right = softmax(logits, axis=1)
+    classes = (right.cumsum(axis=1) < generator.random((num_voxels, 1))).sum(axis=1).clip(max=num_classes - 1)
+    return softmax(logits * true_temperature, axis=1), classes
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_fit_temperature_finds_the_one_that_was_put_in(temperature: float) -> None:
+    found = fit_temperature(*draw_voxels(temperature))
+    assert found.temperature == pytest.approx(temperature, rel=0.05)
+    assert found.error_after < 0.01
+
+
+def test_fit_temperature_overconfident_network_becomes_less_sure() -> None:
+    found = fit_temperature(*draw_voxels(3.0))
+    assert found.temperature > 1
+    assert found.error_after < 0.2 * found.error_before
+    assert found.loss_after < found.loss_before
+
+
+@given(seed=st.integers(0, 10_000), num_voxels=st.integers(1, 50), num_classes=st.integers(2, 5))
+def test_fit_temperature_any_voxels_never_make_the_loss_worse(seed: int, num_voxels: int, num_classes: int) -> None:
+    generator = np.random.default_rng(seed)
+    probabilities = generator.dirichlet(np.ones(num_classes), num_voxels)
+    found = fit_temperature(probabilities, generator.integers(0, num_classes, num_voxels))
+    assert found.loss_after <= found.loss_before
+    assert 0.05 <= found.temperature <= 20
+
+
+def test_fit_temperature_without_voxels_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 voxels with 0 classes"):
+        fit_temperature(np.zeros((0, 2)), np.zeros(0, int))
+
+
+def test_compute_loss_is_the_mean_logarithm() -> None:
+    probabilities = np.array([[0.25, 0.75], [0.5, 0.5]])
+    assert compute_loss(np.log(probabilities), np.array([1, 0])) == pytest.approx(-(np.log(0.75) + np.log(0.5)) / 2)
+
+
+def test_compute_calibration_error_by_hand() -> None:
+    """Four voxels of confidence 0.9, three right: |0.75 - 0.9|. Four of 0.6, all right: |1 - 0.6|. The mean of both."""
+    logits = np.log(np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 4))
+    classes = np.array([0, 0, 0, 1, 1, 1, 1, 1])
+    assert compute_calibration_error(logits, classes) == pytest.approx((0.15 + 0.4) / 2)

@@ -1,0 +1,35 @@
+"""The memory of a machine: that of its smallest GPU, or the main memory."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.planning.machine import find_memory
+
+
+def put_nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A program of that name which prints what a machine with GPUs would."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
+
+
+def test_find_memory_smallest_of_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_nvidia_smi(tmp_path, monkeypatch, "echo 81920; echo 24576")
+    memory = find_memory()
+    assert (memory.gib, memory.place) == (24.0, "GPU")
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'"])
+def test_find_memory_without_a_usable_gpu_is_the_main_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    put_nvidia_smi(tmp_path, monkeypatch, script)
+    memory = find_memory()
+    assert memory.place == "main memory"
+    assert memory.gib == pytest.approx(psutil.virtual_memory().total / 2**30)
