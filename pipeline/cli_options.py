@@ -22,7 +22,7 @@ Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write what is printed as data to this file.")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU when there is one, if not given.")]
-Mirror = Annotated[bool, typer.Option("--mirror", help="Average over all mirrored copies; slower.")]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Average over copies mirrored as in the training; slower.")]
 Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average the probabilities of all trained folds.")]
 Labels = Annotated[
     list[str] | None,

@@ -129,4 +129,6 @@ SMALL_2D = {
     "val_interval": 2,
     "warmup_iterations": 5,
     "learning_rate": 0.01,
+    "rotation_range_rad": [3.141593],
+    "mirror_probability": [0.5, 0.5],
 }

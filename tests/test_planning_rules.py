@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dataset.fingerprint import IntensityStatistics
+from pipeline.dataset.fingerprint import Fingerprint, IntensityStatistics
 from pipeline.planning import rules
 from pipeline.planning.presets import Preset
 
@@ -111,6 +112,32 @@ def test_choose_normalisation_other_channels_use_each_image(make_fingerprint: Ca
     choice = rules.choose_normalisation(make_fingerprint(channels=channels))
     assert (choice.value.clip, choice.value.subtrahend, choice.value.divisor) == (False, None, None)
     assert channels[0] in choice.reason
+
+
+# rotation and mirroring
+
+
+def describe_pictures(make_fingerprint: Callable, mirroring: tuple, turning: bool) -> Fingerprint:
+    fingerprint = make_fingerprint(shapes=[(256, 200)] * 3, suffix=".png")
+    return fingerprint.model_copy(update={"mirroring_matters": mirroring, "turning_matters": turning})
+
+
+def test_choose_mirroring_pictures_that_lie_any_way_round_are_mirrored_and_turned(make_fingerprint: Callable) -> None:
+    fingerprint = describe_pictures(make_fingerprint, (False, False), False)
+    assert rules.choose_mirroring(fingerprint).value == (0.5, 0.5)
+    assert rules.choose_rotation(fingerprint, (1, 1)).value == pytest.approx((math.pi,), abs=1e-5)
+
+
+def test_choose_mirroring_pictures_that_lie_one_way_round_are_kept_so(make_fingerprint: Callable) -> None:
+    fingerprint = describe_pictures(make_fingerprint, (False, True), True)
+    mirroring, rotation = rules.choose_mirroring(fingerprint), rules.choose_rotation(fingerprint, (1, 1))
+    assert mirroring.value == (0.5, 0.0)
+    assert "not along the height" in mirroring.reason
+    assert rotation.value == (0.35,)
+
+
+def test_choose_mirroring_volumes_are_not_mirrored(make_fingerprint: Callable) -> None:
+    assert rules.choose_mirroring(make_fingerprint()).value == (0, 0, 0)
 
 
 # crops

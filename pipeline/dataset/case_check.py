@@ -14,6 +14,7 @@ from pipeline.dataset.dataset import Case
 from pipeline.dataset.fingerprint import compute_coarsest_factor, flatten_in_memory_order, sample_foreground
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.options import ReadOptions
+from pipeline.dataset.orientation import compute_coarse_map
 from pipeline.dataset.problems import ERROR, WARNING, Message, Problem
 from pipeline.dataset.stock import stock_reads
 from pipeline.errors import ImageFileError
@@ -63,6 +64,7 @@ class CaseFindings:
     voxels_by_value: dict[int, int] = field(default_factory=dict)
     samples: np.ndarray | None = None
     coarsest_factor: int = 1
+    coarse_map: np.ndarray | None = None
     image_digest: str = ""
     image_changed: bool = False
     label_changed: bool = False
@@ -96,6 +98,7 @@ def examine_case(
         findings.samples = sample_foreground(image, annotated)
         if label.array.ndim == 3:
             findings.coarsest_factor = compute_coarsest_factor(annotated)
+            findings.coarse_map = compute_coarse_map(image.array)
     if with_tile and image is not None:
         note = next((str(problem.cause) for problem in findings.problems if problem.severity == ERROR), "")
         on_grid = label if label is not None and label.spatial_shape == image.spatial_shape else None

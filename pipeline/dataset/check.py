@@ -25,6 +25,7 @@ from pipeline.dataset.fingerprint import (
     compute_intensity_statistics,
 )
 from pipeline.dataset.options import ReadOptions
+from pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
 from pipeline.dataset.problems import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem
 from pipeline.dataset.split import choose_groups
 from pipeline.dataset.writing import fits_png
@@ -256,6 +257,7 @@ def _build_fingerprint(dataset: Dataset, findings: list[CaseFindings]) -> Finger
     num_channels = findings[0].num_channels
     names = dataset.channels or tuple(f"channel_{index}" for index in range(num_channels))
     statistics: tuple[IntensityStatistics, ...] = compute_intensity_statistics(samples)
+    maps = [finding.coarse_map for finding in findings if finding.coarse_map is not None]
     return Fingerprint(
         dataset_name=dataset.name,
         layout=dataset.layout,
@@ -266,6 +268,8 @@ def _build_fingerprint(dataset: Dataset, findings: list[CaseFindings]) -> Finger
         ignore_value=dataset.ignore_value,
         regions=dataset.regions,
         intensities=statistics,
+        mirroring_matters=find_mirroring_that_matters(maps) if maps else (),
+        turning_matters=find_turning_that_matters(maps),
         cases=tuple(
             CaseFingerprint(
                 case=finding.case.name,

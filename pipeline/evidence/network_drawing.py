@@ -121,8 +121,8 @@ def draw_network(description: Description) -> str:
     bodies = [node for node in description.nodes if node.part != "head"]
     levels = 1 + max(node.level for node in bodies)
     places = {id(node): _place(node, bodies, levels) for node in bodies}
-    width = _LEFT + (2 * levels + 1) * _COLUMN
-    height = _TOP + levels * _ROW + 70
+    width = max(900, _LEFT + (2 * levels + 1) * _COLUMN)
+    height = _TOP + levels * _ROW + 60
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="12">',
@@ -133,14 +133,14 @@ def draw_network(description: Description) -> str:
         _text(20, 28, f"{description.network}: {summarize_network(description)[0]}", size=15),
         _text(20, 48, "; ".join(summarize_network(description)[1:])),
     ]
-    for level in range(levels):
-        first = next(node for node in bodies if node.level == level)
-        parts.append(_text(20, _TOP + level * _ROW + 34, f"level {level}: {_show(first.size)}"))
+    sizes = {node.level: node.size for node in reversed(bodies)}  # of the encoder
+    for level, size in sorted(sizes.items()):
+        parts.append(_text(20, _TOP + level * _ROW + 26, f"level {level}: {_show(size)}"))
     parts += _draw_arrows(bodies, places)
-    parts += [_draw_node(node, *places[id(node)]) for node in bodies]
+    parts += [_draw_node(node, *places[id(node)], sizes[node.level]) for node in bodies]
     heads = [node for node in description.nodes if node.part == "head"]
     parts += _draw_heads(heads, bodies, places)
-    parts += _draw_legend({node.part for node in description.nodes}, height - 22)
+    parts += _draw_legend({node.part for node in description.nodes}, height - 40)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -162,13 +162,14 @@ def _place(node: Node, bodies: Sequence[Node], levels: int) -> tuple[float, floa
     return _LEFT + (left + (right - left) * share) * _COLUMN, _TOP + node.level * _ROW
 
 
-def _draw_node(node: Node, x: float, y: float) -> str:
+def _draw_node(node: Node, x: float, y: float, size_of_level: Sequence[int]) -> str:
+    """A box with its channels above it, and below it the size where that is another than its level's."""
     width, height = 20 + 6 * math.log2(max(node.channels)), 44
     label = " > ".join(map(str, node.channels))
     return (
         f'<g><rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{height}" rx="3" fill="{COLOURS[node.part]}"/>'
         + _text(x + 2, y - 5, label, size=11)
-        + _text(x + 2, y + height + 13, _show(node.size), size=10, colour="#666666")
+        + (_text(x + 2, y + height + 13, _show(node.size), 10, "#666666") if node.size != size_of_level else "")
         + f"<title>{node.part}, level {node.level}: {node.num_parameters:,} parameters</title></g>"
     )
 
@@ -204,11 +205,12 @@ def _draw_heads(heads: Sequence[Node], bodies: Sequence[Node], places: dict[int,
 
 
 def _draw_legend(parts: set[str], y: float) -> list[str]:
-    drawn, x = [], 20
-    for part in (name for name in COLOURS if name in parts):
-        drawn.append(f'<rect x="{x}" y="{y - 10}" width="12" height="12" fill="{COLOURS[part]}"/>')
-        drawn.append(_text(x + 17, y, f"{part}: {MEANINGS[part]}", size=11))
-        x += 60 + 6 * len(f"{part}: {MEANINGS[part]}")
+    """Colours and their meanings, three in a row."""
+    drawn = []
+    for number, part in enumerate(name for name in COLOURS if name in parts):
+        x, below = 20 + number % 3 * 290, y + number // 3 * 20
+        drawn.append(f'<rect x="{x}" y="{below - 10}" width="12" height="12" fill="{COLOURS[part]}"/>')
+        drawn.append(_text(x + 17, below, f"{part}: {MEANINGS[part]}", size=11))
     return drawn
 
 
@@ -222,7 +224,11 @@ def _arrow(x1: float, y1: float, x2: float, y2: float, dashed: bool = False) -> 
 
 
 def _text(x: float, y: float, text: str, size: int = 12, colour: str = "#111111") -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" font-size="{size}" fill="{colour}">{escape(text)}</text>'
+    """Text with a white rim, so that an arrow below it does not cross it out."""
+    return (
+        f'<text x="{x:.0f}" y="{y:.0f}" font-size="{size}" fill="{colour}" stroke="white" stroke-width="3" '
+        f'paint-order="stroke">{escape(text)}</text>'
+    )
 
 
 def _show(size: Sequence[int]) -> str:

@@ -45,6 +45,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    preset: str
     # data
     dataset_name: str
     dataset_dir: str
@@ -220,6 +221,11 @@ class Plan(BaseModel):
         if not self.regions:
             return tuple(labels)
         return (*self.regions, *(name for name in labels if name != name_value(self.label_table[name], self.regions)))
+
+    @property
+    def mirrored_axes(self) -> tuple[int, ...]:
+        """Axes along which the training mirrors, and a prediction may."""
+        return tuple(axis for axis, probability in enumerate(self.mirror_probability) if probability > 0)
 
     @property
     def shape(self) -> Shape:

@@ -72,6 +72,9 @@ def plan_from_fingerprint(
     if preset not in PRESETS:
         raise PlanError(f"Unknown preset {preset!r}; {suggest(preset, PRESETS)}.")
     draft = _Draft()
+    draft.add(
+        "how much compute and memory the numbers below may use; changing it here changes none of them", preset=preset
+    )
     _add_data(draft, fingerprint, dataset_dir, num_folds, fold, seed)
     _add_intensities(draft, fingerprint, PRESETS[preset])
     memory = network_rules.choose_memory(PRESETS[preset], memory_gib, found)
@@ -79,7 +82,7 @@ def plan_from_fingerprint(
     _add_loss(draft, fingerprint)
     _add_schedule(draft, fingerprint, PRESETS[preset])
     _add_inference(draft, fingerprint, PRESETS[preset])
-    _add_augmentation(draft, fingerprint.spatial_dims, PRESETS[preset].augmentation_share)
+    _add_augmentation(draft, fingerprint, PRESETS[preset].augmentation_share)
     _add_machine(draft, fingerprint)
     return PlannedBundle(build_plan_from(draft.values, "The plan"), draft.reasons)
 
@@ -139,7 +142,7 @@ def _add_network(
     memory: Choice[float],
 ) -> None:
     """Network, and the patch, whose size depends on it; the patch shrinks until a training step fits into the memory."""
-    dims, _spacing_mm = fingerprint.spatial_dims, draft.values["spacing_mm"]
+    dims = fingerprint.spatial_dims
     choice = network_rules.choose_network(network, padded, dims)
     chosen = choice.value
     draft.add(
@@ -276,22 +279,15 @@ def _add_inference(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> N
     draft.add(f"smaller parts of a label are removed, in mm^3, or pixels of pictures; {not_tuned}", smallest_part=0.0)
 
 
-def _add_augmentation(draft: _Draft, dims: int, share: float) -> None:
+def _add_augmentation(draft: _Draft, fingerprint: Fingerprint, share: float) -> None:
     """Numbers of the random transforms; `share` of their full probabilities."""
-    spacing_mm, patch_size = draft.values["spacing_mm"], draft.values["patch_size"]
+    dims, spacing_mm, patch_size = fingerprint.spatial_dims, draft.values["spacing_mm"], draft.values["patch_size"]
     draft.add(
         "of most samples: on hippocampus 0.8 measured 0.003 Dice above 0.3 (docs/experiments.md)",
         affine_probability=round(0.8 * share, 6),
     )
-    if dims == 2:
-        draft.add("a picture may lie any way round", rotation_range_rad=(round(math.pi, 6),))
-    else:
-        coarse = [axis for axis in range(3) if spacing_mm[axis] > 3 * min(spacing_mm)]
-        ranges = tuple(0.35 if not coarse or axis in coarse else 0.0 for axis in range(3))
-        draft.add(
-            "20 degrees; about the coarse axis only where there is one, so that slices stay slices",
-            rotation_range_rad=ranges,
-        )
+    rotation = rules.choose_rotation(fingerprint, spacing_mm)
+    draft.add(rotation.reason, rotation_range_rad=rotation.value)
     draft.add("objects a fifth smaller to a quarter larger", scale_range=(0.8, 1.25))
     draft.add("and each axis by up to 7 % on its own", stretch_range=0.07)
     _add_elastic(draft, dims, share, patch_size)
@@ -311,13 +307,8 @@ def _add_augmentation(draft: _Draft, dims: int, share: float) -> None:
     )
     draft.add(NNUNET_DA, low_resolution_probability=round(0.12 * share, 6), low_resolution_zoom=(0.5, 1.0))
     draft.add(NNUNET_DA, gamma_probability=round(0.3 * share, 6), gamma_range=(0.7, 1.5))
-    if dims == 2:
-        draft.add("both axes: a picture may lie any way round", mirror_probability=(0.5, 0.5))
-    else:
-        draft.add(
-            "off in 3D: orientation carries information that a short training needs, and the network sees every image in one orientation",
-            mirror_probability=(0.0, 0.0, 0.0),
-        )
+    mirroring = rules.choose_mirroring(fingerprint)
+    draft.add(mirroring.reason, mirror_probability=mirroring.value)
 
 
 def _add_elastic(draft: _Draft, dims: int, share: float, patch_size: tuple[int, ...]) -> None:

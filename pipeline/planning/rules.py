@@ -109,6 +109,38 @@ def is_ct(channel: str) -> bool:
     return channel.strip().lower() in ("ct", "computed tomography", "hu")
 
 
+def choose_mirroring(fingerprint: Fingerprint) -> Choice[tuple[float, ...]]:
+    """Probability of mirroring per axis: of pictures along the axes where it gives a picture like the others."""
+    dims = fingerprint.spatial_dims
+    if dims == 3:
+        return Choice(
+            (0.0, 0.0, 0.0),
+            "off in 3D: the network sees every image in one orientation; on hippocampus mirroring cost 0.015 Dice in a short training "
+            "(docs/experiments.md)",
+        )
+    matters = fingerprint.mirroring_matters or (False,) * dims
+    if not any(matters):
+        return Choice((0.5,) * dims, "both axes: mirrored pictures are like the others")
+    kept = " and ".join(name for name, fixed in zip(("width", "height"), matters, strict=True) if fixed)
+    return Choice(
+        tuple(0.0 if fixed else 0.5 for fixed in matters),
+        f"not along the {kept}: the pictures lie one way round, and mirrored ones are unlike the others",
+    )
+
+
+def choose_rotation(fingerprint: Fingerprint, spacing_mm: Sequence[float]) -> Choice[tuple[float, ...]]:
+    """Largest angle in radians: one in 2D, one about each axis in 3D."""
+    if fingerprint.spatial_dims == 2:
+        if fingerprint.turning_matters:
+            return Choice((0.35,), "20 degrees: the pictures lie one way round, and turned ones are unlike the others")
+        return Choice((round(math.pi, 6),), "a picture may lie any way round: turned ones are like the others")
+    coarse = [axis for axis in range(3) if spacing_mm[axis] > _ANISOTROPIC_RATIO * min(spacing_mm)]
+    return Choice(
+        tuple(0.35 if not coarse or axis in coarse else 0.0 for axis in range(3)),
+        "20 degrees; about the coarse axis only where there is one, so that slices stay slices",
+    )
+
+
 def choose_crop_ratios(num_labels: int, foreground_share: float) -> Choice[tuple[float, ...]]:
     """Share of training patches that are centred on a voxel of each label."""
     foreground = foreground_share / (num_labels - 1)

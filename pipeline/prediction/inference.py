@@ -127,7 +127,8 @@ def build_predictor(
         weights: state_dict files; of several, the probabilities are averaged.
         output_dir: gets the label maps, named like the images.
         device: such as "cpu" or "cuda:1"; a GPU when there is one, if None.
-        mirror: average the logits over all mirrored copies of each window; costs 4 (2D) or 8 (3D) times as much.
+        mirror: average the logits over the mirrored copies of each window, along the axes that the training mirrored; costs twice as
+            much per axis.
         tuned: with the temperature of the plan; False for temperature 1.
 
     Raises:
@@ -158,7 +159,7 @@ def build_predictor(
     return Predictor(
         plan=plan,
         preprocessing=components["preprocessing"],
-        networks=tuple(Mirrored(member, plan.spatial_dims) if mirror else member for member in members),
+        networks=tuple(Mirrored(member, plan.mirrored_axes) if mirror else member for member in members),
         inferer=components["inferer"],
         to_probabilities=Compose(to_probabilities),
         to_files=Compose([*to_classes, *to_files]),
@@ -195,19 +196,20 @@ def load_weights(network: torch.nn.Module, weights: Path, device: torch.device) 
 
 
 class Mirrored(torch.nn.Module):
-    """Mean of a network's logits over all mirrored copies of its input.
+    """Mean of a network's logits over mirrored copies of its input.
 
     Args:
         network: equally happy with every mirrored input, as one trained with mirroring is.
-        spatial_dims: 2 or 3; there are 4 or 8 copies.
+        axes: spatial axes to mirror along; there are two copies for one axis, four for two, eight for three.
     """
 
-    def __init__(self, network: torch.nn.Module, spatial_dims: int) -> None:
+    def __init__(self, network: torch.nn.Module, axes: Sequence[int]) -> None:
         super().__init__()
         self.network = network
-        axes = range(2, 2 + spatial_dims)
         self.flips = tuple(
-            list(flip) for count in range(spatial_dims + 1) for flip in itertools.combinations(axes, count)
+            [2 + axis for axis in flip]
+            for count in range(len(axes) + 1)
+            for flip in itertools.combinations(axes, count)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import pytest
 
 import pipeline
 from pipeline.dataset.image import read_image
+from pipeline.files import write_json
 from pipeline.planning.plan import read_plan
 
 from .conftest import TrainedBundle, own_copy
@@ -94,6 +95,34 @@ def test_network_runs_without_this_package(trained: TrainedBundle, stock_python:
     assert [path.name for path in ours] == [path.name for path in stock] != []
     for left, right in zip(ours, stock, strict=True):
         assert np.array_equal(read_image(left).array, read_image(right).array)
+
+
+@pytest.mark.slow
+def test_unet3d2016_learns_whole_volumes_from_a_few_annotated_slices(tmp_path: Path) -> None:
+    """Sparse annotation, as in the paper: every fourth slice is labelled, the others have weight 0."""
+    root = tmp_path / "Dataset004_Sparse"
+    whole = {}
+    for seed in range(5):
+        image, label = phantoms.draw_organ(seed)
+        whole[f"organ_{seed}"] = label
+        sparse = np.full_like(label, 9)
+        sparse[..., 1::4] = label[..., 1::4]
+        phantoms.write_volume(root / "imagesTr" / f"organ_{seed}_0000.nii.gz", image)
+        phantoms.write_volume(root / "labelsTr" / f"organ_{seed}.nii.gz", sparse)
+    labels = {"background": 0, "organ": 1, "tumour": 2, "ignore": 9}
+    content = {"channel_names": {"0": "T1"}, "labels": labels, "numTraining": 5, "file_ending": ".nii.gz"}
+    write_json(root / "dataset.json", content)
+    numbers = {"filters": [8, 16, 32], "patch_size": [44, 44, 44], "window_size": [60, 60, 52], "learning_rate": 0.01}
+    schedule = {"num_epochs": 8, "iterations_per_epoch": 20, "val_interval": 4, "warmup_iterations": 5}
+    bundle = phantoms.plan_small(root, tmp_path / "bundle", network="unet3d2016", **numbers, **schedule)
+    phantoms.silently(pipeline.train, bundle)
+    evaluation = phantoms.silently(pipeline.evaluate, bundle)
+    for case in evaluation.rows["case"].unique():
+        found = read_image(evaluation.predictions[0] / f"{case}.nii.gz").array[0] > 0
+        unseen = np.ones(found.shape[2], bool)
+        unseen[1::4] = False
+        shared = (found & (whole[case] > 0))[..., unseen].sum()
+        assert 2 * shared / (found[..., unseen].sum() + (whole[case] > 0)[..., unseen].sum()) > 0.85
 
 
 def test_refresh_with_another_network_changes_the_modules(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
         "without_holes",
         "one_part",
         "regions",
+        "preset",
     }
 
 
