@@ -122,7 +122,6 @@ def test_unet3d2016_learns_whole_volumes_from_a_few_annotated_slices(tmp_path: P
         unseen = np.ones(found.shape[2], bool)
         unseen[1::4] = False
         shared = (found & (whole[case] > 0))[..., unseen].sum()
-        print(2 * shared / (found[..., unseen].sum() + (whole[case] > 0)[..., unseen].sum()))
         assert 2 * shared / (found[..., unseen].sum() + (whole[case] > 0)[..., unseen].sum()) > 0.85
 
 
