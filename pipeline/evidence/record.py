@@ -66,7 +66,7 @@ def record_run(
     }
     path = run_dir / "run.json"
     write_json(path, record)
-    started_s = time.monotonic()
+    started_s, started_processor_s = time.monotonic(), time.process_time()
     try:
         yield record
         record["state"] = "finished"
@@ -77,6 +77,8 @@ def record_run(
     finally:
         record["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         record["duration_s"] = round(time.monotonic() - started_s, 1)
+        # of all threads: what the clock would have shown on a quiet machine, times the cores that were busy
+        record["processor_s"] = round(time.process_time() - started_processor_s, 1)
         record["peak_memory_gib"] = round(read_peak_memory_gib(), 2)
         write_json(path, record)
 
