@@ -20,7 +20,7 @@ USAGE_WIDTH = 112
 _HEAD = """\
 # Command line
 
-<!-- Made by docs/build_cli.py from the commands themselves; change pipeline/cli.py and run it again. -->
+<!-- Made by docs/build_cli.py from the commands themselves; change pipeline/commands/ and run it again. -->
 
 {help}
 

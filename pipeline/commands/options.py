@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -77,3 +78,11 @@ def parse_labels(texts: list[str] | None) -> dict[str, int] | None:
             )
         labels[name] = int(value)
     return labels
+
+
+def write_json_option(path: Path | None, content: Any) -> None:
+    """What a verb printed, as data in the file of `--json`; nothing without one."""
+    if path is not None:
+        from pipeline.files import write_text
+
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,168 @@
+"""`demo`, `check`, `plan` and `describe` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.options import (
+    Bundle,
+    CopyHeader,
+    Dataset,
+    Json,
+    Labels,
+    Layout,
+    PagesAsSlices,
+    Patient,
+    ResampleLabels,
+    parse_labels,
+    read_options,
+    write_json_option,
+)
+from pipeline.errors import DatasetError, suggest
+from pipeline.printing import (
+    evaluation_as_data,
+    network_as_data,
+    print_evaluation,
+    print_network,
+    print_plan,
+    print_report,
+    say,
+    show_path,
+)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the cohort, the bundle and the picture.")] = Path("demo"),
+    json_file: Json = None,
+) -> None:
+    """Run the main job end to end on the embedded cohort."""
+    from pipeline.demonstration import demo
+
+    result = demo(out, announce=lambda step: say(f"== {step}"))
+    say()
+    print_evaluation(result.evaluation)
+    say()
+    say("The test case is the real MNI152 head, the training heads are simulated from it: this shows that the")
+    say("pipeline works, and says nothing about generalisation.")
+    say(f"bundle   {result.bundle.root}  (sealed: {show_path(result.package.zip_file)})")
+    say(f"picture  {result.overlay}")
+    say()
+    say("Next, on your own data:")
+    say("  unet-pipeline check DATASET")
+    say("  unet-pipeline plan DATASET BUNDLE --preset quick")
+    say("  unet-pipeline train BUNDLE")
+    write_json_option(json_file, evaluation_as_data(result.evaluation))
+
+
+def check(
+    dataset: Dataset,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for problems.json, contact_sheet.png, fingerprint.json, dataset_manifest.json."),
+    ] = None,
+    label: Labels = None,
+    layout: Layout = None,
+    patient: Patient = None,
+    copy_header: CopyHeader = False,
+    resample_labels: ResampleLabels = False,
+    pages_as_slices: PagesAsSlices = False,
+    json_file: Json = None,
+) -> None:
+    """Read every file of a dataset; list problems and what to do about each."""
+    from pipeline import verbs
+
+    options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
+    report = verbs.check(dataset, out, parse_labels(label), options)
+    print_report(report)
+    if out is not None:
+        say(f"  written to {out}")
+    if json_file is not None:
+        from pipeline.dataset.report import describe_report
+
+        write_json_option(json_file, describe_report(report).model_dump(mode="json"))
+    if report.errors:
+        first = report.errors[0]
+        raise DatasetError(
+            f"{len(report.errors)} error(s) in {report.dataset.name}; the list above says what to do about each. "
+            f"The first: {first.file} {first.cause}."
+        )
+
+
+def plan(
+    dataset: Annotated[Path | None, typer.Argument(metavar="DATASET", help="Labelled folder.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle; it must not exist yet.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="quick (minutes on a CPU), standard, or full (nnU-Net's length).")
+    ] = "standard",
+    network: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="dynunet, resenc, unet2015, unet3d2016, unetplusplus or attention_unet."),
+    ] = "dynunet",
+    padded: Annotated[
+        bool,
+        typer.Option("--padded", help="A paper's network with padding and instance normalisation; it trains better."),
+    ] = False,
+    memory: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="GIB", help="Memory that the training may take; the preset's if not given."),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the augmentation.")] = 0,
+    label: Labels = None,
+    layout: Layout = None,
+    patient: Patient = None,
+    copy_header: CopyHeader = False,
+    resample_labels: ResampleLabels = False,
+    pages_as_slices: PagesAsSlices = False,
+    refresh: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Write the JSON of this bundle again from its plan.yaml.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --refresh: overwrite configs that were edited by hand.")
+    ] = False,
+    json_file: Json = None,
+) -> None:
+    """Write a complete bundle for a dataset, or with --refresh its configs again."""
+    from pipeline.planning.architecture import NETWORKS
+    from pipeline.planning.presets import PRESETS
+
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"--preset is {preset!r}; {suggest(preset, PRESETS)}")
+    if network not in NETWORKS:
+        raise typer.BadParameter(f"--network is {network!r}; {suggest(network, NETWORKS)}")
+    from pipeline import verbs
+
+    if refresh is not None:
+        settled = verbs.refresh(refresh, force)
+        say(f"Configs of {refresh} written again from its plan.yaml.")
+    else:
+        if dataset is None or bundle is None:
+            raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
+        options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
+        planned = verbs.plan(
+            dataset, bundle, preset, folds, seed, parse_labels(label), options, network, padded, memory
+        )
+        settled = planned.plan
+        print_report(planned.report)
+        print_plan(settled, bundle)
+    write_json_option(json_file, settled.model_dump(mode="json"))
+
+
+def describe(
+    bundle: Bundle,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the network into this SVG file.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Show the network of a bundle: levels, channels, sizes, parameters, receptive field."""
+    from pipeline import verbs
+
+    description = verbs.describe(bundle, svg)
+    print_network(description)
+    if svg is not None:
+        say(f"drawn    {svg}")
+    write_json_option(json_file, network_as_data(description))

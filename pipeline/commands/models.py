@@ -1,0 +1,132 @@
+"""`train`, `predict`, `evaluate` and `tune` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, write_json_option
+from pipeline.errors import PlanError
+from pipeline.printing import (
+    evaluation_as_data,
+    list_problems,
+    print_evaluation,
+    print_tuning,
+    say,
+    tuning_as_data,
+)
+
+
+def train(
+    bundle: Bundle,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Ids of train.json.")] = None,
+    fold: Annotated[str | None, typer.Option(help="A number, or all; the plan's fold if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the latest interrupted training.")] = False,
+    initial: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="BUNDLE", help="Start from the weights of this trained bundle, or of a file."),
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """Train a bundle."""
+    from pipeline import verbs
+    from pipeline.progress import format_duration
+    from pipeline.training.run import parse_override
+
+    if fold is not None and fold != "all" and not fold.isdecimal():
+        raise typer.BadParameter(f"--fold is {fold!r}; expected a number or all")
+    try:
+        settings = dict(parse_override(text) for text in overrides or [])
+    except PlanError as error:
+        raise typer.BadParameter(str(error)) from error
+    runs = verbs.train(
+        bundle,
+        fold,
+        resume,
+        settings,
+        announce=lambda command: say(f"The same with stock MONAI:\n  {command}"),
+        initial=initial,
+    )
+    for run in runs:
+        say(
+            f"fold {run.fold}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, best Dice {run.best_dice:.4f} in epoch "
+            f"{run.best_epoch} (resampled grid; it picks the weights and is no result)"
+        )
+        say(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
+    say(f"Next: unet-pipeline evaluate {bundle}")
+    write_json_option(
+        json_file,
+        [{key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()} for run in runs],
+    )
+
+
+def predict(
+    bundle: Bundle,
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="An image, a folder of images, a DICOM series, or a folder of series."),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the label maps; finished ones are kept.")],
+    device: Device = None,
+    mirror: Mirror = False,
+    ensemble: Ensemble = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probabilities of every class too, as NAME_probabilities.")
+    ] = False,
+    json_file: Json = None,
+) -> None:
+    """Write a label map for every image, on the image's own grid."""
+    from pipeline import verbs
+
+    result = verbs.predict(bundle, source, out, device, mirror, ensemble, probabilities)
+    for line in list_problems(result.notes):
+        say(line)
+    for path in result.kept:
+        say(f"kept     {path}  (finished before)")
+    for path in result.written:
+        say(f"written  {path}")
+    write_json_option(
+        json_file,
+        {
+            "written": list(map(str, result.written)),
+            "kept": list(map(str, result.kept)),
+            "notes": [vars(note) for note in result.notes],
+        },
+    )
+
+
+def evaluate(
+    bundle: Bundle,
+    dataset: Annotated[
+        Path | None, typer.Argument(metavar="DATASET", help="Labelled folder; the validation cases if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for metrics.csv and summary.json.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Folder of label maps made before.")] = None,
+    device: Device = None,
+    mirror: Mirror = False,
+    ensemble: Ensemble = False,
+    json_file: Json = None,
+) -> None:
+    """Metrics per case from prediction files, with a summary and its intervals."""
+    from pipeline import verbs
+
+    if ensemble and dataset is None:
+        raise typer.BadParameter(
+            "--ensemble needs a DATASET: every validation case was in the training of the other folds"
+        )
+    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble)
+    print_evaluation(result)
+    say(f"per case {result.folder / 'metrics.csv'}")
+    write_json_option(json_file, evaluation_as_data(result))
+
+
+def tune(bundle: Bundle, device: Device = None, mirror: Mirror = False, json_file: Json = None) -> None:
+    """Choose post-processing and temperature on out-of-fold predictions, into plan.yaml."""
+    from pipeline import verbs
+
+    result = verbs.tune(bundle, device, mirror)
+    print_tuning(result)
+    say(f"Written into {bundle / 'configs' / 'plan.yaml'}; everything tried: {bundle / 'evidence' / 'tuning.json'}")
+    write_json_option(json_file, tuning_as_data(result))

@@ -1,0 +1,26 @@
+"""The verbs of the command line as plain functions: each calls its stage and returns a typed result.
+
+`import pipeline` offers them; the command line adds only parsing and printing. torch, monai and pandas take seconds to
+import: the verbs that need them import them when they run.
+"""
+
+from __future__ import annotations
+
+from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
+from pipeline.verbs.handover import package
+from pipeline.verbs.results import Evaluation, evaluate, predict, tune
+from pipeline.verbs.training import train
+
+__all__ = [
+    "Evaluation",
+    "PlannedFolder",
+    "check",
+    "describe",
+    "evaluate",
+    "package",
+    "plan",
+    "predict",
+    "refresh",
+    "train",
+    "tune",
+]

@@ -1,0 +1,134 @@
+"""The verbs before a training: check a dataset, plan a bundle for it, describe what was planned."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.bundle.write import refresh_bundle, require_free, write_bundle
+from pipeline.bundle_folder import BundleFolder, open_bundle
+from pipeline.dataset.check import CheckReport, check_dataset
+from pipeline.dataset.layouts import read_dataset
+from pipeline.dataset.options import ReadOptions
+from pipeline.dataset.prepare import PreparedCase, prepare_dataset
+from pipeline.dataset.report import write_report
+from pipeline.files import write_text
+from pipeline.planning.machine import find_memory
+from pipeline.planning.plan import Plan, read_plan
+from pipeline.planning.planner import plan_from_fingerprint
+from pipeline.planning.splits import choose_splits
+
+if TYPE_CHECKING:
+    from pipeline.evidence.network_drawing import Description
+
+
+@dataclass(frozen=True)
+class PlannedFolder:
+    """A bundle that `plan` wrote."""
+
+    bundle: BundleFolder
+    plan: Plan
+    report: CheckReport
+
+
+def check(
+    dataset: Path | str,
+    out: Path | str | None = None,
+    labels: dict[str, int] | None = None,
+    options: ReadOptions | None = None,
+) -> CheckReport:
+    """Read every file of a labelled folder and report all problems.
+
+    Args:
+        dataset: the folder, or a table of cases.
+        out: gets problems.json, contact_sheet.png and, for a usable dataset, fingerprint.json and dataset_manifest.json.
+        labels: names for the label values, where the layout does not give them.
+        options: how the files are to be read.
+
+    Raises:
+        DatasetError: there is no dataset to check.
+    """
+    options = options or ReadOptions()
+    report = check_dataset(read_dataset(dataset, options.layout), labels, options, with_tiles=out is not None)
+    if out is not None:
+        write_report(report, Path(out))
+    return report
+
+
+def plan(
+    dataset: Path | str,
+    bundle: Path | str,
+    preset: str = "standard",
+    folds: int = 5,
+    seed: int = 0,
+    labels: dict[str, int] | None = None,
+    options: ReadOptions | None = None,
+    network: str = "dynunet",
+    padded: bool = False,
+    memory_gib: float | None = None,
+) -> PlannedFolder:
+    """Check a labelled folder and write a complete bundle for it, without weights yet.
+
+    Files that stock MONAI cannot read are copied into the folder `BUNDLE_data` beside the bundle, in a format that it can.
+
+    Raises:
+        DatasetError: the dataset has an error.
+        PlanError: unknown preset or network, or a network for other dimensions.
+        BundleError: the bundle's folder exists and is not empty.
+    """
+    root = Path(bundle)
+    options = options or ReadOptions()
+    require_free(root)
+    report = check_dataset(read_dataset(dataset, options.layout), labels, options)
+    fingerprint = report.require_no_errors()
+    splits = choose_splits(report, folds, seed)
+    data, prepared = report.dataset.root, tuple[PreparedCase, ...]()
+    if report.needs_preparation:
+        data = root.resolve().with_name(f"{root.resolve().name}_data")
+        _, prepared = prepare_dataset(report, data)
+    location = Path(os.path.relpath(data.resolve(), root.resolve())).as_posix()
+    planned = plan_from_fingerprint(
+        fingerprint,
+        location,
+        preset,
+        len(splits.folds),
+        seed=seed,
+        network=network,
+        padded=padded,
+        memory_gib=memory_gib,
+        found=find_memory(),
+    )
+    try:
+        folder = write_bundle(root, planned, report, splits, prepared)
+    except BaseException:
+        if prepared:
+            shutil.rmtree(data)
+        raise
+    return PlannedFolder(folder, planned.plan, report)
+
+
+def refresh(bundle: Path | str, force: bool = False) -> Plan:
+    """Write the JSON configs of a bundle again from its edited plan.yaml."""
+    return refresh_bundle(Path(bundle), force)
+
+
+def describe(bundle: Path | str, svg: Path | str | None = None) -> Description:
+    """The network of a bundle: levels, channels, sizes, parameters, receptive field.
+
+    Args:
+        bundle: from `plan`; weights are not needed.
+        svg: gets a drawing.
+
+    Raises:
+        BundleError: no bundle.
+        PlanError: its plan cannot be read.
+    """
+    from pipeline.evidence.network_drawing import describe_network, draw_network
+
+    description = describe_network(read_plan(open_bundle(bundle).plan))
+    if svg is not None:
+        write_text(Path(svg), draw_network(description))
+    return description
