@@ -19,6 +19,9 @@ class Bar(Protocol):
 
     def advance(self, steps: int = 1, note: str = "") -> None: ...
 
+    def report(self, line: str) -> None:
+        """Show a line about what was done: below the bar on a terminal; elsewhere at most every `PLAIN_INTERVAL_S` seconds."""
+
 
 @contextmanager
 def progress_bar(title: str, total: int) -> Iterator[Bar]:
@@ -34,6 +37,7 @@ class _PlainBar:
     def __init__(self, title: str, total: int) -> None:
         self.title, self.total, self.done = title, total, 0
         self.started_s = self.printed_s = time.monotonic()
+        self.reported_s: float | None = None
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.done += steps
@@ -46,10 +50,17 @@ class _PlainBar:
         time_text = f"{format_duration(elapsed_s)} elapsed, {format_duration(left_s)} left"
         print(f"{self.title}: {self.done}/{self.total}  {note}  {time_text}".replace("    ", "  "), file=sys.stderr)
 
+    def report(self, line: str) -> None:
+        now_s = time.monotonic()
+        is_due = self.reported_s is None or now_s - self.reported_s >= PLAIN_INTERVAL_S
+        if is_due or self.done >= self.total:
+            self.reported_s = now_s
+            print(f"{self.title}: {line}", file=sys.stderr)
+
 
 @contextmanager
 def _terminal_bar(title: str, total: int) -> Iterator[Bar]:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -58,6 +69,17 @@ def _terminal_bar(title: str, total: int) -> Iterator[Bar]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class ReportingProgress(Progress):
+        """A bar with one line of text below it."""
+
+        line = ""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from super().get_renderables()
+            if self.line:
+                yield Text(f"  {self.line}", style="dim", no_wrap=True, overflow="ellipsis")
 
     columns = (
         TextColumn("{task.description}"),
@@ -69,12 +91,15 @@ def _terminal_bar(title: str, total: int) -> Iterator[Bar]:
         TimeRemainingColumn(compact=True),
         TextColumn("left"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with ReportingProgress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total, note="")
 
         class TerminalBar:
             def advance(self, steps: int = 1, note: str = "") -> None:
                 progress.update(task, advance=steps, note=note)
+
+            def report(self, line: str) -> None:
+                progress.line = line
 
         yield TerminalBar()
 

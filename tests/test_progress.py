@@ -93,3 +93,16 @@ def test_progress_bar_terminal_draws_count_and_note(monkeypatch: pytest.MonkeyPa
     assert "train" in drawn
     assert "4/4" in drawn
     assert "loss 0.4" in drawn
+
+
+def test_report_plain_lines_come_at_the_interval_and_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    with progress_bar("train", 10) as bar:
+        for step in range(1, 11):
+            clock.now_s += 2
+            bar.advance()
+            bar.report(f"time {step}")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "time " in line]
+    assert lines == ["train: time 1", "train: time 9", "train: time 10"]

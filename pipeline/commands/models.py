@@ -33,6 +33,7 @@ def train(
     """Train a bundle."""
     from pipeline import verbs
     from pipeline.progress import format_duration
+    from pipeline.training.profile import describe
     from pipeline.training.run import parse_override
 
     if fold is not None and fold != "all" and not fold.isdecimal():
@@ -54,6 +55,8 @@ def train(
             f"fold {run.fold}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, best Dice {run.best_dice:.4f} in epoch "
             f"{run.best_epoch} (resampled grid; it picks the weights and is no result)"
         )
+        if run.profile:
+            say(describe(run.profile["shares"], run.profile["verdict"]))
         say(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
     say(f"Next: unet-pipeline evaluate {bundle}")
     write_json_option(

@@ -9,6 +9,7 @@ from ignite.engine import Engine, Events
 
 from pipeline.progress import progress_bar
 from pipeline.training.processes import is_secondary
+from pipeline.training.profile import ProfileHandler
 from pipeline.training.step import LOSS
 
 _SMOOTHING = 0.95  # of the shown loss; about the mean of the last 20 iterations
@@ -21,10 +22,13 @@ class ProgressHandler:
         evaluator: the validation, whose latest key metric is shown as Dice.
         batch_size: images per iteration and process.
         title: in front of the bar.
+        profile: where the time went, in a line of its own after every epoch; None for none.
     """
 
-    def __init__(self, evaluator: Engine, batch_size: int, title: str = "train") -> None:
-        self.evaluator, self.batch_size, self.title = evaluator, batch_size, title
+    def __init__(
+        self, evaluator: Engine, batch_size: int, title: str = "train", profile: ProfileHandler | None = None
+    ) -> None:
+        self.evaluator, self.batch_size, self.title, self.profile = evaluator, batch_size, title, profile
         self._stack = ExitStack()
         self._loss: float | None = None
         self._busy_s, self._num_iterations, self._iteration_started_s = 0.0, 0, 0.0
@@ -32,6 +36,9 @@ class ProgressHandler:
     def attach(self, engine: Engine) -> None:
         if is_secondary():
             return
+        if self.profile is not None:
+            self.profile.attach(engine)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._show_profile)
         engine.add_event_handler(Events.STARTED, self._open)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._start_clock)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
@@ -56,6 +63,10 @@ class ProgressHandler:
         if best:
             note += f"  Dice {next(iter(best.values())):.3f}"
         self._bar.advance(note=f"{note}  {speed:.1f} images/s")
+
+    def _show_profile(self, _: Engine) -> None:
+        if self.profile is not None:
+            self._bar.report(self.profile.line)
 
     def _close(self, _: Engine) -> None:
         self._stack.close()

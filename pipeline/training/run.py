@@ -9,7 +9,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from pipeline.training.checkpoint import LAST_CHECKPOINT
 class TrainingRun:
     """Outcome of the training of one fold.
 
-    `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report.
+    `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report. `profile` says where
+    the time went (`profile.ProfileHandler`).
     """
 
     fold: int
@@ -32,6 +33,7 @@ class TrainingRun:
     best_epoch: int
     best_dice: float
     duration_s: float
+    profile: dict[str, Any] = field(default_factory=dict)
 
 
 def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
@@ -145,6 +147,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any]) -> TrainingR
         best_epoch=int(evaluator.state.best_metric_epoch),
         best_dice=float(evaluator.state.best_metric),
         duration_s=time.monotonic() - started_s,
+        profile=getattr(trainer.state, "profile", {}),
     )
 
 

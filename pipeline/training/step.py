@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -64,6 +65,7 @@ class TrainingStep:
             labels = torch.cat([labels, weights], dim=1)
         if self.augmentation is not None:
             images, labels = self.augmentation(images, labels, batchdata[SEED].tolist())
+        engine.state.augmented_s = time.perf_counter()  # for the profile
         engine.network.train()
         engine.optimizer.zero_grad(set_to_none=True)
         autocast = supports_fast_bfloat16(device) if self.autocast is None else self.autocast

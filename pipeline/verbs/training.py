@@ -64,12 +64,7 @@ def train(
             if start is not None and start.is_file():
                 record["initial_weights_sha256"] = compute_sha256(start)
             run = run_training(folder, settings)
-            record["result"] = {
-                "best_epoch": run.best_epoch,
-                "best_dice_resampled_grid": run.best_dice,
-                "num_epochs": run.num_epochs,
-                "weights_sha256": compute_sha256(run.weights),
-            }
+            record["profile"], record["result"] = run.profile, _describe_result(run)
         own_place = run.weights == folder.fold_weights(number)  # not sent elsewhere by an override
         if own_place and (number == settled.fold or not folder.weights.is_file()):
             _copy_weights(run.weights, folder.weights)
@@ -83,6 +78,16 @@ def _find_initial_weights(initial: Path | str | None) -> Path | None:
     if initial is None:
         return None
     return (require_weights(open_bundle(initial)) if Path(initial).is_dir() else Path(initial)).resolve()
+
+
+def _describe_result(run: TrainingRun) -> dict[str, Any]:
+    """What the record says about a finished training."""
+    return {
+        "best_epoch": run.best_epoch,
+        "best_dice_resampled_grid": run.best_dice,
+        "num_epochs": run.num_epochs,
+        "weights_sha256": compute_sha256(run.weights),
+    }
 
 
 def _copy_weights(source: Path, target: Path) -> None:
