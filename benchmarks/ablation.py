@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.evidence.record import describe_machine, read_code_version
+from pipeline.evidence.machine import describe_machine, read_code_version
 from pipeline.files import write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"

@@ -1,43 +1,139 @@
-"""The record of a run: written when it starts and again when it ends, so that a crash leaves one too."""
+"""The record of a run: written when it starts, at every epoch, and when it ends, so that a crash leaves one too."""
 
 from __future__ import annotations
 
+import json
 import os
-import platform
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.files import compute_sha256, write_json
-
-_PACKAGES = (
-    "unet-pipeline",
-    "monai",
-    "torch",
-    "pytorch-ignite",
-    "numpy",
-    "scipy",
-    "nibabel",
-    "pillow",
-    "tensorboard",
+from pipeline.evidence.energy import EnergyMeter
+from pipeline.evidence.machine import (
+    describe_machine,
+    identify_boot,
+    read_code_version,
+    read_environment,
+    read_peak_gpu_memory_gib,
+    read_peak_memory_gib,
+    read_peak_memory_of_worker_gib,
+    read_versions,
 )
-# what changes the numbers or the speed of a training
-_ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "LD_PRELOAD")
+from pipeline.files import compute_sha256, write_json
+from pipeline.planning.plan import read_plan
+
+RECORD = "run.json"
+RESOLVED_CONFIG = "config.json"
+RUNNING, FINISHED, FAILED, INTERRUPTED, CRASHED = "running", "finished", "failed", "interrupted", "crashed"
+_SILENCE_S = 600.0  # a run elsewhere that has been silent for so long, beside three of its longest epochs, has crashed
+
+
+class RunRecord(dict[str, Any]):
+    """Contents of a run.json that is kept up to date.
+
+    Args:
+        path: of the file.
+        content: what is known at the start.
+        earlier: contents of the record of the run that this one continues.
+    """
+
+    def __init__(self, path: Path, content: Mapping[str, Any], earlier: Mapping[str, Any] | None = None) -> None:
+        super().__init__(content)
+        self.path = path
+        self._started_s, self._started_processor_s = time.monotonic(), time.process_time()
+        self._before_s = float((earlier or {}).get("duration_s", 0.0))
+        self._before_processor_s = float((earlier or {}).get("processor_s", 0.0))
+        self._meter = EnergyMeter()
+
+    def beat(self) -> None:
+        """Write the record with what has passed until now."""
+        self["heartbeat"] = now()
+        self["duration_s"] = round(self._before_s + time.monotonic() - self._started_s, 1)
+        # of all threads: what the clock would have shown on a quiet machine, times the cores that were busy
+        used_s = time.process_time() - self._started_processor_s
+        self["processor_s"] = round(self._before_processor_s + used_s, 1)
+        self["peak_memory_gib"] = round(read_peak_memory_gib(), 2)
+        self["peak_memory_of_worker_gib"] = round(read_peak_memory_of_worker_gib(), 2)
+        gpu = read_peak_gpu_memory_gib()
+        self["peak_gpu_memory_gib"] = None if gpu is None else round(gpu, 2)
+        self["energy"] = self._meter.report()
+        write_json(self.path, self)
+
+    def add_epoch(self, epoch: Mapping[str, Any]) -> None:
+        """Keep what is known about an epoch; one of the same number, from before an interruption, gives way."""
+        kept = [entry for entry in self["epochs"] if entry["epoch"] < epoch["epoch"]]
+        self["epochs"] = [*kept, {**epoch, "ended": now()}]
+        self.beat()
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def keep_record(
+    path: Path,
+    root: Path,
+    content: Mapping[str, Any],
+    earlier: Mapping[str, Any] | None = None,
+    only_finished: bool = False,
+) -> Iterator[RunRecord]:
+    """Keep a record while something runs.
+
+    Args:
+        path: of the record.
+        root: of the bundle, whose path no record names.
+        content: what is known at the start, beside code, versions, environment and machine.
+        earlier: record of the run that this one continues.
+        only_finished: write it at the end and only then, where results of an earlier run lie beside it until they are replaced.
+
+    Yields:
+        The record; what the caller adds is kept. A caller that sets "state" decides about the state.
+    """
+    started = now()
+    record = RunRecord(
+        path,
+        {
+            "id": path.parent.name,
+            "state": RUNNING,
+            "started": (earlier or {}).get("started", started),
+            **content,
+            "code": read_code_version(),
+            "versions": read_versions(),
+            "environment": read_environment(),
+            "machine": describe_machine(),
+            "process": {"boot": identify_boot(), "id": os.getpid(), "started": started},
+        },
+        earlier,
+    )
+    if not only_finished:
+        record.beat()
+    try:
+        yield record
+        if record["state"] == RUNNING:
+            record["state"] = FINISHED
+    except BaseException as error:
+        record["state"] = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
+        record["error"] = hide_root(f"{type(error).__name__}: {error}", root)
+        raise
+    finally:
+        record["ended"] = now()
+        if not only_finished or record["state"] == FINISHED:
+            record.beat()
 
 
 @contextmanager
 def record_run(
     folder: BundleFolder, run_dir: Path, command: str, settings: Mapping[str, Any], fold: int
-) -> Iterator[dict[str, Any]]:
-    """Keep `run_dir`/run.json while a training runs.
+) -> Iterator[RunRecord]:
+    """Keep `run_dir`/run.json while a training runs; the config with all settings lies beside it.
+
+    A continued training keeps the times and epochs of the run before; "sessions" lists how each ended.
 
     Args:
         folder: the bundle; paths below it are written relative to it.
@@ -49,81 +145,122 @@ def record_run(
     Yields:
         The record; what the caller adds under "result" is kept.
     """
-    record: dict[str, Any] = {
-        "id": run_dir.name,
-        "state": "running",
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command.replace(str(folder.root), "BUNDLE"),
-        "settings": {key: str(value).replace(str(folder.root), "BUNDLE") for key, value in settings.items()},
+    earlier = read_record(run_dir / RECORD)
+    config = resolve_config(folder, settings)
+    write_json(run_dir / RESOLVED_CONFIG, config)
+    split = folder.read_split(fold)
+    content = {
+        "kind": "train",
+        "command": _hide_paths(command, settings, folder.root),
+        "settings": {key: hide_root(str(value), folder.root) for key, value in settings.items()},
+        "overrides": {key: hide_root(value, folder.root) for key, value in settings.items()},
+        "fold": fold,
+        "seeds": {"seed": config.get("seed"), "fold": fold},
+        "resolved_config": RESOLVED_CONFIG,
+        "resolved_config_sha256": compute_sha256(run_dir / RESOLVED_CONFIG),
+        **describe_bundle(folder),
+        "split_sha256": compute_sha256(folder.split(fold)),
+        "split": {side: [case["case"] for case in cases] for side, cases in split.items()},
+        "sessions": [*(earlier or {}).get("sessions", []), *_end_session(earlier)],
+        "epochs": (earlier or {}).get("epochs", []),
+    }
+    with keep_record(run_dir / RECORD, folder.root, content, earlier) as record:
+        yield record
+
+
+def describe_bundle(folder: BundleFolder) -> dict[str, Any]:
+    """The plan with its hash, and the hashes of what else in the bundle decides about a result."""
+    return {
+        "plan": read_plan(folder.plan).model_dump(mode="json"),
         "plan_sha256": compute_sha256(folder.plan),
         "config_sha256": compute_sha256(folder.config("train")),
+        "inference_config_sha256": compute_sha256(folder.config("inference")),
         "dataset_manifest_sha256": compute_sha256(folder.dataset_manifest),
-        "split_sha256": compute_sha256(folder.split(fold)),
-        "code": read_code_version(),
-        "versions": {name: distributions.version(name) for name in _PACKAGES},
-        "environment": {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-        "machine": describe_machine(),
     }
-    path = run_dir / "run.json"
-    write_json(path, record)
-    started_s, started_processor_s = time.monotonic(), time.process_time()
-    try:
-        yield record
-        record["state"] = "finished"
-    except BaseException as error:
-        record["state"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        record["error"] = f"{type(error).__name__}: {error}".replace(str(folder.root), "BUNDLE")
-        raise
-    finally:
-        record["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
-        record["duration_s"] = round(time.monotonic() - started_s, 1)
-        # of all threads: what the clock would have shown on a quiet machine, times the cores that were busy
-        record["processor_s"] = round(time.process_time() - started_processor_s, 1)
-        record["peak_memory_gib"] = round(read_peak_memory_gib(), 2)
-        write_json(path, record)
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory and GPU of this machine."""
+def resolve_config(folder: BundleFolder, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """train.json with the settings of a run; paths below the bundle start at its root, where stock MONAI runs it."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(str(folder.config("train")))
+    parser.update({key: hide_root(value, folder.root, ".") for key, value in settings.items()})
+    return parser.get()
+
+
+def hide_root(value: Any, root: Path, name: str = "BUNDLE") -> Any:
+    """A text without the bundle's folder, which has another place elsewhere; other values as they are.
+
+    An absolute path that leads elsewhere starts at the bundle's root.
+    """
+    if not isinstance(value, str):
+        return value
+    if Path(value).is_absolute() and not Path(value).is_relative_to(root.resolve()) and " " not in value:
+        outside = os.path.relpath(value, root.resolve())
+        return value.replace(str(root), name) if value.startswith(str(root)) else f"{name}/{outside}"
+    for shown in sorted({str(root), str(root.resolve())}, key=len, reverse=True):
+        if shown not in (".", "/"):
+            value = value.replace(shown, name)
+    return value
+
+
+def _hide_paths(command: str, settings: Mapping[str, Any], root: Path) -> str:
+    for value in settings.values():
+        if isinstance(value, str) and Path(value).is_absolute():
+            command = command.replace(value, hide_root(value, root))
+    return hide_root(command, root)
+
+
+def _end_session(earlier: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """How the run that is continued ended."""
+    if earlier is None:
+        return []
+    state = find_state(earlier)
+    last = earlier.get("ended") or earlier.get("heartbeat")
+    return [{"started": earlier.get("process", {}).get("started", earlier["started"]), "last": last, "state": state}]
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A record; None where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def find_state(record: Mapping[str, Any]) -> str:
+    """State of a run: a record that says "running" although nothing runs is that of a crash.
+
+    On the machine of the run its process is asked for; elsewhere a long silence decides.
+    """
+    if record["state"] != RUNNING:
+        return str(record["state"])
+    process = record.get("process", {})
+    if process.get("boot") == identify_boot():
+        return RUNNING if _is_alive(process) else CRASHED
+    last = datetime.fromisoformat(record.get("heartbeat", record["started"]))
+    longest_s = max((float(epoch["duration_s"]) for epoch in record.get("epochs", [])), default=0.0)
+    silent_s = (datetime.now(UTC) - last).total_seconds()
+    return CRASHED if silent_s > _SILENCE_S + 3 * longest_s else RUNNING
+
+
+def _is_alive(process: Mapping[str, Any]) -> bool:
     import psutil
-    import torch
 
-    return {
-        "processor": _read_processor_name(),
-        "num_cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": platform.platform(),
-        "python": sys.version.split()[0],
-    }
-
-
-def _read_processor_name() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+        found = psutil.Process(process["id"])
+        started = datetime.fromisoformat(process["started"]).timestamp()
+        # a later process may have got the number
+        return found.is_running() and found.status() != psutil.STATUS_ZOMBIE and found.create_time() <= started + 1
+    except psutil.Error:
+        return False
 
 
-def read_code_version() -> dict[str, Any]:
-    """Commit of the source tree and whether it was changed since; None for an installed package without one."""
-    source = Path(__file__).parent
-
-    def ask_git(*arguments: str) -> str | None:
-        try:
-            answer = subprocess.run(
-                ["git", *arguments], cwd=source, capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return answer.stdout.strip()
-
-    commit = ask_git("rev-parse", "HEAD") if ask_git("ls-files", "--error-unmatch", Path(__file__).name) else None
-    return {"commit": commit, "changed": bool(ask_git("status", "--porcelain", "--", "..")) if commit else None}
+def list_training_records(folder: BundleFolder, fold: int) -> list[dict[str, Any]]:
+    """Records of the trainings of a fold, the earliest first; "state" says "crashed" where one did."""
+    records = (read_record(path) for path in sorted(folder.runs.glob(f"fold_{fold}-*/{RECORD}")))
+    return [{**record, "state": find_state(record)} for record in records if record is not None]
 
 
-def read_peak_memory_gib() -> float:
-    """Most resident memory that this process ever had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20  # bytes there, KiB elsewhere
+def find_latest_training(folder: BundleFolder, fold: int) -> dict[str, Any] | None:
+    """Record of the latest finished training of a fold."""
+    finished = [record for record in list_training_records(folder, fold) if record["state"] == FINISHED]
+    return finished[-1] if finished else None

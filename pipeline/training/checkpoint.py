@@ -19,8 +19,9 @@ LAST_CHECKPOINT = "checkpoint_last.pt"
 def save_weights(path: Path, network: torch.nn.Module) -> None:
     """Write a plain state_dict on the CPU, loadable with `weights_only=True`."""
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    with write_atomically(path) as partial:
-        torch.save(state, partial)
+    # through a stream: to a path, PyTorch writes the path's own name into the file, and no two files would be equal
+    with write_atomically(path) as partial, partial.open("wb") as stream:
+        torch.save(state, stream)
 
 
 class CheckpointHandler:

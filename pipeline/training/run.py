@@ -108,12 +108,13 @@ def build_stock_command(folder: BundleFolder, settings: Mapping[str, Any]) -> st
     return shlex.join(words)
 
 
-def run_training(folder: BundleFolder, settings: Mapping[str, Any]) -> TrainingRun:
+def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any = None) -> TrainingRun:
     """Train one fold with MONAI's ConfigWorkflow.
 
     Args:
         folder: the bundle.
         settings: from `build_settings`.
+        watch: called with trainer and evaluator before the training, to attach to them.
 
     Raises:
         TrainingError: a data file is gone, or the loss is not finite.
@@ -136,8 +137,10 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any]) -> TrainingR
         _check_files(workflow.parser.get_parsed_content("training_cases"))
         _check_files(workflow.parser.get_parsed_content("validation_cases"))
         workflow.initialize()
-        workflow.run()
         trainer, evaluator = workflow.trainer, workflow.evaluator
+        if watch is not None:
+            watch(trainer, evaluator)
+        workflow.run()
         workflow.finalize()
     return TrainingRun(
         fold=settings["fold"],

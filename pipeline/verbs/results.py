@@ -97,7 +97,7 @@ def evaluate(
     Args:
         bundle: trained.
         dataset: a labelled folder.
-        out: gets metrics.csv and summary.json; a folder below the bundle's evidence by default.
+        out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
         device: for predicting.
         mirror: for predicting.
@@ -112,6 +112,7 @@ def evaluate(
     from pipeline.evaluation.cases import evaluate_pairs
     from pipeline.evaluation.files import write_evaluation
     from pipeline.evaluation.summary import summarize
+    from pipeline.evidence.evaluation_record import add_result, record_evaluation
     from pipeline.prediction.run import predict_images
     from pipeline.training.memory import keep_freed_pages
 
@@ -124,18 +125,20 @@ def evaluate(
         if dataset is None
         else group_dataset(folder, settled, read_dataset(dataset), ensemble)
     )
+    given = Path(predictions) if predictions is not None else None
     pairs: list[Pair] = []
     folders: list[Path] = []
-    for group in groups:
-        given = Path(predictions) if predictions is not None else None
-        made = given or target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
-        if given is None:
-            predict_images(folder, [case.source for case in group.cases], made, group.weights, device, mirror)
-        folders.append(made)
-        pairs += [_pair_case(case, made, settled.output_suffix, group.fold) for case in group.cases]
-    rows = evaluate_pairs(pairs, settled.label_table, settled.ignore_value, settled.regions)
-    summary = summarize(rows, settled.scored_labels)
-    write_evaluation(target, title, rows, summary, excluded)
+    with record_evaluation(folder, target, groups, mirror, given is not None) as record:
+        for group in groups:
+            made = given or target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
+            if given is None:
+                predict_images(folder, [case.source for case in group.cases], made, group.weights, device, mirror)
+            folders.append(made)
+            pairs += [_pair_case(case, made, settled.output_suffix, group.fold) for case in group.cases]
+        rows = evaluate_pairs(pairs, settled.label_table, settled.ignore_value, settled.regions)
+        summary = summarize(rows, settled.scored_labels)
+        write_evaluation(target, title, rows, summary, excluded)
+        add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, summary, excluded, target, tuple(folders))
 
 

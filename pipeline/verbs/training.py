@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_folder import open_bundle, require_weights
+from pipeline.evidence.epochs import EpochRecorder
 from pipeline.evidence.record import record_run
 from pipeline.files import compute_sha256, write_atomically, write_json
 from pipeline.planning.plan import read_plan
@@ -63,7 +64,7 @@ def train(
         with record_run(folder, run_dir, command, settings, number) as record:
             if start is not None and start.is_file():
                 record["initial_weights_sha256"] = compute_sha256(start)
-            run = run_training(folder, settings)
+            run = run_training(folder, settings, EpochRecorder(record).watch)
             record["profile"], record["result"] = run.profile, _describe_result(run)
         own_place = run.weights == folder.fold_weights(number)  # not sent elsewhere by an override
         if own_place and (number == settled.fold or not folder.weights.is_file()):
