@@ -47,7 +47,7 @@ def collect(bundle: Path) -> list[dict[str, str]]:
     """A row for the mean of the labels, and one for each label that counts in it."""
     plan = yaml.safe_load((bundle / "configs" / "plan.yaml").read_text(encoding="utf-8"))
     summary = json.loads((bundle / "evidence" / "evaluations" / "validation" / "summary.json").read_text())
-    folds = re.search(r"validation of fold ([\d, ]+) of (\d+)", summary["title"])
+    folds = re.search(r"folds? ([\d, ]+) \(?of (\d+)", summary["title"])
     if folds is None:
         raise SystemExit(f"{bundle}: {summary['title']!r} is no evaluation of validation folds")
     numbers = [int(number) for number in folds[1].split(",")]

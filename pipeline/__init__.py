@@ -17,9 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.demonstration import demo, draw
-    from pipeline.verbs import check, describe, evaluate, package, plan, predict, refresh, train, tune
+    from pipeline.verbs import check, compare, describe, evaluate, package, plan, predict, refresh, train, tune
 
-__all__ = ["check", "demo", "describe", "draw", "evaluate", "package", "plan", "predict", "refresh", "train", "tune"]
+__all__ = [
+    "check",
+    "compare",
+    "demo",
+    "describe",
+    "draw",
+    "evaluate",
+    "package",
+    "plan",
+    "predict",
+    "refresh",
+    "train",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ The folder is MONAI's bundle layout (configs/, models/, docs/) with an evidence/
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sys
@@ -121,6 +122,30 @@ class BundleFolder:
     def split_record(self) -> Path:
         """How the split was made, the held-out test cases, and the SHA-256 of every fold's list."""
         return self.evidence / "splits" / "split.json"
+
+    @property
+    def case_table(self) -> Path:
+        """Further columns of the dataset's list of cases, for results by subgroup; absent where it has none."""
+        return self.evidence / "case_table.csv"
+
+    def read_patients(self) -> dict[str, str]:
+        """Patient of each case that shares one with another case."""
+        if not self.split_record.is_file():
+            return {}
+        return json.loads(self.split_record.read_text(encoding="utf-8"))["patients"]
+
+    def read_case_table(self) -> dict[str, dict[str, str]]:
+        """By case, the columns of `case_table` with their values as text; names of columns in small letters."""
+        if not self.case_table.is_file():
+            return {}
+        with self.case_table.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [
+                {str(name).strip().lower(): value or "" for name, value in row.items()}
+                for row in csv.DictReader(stream)
+            ]
+        return {
+            row["case"]: {name: row[name].strip() for name in row if name != "case"} for row in rows if "case" in row
+        }
 
     def trained_folds(self) -> tuple[int, ...]:
         """Folds that have weights of their own, in ascending order."""

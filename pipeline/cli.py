@@ -41,6 +41,7 @@ for _command in (
     models.train,
     models.predict,
     models.evaluate,
+    models.compare,
     models.tune,
     handover.package,
 ):

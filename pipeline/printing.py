@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pipeline.evaluation.tuning import Tuning
     from pipeline.evidence.network_drawing import Description
     from pipeline.planning.plan import Plan
-    from pipeline.verbs import Evaluation
 
 _MAX_ALIKE = 5  # problems of one kind that are printed; `--json` and `--out` have all
 
@@ -133,36 +132,3 @@ def print_tuning(tuning: Tuning) -> None:
 def tuning_as_data(tuning: Tuning) -> dict[str, Any]:
     """What `tune` prints, as plain values."""
     return asdict(tuning)
-
-
-def print_evaluation(result: Evaluation) -> None:
-    """The summary as a table."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{result.title}, native grid", box=SIMPLE_HEAD, title_justify="left")
-    for heading, justify in (
-        ("label", "left"),
-        ("metric", "left"),
-        ("n", "right"),
-        ("mean", "right"),
-        ("95 % interval", "right"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    for row in result.summary:
-        mean = "undefined" if row.n == 0 else f"{row.mean:.4f}"
-        interval = f"{row.low:.4f} - {row.high:.4f}" if row.n > 1 else "n = 1" if row.n else "-"
-        name = row.label if row.in_mean else f"{row.label} (not in the mean)"
-        table.add_row(name, row.metric, str(row.n), mean, interval)
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
-    if result.excluded:
-        shown = ", ".join(result.excluded[:3]) + (", ..." if len(result.excluded) > 3 else "")
-        say(f"left out: {len(result.excluded)} cases that the network was trained on ({shown})")
-
-
-def evaluation_as_data(result: Evaluation) -> dict[str, Any]:
-    """What `evaluate` prints, as plain values."""
-    from pipeline.evaluation.summary import to_records
-
-    return {"title": result.title, "excluded": list(result.excluded), "rows": to_records(result.summary)}

@@ -42,7 +42,12 @@ def write_evidence(bundle: Path, folds: tuple[int, ...] = (0, 1)) -> Path:
         {**row, "label": "background", "in_mean": False},
         {**row, "label": "cell", "metric": "iou"},
     ]
-    title = f"Phantoms, validation of fold {', '.join(map(str, folds))} of 2, pooled"
+    shown = ", ".join(map(str, folds))
+    title = (
+        f"Phantoms, validation, pooled over folds {shown} (of 2)"
+        if len(folds) > 1
+        else f"Phantoms, validation of fold {shown} of 2"
+    )
     write_json(bundle / "evidence" / "evaluations" / "validation" / "summary.json", {"title": title, "rows": rows})
     for fold in folds:
         for number, state in ((1, "finished"), (2, "failed")):

@@ -29,8 +29,8 @@ def refused(root: Path) -> str:
 def test_read_table_all_columns_are_taken(tmp_path: Path) -> None:
     text = "case,image,label,patient,split,spacing_mm,age\nx,i/1.png,l/1.png,p1,Val,0.25,70\ny,i/2.png,l/2.png,,,0.5x0.25,\n"
     first, second = read_dataset(write(tmp_path, text)).cases
-    assert first == Case("x", Path("i/1.png"), Path("l/1.png"), (), "p1", "validation", (0.25,))
-    assert second == Case("y", Path("i/2.png"), Path("l/2.png"), (), None, None, (0.5, 0.25))
+    assert first == Case("x", Path("i/1.png"), Path("l/1.png"), (), "p1", "validation", (0.25,), {"age": "70"})
+    assert second == Case("y", Path("i/2.png"), Path("l/2.png"), (), None, None, (0.5, 0.25), {"age": ""})
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

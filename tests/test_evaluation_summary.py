@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.evaluation.summary import ALL_LABELS, compute_bootstrap_interval, summarize, to_records
+from pipeline.evaluation.summary import ALL_LABELS, summarize, summarize_folds, to_records
 
 
 def build_rows(values: dict[str, dict[str, float]]) -> pd.DataFrame:
@@ -53,18 +52,59 @@ def test_summarize_single_case_has_no_interval() -> None:
     assert to_records([row])[0]["low"] is None
 
 
-def test_compute_bootstrap_interval_normal_sample_is_near_the_theory() -> None:
-    values = np.random.default_rng(0).normal(0.8, 0.1, 400)
-    low, high = compute_bootstrap_interval(values)
-    half_width = 1.96 * values.std(ddof=1) / math.sqrt(400)
-    assert low == pytest.approx(values.mean() - half_width, abs=0.001)
-    assert high == pytest.approx(values.mean() + half_width, abs=0.001)
+def test_summarize_perfect_and_missed_case_give_one_half_and_count_the_miss() -> None:
+    rows = build_rows({"perfect": {"x": 1.0}, "missed": {"x": 0.0}})
+    rows["num_voxels_reference"], rows["num_voxels_prediction"] = [8, 8], [8, 0]
+    for row in (row for row in summarize(rows, ["x"]) if row.metric == "dice"):
+        assert (row.mean, row.n, row.num_missed, row.num_false_alarms) == (0.5, 2, 1, 0)
 
 
-def test_compute_bootstrap_interval_equal_values_has_no_width() -> None:
-    assert compute_bootstrap_interval(np.full(5, 0.7)) == pytest.approx((0.7, 0.7))
+def test_summarize_false_alarms_of_all_labels_are_summed() -> None:
+    rows = build_rows({"a": {"x": 0.0, "y": 0.0}, "b": {"x": 0.9, "y": 0.0}})
+    rows["missed"], rows["false_alarm"] = False, [True, True, False, True]
+    lines = {row.label: row for row in summarize(rows, ["x", "y"]) if row.metric == "dice"}
+    assert {label: row.num_false_alarms for label, row in lines.items()} == {ALL_LABELS: 3, "x": 1, "y": 2}
 
 
-def test_compute_bootstrap_interval_twice_is_the_same() -> None:
-    values = np.random.default_rng(1).uniform(size=20)
-    assert compute_bootstrap_interval(values) == compute_bootstrap_interval(values)
+def test_summarize_standard_deviation_is_that_of_a_sample() -> None:
+    row = summarize(build_rows({"a": {"x": 0.2}, "b": {"x": 0.4}, "c": {"x": 0.6}}), ["x"])[0]
+    assert row.sd == pytest.approx(0.2)
+    assert row.median == pytest.approx(0.4)
+
+
+def test_summarize_cases_of_one_patient_widen_the_interval() -> None:
+    values = {
+        f"{patient}{visit}": {"x": dice}
+        for patient, dice in zip("abcdef", (0.5, 0.6, 0.7, 0.8, 0.9, 0.95), strict=True)
+        for visit in "12"
+    }
+    rows = build_rows(values)
+    alone = summarize(rows, ["x"])[0]
+    together = summarize(rows.assign(patient=rows["case"].str[0]), ["x"])[0]
+    assert (alone.num_patients, together.num_patients) == (12, 6)
+    assert together.mean == alone.mean
+    assert together.low < alone.low < alone.high < together.high
+
+
+def test_summarize_case_of_two_folds_counts_twice_and_is_one_patient() -> None:
+    rows = pd.concat([build_rows({"a": {"x": 0.8}, "b": {"x": 0.6}}), build_rows({"a": {"x": 0.6}}).assign(fold=1)])
+    row = summarize(rows, ["x"])[0]
+    assert (row.n, row.num_patients, row.mean) == (3, 2, pytest.approx(2 / 3))
+
+
+def test_summarize_folds_gives_each_fold_its_mean() -> None:
+    rows = pd.concat([build_rows({"a": {"x": 0.9}}), build_rows({"b": {"x": 0.5}, "c": {"x": 0.3}}).assign(fold=2)])
+    lines = {
+        row.fold: (row.n, row.mean) for row in summarize_folds(rows, ["x"]) if (row.label, row.metric) == ("x", "dice")
+    }
+    assert lines == {0: (1, pytest.approx(0.9)), 2: (2, pytest.approx(0.4))}
+
+
+def test_summarize_folds_test_set_has_none() -> None:
+    assert summarize_folds(build_rows({"a": {"x": 0.9}}).assign(fold=None), ["x"]) == ()
+
+
+def test_to_records_undefined_and_infinite_become_none() -> None:
+    row = summarize(build_rows({"a": {"x": math.inf}}), ["x"])[0]
+    record = to_records([row])[0]
+    assert (record["mean"], record["sd"], record["n"]) == (None, None, 1)

@@ -18,9 +18,16 @@ from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, wri
 from pipeline.planning.plan import read_plan
 from pipeline.training.checkpoint import LAST_CHECKPOINT
 
-# work files: weights of single folds, what only a continued training needs, label maps of patients
+# work files: weights of single folds, what only a continued training needs, label maps of patients, and what a list of cases
+# says about them beyond the files
 _LEFT_OUT_NAMES = (LAST_CHECKPOINT,)
-_LEFT_OUT_PATTERNS = ("models/model_fold_*.pt", "evidence/evaluations/*/predictions*/*", "output/*", "input/*")
+_LEFT_OUT_PATTERNS = (
+    "models/model_fold_*.pt",
+    "evidence/evaluations/*/predictions*/*",
+    "evidence/case_table.csv",
+    "output/*",
+    "input/*",
+)
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows: equal bundles give equal archives
 
 

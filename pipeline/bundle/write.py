@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ from pipeline.dataset.check import CheckReport
 from pipeline.dataset.prepare import PreparedCase
 from pipeline.dataset.report import build_manifest
 from pipeline.errors import BundleError
-from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_json, write_text
+from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, write_json, write_text
 from pipeline.planning.plan import Plan, read_plan, write_plan
 from pipeline.planning.planner import PlannedBundle
 from pipeline.planning.splits import Splits
@@ -91,6 +92,7 @@ def _fill(
     write_json(folder.fingerprint, fingerprint.model_dump(mode="json"))
     write_json(folder.dataset_manifest, build_manifest(report, prepared))
     _write_splits(folder, plan, report, splits, prepared)
+    _write_case_table(folder, report)
     write_text(folder.docs / "data_license.txt", _describe_data(report))
 
 
@@ -124,6 +126,18 @@ def _write_splits(
         "sha256": {f"fold_{number}": compute_sha256(folder.split(number)) for number in range(len(splits.folds))},
     }
     write_json(folder.split_record, described)
+
+
+def _write_case_table(folder: BundleFolder, report: CheckReport) -> None:
+    """Further columns of the dataset's list of cases, where it has some."""
+    cases = report.dataset.cases
+    names = list(dict.fromkeys(name for case in cases for name in case.columns))
+    if not names:
+        return
+    with write_atomically(folder.case_table) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["case", *names])
+        writer.writerows([case.name, *(case.columns.get(name, "") for name in names)] for case in cases)
 
 
 def _describe_data(report: CheckReport) -> str:

@@ -23,15 +23,14 @@ from pipeline.commands.options import (
 )
 from pipeline.errors import DatasetError, suggest
 from pipeline.printing import (
-    evaluation_as_data,
     network_as_data,
-    print_evaluation,
     print_network,
     print_plan,
     print_report,
     say,
     show_path,
 )
+from pipeline.printing_results import evaluation_as_data, print_evaluation
 
 
 def demo(

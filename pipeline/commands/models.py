@@ -10,13 +10,12 @@ import typer
 from pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, write_json_option
 from pipeline.errors import PlanError
 from pipeline.printing import (
-    evaluation_as_data,
     list_problems,
-    print_evaluation,
     print_tuning,
     say,
     tuning_as_data,
 )
+from pipeline.printing_results import evaluation_as_data, print_comparison, print_evaluation
 
 
 def train(
@@ -110,6 +109,13 @@ def evaluate(
     device: Device = None,
     mirror: Mirror = False,
     ensemble: Ensemble = False,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Results by this column of the list of cases; numbers are cut at quartiles, or at the edges of COLUMN=100,200.",
+        ),
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Metrics per case from prediction files, with a summary and its intervals."""
@@ -119,10 +125,28 @@ def evaluate(
         raise typer.BadParameter(
             "--ensemble needs a DATASET: every validation case was in the training of the other folds"
         )
-    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble)
+    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble, by or ())
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
     write_json_option(json_file, evaluation_as_data(result))
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A bundle, or a folder with metrics.csv and summary.json.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Likewise; differences are B minus A.")],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Such as dice; repeat for several. All that both have, if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for comparison.json and comparison.csv.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Compare two evaluations case by case: difference, interval, effect size."""
+    from pipeline import verbs
+    from pipeline.evaluation.comparison import comparison_as_data
+
+    record = verbs.compare(a, b, metric or (), out)
+    print_comparison(record)
+    write_json_option(json_file, comparison_as_data(record))
 
 
 def tune(bundle: Bundle, device: Device = None, mirror: Mirror = False, json_file: Json = None) -> None:

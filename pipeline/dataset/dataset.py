@@ -21,6 +21,7 @@ class Case:
         patient: cases of one patient stay on one side of every split; None: the case is a patient of its own.
         split: "train", "validation" or "test" where the dataset says so; a test case is never trained on.
         spacing_mm: of the image where only the dataset knows it, as for pictures in a table.
+        columns: further columns of a table with their values as text, for results by subgroup.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Case:
     patient: str | None = None
     split: str | None = None
     spacing_mm: tuple[float, ...] | None = None
+    columns: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def images(self) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 """Reader of a list of cases: a CSV or JSON file with the columns image and label, and optional case, patient, split, spacing_mm.
 
-Further columns are passed over. Several channels are several columns (image_0, image_1, ...), several paths separated by a
-semicolon, or a list in JSON.
+Further columns are kept as text, for results by subgroup. Several channels are several columns (image_0, image_1, ...),
+several paths separated by a semicolon, or a list in JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pipeline.errors import DatasetError, suggest
 
 LAYOUT = "list of cases"
 SUFFIXES = (".csv", ".json")
+_COLUMNS = ("case", "image", "label", "patient", "split", "spacing_mm")
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -155,7 +156,16 @@ def _read_case(row: _Row) -> Case:
         patient=row.text("patient") or None,
         split=_SPLITS[split] if split else None,
         spacing_mm=_read_spacing(row),
+        columns=_read_further_columns(row),
     )
+
+
+def _read_further_columns(row: _Row) -> dict[str, str]:
+    return {
+        name: row.text(name)
+        for name, value in row.fields.items()
+        if name and name not in _COLUMNS and not re.fullmatch(r"image_\d+", name) and not isinstance(value, list | dict)
+    }
 
 
 def _list_images(row: _Row) -> list[str]:

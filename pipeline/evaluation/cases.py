@@ -18,7 +18,7 @@ from pipeline.evaluation.metrics import compute_dice, compute_iou
 from pipeline.progress import progress_bar
 
 _AFFINE_TOLERANCE_MM = 1e-3
-KEYS = ("fold", "case", "label")
+KEYS = ("fold", "case", "patient", "label")
 FACTS = (
     "missed",
     "false_alarm",
@@ -38,6 +38,7 @@ class Pair:
     Attributes:
         fold: the fold that validates the case; None for a test set.
         pixel_spacing_mm: of a picture, where the dataset knows it; one value counts for every axis.
+        patient: whose image it is; None for a patient with this case only.
     """
 
     case: str
@@ -45,6 +46,7 @@ class Pair:
     prediction: Path
     fold: int | None = None
     pixel_spacing_mm: tuple[float, ...] | None = None
+    patient: str | None = None
 
 
 def evaluate_pairs(
@@ -114,6 +116,7 @@ def _compare(
             {
                 "fold": pair.fold,
                 "case": pair.case,
+                "patient": pair.patient or pair.case,
                 "label": name,
                 "dice": compute_dice(in_reference, in_prediction),
                 "iou": compute_iou(in_reference, in_prediction),

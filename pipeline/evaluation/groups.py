@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.bundle_folder import BundleFolder, require_ensemble
 from pipeline.dataset.dataset import Dataset
 from pipeline.errors import EvaluationError
+from pipeline.evaluation.cross_validation import name_folds
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan
 from pipeline.prediction.inputs import PredictionInput
@@ -16,11 +17,13 @@ from pipeline.prediction.inputs import PredictionInput
 
 @dataclass(frozen=True)
 class ReferencedImage:
-    """An image and its reference label map; `pixel_spacing_mm` is a picture's, where the dataset knows it."""
+    """An image and its reference label map; `pixel_spacing_mm` is a picture's, where the dataset knows it; `patient` is None for a
+    patient with this case only."""
 
     source: PredictionInput
     label: Path
     pixel_spacing_mm: tuple[float, ...] | None = None
+    patient: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,17 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
             f"The dataset of {folder.name} is not where the plan says: {settled.dataset_dir} (from the bundle's root). "
             "Correct dataset_dir in configs/plan.yaml and run `unet-pipeline plan --refresh BUNDLE`."
         )
+    patients = folder.read_patients()
     groups = []
     for fold, path in weights.items():
         split = folder.read_split(fold)
         trained = {case["case"] for case in split["training"]}
         cases = tuple(
             ReferencedImage(
-                PredictionInput(case["case"], (root / case["image"],)), root / case["label"], case.get("spacing_mm")
+                PredictionInput(case["case"], (root / case["image"],)),
+                root / case["label"],
+                case.get("spacing_mm"),
+                patients.get(case["case"]),
             )
             for case in split["validation"]
             if case["case"] not in trained
@@ -67,9 +74,7 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
                 "a result on them would say nothing. Evaluate on a dataset of other patients."
             )
         groups.append(Group(cases, (path,), fold))
-    shown = ", ".join(map(str, weights))
-    title = f"validation of fold {shown} of {settled.num_folds}" + (", pooled" if len(groups) > 1 else "")
-    return groups, (), f"{settled.dataset_name}, {title}"
+    return groups, (), f"{settled.dataset_name}, {name_folds(list(weights), settled.num_folds)}"
 
 
 def group_dataset(
@@ -86,13 +91,16 @@ def group_dataset(
     weights = require_ensemble(folder) if ensemble else (folder.weights,)
     folds = folder.trained_folds() if ensemble else (folder.fold_of_weights(settled.fold),)
     trained = set().union(*(_hash_training_images(folder, fold) for fold in folds))
+    # patients that were found when the bundle was planned, by --patient or by equal images
+    known = folder.read_patients() if dataset.name == settled.dataset_name else {}
     cases, excluded = [], []
     for case in dataset.cases:
         source = PredictionInput(case.name, tuple(dataset.root / image for image in case.images))
         if any(compute_sha256(file) in trained for file in source.list_files()):
             excluded.append(case.name)
         else:
-            cases.append(ReferencedImage(source, dataset.root / case.require_label(), case.spacing_mm))
+            patient = known.get(case.name) or case.patient
+            cases.append(ReferencedImage(source, dataset.root / case.require_label(), case.spacing_mm, patient))
     if not cases:
         raise EvaluationError(
             f"Every case of {dataset.name} was in the training of {folder.name}; a result on them would say nothing. "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.summary import compute_bootstrap_interval
+from pipeline.evaluation.bootstrap import compute_interval
 
 NOTHING, FILLED, LARGEST = "nothing", "holes filled", "largest part"
 SMALL = "parts under {:g} removed"
@@ -24,7 +24,7 @@ class Decision:
         n: cases in which either map has the label.
         before: mean Dice without it.
         after: mean Dice with it.
-        low: lower end of the 95 % bootstrap interval of the mean difference over cases.
+        low: lower end of the 95 % BCa bootstrap interval of the mean difference over cases, patients as clusters.
         high: its upper end.
         taken: the whole interval is above 0.
     """
@@ -42,12 +42,15 @@ class Decision:
 ALL = "all labels"
 
 
-def decide(rows: pd.DataFrame, labels: Sequence[str]) -> tuple[Decision, ...]:
+def decide(
+    rows: pd.DataFrame, labels: Sequence[str], patients: Mapping[str, str] | None = None
+) -> tuple[Decision, ...]:
     """Compare every candidate with doing nothing, case by case.
 
     Args:
         rows: columns case, label, candidate, dice (NaN where neither map has the label); `NOTHING` among the candidates.
         labels: that a candidate may change.
+        patients: patient of each case that shares one with another case.
 
     Returns:
         One decision per label and candidate; candidates that concern all labels are judged by the mean over labels.
@@ -57,18 +60,18 @@ def decide(rows: pd.DataFrame, labels: Sequence[str]) -> tuple[Decision, ...]:
     for candidate, label in rows[["candidate", "label"]].drop_duplicates().itertuples(index=False):
         if candidate in (FILLED, LARGEST) and label in labels:
             before, after = scores[NOTHING, label], scores[candidate, label]
-            decisions.append(_compare(label, candidate, before.loc[after.index], after))
+            decisions.append(_compare(label, candidate, before.loc[after.index], after, patients or {}))
     for candidate in [name for name in rows["candidate"].drop_duplicates() if name not in (NOTHING, FILLED, LARGEST)]:
         before, after = (scores[name].groupby("case").mean() for name in (NOTHING, candidate))
-        decisions.append(_compare(ALL, candidate, before, after))
+        decisions.append(_compare(ALL, candidate, before, after, patients or {}))
     return tuple(decisions)
 
 
-def _compare(label: str, candidate: str, before: pd.Series, after: pd.Series) -> Decision:
+def _compare(label: str, candidate: str, before: pd.Series, after: pd.Series, patients: Mapping[str, str]) -> Decision:
     """Undefined Dice on one side only counts as 1: neither map has the label then, which is right."""
     defined = ~(before.isna() & after.isna())
     first, second = before[defined].fillna(1.0).to_numpy(), after[defined].fillna(1.0).to_numpy()
-    low, high = compute_bootstrap_interval(second - first)
+    low, high = compute_interval(second - first, [patients.get(case, case) for case in before.index[defined]])
     return Decision(
         label=label,
         candidate=candidate,

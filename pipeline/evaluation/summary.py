@@ -1,18 +1,22 @@
-"""Rows per case -> one line per label with n and interval, and the line over all labels."""
+"""Rows per case -> one line per label and metric with n and interval, the line over all labels, and lines per fold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import WithJsonSchema
 
-NUM_RESAMPLES = 10_000
-CONFIDENCE = 0.95
-_SEED = 20_15  # of the bootstrap; fixed, so that a summary can be recomputed from its CSV to the last digit
-ALL_LABELS = "mean of labels"
-METRICS = ("dice", "iou")
+from pipeline.evaluation.bootstrap import compute_interval
+from pipeline.evaluation.case_values import ALL_LABELS, CaseTable, CaseValues, tabulate_cases
+
+__all__ = ["ALL_LABELS", "FoldRow", "Number", "SummaryRow", "summarize", "summarize_folds", "to_records"]
+
+# NaN in Python, null in JSON
+Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
 
 
 @dataclass(frozen=True)
@@ -21,86 +25,114 @@ class SummaryRow:
 
     Attributes:
         label: name, or `ALL_LABELS` for the mean over the labels of each case.
-        metric: "dice" or "iou".
-        n: cases with a value.
+        metric: id in `METRICS`.
+        n: cases with a value; a case that several folds validate counts once for each.
         num_undefined: cases without one, because neither file has the label.
         mean: over the n cases; NaN for n = 0, as are median and interval.
         median: likewise.
-        low, high: 95 % percentile bootstrap interval of the mean over cases; NaN for n < 2.
+        low: lower end of the 95 % BCa bootstrap interval of the mean, patients as clusters; NaN for fewer than 2 patients.
+        high: its upper end.
         in_mean: whether the label counts in `ALL_LABELS`.
+        sd: standard deviation over the cases (n - 1); NaN for n < 2.
+        num_patients: of the n cases.
+        num_missed: structures that the references have and the predictions lack; over all labels that count, for `ALL_LABELS`.
+        num_false_alarms: structures that only the predictions have.
+        unit: of mean, median, interval and SD; "" for shares and counts.
     """
 
     label: str
     metric: str
     n: int
     num_undefined: int
-    mean: float
-    median: float
-    low: float
-    high: float
+    mean: Number
+    median: Number
+    low: Number
+    high: Number
     in_mean: bool
+    sd: Number
+    num_patients: int
+    num_missed: int
+    num_false_alarms: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """The mean of one fold, so that a pooled mean hides no fold that differs.
+
+    Attributes:
+        fold: of the cross-validation.
+        label: as in `SummaryRow`, like metric, n and mean.
+    """
+
+    fold: int
+    label: str
+    metric: str
+    n: int
+    mean: Number
 
 
 def summarize(rows: pd.DataFrame, scored_labels: Sequence[str]) -> tuple[SummaryRow, ...]:
     """Summary of a table of cases.
 
     Args:
-        rows: from `evaluate_pairs`.
+        rows: from `evaluate_pairs`, or read from metrics.csv.
         scored_labels: labels that the mean is taken over; the others get their own lines only.
 
     Returns:
         For each metric the line of all labels, then one line per label in the table's order.
     """
-    summary = []
-    for metric in METRICS:
-        table = rows.pivot(index="case", columns="label", values=metric)
-        scored = table[list(scored_labels)].mean(axis=1)  # labels that are undefined in a case do not count there
-        summary.append(_summarize_values(ALL_LABELS, metric, scored.to_numpy(), True))
-        for label in rows["label"].drop_duplicates():
-            summary.append(_summarize_values(label, metric, table[label].to_numpy(), label in scored_labels))
-    return tuple(summary)
+    table = tabulate_cases(rows, scored_labels)
+    return tuple(_summarize_series(table, series) for series in table.series)
 
 
-def _summarize_values(label: str, metric: str, values: np.ndarray, in_mean: bool) -> SummaryRow:
-    defined = values[~np.isnan(values)]
-    low, high = compute_bootstrap_interval(defined)
+def _summarize_series(table: CaseTable, series: CaseValues) -> SummaryRow:
+    is_defined = ~np.isnan(series.values)
+    defined, patients = series.values[is_defined], table.patients[is_defined]
+    low, high = compute_interval(defined, list(patients))
+    n = len(defined)
     return SummaryRow(
-        label=label,
-        metric=metric,
-        n=len(defined),
-        num_undefined=len(values) - len(defined),
-        mean=float(defined.mean()) if len(defined) else np.nan,
-        median=float(np.median(defined)) if len(defined) else np.nan,
+        label=series.label,
+        metric=series.metric,
+        n=n,
+        num_undefined=len(series.values) - n,
+        mean=float(defined.mean()) if n else np.nan,
+        median=float(np.median(defined)) if n else np.nan,
         low=low,
         high=high,
-        in_mean=in_mean,
+        in_mean=series.in_mean,
+        sd=float(defined.std(ddof=1)) if n > 1 else np.nan,
+        num_patients=len(set(patients)),
+        num_missed=int(series.missed.sum()),
+        num_false_alarms=int(series.false_alarms.sum()),
+        unit=series.unit,
     )
 
 
-def compute_bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of the mean, from 10,000 resamples of the cases.
+def summarize_folds(rows: pd.DataFrame, scored_labels: Sequence[str]) -> tuple[FoldRow, ...]:
+    """A line per fold, label and metric; none for a test set."""
+    table = tabulate_cases(rows, scored_labels)
+    fold_of_case = table.cases["fold"].to_numpy(float)
+    found = []
+    for fold in sorted(set(fold_of_case[~np.isnan(fold_of_case)])):
+        for series in table.series:
+            values = series.values[(fold_of_case == fold) & ~np.isnan(series.values)]
+            mean = float(values.mean()) if len(values) else np.nan
+            found.append(FoldRow(int(fold), series.label, series.metric, len(values), mean))
+    return tuple(found)
 
-    Args:
-        values: one per case, without NaN.
 
-    Returns:
-        Lower and upper end; NaN for fewer than two values.
+def to_records(lines: Iterable[Any]) -> list[dict]:
+    """Lines as plain values for JSON: NaN and infinity become None.
 
-    Reference: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+    Numbers keep 10 significant digits: more would depend on the order in which a processor adds.
     """
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    generator = np.random.default_rng(_SEED)
-    # counts of a multinomial draw are the resample; the mean needs nothing else
-    counts = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), size=NUM_RESAMPLES)
-    means = counts @ values / len(values)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+    return [{key: _to_plain(value) for key, value in asdict(line).items()} for line in lines]
 
 
-def to_records(summary: Sequence[SummaryRow]) -> list[dict]:
-    """Plain values for JSON; NaN becomes None."""
-    return [
-        {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in asdict(row).items()}
-        for row in summary
-    ]
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_plain(part) for key, part in value.items()}
+    if not isinstance(value, float):
+        return list(value) if isinstance(value, tuple) else value
+    return float(f"{value:.10g}") if np.isfinite(value) else None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
 from pipeline.verbs.handover import package
-from pipeline.verbs.results import Evaluation, evaluate, predict, tune
+from pipeline.verbs.results import Evaluation, compare, evaluate, predict, tune
 from pipeline.verbs.training import train
 
 __all__ = [
     "Evaluation",
     "PlannedFolder",
     "check",
+    "compare",
     "describe",
     "evaluate",
     "package",

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_folder import BundleFolder, open_bundle, require_ensemble, require_weights
+from pipeline.dataset.dataset import Dataset
 from pipeline.dataset.layouts import read_dataset
-from pipeline.evaluation.groups import ReferencedImage, group_by_fold, group_dataset
+from pipeline.errors import EvaluationError
+from pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from pipeline.files import compute_sha256
-from pipeline.planning.plan import read_plan
+from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.inputs import list_inputs
 from pipeline.prediction.outputs import find_output
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.evaluation.cases import Pair
+    from pipeline.evaluation.comparison import ComparisonRecord
+    from pipeline.evaluation.files import SummaryRecord
     from pipeline.evaluation.summary import SummaryRow
     from pipeline.evaluation.tuning import Tuning
     from pipeline.prediction.run import Predictions
@@ -36,6 +40,7 @@ class Evaluation:
         excluded: cases of the dataset that the network was trained on, which were left out.
         folder: has metrics.csv and summary.json.
         predictions: folders of the label maps that were compared.
+        record: all that summary.json holds: lines per fold and subgroup, failures, notes.
     """
 
     title: str
@@ -44,6 +49,7 @@ class Evaluation:
     excluded: tuple[str, ...]
     folder: Path
     predictions: tuple[Path, ...]
+    record: SummaryRecord
 
 
 def predict(
@@ -88,6 +94,7 @@ def evaluate(
     device: str | None = None,
     mirror: bool = False,
     ensemble: bool = False,
+    by: Sequence[str] = (),
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -102,44 +109,77 @@ def evaluate(
         device: for predicting.
         mirror: for predicting.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
+        by: columns of the list of cases for results by subgroup, each as in `read_cut`.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds.
-        EvaluationError: no case is left, or files do not match.
+        EvaluationError: no case is left, files do not match, or no case has a column.
     """
     folder = open_bundle(bundle)
     require_weights(folder)
     from pipeline.evaluation.cases import evaluate_pairs
-    from pipeline.evaluation.files import write_evaluation
-    from pipeline.evaluation.summary import summarize
+    from pipeline.evaluation.files import build_summary, write_rows, write_summary
+    from pipeline.evaluation.subgroups import add_columns, read_cut
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
-    from pipeline.prediction.run import predict_images
     from pipeline.training.memory import keep_freed_pages
 
     keep_freed_pages()
     settled = read_plan(folder.plan)
-    name = "validation" if dataset is None else f"dataset_{Path(dataset).resolve().name}"
-    target = Path(out) if out is not None else folder.evaluations / name
+    target = Path(out) if out is not None else folder.evaluations / _name_evaluation(dataset)
+    measured = read_dataset(dataset) if dataset is not None else None
     groups, excluded, title = (
-        group_by_fold(folder, settled)
-        if dataset is None
-        else group_dataset(folder, settled, read_dataset(dataset), ensemble)
+        group_by_fold(folder, settled) if measured is None else group_dataset(folder, settled, measured, ensemble)
     )
-    given = Path(predictions) if predictions is not None else None
+    columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
+    cuts = [read_cut(text, columns) for text in by]
     pairs: list[Pair] = []
     folders: list[Path] = []
+    given = Path(predictions) if predictions is not None else None
     with record_evaluation(folder, target, groups, mirror, given is not None) as record:
         for group in groups:
-            made = given or target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
-            if given is None:
-                predict_images(folder, [case.source for case in group.cases], made, group.weights, device, mirror)
+            made = given or _predict_group(folder, group, target, device, mirror)
             folders.append(made)
             pairs += [_pair_case(case, made, settled.output_suffix, group.fold) for case in group.cases]
         rows = evaluate_pairs(pairs, settled.label_table, settled.ignore_value, settled.regions)
-        summary = summarize(rows, settled.scored_labels)
-        write_evaluation(target, title, rows, summary, excluded)
+        rows = write_rows(target, add_columns(rows, cuts, columns))
+        facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
+        summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
-    return Evaluation(title, rows, summary, excluded, target, tuple(folders))
+    return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(folders), summary)
+
+
+def _name_evaluation(dataset: Path | str | None) -> str:
+    return "validation" if dataset is None else f"dataset_{Path(dataset).resolve().name}"
+
+
+def _describe_evaluation(
+    folder: BundleFolder, settled: Plan, dataset: Dataset | None, groups: Sequence[Group]
+) -> dict[str, Any]:
+    """Fields of the summary that do not follow from the rows."""
+    from pipeline.evaluation.cross_validation import list_fold_notes
+    from pipeline.evaluation.files import DataRecord
+
+    labels = dict(settled.label_table)
+    if dataset is not None:
+        data = DataRecord(name=dataset.name, manifest_sha256=None)
+        return {"dataset": data, "labels": labels, "folds": None, "num_folds": None, "notes": []}
+    trained = [group.fold for group in groups if group.fold is not None]
+    return {
+        "dataset": DataRecord(name=settled.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest)),
+        "labels": labels,
+        "folds": trained,
+        "num_folds": settled.num_folds,
+        "notes": list(list_fold_notes(folder, trained, settled.num_folds)),
+    }
+
+
+def _predict_group(folder: BundleFolder, group: Group, target: Path, device: str | None, mirror: bool) -> Path:
+    """Folder of the label maps of a group below `target`; those that are there already are kept."""
+    from pipeline.prediction.run import predict_images
+
+    made = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
+    predict_images(folder, [case.source for case in group.cases], made, group.weights, device, mirror)
+    return made
 
 
 def _name_predictions(folder: BundleFolder, weights: Sequence[Path], mirror: bool) -> str:
@@ -152,7 +192,48 @@ def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int 
     from pipeline.evaluation.cases import Pair
 
     prediction = find_output(case.source, predictions, suffix)
-    return Pair(case.source.name, case.label, prediction, fold, case.pixel_spacing_mm)
+    return Pair(case.source.name, case.label, prediction, fold, case.pixel_spacing_mm, case.patient)
+
+
+def compare(
+    a: Path | str, b: Path | str, metrics: Sequence[str] = (), out: Path | str | None = None
+) -> ComparisonRecord:
+    """Paired comparison of two evaluations, over the cases that both have.
+
+    Args:
+        a: a bundle, whose evaluation of the validation cases is taken, or a folder with metrics.csv and summary.json.
+        b: likewise; differences are b minus a.
+        metrics: ids such as "dice"; all that both have, if empty.
+        out: gets comparison.json and comparison.csv.
+
+    Raises:
+        EvaluationError: no evaluation there, or labels, grid or data differ, or no case is in both.
+    """
+    from pipeline.evaluation.comparison import compare_cases, read_measured_cases, write_comparison
+
+    folders = [_find_evaluation(Path(place)) for place in (a, b)]
+    names = [Path(place).resolve().name for place in (a, b)]
+    if names[0] == names[1]:
+        names = [str(a), str(b)]
+    first, second = (read_measured_cases(*one) for one in zip(folders, names, strict=True))
+    record = compare_cases(first, second, metrics)
+    if out is not None:
+        write_comparison(Path(out), record)
+    return record
+
+
+def _find_evaluation(place: Path) -> Path:
+    """Folder of metrics.csv: `place` itself, or of a bundle's validation cases."""
+    inside = BundleFolder(place).evaluations / "validation"
+    for folder in (place, inside):
+        if (folder / "metrics.csv").is_file():
+            return folder
+    others = sorted(path.parent.name for path in BundleFolder(place).evaluations.glob("*/metrics.csv"))
+    hint = f" It has the evaluation(s) {', '.join(others)} below evidence/evaluations/." if others else ""
+    raise EvaluationError(
+        f"{place} has no metrics.csv and is no bundle with an evaluation of its validation cases.{hint} Expected one of both; make "
+        "it with `unet-pipeline evaluate BUNDLE`."
+    )
 
 
 def tune(bundle: Path | str, device: str | None = None, mirror: bool = False) -> Tuning:

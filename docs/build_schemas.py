@@ -1,0 +1,24 @@
+"""Writes docs/summary.schema.json and docs/comparison.schema.json from the code: `.venv/bin/python docs/build_schemas.py`.
+
+A test compares the files with what is made here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline.evaluation.comparison import ComparisonRecord
+from pipeline.evaluation.files import SummaryRecord
+
+RECORDS = {"summary.schema.json": SummaryRecord, "comparison.schema.json": ComparisonRecord}
+
+
+def build_schema_text(name: str) -> str:
+    """Contents of one schema file."""
+    return json.dumps(RECORDS[name].model_json_schema(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    for file in RECORDS:
+        Path(__file__).with_name(file).write_text(build_schema_text(file), encoding="utf-8")
