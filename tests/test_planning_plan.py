@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import PlanError
-from pipeline.planning.plan import Plan, build_plan_from, read_plan, write_plan
+from pipeline.planning.plan import Plan, build_plan_from, read_plan, read_reasons, write_plan
 from pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
 
 SHOWN = "configs/plan.yaml"
@@ -80,6 +80,13 @@ def test_write_plan_every_field_stands_below_its_reason(planned: PlannedBundle, 
     for name in Plan.model_fields:
         (number,) = [number for number, line in enumerate(lines) if line.startswith(f"{name}: ")]
         assert lines[number - 1] == f"# {planned.reasons[name]}"
+
+
+def test_read_reasons_are_those_that_were_written(planned: PlannedBundle, path: Path) -> None:
+    write_plan(path, planned.plan, planned.reasons)
+    assert read_reasons(path) == {name: " ".join(reason.split()) for name, reason in planned.reasons.items()}
+    path.write_text(path.read_text().replace("# the folder that was planned\n", ""))
+    assert read_reasons(path)["dataset_name"] == ""
 
 
 def test_write_plan_field_without_reason_is_refused_and_nothing_written(planned: PlannedBundle, path: Path) -> None:

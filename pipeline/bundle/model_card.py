@@ -1,25 +1,53 @@
-"""docs/README.md of a bundle: what it was trained on, how well it does, how to run it, what it is not for."""
+"""docs/README.md of a bundle, its model card: what it is for, what it was trained on, how well it does, how to run it."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from pipeline.bundle.metadata import INTENDED_USE
-from pipeline.bundle_folder import BundleFolder
-from pipeline.files import compute_sha256, write_text
-from pipeline.planning.plan import Plan
+from pipeline.bundle import answers
+from pipeline.bundle.drafts import TO_FILL, write_draft
+from pipeline.bundle.history import EvaluationRecord, History, format_interval, format_value, title_metric
 
 _TEMPLATE = """\
 # {name}
 
-{task}: {labels}. Trained on {dataset} ({num_training} cases, {num_validation} for validation in fold {fold}).
+{technology}
 
-**Intended use:** {intended_use}
+## Intended use
+
+{intended_use}
+
+- users and setting: {to_fill}
+- authors and contact: {to_fill}
+
+## Data
+
+{data}
+
+- reference standard, who annotated: {to_fill}
+- terms of the data: docs/data_license.txt; they may bind the weights too
+
+## Split
+
+{split}
+
+## Training
+
+{model}
+
+{training}
+
+{software}
 
 ## Results
 
 {results}
+
+## Limits
+
+{limits}
+
+- known failures in use, and fairness across groups of patients: {to_fill}
 
 ## Run it
 
@@ -39,53 +67,44 @@ Running a config executes code. Read the configs of a bundle that you did not ma
 ## Where the numbers come from
 
 `configs/plan.yaml` has every number of the training with its reason; `evidence/` has the dataset manifest (SHA-256 of every
-file), the splits, the run records, the results per case and what was verified.
+file), the splits, the run records, the results per case and what was verified. Drafts of reporting checklists:
+`docs/CLAIM_2024.md`, `docs/TRIPOD_AI.md`.
 
-- weights: `models/model.pt`, SHA-256 `{weights}`
-- plan: SHA-256 `{plan}`
-- dataset manifest: SHA-256 `{manifest}`
-
-## Limits
-
-One data set, one network per fold, no test on data of another origin unless the results say so. The intervals are over the
-cases of this data set and say nothing about other scanners, protocols or patients.
+{hashes}
 """
 
 
-def write_model_card(folder: BundleFolder, plan: Plan) -> None:
-    """Write docs/README.md from the plan and the evidence."""
-    fold = folder.fold_of_weights(plan.fold)
-    split = folder.read_split(fold)
-    text = _TEMPLATE.format(
-        name=folder.name,
-        task=f"{plan.spatial_dims}D segmentation",
-        labels=", ".join(list(plan.label_table)[1:]),
-        dataset=plan.dataset_name,
-        num_training=len(split["training"]),
-        num_validation=len(split["validation"]),
-        fold=fold,
-        intended_use=INTENDED_USE,
-        results=_describe_results(folder),
+def write_model_card(history: History) -> Path:
+    """Write docs/README.md; one that its authors edited is kept, and the new draft lies beside it."""
+    return write_draft(history.folder.docs / "README.md", build_model_card(history))
+
+
+def build_model_card(history: History) -> str:
+    """The model card as Markdown: everything from the record, and a mark where only the authors can know."""
+    plan = history.plan
+    return _TEMPLATE.format(
+        name=history.folder.name,
+        to_fill=TO_FILL,
+        technology=answers.tell_technology(history),
+        intended_use=answers.tell_intended_use(history),
+        data=answers.tell_data(history) or TO_FILL,
+        split=answers.tell_split(history) or TO_FILL,
+        model=answers.tell_model(history),
+        training=answers.tell_training(history),
+        software=answers.tell_software(history) or f"Software and versions: {TO_FILL}.",
+        results="\n\n".join(map(_format_table, history.evaluations))
+        or "Not evaluated. Run `unet-pipeline evaluate BUNDLE`.",
+        limits=answers.tell_limits(history),
         pattern=f"*{plan.image_suffix}",
         label_table="\n".join(f"- {value}: {label}" for label, value in plan.label_table.items()),
-        weights=compute_sha256(folder.weights),
-        plan=compute_sha256(folder.plan),
-        manifest=compute_sha256(folder.dataset_manifest),
+        hashes="\n".join(f"- {name}: SHA-256 `{sha256}`" for name, sha256 in history.hashes.items()),
     )
-    write_text(folder.docs / "README.md", text)
 
 
-def _describe_results(folder: BundleFolder) -> str:
-    tables = [_format_table(path) for path in sorted(folder.evaluations.glob("*/summary.json"))]
-    return "\n\n".join(tables) if tables else "Not evaluated. Run `unet-pipeline evaluate BUNDLE`."
-
-
-def _format_table(path: Path) -> str:
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    lines = [f"{summary['title']}, native grid, 95 % bootstrap interval over cases:", ""]
+def _format_table(record: EvaluationRecord) -> str:
+    lines = [f"{record.title}, native grid. Interval: {record.interval}.", ""]
     lines += ["| label | metric | n | mean | interval |", "| --- | --- | --- | --- | --- |"]
-    for row in summary["rows"]:
-        mean = "undefined" if row["mean"] is None else f"{row['mean']:.4f}"
-        interval = "-" if row["low"] is None else f"{row['low']:.4f} to {row['high']:.4f}"
-        lines.append(f"| {row['label']} | {row['metric']} | {row['n']} | {mean} | {interval} |")
+    for row in record.rows:
+        mean = format_value(row["metric"], row["mean"])
+        lines.append(f"| {row['label']} | {title_metric(row)} | {row['n']} | {mean} | {format_interval(row)} |")
     return "\n".join(lines)

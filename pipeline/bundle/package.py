@@ -7,6 +7,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.bundle.checklists import write_checklists
+from pipeline.bundle.history import read_history
 from pipeline.bundle.metadata import build_metadata
 from pipeline.bundle.model_card import write_model_card
 from pipeline.bundle.verify import Verification, verify_bundle
@@ -58,7 +60,9 @@ def package_bundle(folder: BundleFolder, zip_file: Path) -> Package:
     )
     write_json(folder.metadata, metadata)
     verifications = verify_bundle(folder)
-    write_model_card(folder, plan)
+    history = read_history(folder)
+    write_model_card(history)
+    write_checklists(history)
     _seal(folder)
     _write_zip(folder, zip_file)
     return Package(zip_file, compute_sha256(zip_file), verifications)

@@ -316,3 +316,19 @@ def build_plan_from(content: dict[str, Any], shown: str) -> Plan:
             raise PlanError(f"{shown}: {first['msg'].removeprefix('Value error, ')}. Correct it.") from error
         name = ".".join(str(part) for part in first["loc"])
         raise PlanError(f"{shown}: {name} is {first['input']!r}; {first['msg'].lower()}. Correct it.") from error
+
+
+def read_reasons(path: Path) -> dict[str, str]:
+    """The comment above each field of plan.yaml, without its mark; "" for a field whose comment was taken away."""
+    reasons: dict[str, str] = {}
+    comment: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name = line.partition(":")[0].strip()
+        if line.startswith("#"):
+            comment.append(line.lstrip("# ").rstrip())
+        elif name in Plan.model_fields and not line.startswith((" ", "\t")):
+            reasons[name] = " ".join(comment)
+            comment = []
+        elif not line.strip():
+            comment = []
+    return reasons

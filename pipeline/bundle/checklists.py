@@ -1,0 +1,93 @@
+"""Drafts of CLAIM 2024 and TRIPOD+AI for a bundle: each item filled from the record, or marked for the authors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from pipeline.bundle.answers import ANSWERS
+from pipeline.bundle.drafts import TO_FILL, write_draft
+from pipeline.bundle.history import History
+
+CHECKLISTS = ("CLAIM_2024", "TRIPOD_AI")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of a checklist.
+
+    Attributes:
+        number: of the publication.
+        section: of the publication's list.
+        asks: what is asked for, in our words.
+        sources: names in `ANSWERS` that fill it.
+        partly: the record can give a part only; the authors add the rest.
+    """
+
+    number: str
+    section: str
+    asks: str
+    sources: tuple[str, ...]
+    partly: bool
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """A checklist and where it was published."""
+
+    name: str
+    title: str
+    source: str
+    items: tuple[Item, ...]
+
+
+def read_checklist(name: str) -> Checklist:
+    """One of `CHECKLISTS`."""
+    content = yaml.safe_load(resources.files("pipeline.bundle").joinpath("checklists.yaml").read_text(encoding="utf-8"))
+    found = content[name]
+    items = tuple(
+        Item(item["number"], section, item["asks"], tuple(item.get("from", ())), bool(item.get("also", False)))
+        for section, entries in found["sections"].items()
+        for item in entries
+    )
+    return Checklist(name, found["title"], found["source"], items)
+
+
+def fill_item(item: Item, history: History) -> str:
+    """The text of an item: what the record says, the mark for the authors, or both."""
+    told = [answer for source in item.sources if (answer := ANSWERS[source](history)) is not None]
+    if not told:
+        return TO_FILL
+    return " ".join(told) + (f" Rest {TO_FILL}." if item.partly else "")
+
+
+def build_checklist(checklist: Checklist, history: History) -> str:
+    """The draft as Markdown, one table per section."""
+    filled = [(item, fill_item(item, history)) for item in checklist.items]
+    num_open = sum(text == TO_FILL for _, text in filled)
+    num_partly = sum(TO_FILL in text for _, text in filled) - num_open
+    lines = [
+        f"# {checklist.title}",
+        "",
+        f"Draft for {history.folder.name}. Numbers as in {checklist.source}; the wording of the items is a short one of our own, so read "
+        f"the publication beside it. {len(filled)} items: {len(filled) - num_open - num_partly} filled from the bundle's record, "
+        f"{num_partly} in part, {num_open} {TO_FILL}.",
+    ]
+    section = ""
+    for item, text in filled:
+        if item.section != section:
+            section = item.section
+            lines += ["", f"## {section}", "", "| item | asks for | answer |", "| --- | --- | --- |"]
+        lines.append(f"| {item.number} | {item.asks} | {text.replace('|', chr(92) + '|')} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_checklists(history: History) -> tuple[Path, ...]:
+    """Write docs/CLAIM_2024.md and docs/TRIPOD_AI.md; one that was edited is kept, and the new draft lies beside it."""
+    return tuple(
+        write_draft(history.folder.docs / f"{name}.md", build_checklist(read_checklist(name), history))
+        for name in CHECKLISTS
+    )
