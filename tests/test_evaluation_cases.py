@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import EvaluationError
-from pipeline.evaluation.cases import COLUMNS, Pair, evaluate_pairs
+from pipeline.evaluation.cases import COLUMNS, Pair, build_requests, evaluate_by_plan, evaluate_pairs, find_instances
+from pipeline.evaluation.measurement import Request
 from pipeline.evaluation.metric_table import METRICS
+from pipeline.planning.planner import plan_from_fingerprint
 
 LABELS = {"background": 0, "organ": 1, "tumour": 2}
 
@@ -45,8 +48,10 @@ def find(rows: pd.DataFrame, case: str, label: str) -> pd.Series:
 
 def test_evaluate_pairs_has_a_row_per_case_and_label_with_every_metric(volumes) -> None:
     rows = evaluate_pairs([volumes("a", draw(slice(1, 5)), draw(slice(2, 5)), fold=3)], LABELS)
-    assert tuple(rows.columns) == COLUMNS
-    assert set(METRICS) <= set(rows.columns)
+    assert tuple(rows.columns) == tuple(name for name in COLUMNS if name in rows.columns)
+    assert [name for name in rows.columns if name in METRICS] == [
+        name for name, metric in METRICS.items() if metric.family == "masks"
+    ]
     row = find(rows, "a", "organ")
     assert (row["fold"], row["num_voxels_reference"], row["num_voxels_prediction"]) == (3, 36, 27)
     assert row["dice"] == pytest.approx(2 * 27 / (36 + 27))
@@ -72,7 +77,96 @@ def test_evaluate_pairs_missed_and_false_alarm_are_told_apart(volumes) -> None:
 def test_evaluate_pairs_missed_structure_halves_the_mean_dice(volumes) -> None:
     both = draw(slice(1, 5), slice(6, 7))
     rows = evaluate_pairs([volumes("perfect", both, both), volumes("missed", both, draw(slice(1, 5)))], LABELS)
-    assert rows.loc[rows["label"] == "tumour", "dice"].mean() == 0.5
+    tumour = rows[rows["label"] == "tumour"]
+    assert tumour["dice"].mean() == 0.5
+    assert tumour["hd95"].mean() == pytest.approx(math.hypot(8 * 1, 6 * 2, 5 * 3) / 2)
+    assert tumour["nsd"].mean() == 0.5
+    assert tumour["absolute_volume_error"].mean() == pytest.approx(9 * 6 / 1000 / 2)
+
+
+def test_evaluate_pairs_volumes_are_measured_in_mm_and_ml(volumes) -> None:
+    row = find(evaluate_pairs([volumes("a", draw(slice(1, 5)), draw(slice(1, 7)))], LABELS), "a", "organ")
+    assert row["volume_error"] == pytest.approx(2 * 9 * 6 / 1000)
+    assert row["hd95"] == pytest.approx(2.0)  # two planes of 1 mm
+
+
+def test_evaluate_pairs_requests_decide_about_optional_metrics(volumes) -> None:
+    requests = {"tumour": Request(tolerance=2.5, lesions=True), "organ": Request(thin=True)}
+    rows = evaluate_pairs(
+        [volumes("a", draw(slice(1, 4), slice(6, 7)), draw(slice(1, 4), slice(7, 8)))], LABELS, requests=requests
+    )
+    tumour, organ = find(rows, "a", "tumour"), find(rows, "a", "organ")
+    assert (tumour["num_lesions_reference"], tumour["lesion_sensitivity"], tumour["nsd"]) == (1, 0.0, 1.0)
+    assert math.isnan(tumour["cldice"])
+    assert organ["cldice"] == 1.0
+    assert math.isnan(organ["lesion_f1"])
+    assert "mean_ap" not in rows.columns
+
+
+def test_build_requests_takes_the_labels_that_the_plan_names(make_fingerprint) -> None:
+    labels = {"background": 0, "liver": 1, "liver_tumour": 2, "portal_vein": 3}
+    plan = plan_from_fingerprint(make_fingerprint(labels=labels), "..").plan
+    requests = build_requests(plan.model_copy(update={"tolerance_mm": {"liver": 4.0}}))
+    assert requests["liver"] == Request(4.0)
+    assert requests["liver_tumour"] == Request(1.0, lesions=True)
+    assert requests["portal_vein"] == Request(1.0, thin=True)
+
+
+def test_evaluate_by_plan_measures_what_the_plan_asks_for(volumes, make_fingerprint) -> None:
+    plan = plan_from_fingerprint(make_fingerprint(labels=LABELS), "..").plan
+    plan = plan.model_copy(update={"regions": {"whole": (1, 2)}, "ignore_value": 9, "tolerance_mm": {"organ": 2.0}})
+    reference = draw(slice(1, 4), slice(6, 7))
+    reference[7] = 9
+    rows = evaluate_by_plan([volumes("a", reference, draw(slice(1, 6), slice(6, 8)))], plan)
+    assert find(rows, "a", "tumour")["dice"] == 1.0
+    assert find(rows, "a", "tumour")["lesion_f1"] == 1.0
+    assert find(rows, "a", "organ")["nsd"] == 1.0
+    assert find(rows, "a", "whole")["num_voxels_prediction"] == 54
+
+
+@pytest.fixture
+def cells(tmp_path: Path, write_picture: Callable[..., Path]) -> Pair:
+    """Two cells that touch, and a third one; the prediction joins the two and finds the third."""
+    instances = np.zeros((9, 12), np.uint16)
+    instances[1:5, 1:4], instances[1:5, 4:7], instances[6:8, 8:11] = 700, 2, 3
+    for folder in ("labels", "predictions"):
+        write_picture(tmp_path / folder / "a.png", (instances > 0).astype(np.uint8))
+    write_picture(tmp_path / "instances" / "a.png", instances)
+    return Pair("a", tmp_path / "labels" / "a.png", tmp_path / "predictions" / "a.png")
+
+
+def test_evaluate_pairs_instance_map_beside_the_labels_is_used(cells: Pair) -> None:
+    row = find(evaluate_pairs([cells], {"background": 0, "cell": 1}), "a", "cell")
+    assert (row["num_instances_reference"], row["num_instances_prediction"]) == (3, 2)
+    assert row["ap_50"] == pytest.approx(1 / (1 + 1 + 2))  # the third; the joined part has an IoU of exactly 0.5
+    assert row["panoptic_quality"] == pytest.approx(1 / 2.5)
+
+
+def test_evaluate_pairs_first_label_has_no_instances(cells: Pair) -> None:
+    row = find(evaluate_pairs([cells], {"background": 0, "cell": 1}), "a", "background")
+    assert math.isnan(row["panoptic_quality"])
+
+
+def test_find_instances_without_folder_or_file_is_none(cells: Pair) -> None:
+    assert find_instances(cells.reference) is not None
+    (cells.reference.parent.parent / "instances" / "a.png").unlink()
+    assert find_instances(cells.reference) is None
+    (cells.reference.parent.parent / "instances").rmdir()
+    assert find_instances(cells.reference) is None
+
+
+def test_evaluate_pairs_instance_map_of_other_shape_is_refused(cells: Pair, write_picture) -> None:
+    write_picture(cells.reference.parent.parent / "instances" / "a.png", np.zeros((9, 11), np.uint16))
+    with pytest.raises(EvaluationError, match=r"instances/a\.png has the shape \(1, 11, 9\)"):
+        evaluate_pairs([cells], {"background": 0, "cell": 1})
+
+
+def test_evaluate_pairs_ignored_instances_count_for_nothing(cells: Pair, write_picture) -> None:
+    reference = np.zeros((9, 12), np.uint8)
+    reference[1:5, 1:7], reference[6:8, 8:11] = 255, 1
+    write_picture(cells.reference, reference)
+    row = find(evaluate_pairs([cells], {"background": 0, "cell": 1}, ignore_value=255), "a", "cell")
+    assert (row["num_instances_reference"], row["panoptic_quality"]) == (1, 1.0)
 
 
 @pytest.mark.parametrize(

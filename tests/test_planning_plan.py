@@ -150,6 +150,30 @@ def test_build_plan_from_missing_field_is_named(planned: PlannedBundle) -> None:
         build_plan_from(content, SHOWN)
 
 
+def test_build_plan_from_older_plan_without_evaluation_fields_measures_with_defaults(planned: PlannedBundle) -> None:
+    content = planned.plan.model_dump(mode="json")
+    for name in ("tolerance_mm", "lesion_labels", "thin_labels"):
+        del content[name]
+    plan = build_plan_from({**content, "spacing_mm": [1, 1, 2.5]}, SHOWN)
+    assert (plan.lesion_labels, plan.thin_labels) == ((), ())
+    assert plan.tolerance_of("organ") == 2.5
+    assert planned.plan.model_copy(update={"tolerance_mm": {"organ": 4.0}}).tolerance_of("organ") == 4.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("tolerance_mm", {"orgam": 1.0}), ("lesion_labels", ["orgam"]), ("thin_labels", ["orgam"])],
+)
+def test_build_plan_from_unknown_measured_label_names_the_nearest(
+    planned: PlannedBundle, name: str, value: object
+) -> None:
+    assert f"{name} has 'orgam'; did you mean 'organ'" in plan_error(planned, **{name: value})
+
+
+def test_build_plan_from_tolerance_of_zero_is_refused(planned: PlannedBundle) -> None:
+    assert "tolerance_mm.organ is 0" in plan_error(planned, tolerance_mm={"organ": 0})
+
+
 @pytest.mark.parametrize(
     ("name", "value", "shown"),
     [

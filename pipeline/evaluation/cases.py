@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
-from pipeline.dataset.image import MedicalImage, read_label_map
+from pipeline.dataset.dataset import PICTURE_SUFFIXES, case_name, image_suffix, list_images
+from pipeline.dataset.image import MedicalImage, read_image, read_label_map
 from pipeline.errors import EvaluationError
+from pipeline.evaluation.measurement import Request, measure_instances, measure_masks
 from pipeline.evaluation.metric_table import METRICS
-from pipeline.evaluation.metrics import compute_dice, compute_iou
+from pipeline.planning.plan import Plan
 from pipeline.progress import progress_bar
+from pipeline.types import LabelMap
 
 _AFFINE_TOLERANCE_MM = 1e-3
 KEYS = ("fold", "case", "patient", "label")
@@ -24,6 +26,10 @@ FACTS = (
     "false_alarm",
     "num_voxels_reference",
     "num_voxels_prediction",
+    "num_lesions_reference",
+    "num_lesions_prediction",
+    "num_instances_reference",
+    "num_instances_prediction",
     "voxel_volume",
     "length_unit",
     "size_unit",
@@ -54,17 +60,23 @@ def evaluate_pairs(
     label_table: Mapping[str, int],
     ignore_value: int | None = None,
     regions: Mapping[str, Sequence[int]] | None = None,
+    requests: Mapping[str, Request] | None = None,
 ) -> pd.DataFrame:
     """Compare every pair.
+
+    Where a folder `instances` beside the folder of the references has an instance map of the same name, the labels but for the first
+    are compared instance by instance too.
 
     Args:
         pairs: files on the same grid.
         label_table: name and file value of each label; each gets a row per case, the first label too.
         regions: name and file values of labels that join several; each gets a row per case too.
         ignore_value: of the reference, for voxels without annotation: they count for nothing, whatever was predicted.
+        requests: what is measured for a label or region beside what every one gets; from `build_requests`.
 
     Returns:
-        One row per case and label with `COLUMNS`: every metric of `METRICS`, NaN where it is undefined; `missed` where the
+        One row per case and label with those of `COLUMNS` that were measured: metrics of `METRICS`, NaN where they are undefined or not
+        asked for this label; `missed` where the
         reference has the label and the prediction does not, `false_alarm` the other way round; `voxel_volume` in mm^3, for
         pictures in mm^2, or 1 pixel where the spacing of one of them is not known; the units of lengths and sizes.
 
@@ -76,13 +88,53 @@ def evaluate_pairs(
             f"{len(missing)} of {len(pairs)} predictions are missing in {pairs[0].prediction.parent.name}/, for example "
             f"{missing[0]}. Predict these cases first; a case without prediction is never left out."
         )
+    requests = requests or {}
+    values_of = {**(regions or {}), **{name: (value,) for name, value in label_table.items()}}
+    labels = [
+        _Label(name, tuple(values), requests.get(name, Request()), tuple(values) != (min(label_table.values()),))
+        for name, values in values_of.items()
+    ]
     rows: list[dict[str, object]] = []
     in_mm = all(pair.pixel_spacing_mm or not _is_picture(pair.reference) for pair in pairs)
     with progress_bar("evaluate", len(pairs)) as bar:
         for pair in pairs:
-            rows += _compare(pair, label_table, ignore_value, regions or {}, in_mm)
+            reference, prediction = read_label_map(pair.reference), read_label_map(pair.prediction)
+            _check_pair(pair, reference, prediction, label_table)
+            rows += _compare(pair, reference, prediction, labels, ignore_value, in_mm)
             bar.advance()
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    measured = set().union(*rows)
+    return pd.DataFrame(rows, columns=[name for name in COLUMNS if name in measured])
+
+
+@dataclass(frozen=True)
+class _Label:
+    """A label or region: its file values, what is measured, and whether it can have instances."""
+
+    name: str
+    values: tuple[int, ...]
+    request: Request
+    has_instances: bool
+
+
+def evaluate_by_plan(pairs: Sequence[Pair], plan: Plan) -> pd.DataFrame:
+    """Compare every pair as the plan says; see `evaluate_pairs`."""
+    return evaluate_pairs(pairs, plan.label_table, plan.ignore_value, plan.regions, build_requests(plan))
+
+
+def build_requests(plan: Plan) -> dict[str, Request]:
+    """What the plan asks for each label and region."""
+    return {
+        name: Request(plan.tolerance_of(name), name in plan.lesion_labels, name in plan.thin_labels)
+        for name in (*plan.regions, *plan.label_table)
+    }
+
+
+def find_instances(label: Path) -> Path | None:
+    """The instance map of a label map `labels/NAME.png`: the image `instances/NAME` of any format, where there is one."""
+    folder = label.parent.parent / "instances"
+    if not folder.is_dir():
+        return None
+    return next((path for path in list_images(folder) if case_name(path) == case_name(label)), None)
 
 
 def _is_picture(path: Path) -> bool:
@@ -91,45 +143,56 @@ def _is_picture(path: Path) -> bool:
 
 def _compare(
     pair: Pair,
-    label_table: Mapping[str, int],
+    reference: MedicalImage,
+    prediction: MedicalImage,
+    labels: Sequence[_Label],
     ignore_value: int | None,
-    regions: Mapping[str, Sequence[int]],
     in_mm: bool,
 ) -> list[dict[str, object]]:
-    reference, prediction = read_label_map(pair.reference), read_label_map(pair.prediction)
-    _check_grids(pair, reference, prediction)
-    if unknown := sorted(set(np.unique(prediction.array).tolist()) - set(label_table.values())):
-        raise EvaluationError(
-            f"Prediction {pair.prediction.name} has the value {unknown[0]}; expected "
-            f"{', '.join(f'{name}={value}' for name, value in label_table.items())}. Predict with this bundle."
-        )
     spacing = _choose_spacing(pair, reference, in_mm)
+    volume = math.prod(spacing)
     size_unit = "pixel" if not in_mm else "ml" if len(spacing) == 3 else "mm^2"
+    instances = _read_instances(pair, reference)
     rows: list[dict[str, object]] = []
-    values_of = {**regions, **{name: (value,) for name, value in label_table.items()}}
-    for name, values in values_of.items():
-        in_reference, in_prediction = np.isin(reference.array[0], values), np.isin(prediction.array[0], values)
+    for label in labels:
+        in_reference, in_prediction = (np.isin(image.array[0], label.values) for image in (reference, prediction))
         if ignore_value is not None:
             in_prediction &= reference.array[0] != ignore_value
+        voxel_size = volume / 1000 if size_unit == "ml" else volume
+        measured = measure_masks(in_reference, in_prediction, spacing, voxel_size, label.request)
+        if instances is not None and label.has_instances:
+            measured |= measure_instances(np.where(in_reference, instances, 0), in_prediction)
         num_reference, num_prediction = int(in_reference.sum()), int(in_prediction.sum())
         rows.append(
             {
                 "fold": pair.fold,
                 "case": pair.case,
                 "patient": pair.patient or pair.case,
-                "label": name,
-                "dice": compute_dice(in_reference, in_prediction),
-                "iou": compute_iou(in_reference, in_prediction),
+                "label": label.name,
+                **measured,
                 "missed": num_reference > 0 and num_prediction == 0,
                 "false_alarm": num_prediction > 0 and num_reference == 0,
                 "num_voxels_reference": num_reference,
                 "num_voxels_prediction": num_prediction,
-                "voxel_volume": math.prod(spacing),
+                "voxel_volume": volume,
                 "length_unit": "mm" if in_mm else "pixel",
                 "size_unit": size_unit,
             }
         )
     return rows
+
+
+def _read_instances(pair: Pair, reference: MedicalImage) -> LabelMap | None:
+    path = find_instances(pair.reference)
+    if path is None:
+        return None
+    instances = read_image(path)
+    if instances.array.shape != reference.array.shape or not np.issubdtype(instances.array.dtype, np.integer):
+        raise EvaluationError(
+            f"Instance map instances/{path.name} has the shape {instances.array.shape} and the type {instances.array.dtype}; expected whole "
+            f"numbers of shape {reference.array.shape}, as its label map. Correct it, or rename the folder."
+        )
+    return instances.array[0]
 
 
 def _choose_spacing(pair: Pair, reference: MedicalImage, in_mm: bool) -> tuple[float, ...]:
@@ -141,7 +204,7 @@ def _choose_spacing(pair: Pair, reference: MedicalImage, in_mm: bool) -> tuple[f
     return spacing_mm * dims if len(spacing_mm) == 1 else spacing_mm
 
 
-def _check_grids(pair: Pair, reference: MedicalImage, prediction: MedicalImage) -> None:
+def _check_pair(pair: Pair, reference: MedicalImage, prediction: MedicalImage, label_table: Mapping[str, int]) -> None:
     if reference.spatial_shape != prediction.spatial_shape:
         raise EvaluationError(
             f"Prediction {pair.prediction.name} has shape {prediction.spatial_shape}, its reference "
@@ -151,4 +214,9 @@ def _check_grids(pair: Pair, reference: MedicalImage, prediction: MedicalImage) 
         raise EvaluationError(
             f"Prediction {pair.prediction.name} has another affine than its reference {pair.reference.name}; expected "
             "the same grid. Predict on the original image."
+        )
+    if unknown := sorted(set(np.unique(prediction.array).tolist()) - set(label_table.values())):
+        raise EvaluationError(
+            f"Prediction {pair.prediction.name} has the value {unknown[0]}; expected "
+            f"{', '.join(f'{name}={value}' for name, value in label_table.items())}. Predict with this bundle."
         )

@@ -129,6 +129,10 @@ class Plan(BaseModel):
     without_holes: tuple[str, ...]
     one_part: tuple[str, ...]
     smallest_part: Annotated[float, Field(ge=0)]
+    # evaluation; a plan.yaml may lack these, as those of the first bundles do
+    tolerance_mm: dict[str, Positive] = {}
+    lesion_labels: tuple[str, ...] = ()
+    thin_labels: tuple[str, ...] = ()
     # machine
     cache_rate: Share
     num_workers: Annotated[int, Field(ge=0)]
@@ -210,6 +214,10 @@ class Plan(BaseModel):
         for name in ("without_holes", "one_part"):
             if unknown := sorted(set(getattr(self, name)) - set(list(self.label_table)[1:])):
                 raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], self.label_table)}")
+        measured = (*self.label_table, *self.regions)
+        for name in ("tolerance_mm", "lesion_labels", "thin_labels"):
+            if unknown := sorted(set(getattr(self, name)) - set(measured)):
+                raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], measured)}")
         if self.fold >= self.num_folds:
             raise ValueError(f"fold is {self.fold}; expected 0 to {self.num_folds - 1}")
         return self
@@ -221,6 +229,10 @@ class Plan(BaseModel):
         if not self.regions:
             return tuple(labels)
         return (*self.regions, *(name for name in labels if name != name_value(self.label_table[name], self.regions)))
+
+    def tolerance_of(self, name: str) -> float:
+        """Tolerance of the normalised surface dice for a label or region; one voxel of the plan's grid where the plan has none."""
+        return self.tolerance_mm.get(name, max(self.spacing_mm))
 
     @property
     def mirrored_axes(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.fingerprint import Fingerprint
 from pipeline.errors import PlanError, suggest
-from pipeline.planning import network_rules, rules
+from pipeline.planning import evaluation_rules, network_rules, rules
 from pipeline.planning.architecture import Shape, compute_forward_flop
 from pipeline.planning.machine import Memory
 from pipeline.planning.plan import Plan, build_plan_from
@@ -83,6 +83,7 @@ def plan_from_fingerprint(
     _add_schedule(draft, fingerprint, PRESETS[preset])
     _add_inference(draft, fingerprint, PRESETS[preset])
     _add_augmentation(draft, fingerprint, PRESETS[preset].augmentation_share)
+    _add_evaluation(draft, fingerprint)
     _add_machine(draft, fingerprint)
     return PlannedBundle(build_plan_from(draft.values, "The plan"), draft.reasons)
 
@@ -277,6 +278,15 @@ def _add_inference(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> N
     draft.add(f"labels whose holes are filled; {not_tuned}", without_holes=())
     draft.add(f"labels of which the largest connected part is kept; {not_tuned}", one_part=())
     draft.add(f"smaller parts of a label are removed, in mm^3, or pixels of pictures; {not_tuned}", smallest_part=0.0)
+
+
+def _add_evaluation(draft: _Draft, fingerprint: Fingerprint) -> None:
+    tolerances = evaluation_rules.choose_tolerances(fingerprint)
+    draft.add(tolerances.reason, tolerance_mm=tolerances.value)
+    lesions = evaluation_rules.choose_lesion_labels(fingerprint)
+    draft.add(lesions.reason, lesion_labels=lesions.value)
+    thin = evaluation_rules.choose_thin_labels(fingerprint)
+    draft.add(thin.reason, thin_labels=thin.value)
 
 
 def _add_augmentation(draft: _Draft, fingerprint: Fingerprint, share: float) -> None:

@@ -117,7 +117,7 @@ def evaluate(
     """
     folder = open_bundle(bundle)
     require_weights(folder)
-    from pipeline.evaluation.cases import evaluate_pairs
+    from pipeline.evaluation.cases import evaluate_by_plan
     from pipeline.evaluation.files import build_summary, write_rows, write_summary
     from pipeline.evaluation.subgroups import add_columns, read_cut
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
@@ -140,7 +140,7 @@ def evaluate(
             made = given or _predict_group(folder, group, target, device, mirror)
             folders.append(made)
             pairs += [_pair_case(case, made, settled.output_suffix, group.fold) for case in group.cases]
-        rows = evaluate_pairs(pairs, settled.label_table, settled.ignore_value, settled.regions)
+        rows = evaluate_by_plan(pairs, settled)
         rows = write_rows(target, add_columns(rows, cuts, columns))
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
         summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
