@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.demonstration import demo, draw
-    from pipeline.verbs import check, compare, describe, evaluate, package, plan, predict, refresh, train, tune
+    from pipeline.verbs import audit, check, compare, describe, evaluate, package, plan, predict, refresh, train, tune
 
 __all__ = [
+    "audit",
     "check",
     "compare",
     "demo",

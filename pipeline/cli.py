@@ -44,6 +44,7 @@ for _command in (
     models.compare,
     models.tune,
     handover.package,
+    handover.audit,
 ):
     app.command(_command.__name__)(_command)
 

@@ -7,10 +7,13 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.bundle.audit_manifest import SIGNATURE
 from pipeline.bundle.checklists import write_checklists
 from pipeline.bundle.history import read_history
 from pipeline.bundle.metadata import build_metadata
 from pipeline.bundle.model_card import write_model_card
+from pipeline.bundle.signature import sign_manifest
+from pipeline.bundle.trust import break_seal
 from pipeline.bundle.verify import Verification, verify_bundle
 from pipeline.bundle.write import FIRST_VERSION
 from pipeline.bundle_folder import BundleFolder, require_weights
@@ -42,12 +45,13 @@ class Package:
     verifications: tuple[Verification, ...]
 
 
-def package_bundle(folder: BundleFolder, zip_file: Path) -> Package:
+def package_bundle(folder: BundleFolder, zip_file: Path, key: Path | None = None) -> Package:
     """Verify, document, seal and zip a bundle.
 
     Args:
         folder: with weights; an evaluation is not needed, but its absence is stated in the model card.
         zip_file: is replaced when it exists.
+        key: private SSH key to sign the manifest with.
 
     Raises:
         BundleError: no weights, or a check fails; then no zip is written and an earlier one is left as it is.
@@ -63,7 +67,10 @@ def package_bundle(folder: BundleFolder, zip_file: Path) -> Package:
     history = read_history(folder)
     write_model_card(history)
     write_checklists(history)
+    break_seal(folder)
     _seal(folder)
+    if key is not None:
+        sign_manifest(folder.seal, key)
     _write_zip(folder, zip_file)
     return Package(zip_file, compute_sha256(zip_file), verifications)
 
@@ -88,7 +95,7 @@ def list_sealed_files(folder: BundleFolder) -> list[Path]:
         relative = path.relative_to(folder.root)
         left_out = path.name in _LEFT_OUT_NAMES or any(relative.match(pattern) for pattern in _LEFT_OUT_PATTERNS)
         hidden = any(part.startswith((".", "__pycache__", PARTIAL_PREFIX)) for part in relative.parts)
-        if path.is_file() and not left_out and not hidden and path != folder.seal:
+        if path.is_file() and not left_out and not hidden and path not in (folder.seal, folder.root / SIGNATURE):
             if path.is_symlink():
                 raise BundleError(f"{relative} is a link; expected a file. Replace it by the file that it leads to.")
             files.append(relative)
@@ -103,7 +110,8 @@ def _seal(folder: BundleFolder) -> None:
 
 def _write_zip(folder: BundleFolder, zip_file: Path) -> None:
     with write_atomically(zip_file) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in [*list_sealed_files(folder), folder.seal.relative_to(folder.root)]:
+        signature = [Path(SIGNATURE)] if (folder.root / SIGNATURE).is_file() else []
+        for path in [*list_sealed_files(folder), folder.seal.relative_to(folder.root), *signature]:
             entry = zipfile.ZipInfo(f"{folder.name}/{path.as_posix()}", _ZIP_TIME)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(entry, (folder.root / path).read_bytes())

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.bundle.configs import copy_license, write_configs
 from pipeline.bundle.metadata import build_metadata
 from pipeline.bundle.modules import write_modules
+from pipeline.bundle.trust import break_seal
 from pipeline.bundle_folder import BundleFolder, open_bundle
 from pipeline.dataset.check import CheckReport
 from pipeline.dataset.prepare import PreparedCase
@@ -160,5 +161,6 @@ def refresh_bundle(root: Path, force: bool = False) -> Plan:
     folder = open_bundle(root)
     plan = read_plan(folder.plan)
     write_configs(folder, plan, force)
+    break_seal(folder)
     write_modules(folder, plan)
     return plan

@@ -1,4 +1,4 @@
-"""`package` on the command line."""
+"""`package` and `audit` on the command line."""
 
 from __future__ import annotations
 
@@ -7,20 +7,47 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.options import Bundle, Json, write_json_option
+from pipeline.commands.options import Bundle, Json, Trust, write_json_option
 from pipeline.printing import say, show_path
 
 
 def package(
     bundle: Bundle,
     zip_file: Annotated[Path | None, typer.Option("--zip", help="The archive; beside the bundle if not given.")] = None,
+    key: Annotated[
+        Path | None, typer.Option("--sign", metavar="KEY", help="Sign the manifest with this private SSH key.")
+    ] = None,
+    trust: Trust = False,
     json_file: Json = None,
 ) -> None:
     """Verify, document, seal and zip a bundle."""
     from pipeline import verbs
 
-    result = verbs.package(bundle, zip_file)
+    result = verbs.package(bundle, zip_file, key, trust)
     for verification in result.verifications:
         say(f"passed   {verification.check}: {verification.detail}")
     say(f"sealed   {show_path(result.zip_file)}  (SHA-256 {result.sha256})")
     write_json_option(json_file, {"zip": str(result.zip_file), "sha256": result.sha256})
+
+
+def audit(
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="Any MONAI bundle: a folder, a zip or tar, or its file:// address.")
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option("--verify-key", metavar="KEY", help="Public SSH key that must have signed the bundle."),
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """Show what a bundle would do, without running any of it."""
+    from pipeline import verbs
+    from pipeline.errors import BundleError
+    from pipeline.printing_audit import audit_as_data, describe_verdict, print_audit
+
+    result = verbs.audit(bundle, key)
+    print_audit(result)
+    write_json_option(json_file, audit_as_data(result))
+    if not result.passed:
+        first = result.dangers[0]
+        raise BundleError(f"{describe_verdict(result)} The first: {first.where} {first.what}. {first.remedy}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, write_json_option
+from pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Trust, write_json_option
 from pipeline.errors import PlanError
 from pipeline.printing import (
     list_problems,
@@ -27,6 +27,7 @@ def train(
         Path | None,
         typer.Option("--from", metavar="BUNDLE", help="Start from the weights of this trained bundle, or of a file."),
     ] = None,
+    trust: Trust = False,
     json_file: Json = None,
 ) -> None:
     """Train a bundle."""
@@ -48,6 +49,7 @@ def train(
         settings,
         announce=lambda command: say(f"The same with stock MONAI:\n  {command}"),
         initial=initial,
+        trust=trust,
     )
     for run in runs:
         say(
@@ -77,12 +79,13 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probabilities of every class too, as NAME_probabilities.")
     ] = False,
+    trust: Trust = False,
     json_file: Json = None,
 ) -> None:
     """Write a label map for every image, on the image's own grid."""
     from pipeline import verbs
 
-    result = verbs.predict(bundle, source, out, device, mirror, ensemble, probabilities)
+    result = verbs.predict(bundle, source, out, device, mirror, ensemble, probabilities, trust)
     for line in list_problems(result.notes):
         say(line)
     for path in result.kept:
@@ -116,6 +119,7 @@ def evaluate(
             help="Results by this column of the list of cases; numbers are cut at quartiles, or at the edges of COLUMN=100,200.",
         ),
     ] = None,
+    trust: Trust = False,
     json_file: Json = None,
 ) -> None:
     """Metrics per case from prediction files, with a summary and its intervals."""
@@ -125,7 +129,7 @@ def evaluate(
         raise typer.BadParameter(
             "--ensemble needs a DATASET: every validation case was in the training of the other folds"
         )
-    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble, by or ())
+    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble, by or (), trust)
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
     write_json_option(json_file, evaluation_as_data(result))
@@ -149,11 +153,13 @@ def compare(
     write_json_option(json_file, comparison_as_data(record))
 
 
-def tune(bundle: Bundle, device: Device = None, mirror: Mirror = False, json_file: Json = None) -> None:
+def tune(
+    bundle: Bundle, device: Device = None, mirror: Mirror = False, trust: Trust = False, json_file: Json = None
+) -> None:
     """Choose post-processing and temperature on out-of-fold predictions, into plan.yaml."""
     from pipeline import verbs
 
-    result = verbs.tune(bundle, device, mirror)
+    result = verbs.tune(bundle, device, mirror, trust)
     print_tuning(result)
     say(f"Written into {bundle / 'configs' / 'plan.yaml'}; everything tried: {bundle / 'evidence' / 'tuning.json'}")
     write_json_option(json_file, tuning_as_data(result))

@@ -25,6 +25,9 @@ Json = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU when there is one, if not given.")]
 Mirror = Annotated[bool, typer.Option("--mirror", help="Average over copies mirrored as in the training; slower.")]
 Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average the probabilities of all trained folds.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the bundle although `unet-pipeline audit` finds a danger in it.")
+]
 Labels = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="NAME=VALUE", help="Name a label value; repeat for every label, 0 included."),

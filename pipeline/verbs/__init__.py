@@ -7,13 +7,14 @@ import: the verbs that need them import them when they run.
 from __future__ import annotations
 
 from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
-from pipeline.verbs.handover import package
+from pipeline.verbs.handover import audit, package
 from pipeline.verbs.results import Evaluation, compare, evaluate, predict, tune
 from pipeline.verbs.training import train
 
 __all__ = [
     "Evaluation",
     "PlannedFolder",
+    "audit",
     "check",
     "compare",
     "describe",

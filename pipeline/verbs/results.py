@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.bundle_folder import BundleFolder, open_bundle, require_ensemble, require_weights
+from pipeline.bundle.trust import break_seal, open_for_reading, open_trusted
+from pipeline.bundle_folder import BundleFolder, require_ensemble, require_weights
 from pipeline.dataset.dataset import Dataset
 from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError
@@ -60,30 +61,32 @@ def predict(
     mirror: bool = False,
     ensemble: bool = False,
     probabilities: bool = False,
+    trust: bool = False,
 ) -> Predictions:
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
     Args:
-        bundle: trained.
+        bundle: trained; a folder, or the zip that `package` made.
         source: an image, a DICOM series, or a folder of images or of series.
         out: folder for the label maps.
         device: such as "cpu" or "cuda:1"; a GPU when there is one, if None.
         mirror: average over all mirrored copies.
         ensemble: average the probabilities of all trained folds.
         probabilities: write them too.
+        trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
 
     Raises:
-        BundleError: no weights, or for an ensemble fewer than two folds.
+        BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
         PredictionError: no image, or an image that the network cannot take.
     """
-    folder = open_bundle(bundle)
-    weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
-    from pipeline.prediction.run import predict_images
-    from pipeline.training.memory import keep_freed_pages
+    with open_for_reading(bundle, trust) as folder:
+        weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
+        from pipeline.prediction.run import predict_images
+        from pipeline.training.memory import keep_freed_pages
 
-    keep_freed_pages()
-    inputs = list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
-    return predict_images(folder, inputs, Path(out), weights, device, mirror, probabilities)
+        keep_freed_pages()
+        inputs = list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
+        return predict_images(folder, inputs, Path(out), weights, device, mirror, probabilities)
 
 
 def evaluate(
@@ -95,6 +98,7 @@ def evaluate(
     mirror: bool = False,
     ensemble: bool = False,
     by: Sequence[str] = (),
+    trust: bool = False,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -110,20 +114,19 @@ def evaluate(
         mirror: for predicting.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
+        trust: as in `predict`.
 
     Raises:
-        BundleError: no weights, or for an ensemble fewer than two folds.
+        BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
-    folder = open_bundle(bundle)
+    folder = open_trusted(bundle, "evaluate", trust)
     require_weights(folder)
     from pipeline.evaluation.cases import evaluate_by_plan
     from pipeline.evaluation.files import build_summary, write_rows, write_summary
     from pipeline.evaluation.subgroups import add_columns, read_cut
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
-    from pipeline.training.memory import keep_freed_pages
 
-    keep_freed_pages()
     settled = read_plan(folder.plan)
     target = Path(out) if out is not None else folder.evaluations / _name_evaluation(dataset)
     measured = read_dataset(dataset) if dataset is not None else None
@@ -176,7 +179,9 @@ def _describe_evaluation(
 def _predict_group(folder: BundleFolder, group: Group, target: Path, device: str | None, mirror: bool) -> Path:
     """Folder of the label maps of a group below `target`; those that are there already are kept."""
     from pipeline.prediction.run import predict_images
+    from pipeline.training.memory import keep_freed_pages
 
+    keep_freed_pages()
     made = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
     predict_images(folder, [case.source for case in group.cases], made, group.weights, device, mirror)
     return made
@@ -236,7 +241,7 @@ def _find_evaluation(place: Path) -> Path:
     )
 
 
-def tune(bundle: Path | str, device: str | None = None, mirror: bool = False) -> Tuning:
+def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, trust: bool = False) -> Tuning:
     """Choose post-processing and temperature on predictions of validation cases, each by the fold that has not seen it.
 
     What is chosen goes into plan.yaml with its reason, the configs are written again, and evidence/tuning.json keeps all that was
@@ -248,6 +253,8 @@ def tune(bundle: Path | str, device: str | None = None, mirror: bool = False) ->
     """
     from pipeline.bundle.tuning import tune_bundle
 
-    folder = open_bundle(bundle)
+    folder = open_trusted(bundle, "tune", trust, sealed=False)
     require_weights(folder)
-    return tune_bundle(folder, device, mirror)
+    tuning = tune_bundle(folder, device, mirror)
+    break_seal(folder)
+    return tuning

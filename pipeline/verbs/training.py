@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bundle.trust import break_seal, open_trusted
 from pipeline.bundle_folder import open_bundle, require_weights
 from pipeline.evidence.epochs import EpochRecorder
 from pipeline.evidence.record import record_run
@@ -24,6 +25,7 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     announce: Any = None,
     initial: Path | str | None = None,
+    trust: bool = False,
 ) -> tuple[TrainingRun, ...]:
     """Train one fold, or all of them.
 
@@ -35,7 +37,10 @@ def train(
         announce: called with the stock command before each training.
         initial: a trained bundle, or a file of weights, to start from; what does not fit starts anew.
 
+        trust: run the bundle although its audit finds a danger.
+
     Raises:
+        BundleError: the bundle needs trust.
         PlanError: unknown id.
         TrainingError: a data file is gone, nothing to resume, the initial weights do not fit, or the loss is not finite.
     """
@@ -47,7 +52,7 @@ def train(
         run_training,
     )
 
-    folder = open_bundle(bundle)
+    folder = open_trusted(bundle, "train", trust, sealed=False)
     start = _find_initial_weights(initial)
     overrides = {**({"initial_weights": str(start)} if start else {}), **(overrides or {})}
     check_overrides(folder, overrides)
@@ -68,6 +73,7 @@ def train(
             record["profile"], record["result"] = run.profile, _describe_result(run)
         own_place = run.weights == folder.fold_weights(number)  # not sent elsewhere by an override
         if own_place and (number == settled.fold or not folder.weights.is_file()):
+            break_seal(folder)
             _copy_weights(run.weights, folder.weights)
             write_json(folder.weights_origin, {"fold": number, "sha256": compute_sha256(folder.weights)})
         runs.append(run)

@@ -214,7 +214,7 @@ def test_predict_bundle_without_weights_writes_nothing(copy_of_2d: TrainedBundle
 def test_predict_damaged_weights_writes_nothing(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
     weights = copy_of_2d.root / "models" / "model.pt"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(BundleError, match=r"models/model\.pt does not fit"):
+    with pytest.raises(BundleError, match=r"models/model\.pt cannot be read as weights"):
         pipeline.predict(copy_of_2d.root, copy_of_2d.dataset / "images", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -1,0 +1,90 @@
+"""What `audit` prints: what runs, what is wrong with it, files, hashes, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from pipeline.printing import say
+
+if TYPE_CHECKING:
+    from pipeline.bundle.audit import Audit
+    from pipeline.bundle.audit_findings import Finding
+
+_HASHES = (
+    "file-changed",
+    "evidence-changed",
+    "file-gone",
+    "file-added",
+    "work-file",
+    "not-sealed",
+    "manifest",
+    "signature",
+)
+_CODE = (
+    "target",
+    "expression",
+    "text-names-code",
+    "may-send",
+    "macro",
+    "module",
+    "logging",
+    "needs-this",
+    "debug",
+    "key-repeated",
+    "yaml",
+)
+
+
+def print_audit(result: Audit) -> None:
+    """All of it; what is not allowed is marked with "!" where it stands and explained below."""
+    from pipeline.bundle.audit_findings import show
+
+    say(f"{show(result.name)}: {result.num_files} files; nothing of it was run")
+    say("\nWhat runs when it is used (! outside of what a bundle needs)")
+    for file, group in groupby(result.runs, key=lambda run: run.file):
+        say(f"  {show(file)}")
+        for run in group:
+            say(
+                f"  {'!' if run.severity else ' '} {run.kind:<10} {show(run.place)}{'  ' if run.place else ''}{show(run.text)}"
+            )
+    if not result.runs:
+        say("  nothing")
+    for title, findings in group_findings(result.findings).items():
+        say(f"\n{title}")
+        for finding in findings:
+            say(f"  {finding}")
+        if not findings:
+            say("  nothing to report")
+    say(f"\n{describe_verdict(result)}")
+
+
+def group_findings(findings: tuple[Finding, ...]) -> dict[str, list[Finding]]:
+    """Findings by what they are about."""
+    groups: dict[str, list[Finding]] = {"Code": [], "Files": [], "Hashes": []}
+    for finding in findings:
+        title = "Hashes" if finding.code.startswith(_HASHES) else "Code" if finding.code.startswith(_CODE) else "Files"
+        groups[title].append(finding)
+    return groups
+
+
+def describe_verdict(result: Audit) -> str:
+    """The last line."""
+    if result.passed:
+        return (
+            "nothing found that loads foreign code, starts programs, or leaves the bundle. An audit reads what a bundle says; "
+            "it is no proof."
+        )
+    return f"needs trust: {len(result.dangers)} danger(s). Do not use this bundle unless you know who made it."
+
+
+def audit_as_data(result: Audit) -> dict[str, Any]:
+    """What `audit` prints, as plain values."""
+    return {
+        "name": result.name,
+        "num_files": result.num_files,
+        "passed": result.passed,
+        "runs": [asdict(run) for run in result.runs],
+        "findings": [asdict(finding) for finding in result.findings],
+    }
