@@ -80,7 +80,7 @@ def test_page_shows_only_commands_that_exist(page: str) -> None:
     for verb, rest in re.findall(r"(?:^ {4}|`)unet-pipeline ([a-z]\w*)([^`\n#]*)", read(page), re.MULTILINE):
         assert verb in COMMANDS, verb
         options = {name for parameter in COMMANDS[verb].params for name in parameter.opts} | {"--help"}
-        assert set(re.findall(r"--\w+", rest)) <= options, f"{verb}{rest}"
+        assert set(re.findall(r"--[\w-]+", rest)) <= options, f"{verb}{rest}"
         if preset := re.search(r"--preset (\w+)", rest):
             assert preset[1] in {*PRESETS, "PRESET"}
 
