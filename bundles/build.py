@@ -1,0 +1,176 @@
+"""Makes the bundles of this folder, and the README's table of them.
+
+    .venv/bin/python bundles/build.py DATA [NAME ...]    # trains what has no weights, evaluates, documents, seals
+    .venv/bin/python bundles/build.py                    # the README's table again, from the bundles' evidence
+
+DATA is the folder with the data sets of data/; the simulated heads are made by `unet-pipeline demo`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import pipeline
+from pipeline.bundle_folder import BundleFolder
+from pipeline.errors import PipelineError
+from pipeline.files import write_text
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+README = ROOT / "README.md"
+BEGIN, END = "<!-- bundles: begin -->", "<!-- bundles: end -->"
+DEMO = "mni152_demo"
+MAX_WEIGHTS_BYTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class UseCase:
+    """How a bundle is made.
+
+    Attributes:
+        card: of the data set, in data/.
+        network: a name that `plan --network` takes.
+        padded: the paper's network in its form with padding.
+        with_labels: whether the label names come from the card, because the layout carries none.
+        folds: of the cross-validation; the bundle has the weights of the first.
+    """
+
+    card: str
+    network: str = "dynunet"
+    padded: bool = False
+    with_labels: bool = True
+    folds: int = 5
+
+
+USE_CASES = {
+    "hippocampus_mri": UseCase("task04_hippocampus", with_labels=False),
+    "membrane_em": UseCase("em_membrane", network="unet2015", padded=True),
+    "nuclei_fluorescence": UseCase("nuclei_fluorescence", network="unetplusplus"),
+    "nuclei_histology": UseCase("nuclei_histology", network="attention_unet"),
+    "fetal_head_ultrasound": UseCase("fetal_head_ultrasound"),
+    "lung_xray": UseCase("lung_xray", with_labels=False),
+    "brain_tissue_mri": UseCase(DEMO, network="unet3d2016", padded=True, with_labels=False, folds=8),
+}
+
+
+def read_card(name: str) -> dict[str, Any]:
+    """A card of data/."""
+    return yaml.safe_load((ROOT / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def find_data(case: UseCase, data: Path) -> Path:
+    """The data set of a use case; the simulated heads are made when they are missing."""
+    if case.card != DEMO:
+        return data / read_card(case.card)["name"]
+    from pipeline.dataset.demo import write_demo_cohort
+
+    return write_demo_cohort(ROOT / "demo").training
+
+
+def build(name: str, data: Path) -> None:
+    """Plan and train a bundle unless that is done, then evaluate, document and seal it."""
+    case, bundle = USE_CASES[name], HERE / name
+    card = read_card(case.card)
+    if not (bundle / "configs").is_dir():
+        labels = card["labels"] if case.with_labels else None
+        source = find_data(case, data)
+        pipeline.plan(source, bundle, "quick", case.folds, labels=labels, network=case.network, padded=case.padded)
+    folder = BundleFolder(bundle)
+    if not folder.weights.is_file():
+        pipeline.train(bundle)
+    write_text(folder.docs / "data_license.txt", describe_data(card))
+    pipeline.evaluate(bundle)
+    if case.card == DEMO:
+        pipeline.evaluate(bundle, ROOT / "demo" / "demo_real_head")
+    with tempfile.TemporaryDirectory() as temporary:  # the archive is for releases, the folder for the repository
+        pipeline.package(bundle, Path(temporary) / f"{name}.zip")
+    for fold in folder.trained_folds():
+        folder.fold_weights(fold).unlink()  # the first fold's are those of the bundle
+    for predictions in folder.evaluations.glob("*/predictions*"):
+        shutil.rmtree(predictions)  # label maps of the data set's images
+
+
+def describe_data(card: dict[str, Any]) -> str:
+    """Contents of docs/data_license.txt."""
+    citations = "\n".join(f"- {citation}" for citation in card["citation"])
+    return (
+        f"Data set: {card['name']} ({card['what']})\n"
+        f"Address: {card['address']}\n"
+        f"Licence: {card['licence']}\n"
+        f"Cite:\n{citations}\n\n"
+        "The weights were trained on these data; their terms may bind the weights too. Research only.\n"
+    )
+
+
+def describe_bundle(bundle: Path) -> dict[str, str]:
+    """One line of the table, from the bundle's evidence."""
+    folder = BundleFolder(bundle)
+    plan = yaml.safe_load(folder.plan.read_text(encoding="utf-8"))
+    summary = json.loads((folder.evaluations / "validation" / "summary.json").read_text(encoding="utf-8"))
+    rows = [row for row in summary["rows"] if row["metric"] == "dice" and row["in_mean"]]
+    shown = rows[1:] if len(rows) == 2 else rows  # of one label, its mean is the label
+    run = read_training(folder)
+    network = plan["network_name"] + (", padded" if USE_CASES[bundle.name].padded else "")
+    minutes, processor = run["duration_s"] / 60, run["processor_s"] / 60
+    machine = run["machine"]["gpu"] or f"{run['machine']['num_cores']} cores {run['machine']['processor']}"
+    return {
+        "bundle": f"[`{bundle.name}`](bundles/{bundle.name}/docs/README.md)",
+        "data": f"[{plan['dataset_name']}](data/{USE_CASES[bundle.name].card}.yaml), {plan['spatial_dims']}D",
+        "network": network,
+        "parameters": f"{pipeline.describe(bundle).num_parameters:,}",
+        "n": str(rows[0]["n"]),
+        "Dice, 95 % interval": "<br>".join(
+            f"{row['label']} {row['mean']:.4f} ({row['low']:.4f} to {row['high']:.4f})" for row in shown
+        ),
+        "training: clock (processor)": f"{minutes:.0f} ({processor:.0f}) min",
+        "machine": machine,
+        "commit": f"`{str(run['code']['commit'])[:10]}`",
+    }
+
+
+def read_training(folder: BundleFolder) -> dict[str, Any]:
+    """Record of the training that the bundle's weights come from.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.runs.glob("fold_*/run.json"))]
+    finished = [record for record in records if record["state"] == "finished"]
+    if not finished:
+        raise PipelineError(f"{folder.name} has no record of a finished training; expected one in evidence/runs/.")
+    return finished[-1]
+
+
+def build_table() -> str:
+    """The README's table."""
+    lines = [describe_bundle(HERE / name) for name in USE_CASES if (HERE / name / "evidence" / "evaluations").is_dir()]
+    heading = list(lines[0])
+    table = [heading, ["---"] * len(heading), *(list(line.values()) for line in lines)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
+def put_into_readme(table: str) -> str:
+    """Text of the README with the table between its marks."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    """Build the named bundles, or all, and the table."""
+    if len(sys.argv) > 1:
+        for name in sys.argv[2:] or USE_CASES:
+            build(name, Path(sys.argv[1]))
+    write_text(README, put_into_readme(build_table()))
+
+
+if __name__ == "__main__":
+    main()
