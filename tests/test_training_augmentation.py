@@ -96,6 +96,16 @@ def test_spatial_mirroring_is_a_flip_of_that_axis(axis: int) -> None:
     assert torch.equal(targets, images.flip(2 + axis))
 
 
+def test_spatial_mirroring_of_several_axes_is_exact_and_the_same_for_image_and_target() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(6, 2, 5, 6, 7, generator=generator)
+    targets = torch.randint(0, 9, (6, 1, 5, 6, 7), generator=generator)
+    spatial = build_spatial(3, mirror_probability=(1.0, 0.0, 1.0))
+    moved, followed = run(spatial, images, targets)
+    assert torch.equal(moved, images.flip([2, 4]))
+    assert torch.equal(followed, targets.flip([2, 4]))
+
+
 @pytest.mark.parametrize("quarter", [1, -1])
 def test_spatial_quarter_turn_is_rot90(quarter: int) -> None:
     class QuarterTurn(SpatialAugmentation):
@@ -105,6 +115,23 @@ def test_spatial_quarter_turn_is_rot90(quarter: int) -> None:
     images = torch.rand(1, 2, 9, 9)
     moved, _ = run(QuarterTurn(**vars(build_spatial(2))), images)
     torch.testing.assert_close(moved, torch.rot90(images, -quarter, (2, 3)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_spatial_grid_is_that_of_pytorch_with_its_reflection(dims: int) -> None:
+    spatial = build_spatial(dims, affine_probability=1.0, rotation_range_rad=(0.7,) * (1 if dims == 2 else 3))
+    spatial = dataclasses.replace(spatial, scale_range=(0.6, 1.3), stretch_range=0.2)
+    images = torch.randn(4, 1, *(12, 16, 10)[:dims], generator=torch.Generator().manual_seed(0))
+    theta = torch.zeros(4, dims, dims + 1, dtype=torch.float64)
+    half = np.asarray(images.shape[2:]) / 2
+    for index in range(4):
+        matrix = spatial.draw_matrix(np.random.default_rng(index))
+        assert matrix is not None
+        theta[index, :, :dims] = torch.from_numpy((matrix * half[None] / half[:, None])[::-1, ::-1].copy())
+    grid = torch.nn.functional.affine_grid(theta.float(), list(images.shape), align_corners=False)
+    expected = torch.nn.functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    moved, _ = run(spatial, images)
+    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-4)
 
 
 def test_spatial_scale_of_two_makes_an_object_twice_as_large_about_the_centre() -> None:

@@ -77,36 +77,47 @@ class SpatialAugmentation:
         """
         matrices = [self.draw_matrix(generator) for generator in generators]
         fields = [self.draw_displacements(generator) for generator in generators]
-        moved = [index for index in range(len(matrices)) if matrices[index] is not None or fields[index] is not None]
-        if not moved:
+        changed = [index for index in range(len(matrices)) if matrices[index] is not None or fields[index] is not None]
+        if not changed:
             return images, targets
-        grid = self._build_grid(
-            [matrices[index] for index in moved], [fields[index] for index in moved], images.shape[2:]
-        ).to(images.device)
         images, targets = images.clone(), targets.clone()
-        images[moved] = _sample(images[moved], grid, "bilinear")
-        targets[moved] = _sample(targets[moved].to(images.dtype), grid, "nearest").to(targets.dtype)
+        # voxels that are only mirrored land on voxels: seven in eight patches would be interpolated for nothing
+        mirrored = {index: _find_mirrored_axes(matrices[index]) for index in changed if fields[index] is None}
+        for index, axes in mirrored.items():
+            if axes is not None:
+                images[index], targets[index] = images[index].flip(axes), targets[index].flip(axes)
+        moved = [index for index in changed if mirrored.get(index) is None]
+        if moved:
+            grid = self._build_grid(
+                [matrices[index] for index in moved], [fields[index] for index in moved], images.shape[2:]
+            ).to(images.device)
+            images[moved] = _sample(images[moved], grid, "bilinear")
+            targets[moved] = _sample(targets[moved].to(images.dtype), grid, "nearest").to(targets.dtype)
         return images, targets
 
     def _build_grid(
         self, matrices: Sequence[np.ndarray | None], fields: Sequence[np.ndarray | None], shape: Sequence[int]
     ) -> torch.Tensor:
-        """Where each output voxel is taken from, in PyTorch's coordinates: -1 to 1, the last axis first."""
+        """Where each output voxel is taken from, in PyTorch's coordinates: -1 to 1, the last axis first.
+
+        What lies outside is reflected here, once for both interpolations; `grid_sample` does it again in each, and takes twice as long.
+        """
         dims = len(shape)
         half_mm = np.asarray(shape) * np.asarray(self.spacing_mm) / 2
-        theta = np.zeros((len(matrices), dims, dims + 1))
-        for index, matrix in enumerate(matrices):
+        places = torch.zeros(len(matrices), dims, *shape)
+        for index, (matrix, field) in enumerate(zip(matrices, fields, strict=True)):
             relative = np.eye(dims) if matrix is None else matrix * half_mm[None, :] / half_mm[:, None]
-            theta[index, :, :dims] = relative[::-1, ::-1]
-        grid = functional.affine_grid(torch.from_numpy(theta).float(), [len(matrices), 1, *shape], align_corners=False)
-        for index, field in enumerate(fields):
+            for axis, size in enumerate(shape):
+                centres = (2 * torch.arange(size) + 1) / size - 1
+                factors = torch.from_numpy(relative[::-1, axis].copy()).float()
+                along = [size if other == axis else 1 for other in range(dims)]
+                places[index] += (factors[:, None] * centres).view(dims, *along)
             if field is not None:
                 mode = "bicubic" if dims == 2 else "trilinear"
                 coarse = torch.from_numpy(field[None]).float()
                 fine = functional.interpolate(coarse, size=tuple(shape), mode=mode, align_corners=True)[0]
-                relative = fine.flip(0) * (2 / torch.tensor(shape[::-1])).view(-1, *[1] * dims)
-                grid[index] += relative.movedim(0, -1)
-        return grid
+                places[index] += fine.flip(0) * (2 / torch.tensor(shape[::-1])).view(-1, *[1] * dims)
+        return (2 * places.clamp(-1, 1) - places).movedim(1, -1)
 
 
 @dataclass(frozen=True)
@@ -196,13 +207,17 @@ class BatchAugmentation:
 def blur(plane: torch.Tensor, sigma_voxel: float) -> torch.Tensor:
     """Gaussian blur of one channel, shape (*spatial); the kernel ends at three sigma, the border voxels are repeated."""
     reach = max(1, math.ceil(3 * sigma_voxel))
-    kernel = torch.exp(-(torch.arange(-reach, reach + 1, device=plane.device) ** 2) / (2 * sigma_voxel**2))
-    kernel = (kernel / kernel.sum()).to(plane.dtype)
+    kernel = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma_voxel**2))
+    weights = (kernel / kernel.sum()).tolist()
     for axis in range(plane.dim()):
-        # the axis comes last, all others together are the batch of a one-dimensional convolution
-        lines = plane.movedim(axis, -1)
-        padded = functional.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
-        plane = functional.conv1d(padded, kernel[None, None]).reshape(lines.shape).movedim(-1, axis)
+        size = plane.shape[axis]
+        border = [reach if other == axis else 0 for other in reversed(range(plane.dim())) for _ in range(2)]
+        padded = functional.pad(plane[None, None], border, mode="replicate")[0, 0]
+        # a sum of shifted images: a convolution with one channel takes three times as long on a CPU
+        blurred = weights[0] * padded.narrow(axis, 0, size)
+        for shift, weight in enumerate(weights[1:], 1):
+            blurred.add_(padded.narrow(axis, shift, size), alpha=weight)
+        plane = blurred
     return plane
 
 
@@ -223,8 +238,15 @@ def apply_gamma(plane: torch.Tensor, power: float) -> torch.Tensor:
     return mean + (changed - changed.mean()) * deviation / changed.std().clamp(min=1e-7)
 
 
+def _find_mirrored_axes(matrix: np.ndarray | None) -> list[int] | None:
+    """Axes of a (channels, *spatial) tensor that a matrix mirrors; None where it does anything else, or there is none."""
+    if matrix is None or not np.array_equal(np.abs(matrix), np.eye(len(matrix))):
+        return None
+    return [1 + axis for axis in np.flatnonzero(np.diag(matrix) < 0).tolist()]
+
+
 def _sample(batch: torch.Tensor, grid: torch.Tensor, mode: str) -> torch.Tensor:
-    return functional.grid_sample(batch, grid, mode=mode, padding_mode="reflection", align_corners=False)
+    return functional.grid_sample(batch, grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def _rotate(dims: int, first: int, second: int, angle: float) -> np.ndarray:
