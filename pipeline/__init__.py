@@ -17,7 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.demonstration import demo, draw
-    from pipeline.verbs import audit, check, compare, describe, evaluate, package, plan, predict, refresh, train, tune
+    from pipeline.verbs import (
+        audit,
+        check,
+        compare,
+        describe,
+        evaluate,
+        package,
+        plan,
+        predict,
+        refresh,
+        reproduce,
+        train,
+        tune,
+    )
 
 __all__ = [
     "audit",
@@ -31,6 +44,7 @@ __all__ = [
     "plan",
     "predict",
     "refresh",
+    "reproduce",
     "train",
     "tune",
 ]

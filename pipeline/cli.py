@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands import data, handover, models
+from pipeline.commands import data, evidence, handover, models
 from pipeline.errors import PipelineError
 
 EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
@@ -45,6 +45,7 @@ for _command in (
     models.tune,
     handover.package,
     handover.audit,
+    evidence.reproduce,
 ):
     app.command(_command.__name__)(_command)
 

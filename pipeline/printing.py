@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.dataset.problems import Problem
     from pipeline.evaluation.tuning import Tuning
     from pipeline.evidence.network_drawing import Description
+    from pipeline.evidence.reproduction import Reproduction
     from pipeline.planning.plan import Plan
 
 _MAX_ALIKE = 5  # problems of one kind that are printed; `--json` and `--out` have all
@@ -132,3 +133,17 @@ def print_tuning(tuning: Tuning) -> None:
 def tuning_as_data(tuning: Tuning) -> dict[str, Any]:
     """What `tune` prints, as plain values."""
     return asdict(tuning)
+
+
+def print_reproduction(result: Reproduction) -> None:
+    """What was compared, then the verdict and the likely cause of a difference."""
+    for comparison in result.comparisons:
+        equal = comparison.num_compared - comparison.num_different
+        say(f"compared {comparison.what}: {equal} of {comparison.num_compared} equal")
+        for example in comparison.examples:
+            say(f"           {example}")
+    for mean in result.outside:
+        say(f"outside  {mean}")
+    if not result.comparisons:
+        say("Nothing was run: it would not be the recorded run. Undo the changes, or give --anyway.")
+    say(f"verdict  {result.verdict}" + (f" (likely cause: {result.cause})" if result.cause else ""))

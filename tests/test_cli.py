@@ -18,7 +18,20 @@ from pipeline.cli import app
 
 from . import phantom_bundles as phantoms
 
-VERBS = ("demo", "check", "plan", "describe", "train", "predict", "evaluate", "compare", "tune", "package", "audit")
+VERBS = (
+    "demo",
+    "check",
+    "plan",
+    "describe",
+    "train",
+    "predict",
+    "evaluate",
+    "compare",
+    "tune",
+    "package",
+    "audit",
+    "reproduce",
+)
 HEAVY_MODULES = ("torch", "monai", "ignite", "pandas", "scipy", "matplotlib", "numpy")
 
 

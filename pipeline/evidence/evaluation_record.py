@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.image import read_label_map
+from pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from pipeline.evaluation.groups import Group
 from pipeline.evidence.record import RECORD, RunRecord, describe_bundle, keep_record
 from pipeline.files import compute_sha256
@@ -17,7 +18,7 @@ from pipeline.files import compute_sha256
 
 @contextmanager
 def record_evaluation(
-    folder: BundleFolder, target: Path, groups: Sequence[Group], mirror: bool, given: bool
+    folder: BundleFolder, target: Path, groups: Sequence[Group], mirror: bool, given: bool, by: Sequence[str] = ()
 ) -> Iterator[RunRecord]:
     """Write `target`/run.json at the end of an evaluation, behind its results.
 
@@ -27,6 +28,7 @@ def record_evaluation(
         groups: cases and the weights that predict them.
         mirror: whether predictions are averaged over mirrored copies.
         given: the label maps were made before, by nobody knows which weights; then none are named.
+        by: columns of the subgroups.
 
     Yields:
         The record, for `add_result`.
@@ -41,6 +43,7 @@ def record_evaluation(
         "kind": "evaluate",
         "weights": weights,
         "mirror": mirror,
+        "by": list(by),
         "predictions_given": given,
         **describe_bundle(folder),
         "split_sha256": {str(fold): compute_sha256(folder.split(fold)) for fold in folds},
@@ -60,8 +63,8 @@ def add_result(record: RunRecord, target: Path, title: str, label_maps: Mapping[
     """
     record["result"] = {
         "title": title,
-        "metrics_sha256": compute_sha256(target / "metrics.csv"),
-        "summary_sha256": compute_sha256(target / "summary.json"),
+        "metrics_sha256": compute_sha256(target / METRICS_FILE),
+        "summary_sha256": compute_sha256(target / SUMMARY_FILE),
         "label_maps_sha256": {case: hash_label_map(path) for case, path in label_maps.items()},
     }
 

@@ -138,7 +138,7 @@ def evaluate(
     pairs: list[Pair] = []
     folders: list[Path] = []
     given = Path(predictions) if predictions is not None else None
-    with record_evaluation(folder, target, groups, mirror, given is not None) as record:
+    with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
         for group in groups:
             made = given or _predict_group(folder, group, target, device, mirror)
             folders.append(made)

@@ -1,0 +1,40 @@
+"""`reproduce` on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.options import Bundle, Device, Json, write_json_option
+from pipeline.printing import print_reproduction, say
+
+
+def reproduce(
+    bundle: Bundle,
+    fold: Annotated[
+        str | None, typer.Option(help="A number, or all; the fold of models/model.pt if not given.")
+    ] = None,
+    evaluation_only: Annotated[
+        bool, typer.Option("--evaluation-only", help="Predict with the bundle's weights instead of training again.")
+    ] = False,
+    dataset: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the data are; where the plan says if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the files of the run in this new folder.")] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Run in spite of differences to the record.")] = False,
+    device: Device = None,
+    json_file: Json = None,
+) -> None:
+    """Run again from the record and compare: identical, within the interval, or different."""
+    from pipeline import verbs
+
+    if fold is not None and fold != "all" and not fold.isdecimal():
+        raise typer.BadParameter(f"--fold is {fold!r}; expected a number or all")
+    result = verbs.reproduce(bundle, fold, evaluation_only, dataset, out, anyway, device, announce=say)
+    print_reproduction(result)
+    write_json_option(json_file, asdict(result))
+    if not result.holds:
+        raise typer.Exit(1)
