@@ -20,6 +20,7 @@ from pipeline.evaluation.metric_table import METRICS
 from pipeline.evaluation.summary import Number, to_records
 from pipeline.files import write_atomically, write_json
 
+_ROUNDING = 1e-12  # a spread below it comes from the arithmetic
 _SAME = 1e-6  # relative difference of voxel sizes that two headers may have
 
 
@@ -265,7 +266,7 @@ def _compare_series(table: CaseTable, a: CaseValues, b: CaseValues) -> Compariso
         difference=_mean(differences),
         low=low,
         high=high,
-        effect_size=float(differences.mean() / sd) if sd > 0 else np.nan,
+        effect_size=float(differences.mean() / sd) if sd > _ROUNDING else np.nan,
         share_better=_mean(gains > 0),
         share_worse=_mean(gains < 0),
         p_value=_test_signed_ranks(differences, patients),
