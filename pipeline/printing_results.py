@@ -128,7 +128,8 @@ def _print_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    say(title)  # as a title of the table it would be wrapped at the table's width
+    table = Table(box=SIMPLE_HEAD)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number < num_texts else "right")
     for line in lines:

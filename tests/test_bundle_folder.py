@@ -117,3 +117,15 @@ def test_require_weights_untrained_names_file_and_command(bundle_root: Path, mon
 def test_require_weights_missing_file_outside_the_bundle_is_a_bundle_error(bundle_root: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"other\.pt"):
         require_weights(BundleFolder(bundle_root), tmp_path / "elsewhere" / "other.pt")
+
+
+def test_read_case_table_columns_are_text_under_small_names(tmp_path: Path) -> None:
+    folder = BundleFolder(tmp_path)
+    assert folder.read_case_table() == {}
+    folder.evidence.mkdir()
+    folder.case_table.write_text("\ufeffCase,Age, Site\na,70,x\nb,,\n", encoding="utf-8")
+    assert folder.read_case_table() == {"a": {"age": "70", "site": "x"}, "b": {"age": "", "site": ""}}
+
+
+def test_read_patients_without_a_record_is_empty(tmp_path: Path) -> None:
+    assert BundleFolder(tmp_path).read_patients() == {}

@@ -33,6 +33,19 @@ def test_read_table_all_columns_are_taken(tmp_path: Path) -> None:
     assert second == Case("y", Path("i/2.png"), Path("l/2.png"), (), None, None, (0.5, 0.25), {"age": ""})
 
 
+def test_read_table_further_columns_of_json_are_text_and_lists_are_passed_over(tmp_path: Path) -> None:
+    rows = [{"image": "a.png", "label": "b.png", "Age": 70, "site": None, "boxes": [1, 2], "image_2": "c.png"}]
+    (case,) = read_dataset(write(tmp_path, json.dumps(rows), "cases.json")).cases
+    assert case.columns == {"age": "70", "site": ""}
+
+
+@pytest.mark.real_data
+def test_read_table_fetal_heads_have_their_circumference(pipeline_data: Path) -> None:
+    cases = read_dataset(pipeline_data / "fetal_head_ultrasound").cases
+    assert cases[0].columns == {"head_circumference_mm": "44.3"}
+    assert all(float(case.columns["head_circumference_mm"]) > 0 for case in cases)
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_read_table_delimiters_and_byte_order_mark(tmp_path: Path, delimiter: str, mark: str) -> None:

@@ -16,16 +16,23 @@ def build_rows(dice: dict[str, float], **columns: object) -> pd.DataFrame:
 
 def test_list_failures_perfect_and_missed_case_lists_the_miss() -> None:
     rows = build_rows({"perfect": 1.0, "miss": 0.0}, num_voxels_reference=[9, 9], num_voxels_prediction=[9, 0])
-    first, *others = list_failures(rows, ["x"])
-    assert (first.case, first.label, first.kinds, first.values["dice"]) == ("miss", "x", (MISSED,), 0.0)
-    assert [(one.case, one.label, one.kinds) for one in others] == [("miss", ALL_LABELS, (WORST,))]
+    (failure,) = list_failures(rows, ["x"])
+    assert (failure.case, failure.label, failure.kinds) == ("miss", "x", (MISSED, WORST))
+    assert failure.values["dice"] == 0.0
+
+
+def test_list_failures_of_several_labels_names_the_worst_by_their_mean() -> None:
+    rows = pd.concat([build_rows({"a": 0.9, "b": 0.5}), build_rows({"a": 0.1, "b": 0.6}).assign(label="y")])
+    found = [(one.case, one.label, one.kinds) for one in list_failures(rows, ["x", "y"])]
+    assert found == [("a", ALL_LABELS, (WORST,))]
 
 
 def test_list_failures_kinds_come_in_order_of_weight() -> None:
     dice = {f"good_{number:02d}": 0.9 + 0.001 * number for number in range(12)}
     rows = build_rows({**dice, "low": 0.5, "alarm": 0.0}, missed=False, false_alarm=[*[False] * 13, True])
-    found = [(one.case, one.kinds) for one in list_failures(rows, ["x"]) if one.label == "x"]
-    assert found == [("alarm", (FALSE_ALARM, OUTLIER)), ("low", (OUTLIER,))]
+    found = [(one.case, one.kinds) for one in list_failures(rows, ["x"])]
+    assert found[:2] == [("alarm", (FALSE_ALARM, OUTLIER, WORST)), ("low", (OUTLIER, WORST))]
+    assert found[2:] == [(f"good_{number:02d}", (WORST,)) for number in range(3)]
 
 
 def test_list_failures_worst_are_five_and_at_most_half() -> None:

@@ -84,7 +84,7 @@ def test_summary_json_is_valid_and_has_no_nan(tmp_path: Path) -> None:
         "case": "001",
         "fold": 0,
         "label": "x",
-        "kinds": ["missed", "outlier"],
+        "kinds": ["missed", "outlier", "among the worst"],
         "values": {"dice": 0.0},
     }
     assert [line["group"] for line in content["subgroups"] if line["label"] == "x"] == ["A", "N", "not given"]

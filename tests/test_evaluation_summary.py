@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from pipeline.evaluation.summary import ALL_LABELS, summarize, summarize_folds, to_records
+from pipeline.evaluation.summary import ALL_LABELS, note_few_patients, summarize, summarize_folds, to_records
 
 
 def build_rows(values: dict[str, dict[str, float]]) -> pd.DataFrame:
@@ -102,6 +102,12 @@ def test_summarize_folds_gives_each_fold_its_mean() -> None:
 
 def test_summarize_folds_test_set_has_none() -> None:
     assert summarize_folds(build_rows({"a": {"x": 0.9}}).assign(fold=None), ["x"]) == ()
+
+
+@pytest.mark.parametrize(("num_cases", "is_said"), [(1, False), (2, True), (19, True), (20, False)])
+def test_note_few_patients_is_said_below_twenty(num_cases: int, is_said: bool) -> None:
+    rows = build_rows({f"c{number}": {"x": 0.5 + 0.01 * number} for number in range(num_cases)})
+    assert bool(note_few_patients(summarize(rows, ["x"]))) == is_said
 
 
 def test_to_records_undefined_and_infinite_become_none() -> None:

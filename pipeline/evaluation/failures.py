@@ -45,15 +45,17 @@ def list_failures(rows: pd.DataFrame, scored_labels: Sequence[str]) -> tuple[Fai
         scored_labels: as in `summarize`.
     """
     table = tabulate_cases(rows, scored_labels)
+    only_label = scored_labels[0] if len(scored_labels) == 1 else None  # the mean of one label says nothing new
     kinds: dict[tuple[str, int], list[str]] = {}
     for series in table.series:
         if series.metric != "dice" or not series.in_mean:
             continue
+        worst = {WORST: _find_worst(series.values)} if series.label in (ALL_LABELS, only_label) else {}
         if series.label == ALL_LABELS:
-            marked = {WORST: _find_worst(series.values)}
+            marked = worst if only_label is None else {}
         else:
             outliers = _find_outliers(series.values)
-            marked = {MISSED: series.missed, FALSE_ALARM: series.false_alarms, OUTLIER: outliers}
+            marked = {MISSED: series.missed, FALSE_ALARM: series.false_alarms, OUTLIER: outliers, **worst}
         for kind, flags in marked.items():
             for position in np.flatnonzero(flags):
                 kinds.setdefault((series.label, int(position)), []).append(kind)

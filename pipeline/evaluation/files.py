@@ -18,7 +18,7 @@ from pipeline.errors import EvaluationError
 from pipeline.evaluation.bootstrap import INTERVAL
 from pipeline.evaluation.failures import Failure, list_failures
 from pipeline.evaluation.subgroups import Cut, SubgroupRow, summarize_subgroups
-from pipeline.evaluation.summary import FoldRow, SummaryRow, summarize, summarize_folds, to_records
+from pipeline.evaluation.summary import FoldRow, SummaryRow, note_few_patients, summarize, summarize_folds, to_records
 from pipeline.files import write_atomically, write_json
 
 METRICS_FILE, SUMMARY_FILE = "metrics.csv", "summary.json"
@@ -114,9 +114,12 @@ def build_summary(
         cuts: columns for the subgroups.
         facts: the fields of `SummaryRecord` that do not follow from the rows.
     """
+    lines = summarize(rows, scored_labels)
+    notes = [*facts.pop("notes", ()), *note_few_patients(lines)]
     return SummaryRecord.model_construct(
         scored_labels=list(scored_labels),
-        rows=list(summarize(rows, scored_labels)),
+        rows=list(lines),
+        notes=notes,
         per_fold=list(summarize_folds(rows, scored_labels)),
         subgroups=[line for cut in cuts for line in summarize_subgroups(rows, scored_labels, cut)],
         failures=list(list_failures(rows, scored_labels)),

@@ -324,6 +324,46 @@ def test_evaluate_prediction_on_another_grid_is_refused(bundle_3d: TrainedBundle
         phantoms.silently(pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=tmp_path / "shifted")
 
 
+def test_evaluate_by_column_gives_subgroups_and_an_unknown_one_is_refused_first(
+    copy_of_2d: TrainedBundle, tmp_path: Path
+) -> None:
+    table = copy_of_2d.root / "evidence" / "case_table.csv"
+    table.write_text("case,Site\n" + "".join(f"cell_{number:02d},{'ab'[number % 2]}\n" for number in range(8)))
+    with pytest.raises(EvaluationError, match="did you mean 'site'"):
+        pipeline.evaluate(copy_of_2d.root, out=tmp_path / "none", by=["sites"])
+    assert not (tmp_path / "none").exists()
+    result = phantoms.silently(pipeline.evaluate, copy_of_2d.root, out=tmp_path / "out", by=["site"])
+    groups = {row.group: row.n for row in result.record.subgroups if (row.label, row.metric) == ("cell", "dice")}
+    assert sum(groups.values()) == len(BundleFolder(copy_of_2d.root).read_split(0)["validation"])
+    assert set(groups) <= {"a", "b"}
+    assert "by_site" in pd.read_csv(tmp_path / "out" / "metrics.csv").columns
+
+
+def test_evaluate_cases_of_a_patient_of_the_split_share_it(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+    folder = BundleFolder(copy_of_2d.root)
+    cases = [case["case"] for case in folder.read_split(0)["validation"]]
+    record = json.loads(folder.split_record.read_text())
+    folder.split_record.write_text(json.dumps(record | {"patients": dict.fromkeys(cases, "p1")}))
+    result = phantoms.silently(pipeline.evaluate, copy_of_2d.root, out=tmp_path / "out")
+    assert set(result.rows["patient"]) == {"p1"}
+    assert {row.num_patients for row in result.summary} == {1}
+
+
+def test_compare_bundle_with_perfect_label_maps(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    phantoms.silently(pipeline.evaluate, bundle_3d.root)
+    labels = bundle_3d.dataset / "labelsTr"
+    phantoms.silently(pipeline.evaluate, bundle_3d.root, out=tmp_path / "perfect", predictions=labels)
+    record = pipeline.compare(bundle_3d.root, tmp_path / "perfect", ["dice"], tmp_path / "out")
+    assert {row.metric for row in record.rows} == {"dice"}
+    assert all(row.mean_b == 1.0 and row.difference == pytest.approx(1.0 - row.mean_a) for row in record.rows)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["comparison.csv", "comparison.json"]
+
+
+def test_compare_folder_without_evaluation_is_named(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"no metrics\.csv and is no bundle with an evaluation"):
+        pipeline.compare(bundle_3d.root, tmp_path)
+
+
 # package
 
 
