@@ -57,6 +57,20 @@ class BundleFolder:
     def fold_weights(self, fold: int) -> Path:
         return self.models / f"model_fold_{fold}.pt"
 
+    def export(self, runtime: str) -> Path:
+        """The network for another runtime: torchscript or onnx."""
+        return self.models / {"torchscript": "model.ts", "onnx": "model.onnx"}[runtime]
+
+    @property
+    def exports(self) -> Path:
+        """How each export was made, of which weights, and how near it is to the eager network."""
+        return self.evidence / "exports.json"
+
+    @property
+    def versions(self) -> Path:
+        """Version, changelog and hashes of what was packaged last."""
+        return self.evidence / "versions.json"
+
     @property
     def weights_origin(self) -> Path:
         """Which fold `weights` comes from."""

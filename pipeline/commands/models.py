@@ -79,13 +79,16 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probabilities of every class too, as NAME_probabilities.")
     ] = False,
+    runtime: Annotated[
+        str, typer.Option(help="What runs the network: torch, torchscript or onnx; `package` exports the latter two.")
+    ] = "torch",
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
     """Write a label map for every image, on the image's own grid."""
     from pipeline import verbs
 
-    result = verbs.predict(bundle, source, out, device, mirror, ensemble, probabilities, trust)
+    result = verbs.predict(bundle, source, out, device, mirror, ensemble, probabilities, trust, runtime)
     for line in list_problems(result.notes):
         say(line)
     for path in result.kept:

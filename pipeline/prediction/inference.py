@@ -27,6 +27,7 @@ from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.problems import WARNING, Message, Problem
 from pipeline.errors import BundleError, PredictionError
 from pipeline.planning.plan import Plan, read_plan
+from pipeline.prediction.runtime import TORCH, build_exported_network, choose_device
 from pipeline.types import IMAGE, PRED
 
 _AFTER_THE_NETWORK = ("native_probability_transforms", "native_label_transforms", "output_transforms")
@@ -119,6 +120,7 @@ def build_predictor(
     device: str | None = None,
     mirror: bool = False,
     tuned: bool = True,
+    runtime: str = TORCH,
 ) -> Predictor:
     """The predictor of a bundle.
 
@@ -130,6 +132,7 @@ def build_predictor(
         mirror: average the logits over the mirrored copies of each window, along the axes that the training mirrored; costs twice as
             much per axis.
         tuned: with the temperature of the plan; False for temperature 1.
+        runtime: what runs the network; other than torch, its export takes the place of `weights`.
 
     Raises:
         BundleError: the weights do not fit the network.
@@ -140,7 +143,7 @@ def build_predictor(
     parser.read_config(str(folder.config("inference")))
     parser["bundle_root"] = str(folder.root)
     parser["output_dir"] = str(output_dir)
-    if device is not None:
+    if (device := choose_device(runtime, device)) is not None:
         parser["device"] = build_device(device)
     if not tuned:
         parser["uncalibrated"] = True
@@ -150,10 +153,7 @@ def build_predictor(
             name: parser.get_parsed_content(name)
             for name in ("device", "network", "preprocessing", "inferer", *_AFTER_THE_NETWORK)
         }
-    members = [components["network"], *(copy.deepcopy(components["network"]) for _ in weights[1:])]
-    for member, path in zip(members, weights, strict=True):
-        load_weights(member, path, components["device"])
-        member.eval()
+    members = _build_members(folder, components["network"], weights, components["device"], runtime)
     plan = read_plan(folder.plan)
     to_probabilities, to_classes, to_files = (components[name] for name in _AFTER_THE_NETWORK)
     return Predictor(
@@ -165,6 +165,19 @@ def build_predictor(
         to_files=Compose([*to_classes, *to_files]),
         device=components["device"],
     )
+
+
+def _build_members(
+    folder: BundleFolder, network: torch.nn.Module, weights: Sequence[Path], device: torch.device, runtime: str
+) -> list[torch.nn.Module]:
+    """The networks with their weights; an export has them inside."""
+    if runtime != TORCH:
+        return [build_exported_network(folder.export(runtime), runtime, device)]
+    members = [network, *(copy.deepcopy(network) for _ in weights[1:])]
+    for member, path in zip(members, weights, strict=True):
+        load_weights(member, path, device)
+        member.eval()
+    return members
 
 
 def build_device(name: str) -> torch.device:

@@ -16,6 +16,7 @@ from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.inference import Predictor, build_predictor, check_input
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import finish_output, output_path, probabilities_path, write_probabilities
+from pipeline.prediction.runtime import TORCH
 from pipeline.progress import progress_bar
 
 
@@ -40,6 +41,7 @@ def predict_images(
     device: str | None = None,
     mirror: bool = False,
     probabilities: bool = False,
+    runtime: str = TORCH,
 ) -> Predictions:
     """Predict images into `out`, one label map per image under the image's name.
 
@@ -51,6 +53,7 @@ def predict_images(
         device: see `build_predictor`.
         mirror: see `build_predictor`.
         probabilities: write them too, beside each label map (`write_probabilities`).
+        runtime: see `build_predictor`.
 
     Raises:
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
@@ -69,7 +72,7 @@ def predict_images(
     written = []
     notes: list[Problem] = []
     try:
-        predictor = build_predictor(folder, weights, staging, device, mirror)
+        predictor = build_predictor(folder, weights, staging, device, mirror, runtime=runtime)
         with progress_bar("predict", len(todo)) as bar:
             for source in todo:
                 try:

@@ -62,6 +62,7 @@ def predict(
     ensemble: bool = False,
     probabilities: bool = False,
     trust: bool = False,
+    runtime: str = "torch",
 ) -> Predictions:
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
@@ -74,19 +75,22 @@ def predict(
         ensemble: average the probabilities of all trained folds.
         probabilities: write them too.
         trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
+        runtime: torch, or torchscript or onnx for a network that `package` exported.
 
     Raises:
-        BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
+        BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
         PredictionError: no image, or an image that the network cannot take.
     """
     with open_for_reading(bundle, trust) as folder:
         weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
         from pipeline.prediction.run import predict_images
+        from pipeline.prediction.runtime import check_runtime
         from pipeline.training.memory import keep_freed_pages
 
+        check_runtime(folder, runtime, ensemble)
         keep_freed_pages()
         inputs = list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
-        return predict_images(folder, inputs, Path(out), weights, device, mirror, probabilities)
+        return predict_images(folder, inputs, Path(out), weights, device, mirror, probabilities, runtime)
 
 
 def evaluate(
