@@ -159,11 +159,17 @@ def _build_data_format(plan: Plan) -> DataFormat:
 
 def _describe_sizes(plan: Plan) -> list[str | int]:
     """Sizes that the network accepts, as expressions of any n from 1 on."""
+    least = compute_least_size(plan)
     if plan.padded:
-        # instance normalisation needs more than one voxel at the lowest level
-        return [f"{2 * factor}*n" for factor in plan.total_stride]
-    least = compute_input_size(plan.total_stride, plan.shape)
+        return [f"{size}*n" for size in least]
     return [f"{factor}*n+{size - factor}" for factor, size in zip(plan.total_stride, least, strict=True)]
+
+
+def compute_least_size(plan: Plan) -> tuple[int, ...]:
+    """The smallest input that the metadata promises, per axis."""
+    if plan.padded:  # instance normalisation needs more than one voxel at the lowest level
+        return tuple(2 * factor for factor in plan.total_stride)
+    return tuple(compute_input_size(plan.total_stride, plan.shape))
 
 
 def _version_of(distribution: str) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from pipeline.bundle.audit_manifest import SIGNATURE
 from pipeline.bundle.checklists import write_checklists
+from pipeline.bundle.export import Export, choose_formats, export_bundle
 from pipeline.bundle.history import read_history
 from pipeline.bundle.metadata import build_metadata
 from pipeline.bundle.model_card import write_model_card
 from pipeline.bundle.signature import sign_manifest
 from pipeline.bundle.trust import break_seal
 from pipeline.bundle.verify import Verification, verify_bundle
-from pipeline.bundle.write import FIRST_VERSION
+from pipeline.bundle.versions import choose_version, write_version
 from pipeline.bundle_folder import BundleFolder, require_weights
 from pipeline.errors import BundleError
 from pipeline.evaluation.summary import ALL_LABELS
@@ -43,27 +44,39 @@ class Package:
     zip_file: Path
     sha256: str
     verifications: tuple[Verification, ...]
+    version: str
+    exports: tuple[Export, ...]
 
 
-def package_bundle(folder: BundleFolder, zip_file: Path, key: Path | None = None) -> Package:
+def package_bundle(
+    folder: BundleFolder,
+    zip_file: Path,
+    key: Path | None = None,
+    export: str | None = None,
+    note: str | None = None,
+) -> Package:
     """Verify, document, seal and zip a bundle.
 
     Args:
         folder: with weights; an evaluation is not needed, but its absence is stated in the model card.
         zip_file: is replaced when it exists.
         key: private SSH key to sign the manifest with.
+        export: see `choose_formats`.
+        note: see `choose_version`.
 
     Raises:
-        BundleError: no weights, or a check fails; then no zip is written and an earlier one is left as it is.
+        BundleError: no weights, a check fails, or an export does not agree with the network; then no zip is written and an
+            earlier one is left as it is.
     """
     require_weights(folder)
+    formats = choose_formats(export)
     plan = read_plan(folder.plan)
-    before = json.loads(folder.metadata.read_text(encoding="utf-8"))
-    metadata = build_metadata(
-        plan, folder.name, before.get("version", FIRST_VERSION), {FIRST_VERSION: "trained"}, read_eval_metrics(folder)
-    )
+    version = choose_version(folder, note)
+    metadata = build_metadata(plan, folder.name, version.version, version.changelog, read_eval_metrics(folder))
     write_json(folder.metadata, metadata)
     verifications = verify_bundle(folder)
+    exports = export_bundle(folder, formats)
+    write_version(folder, version)
     history = read_history(folder)
     write_model_card(history)
     write_checklists(history)
@@ -72,7 +85,7 @@ def package_bundle(folder: BundleFolder, zip_file: Path, key: Path | None = None
     if key is not None:
         sign_manifest(folder.seal, key)
     _write_zip(folder, zip_file)
-    return Package(zip_file, compute_sha256(zip_file), verifications)
+    return Package(zip_file, compute_sha256(zip_file), verifications, version.version, exports)
 
 
 def read_eval_metrics(folder: BundleFolder) -> dict[str, float]:

@@ -89,7 +89,9 @@ def build_exported_network(path: Path, runtime: str, device: torch.device) -> to
         raise
     except Exception as error:  # both libraries raise many kinds for a damaged file
         cause = " ".join(str(error).split())[:200]
-        raise BundleError(f"{path.parent.name}/{path.name} cannot be read: {cause}. Package the bundle again.") from error
+        raise BundleError(
+            f"{path.parent.name}/{path.name} cannot be read: {cause}. Package the bundle again."
+        ) from error
 
 
 class OnnxNetwork(torch.nn.Module):

@@ -26,23 +26,29 @@ def audit(bundle: Path | str, key: Path | str | None = None) -> Audit:
 
 
 def package(
-    bundle: Path | str, zip_file: Path | str | None = None, key: Path | str | None = None, trust: bool = False
+    bundle: Path | str,
+    zip_file: Path | str | None = None,
+    key: Path | str | None = None,
+    trust: bool = False,
+    export: str | None = None,
+    note: str | None = None,
 ) -> Package:
-    """Verify, document, seal and zip a trained bundle; the zip lies beside the folder by default.
+    """Verify, export, document, seal and zip a trained bundle.
 
     Args:
         bundle: trained.
-        zip_file: the archive.
+        zip_file: the archive; beside the folder by default.
         key: private SSH key to sign it with.
         trust: run it although its audit finds a danger.
+        export: torchscript, onnx, both joined by a comma, or none; all that the installed packages can write, if None.
+        note: line of this version in the changelog; the files that changed, if None.
 
     Raises:
-        BundleError: no weights, or a check fails.
+        BundleError: no weights, a check fails, or an export does not agree with the network.
     """
     from pipeline.bundle.package import package_bundle
 
     folder = open_trusted(bundle, "package", trust, sealed=False)
     default = folder.root.resolve().with_name(f"{folder.name}.zip")
-    return package_bundle(
-        folder, Path(zip_file) if zip_file is not None else default, Path(key) if key is not None else None
-    )
+    target = Path(zip_file) if zip_file is not None else default
+    return package_bundle(folder, target, Path(key) if key is not None else None, export, note)
