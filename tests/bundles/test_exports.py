@@ -42,6 +42,13 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return TrainedBundle(folder / source.dataset.name, root)
 
 
+def unsealed_copy(bundle: TrainedBundle, root: Path) -> Path:
+    """A copy to be changed; with its seal, nothing of it would run after that."""
+    shutil.copytree(bundle.root, root)
+    BundleFolder(root).seal.unlink()
+    return root
+
+
 def images_of(bundle: TrainedBundle) -> Path:
     return next(folder for folder in (bundle.dataset / "imagesTr", bundle.dataset / "images") if folder.is_dir())
 
@@ -84,8 +91,7 @@ def test_predict_runtime_gives_the_same_label_map(
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_predict_runtime_runs_the_exported_file(exported: TrainedBundle, runtime: str, tmp_path: Path) -> None:
     """With other weights in the export, and its record made to fit, the label map is another one."""
-    root = tmp_path / "bundle"
-    shutil.copytree(exported.root, root)
+    root = unsealed_copy(exported, tmp_path / "bundle")
     folder = BundleFolder(root)
     weights = torch.load(folder.weights, weights_only=True)
     generator = torch.Generator().manual_seed(0)
@@ -108,8 +114,7 @@ def test_predict_runtime_runs_the_exported_file(exported: TrainedBundle, runtime
 
 
 def test_predict_runtime_is_refused_where_it_cannot_be_right(exported: TrainedBundle, tmp_path: Path) -> None:
-    root = tmp_path / "bundle"
-    shutil.copytree(exported.root, root)
+    root = unsealed_copy(exported, tmp_path / "bundle")
     image = first_image(exported)
 
     def predict(runtime: str, **options: bool) -> None:
@@ -138,8 +143,7 @@ def test_predict_runtime_is_refused_where_it_cannot_be_right(exported: TrainedBu
 def test_package_export_that_differs_is_refused(
     exported: TrainedBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    root = tmp_path / "bundle"
-    shutil.copytree(exported.root, root)
+    root = unsealed_copy(exported, tmp_path / "bundle")
     (root / "evidence" / "exports.json").unlink()
     (root / "models" / "model.onnx").unlink()
     from pipeline.prediction.runtime import OnnxNetwork
@@ -153,8 +157,7 @@ def test_package_export_that_differs_is_refused(
 
 
 def test_export_formats_not_asked_for_go(exported: TrainedBundle, tmp_path: Path) -> None:
-    root = tmp_path / "bundle"
-    shutil.copytree(exported.root, root)
+    root = unsealed_copy(exported, tmp_path / "bundle")
     export_bundle(BundleFolder(root), ("torchscript",))
     assert (root / "models" / "model.ts").read_bytes() == (exported.root / "models" / "model.ts").read_bytes()
     assert not (root / "models" / "model.onnx").exists()
@@ -205,10 +208,11 @@ def test_deploy_operator_path_gives_the_label_map_of_predict(exported: TrainedBu
 
 def in_memory(path: Path) -> MetaTensor:
     """An image as an operator hands it over: without channel axis, with its affine."""
+    meta = {"original_channel_dim": "no_channel"}
     if path.suffix == ".png":
-        return MetaTensor(np.asarray(PillowImage.open(path)).T.astype(np.float32))
+        return MetaTensor(np.asarray(PillowImage.open(path)).T.astype(np.float32), meta=meta)
     volume = nib.load(path)
-    return MetaTensor(np.asarray(volume.dataobj, dtype=np.float32), affine=volume.affine)
+    return MetaTensor(np.asarray(volume.dataobj, dtype=np.float32), affine=volume.affine, meta=meta)
 
 
 def test_package_version_rises_only_with_what_it_predicts_with(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
