@@ -26,7 +26,7 @@ class Failure:
         label: name, or `ALL_LABELS` for a case that is among the worst by the mean of its labels.
         kinds: "missed": in the reference only. "false alarm": in the prediction only. "outlier": Dice below the first
             quartile of the label by more than 1.5 interquartile ranges (Tukey 1977). "among the worst": one of the five lowest
-            Dice values over the cases, and never more than half of the cases.
+            Dice values over the cases, and never more than half of the cases or a perfect one.
         values: every metric of it.
     """
 
@@ -76,7 +76,7 @@ def _find_worst(dice: np.ndarray) -> np.ndarray:
     number = min(NUM_WORST, int((~np.isnan(dice)).sum()) // 2)
     worst = np.zeros(len(dice), bool)
     worst[np.argsort(dice, kind="stable")[:number]] = True  # NaN comes last
-    return worst
+    return worst & (dice < 1)  # a perfect case is none to look at
 
 
 def _describe(table: CaseTable, label: str, position: int, kinds: tuple[str, ...]) -> Failure:
