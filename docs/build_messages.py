@@ -11,7 +11,10 @@ import pkgutil
 from importlib import import_module
 from pathlib import Path
 
+import pipeline.bundle
 import pipeline.dataset
+from pipeline.bundle.audit_findings import SEVERITIES as AUDIT_SEVERITIES
+from pipeline.bundle.audit_findings import Notice
 from pipeline.dataset.problems import SEVERITIES, Message
 from pipeline.dataset.report import CheckRecord
 
@@ -42,6 +45,31 @@ Before any image is read, a folder, a list or an option may be refused:
 
 {refusals}
 """
+
+_AUDIT = """
+# Messages of `audit`
+
+What `unet-pipeline audit` can say about a file of a bundle, shown as `SEVERITY: FILE (PLACE) WHAT. WHY REMEDY`; the code is what
+`audit --json` gives. A danger means that the bundle needs trust.
+"""
+_AUDIT_TABLE = """
+## {title}
+
+| code | what | why it matters | what to do |
+|---|---|---|---|
+{rows}
+"""
+
+
+def collect_notices() -> list[Notice]:
+    """Every message constant of the audit, by code."""
+    found: dict[str, Notice] = {}
+    for module in pkgutil.iter_modules(pipeline.bundle.__path__, "pipeline.bundle."):
+        if module.name.rpartition(".")[2].startswith(("audit", "signature")):
+            for value in vars(import_module(module.name)).values():
+                if isinstance(value, Notice) and found.setdefault(value.code, value) is not value:
+                    raise ValueError(f"two messages have the code {value.code!r}; expected one each")
+    return [found[code] for code in sorted(found)]
 
 
 def collect_messages() -> list[Message]:
@@ -96,7 +124,22 @@ def build_messages_text() -> str:
         for severity in SEVERITIES
     ]
     refusals = "\n".join(f"- {_cell(text)}" for text in collect_refusals())
-    return _HEAD + "".join(tables) + _REFUSALS.format(refusals=refusals)
+    return _HEAD + "".join(tables) + _REFUSALS.format(refusals=refusals) + _AUDIT + "".join(_build_audit_tables())
+
+
+def _build_audit_tables() -> list[str]:
+    notices = collect_notices()
+    return [
+        _AUDIT_TABLE.format(
+            title=f"{severity.capitalize()}s of an audit",
+            rows="\n".join(
+                f"| `{notice.code}` | {_cell(notice.what)} | {_cell(notice.why)} | {_cell(notice.remedy)} |"
+                for notice in notices
+                if notice.severity == severity
+            ),
+        )
+        for severity in AUDIT_SEVERITIES
+    ]
 
 
 def build_schema_text() -> str:

@@ -282,6 +282,35 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str, str]] = {
         "expression-outside",
         "os.path.os.system",
     ),
+    "module by its name": (
+        lambda root: write_good_bundle(
+            root, first="$getattr(monai.utils.misc, 'os')", then=f"$@first.system('{TOUCH}')"
+        ),
+        "expression-outside",
+        "monai.utils.misc.os",
+    ),
+    "annotations that are evaluated": (
+        lambda root: write_good_bundle(
+            root, first={"_target_": "types.SimpleNamespace", "__annotations__": {"x": f"open('{MARKER}', 'w')"}}
+        ),
+        "text-names-code",
+        "__annotations__",
+    ),
+    "config among the results": (
+        lambda root: add(
+            write_good_bundle(root, first="%evidence/more.json#a"), "evidence/more.json", '{"a": "$eval(1)"}'
+        ),
+        "macro-outside",
+        "evidence/more.json",
+    ),
+    "many small bombs": (
+        lambda root: zip_bundle(
+            root,
+            lambda archive: [archive.writestr(f"bundle/models/{name}", bytes(30 << 20)) for name in range(10)] and None,
+        ),
+        "size-bomb",
+        "314,5",
+    ),
     "torch.load": (
         lambda root: write_good_bundle(root, first={"_target_": "torch.load", "f": "x.pt", "weights_only": False}),
         "target-outside",

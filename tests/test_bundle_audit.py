@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -172,6 +173,34 @@ def test_audit_same_bundle_as_folder_zip_and_address_is_the_same(tmp_path: Path)
     results = [audit_bundle(bundle) for bundle in (tmp_path / "bundle", archive, archive.as_uri())]
     assert len({result.runs for result in results}) == 1
     assert all(result.passed for result in results)
+
+
+def test_audit_tar_link_device_and_traversal_are_named(tmp_path: Path) -> None:
+    root = write_good_bundle(tmp_path / "bundle")
+    archive = tmp_path / "bundle.tar.gz"
+    with tarfile.open(archive, "w:gz") as opened:
+        opened.add(root, "bundle")
+    assert audit_bundle(archive).passed
+    with tarfile.open(archive, "w:gz") as opened:
+        opened.add(root, "bundle")
+        for name, kind in (
+            ("bundle/link", tarfile.SYMTYPE),
+            ("bundle/hard", tarfile.LNKTYPE),
+            ("bundle/null", tarfile.CHRTYPE),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            opened.addfile(member)
+        opened.addfile(tarfile.TarInfo("bundle/../../evil"))
+    found = {(finding.code, finding.file) for finding in audit_bundle(archive).dangers}
+    assert found >= {
+        ("entry-link", "bundle/link"),
+        ("entry-link", "bundle/hard"),
+        ("entry-special", "bundle/null"),
+        ("entry-outside", "bundle/../../evil"),
+    }
+    with pytest.raises(BundleError, match="is not unpacked"):
+        unpack(archive, tmp_path / "unpacked", trust=True)
 
 
 def test_audit_address_of_another_machine_is_refused(tmp_path: Path) -> None:

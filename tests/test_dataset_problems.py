@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from pipeline.bundle.audit_findings import Notice
 from pipeline.dataset.problems import ERROR, SEVERITIES, WARNING, Message
 from pipeline.errors import ImageFileError
 
@@ -62,6 +63,16 @@ def test_message_reads_as_a_sentence(message: Message) -> None:
     assert message.remedy[:1].isupper() or message.remedy[:1] in "`{"
     if message.severity in (ERROR, WARNING):
         assert len(message.remedy) > 10
+
+
+@pytest.mark.parametrize("notice", BUILDER.collect_notices(), ids=lambda notice: notice.code)
+def test_notice_of_an_audit_reads_as_sentences(notice: Notice) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", notice.code)
+    assert not notice.what.endswith(".")
+    assert not notice.what[:1].isupper()
+    for sentence in (notice.why, notice.remedy):
+        assert sentence.endswith(".")
+        assert sentence[:1].isupper() or sentence[:1] == "`"
 
 
 def test_messages_page_is_what_the_script_makes() -> None:

@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from pipeline.bundle.audit_archive import ARCHIVES, audit_entries, find_shadowing, list_zip_entries, normalize
-from pipeline.bundle.audit_configs import MODULE, SCRIPT, Config, Runs, audit_config, list_config_imports, read_config
+from pipeline.bundle.audit_configs import (
+    MODULE,
+    RESULTS,
+    SCRIPT,
+    Config,
+    Runs,
+    audit_config,
+    list_config_imports,
+    read_config,
+)
 from pipeline.bundle.audit_files import (
     audit_by_name,
     audit_compiled,
@@ -46,8 +55,8 @@ _WEIGHTS = (
     ".npz",
     ".torchscript",
 )
-RESULTS = ("evidence", "docs", "output", "input")  # folders of which nothing is run
 
+_BOMBS, _SMALL_BYTES = ("size-bomb", "size-total", "entry-overlap"), 1 << 20
 UNREADABLE = Notice(
     "file-unreadable",
     DANGER,
@@ -128,12 +137,14 @@ def audit_source(source: Source, quick: bool = False, sealed: bool = True) -> Au
     if not any(name.startswith("configs/") and name.endswith(_CONFIGS) for name in files):
         findings.append(NO_BUNDLE.about(source.name))
     findings += find_shadowing(tuple(files))
+    # of a bomb only the small files are read, which say what it would do
+    is_bomb = archived and any(finding.code in _BOMBS for finding in findings)
     configs: list[Config] = []
     runs: list[Runs] = []
     for name in sorted(files, key=lambda item: (not item.startswith("configs/"), item)):
         if quick and name.partition("/")[0] in RESULTS and not name.endswith((".py", *_CONFIGS)):
             continue
-        if quick and name.startswith("evidence/"):
+        if (quick and name.startswith("evidence/")) or (is_bomb and files[name].size > _SMALL_BYTES):
             continue
         try:
             _audit_file(source, name, files, own, configs, runs, findings)

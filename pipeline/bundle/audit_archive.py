@@ -15,7 +15,7 @@ from pipeline.bundle.audit_names import SHADOWED
 from pipeline.bundle.audit_source import FILE, FOLDER, LINK, MAX_ENTRIES, SPECIAL, Entry
 
 MAX_TOTAL_BYTES = 64 << 30
-_BOMB_RATIO, _BOMB_BYTES = 200, 32 << 20
+_BOMB_RATIO, _BOMB_BYTES, _BOMB_TOTAL_BYTES = 200, 32 << 20, 256 << 20
 
 TRAVERSAL = Notice(
     "entry-outside",
@@ -140,6 +140,9 @@ def audit_entries(entries: Sequence[Entry], name: str, archived: bool, inside: s
     findings = [finding for entry in entries for finding in _audit_entry(entry, archived, inside)]
     findings += _find_collisions(entries, inside)
     total = sum(entry.size for entry in entries)
+    packed = sum(entry.packed for entry in entries)
+    if archived and total > _BOMB_TOTAL_BYTES and total > _BOMB_RATIO * packed:
+        findings.append(BOMB.about(inside or name, packed=f"{packed:,}", size=f"{total:,}"))
     if archived and (total > MAX_TOTAL_BYTES or len(entries) > MAX_ENTRIES):
         findings.append(TOO_LARGE.about(inside or name, size=f"{total:,}", count=f"{len(entries):,}"))
     placed = sorted(

@@ -85,7 +85,7 @@ def _inspect_node(node: ast.AST, scope: Scope) -> tuple[list[Suspicion], list[as
         ):
             return [], [target, value]
         case ast.Call(func=ast.Name(id="getattr" | "setattr"), args=[target, ast.Constant(value=str(name)), *more]):
-            return _suspect(node, f".{name}", _judge_attribute(name)), [target, *more]
+            return [], [ast.copy_location(ast.Attribute(target, name, ast.Load()), node), *more]
         case ast.keyword(arg=str(argument), value=ast.Constant(value=str(text))) if argument in NAMES_CODE:
             return _suspect(node.value, text, judge_code_name(text, scope.own)), []
         case ast.Constant(value=str(text)):
@@ -181,9 +181,10 @@ def _judge_attribute(attribute: str) -> Verdict:
         "__getitem__",
         "__call__",
         "__iter__",
+        "__class__",
     ):
         return Verdict(DANGER, "reaches the inside of Python objects")
-    if attribute in DENIED_ATTRIBUTES:
+    if attribute in DENIED_ATTRIBUTES or attribute in _STRING_ROOTS:
         return Verdict(DANGER, "can load code, start programs or write files")
     return Verdict()
 

@@ -33,6 +33,9 @@ TARGET, EXPRESSION, IMPORT, MODULE, SCRIPT = "target", "expression", "import", "
 _REFERENCE = re.compile(r"@(?:\w*)(?:::\w*)*")  # as monai.bundle.ReferenceResolver.id_matcher
 _MACRO = re.compile(r"^%(?P<file>.*?\.(?:json|ya?ml))?(?:#|::)", re.IGNORECASE | re.DOTALL)
 _ABSOLUTE = re.compile(r"^(?:/(?!$)|~|[A-Za-z]:[\\/])")
+_INSIDE = re.compile(r"__\w+__")
+# folders of results and documents, of which nothing is run
+RESULTS = frozenset(("evidence", "docs", "output", "input"))
 _YAML_TAG_OF_PLAIN_VALUES = "tag:yaml.org,2002:"
 # what MONAI itself puts into every expression
 _GIVEN = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}
@@ -96,8 +99,8 @@ ABSOLUTE_PATH = Notice(
 MACRO_OUTSIDE = Notice(
     "macro-outside",
     DANGER,
-    "takes a part from {text}",
-    "The config of another folder would run as a part of this one.",
+    "takes a part from {text}, which is no config of this bundle",
+    "What that file holds would run as a part of this config.",
     "Use the bundle only together with that file, once you have looked at it.",
 )
 DEBUG_MODE = Notice(
@@ -298,6 +301,12 @@ def audit_config(config: Config, imported: dict[str, str], own: frozenset[str]) 
     runs: list[Runs] = []
     findings = list(config.findings)
     for place, value, parent in iterate_values(config.content):
+        if isinstance(value, dict):
+            findings += [
+                TEXT_TO_CODE.about(config.file, place, text=name, reason="names the inside of Python objects")
+                for name in value
+                if _INSIDE.fullmatch(name)
+            ]
         if not isinstance(value, str):
             continue
         key = place.rpartition("#")[2]
@@ -364,7 +373,8 @@ def _audit_value(file: str, place: str, key: str, text: str, own: frozenset[str]
     if key == "_mode_" and text == "debug":
         return [DEBUG_MODE.about(file, place)]
     if (macro := _MACRO.match(text)) and (other := macro["file"] or ""):
-        outside = _ABSOLUTE.match(other) or ".." in re.split(r"[\\/]", other) or "://" in other
+        parts = re.split(r"[\\/]", other)
+        outside = _ABSOLUTE.match(other) or ".." in parts or "://" in other or not RESULTS.isdisjoint(parts)
         return [MACRO_OUTSIDE.about(file, place, text=text)] if outside else []
     if address := ADDRESS.search(text):
         notice = DOCUMENTED_ADDRESS if is_metadata(file) or place.startswith("_meta_") else NETWORK_ADDRESS

@@ -72,7 +72,7 @@ LOGGING_CODE = Notice(
     "logging-code",
     DANGER,
     "has {text} under {key}",
-    "logging.config.fileConfig evaluates it as Python code before any config is read; MONAI refuses the file.",
+    "`logging.config.fileConfig` evaluates it as Python code before any config is read; MONAI refuses the file.",
     "Do not use this file.",
 )
 LOGGING_BROKEN = Notice(
@@ -136,6 +136,7 @@ _SCRIPTS = (
     ".desktop",
     ".lnk",
 )
+_MAX_RECORD_BYTES = 256 << 20
 _FILE_OPERATION = re.compile(
     r"\b(?:torch|ops\.\w+|aten)(?:\.|::)(?:from_file|save|load|_save|_load|ops\.load_library|sys\w*)\b"
     r"|\bops\.(?!aten\b|prim\b|quantized\b|profiler\b|torchvision\b|mkldnn\b|mkldnn_prepacked\b|prepacked\b|_quantized\b"
@@ -270,6 +271,9 @@ def _audit_torch_archive(file: str, archive: zipfile.ZipFile) -> tuple[list[Find
         )
     extra = {}
     for info in archive.infolist():
+        if info.file_size > _MAX_RECORD_BYTES and not re.search(r"/data/\d+$", info.filename):
+            findings.append(WEIGHTS_BROKEN.about(file, text=f"its record {info.filename} is too large to look at"))
+            continue
         name = f"{file}!{info.filename}"
         if info.filename.endswith((".pkl", ".pickle")):
             with archive.open(info) as stream:

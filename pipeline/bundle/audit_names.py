@@ -39,10 +39,10 @@ ALLOWED = Verdict()
 BUILTINS = frozenset(
     _words("""
 abs all any hasattr bool bytes callable complex dict divmod enumerate filter float frozenset hash hex int isinstance
-issubclass iter len list map max min next oct ord pow print range repr reversed round set slice sorted str sum tuple zip
-True False None Exception ValueError TypeError KeyError IndexError RuntimeError NotImplementedError AttributeError
-StopIteration ImportError AssertionError FileNotFoundError Warning UserWarning DeprecationWarning object super property
-staticmethod classmethod NotImplemented Ellipsis type id format
+issubclass iter len list map max min next oct ord pow print range repr reversed round set slice sorted str sum tuple
+zip True False None Exception ValueError TypeError KeyError IndexError RuntimeError NotImplementedError AttributeError
+StopIteration ImportError AssertionError FileNotFoundError Warning UserWarning DeprecationWarning object super
+property staticmethod classmethod NotImplemented Ellipsis type id format
 """)
 )
 # modules of the standard library: every name, or only those listed
@@ -80,28 +80,32 @@ not_ itemgetter add sub mul truediv floordiv mod neg eq ne lt le gt ge and_ or_ 
     "random": None,
     "re": None,
     "statistics": None,
-    "string": None,
+    "string": frozenset(
+        _words(
+            "ascii_letters ascii_lowercase ascii_uppercase digits hexdigits punctuation whitespace Template capwords"
+        )
+    ),
     "sys": frozenset(("stdout", "stderr", "maxsize", "float_info", "version_info", "byteorder", "platform")),
     "textwrap": None,
     "time": None,
     "types": frozenset(("SimpleNamespace", "MappingProxyType")),
     "typing": None,
     "typing_extensions": None,
-    "warnings": None,
+    "warnings": frozenset(("warn", "filterwarnings", "simplefilter", "catch_warnings")),
 }
 # parts of the allowed packages that a bundle may reach; what is no module of its own, such as torch.float32, is free
 MODULES: dict[str, frozenset[str]] = {
     "monai": frozenset(
         _words("""
 transforms data networks losses metrics inferers handlers engines optimizers visualize utils config apps.deepedit
-apps.deepgrow apps.detection apps.pathology apps.reconstruction apps.vista3d apps.nuclick apps.generation apps.deepatlas
-apps.vista
+apps.deepgrow apps.detection apps.pathology apps.reconstruction apps.vista3d apps.nuclick apps.generation
+apps.deepatlas apps.vista
 """)
     ),
     "torch": frozenset(
         _words("""
-nn optim amp cuda backends distributions linalg fft special random types functional autograd mps cpu xpu version sparse
-signal profiler utils.data utils.tensorboard utils.checkpoint distributed
+nn optim amp cuda backends distributions linalg fft special random types functional autograd mps cpu xpu version
+sparse signal profiler utils.data utils.tensorboard utils.checkpoint distributed
 """)
     ),
     "numpy": frozenset(
@@ -120,8 +124,8 @@ all_gather broadcast ReduceOp is_nccl_available is_gloo_available
 )
 DENIED = {
     "torch": _words("""
-load save hub load_state_dict_from_url load_library load_inline from_file compile jit classes ops fx package export onnx
-serialization _dynamo _inductor set_flush_denormal import_ir_module
+load save hub load_state_dict_from_url load_library load_inline from_file compile jit classes ops fx package export
+onnx serialization _dynamo _inductor set_flush_denormal import_ir_module
 """),
     "numpy": _words("""
 load save savez savez_compressed savetxt fromfile memmap open_memmap DataSource genfromtxt loadtxt fromregex lib
@@ -129,8 +133,9 @@ ctypeslib f2py distutils testing tofile rec core info source lookfor
 """),
     "monai": _words("""
 download_url download_and_extract extractall run_cmd run_debug optional_import instantiate load_submodules locate
-pickle_operations pickle_hashing load_module torch_load exec_module create_workflow run_workflow download
-load_bundle_config get_package_version DecathlonDataset MedNISTDataset CrossValidation TciaDataset
+pickle_operations pickle_hashing load_net_with_metadata load_pretrain from_pretrained load_module torch_load
+exec_module create_workflow run_workflow download load_bundle_config get_package_version DecathlonDataset
+MedNISTDataset CrossValidation TciaDataset
 """),
     "ignite": ["launcher", "spawn", "Parallel", "DiskSaver"],
     "pipeline": [],
@@ -153,10 +158,10 @@ DANGEROUS_MODULES = frozenset(
     _words("""
 os posix nt posixpath ntpath sys subprocess shutil socket ssl socketserver importlib builtins ctypes pickle _pickle
 cloudpickle dill joblib runpy code codeop pty marshal shelve multiprocessing threading asyncio concurrent urllib http
-ftplib smtplib poplib imaplib telnetlib requests urllib3 aiohttp httpx boto3 webbrowser tempfile pathlib zipfile tarfile
-inspect gc pydoc pkgutil signal atexit pdb bdb timeit trace profile cProfile zipimport site sysconfig fsspec gdown
-paramiko psutil platform fileinput io mmap yaml cffi numba cupy nt_types antigravity venv ensurepip pip setuptools
-distutils cpp_extension linecache doctest unittest
+ftplib smtplib poplib imaplib telnetlib requests urllib3 aiohttp httpx boto3 webbrowser tempfile pathlib zipfile
+tarfile inspect gc pydoc pkgutil signal atexit pdb bdb timeit trace profile cProfile zipimport site sysconfig fsspec
+gdown paramiko psutil platform fileinput io mmap yaml cffi numba cupy nt_types antigravity venv ensurepip pip
+setuptools distutils cpp_extension linecache doctest unittest
 """)
 )
 # methods and attributes with which an object that looks harmless starts programs, loads code or writes files
@@ -164,9 +169,9 @@ DENIED_ATTRIBUTES = frozenset(
     _words("""
 system popen Popen check_call check_output getoutput getstatusoutput import_module exec_module load_module run_module
 run_path urlopen urlretrieve write_text write_bytes unlink rmtree rmdir execv execve execvp execl spawnl spawnv fork
-forkpty kill loads load open connect sendall runcode runsource extractall f_globals f_locals f_builtins f_back gi_frame
-gi_code cr_frame ag_frame tb_frame func_globals tofile dump dumps symlink hardlink_to symlink_to rename replace_file
-chmod chown mro attrgetter methodcaller
+forkpty kill loads load open connect sendall runcode runsource extractall f_globals f_locals f_builtins f_back
+gi_frame gi_code cr_frame ag_frame tb_frame func_globals tofile dump dumps symlink hardlink_to symlink_to rename
+replace_file chmod chown mro attrgetter methodcaller
 """)
 )
 # a file or folder of this name in a bundle's root is imported instead of the package
@@ -175,6 +180,10 @@ SHADOWED = frozenset(sys.stdlib_module_names) | frozenset(
 monai torch ignite numpy scipy pandas nibabel SimpleITK skimage PIL matplotlib yaml tqdm einops pydicom itk pipeline
 tensorboard sitecustomize usercustomize torchvision transformers fire psutil sklearn cv2 onnx onnxruntime jsonschema
 """)
+)
+# functions of the standard library that evaluate what they are given
+_EVALUATES = frozenset(
+    ("typing.get_type_hints", "typing.ForwardRef", "dataclasses.make_dataclass", "collections.namedtuple")
 )
 _PRIVATE = "is private: from there everything can be reached"
 
@@ -193,7 +202,11 @@ def classify(name: str, own: Set[str] = frozenset()) -> Verdict:
         if parts[0] in DENIED["monai"] or (hasattr(builtins, parts[0]) and parts[0] not in BUILTINS):
             return Verdict(DANGER, "is a function that can run anything")
         return ALLOWED
-    if private := [part for part in parts if part.startswith("_") and parts[0] != "__future__"]:
+    if name in _EVALUATES:
+        return Verdict(DANGER, "evaluates texts as Python code")
+    if private := [
+        part for part in parts if part.startswith("_") and part != "__version__" and parts[0] != "__future__"
+    ]:
         return Verdict(DANGER, f"{private[0]} {_PRIVATE}")
     root = parts[0]
     if root in ("builtins", "__builtin__"):
@@ -203,14 +216,7 @@ def classify(name: str, own: Set[str] = frozenset()) -> Verdict:
     if root in MODULES:
         return _classify_allowed_package(parts)
     if root in STANDARD:
-        listed = STANDARD[root]
-        if listed is None or parts[1] in listed:
-            if parts[:2] == ["os", "path"]:
-                return _classify_rest(parts, 2)
-            if isinstance(getattr(import_module(root), parts[1], None), ModuleType) and find_depth(tuple(parts)) < 2:
-                return Verdict(DANGER, f"reaches another module through {root}")
-            return _classify_rest(parts, find_depth(tuple(parts)))
-        return Verdict(DANGER, f"is none of the harmless names of {root}")
+        return _classify_standard(parts)
     return Verdict(DANGER, "is outside of monai, torch, ignite, numpy and the bundle's own modules")
 
 
@@ -227,6 +233,19 @@ def classify_module(name: str, own: Set[str] = frozenset()) -> Verdict:
     if root in STANDARD:
         return ALLOWED if STANDARD[root] is None else Verdict(DANGER, f"is none of the harmless names of {root}")
     return Verdict(DANGER, "is outside of monai, torch, ignite, numpy and the bundle's own modules")
+
+
+def _classify_standard(parts: list[str]) -> Verdict:
+    """A name of the standard library."""
+    root = parts[0]
+    listed = STANDARD[root]
+    if listed is not None and parts[1] not in listed:
+        return Verdict(DANGER, f"is none of the harmless names of {root}")
+    if parts[:2] == ["os", "path"]:
+        return _classify_rest(parts, 2)
+    if isinstance(getattr(import_module(root), parts[1], None), ModuleType) and find_depth(tuple(parts)) < 2:
+        return Verdict(DANGER, f"reaches another module through {root}")
+    return _classify_rest(parts, find_depth(tuple(parts)))
 
 
 def _classify_allowed_package(parts: list[str]) -> Verdict:

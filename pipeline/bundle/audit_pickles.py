@@ -87,7 +87,7 @@ OBJECT_ARRAY = Notice(
     "array-of-objects",
     DANGER,
     "is an array of Python objects, which are pickled",
-    "numpy.load with allow_pickle=True runs what the pickle says.",
+    "`numpy.load` with allow_pickle=True runs what the pickle says.",
     "Do not load it with allow_pickle; ask for an array of numbers.",
 )
 ARRAY_BROKEN = Notice(
