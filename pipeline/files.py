@@ -19,11 +19,12 @@ _CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """Temporary path beside `path` that replaces it when the block ends without an error.
 
     The temporary name keeps the whole suffix of `path`, because writers choose their format by it. After an error
-    the temporary file is removed and an earlier `path` is untouched.
+    the temporary file is removed and an earlier `path` is untouched. With `previous` the earlier `path` is kept under
+    that name, in the same folder; a process that is killed between both renames leaves `previous` alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{path.name}")
@@ -31,6 +32,8 @@ def write_atomically(path: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())
+        if previous is not None and path.is_file():
+            os.replace(path, previous)
         os.replace(partial, path)
         _sync_folder(path.parent)
     finally:

@@ -30,7 +30,8 @@ class SampleKey(NamedTuple):
 class SampleOrder(Sampler[SampleKey]):
     """Order of the samples of one epoch: every case once before any case again.
 
-    `epoch`, from 1, is set from outside; `SampleOrderHandler` takes it from a trainer.
+    `epoch`, from 1, and `start`, samples of this process that are done already, are set from outside;
+    `SampleOrderHandler` takes them from a trainer.
 
     Args:
         num_cases: cases of the dataset.
@@ -49,7 +50,7 @@ class SampleOrder(Sampler[SampleKey]):
         self.num_cases, self.num_samples = num_cases, num_samples
         self.seed, self.fold = seed, fold
         self.rank, self.num_processes = rank, num_processes
-        self.epoch = 1
+        self.epoch, self.start = 1, 0
 
     def __len__(self) -> int:
         return self.num_samples
@@ -58,7 +59,7 @@ class SampleOrder(Sampler[SampleKey]):
         epoch = self.epoch
         num_of_all = self.num_samples * self.num_processes
         first = (epoch - 1) * num_of_all
-        for position in range(self.rank, num_of_all, self.num_processes):
+        for position in range(self.rank + self.start * self.num_processes, num_of_all, self.num_processes):
             yield SampleKey(epoch, position, self._case_at(first + position))
 
     def _case_at(self, count: int) -> int:
@@ -69,17 +70,23 @@ class SampleOrder(Sampler[SampleKey]):
 
 
 class SampleOrderHandler:
-    """Lets a `SampleOrder` follow the epoch of the trainer; the first epoch may come from a checkpoint."""
+    """Lets a `SampleOrder` follow the epoch of the trainer; a checkpoint may place it in the middle of one.
 
-    def __init__(self, order: SampleOrder) -> None:
-        self.order = order
+    Args:
+        order: of the trainer's data loader.
+        batch_size: samples per iteration and process.
+    """
+
+    def __init__(self, order: SampleOrder, batch_size: int) -> None:
+        self.order, self.batch_size = order, batch_size
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self._follow, 1)
-        engine.add_event_handler(Events.EPOCH_STARTED, self._follow, 0)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._follow)
 
-    def _follow(self, engine: Engine, ahead: int) -> None:
-        self.order.epoch = engine.state.epoch + ahead
+    def _follow(self, engine: Engine) -> None:
+        # the loader asks for its first sample after this event
+        self.order.epoch = engine.state.epoch
+        self.order.start = engine.state.iteration % engine.state.epoch_length * self.batch_size
 
 
 class SeededDataset(CacheDataset):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from monai.optimizers import WarmupCosineSchedule
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 
 def build_schedule(
@@ -17,3 +20,24 @@ def build_schedule(
         t_total=num_iterations,
         warmup_multiplier=0.01,
     )
+
+
+def load_schedule(schedule: LRScheduler, optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Continue a schedule at its saved step, on the length that it was built with.
+
+    The state holds the length too. After a change of `num_epochs` the rate is that of the new curve at this step.
+
+    Args:
+        schedule: from `build_schedule`, for the optimizer.
+        optimizer: with its own state loaded; its learning rates are set when the length is another one.
+        state: of the interrupted training's schedule.
+    """
+    own = {name: getattr(schedule, name) for name in ("t_total", "warmup_steps") if hasattr(schedule, name)}
+    schedule.load_state_dict(state)
+    if all(state.get(name) == value for name, value in own.items()):
+        return
+    vars(schedule).update(own)
+    rates = schedule.get_lr()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = list(rates)
