@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.comparison import ComparisonRecord, ComparisonRow
     from pipeline.evaluation.failures import Failure
     from pipeline.evaluation.files import SummaryRecord
+    from pipeline.training.run import TrainingRun
     from pipeline.verbs import Evaluation
 
 _MAX_FAILURES = 8  # printed; summary.json has all
@@ -49,6 +51,16 @@ def evaluation_as_data(result: Evaluation) -> dict[str, Any]:
     from pipeline.evaluation.files import summary_as_data
 
     return summary_as_data(result.record)
+
+
+def print_spread(runs: Sequence[TrainingRun]) -> None:
+    """Mean, standard deviation and range of the validation Dice over the seeds of each fold."""
+    for fold in sorted({run.fold for run in runs}):
+        values = [run.best_dice for run in runs if run.fold == fold]
+        say(
+            f"fold {fold}, {len(values)} seeds: best Dice {statistics.mean(values):.4f} (SD {statistics.stdev(values):.4f}, "
+            f"{min(values):.4f} to {max(values):.4f}; resampled grid)"
+        )
 
 
 def _print_folds(record: SummaryRecord) -> None:

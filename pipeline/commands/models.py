@@ -15,7 +15,7 @@ from pipeline.printing import (
     say,
     tuning_as_data,
 )
-from pipeline.printing_results import evaluation_as_data, print_comparison, print_evaluation
+from pipeline.printing_results import evaluation_as_data, print_comparison, print_evaluation, print_spread
 
 
 def train(
@@ -23,6 +23,12 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Ids of train.json.")] = None,
     fold: Annotated[str | None, typer.Option(help="A number, or all; the plan's fold if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the latest interrupted training.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits every time, with the same number of threads.")
+    ] = False,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Train N seeds and report the spread; the first is the bundle's.")
+    ] = 1,
     initial: Annotated[
         Path | None,
         typer.Option("--from", metavar="BUNDLE", help="Start from the weights of this trained bundle, or of a file."),
@@ -47,18 +53,26 @@ def train(
         fold,
         resume,
         settings,
-        announce=lambda command: say(f"The same with stock MONAI:\n  {command}"),
+        announce=say,
         initial=initial,
         trust=trust,
+        deterministic=deterministic,
+        seeds=seeds,
     )
     for run in runs:
+        if run.stopped_by is not None:
+            say(f"fold {run.fold}: stopped by {run.stopped_by} and saved\nrecord   {run.run_dir / 'run.json'}")
+            say(f"Next: unet-pipeline train {bundle} --resume")
+            return
         say(
-            f"fold {run.fold}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, best Dice {run.best_dice:.4f} in epoch "
-            f"{run.best_epoch} (resampled grid; it picks the weights and is no result)"
+            f"fold {run.fold}, seed {run.seed}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, best Dice "
+            f"{run.best_dice:.4f} in epoch {run.best_epoch} (resampled grid; it picks the weights and is no result)"
         )
         if run.profile:
             say(describe(run.profile["shares"], run.profile["verdict"]))
         say(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
+    if seeds > 1:
+        print_spread(runs)
     say(f"Next: unet-pipeline evaluate {bundle}")
     write_json_option(
         json_file,

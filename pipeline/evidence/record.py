@@ -29,6 +29,7 @@ from pipeline.planning.plan import read_plan
 RECORD = "run.json"
 RESOLVED_CONFIG = "config.json"
 RUNNING, FINISHED, FAILED, INTERRUPTED, CRASHED = "running", "finished", "failed", "interrupted", "crashed"
+PREEMPTED = "preempted"  # a batch system asked for the machine; everything is saved
 _SILENCE_S = 600.0  # a run elsewhere that has been silent for so long, beside three of its longest epochs, has crashed
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PlanError, TrainingError, suggest
-from pipeline.training.checkpoint import LAST_CHECKPOINT
+from pipeline.training.determinism import NondeterministicKernels
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class TrainingRun:
     """Outcome of the training of one fold.
 
     `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report. `profile` says where
-    the time went (`profile.ProfileHandler`).
+    the time went (`profile.ProfileHandler`). `stopped_by` names the signal that ended it early, and `nondeterministic_kernels` what
+    could not be made to give the same bits every time.
     """
 
     fold: int
@@ -34,6 +35,10 @@ class TrainingRun:
     best_dice: float
     duration_s: float
     profile: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    stopped_by: str | None = None
+    num_threads: int = 1
+    nondeterministic_kernels: tuple[str, ...] = ()
 
 
 def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
@@ -70,31 +75,35 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, {"true": True, "false": False, "null": None}.get(value, value)
 
 
-def next_run_dir(folder: BundleFolder, fold: int, resume: bool) -> Path:
-    """Folder for a training of a fold: the next number, or the latest one to resume.
+def name_run(fold: int, further_seed: int | None = None) -> str:
+    """Name of the run folders of a fold before their number; a further seed has folders of its own."""
+    return f"fold_{fold}" if further_seed is None else f"fold_{fold}_seed_{further_seed}"
 
-    Raises:
-        TrainingError: nothing to resume.
-    """
-    runs = sorted(folder.runs.glob(f"fold_{fold}-*"))
-    if resume:
-        resumable = [run for run in runs if (run / LAST_CHECKPOINT).is_file()]
-        if not resumable:
-            raise TrainingError(f"Nothing to resume for fold {fold} of {folder.name}. Train without --resume.")
-        return resumable[-1]
+
+def next_run_dir(folder: BundleFolder, name: str) -> Path:
+    """Folder for a training: the next number."""
+    runs = sorted(folder.runs.glob(f"{name}-*"))
     number = int(runs[-1].name.rpartition("-")[2]) + 1 if runs else 1
-    return folder.runs / f"fold_{fold}-{number:03d}"
+    return folder.runs / f"{name}-{number:03d}"
 
 
 def build_settings(
-    folder: BundleFolder, fold: int, run_dir: Path, resume: bool, overrides: Mapping[str, Any]
+    folder: BundleFolder,
+    fold: int,
+    run_dir: Path,
+    resume: bool,
+    overrides: Mapping[str, Any],
+    further_seed: int | None = None,
 ) -> dict[str, Any]:
-    """Ids of train.json that one run sets."""
+    """Ids of train.json that one run sets; the weights of a further seed lie beside those of the fold."""
+    weights = folder.fold_weights(fold)
+    if further_seed is not None:
+        weights = weights.with_stem(f"{weights.stem}_seed_{further_seed}")
     return {
         "bundle_root": str(folder.root),
         "fold": fold,
         "output_dir": str(run_dir),
-        "weights_path": str(folder.fold_weights(fold)),
+        "weights_path": str(weights),
         "resume": resume,
         **overrides,
     }
@@ -119,10 +128,12 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     Raises:
         TrainingError: a data file is gone, or the loss is not finite.
     """
+    import torch
     from monai.bundle import ConfigWorkflow
 
     started_s = time.monotonic()
-    with warnings.catch_warnings():
+    folder.make_modules_importable()  # MONAI does it later, in `run`; the trainer is asked for before
+    with warnings.catch_warnings(), NondeterministicKernels() as kernels:
         warnings.filterwarnings("ignore", message="parsing config_file")
         warnings.filterwarnings("ignore", category=FutureWarning)
         # it announces logging.conf on stderr, over the progress bar
@@ -142,6 +153,8 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
             watch(trainer, evaluator)
         workflow.run()
         workflow.finalize()
+    if getattr(trainer.state, "stopped_by", None) == "SIGINT":
+        raise KeyboardInterrupt
     return TrainingRun(
         fold=settings["fold"],
         weights=Path(settings["weights_path"]),
@@ -151,6 +164,10 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         best_dice=float(evaluator.state.best_metric),
         duration_s=time.monotonic() - started_s,
         profile=getattr(trainer.state, "profile", {}),
+        seed=int(workflow.parser.get_parsed_content("seed")),
+        stopped_by=getattr(trainer.state, "stopped_by", None),
+        num_threads=torch.get_num_threads(),
+        nondeterministic_kernels=tuple(kernels.messages),
     )
 
 

@@ -70,15 +70,10 @@ class SampleOrder(Sampler[SampleKey]):
 
 
 class SampleOrderHandler:
-    """Lets a `SampleOrder` follow the epoch of the trainer; a checkpoint may place it in the middle of one.
+    """Lets a `SampleOrder` follow the epoch of the trainer; a checkpoint may place it in the middle of one."""
 
-    Args:
-        order: of the trainer's data loader.
-        batch_size: samples per iteration and process.
-    """
-
-    def __init__(self, order: SampleOrder, batch_size: int) -> None:
-        self.order, self.batch_size = order, batch_size
+    def __init__(self, order: SampleOrder) -> None:
+        self.order = order
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self._follow)
@@ -86,7 +81,7 @@ class SampleOrderHandler:
     def _follow(self, engine: Engine) -> None:
         # the loader asks for its first sample after this event
         self.order.epoch = engine.state.epoch
-        self.order.start = engine.state.iteration % engine.state.epoch_length * self.batch_size
+        self.order.start = engine.state.iteration % engine.state.epoch_length * engine.state.dataloader.batch_size
 
 
 class SeededDataset(CacheDataset):

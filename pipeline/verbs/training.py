@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle.trust import break_seal, open_trusted
-from pipeline.bundle_folder import open_bundle, require_weights
+from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
+from pipeline.errors import TrainingError
+from pipeline.evidence.continuation import (
+    check_unchanged,
+    describe_result,
+    find_finished,
+    find_resumable,
+    recall_overrides,
+)
 from pipeline.evidence.epochs import EpochRecorder
-from pipeline.evidence.record import record_run
+from pipeline.evidence.record import PREEMPTED, record_run
 from pipeline.files import compute_sha256, write_atomically, write_json
 from pipeline.planning.plan import read_plan
 
@@ -26,58 +35,124 @@ def train(
     announce: Any = None,
     initial: Path | str | None = None,
     trust: bool = False,
+    deterministic: bool = False,
+    seeds: int = 1,
 ) -> tuple[TrainingRun, ...]:
     """Train one fold, or all of them.
 
     Args:
         bundle: from `plan`.
         fold: a number, "all", or None for the plan's fold.
-        resume: continue the latest interrupted training of the fold.
+        resume: continue the latest interrupted training of the fold with its own overrides. Of several folds or seeds, what is
+            finished stays and what was never begun begins.
         overrides: ids of train.json and their values.
-        announce: called with the stock command before each training.
+        announce: called with a line about each training before it starts.
         initial: a trained bundle, or a file of weights, to start from; what does not fit starts anew.
-
         trust: run the bundle although its audit finds a danger.
+        deterministic: the same bits every time on a CPU with the same number of threads; as far as the kernels allow on a GPU.
+        seeds: train the plan's seed and the ones after it; only the first gives the bundle its weights.
+
+    Returns:
+        One for each training; a training that a signal stopped is the last.
 
     Raises:
         BundleError: the bundle needs trust.
         PlanError: unknown id.
-        TrainingError: a data file is gone, nothing to resume, the initial weights do not fit, or the loss is not finite.
+        InUseError: another process trains the same fold.
+        TrainingError: a data file is gone, nothing to resume, resumed with other settings, the initial weights do not fit, a
+            checkpoint cannot be written, or the loss is not finite.
     """
-    from pipeline.training.run import (
-        build_settings,
-        build_stock_command,
-        check_overrides,
-        next_run_dir,
-        run_training,
-    )
+    from pipeline.training.run import check_overrides
 
     folder = open_trusted(bundle, "train", trust, sealed=False)
     start = _find_initial_weights(initial)
-    overrides = {**({"initial_weights": str(start)} if start else {}), **(overrides or {})}
+    overrides = {
+        **({"initial_weights": str(start)} if start else {}),
+        **({"deterministic": True} if deterministic else {}),
+        **(overrides or {}),
+    }
     check_overrides(folder, overrides)
     settled = read_plan(folder.plan)
     folds = range(settled.num_folds) if fold == "all" else [settled.fold if fold is None else int(fold)]
+    first_seed = int(overrides.get("seed", settled.seed))
+    jobs = [
+        _Job(
+            folder, number, {**overrides, "seed": seed} if seeds > 1 else overrides, seed if seed > first_seed else None
+        )
+        for number in folds
+        for seed in range(first_seed, first_seed + seeds)
+    ]
     runs = []
-    for number in folds:
-        folder.read_split(number)
-        run_dir = next_run_dir(folder, number, resume)
-        settings = build_settings(folder, number, run_dir, resume, overrides)
+    for job in jobs:
+        runs.append(_train_one(job, resume, len(jobs) > 1, announce or (lambda line: None)))
+        if runs[-1].stopped_by is not None:
+            break
+    return tuple(runs)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training that is asked for; `further_seed` is None for the seed that gives the bundle its weights."""
+
+    folder: BundleFolder
+    fold: int
+    overrides: Mapping[str, Any]
+    further_seed: int | None
+
+
+def _train_one(job: _Job, resume: bool, is_one_of_several: bool, announce: Any) -> TrainingRun:
+    from pipeline.training.checkpoint import has_checkpoint
+    from pipeline.training.claim import hold_outputs
+    from pipeline.training.events import drop_later_events
+    from pipeline.training.run import build_settings, build_stock_command, name_run, next_run_dir, run_training
+
+    folder, fold, overrides = job.folder, job.fold, job.overrides
+    folder.read_split(fold)
+    name = name_run(fold, job.further_seed)
+    run_dir = find_resumable(folder, name) if resume else None
+    if resume and run_dir is None and not is_one_of_several:
+        raise TrainingError(f"Nothing to resume for fold {fold} of {folder.name}. Train without --resume.")
+    if run_dir is not None:
+        overrides = recall_overrides(run_dir, overrides)
+    continues = run_dir is not None and has_checkpoint(run_dir)
+    run_dir = run_dir or next_run_dir(folder, name)
+    settings = build_settings(folder, fold, run_dir, continues, overrides, job.further_seed)
+    with hold_outputs(run_dir, Path(settings["weights_path"])):
+        if continues:
+            check_unchanged(folder, run_dir, fold, settings)
+            if (finished := find_finished(folder, run_dir, settings)) is not None:
+                announce(
+                    f"{run_dir.name} is finished: {finished.num_epochs} epochs. Nothing is changed; num_epochs=N with a larger N "
+                    "continues it."
+                )
+                return finished
+        elif resume:
+            drop_later_events(run_dir, {}, 0)  # it was cut off before its first checkpoint
         command = build_stock_command(folder, settings)
-        if announce is not None:
-            announce(command)
-        with record_run(folder, run_dir, command, settings, number) as record:
-            if start is not None and start.is_file():
+        announce(f"The same with stock MONAI:\n  {command}")
+        with record_run(folder, run_dir, command, settings, fold) as record:
+            start = Path(str(overrides.get("initial_weights", "")))
+            if start.is_file():
                 record["initial_weights_sha256"] = compute_sha256(start)
             run = run_training(folder, settings, EpochRecorder(record).watch)
-            record["profile"], record["result"] = run.profile, _describe_result(run)
-        own_place = run.weights == folder.fold_weights(number)  # not sent elsewhere by an override
-        if own_place and (number == settled.fold or not folder.weights.is_file()):
-            break_seal(folder)
-            _copy_weights(run.weights, folder.weights)
-            write_json(folder.weights_origin, {"fold": number, "sha256": compute_sha256(folder.weights)})
-        runs.append(run)
-    return tuple(runs)
+            record["profile"], record["num_threads"] = run.profile, run.num_threads
+            record["nondeterministic_kernels"] = list(run.nondeterministic_kernels)
+            if run.stopped_by is None:
+                record["result"] = describe_result(run)
+                _publish_weights(job, run)
+            else:
+                record["state"], record["stopped_by"] = PREEMPTED, run.stopped_by
+    return run
+
+
+def _publish_weights(job: _Job, run: TrainingRun) -> None:
+    """Make the weights of the plan's fold, or of the first one, those of the bundle."""
+    folder = job.folder
+    own_place = run.weights == folder.fold_weights(job.fold)  # no further seed, and not sent elsewhere by an override
+    if own_place and (job.fold == read_plan(folder.plan).fold or not folder.weights.is_file()):
+        break_seal(folder)
+        _copy_weights(run.weights, folder.weights)
+        write_json(folder.weights_origin, {"fold": job.fold, "sha256": compute_sha256(folder.weights)})
 
 
 def _find_initial_weights(initial: Path | str | None) -> Path | None:
@@ -85,16 +160,6 @@ def _find_initial_weights(initial: Path | str | None) -> Path | None:
     if initial is None:
         return None
     return (require_weights(open_bundle(initial)) if Path(initial).is_dir() else Path(initial)).resolve()
-
-
-def _describe_result(run: TrainingRun) -> dict[str, Any]:
-    """What the record says about a finished training."""
-    return {
-        "best_epoch": run.best_epoch,
-        "best_dice_resampled_grid": run.best_dice,
-        "num_epochs": run.num_epochs,
-        "weights_sha256": compute_sha256(run.weights),
-    }
 
 
 def _copy_weights(source: Path, target: Path) -> None:

@@ -1,0 +1,134 @@
+"""Which run `train --resume` continues, with which settings, and whether they are those of its beginning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.bundle_folder import BundleFolder
+from pipeline.errors import TrainingError
+from pipeline.evidence.record import FAILED, FINISHED, RECORD, RESOLVED_CONFIG, find_state, read_record, resolve_config
+from pipeline.files import compute_sha256
+
+if TYPE_CHECKING:
+    from pipeline.training.run import TrainingRun
+
+# where things lie and how fast they go, not what comes out; the number of epochs may grow
+_MAY_CHANGE = {
+    "bundle_root",
+    "output_dir",
+    "weights_path",
+    "dataset_dir",
+    "dataset_location",
+    "resume",
+    "num_epochs",
+    "num_workers",
+    "cache_rate",
+    "checkpoint_interval_s",
+    "initial_weights",
+}
+_SET_BY_THE_RUN = {"bundle_root", "fold", "output_dir", "weights_path", "dataset_dir", "resume", "initial_weights"}
+
+
+def find_resumable(folder: BundleFolder, name: str) -> Path | None:
+    """Folder of the latest run to continue; None when there is none.
+
+    A run that was cut off before its first checkpoint begins again in its folder; one that failed there is passed over.
+
+    Args:
+        folder: the bundle.
+        name: of the run folders, before their number.
+    """
+    from pipeline.training.checkpoint import has_checkpoint
+
+    for run_dir in sorted(folder.runs.glob(f"{name}-*"), reverse=True):
+        record = read_record(run_dir / RECORD)
+        if has_checkpoint(run_dir) or (record is not None and find_state(record) != FAILED):
+            return run_dir
+    return None
+
+
+def recall_overrides(run_dir: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides of an interrupted run, and over them those that are given now."""
+    earlier = (read_record(run_dir / RECORD) or {}).get("overrides", {})
+    return {**{key: value for key, value in earlier.items() if key not in _SET_BY_THE_RUN}, **overrides}
+
+
+def check_unchanged(folder: BundleFolder, run_dir: Path, fold: int, settings: Mapping[str, Any]) -> None:
+    """Whether a continued run would do the same as the one that was interrupted.
+
+    Raises:
+        TrainingError: the config, the overrides, the split or the data changed; names every id with both values.
+    """
+    path, record = run_dir / RESOLVED_CONFIG, read_record(run_dir / RECORD)
+    if not path.is_file() or record is None:  # of a stock run
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(resolve_config(folder, settings)))
+    known = [key for key in sorted(before.keys() | now.keys()) if key not in _MAY_CHANGE]
+    differences = [
+        f"{key} was {_show(before.get(key))}, now {_show(now.get(key))}"
+        for key in known
+        if before.get(key) != now.get(key)
+    ]
+    differences += _find_changed_files(folder, record, fold)
+    if differences:
+        shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+        raise TrainingError(
+            f"Cannot resume {run_dir.name} with other settings: {shown}. Only num_epochs may change. Set the others as before, "
+            "or train without --resume."
+        )
+
+
+def find_finished(folder: BundleFolder, run_dir: Path, settings: Mapping[str, Any]) -> TrainingRun | None:
+    """Outcome of a run that ended and that is asked for no more epochs; None for any other.
+
+    A run that was cut off between its last epoch and its end is continued, to end.
+    """
+    from pipeline.training.checkpoint import read_newest_checkpoint
+    from pipeline.training.run import TrainingRun
+
+    record = read_record(run_dir / RECORD)
+    weights = Path(settings["weights_path"])
+    if record is None or record["state"] != FINISHED or not weights.is_file():
+        return None
+    state = read_newest_checkpoint(run_dir)
+    config = resolve_config(folder, settings)
+    if state["epoch"] != config["num_epochs"]:
+        return None
+    return TrainingRun(
+        fold=settings["fold"],
+        weights=weights,
+        run_dir=run_dir,
+        num_epochs=state["epoch"],
+        best_epoch=state["best_metric_epoch"],
+        best_dice=state["best_metric"],
+        duration_s=record.get("duration_s", 0.0),
+        seed=config["seed"],
+    )
+
+
+def describe_result(run: TrainingRun) -> dict[str, Any]:
+    """What the record says about a finished training."""
+    return {
+        "best_epoch": run.best_epoch,
+        "best_dice_resampled_grid": run.best_dice,
+        "num_epochs": run.num_epochs,
+        "weights_sha256": compute_sha256(run.weights),
+    }
+
+
+def _find_changed_files(folder: BundleFolder, record: Mapping[str, Any], fold: int) -> list[str]:
+    files = {"split_sha256": folder.split(fold), "dataset_manifest_sha256": folder.dataset_manifest}
+    return [
+        f"{path.relative_to(folder.root)} is another file"
+        for key, path in files.items()
+        if key in record and record[key] != compute_sha256(path)
+    ]
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
