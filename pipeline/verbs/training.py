@@ -72,16 +72,7 @@ def train(
         **(overrides or {}),
     }
     check_overrides(folder, overrides)
-    settled = read_plan(folder.plan)
-    folds = range(settled.num_folds) if fold == "all" else [settled.fold if fold is None else int(fold)]
-    first_seed = int(overrides.get("seed", settled.seed))
-    jobs = [
-        _Job(
-            folder, number, {**overrides, "seed": seed} if seeds > 1 else overrides, seed if seed > first_seed else None
-        )
-        for number in folds
-        for seed in range(first_seed, first_seed + seeds)
-    ]
+    jobs = _list_jobs(folder, fold, seeds, overrides)
     runs = []
     for job in jobs:
         runs.append(_train_one(job, resume, len(jobs) > 1, announce or (lambda line: None)))
@@ -98,6 +89,17 @@ class _Job:
     fold: int
     overrides: Mapping[str, Any]
     further_seed: int | None
+
+
+def _list_jobs(folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, Any]) -> list[_Job]:
+    settled = read_plan(folder.plan)
+    folds = range(settled.num_folds) if fold == "all" else [settled.fold if fold is None else int(fold)]
+    first = int(overrides.get("seed", settled.seed))
+    return [
+        _Job(folder, number, {**overrides, "seed": seed} if seeds > 1 else overrides, seed if seed > first else None)
+        for number in folds
+        for seed in range(first, first + seeds)
+    ]
 
 
 def _train_one(job: _Job, resume: bool, is_one_of_several: bool, announce: Any) -> TrainingRun:
