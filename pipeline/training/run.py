@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import PlanError, TrainingError, suggest
+from pipeline.errors import PipelineError, PlanError, TrainingError, suggest
 from pipeline.training.determinism import NondeterministicKernels
 
 
@@ -151,7 +151,12 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         trainer, evaluator = workflow.trainer, workflow.evaluator
         if watch is not None:
             watch(trainer, evaluator)
-        workflow.run()
+        try:
+            workflow.run()
+        except RuntimeError as error:  # MONAI wraps whatever a config's expression raises
+            if (own := _find_own_error(error)) is not None:
+                raise own from error
+            raise
         workflow.finalize()
     if getattr(trainer.state, "stopped_by", None) == "SIGINT":
         raise KeyboardInterrupt
@@ -169,6 +174,14 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         num_threads=torch.get_num_threads(),
         nondeterministic_kernels=tuple(kernels.messages),
     )
+
+
+def _find_own_error(error: BaseException) -> PipelineError | None:
+    """The error of this package that another one was raised from."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PipelineError):
+        cause = cause.__cause__
+    return cause
 
 
 def _check_files(cases: list[dict[str, str]]) -> None:
