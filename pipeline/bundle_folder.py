@@ -6,6 +6,7 @@ The folder is MONAI's bundle layout (configs/, models/, docs/) with an evidence/
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import re
 import sys
@@ -82,10 +83,19 @@ class BundleFolder:
         return self.root / "unet_networks"
 
     def make_modules_importable(self) -> None:
-        """Let the bundle's configs find its modules, as stock MONAI's workflows do."""
-        root = str(self.root.resolve())
-        if self.modules.is_dir() and root not in sys.path:
-            sys.path.insert(1, root)
+        """Let the bundle's configs find its own modules, whatever other bundle this process has used before."""
+        if not self.modules.is_dir():
+            return
+        root = self.root.resolve()
+        if str(root) in sys.path:
+            sys.path.remove(str(root))
+        sys.path.insert(1, str(root))
+        loaded = {name: module for name, module in sys.modules.items() if name.split(".")[0] == self.modules.name}
+        files = [Path(module.__file__) for module in loaded.values() if getattr(module, "__file__", None)]
+        if any(not file.resolve().is_relative_to(root) for file in files):
+            for name in loaded:
+                del sys.modules[name]
+        importlib.invalidate_caches()
 
     @property
     def docs(self) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,3 +131,13 @@ def test_read_case_table_columns_are_text_under_small_names(tmp_path: Path) -> N
 
 def test_read_patients_without_a_record_is_empty(tmp_path: Path) -> None:
     assert BundleFolder(tmp_path).read_patients() == {}
+
+
+def test_make_modules_importable_each_bundle_gets_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", list(sys.path))
+    for name in ("one", "two"):
+        (tmp_path / name / "unet_networks").mkdir(parents=True)
+        (tmp_path / name / "unet_networks" / "named_for_a_test.py").write_text(f"NAME = {name!r}\n")
+    for name in ("one", "two", "one"):
+        BundleFolder(tmp_path / name).make_modules_importable()
+        assert name == importlib.import_module("unet_networks.named_for_a_test").NAME

@@ -5,6 +5,7 @@ Made of links to the installed distributions, so that it takes no download and n
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -29,7 +30,8 @@ def make_stock_environment(folder: Path, further: tuple[str, ...] = ()) -> Path:
             if not link.exists():
                 link.symlink_to(Path(str(metadata.distribution(name).locate_file(top))).resolve())
     python = folder / "bin" / "python"
-    found = subprocess.run([python, "-c", "import pipeline"], capture_output=True, text=True, cwd=folder, check=False)
+    command, environment = [python, "-c", "import pipeline"], {"PATH": os.environ["PATH"]}
+    found = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
     assert "No module named 'pipeline'" in found.stderr, "the stock environment must not see this package"
     return python
 

@@ -1,0 +1,90 @@
+"""2D, 3D, multi-channel and multi-class bundles do all that stock MONAI asks for, where this package cannot be imported.
+
+Training and the evaluation overlay need the package by design; test_stock_monai.py runs them by the stock command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import phantom_bundles as phantoms
+import pytest
+
+import pipeline
+from pipeline.files import write_json
+
+from .conftest import TrainedBundle, own_copy
+from .stock_environment import make_stock_environment
+
+SHORT = {"num_epochs": 1, "val_interval": 1, "iterations_per_epoch": 2, "warmup_iterations": 1}
+KINDS = ("3d", "2d", "channels")  # the first has three classes, the last two channels and a module of its own
+
+
+@pytest.fixture(scope="session")
+def stock_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_stock_environment(tmp_path_factory.mktemp("stock") / "env", ("jsonschema", "onnx"))
+
+
+@pytest.fixture(scope="session")
+def bundle_channels(tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
+    """3D, two channels, three classes; its network lies in the bundle as a module."""
+
+    def build(folder: Path) -> None:
+        root = folder / "channels"
+        for seed in range(4):
+            image, label = phantoms.draw_organ(seed)
+            for channel, array in enumerate((image, 100 - image)):
+                phantoms.write_volume(root / "imagesTr" / f"organ_{seed}_{channel:04d}.nii.gz", array)
+            phantoms.write_volume(root / "labelsTr" / f"organ_{seed}.nii.gz", label)
+        labels = {"background": 0, "organ": 1, "tumour": 2}
+        content = {
+            "channel_names": {"0": "T1", "1": "T2"},
+            "labels": labels,
+            "numTraining": 4,
+            "file_ending": ".nii.gz",
+        }
+        write_json(root / "dataset.json", content)
+        bundle = phantoms.plan_small(root, folder / "channel_bundle", network="attention_unet", **SHORT)
+        plan = bundle / "configs" / "plan.yaml"
+        plan.write_text(plan.read_text().replace("filters: [16, 32, 64, 128", "filters: [4, 8, 8, 8"))
+        pipeline.refresh(bundle)
+        phantoms.silently(pipeline.train, bundle)
+
+    return own_copy(tmp_path_factory, "channel", build)
+
+
+def images_of(bundle: TrainedBundle) -> Path:
+    """A file per image, as stock MONAI reads it: the copies that `plan` made, or the dataset's own."""
+    candidates = (
+        bundle.root.with_name(f"{bundle.root.name}_data") / "images",
+        bundle.dataset / "imagesTr",
+        bundle.dataset / "images",
+    )
+    return next(folder for folder in candidates if folder.is_dir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stock_monai_accepts_the_packaged_bundle(
+    kind: str, request: pytest.FixtureRequest, stock_python: Path, tmp_path: Path
+) -> None:
+    bundle = request.getfixturevalue(f"bundle_{kind}")
+    archive = tmp_path / "bundle.zip"
+    phantoms.silently(pipeline.package, bundle.root, archive)
+    images = tmp_path / "images"
+    images.mkdir()
+    first = sorted(images_of(bundle).iterdir())[0]
+    (images / first.name).write_bytes(first.read_bytes())
+    (tmp_path / "work").mkdir()
+    data = os.environ.get("PIPELINE_DATA")
+    schema = Path(data) / "meta_schema_20240725.json" if data else "-"
+    command = [stock_python, "-B", Path(__file__).with_name("stock_checks.py"), bundle.root, archive]
+    command += [images, schema, tmp_path / "work"]
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]
+    results = json.loads(found.stdout)
+    assert len(results) == 15
+    assert {name: result for name, result in results.items() if result != "passed"} == {}
