@@ -91,7 +91,8 @@ class BundleFolder:
             sys.path.remove(str(root))
         sys.path.insert(1, str(root))
         loaded = {name: module for name, module in sys.modules.items() if name.split(".")[0] == self.modules.name}
-        files = [Path(module.__file__) for module in loaded.values() if getattr(module, "__file__", None)]
+        found = (getattr(module, "__file__", None) for module in loaded.values())
+        files = [Path(file) for file in found if file]
         if any(not file.resolve().is_relative_to(root) for file in files):
             for name in loaded:
                 del sys.modules[name]

@@ -1,8 +1,8 @@
 """What the model zoo and its clients ask of a bundle, checked with stock MONAI alone.
 
 Run by an interpreter that cannot import this project (stock_environment.py):
-    python stock_checks.py ROOT ZIP IMAGES SCHEMA|- FOLDER
-Prints a JSON object: each check with "passed" or its error.
+    python stock_checks.py BUNDLES.json
+with the arguments of `Checks` for each bundle. Prints a JSON object: for each bundle each check with "passed" or its error.
 """
 
 from __future__ import annotations
@@ -217,9 +217,10 @@ def run_checks(checks: Checks) -> dict[str, str]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    root, archive, images, schema, folder = sys.argv[1:]
+    bundles = json.loads(Path(sys.argv[1]).read_text())
     with contextlib.redirect_stdout(io.StringIO()):
-        results = run_checks(
-            Checks(Path(root), Path(archive), Path(images), Path(schema) if schema != "-" else None, Path(folder))
-        )
+        results = {
+            name: run_checks(Checks(**{key: path and Path(path) for key, path in paths.items()}))
+            for name, paths in bundles.items()
+        }
     print(json.dumps(results))
