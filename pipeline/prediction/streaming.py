@@ -1,0 +1,156 @@
+"""Image -> classes on its own grid, without ever holding the probabilities of the whole image.
+
+Taken where the bundle's transforms are those that `plan` writes for volumes; `find_obstacle` says why not otherwise. The result is the
+stock way's: the same windows, sums and coordinates, computed for some rows at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from monai.transforms import (
+    Activationsd,
+    AsDiscreted,
+    Compose,
+    EnsureChannelFirstd,
+    EnsureTyped,
+    Invertd,
+    LoadImaged,
+    NormalizeIntensityd,
+    Orientationd,
+    ScaleIntensityRanged,
+    Spacingd,
+)
+from monai.utils import GridSampleMode, GridSamplePadMode
+
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.prediction.grids import GridMap, iterate_resampled, map_grid, resample
+from pipeline.prediction.windows import Network, is_plain, iterate_blended, read_windows, weigh_window
+from pipeline.types import IMAGE, PRED
+
+_LOADING = (LoadImaged, EnsureChannelFirstd, Orientationd, Spacingd)
+_INTENSITIES = (ScaleIntensityRanged, NormalizeIntensityd, EnsureTyped)
+_PIECE_VALUES = 1 << 24  # 64 MB at once
+
+
+def find_obstacle(
+    preprocessing: Compose, inferer: Inferer, to_probabilities: Sequence[Any], to_classes: Sequence[Any], suffix: str
+) -> str | None:
+    """Why an image has to go MONAI's own way, holding all probabilities; None if it may be streamed.
+
+    Args:
+        preprocessing: of the bundle.
+        inferer: of the bundle.
+        to_probabilities: its transforms behind the network.
+        to_classes: its transforms behind the probabilities.
+        suffix: of the images and label maps.
+    """
+    if not suffix.startswith(".nii"):
+        return "pictures are small"
+    if not is_plain(inferer):
+        return f"{type(inferer).__name__} is not the plain sliding window"
+    kinds = [type(transform) for transform in preprocessing.transforms]
+    if tuple(kinds[:4]) != _LOADING or any(kind not in _INTENSITIES for kind in kinds[4:]):
+        return "the preprocessing is not what `plan` writes"
+    spacing = preprocessing.transforms[3]
+    if spacing.mode[0] != GridSampleMode.BILINEAR or spacing.padding_mode[0] != GridSamplePadMode.BORDER:
+        return f"the interpolation is {spacing.mode[0]}"
+    behind = [type(transform) for transform in to_probabilities]
+    if behind != [Activationsd, Invertd] or not to_classes or type(to_classes[0]) is not AsDiscreted:
+        return "the probabilities are changed on their way back"
+    return None
+
+
+def preprocess(image: MedicalImage, preprocessing: Compose) -> MetaTensor:
+    """What the bundle's preprocessing makes of the image, read already; interpolated in parts.
+
+    Returns:
+        Shape (channels, *spatial) on the network's grid, float32, with the affine of the grid.
+    """
+    orientation, spacing, *intensities = preprocessing.transforms[2:]
+    array = torch.from_numpy(np.ascontiguousarray(image.array, dtype=np.float32))
+    found = orientation({IMAGE: MetaTensor(array, affine=torch.from_numpy(image.affine))})[IMAGE]
+    pending = spacing({IMAGE: found}, lazy=True)[IMAGE]
+    affine, shape = pending.peek_pending_affine(), tuple(map(int, pending.peek_pending_shape()))
+    grid = map_grid(found.affine.numpy(), found.shape[1:], affine.numpy(), shape)
+    if grid is None:
+        raise ValueError("the spacing turned the grid")  # it only scales the axes
+    values = resample(found.as_tensor(), grid) if grid.interpolates else found.as_tensor()
+    return Compose(intensities)({IMAGE: MetaTensor(values, affine=affine)})[IMAGE]
+
+
+def iterate_probabilities(
+    image: torch.Tensor,
+    networks: Sequence[Network],
+    inferer: Any,
+    batch_size: int,
+    finish: Callable[[torch.Tensor], torch.Tensor],
+) -> Iterator[torch.Tensor]:
+    """Rows of the blended result, finished, averaged over the networks, a few at a time; shape (classes, rows, *rest)."""
+    windows = read_windows(inferer, image.shape[1:])
+    weights = weigh_window(inferer, windows.size)
+    streams = [iterate_blended(image, network, windows, weights, batch_size) for network in networks]
+    for blocks in zip(*streams, strict=True):
+        if not blocks[0].shape[1]:
+            continue  # rows of padding
+        num_rows = max(1, _PIECE_VALUES // blocks[0][:, 0].numel())
+        for parts in zip(*(block.split(num_rows, dim=1) for block in blocks), strict=True):
+            total = finish(parts[0])
+            for part in parts[1:]:
+                total = total + finish(part)
+            yield total / len(parts) if len(parts) > 1 else total
+
+
+def stream_classes(blocks: Iterator[torch.Tensor], grid: GridMap, num_classes: int) -> np.ndarray:
+    """The largest class of every voxel of the target grid.
+
+    Args:
+        blocks: from `iterate_probabilities`; logits serve as well where the grid needs no interpolation.
+        grid: the target on the network's grid.
+        num_classes: at most 256.
+
+    Returns:
+        uint8, of the target's shape.
+    """
+    if grid.interpolates:
+        classes = np.empty([len(axis.lower) for axis in grid.axes], dtype=np.uint8)
+        for rows, values in iterate_resampled(blocks, grid):
+            classes[rows.numpy()] = find_largest(values).cpu().numpy()
+    else:  # the classes are known before they are turned round
+        found = torch.cat([find_largest(block).cpu() for block in blocks])
+        for dim, axis in enumerate(grid.axes):
+            found = found.index_select(dim, axis.lower) if axis.first_of_run is None else found
+        classes = found.numpy()
+    return classes.transpose(grid.order)
+
+
+def stream_probabilities(blocks: Iterator[torch.Tensor], grid: GridMap, num_classes: int) -> np.ndarray:
+    """Probabilities on the target grid, shape (classes, *spatial), float32: the only way that holds them all."""
+    out = np.empty((num_classes, *(len(axis.lower) for axis in grid.axes)), dtype=np.float32)
+    for rows, values in iterate_resampled(blocks, grid):
+        out[:, rows.numpy()] = values.cpu().numpy()
+    return out.transpose(0, *(1 + axis for axis in grid.order))
+
+
+def find_largest(values: torch.Tensor) -> torch.Tensor:
+    """Index of the largest value along the first axis, the first of equal ones; uint8."""
+    best = values[0].clone()
+    index = torch.zeros(best.shape, dtype=torch.uint8, device=values.device)
+    for number in range(1, len(values)):
+        larger = values[number] > best
+        index.masked_fill_(larger, number)
+        torch.maximum(best, values[number], out=best)
+    return index
+
+
+def postprocess(classes: np.ndarray, affine: np.ndarray, transforms: Sequence[Any]) -> np.ndarray:
+    """The bundle's transforms of classes behind the argmax; most bundles have none."""
+    if not transforms:
+        return classes
+    shown = MetaTensor(torch.from_numpy(np.ascontiguousarray(classes[None])).float(), affine=torch.from_numpy(affine))
+    return np.asarray(Compose(list(transforms))({PRED: shown})[PRED])[0].astype(np.uint8)
