@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Trust, write_json_option
+from pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Precision, Trust, write_json_option
 from pipeline.errors import PlanError
 from pipeline.printing import (
     list_problems,
@@ -96,24 +96,30 @@ def predict(
     runtime: Annotated[
         str, typer.Option(help="What runs the network: torch, torchscript or onnx; `package` exports the latter two.")
     ] = "torch",
+    precision: Precision = "float32",
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
     """Write a label map for every image, on the image's own grid."""
     from pipeline import verbs
 
-    result = verbs.predict(bundle, source, out, device, mirror, ensemble, probabilities, trust, runtime)
+    result = verbs.predict(bundle, source, out, device, mirror, ensemble, probabilities, trust, runtime, precision)
     for line in list_problems(result.notes):
         say(line)
     for path in result.kept:
         say(f"kept     {path}  (finished before)")
     for path in result.written:
         say(f"written  {path}")
+    if result.shares:
+        shown = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in result.shares.items())
+        say(f"time     {shown}; {result.precision}")
     write_json_option(
         json_file,
         {
             "written": list(map(str, result.written)),
             "kept": list(map(str, result.kept)),
+            "precision": result.precision,
+            "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
             "notes": [vars(note) for note in result.notes],
         },
     )
@@ -136,6 +142,7 @@ def evaluate(
             help="Results by this column of the list of cases; numbers are cut at quartiles, or at the edges of COLUMN=100,200.",
         ),
     ] = None,
+    precision: Precision = "float32",
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -146,7 +153,7 @@ def evaluate(
         raise typer.BadParameter(
             "--ensemble needs a DATASET: every validation case was in the training of the other folds"
         )
-    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble, by or (), trust)
+    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble, by or (), trust, precision)
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
     write_json_option(json_file, evaluation_as_data(result))

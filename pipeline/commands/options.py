@@ -24,6 +24,13 @@ Json = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU when there is one, if not given.")]
 Mirror = Annotated[bool, typer.Option("--mirror", help="Average over copies mirrored as in the training; slower.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Of the network: float32, as stock MONAI; bfloat16; auto takes bfloat16 where the device is fast with it.",
+    ),
+]
 Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average the probabilities of all trained folds.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run the bundle although `unet-pipeline audit` finds a danger in it.")

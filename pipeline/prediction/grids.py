@@ -30,6 +30,11 @@ class AxisMap:
     upper: torch.Tensor
     fraction: torch.Tensor | None
 
+    def cut(self, first: int, last: int) -> AxisMap:
+        """The map of some of the target's voxels."""
+        fraction = None if self.fraction is None else self.fraction[first:last]
+        return AxisMap(self.lower[first:last], self.upper[first:last], fraction)
+
     @property
     def first_of_run(self) -> int | None:
         """Index of the first of source voxels one after the other; None if they are others or lie between."""
@@ -52,6 +57,7 @@ class GridMap:
 
     @property
     def interpolates(self) -> bool:
+        """Whether any of the target's voxels lies between the source's."""
         return any(axis.fraction is not None for axis in self.axes)
 
     @property
@@ -138,7 +144,7 @@ def resample(image: torch.Tensor, grid: GridMap) -> torch.Tensor:
     out = torch.empty((image.shape[0], *shape), dtype=torch.float32, device=image.device)
     num_rows = max(1, _CHUNK_VALUES // max(1, int(np.prod(shape[1:])) * image.shape[0]))
     for start in range(0, shape[0], num_rows):
-        part = AxisMap(*(None if field is None else field[start : start + num_rows] for field in vars(first).values()))
+        part = first.cut(start, start + num_rows)
         low, high = int(part.lower.min()), int(torch.maximum(part.lower, part.upper).max()) + 1
         rows = image[:, low:high].double()
         values = interpolate(rows, AxisMap(part.lower - low, part.upper - low, part.fraction), 1)
@@ -171,7 +177,7 @@ def iterate_resampled(blocks: Iterator[torch.Tensor], grid: GridMap) -> Iterator
         ready = waiting[: int((last_needed[waiting] < arrived).sum())]
         waiting = waiting[len(ready) :]
         num_rows = max(1, _CHUNK_VALUES // block[:, 0].numel())
-        for part in ready.split(num_rows):
+        for part in ready.split(num_rows) if len(ready) else ():
             fraction = None if first.fraction is None else first.fraction[part]
             rows = AxisMap(first.lower[part] - kept_from, first.upper[part] - kept_from, fraction)
             yield part, interpolate(block, rows, 1)

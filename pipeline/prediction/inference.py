@@ -10,14 +10,14 @@ import copy
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.data import decollate_batch, list_data_collate
+from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.inferers import Inferer
 from monai.transforms import Compose
 
@@ -25,17 +25,30 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, case_name
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.problems import WARNING, Message, Problem
-from pipeline.errors import BundleError, PredictionError
+from pipeline.errors import BundleError, PredictionError, suggest
 from pipeline.planning.plan import Plan, read_plan
+from pipeline.prediction import streaming
+from pipeline.prediction.grids import map_grid
 from pipeline.prediction.runtime import TORCH, build_exported_network, choose_device
+from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
+from pipeline.training.step import supports_fast_bfloat16
 from pipeline.types import IMAGE, PRED
 
+PRECISIONS = ("float32", "bfloat16", "auto")
 _AFTER_THE_NETWORK = ("native_probability_transforms", "native_label_transforms", "output_transforms")
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A bundle's networks, one or the members of an ensemble, and transforms, ready for one image after the other."""
+    """A bundle's networks, one or the members of an ensemble, and transforms, ready for one image after the other.
+
+    Attributes:
+        obstacle: why images go MONAI's own way; None where they are streamed.
+        class_transforms: of the bundle, behind the argmax.
+        label_values: file value of each class.
+        precision: "float32" or "bfloat16".
+        stopwatch: counts the seconds of what it does.
+    """
 
     plan: Plan
     preprocessing: Compose
@@ -44,6 +57,59 @@ class Predictor:
     to_probabilities: Compose
     to_files: Compose
     device: torch.device
+    obstacle: str | None = "not asked for"
+    class_transforms: tuple[Any, ...] = ()
+    label_values: tuple[int, ...] = ()
+    precision: str = "float32"
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    def can_stream(self, image: MedicalImage) -> bool:
+        """Whether `stream` takes the image: a volume, with transforms that are known."""
+        return self.obstacle is None and len(image.spatial_shape) == 3
+
+    def preprocess(self, image: MedicalImage) -> MetaTensor:
+        """The image on the network's grid; see `streaming.preprocess`."""
+        with self.stopwatch.measure("preprocess"):
+            return streaming.preprocess(image, self.preprocessing)
+
+    @torch.inference_mode()
+    def stream(
+        self, prepared: MetaTensor, affine: np.ndarray, shape: tuple[int, ...], with_probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Label values of an image on its own grid, uint8, and its probabilities if asked for.
+
+        Args:
+            prepared: from `preprocess`.
+            affine: of the image.
+            shape: of the image.
+            with_probabilities: they take classes times 4 bytes for every voxel.
+        """
+        grid = map_grid(prepared.affine.numpy(), prepared.shape[1:], affine, shape)
+        if grid is None:
+            raise PredictionError(
+                f"The grid of shape {shape} is turned against the network's. Predict with stock MONAI."
+            )
+        alone = len(self.networks) == 1 and not with_probabilities and not grid.interpolates
+        values = prepared.as_tensor().to(self.device)
+        with self.stopwatch.measure("postprocess"):
+            blocks = streaming.iterate_probabilities(
+                values,
+                self.networks,
+                self.inferer,
+                self.inferer.sw_batch_size,
+                (lambda logits: logits) if alone else self._finish,
+            )
+            probabilities = None
+            if with_probabilities:
+                probabilities = streaming.stream_probabilities(blocks, grid, len(self.label_values))
+                classes = streaming.find_largest(torch.from_numpy(probabilities)).numpy()
+            else:
+                classes = streaming.stream_classes(blocks, grid)
+            classes = streaming.postprocess(classes, affine, self.class_transforms)
+            return np.asarray(self.label_values, dtype=np.uint8)[classes], probabilities
+
+    def _finish(self, logits: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(logits / self.plan.temperature if self.plan.temperature != 1 else logits, dim=0)
 
     def predict_probabilities(self, image: Path) -> np.ndarray:
         """Probabilities of an image file on its own grid, shape (classes, *spatial), float32."""
@@ -121,6 +187,7 @@ def build_predictor(
     mirror: bool = False,
     tuned: bool = True,
     runtime: str = TORCH,
+    precision: str = "float32",
 ) -> Predictor:
     """The predictor of a bundle.
 
@@ -133,38 +200,57 @@ def build_predictor(
             much per axis.
         tuned: with the temperature of the plan; False for temperature 1.
         runtime: what runs the network; other than torch, its export takes the place of `weights`.
+        precision: see `choose_precision`.
 
     Raises:
         BundleError: the weights do not fit the network.
         PredictionError: the device does not exist.
     """
+    components = _build_components(folder, output_dir, choose_device(runtime, device), tuned)
+    members = _build_members(folder, components["network"], weights, components["device"], runtime)
+    plan = read_plan(folder.plan)
+    to_probabilities, to_classes, to_files = (components[name] for name in _AFTER_THE_NETWORK)
+    precision, stopwatch = choose_precision(precision, components["device"], runtime), Stopwatch()
+    mirrored = [Mirrored(member, plan.mirrored_axes) if mirror else member for member in members]
+    return Predictor(
+        plan=plan,
+        preprocessing=components["preprocessing"],
+        networks=tuple(TimedNetwork(member, stopwatch, precision == "bfloat16") for member in mirrored),
+        inferer=components["inferer"],
+        to_probabilities=Compose(to_probabilities),
+        to_files=Compose([*to_classes, *to_files]),
+        device=components["device"],
+        obstacle=streaming.find_obstacle(
+            components["preprocessing"],
+            components["inferer"],
+            to_probabilities,
+            [*to_classes, *to_files],
+            plan.output_suffix,
+        ),
+        class_transforms=tuple(to_classes[1:]),
+        label_values=tuple(components["label_values"]),
+        precision=precision,
+        stopwatch=stopwatch,
+    )
+
+
+def _build_components(folder: BundleFolder, output_dir: Path, device: str | None, tuned: bool) -> dict[str, Any]:
+    """The parts of inference.json that a prediction needs, by their ids."""
     folder.make_modules_importable()
     parser = ConfigParser()
     parser.read_config(str(folder.config("inference")))
     parser["bundle_root"] = str(folder.root)
     parser["output_dir"] = str(output_dir)
-    if (device := choose_device(runtime, device)) is not None:
+    if device is not None:
         parser["device"] = build_device(device)
     if not tuned:
         parser["uncalibrated"] = True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        components: dict[str, Any] = {
+        return {
             name: parser.get_parsed_content(name)
-            for name in ("device", "network", "preprocessing", "inferer", *_AFTER_THE_NETWORK)
+            for name in ("device", "network", "preprocessing", "inferer", "label_values", *_AFTER_THE_NETWORK)
         }
-    members = _build_members(folder, components["network"], weights, components["device"], runtime)
-    plan = read_plan(folder.plan)
-    to_probabilities, to_classes, to_files = (components[name] for name in _AFTER_THE_NETWORK)
-    return Predictor(
-        plan=plan,
-        preprocessing=components["preprocessing"],
-        networks=tuple(Mirrored(member, plan.mirrored_axes) if mirror else member for member in members),
-        inferer=components["inferer"],
-        to_probabilities=Compose(to_probabilities),
-        to_files=Compose([*to_classes, *to_files]),
-        device=components["device"],
-    )
 
 
 def _build_members(
@@ -178,6 +264,25 @@ def _build_members(
         load_weights(member, path, device)
         member.eval()
     return members
+
+
+def choose_precision(name: str, device: torch.device, runtime: str = TORCH) -> str:
+    """float32 or bfloat16 for a choice of the user; `auto` takes bfloat16 where the device is fast with it.
+
+    Raises:
+        PredictionError: unknown choice, or bfloat16 for an exported network, which computes in float32.
+    """
+    if name not in PRECISIONS:
+        raise PredictionError(f"Unknown precision {name!r}; {suggest(name, PRECISIONS)}.")
+    if runtime != TORCH:
+        if name == "bfloat16":
+            raise PredictionError(
+                f"Runtime {runtime} computes in float32; bfloat16 was asked for. Take the runtime torch."
+            )
+        return "float32"
+    if name == "auto":
+        return "bfloat16" if supports_fast_bfloat16(device) else "float32"
+    return name
 
 
 def build_device(name: str) -> torch.device:

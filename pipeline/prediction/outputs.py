@@ -45,18 +45,29 @@ def finish_output(written: Path, image: Path, spatial_shape: tuple[int, ...], fi
     if image_suffix(final).startswith(".nii"):
         label_map = nib.load(written)
         _check_shape(label_map.shape, spatial_shape, image)
-        header = nib.load(image).header
-        restored = nib.Nifti1Image(np.asarray(label_map.dataobj, dtype=np.uint8), None)
-        restored.header.set_xyzt_units(*header.get_xyzt_units())
-        restored.header.set_zooms(header.get_zooms()[: len(spatial_shape)])
-        # the codes say which of both is valid, and a reader picks by them
-        restored.set_qform(header.get_qform(), int(header["qform_code"]), strip_shears=False)
-        restored.set_sform(header.get_sform(), int(header["sform_code"]))
-        with write_atomically(final) as partial:
-            nib.save(restored, partial)
+        write_volume(final, np.asarray(label_map.dataobj, dtype=np.uint8), image)
     else:
         _check_shape(read_image(written).spatial_shape, spatial_shape, image)
         os.replace(written, final)
+
+
+def write_volume(final: Path, values: np.ndarray, image: Path) -> None:
+    """Write label values as NIfTI with the grid of the image's header.
+
+    Args:
+        final: the label map's name.
+        values: uint8, of the image's spatial shape.
+        image: a NIfTI file.
+    """
+    header = nib.load(image).header
+    restored = nib.Nifti1Image(values, None)
+    restored.header.set_xyzt_units(*header.get_xyzt_units())
+    restored.header.set_zooms(header.get_zooms()[: values.ndim])
+    # the codes say which of both is valid, and a reader picks by them
+    restored.set_qform(header.get_qform(), int(header["qform_code"]), strip_shears=False)
+    restored.set_sform(header.get_sform(), int(header["sform_code"]))
+    with write_atomically(final) as partial:
+        nib.save(restored, partial)
 
 
 def probabilities_path(label_map: Path, suffix: str) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.bundle_folder import BundleFolder
@@ -15,7 +15,13 @@ from pipeline.files import PARTIAL_PREFIX
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.inference import Predictor, build_predictor, check_input
 from pipeline.prediction.inputs import PredictionInput
-from pipeline.prediction.outputs import finish_output, output_path, probabilities_path, write_probabilities
+from pipeline.prediction.outputs import (
+    finish_output,
+    output_path,
+    probabilities_path,
+    write_probabilities,
+    write_volume,
+)
 from pipeline.prediction.runtime import TORCH
 from pipeline.progress import progress_bar
 
@@ -24,13 +30,16 @@ from pipeline.progress import progress_bar
 class Predictions:
     """Label map files of one call: `written` now, `kept` because they were finished before.
 
-    `notes` are what was seen in the images and should be known: warnings and notes.
+    `notes` are what was seen in the images and should be known: warnings and notes. `shares` are those of the time in reading,
+    preprocessing, network, postprocessing and writing.
     """
 
     out: Path
     written: tuple[Path, ...]
     kept: tuple[Path, ...]
     notes: tuple[Problem, ...] = ()
+    precision: str = "float32"
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 def predict_images(
@@ -42,6 +51,7 @@ def predict_images(
     mirror: bool = False,
     probabilities: bool = False,
     runtime: str = TORCH,
+    precision: str = "float32",
 ) -> Predictions:
     """Predict images into `out`, one label map per image under the image's name.
 
@@ -54,6 +64,7 @@ def predict_images(
         mirror: see `build_predictor`.
         probabilities: write them too, beside each label map (`write_probabilities`).
         runtime: see `build_predictor`.
+        precision: of the network; see `choose_precision`.
 
     Raises:
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
@@ -72,7 +83,7 @@ def predict_images(
     written = []
     notes: list[Problem] = []
     try:
-        predictor = build_predictor(folder, weights, staging, device, mirror, runtime=runtime)
+        predictor = build_predictor(folder, weights, staging, device, mirror, runtime=runtime, precision=precision)
         with progress_bar("predict", len(todo)) as bar:
             for source in todo:
                 try:
@@ -88,7 +99,8 @@ def predict_images(
     if failures:
         listed = "\n".join(f"  {message}" for message in failures.values())
         raise PredictionError(f"{len(failures)} of {len(todo)} images could not be predicted:\n{listed}")
-    return Predictions(out, tuple(written), kept, tuple(notes))
+    shares = predictor.stopwatch.list_shares()
+    return Predictions(out, tuple(written), kept, tuple(notes), predictor.precision, shares)
 
 
 def _refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
@@ -108,15 +120,28 @@ def _predict_one(
     predictor: Predictor, source: PredictionInput, staging: Path, final: Path, probabilities: bool
 ) -> tuple[Problem, ...]:
     """Read, check, predict, and give the label map its name; copies for MONAI lie in a folder that goes away."""
-    image = source.read()
-    notes = check_input(image, predictor.plan, source.files[0].name)
-    copies = staging / "readable"
-    copies.mkdir(exist_ok=True)
-    readable = source.write_readable(image, copies, predictor.plan.image_suffix)
-    spatial_shape = image.spatial_shape
-    del image  # MONAI reads the file again; both at once would be the peak of the memory
-    written, found = predictor.write_prediction(readable)
-    if probabilities:
-        write_probabilities(probabilities_path(final, predictor.plan.output_suffix), found, readable)
-    finish_output(staging / written, readable, spatial_shape, final)
+    stopwatch = predictor.stopwatch
+    with stopwatch.measure("read"):
+        image = source.read()
+        notes = check_input(image, predictor.plan, source.files[0].name)
+        copies = staging / "readable"
+        copies.mkdir(exist_ok=True)
+        readable = source.write_readable(image, copies, predictor.plan.image_suffix)
+    affine, spatial_shape = image.affine, image.spatial_shape
+    if predictor.can_stream(image):
+        prepared = predictor.preprocess(image)
+        del image  # its voxels are in `prepared`; both at once would be the peak of the memory
+        values, found = predictor.stream(prepared, affine, spatial_shape, probabilities)
+        with stopwatch.measure("write"):
+            if found is not None:
+                write_probabilities(probabilities_path(final, predictor.plan.output_suffix), found, readable)
+            write_volume(final, values, readable)
+        return notes
+    del image  # MONAI reads the file again
+    with stopwatch.measure("postprocess"):
+        written, found = predictor.write_prediction(readable)
+    with stopwatch.measure("write"):
+        if probabilities:
+            write_probabilities(probabilities_path(final, predictor.plan.output_suffix), found, readable)
+        finish_output(staging / written, readable, spatial_shape, final)
     return notes

@@ -21,8 +21,11 @@ from monai.transforms import (
     EnsureTyped,
     Invertd,
     LoadImaged,
+    MapLabelValued,
     NormalizeIntensityd,
     Orientationd,
+    SaveImaged,
+    ScaleIntensityd,
     ScaleIntensityRanged,
     Spacingd,
 )
@@ -39,7 +42,7 @@ _PIECE_VALUES = 1 << 24  # 64 MB at once
 
 
 def find_obstacle(
-    preprocessing: Compose, inferer: Inferer, to_probabilities: Sequence[Any], to_classes: Sequence[Any], suffix: str
+    preprocessing: Compose, inferer: Inferer, to_probabilities: Sequence[Any], to_files: Sequence[Any], suffix: str
 ) -> str | None:
     """Why an image has to go MONAI's own way, holding all probabilities; None if it may be streamed.
 
@@ -47,7 +50,7 @@ def find_obstacle(
         preprocessing: of the bundle.
         inferer: of the bundle.
         to_probabilities: its transforms behind the network.
-        to_classes: its transforms behind the probabilities.
+        to_files: its transforms behind the probabilities.
         suffix: of the images and label maps.
     """
     if not suffix.startswith(".nii"):
@@ -61,8 +64,11 @@ def find_obstacle(
     if spacing.mode[0] != GridSampleMode.BILINEAR or spacing.padding_mode[0] != GridSamplePadMode.BORDER:
         return f"the interpolation is {spacing.mode[0]}"
     behind = [type(transform) for transform in to_probabilities]
-    if behind != [Activationsd, Invertd] or not to_classes or type(to_classes[0]) is not AsDiscreted:
+    if behind[-2:] != [Activationsd, Invertd] or behind[:-2] not in ([], [ScaleIntensityd]):
         return "the probabilities are changed on their way back"
+    ends = [type(transform) for transform in to_files]
+    if ends[0] is not AsDiscreted or ends[-2:] != [MapLabelValued, SaveImaged]:
+        return "the output is not what `plan` writes"
     return None
 
 
@@ -106,13 +112,12 @@ def iterate_probabilities(
             yield total / len(parts) if len(parts) > 1 else total
 
 
-def stream_classes(blocks: Iterator[torch.Tensor], grid: GridMap, num_classes: int) -> np.ndarray:
+def stream_classes(blocks: Iterator[torch.Tensor], grid: GridMap) -> np.ndarray:
     """The largest class of every voxel of the target grid.
 
     Args:
         blocks: from `iterate_probabilities`; logits serve as well where the grid needs no interpolation.
         grid: the target on the network's grid.
-        num_classes: at most 256.
 
     Returns:
         uint8, of the target's shape.

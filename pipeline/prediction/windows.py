@@ -37,6 +37,7 @@ class Windows:
 
     @property
     def padded_shape(self) -> tuple[int, ...]:
+        """Of the image with its padding."""
         return tuple(
             size + before + after for size, (before, after) in zip(self.image_shape, self.padding, strict=True)
         )
@@ -68,7 +69,7 @@ def place_windows(image_shape: Sequence[int], size: Sequence[int], overlap: Sequ
 
 def is_plain(inferer: object) -> bool:
     """Whether an inferer is MONAI's sliding window without any of the options that change what it computes."""
-    if type(inferer) is not SlidingWindowInferer:
+    if not isinstance(inferer, SlidingWindowInferer) or type(inferer) is not SlidingWindowInferer:
         return False
     return (
         inferer.mode in (BlendMode.GAUSSIAN, BlendMode.CONSTANT)

@@ -63,6 +63,7 @@ def predict(
     probabilities: bool = False,
     trust: bool = False,
     runtime: str = "torch",
+    precision: str = "float32",
 ) -> Predictions:
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
@@ -76,6 +77,7 @@ def predict(
         probabilities: write them too.
         trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
         runtime: torch, or torchscript or onnx for a network that `package` exported.
+        precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
 
     Raises:
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
@@ -90,7 +92,7 @@ def predict(
         check_runtime(folder, runtime, ensemble)
         keep_freed_pages()
         inputs = list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
-        return predict_images(folder, inputs, Path(out), weights, device, mirror, probabilities, runtime)
+        return predict_images(folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision)
 
 
 def evaluate(
@@ -103,6 +105,7 @@ def evaluate(
     ensemble: bool = False,
     by: Sequence[str] = (),
     trust: bool = False,
+    precision: str = "float32",
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -114,11 +117,11 @@ def evaluate(
         dataset: a labelled folder.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
-        device: for predicting.
-        mirror: for predicting.
+        device, mirror: for predicting.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
         trust: as in `predict`.
+        precision: as in `predict`; kept in run.json, and part of the name of the predictions' folder.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
@@ -134,25 +137,32 @@ def evaluate(
     settled = read_plan(folder.plan)
     target = Path(out) if out is not None else folder.evaluations / _name_evaluation(dataset)
     measured = read_dataset(dataset) if dataset is not None else None
-    groups, excluded, title = (
-        group_by_fold(folder, settled) if measured is None else group_dataset(folder, settled, measured, ensemble)
-    )
+    groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
     columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
     cuts = [read_cut(text, columns) for text in by]
     pairs: list[Pair] = []
     folders: list[Path] = []
     given = Path(predictions) if predictions is not None else None
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
+        record["precision"] = None if given else precision
         for group in groups:
-            made = given or _predict_group(folder, group, target, device, mirror)
+            made = given or _predict_group(folder, group, target, device, mirror, precision)
             folders.append(made)
             pairs += [_pair_case(case, made, settled.output_suffix, group.fold) for case in group.cases]
-        rows = evaluate_by_plan(pairs, settled)
-        rows = write_rows(target, add_columns(rows, cuts, columns))
+        rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
         summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(folders), summary)
+
+
+def _group_cases(
+    folder: BundleFolder, settled: Plan, measured: Dataset | None, ensemble: bool
+) -> tuple[list[Group], tuple[str, ...], str]:
+    """Cases with the weights that predict them, the cases left out, and a title."""
+    if measured is None:
+        return group_by_fold(folder, settled)
+    return group_dataset(folder, settled, measured, ensemble)
 
 
 def _name_evaluation(dataset: Path | str | None) -> str:
@@ -180,14 +190,19 @@ def _describe_evaluation(
     }
 
 
-def _predict_group(folder: BundleFolder, group: Group, target: Path, device: str | None, mirror: bool) -> Path:
+def _predict_group(
+    folder: BundleFolder, group: Group, target: Path, device: str | None, mirror: bool, precision: str
+) -> Path:
     """Folder of the label maps of a group below `target`; those that are there already are kept."""
     from pipeline.prediction.run import predict_images
     from pipeline.training.memory import keep_freed_pages
 
     keep_freed_pages()
     made = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
-    predict_images(folder, [case.source for case in group.cases], made, group.weights, device, mirror)
+    made = made if precision == "float32" else made.with_name(f"{made.name}_{precision}")
+    predict_images(
+        folder, [case.source for case in group.cases], made, group.weights, device, mirror, precision=precision
+    )
     return made
 
 

@@ -1,0 +1,58 @@
+"""Where the time of a prediction goes: the seconds of each stage, and their shares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+STAGES = ("read", "preprocess", "network", "postprocess", "write")
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of each of `STAGES`, as the host sees them; stages of different images may run at the same time."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add what the block takes to a stage, less what stages inside it took in the meantime."""
+        started_s, inside_s = time.perf_counter(), self.seconds["network"]
+        try:
+            yield
+        finally:
+            taken_s = time.perf_counter() - started_s
+            if stage == "postprocess":  # blending goes on between the windows
+                taken_s -= self.seconds["network"] - inside_s
+            self.seconds[stage] += taken_s
+
+    def list_shares(self) -> dict[str, float]:
+        """Stage -> 0 to 1 of the sum over all stages; empty before anything was measured."""
+        total_s = sum(self.seconds.values())
+        return {stage: seconds / total_s for stage, seconds in self.seconds.items()} if total_s else {}
+
+
+class TimedNetwork:
+    """A network whose calls are counted as the stage `network`.
+
+    Args:
+        network: the callable.
+        stopwatch: gets the seconds.
+        bfloat16: compute under autocast; logits come as float32 all the same.
+    """
+
+    def __init__(self, network: object, stopwatch: Stopwatch, bfloat16: bool = False) -> None:
+        self.network, self.stopwatch, self.bfloat16 = network, stopwatch, bfloat16
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        started_s = time.perf_counter()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
+            logits = self.network(images)  # type: ignore[operator]
+        if images.is_cuda:
+            torch.cuda.synchronize(images.device)  # otherwise the wait would count as blending
+        self.stopwatch.seconds["network"] += time.perf_counter() - started_s
+        return logits.float() if self.bfloat16 else logits

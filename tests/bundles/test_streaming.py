@@ -1,0 +1,83 @@
+"""Streaming an image gives what MONAI's own way gives: label values and probabilities, on grids of any kind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import phantom_bundles as phantoms
+import pytest
+
+import pipeline
+from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.image import read_image
+from pipeline.errors import PredictionError
+from pipeline.prediction.inference import Predictor, build_predictor
+
+from .conftest import TrainedBundle
+
+STRAIGHT = np.diag([*phantoms.SPACING_MM, 1.0])
+AFFINES = {
+    "same grid": STRAIGHT,
+    "turned round": np.diag([-1.0, -1.0, 1.0, 1.0]) @ STRAIGHT,
+    "other spacing": np.diag([0.8, 1.3, 1.1, 1.0]) @ STRAIGHT,
+    "axes exchanged": (np.diag([1.1, 0.9, 1.2, 1.0]) @ STRAIGHT)[:, [2, 0, 1, 3]],
+}
+
+
+def build(bundle: TrainedBundle, tmp_path: Path, members: int = 1) -> Predictor:
+    folder = BundleFolder(bundle.root)
+    return build_predictor(folder, [folder.weights] * members, tmp_path / "staging", "cpu")
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("name", AFFINES)
+def test_stream_is_the_stock_way(bundle_3d: TrainedBundle, tmp_path: Path, name: str, members: int) -> None:
+    array, _ = phantoms.draw_organ(41, (41, 45, 37))
+    path = phantoms.write_volume(tmp_path / "image.nii.gz", array, AFFINES[name])
+    predictor = build(bundle_3d, tmp_path, members)
+    assert predictor.obstacle is None
+    written, expected = predictor.write_prediction(path)
+    expected_labels = np.asarray(nib.load(tmp_path / "staging" / written).dataobj)
+    image = read_image(path)
+    assert predictor.can_stream(image)
+    prepared = predictor.preprocess(image)
+    labels, none = predictor.stream(prepared, image.affine, image.spatial_shape)
+    assert none is None
+    np.testing.assert_array_equal(labels, expected_labels)
+    also, probabilities = predictor.stream(prepared, image.affine, image.spatial_shape, with_probabilities=True)
+    np.testing.assert_array_equal(also, expected_labels)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
+    assert len(np.unique(labels)) == 3
+
+
+def test_predict_bfloat16_differs_little_and_says_so(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    array, _ = phantoms.draw_organ(43)
+    image = phantoms.write_volume(tmp_path / "image.nii.gz", array)
+    maps = {}
+    for precision in ("float32", "bfloat16"):
+        result = phantoms.silently(
+            pipeline.predict, bundle_3d.root, image, tmp_path / precision, device="cpu", precision=precision
+        )
+        assert result.precision == precision
+        assert sum(result.shares.values()) == pytest.approx(1)
+        assert result.shares["network"] > 0
+        maps[precision] = np.asarray(nib.load(result.written[0]).dataobj)
+    assert 0.97 < (maps["float32"] == maps["bfloat16"]).mean() <= 1
+
+
+def test_predict_unknown_precision_names_the_choices(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    array, _ = phantoms.draw_organ(43)
+    image = phantoms.write_volume(tmp_path / "image.nii.gz", array)
+    with pytest.raises(PredictionError, match="Unknown precision 'float16'"):
+        pipeline.predict(bundle_3d.root, image, tmp_path / "out", precision="float16")
+
+
+def test_obstacle_pictures_and_other_interpolation_go_the_stock_way(
+    bundle_2d: TrainedBundle, bundle_3d: TrainedBundle, tmp_path: Path
+) -> None:
+    assert build(bundle_2d, tmp_path).obstacle == "pictures are small"
+    predictor = build(bundle_3d, tmp_path)
+    assert not replace(predictor, obstacle="anything").can_stream(read_image(next(bundle_3d.dataset.rglob("*.nii.gz"))))
