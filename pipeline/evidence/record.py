@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,9 @@ def keep_record(
     finally:
         record["ended"] = now()
         if not only_finished or record["state"] == FINISHED:
-            record.beat()
+            # a full disk must not hide the error that it caused
+            with suppress(*((OSError,) if "error" in record else ())):
+                record.beat()
 
 
 @contextmanager

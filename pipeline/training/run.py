@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import logging
 import shlex
@@ -16,6 +17,8 @@ from typing import Any
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PipelineError, PlanError, TrainingError, suggest
 from pipeline.training.determinism import NondeterministicKernels
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
             watch(trainer, evaluator)
         try:
             workflow.run()
-        except RuntimeError as error:  # MONAI wraps whatever a config's expression raises
+        except (RuntimeError, OSError) as error:  # MONAI wraps whatever a config's expression raises
             if (own := _find_own_error(error)) is not None:
                 raise own from error
             raise
@@ -177,11 +180,18 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
 
 
 def _find_own_error(error: BaseException) -> PipelineError | None:
-    """The error of this package that another one was raised from."""
+    """The error of this package that another one was raised from; a full disk becomes one."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, PipelineError):
-        cause = cause.__cause__
-    return cause
+    while cause is not None:
+        if isinstance(cause, PipelineError):
+            return cause
+        if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
+            return TrainingError(
+                f"Cannot write {Path(str(cause.filename or 'a file')).name}: {cause.strerror}. The checkpoints before it are whole. "
+                "Free some space, then continue with `unet-pipeline train BUNDLE --resume`."
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _check_files(cases: list[dict[str, str]]) -> None:
