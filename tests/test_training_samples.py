@@ -49,6 +49,14 @@ def test_sample_order_several_processes_share_the_samples_of_one() -> None:
     assert [len(share) for share in shares] == [6, 6, 6]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_sample_order_start_in_the_middle_gives_the_rest_of_the_epoch(rank: int) -> None:
+    whole = list_epoch(SampleOrder(5, 6, seed=0, fold=0, rank=rank, num_processes=2), 3)
+    order = SampleOrder(5, 6, seed=0, fold=0, rank=rank, num_processes=2)
+    order.start = 4
+    assert list_epoch(order, 3) == whole[4:]
+
+
 def test_sample_order_no_case_is_refused() -> None:
     with pytest.raises(ValueError, match="num_cases is 0"):
         SampleOrder(0, 4, seed=0, fold=0)
