@@ -228,3 +228,10 @@ def test_package_version_rises_only_with_what_it_predicts_with(copy_of_2d: Train
     torch.save({name: value * 1.5 for name, value in weights.items()}, copy_of_2d.root / "models" / "model.pt")
     assert package() == {"0.1.0": "trained", "0.1.1": "changed: models/model.pt"}
     assert package("longer training") == {"0.1.0": "trained", "0.1.1": "longer training"}
+
+
+def test_predict_sealed_bundle_in_the_folder_of_its_training(exported: TrainedBundle, tmp_path: Path) -> None:
+    """What a training leaves behind, its locks among it, is no danger to the seal."""
+    (exported.root / "models" / ".model.pt.lock").touch()
+    assert (exported.root / "evidence" / "manifest.sha256").is_file()
+    assert len(phantoms.silently(pipeline.predict, exported.root, first_image(exported), tmp_path / "out").written) == 1
