@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from pipeline.bundle.metadata import compute_least_size
-from pipeline.bundle.verify import write_phantom
+from pipeline.bundle.verify import load_network, write_phantom
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, suggest
 from pipeline.evaluation.metrics import compute_dice
@@ -184,7 +184,7 @@ class Exporter:
         self.folder, self.temporary = folder, temporary
         self.plan: Plan = read_plan(folder.plan)
         self.eager = build_predictor(folder, (folder.weights,), temporary, device="cpu")
-        self.network: Any = self.eager.networks[0]
+        self.network: Any = load_network(folder)
         self.images = _list_images(folder, self.plan, temporary)
         self.expected = {shown: _predict_classes(self.eager, path) for shown, path in self.images.items()}
 

@@ -165,14 +165,25 @@ def _check_network(folder: BundleFolder) -> str:
     return "n = 1 and n = 2"
 
 
-def _check_weights(folder: BundleFolder) -> str:
+def load_network(folder: BundleFolder) -> Any:
+    """The network of inference.json with the bundle's weights, on the CPU, in evaluation mode.
+
+    Raises:
+        BundleError: the weights are not the network's.
+    """
     import torch
     from monai.bundle import ConfigParser
 
+    folder.make_modules_importable()
     parser = ConfigParser()
     parser.read_config(str(folder.config("inference")))
     network = parser.get_parsed_content("network_def")
     load_weights(network, folder.weights, torch.device("cpu"))
+    return network.eval()
+
+
+def _check_weights(folder: BundleFolder) -> str:
+    network = load_network(folder)
     return f"{sum(parameter.numel() for parameter in network.parameters())} parameters"
 
 
