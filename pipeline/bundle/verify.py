@@ -28,7 +28,13 @@ from pipeline.files import write_json
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.inference import load_weights
 
-WORKFLOWS = {"train": ("train",), "inference": ("inference",), "evaluation": ("train", "evaluate")}
+# name, MONAI's type, configs
+WORKFLOWS = (
+    ("train", "train", ("train",)),
+    ("inference", "inference", ("inference",)),
+    ("evaluation", "evaluation", ("train", "evaluate")),
+    ("several GPUs", "train", ("train", "multi_gpu_train")),
+)
 _ABSOLUTE_PATH = re.compile(r"^(/|~|[A-Za-z]:[\\/])")
 
 
@@ -121,7 +127,7 @@ def _check_metadata(folder: BundleFolder) -> str:
 def _check_properties(folder: BundleFolder) -> str:
     from monai.bundle import create_workflow
 
-    for workflow_type, names in WORKFLOWS.items():
+    for shown, workflow_type, names in WORKFLOWS:
         workflow = create_workflow(
             config_file=[str(folder.config(name)) for name in names],
             meta_file=str(folder.metadata),
@@ -131,8 +137,8 @@ def _check_properties(folder: BundleFolder) -> str:
             bundle_root=str(folder.root),
         )
         if missing := find_missing_properties(workflow):
-            raise BundleError(f"The {workflow_type} workflow of {folder.name} lacks {', '.join(missing)}.")
-    return ", ".join(WORKFLOWS)
+            raise BundleError(f"The {shown} workflow of {folder.name} lacks {', '.join(missing)}.")
+    return ", ".join(shown for shown, _, _ in WORKFLOWS)
 
 
 def find_missing_properties(workflow: Any) -> list[str]:

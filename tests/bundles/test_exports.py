@@ -235,3 +235,21 @@ def test_predict_sealed_bundle_in_the_folder_of_its_training(exported: TrainedBu
     (exported.root / "models" / ".model.pt.lock").touch()
     assert (exported.root / "evidence" / "manifest.sha256").is_file()
     assert len(phantoms.silently(pipeline.predict, exported.root, first_image(exported), tmp_path / "out").written) == 1
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_predict_runtime_on_a_real_image_agrees(
+    exported: TrainedBundle, runtime: str, pipeline_data: Path, tmp_path: Path
+) -> None:
+    """A hippocampus and a nuclei image, by networks that were trained on phantoms: the label maps are wrong and not empty."""
+    if exported.root.name.startswith("organ"):
+        image = sorted((pipeline_data / "Task04_Hippocampus" / "imagesTr").glob("hippocampus_*.nii.gz"))[0]
+    else:
+        image = min(
+            (pipeline_data / "nuclei_fluorescence" / "images").glob("*.png"), key=lambda path: path.stat().st_size
+        )
+    phantoms.silently(pipeline.predict, exported.root, image, tmp_path / "torch")
+    phantoms.silently(pipeline.predict, exported.root, image, tmp_path / "other", runtime=runtime)
+    (expected,), (found,) = (list((tmp_path / name).iterdir()) for name in ("torch", "other"))
+    assert lowest_dice(expected, found) >= 0.999
