@@ -43,6 +43,7 @@ for _command in (
     models.evaluate,
     models.compare,
     models.tune,
+    evidence.report,
     handover.package,
     handover.audit,
     evidence.reproduce,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
 from PIL import Image as PillowImage
 from torch.utils.tensorboard import SummaryWriter
 
@@ -44,7 +45,7 @@ def write_evaluated(folder: Path, spatial_dims: int, num_cases: int = 8) -> Path
         dataset = phantoms.write_pictures(folder / "cells", num_cases)
         bundle = phantoms.plan_small(dataset, folder / "cell_bundle", labels={"background": 0, "cell": 255})
     for name in ("model.pt", "model_fold_0.pt"):
-        (bundle / "models" / name).write_bytes(b"weights")
+        torch.save({"weight": torch.zeros(1)}, bundle / "models" / name)
     write_json(bundle / "evidence" / "weights.json", {"fold": 0, "sha256": "ab" * 32})
     write_run(bundle)
     made = bundle / "evidence" / "evaluations" / "validation" / PREDICTIONS

@@ -28,6 +28,7 @@ VERBS = (
     "evaluate",
     "compare",
     "tune",
+    "report",
     "package",
     "audit",
     "reproduce",

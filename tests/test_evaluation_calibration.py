@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from pipeline.evaluation.calibration import compute_calibration_error, compute_loss, fit_temperature
+from pipeline.evaluation.calibration import compute_bins, compute_calibration_error, compute_loss, fit_temperature
 
 
 def draw_voxels(true_temperature: float, num_voxels: int = 40_000, num_classes: int = 3) -> tuple:
@@ -58,3 +58,14 @@ def test_compute_calibration_error_by_hand() -> None:
     logits = np.log(np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 4))
     classes = np.array([0, 0, 0, 1, 1, 1, 1, 1])
     assert compute_calibration_error(logits, classes) == pytest.approx((0.15 + 0.4) / 2)
+
+
+def test_compute_bins_by_hand() -> None:
+    """Bins are 1/15 wide: 0.9 is in the 14th (index 13), 0.6 at the edge of the 10th (index 9)."""
+    logits = np.log(np.array([[0.91, 0.09]] * 4 + [[0.39, 0.61]] * 2))
+    bins = compute_bins(logits, np.array([0, 0, 0, 1, 1, 0]))
+    assert len(bins) == 15
+    filled = {
+        place: (one.num_voxels, one.confidence, one.right_share) for place, one in enumerate(bins) if one.num_voxels
+    }
+    assert filled == {13: (4, pytest.approx(0.91), 0.75), 9: (2, pytest.approx(0.61), 0.5)}

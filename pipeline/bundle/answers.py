@@ -317,7 +317,7 @@ def tell_limits(history: History) -> str:
         lines.append(f"{len(trained)} of {history.plan.num_folds} folds trained.")
     if history.num_patients is None:
         lines.append(
-            "The data set names no patients, so that two images of one patient may lie on both sides of a split."
+            "The record does not say which images are of one patient, so that a patient may lie on both sides of a split."
         )
     return " ".join(lines)
 

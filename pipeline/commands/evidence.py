@@ -1,4 +1,4 @@
-"""`reproduce` on the command line."""
+"""`report` and `reproduce` on the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,33 @@ from typing import Annotated
 import typer
 
 from pipeline.commands.options import Bundle, Device, Json, write_json_option
-from pipeline.printing import print_reproduction, say
+from pipeline.printing import print_reproduction, say, show_path
+
+
+def report(
+    bundle: Bundle,
+    out: Annotated[Path | None, typer.Option(help="The HTML file; BUNDLE/evidence/report.html if not given.")] = None,
+    json_file: Json = None,
+) -> None:
+    """One HTML file, readable offline: data, plan, curves, results, pictures, how to get it again."""
+    from pipeline import verbs
+
+    result = verbs.report(bundle, out)
+    for sentence in result.missing:
+        say(f"missing  {sentence}")
+    say(f"report   {show_path(result.path)}  ({result.num_bytes / 1e6:.1f} MB)")
+    for path in result.documents:
+        edited = "  (the document was edited and kept; this is the new draft)" if ".draft" in path.name else ""
+        say(f"written  {show_path(path)}{edited}")
+    write_json_option(
+        json_file,
+        {
+            "report": str(result.path),
+            "num_bytes": result.num_bytes,
+            "missing": list(result.missing),
+            "documents": list(map(str, result.documents)),
+        },
+    )
 
 
 def reproduce(

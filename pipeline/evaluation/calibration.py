@@ -14,6 +14,21 @@ _NUM_BINS = 15
 
 
 @dataclass(frozen=True)
+class Bin:
+    """Voxels of one stretch of confidence.
+
+    Attributes:
+        num_voxels: in it.
+        confidence: mean probability of the chosen class; the middle of the stretch without voxels.
+        right_share: share of them whose chosen class is the true one; 0 without voxels.
+    """
+
+    num_voxels: int
+    confidence: float
+    right_share: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """A temperature and what it changes.
 
@@ -24,6 +39,8 @@ class Calibration:
         loss_after: at the fitted temperature; never above the one before.
         error_before: expected calibration error, 0 to 1.
         error_after: at the fitted temperature.
+        bins_before: 15 equal stretches of confidence, from 0 to 1: the reliability diagram.
+        bins_after: at the fitted temperature.
     """
 
     temperature: float
@@ -32,6 +49,8 @@ class Calibration:
     loss_after: float
     error_before: float
     error_after: float
+    bins_before: tuple[Bin, ...] = ()
+    bins_after: tuple[Bin, ...] = ()
 
 
 def fit_temperature(probabilities: np.ndarray, classes: np.ndarray) -> Calibration:
@@ -61,6 +80,8 @@ def fit_temperature(probabilities: np.ndarray, classes: np.ndarray) -> Calibrati
         loss_after=min(float(found.fun), before),
         error_before=compute_calibration_error(logits, classes),
         error_after=compute_calibration_error(logits / temperature, classes),
+        bins_before=compute_bins(logits, classes),
+        bins_after=compute_bins(logits / temperature, classes),
     )
 
 
@@ -80,9 +101,23 @@ def compute_calibration_error(logits: np.ndarray, classes: np.ndarray) -> float:
     Returns:
         0 (confidence is accuracy) to 1.
     """
+    bins = compute_bins(logits, classes)
+    gaps = sum(one.num_voxels * abs(one.right_share - one.confidence) for one in bins)
+    return float(gaps / sum(one.num_voxels for one in bins))
+
+
+def compute_bins(logits: np.ndarray, classes: np.ndarray) -> tuple[Bin, ...]:
+    """The reliability diagram: 15 equal bins of the chosen class's probability, from 0 to 1.
+
+    Arguments as in `compute_calibration_error`.
+    """
     probabilities = np.exp(log_softmax(logits, axis=1))
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == classes
-    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
-    counts = np.bincount(bins, minlength=_NUM_BINS)
-    gaps = np.bincount(bins, right, _NUM_BINS) - np.bincount(bins, confidence, _NUM_BINS)
-    return float(np.abs(gaps).sum() / counts.sum())
+    places = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
+    counts = np.bincount(places, minlength=_NUM_BINS)
+    sums = np.bincount(places, confidence, _NUM_BINS), np.bincount(places, right, _NUM_BINS)
+    middles = (np.arange(_NUM_BINS) + 0.5) / _NUM_BINS
+    return tuple(
+        Bin(int(count), float(sure / count) if count else float(middle), float(hits / count) if count else 0.0)
+        for count, sure, hits, middle in zip(counts, *sums, middles, strict=True)
+    )

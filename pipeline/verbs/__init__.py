@@ -7,7 +7,7 @@ import: the verbs that need them import them when they run.
 from __future__ import annotations
 
 from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
-from pipeline.verbs.evidence import reproduce
+from pipeline.verbs.evidence import report, reproduce
 from pipeline.verbs.handover import audit, package
 from pipeline.verbs.results import Evaluation, compare, evaluate, predict, tune
 from pipeline.verbs.training import train
@@ -24,6 +24,7 @@ __all__ = [
     "plan",
     "predict",
     "refresh",
+    "report",
     "reproduce",
     "train",
     "tune",

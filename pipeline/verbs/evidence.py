@@ -1,4 +1,4 @@
-"""The verbs about the evidence of a bundle: obtain its results again."""
+"""The verbs about the evidence of a bundle: show it, and obtain its results again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pipeline.verbs.results import evaluate
 from pipeline.verbs.training import train
 
 if TYPE_CHECKING:
+    from pipeline.evidence.report import Report
     from pipeline.evidence.reproduction import Comparison, Reproduction
     from pipeline.evidence.reproduction_checks import Finding
 
@@ -44,6 +45,25 @@ class _Recorded:
         if self.evaluation is not None:
             return bool(self.evaluation["mirror"])
         return any(self.target.glob("predictions_*_mirrored"))
+
+
+def report(bundle: Path | str, out: Path | str | None = None) -> Report:
+    """Write one HTML file that tells what a bundle was trained on, how, with which result, and how to get it again.
+
+    Model card and drafts of the reporting checklists are written too, into the docs/ of a bundle that is not sealed. What is missing,
+    such as an evaluation or the images, is said in the report.
+
+    Args:
+        bundle: planned, trained or evaluated.
+        out: the HTML file; evidence/report.html of the bundle by default.
+
+    Raises:
+        BundleError: no bundle.
+        PlanError: its plan is not valid.
+    """
+    from pipeline.evidence.report import write_report
+
+    return write_report(open_bundle(bundle), Path(out) if out is not None else None)
 
 
 def reproduce(
