@@ -175,26 +175,35 @@ def forget(bundle: Path) -> None:
         path.unlink()
 
 
+def kill_after(number: int, delay_s: float) -> int:
+    """Exit status of a process that is killed after a time, unless it ends before."""
+    deadline_s = time.monotonic() + delay_s
+    while time.monotonic() < deadline_s:
+        ended, status = os.waitpid(number, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(number, signal.SIGKILL)
+    return wait(number)
+
+
 def kill_and_resume(bundle: Path, duration_s: float, generator: random.Random) -> int:
-    """One trial: kills and resumes until a training ends by itself. Returns the number of kills."""
+    """One trial: a kill, or two in a row, then a resumed training that ends by itself. Returns the number of kills."""
     forget(bundle)
-    num_kills = 0
+    num_kills, wanted = 0, generator.choice((1, 1, 2))
     while True:
-        resume = (bundle / "evidence" / "runs").is_dir() and any((bundle / "evidence" / "runs").glob("*/run.json"))
+        # one that was killed before its record was written has nothing to resume
+        resume = any((bundle / "evidence").glob("runs/*/run.json"))
         number = start(lambda resume=resume: train(bundle, resume=resume))
-        if num_kills < generator.choice((1, 1, 2)):
-            time.sleep(generator.uniform(0, duration_s))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-        status = wait(number)
+        status = kill_after(number, generator.uniform(0, duration_s)) if num_kills < wanted else wait(number)
         if status == -signal.SIGKILL:
             num_kills += 1
-            continue
-        if status != 0:
+        elif status != 0:
             raise RuntimeError(f"a resumed training ended with status {status}")
-        if num_kills:
+        elif num_kills:
             return num_kills
-        forget(bundle)  # it ended before the kill came: begin again
+        else:
+            forget(bundle)  # it ended before the kill came: begin again
 
 
 def fill_and_resume(bundle: Path, mounted: bool, generator: random.Random) -> None:

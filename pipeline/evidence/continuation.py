@@ -50,6 +50,12 @@ def find_resumable(folder: BundleFolder, name: str) -> Path | None:
     return None
 
 
+def find_never_begun(folder: BundleFolder, name: str) -> Path | None:
+    """The latest run folder when its process was killed before it wrote the record; a new training takes it over."""
+    latest = max(folder.runs.glob(f"{name}-*"), default=None)
+    return None if latest is None or (latest / RECORD).is_file() else latest
+
+
 def recall_overrides(run_dir: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The overrides of an interrupted run, and over them those that are given now."""
     earlier = (read_record(run_dir / RECORD) or {}).get("overrides", {})

@@ -15,6 +15,7 @@ from pipeline.evidence.continuation import (
     check_unchanged,
     describe_result,
     find_finished,
+    find_never_begun,
     find_resumable,
     recall_overrides,
 )
@@ -117,7 +118,7 @@ def _train_one(job: _Job, resume: bool, is_one_of_several: bool, announce: Any) 
     if run_dir is not None:
         overrides = recall_overrides(run_dir, overrides)
     continues = run_dir is not None and has_checkpoint(run_dir)
-    run_dir = run_dir or next_run_dir(folder, name)
+    run_dir = run_dir or find_never_begun(folder, name) or next_run_dir(folder, name)
     settings = build_settings(folder, fold, run_dir, continues, overrides, job.further_seed)
     with hold_outputs(run_dir, Path(settings["weights_path"])):
         if continues:
