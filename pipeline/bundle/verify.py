@@ -20,6 +20,7 @@ from PIL import Image as PillowImage
 
 from pipeline.bundle.configs import find_differences
 from pipeline.bundle.metadata import Metadata
+from pipeline.bundle.stale_evidence import check_evidence
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.image import read_image
@@ -55,6 +56,7 @@ def verify_bundle(folder: BundleFolder) -> tuple[Verification, ...]:
     checks: tuple[tuple[str, Callable[[BundleFolder], str]], ...] = (
         ("configs follow the plan", _check_plan),
         ("no absolute path", _check_paths),
+        ("evidence", check_evidence),
         ("metadata", _check_metadata),
         ("workflow properties", _check_properties),
         ("network input and output", _check_network),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.options import Bundle, Device, Json, write_json_option
+from pipeline.commands.options import Bundle, Device, Json, Trust, write_json_option
 from pipeline.printing import print_reproduction, say, show_path
 
 
@@ -52,6 +52,7 @@ def reproduce(
     out: Annotated[Path | None, typer.Option(help="Keep the files of the run in this new folder.")] = None,
     anyway: Annotated[bool, typer.Option("--anyway", help="Run in spite of differences to the record.")] = False,
     device: Device = None,
+    trust: Trust = False,
     json_file: Json = None,
 ) -> None:
     """Run again from the record and compare: identical, within the interval, or different."""
@@ -59,7 +60,7 @@ def reproduce(
 
     if fold is not None and fold != "all" and not fold.isdecimal():
         raise typer.BadParameter(f"--fold is {fold!r}; expected a number or all")
-    result = verbs.reproduce(bundle, fold, evaluation_only, dataset, out, anyway, device, announce=say)
+    result = verbs.reproduce(bundle, fold, evaluation_only, dataset, out, anyway, device, announce=say, trust=trust)
     print_reproduction(result)
     write_json_option(json_file, asdict(result))
     if not result.holds:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bundle.trust import open_for_reading
 from pipeline.bundle_folder import BundleFolder, open_bundle
 from pipeline.errors import BundleError
 from pipeline.files import compute_sha256
@@ -75,6 +76,7 @@ def reproduce(
     anyway: bool = False,
     device: str | None = None,
     announce: Callable[[str], None] | None = None,
+    trust: bool = False,
 ) -> Reproduction:
     """Run again what a bundle's evidence records and compare weights, label maps and every number.
 
@@ -82,7 +84,7 @@ def reproduce(
     stays as it is. A training takes as many threads as the recorded one did.
 
     Args:
-        bundle: with evidence; a sealed one has all that is needed beside the data.
+        bundle: with evidence, as a folder or an archive; a sealed one has all that is needed beside the data.
         fold: a number, "all" recorded ones, or None for the fold of models/model.pt.
         evaluation_only: predict with the bundle's weights instead of training again.
         dataset: where the data are now; where the plan says, if None.
@@ -90,19 +92,33 @@ def reproduce(
         anyway: run in spite of differences.
         device: for predicting.
         announce: called with each difference to the record, and with the stock command before each training.
+        trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
 
     Raises:
-        BundleError: no finished training or no evaluation in evidence, or no weights for an evaluation.
+        BundleError: no finished training or no evaluation in evidence, or no weights for an evaluation; or the bundle needs trust.
         PipelineError: as `train` and `evaluate`.
     """
-    from pipeline.evidence.reproduction import stop
-
-    folder = open_bundle(bundle)
     if out is not None and Path(out).exists():
         raise BundleError(f"{out} exists already; expected the name of a new folder for the files of the run.")
+    say = announce or (lambda line: None)
+    with open_for_reading(bundle, trust) as folder:
+        return _reproduce(folder, fold, evaluation_only, dataset, out, anyway, device, say)
+
+
+def _reproduce(
+    folder: BundleFolder,
+    fold: int | str | None,
+    evaluation_only: bool,
+    dataset: Path | str | None,
+    out: Path | str | None,
+    anyway: bool,
+    device: str | None,
+    say: Callable[[str], None],
+) -> Reproduction:
+    from pipeline.evidence.reproduction import stop
+
     recorded = _read_evidence(folder, fold, evaluation_only, dataset)
     findings = tuple(dict.fromkeys(_find_changes(recorded, evaluation_only)))
-    say = announce or (lambda line: None)
     for finding in findings:
         say(f"{'changed' if finding.stops else 'note':<8} {finding.subject}: {finding.detail}")
     if any(finding.stops for finding in findings) and not anyway:
@@ -211,15 +227,15 @@ def _run(
         for fold in folds:
             record = recorded.trainings[fold]
             overrides = {**_restore_paths(folder, read_overrides(record)), "dataset_dir": str(recorded.dataset)}
-            with _threads_of(record):
-                (run,) = train(copy.root, fold, overrides=overrides, announce=say)
+            with _threads_of(record):  # the copy is trusted as the bundle is
+                (run,) = train(copy.root, fold, overrides=overrides, announce=say, trust=True)
             sha256 = record["result"]["weights_sha256"]
             comparisons.append(reproduction.compare_weights(fold, sha256, weights.get(fold), run.weights))
     outside = None
     if recorded.has_numbers:
         with _threads_of(recorded.evaluation or recorded.trainings.get(folds[0])):
             by = (recorded.evaluation or {}).get("by", ())
-            evaluate(copy.root, device=device, mirror=recorded.was_mirrored(), by=by)
+            evaluate(copy.root, device=device, mirror=recorded.was_mirrored(), by=by, trust=True)
         found = copy.evaluations / "validation"
         comparisons += _compare_results(recorded, found)
         scored = read_plan(folder.plan).scored_labels

@@ -376,6 +376,7 @@ def test_package_trained_bundle_is_verified_and_sealed(copy_of_2d: TrainedBundle
     assert {verification.check for verification in sealed.verifications} == {
         "configs follow the plan",
         "no absolute path",
+        "evidence",
         "metadata",
         "workflow properties",
         "network input and output",
