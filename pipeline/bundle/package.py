@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def package_bundle(
     key: Path | None = None,
     export: str | None = None,
     note: str | None = None,
+    describe: Callable[[BundleFolder], object] | None = None,
 ) -> Package:
     """Verify, document, seal and zip a bundle.
 
@@ -65,6 +67,7 @@ def package_bundle(
         key: private SSH key to sign the manifest with.
         export: see `choose_formats`.
         note: see `choose_version`.
+        describe: writes what describes the whole bundle, such as its RO-Crate; called when all else is there, before the seal.
 
     Raises:
         BundleError: no weights, a check fails, or an export does not agree with the network; then no zip is written and an
@@ -83,6 +86,8 @@ def package_bundle(
     write_model_card(history)
     write_checklists(history)
     break_seal(folder)
+    if describe is not None:
+        describe(folder)
     _seal(folder)
     if key is not None:
         sign_manifest(folder.seal, key)

@@ -47,8 +47,9 @@ def package(
         BundleError: no weights, a check fails, or an export does not agree with the network.
     """
     from pipeline.bundle.package import package_bundle
+    from pipeline.evidence.crate import write_crate
 
     folder = open_trusted(bundle, "package", trust, sealed=False)
     default = folder.root.resolve().with_name(f"{folder.name}.zip")
     target = Path(zip_file) if zip_file is not None else default
-    return package_bundle(folder, target, Path(key) if key is not None else None, export, note)
+    return package_bundle(folder, target, Path(key) if key is not None else None, export, note, write_crate)
