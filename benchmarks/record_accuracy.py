@@ -118,7 +118,9 @@ def quote(text: str) -> str:
 
 
 def build_table(rows: list[dict[str, str]]) -> str:
-    """The README's table."""
+    """The README's table; a sentence while nothing is recorded."""
+    if not rows:
+        return "None is recorded yet."
     lines = [
         "| data | network, preset | folds | n | label | Dice | 95 % interval | training per fold | machine | commit |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -12,7 +12,8 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class UseCase:
         padded: the paper's network in its form with padding.
         with_labels: whether the label names come from the card, because the layout carries none.
         folds: of the cross-validation; the bundle has the weights of the first.
+        preset: of the plan.
+        overrides: of the training, as `train BUNDLE KEY=VALUE` takes them.
     """
 
     card: str
@@ -48,6 +51,8 @@ class UseCase:
     padded: bool = False
     with_labels: bool = True
     folds: int = 5
+    preset: str = "quick"
+    overrides: Mapping[str, object] = field(default_factory=dict)
 
 
 USE_CASES = {
@@ -57,7 +62,15 @@ USE_CASES = {
     "nuclei_histology": UseCase("nuclei_histology", network="attention_unet"),
     "fetal_head_ultrasound": UseCase("fetal_head_ultrasound"),
     "lung_xray": UseCase("lung_xray", with_labels=False),
-    "brain_tissue_mri": UseCase(DEMO, network="unet3d2016", padded=True, with_labels=False, folds=8),
+    "brain_tissue_mri": UseCase(
+        DEMO,
+        network="unet3d2016",
+        padded=True,
+        with_labels=False,
+        folds=8,
+        preset="demo",
+        overrides={"num_epochs": 60, "val_interval": 20},
+    ),
 }
 
 
@@ -82,10 +95,10 @@ def build(name: str, data: Path) -> None:
     if not (bundle / "configs").is_dir():
         labels = card["labels"] if case.with_labels else None
         source = find_data(case, data)
-        pipeline.plan(source, bundle, "quick", case.folds, labels=labels, network=case.network, padded=case.padded)
+        pipeline.plan(source, bundle, case.preset, case.folds, labels=labels, network=case.network, padded=case.padded)
     folder = BundleFolder(bundle)
     if not folder.weights.is_file():
-        pipeline.train(bundle)
+        pipeline.train(bundle, overrides=case.overrides)
     write_text(folder.docs / "data_license.txt", describe_data(card))
     pipeline.evaluate(bundle)
     if case.card == DEMO:

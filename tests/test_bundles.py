@@ -1,0 +1,110 @@
+"""The ready bundles: complete, sealed, small, with the numbers of their evidence, and with predictions that give these numbers."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+import pipeline
+from pipeline.bundle.package import read_eval_metrics
+from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.image import read_label_map
+from pipeline.evaluation.metrics import compute_dice
+
+BUNDLES = Path(__file__).parents[1] / "bundles"
+NAMES = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/plan.yaml"))
+# bfloat16 and the order of additions differ from processor to processor
+DICE_TOLERANCE = 0.005
+
+
+def load_build() -> ModuleType:
+    """bundles/build.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location("build_bundles", BUNDLES / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses ask for it
+    spec.loader.exec_module(module)
+    return module
+
+
+build = load_build()
+
+
+def read_plan(name: str) -> dict:
+    return yaml.safe_load((BUNDLES / name / "configs" / "plan.yaml").read_text(encoding="utf-8"))
+
+
+def test_bundles_there_is_one_for_every_use_case() -> None:
+    assert set(NAMES) == set(build.USE_CASES)
+
+
+def test_bundles_every_family_of_the_u_net_line_is_there() -> None:
+    families = {read_plan(name)["network_name"] for name in NAMES}
+    assert families >= {"unet2015", "unet3d2016", "unetplusplus", "attention_unet", "dynunet"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bundle_weights_are_small(name: str) -> None:
+    assert 0 < BundleFolder(BUNDLES / name).weights.stat().st_size <= build.MAX_WEIGHTS_BYTES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bundle_metrics_of_the_metadata_are_those_of_the_evidence(name: str) -> None:
+    folder = BundleFolder(BUNDLES / name)
+    metadata = json.loads(folder.metadata.read_text(encoding="utf-8"))
+    assert metadata["eval_metrics"] == read_eval_metrics(folder)
+    assert "mean_dice" in metadata["eval_metrics"]
+    assert "Research only" in metadata["intended_use"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bundle_files_are_those_of_its_seal(name: str) -> None:
+    folder = BundleFolder(BUNDLES / name)
+    listed = dict(line.split("  ")[::-1] for line in folder.seal.read_text(encoding="utf-8").splitlines())
+    assert {"models/model.pt", "configs/inference.json", "configs/plan.yaml"} <= set(listed)
+    for path, sha256 in listed.items():
+        assert hashlib.sha256((folder.root / path).read_bytes()).hexdigest() == sha256, path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bundle_says_whose_data_it_saw_and_carries_none_of_them(name: str) -> None:
+    card = build.read_card(build.USE_CASES[name].card)
+    text = (BUNDLES / name / "docs" / "data_license.txt").read_text(encoding="utf-8")
+    assert text == build.describe_data(card)
+    listed = BundleFolder(BUNDLES / name).seal.read_text(encoding="utf-8")
+    assert not [line for line in listed.splitlines() if line.endswith((".nii.gz", ".png", ".npz", ".nii"))]
+
+
+def test_readme_table_is_that_of_the_bundles() -> None:
+    text = build.README.read_text(encoding="utf-8")
+    assert text == build.put_into_readme(build.build_table())
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", [name for name in NAMES if build.USE_CASES[name].card != build.DEMO])
+def test_bundle_prediction_gives_the_dice_of_its_evidence(name: str, tmp_path: Path) -> None:
+    case = BundleFolder(BUNDLES / name).read_split(0)["validation"][0]
+    plan = read_plan(name)
+    data = Path(os.environ["PIPELINE_DATA"]) / build.read_card(build.USE_CASES[name].card)["name"]
+    label = read_label_map(data / case["label"]).array
+    image = tmp_path / "image" / f"{case['case']}{plan['image_suffix']}"
+    image.parent.mkdir()
+    image.write_bytes((data / case["image"]).read_bytes())
+    (written,) = pipeline.predict(BUNDLES / name, image, tmp_path / "out").written
+    predicted = read_label_map(written).array
+    with (BUNDLES / name / "evidence" / "evaluations" / "validation" / "metrics.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["case"] == case["case"]]
+    assert rows
+    for row in rows:
+        value = plan["label_table"][row["label"]]
+        assert compute_dice(label == value, predicted == value) == pytest.approx(float(row["dice"]), abs=DICE_TOLERANCE)
