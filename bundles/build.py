@@ -22,7 +22,7 @@ import yaml
 import pipeline
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PipelineError
-from pipeline.files import write_text
+from pipeline.files import compute_sha256, write_atomically, write_json, write_text
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -99,16 +99,40 @@ def build(name: str, data: Path) -> None:
     folder = BundleFolder(bundle)
     if not folder.weights.is_file():
         pipeline.train(bundle, overrides=case.overrides)
+    for fold in folder.trained_folds():
+        folder.fold_weights(fold).unlink()  # the first fold's are those of the bundle
+    note = halve(folder) if folder.weights.stat().st_size > MAX_WEIGHTS_BYTES else None
+    pipeline.refresh(bundle)  # a bundle that an earlier version trained gets this version's training configs
     write_text(folder.docs / "data_license.txt", describe_data(card))
     pipeline.evaluate(bundle)
     if case.card == DEMO:
         pipeline.evaluate(bundle, ROOT / "demo" / "demo_real_head")
-    with tempfile.TemporaryDirectory() as temporary:  # the archive is for releases, the folder for the repository
-        pipeline.package(bundle, Path(temporary) / f"{name}.zip")
-    for fold in folder.trained_folds():
-        folder.fold_weights(fold).unlink()  # the first fold's are those of the bundle
     for predictions in folder.evaluations.glob("*/predictions*"):
-        shutil.rmtree(predictions)  # label maps of the data set's images
+        shutil.rmtree(predictions)  # label maps of the data set's images; without them the report shows no image either
+    pipeline.report(bundle)
+    with (
+        tempfile.TemporaryDirectory() as temporary
+    ):  # the archive and the exports are for releases, the folder for the repository
+        pipeline.package(bundle, Path(temporary) / f"{name}.zip", export="none", note=note)
+
+
+def halve(folder: BundleFolder) -> str:
+    """Store the weights in half precision, before anything is measured with them; PyTorch computes with them in float32.
+
+    Returns:
+        What the metadata say of it.
+    """
+    import torch
+
+    state = torch.load(folder.weights, map_location="cpu", weights_only=True)
+    with write_atomically(folder.weights) as partial:
+        torch.save(
+            {name: value.half() if value.is_floating_point() else value for name, value in state.items()}, partial
+        )
+    origin = json.loads(folder.weights_origin.read_text(encoding="utf-8"))
+    trained = origin.get("trained_sha256", origin["sha256"])
+    write_json(folder.weights_origin, {**origin, "sha256": compute_sha256(folder.weights), "trained_sha256": trained})
+    return "trained; weights stored in float16, the network computes in float32"
 
 
 def describe_data(card: dict[str, Any]) -> str:
@@ -141,7 +165,9 @@ def describe_bundle(bundle: Path) -> dict[str, str]:
         "parameters": f"{pipeline.describe(bundle).num_parameters:,}",
         "n": str(rows[0]["n"]),
         "Dice, 95 % interval": "<br>".join(
-            f"{row['label']} {row['mean']:.4f} ({row['low']:.4f} to {row['high']:.4f})" for row in shown
+            f"{row['label']} {row['mean']:.4f}"
+            + ("" if row["low"] is None else f" ({row['low']:.4f} to {row['high']:.4f})")
+            for row in shown
         ),
         "training: clock (processor)": f"{minutes:.0f} ({processor:.0f}) min",
         "machine": machine,
