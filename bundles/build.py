@@ -125,10 +125,12 @@ def halve(folder: BundleFolder) -> str:
     import torch
 
     state = torch.load(folder.weights, map_location="cpu", weights_only=True)
+    halves: dict[int, torch.Tensor] = {}  # MONAI's DynUNet has its layers under two names each, which share one tensor
+    for name, value in state.items():
+        if value.is_floating_point():
+            state[name] = halves.setdefault(value.data_ptr(), value.half())
     with write_atomically(folder.weights) as partial:
-        torch.save(
-            {name: value.half() if value.is_floating_point() else value for name, value in state.items()}, partial
-        )
+        torch.save(state, partial)
     origin = json.loads(folder.weights_origin.read_text(encoding="utf-8"))
     trained = origin.get("trained_sha256", origin["sha256"])
     write_json(folder.weights_origin, {**origin, "sha256": compute_sha256(folder.weights), "trained_sha256": trained})

@@ -386,4 +386,4 @@ def _audit_value(file: str, place: str, key: str, text: str, own: frozenset[str]
 
 def is_metadata(file: str) -> bool:
     """Whether a file describes the bundle rather than running it."""
-    return file.rpartition("/")[2].startswith(("metadata.", "metadata_"))
+    return file.rpartition("/")[2].startswith(("metadata.", "metadata_", "ro-crate-metadata."))
