@@ -1,0 +1,142 @@
+"""Building blocks of the U-Net family: units of convolution, normalisation and activation, and the geometry of levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+Layer = Callable[..., nn.Module]
+CONVOLUTION: dict[int, Layer] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED_CONVOLUTION: dict[int, Layer] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+MAX_POOLING: dict[int, Layer] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVERAGE_POOLING: dict[int, Layer] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+NORMALISATION: dict[tuple[str, int], Layer] = {
+    ("batch", 2): nn.BatchNorm2d,
+    ("batch", 3): nn.BatchNorm3d,
+    ("instance", 2): nn.InstanceNorm2d,
+    ("instance", 3): nn.InstanceNorm3d,
+}
+
+
+def build_normalisation(kind: str, spatial_dims: int, channels: int) -> nn.Module:
+    """A layer with scale and shift per channel.
+
+    Args:
+        kind: "batch", "instance" or "none".
+        spatial_dims: 2 or 3.
+        channels: of its input.
+    """
+    if kind == "none":
+        return nn.Identity()
+    return NORMALISATION[kind, spatial_dims](channels, affine=True)
+
+
+class ConvUnit(nn.Module):
+    """Convolution, normalisation, activation.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: of the input.
+        out_channels: of the output.
+        kernel_size: one entry per axis.
+        padded: keep the size ("same"); otherwise each axis loses its kernel's length less one.
+        normalisation: see `build_normalisation`.
+        stride: one entry per axis; 1 if None.
+        slope: of the activation below zero; 0 is a ReLU.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sequence[int],
+        padded: bool = True,
+        normalisation: str = "none",
+        stride: Sequence[int] | None = None,
+        slope: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.convolution = CONVOLUTION[spatial_dims](
+            in_channels,
+            out_channels,
+            tuple(kernel_size),
+            stride=tuple(stride) if stride is not None else 1,
+            padding=tuple(taps // 2 for taps in kernel_size) if padded else 0,
+        )
+        self.normalisation = build_normalisation(normalisation, spatial_dims, out_channels)
+        self.activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.normalisation(self.convolution(x)))
+
+
+class DoubleConv(nn.Sequential):
+    """Two units; the first may have channels of its own.
+
+    Args:
+        middle_channels: between the two; `out_channels` if None.
+
+    The others as for `ConvUnit`.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sequence[int],
+        padded: bool = True,
+        normalisation: str = "none",
+        middle_channels: int | None = None,
+    ) -> None:
+        middle = middle_channels if middle_channels is not None else out_channels
+        super().__init__(
+            ConvUnit(spatial_dims, in_channels, middle, kernel_size, padded, normalisation),
+            ConvUnit(spatial_dims, middle, out_channels, kernel_size, padded, normalisation),
+        )
+
+
+def initialise_he(network: nn.Module) -> None:
+    """Normal weights with variance 2 / fan-in, biases 0 (He 2015, arXiv:1502.01852)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def crop_to(x: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """The centre of `x` with the spatial size of `reference`, which is no larger along any axis."""
+    for axis in range(2, x.dim()):
+        surplus = x.shape[axis] - reference.shape[axis]
+        if surplus > 0:
+            x = x.narrow(axis, surplus // 2, reference.shape[axis])
+    return x
+
+
+def pad_to_multiple(x: torch.Tensor, multiples: list[int]) -> torch.Tensor:
+    """Repeat the last voxels along each axis until its size is a multiple."""
+    padding: list[int] = []
+    for axis in range(len(multiples) - 1, -1, -1):
+        surplus = x.shape[2 + axis] % multiples[axis]
+        padding += [0, multiples[axis] - surplus if surplus > 0 else 0]
+    return functional.pad(x, padding, mode="replicate") if sum(padding) > 0 else x
+
+
+def keep_start(x: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """The first voxels of `x` along each axis, as many as `reference` has: undoes `pad_to_multiple`."""
+    for axis in range(2, x.dim()):
+        x = x.narrow(axis, 0, reference.shape[axis])
+    return x
+
+
+def total_stride(strides: Sequence[Sequence[int]]) -> list[int]:
+    """Product of the strides of all levels, per axis."""
+    totals = [1] * len(strides[0])
+    for level in strides:
+        totals = [total * step for total, step in zip(totals, level, strict=True)]
+    return totals
