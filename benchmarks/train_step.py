@@ -48,13 +48,14 @@ def plan_like_nnunet(dataset: Path, bundle: Path) -> None:
     subprocess.run([*run, "--refresh", str(bundle)], check=True, stdout=subprocess.DEVNULL)
 
 
-def build_workflow(folder: BundleFolder) -> Any:
-    """The training of the bundle, as `train` builds it."""
+def build_workflow(folder: BundleFolder, worker: str) -> Any:
+    """The training of the bundle, as `train` builds it, with outputs of its own."""
     from monai.bundle import ConfigWorkflow
 
     from pipeline.training.run import build_settings, next_run_dir
 
-    settings = build_settings(folder, 0, next_run_dir(folder, 0, False), False, {"num_epochs": 1})
+    outputs = {"weights_path": str(folder.models / f"{worker}.pt"), "num_epochs": 1}
+    settings = build_settings(folder, 0, next_run_dir(folder, worker), False, outputs)
     workflow = ConfigWorkflow(
         config_file=str(folder.config("train")),
         meta_file=str(folder.metadata),
@@ -72,7 +73,7 @@ def work_bare(folder: BundleFolder) -> None:
 
     from pipeline.training.step import supports_fast_bfloat16
 
-    workflow = build_workflow(folder)
+    workflow = build_workflow(folder, "bare")
     parser = workflow.parser
     network, optimizer, loss = (
         parser.get_parsed_content(name) for name in ("network", "train#optimizer", "train#loss")
@@ -101,7 +102,7 @@ def work_ours(folder: BundleFolder) -> None:
     """The trainer runs by itself and waits before each batch."""
     from ignite.engine import Events
 
-    workflow = build_workflow(folder)
+    workflow = build_workflow(folder, "ours")
     trainer = workflow.trainer
     started_s = [0.0]
 

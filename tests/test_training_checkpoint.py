@@ -24,6 +24,7 @@ from pipeline.training.checkpoint import (
     PREVIOUS_CHECKPOINT,
     read_checkpoint,
     read_newest_checkpoint,
+    save_weights,
 )
 
 from . import phantom_bundles as phantoms
@@ -43,6 +44,16 @@ def load_benchmark() -> ModuleType:
 
 
 killing = load_benchmark()
+
+
+def test_save_weights_layer_with_two_names_is_stored_once(tmp_path: Path) -> None:
+    layer = torch.nn.Linear(300, 300)
+    save_weights(tmp_path / "once.pt", torch.nn.ModuleDict({"first": layer}))
+    save_weights(tmp_path / "twice.pt", torch.nn.ModuleDict({"first": layer, "second": layer}))
+    assert (tmp_path / "twice.pt").stat().st_size < 1.1 * (tmp_path / "once.pt").stat().st_size
+    state = torch.load(tmp_path / "twice.pt", weights_only=True)
+    assert set(state) == {"first.weight", "first.bias", "second.weight", "second.bias"}
+    assert torch.equal(state["second.weight"], layer.weight)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from pipeline.bundle.drafts import TO_FILL
 from pipeline.bundle.history import History, read_history
 from pipeline.bundle.model_card import write_model_card
 from pipeline.bundle_folder import BundleFolder
+from pipeline.evaluation.metric_table import METRICS
 from pipeline.evaluation.summary import ALL_LABELS
 from pipeline.evidence import report_content as content
 from pipeline.evidence.report_figures import draw_calibration, draw_flow
@@ -99,6 +100,7 @@ def collect_values(history: History) -> dict[str, Any]:
     return {
         "name": history.folder.name,
         "all_labels": ALL_LABELS,
+        "headline_metrics": [name for name, metric in METRICS.items() if metric.shown],
         "plan": history.plan,
         "technology": answers.tell_technology(history),
         "intended_use": answers.tell_intended_use(history),

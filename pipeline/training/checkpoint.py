@@ -32,8 +32,12 @@ def save_weights(path: Path, network: torch.nn.Module) -> None:
 
 
 def copy_weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The state_dict as it is now, on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    """The state_dict as it is now, on the CPU; layers with two names, as in MONAI's DynUNet, stay one tensor."""
+    copies: dict[tuple[int, torch.Size], torch.Tensor] = {}
+    state = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    for tensor in state.values():
+        copies.setdefault((tensor.data_ptr(), tensor.shape), tensor.cpu().clone())
+    return {name: copies[tensor.data_ptr(), tensor.shape] for name, tensor in state.items()}
 
 
 def _write(path: Path, content: Any, previous: Path | None = None) -> None:
