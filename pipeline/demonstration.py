@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_folder import BundleFolder, open_bundle
 from pipeline.dataset.layouts import read_dataset
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TrainingError
 from pipeline.planning.plan import read_plan
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import find_output
@@ -39,6 +39,7 @@ def demo(out: Path | str = "demo", announce: Any = None) -> Demo:
 
     Raises:
         DatasetError: nilearn is not installed.
+        TrainingError: the training was stopped by a signal.
     """
     from pipeline.dataset.demo import write_demo_cohort
 
@@ -53,6 +54,10 @@ def demo(out: Path | str = "demo", announce: Any = None) -> Demo:
     opened = open_bundle(bundle)
     say("train")
     (training,) = train(bundle)
+    if training.stopped_by is not None:
+        raise TrainingError(
+            f"The demo's training was stopped by {training.stopped_by}. Run the demo again; it begins the training anew."
+        )
     say("predict the real head and evaluate")
     evaluation = evaluate(bundle, cohort.test)
     say("package")
