@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.util
 import json
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
@@ -20,24 +17,15 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.image import read_label_map
 from pipeline.evaluation.metrics import compute_dice
 
+from .scripts import load_script
+
 BUNDLES = Path(__file__).parents[1] / "bundles"
 NAMES = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/plan.yaml"))
 # bfloat16 and the order of additions differ from processor to processor
 DICE_TOLERANCE = 0.005
 
 
-def load_build() -> ModuleType:
-    """bundles/build.py, which is in no package."""
-    spec = importlib.util.spec_from_file_location("build_bundles", BUNDLES / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses ask for it
-    spec.loader.exec_module(module)
-    return module
-
-
-build = load_build()
+build = load_script("bundles/build.py")
 
 
 def read_plan(name: str) -> dict:

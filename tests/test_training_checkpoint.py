@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,22 +26,13 @@ from pipeline.training.checkpoint import (
 )
 
 from . import phantom_bundles as phantoms
+from .scripts import load_script
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 End = tuple[str, str, str]
 
 
-def load_benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "kill_resume.py"
-    spec = importlib.util.spec_from_file_location("kill_resume", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-killing = load_benchmark()
+killing = load_script("benchmarks/kill_resume.py")
 
 
 def test_save_weights_layer_with_two_names_is_stored_once(tmp_path: Path) -> None:
