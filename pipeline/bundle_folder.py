@@ -55,6 +55,11 @@ class BundleFolder:
     def weights(self) -> Path:
         return self.models / "model.pt"
 
+    @property
+    def initial_weights(self) -> Path:
+        """What the training starts from, in a bundle that was planned from another one."""
+        return self.models / "initial.pt"
+
     def fold_weights(self, fold: int) -> Path:
         return self.models / f"model_fold_{fold}.pt"
 

@@ -157,6 +157,8 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
     regions = fingerprint.model_copy(update={"regions": {"all": tuple(fingerprint.labels.values())}})
     plan = plan_from_fingerprint(regions, "data", "quick").plan
     found["train", "dynunet with regions"] = list_sources("train", plan)
+    tuned = plan.model_copy(update={"initial_weights_sha256": "0" * 64})
+    found["train", "dynunet from other weights"] = list_sources("train", tuned)
     return found
 
 

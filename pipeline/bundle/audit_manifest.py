@@ -13,7 +13,7 @@ from pipeline.errors import BundleError
 
 MANIFEST, SIGNATURE = "evidence/manifest.sha256", "evidence/manifest.sha256.sig"
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>.+)")
-_WORK_FILES = ("models/model_fold_*.pt", "models/.*.lock")  # as `package` leaves them out
+_WORK_FILES = ("models/model_fold_*.pt", "models/initial.pt", "models/.*.lock")  # as `package` leaves them out
 
 NOT_SEALED = Notice(
     "not-sealed",

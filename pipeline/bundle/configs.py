@@ -85,7 +85,8 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     heads = (f"train_{plan.network_name}",) if (_WIRING / f"train_{plan.network_name}.yaml").is_file() else ()
     loss = ("train_border_weights",) if plan.loss == "border_weighted_ce" else ()
     loss = ("train_regions",) if plan.regions and plan.loss == "dice_ce" else loss
-    return (*network, "train", *heads, *loss, *(() if plan.padded else ("train_overlap_tile",)))
+    start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
+    return (*network, "train", *start, *heads, *loss, *(() if plan.padded else ("train_overlap_tile",)))
 
 
 def _complete(

@@ -26,11 +26,12 @@ from pipeline.planning.plan import read_plan
 from pipeline.training.checkpoint import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT
 from pipeline.training.claim import RUN_LOCK
 
-# work files: weights of single folds, what only a continued training needs, label maps of patients, and what a list of cases
-# says about them beyond the files
+# work files: weights of single folds and those before the training, what only a continued training needs, label maps of patients,
+# and what a list of cases says about them beyond the files
 _LEFT_OUT_NAMES = (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, RUN_LOCK)
 _LEFT_OUT_PATTERNS = (
     "models/model_fold_*.pt",
+    "models/initial.pt",
     "models/.*.lock",
     "evidence/evaluations/*/predictions*/*",
     "evidence/case_table.csv",

@@ -19,6 +19,7 @@ from pipeline.dataset.prepare import PreparedCase
 from pipeline.dataset.report import build_manifest
 from pipeline.errors import BundleError
 from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, write_json, write_text
+from pipeline.planning.fine_tuning import Start
 from pipeline.planning.plan import Plan, read_plan, write_plan
 from pipeline.planning.planner import PlannedBundle
 from pipeline.planning.splits import Splits
@@ -32,6 +33,7 @@ def write_bundle(
     report: CheckReport,
     splits: Splits,
     prepared: tuple[PreparedCase, ...] = (),
+    start: Start | None = None,
 ) -> BundleFolder:
     """Write a complete bundle without weights; the folder appears whole or not at all.
 
@@ -41,6 +43,7 @@ def write_bundle(
         report: of the dataset that was planned.
         splits: who is trained on and who validates, in every fold.
         prepared: the copies that are trained on instead of the dataset's own files, if any.
+        start: the bundle whose weights the training starts from; they are copied.
 
     Raises:
         BundleError: `root` exists and is not empty.
@@ -50,6 +53,9 @@ def write_bundle(
     staging = BundleFolder(Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=root.parent)))
     try:
         _fill(staging, root.name, planned, report, splits, prepared)
+        if start is not None:
+            shutil.copyfile(start.weights, staging.initial_weights)
+        write_text(staging.docs / "data_license.txt", _describe_data(report, start))
         staging.root.chmod(0o755)  # mkdtemp makes it private
         if root.exists():
             root.rmdir()
@@ -94,7 +100,6 @@ def _fill(
     write_json(folder.dataset_manifest, build_manifest(report, prepared))
     _write_splits(folder, plan, report, splits, prepared)
     _write_case_table(folder, report)
-    write_text(folder.docs / "data_license.txt", _describe_data(report))
 
 
 def _write_splits(
@@ -141,13 +146,19 @@ def _write_case_table(folder: BundleFolder, report: CheckReport) -> None:
         writer.writerows([case.name, *(case.columns.get(name, "") for name in names)] for case in cases)
 
 
-def _describe_data(report: CheckReport) -> str:
+def _describe_data(report: CheckReport, start: Start | None) -> str:
     dataset = report.dataset
+    earlier = (
+        f"The training started from the weights of bundle {start.bundle}, trained on {start.plan.dataset_name}: their terms count too.\n"
+        if start is not None
+        else ""
+    )
     return (
         f"Data set: {dataset.name}\n"
         f"Licence: {dataset.licence or 'not stated by the data set'}\n"
         f"Reference: {dataset.reference or 'not stated by the data set'}\n"
         "The weights were trained on these data; their terms may bind the weights too.\n"
+        f"{earlier}"
     )
 
 

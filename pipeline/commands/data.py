@@ -17,6 +17,7 @@ from pipeline.commands.options import (
     PagesAsSlices,
     Patient,
     ResampleLabels,
+    Trust,
     parse_labels,
     read_options,
     write_json_option,
@@ -31,6 +32,31 @@ from pipeline.printing import (
     show_path,
 )
 from pipeline.printing_results import evaluation_as_data, print_evaluation
+
+Network = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="dynunet (if not given), resenc, unet2015, unet3d2016, unetplusplus or attention_unet."
+    ),
+]
+Padded = Annotated[
+    bool,
+    typer.Option("--padded", help="A paper's network with padding and instance normalisation; it trains better."),
+]
+MemoryGib = Annotated[
+    float | None,
+    typer.Option(
+        "--memory", min=1, metavar="GIB", help="Memory that the training may take; the preset's if not given."
+    ),
+]
+Initial = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="OTHER",
+        help="Fine-tune this trained bundle: its network, spacing, normalisation, patch and weights are taken.",
+    ),
+]
 
 
 def demo(
@@ -98,20 +124,13 @@ def plan(
     preset: Annotated[
         str, typer.Option(help="quick (minutes on a CPU), standard, or full (nnU-Net's length).")
     ] = "standard",
-    network: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="dynunet, resenc, unet2015, unet3d2016, unetplusplus or attention_unet."),
-    ] = "dynunet",
-    padded: Annotated[
-        bool,
-        typer.Option("--padded", help="A paper's network with padding and instance normalisation; it trains better."),
-    ] = False,
-    memory: Annotated[
-        float | None,
-        typer.Option(min=1, metavar="GIB", help="Memory that the training may take; the preset's if not given."),
-    ] = None,
+    network: Network = None,
+    padded: Padded = False,
+    memory: MemoryGib = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the augmentation.")] = 0,
+    initial: Initial = None,
+    trust: Trust = False,
     label: Labels = None,
     layout: Layout = None,
     patient: Patient = None,
@@ -127,13 +146,7 @@ def plan(
     json_file: Json = None,
 ) -> None:
     """Write a complete bundle for a dataset, or with --refresh its configs again."""
-    from pipeline.planning.architecture import NETWORKS
-    from pipeline.planning.presets import PRESETS
-
-    if preset not in PRESETS:
-        raise typer.BadParameter(f"--preset is {preset!r}; {suggest(preset, PRESETS)}")
-    if network not in NETWORKS:
-        raise typer.BadParameter(f"--network is {network!r}; {suggest(network, NETWORKS)}")
+    _check_names(preset, network)
     from pipeline import verbs
 
     if refresh is not None:
@@ -144,12 +157,22 @@ def plan(
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
         planned = verbs.plan(
-            dataset, bundle, preset, folds, seed, parse_labels(label), options, network, padded, memory
+            dataset, bundle, preset, folds, seed, parse_labels(label), options, network, padded, memory, initial, trust
         )
         settled = planned.plan
         print_report(planned.report)
         print_plan(settled, bundle)
     write_json_option(json_file, settled.model_dump(mode="json"))
+
+
+def _check_names(preset: str, network: str | None) -> None:
+    from pipeline.planning.architecture import NETWORKS
+    from pipeline.planning.presets import PRESETS
+
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"--preset is {preset!r}; {suggest(preset, PRESETS)}")
+    if network is not None and network not in NETWORKS:
+        raise typer.BadParameter(f"--network is {network!r}; {suggest(network, NETWORKS)}")
 
 
 def describe(

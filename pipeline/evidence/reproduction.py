@@ -132,6 +132,8 @@ def copy_for_run(folder: BundleFolder, target: Path, dataset: Path, weights: Map
     if folder.modules.is_dir():
         shutil.copytree(folder.modules, copy.modules)
     copy.models.mkdir(parents=True)
+    if folder.initial_weights.is_file():
+        shutil.copyfile(folder.initial_weights, copy.initial_weights)
     for fold, path in weights.items():
         shutil.copyfile(path, copy.fold_weights(fold))
         shutil.copyfile(path, copy.weights)

@@ -128,19 +128,24 @@ def choose_num_blocks(network: str, num_levels: int, preset: Preset) -> Choice[t
     return Choice(_FEWER_RESIDUAL_BLOCKS[:num_levels], "fewer than nnU-Net's, so that the budget buys enough steps")
 
 
-def choose_memory(preset: Preset, given_gib: float | None, found: Memory | None) -> Choice[float]:
+def choose_memory(
+    preset: Preset, given_gib: float | None, found: Memory | None, earlier_gib: float = 0.0
+) -> Choice[float]:
     """Memory for a training in GiB: as given, or the preset's, or less where the machine has less.
 
-    The preset's own number comes first, so that the same data give the same plan on every machine that has enough.
+    The preset's own number comes first, so that the same data give the same plan on every machine that has enough. A training that
+    starts from another one may take as much as that one, `earlier_gib`.
     """
     if given_gib is not None:
         return Choice(given_gib, f"{given_gib:g} GiB as given")
-    if found is not None and _USABLE_SHARE * found.gib < preset.memory_gib:
+    wanted_gib = max(preset.memory_gib, earlier_gib)
+    if found is not None and _USABLE_SHARE * found.gib < wanted_gib:
         usable = round(_USABLE_SHARE * found.gib, 2)
         return Choice(
             usable, f"{usable:g} GiB, {_USABLE_SHARE:.0%} of the {found.gib:.3g} GiB of {found.place} that was found"
         )
-    return Choice(preset.memory_gib, f"{preset.memory_gib:g} GiB (preset {preset.name})")
+    whose = f"preset {preset.name}" if wanted_gib == preset.memory_gib else "of the bundle that it starts from"
+    return Choice(wanted_gib, f"{wanted_gib:g} GiB ({whose})")
 
 
 def estimate_training_gib(shape: Shape, patch_size: Sequence[int], batch_size: int) -> float:

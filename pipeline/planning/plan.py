@@ -133,6 +133,8 @@ class Plan(BaseModel):
     tolerance_mm: dict[str, Positive] = {}
     lesion_labels: tuple[str, ...] = ()
     thin_labels: tuple[str, ...] = ()
+    # fine-tuning; a plan.yaml may lack it
+    initial_weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     # machine
     cache_rate: Share
     num_workers: Annotated[int, Field(ge=0)]

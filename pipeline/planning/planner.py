@@ -9,8 +9,9 @@ from typing import Any
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.fingerprint import Fingerprint
 from pipeline.errors import PlanError, suggest
-from pipeline.planning import evaluation_rules, network_rules, rules
+from pipeline.planning import evaluation_rules, fine_tuning, network_rules, rules
 from pipeline.planning.architecture import Shape, compute_forward_flop
+from pipeline.planning.fine_tuning import Start
 from pipeline.planning.machine import Memory
 from pipeline.planning.plan import Plan, build_plan_from
 from pipeline.planning.presets import NNUNET, PRESETS, Choice, Preset
@@ -47,10 +48,11 @@ def plan_from_fingerprint(
     num_folds: int = 5,
     fold: int = 0,
     seed: int = 0,
-    network: str = "dynunet",
+    network: str | None = None,
     padded: bool = False,
     memory_gib: float | None = None,
     found: Memory | None = None,
+    start: Start | None = None,
 ) -> PlannedBundle:
     """The plan for a dataset.
 
@@ -61,13 +63,15 @@ def plan_from_fingerprint(
         num_folds: folds of the cross-validation.
         fold: the fold that `train` takes when none is given.
         seed: of the split, the initial weights, the order of the cases and the augmentation.
-        network: a name in `architecture.NETWORKS`.
+        network: a name in `architecture.NETWORKS`; None for dynunet, or for that of `start`.
         padded: a paper's network with padding and instance normalisation instead of as published.
         memory_gib: that the training may take; the preset's if None.
         found: the machine's memory, which limits the preset's; None for no such limit.
+        start: the bundle whose weights the training starts from; its grid, intensities, network and patch are taken.
 
     Raises:
-        PlanError: unknown preset or network, or a network that was not made for the images' dimensions.
+        PlanError: unknown preset or network, a network that was not made for the images' dimensions, or a `start` that does not
+            fit the dataset.
     """
     if preset not in PRESETS:
         raise PlanError(f"Unknown preset {preset!r}; {suggest(preset, PRESETS)}.")
@@ -76,11 +80,16 @@ def plan_from_fingerprint(
         "how much compute and memory the numbers below may use; changing it here changes none of them", preset=preset
     )
     _add_data(draft, fingerprint, dataset_dir, num_folds, fold, seed)
-    _add_intensities(draft, fingerprint, PRESETS[preset])
-    memory = network_rules.choose_memory(PRESETS[preset], memory_gib, found)
-    _add_network(draft, fingerprint, PRESETS[preset], network, padded, memory)
+    earlier_gib = 0.0 if start is None else start.plan.memory_gib
+    memory = network_rules.choose_memory(PRESETS[preset], memory_gib, found, earlier_gib)
+    if start is None:
+        _add_intensities(draft, fingerprint, PRESETS[preset])
+        _add_network(draft, fingerprint, PRESETS[preset], network or "dynunet", padded, memory)
+    else:
+        draft.add(start.reason, **fine_tuning.check_start(start, fingerprint, network, padded))
+        _check_memory(draft, fingerprint, PRESETS[preset], memory)
     _add_loss(draft, fingerprint)
-    _add_schedule(draft, fingerprint, PRESETS[preset])
+    _add_schedule(draft, fingerprint, PRESETS[preset], start)
     _add_inference(draft, fingerprint, PRESETS[preset])
     _add_augmentation(draft, fingerprint, PRESETS[preset].augmentation_share)
     _add_evaluation(draft, fingerprint)
@@ -171,6 +180,18 @@ def _add_network(
     )
 
 
+def _check_memory(draft: _Draft, fingerprint: Fingerprint, preset: Preset, memory: Choice[float]) -> None:
+    """Whether a step with a patch that is given fits into the memory."""
+    patch_size = draft.values["patch_size"]
+    needed_gib = network_rules.estimate_training_gib(_build_shape(draft, fingerprint), patch_size, preset.batch_size)
+    if needed_gib > memory.value:
+        raise PlanError(
+            f"A step with the patch {'x'.join(map(str, patch_size))} takes up to {needed_gib:.2g} GiB; {memory.value:g} GiB were granted "
+            f"({memory.reason}). Give more with --memory GIB, or plan without --from."
+        )
+    draft.add(f"{memory.reason}; a step takes up to {needed_gib:.2g} GiB of it", memory_gib=memory.value)
+
+
 def _fill_network(
     draft: _Draft,
     fingerprint: Fingerprint,
@@ -217,7 +238,7 @@ def _add_loss(draft: _Draft, fingerprint: Fingerprint) -> None:
         draft.add("of the border-weighted loss only", class_weights=None, border_weight=None, border_sigma_voxel=None)
 
 
-def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> None:
+def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset, start: Start | None) -> None:
     num_labels = len(fingerprint.labels)
     draft.add(
         f"small batches make more steps of the same compute; instance normalisation does not need more ({NNUNET}: at least 2)",
@@ -234,6 +255,15 @@ def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> No
     )
     draft.add(f"{preset.num_validations} validation(s) in the training", val_interval=schedule.value.val_interval)
     learning_rate = rules.choose_learning_rate(preset, draft.values["normalisation"])
+    if start is None:
+        draft.add("random weights, from seed and fold", initial_weights_sha256=None)
+    else:
+        draft.add(
+            f"of models/initial.pt, a copy of the weights of bundle {start.bundle}; layers of another shape, as the last one for another "
+            "number of labels, start anew",
+            initial_weights_sha256=start.sha256,
+        )
+        learning_rate = fine_tuning.choose_learning_rate(learning_rate)
     draft.add(learning_rate.reason, learning_rate=learning_rate.value, weight_decay=0.01)
     draft.add(
         "linear warm-up over 4 % of the iterations, 10 to 1000", warmup_iterations=schedule.value.warmup_iterations

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.bundle.trust import open_for_reading
 from pipeline.bundle.write import refresh_bundle, require_free, write_bundle
-from pipeline.bundle_folder import BundleFolder, open_bundle
+from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
 from pipeline.dataset.check import CheckReport, check_dataset
 from pipeline.dataset.layouts import read_dataset
 from pipeline.dataset.options import ReadOptions
-from pipeline.dataset.prepare import PreparedCase, prepare_dataset
+from pipeline.dataset.prepare import prepare_dataset
 from pipeline.dataset.report import write_report
-from pipeline.files import write_text
+from pipeline.files import compute_sha256, write_text
+from pipeline.planning.fine_tuning import Start
 from pipeline.planning.machine import find_memory
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.planning.planner import plan_from_fingerprint
-from pipeline.planning.splits import choose_splits
+from pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
+from pipeline.planning.splits import Splits, choose_splits
 
 if TYPE_CHECKING:
     from pipeline.evidence.network_drawing import Description
@@ -66,48 +70,83 @@ def plan(
     seed: int = 0,
     labels: dict[str, int] | None = None,
     options: ReadOptions | None = None,
-    network: str = "dynunet",
+    network: str | None = None,
     padded: bool = False,
     memory_gib: float | None = None,
+    initial: Path | str | None = None,
+    trust: bool = False,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
 
     Files that stock MONAI cannot read are copied into the folder `BUNDLE_data` beside the bundle, in a format that it can.
 
+    Args:
+        dataset: the folder, or a table of cases.
+        bundle: does not exist yet.
+        preset, folds, seed, padded, memory_gib: see `plan_from_fingerprint`.
+        labels: as in `check`.
+        options: as in `check`.
+        network: a name; dynunet, or that of `initial`, if None.
+        initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
+            patch are taken over, and its weights are copied.
+        trust: take it although its audit finds a danger.
+
     Raises:
         DatasetError: the dataset has an error.
-        PlanError: unknown preset or network, or a network for other dimensions.
-        BundleError: the bundle's folder exists and is not empty.
+        PlanError: unknown preset or network, a network for other dimensions, or a dataset that does not fit `initial`.
+        BundleError: the bundle's folder exists and is not empty, or `initial` needs trust or has no weights.
     """
     root = Path(bundle)
     options = options or ReadOptions()
     require_free(root)
-    report = check_dataset(read_dataset(dataset, options.layout), labels, options)
-    fingerprint = report.require_no_errors()
-    splits = choose_splits(report, folds, seed)
-    data, prepared = report.dataset.root, tuple[PreparedCase, ...]()
-    if report.needs_preparation:
-        data = root.resolve().with_name(f"{root.resolve().name}_data")
-        _, prepared = prepare_dataset(report, data)
-    location = Path(os.path.relpath(data.resolve(), root.resolve())).as_posix()
-    planned = plan_from_fingerprint(
-        fingerprint,
-        location,
-        preset,
-        len(splits.folds),
-        seed=seed,
-        network=network,
-        padded=padded,
-        memory_gib=memory_gib,
-        found=find_memory(),
-    )
-    try:
-        folder = write_bundle(root, planned, report, splits, prepared)
-    except BaseException:
-        if prepared:
-            shutil.rmtree(data)
-        raise
+    with _open_start(initial, trust) as start:
+        report = check_dataset(read_dataset(dataset, options.layout), labels, options)
+        fingerprint = report.require_no_errors()
+        splits = choose_splits(report, folds, seed)
+        data = (
+            root.resolve().with_name(f"{root.resolve().name}_data") if report.needs_preparation else report.dataset.root
+        )
+        planned = plan_from_fingerprint(
+            fingerprint,
+            Path(os.path.relpath(data.resolve(), root.resolve())).as_posix(),
+            preset,
+            len(splits.folds),
+            seed=seed,
+            network=network,
+            padded=padded,
+            memory_gib=memory_gib,
+            found=find_memory(),
+            start=start,
+        )
+        folder = _write(root, planned, report, splits, data, start)
     return PlannedFolder(folder, planned.plan, report)
+
+
+def _write(
+    root: Path, planned: PlannedBundle, report: CheckReport, splits: Splits, data: Path, start: Start | None
+) -> BundleFolder:
+    """Write the bundle and, where they are needed, the copies that stock MONAI can read into `data`; both or none."""
+    if not report.needs_preparation:
+        return write_bundle(root, planned, report, splits, start=start)
+    _, prepared = prepare_dataset(report, data)
+    try:
+        return write_bundle(root, planned, report, splits, prepared, start)
+    except BaseException:
+        shutil.rmtree(data)
+        raise
+
+
+@contextmanager
+def _open_start(initial: Path | str | None, trust: bool) -> Iterator[Start | None]:
+    """The bundle that a training is to start from, once it has passed its audit; None without one."""
+    if initial is None:
+        yield None
+        return
+    with open_for_reading(initial, trust) as folder:
+        weights = require_weights(folder)
+        yield Start(
+            Path(initial).resolve().name.removesuffix(".zip"), read_plan(folder.plan), weights, compute_sha256(weights)
+        )
 
 
 def refresh(bundle: Path | str, force: bool = False) -> Plan:

@@ -191,7 +191,8 @@ def _find_change_of_initial_weights(folder: BundleFolder, record: Mapping[str, A
     from pipeline.evidence.reproduction_checks import WEIGHTS, Finding
 
     if "initial_weights_sha256" in record:
-        path = Path(_restore_paths(folder, record.get("overrides", {})).get("initial_weights", ""))
+        named = _restore_paths(folder, record.get("overrides", {})).get("initial_weights")
+        path = folder.initial_weights if named is None else Path(named)
         if not path.is_file():
             yield Finding(WEIGHTS, f"the weights that the training started from are gone: {path.name}")
         elif compute_sha256(path) != record["initial_weights_sha256"]:

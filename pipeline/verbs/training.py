@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.bundle.trust import break_seal, open_trusted
+from pipeline.bundle.trust import break_seal, open_trusted, require_trusted
 from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
 from pipeline.errors import TrainingError
 from pipeline.evidence.continuation import (
@@ -48,8 +48,9 @@ def train(
             finished stays and what was never begun begins.
         overrides: ids of train.json and their values.
         announce: called with a line about each training before it starts.
-        initial: a trained bundle, or a file of weights, to start from; what does not fit starts anew.
-        trust: run the bundle although its audit finds a danger.
+        initial: a trained bundle, or a file of weights, to start from, instead of those that the bundle was planned from, if any;
+            what does not fit starts anew.
+        trust: run the bundle, and start from `initial`, although the audit finds a danger.
         deterministic: the same bits every time on a CPU with the same number of threads; as far as the kernels allow on a GPU.
         seeds: train the plan's seed and the ones after it; only the first gives the bundle its weights.
 
@@ -57,7 +58,7 @@ def train(
         One for each training; a training that a signal stopped is the last.
 
     Raises:
-        BundleError: the bundle needs trust.
+        BundleError: the bundle, or `initial`, needs trust.
         PlanError: unknown id.
         InUseError: another process trains the same fold.
         TrainingError: a data file is gone, nothing to resume, resumed with other settings, the initial weights do not fit, a
@@ -66,7 +67,7 @@ def train(
     from pipeline.training.run import check_overrides
 
     folder = open_trusted(bundle, "train", trust, sealed=False)
-    start = _find_initial_weights(initial)
+    start = _find_initial_weights(initial, trust)
     overrides = {
         **({"initial_weights": str(start)} if start else {}),
         **({"deterministic": True} if deterministic else {}),
@@ -129,13 +130,15 @@ def _train_one(job: _Job, resume: bool, is_one_of_several: bool, announce: Any) 
                     "continues it."
                 )
                 return finished
-        elif resume:
+        else:
+            _check_planned_start(folder, overrides)
+        if resume and not continues:
             drop_later_events(run_dir, {}, 0)  # it was cut off before its first checkpoint
         command = build_stock_command(folder, settings)
         announce(f"The same with stock MONAI:\n  {command}")
         with record_run(folder, run_dir, command, settings, fold) as record:
-            start = Path(str(overrides.get("initial_weights", "")))
-            if start.is_file():
+            start = _find_start(folder, overrides)
+            if start is not None and start.is_file():
                 record["initial_weights_sha256"] = compute_sha256(start)
             run = run_training(folder, settings, EpochRecorder(record).watch)
             record["profile"], record["num_threads"] = run.profile, run.num_threads
@@ -158,11 +161,37 @@ def _publish_weights(job: _Job, run: TrainingRun) -> None:
         write_json(folder.weights_origin, {"fold": job.fold, "sha256": compute_sha256(folder.weights)})
 
 
-def _find_initial_weights(initial: Path | str | None) -> Path | None:
-    """The file of weights that a training is to start from: a bundle's, or the file itself."""
+def _find_initial_weights(initial: Path | str | None, trust: bool) -> Path | None:
+    """The file of weights that a training is to start from: that of a bundle which passes its audit, or the file itself."""
     if initial is None:
         return None
-    return (require_weights(open_bundle(initial)) if Path(initial).is_dir() else Path(initial)).resolve()
+    if not Path(initial).is_dir():
+        return Path(initial).resolve()
+    folder = open_bundle(initial)
+    require_trusted(folder, trust)
+    return require_weights(folder).resolve()
+
+
+def _find_start(folder: BundleFolder, overrides: Mapping[str, Any]) -> Path | None:
+    """The weights that a training starts from, named for it or planned; None for random ones."""
+    if "initial_weights" in overrides:
+        named = overrides["initial_weights"]
+        return None if named is None else Path(str(named))
+    return None if read_plan(folder.plan).initial_weights_sha256 is None else folder.initial_weights
+
+
+def _check_planned_start(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
+    """Whether the weights that the bundle was planned from are there, if the training starts from them."""
+    planned = read_plan(folder.plan).initial_weights_sha256
+    if planned is None or "initial_weights" in overrides:
+        return
+    found = folder.initial_weights.is_file()
+    if not found or compute_sha256(folder.initial_weights) != planned:
+        raise TrainingError(
+            f"models/initial.pt of {folder.name} is {'another file than was planned' if found else 'missing'}; expected the weights with "
+            f"SHA-256 {planned[:12]}... of its plan.yaml. Name them with `train --from`, or start from random ones with "
+            "initial_weights=null."
+        )
 
 
 def _copy_weights(source: Path, target: Path) -> None:
