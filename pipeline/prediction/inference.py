@@ -113,20 +113,19 @@ class Predictor:
 
     def predict_probabilities(self, image: Path) -> np.ndarray:
         """Probabilities of an image file on its own grid, shape (classes, *spatial), float32."""
-        return np.asarray(self._predict(image)[PRED], dtype=np.float32)
+        return np.asarray(self.predict_sample(image)[PRED], dtype=np.float32)
 
-    def write_prediction(self, image: Path) -> tuple[str, np.ndarray]:
-        """Predict one image file and let the bundle's SaveImaged write it into the folder it was built for.
+    def write_sample(self, sample: dict[str, Any], image: Path) -> tuple[str, np.ndarray]:
+        """Let the bundle's SaveImaged write what `predict_sample` gave for an image file into the folder it was built for.
 
         Returns:
             The name of the label map in that folder, and the probabilities as from `predict_probabilities`.
         """
-        item = self._predict(image)
-        probabilities = np.asarray(item[PRED], dtype=np.float32)
-        self.to_files(item)
+        probabilities = np.asarray(sample[PRED], dtype=np.float32)
+        self.to_files(sample)
         return f"{case_name(image)}{self.plan.output_suffix}", probabilities
 
-    def _predict(self, image: Path) -> dict[str, Any]:
+    def predict_sample(self, image: Path) -> dict[str, Any]:
         """The sample with probabilities on the image's own grid, averaged over the networks."""
         batch = list_data_collate([self.preprocessing({IMAGE: str(image)})])
         images = batch[IMAGE].to(self.device)

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.problems import Problem
-from pipeline.errors import PipelineError, PredictionError
+from pipeline.errors import PredictionError
 from pipeline.files import PARTIAL_PREFIX
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.inference import Predictor, build_predictor, check_input
+from pipeline.prediction.case_steps import CaseSteps
+from pipeline.prediction.inference import build_predictor
 from pipeline.prediction.inputs import PredictionInput
-from pipeline.prediction.outputs import (
-    finish_output,
-    output_path,
-    probabilities_path,
-    write_probabilities,
-    write_volume,
-)
+from pipeline.prediction.outputs import output_path, probabilities_path
+from pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, count_cores, run_cases
 from pipeline.prediction.runtime import TORCH
 from pipeline.progress import progress_bar
+
+_Outcome = Outcome[PredictionInput, tuple[Problem, ...]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def predict_images(
     probabilities: bool = False,
     runtime: str = TORCH,
     precision: str = "float32",
+    overlap: Overlap | None = None,
 ) -> Predictions:
     """Predict images into `out`, one label map per image under the image's name.
 
@@ -65,6 +67,7 @@ def predict_images(
         probabilities: write them too, beside each label map (`write_probabilities`).
         runtime: see `build_predictor`.
         precision: of the network; see `choose_precision`.
+        overlap: what runs beside the network; `choose_overlap` by default.
 
     Raises:
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
@@ -79,28 +82,32 @@ def predict_images(
         return Predictions(out, (), kept)
     out.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=out))
-    failures: dict[str, str] = {}
-    written = []
-    notes: list[Problem] = []
     try:
         predictor = build_predictor(folder, weights, staging, device, mirror, runtime=runtime, precision=precision)
-        with progress_bar("predict", len(todo)) as bar:
-            for source in todo:
-                try:
-                    notes += _predict_one(predictor, source, staging, finals[source], probabilities)
-                    written.append(finals[source])
-                except PipelineError as error:
-                    failures[source.name] = str(error)
-                bar.advance(note=source.name)
+        taken = overlap or choose_overlap(predictor.device, torch.get_num_threads(), count_cores())
+        steps = CaseSteps(predictor, staging, finals, probabilities, taken.preprocessing)
+        with closing(run_cases(todo, steps.read, steps.compute, steps.write, taken.files)) as outcomes:
+            found = _watch(outcomes, len(todo))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if not any(out.iterdir()):
             out.rmdir()
-    if failures:
-        listed = "\n".join(f"  {message}" for message in failures.values())
+    if failures := [f"  {outcome.error}" for outcome in found if outcome.error is not None]:
+        listed = "\n".join(failures)
         raise PredictionError(f"{len(failures)} of {len(todo)} images could not be predicted:\n{listed}")
-    shares = predictor.stopwatch.list_shares()
-    return Predictions(out, tuple(written), kept, tuple(notes), predictor.precision, shares)
+    written = tuple(finals[outcome.item] for outcome in found)
+    notes = tuple(note for outcome in found for note in outcome.result or ())
+    return Predictions(out, written, kept, notes, predictor.precision, predictor.stopwatch.list_shares())
+
+
+def _watch(outcomes: Iterable[_Outcome], total: int) -> list[_Outcome]:
+    """The outcomes, with a progress bar while they come."""
+    found = []
+    with progress_bar("predict", total) as bar:
+        for outcome in outcomes:
+            found.append(outcome)
+            bar.advance(note=outcome.item.name)
+    return found
 
 
 def _refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
@@ -114,34 +121,3 @@ def _refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
 
 def _is_done(final: Path, plan: Plan, probabilities: bool) -> bool:
     return final.is_file() and (not probabilities or probabilities_path(final, plan.output_suffix).is_file())
-
-
-def _predict_one(
-    predictor: Predictor, source: PredictionInput, staging: Path, final: Path, probabilities: bool
-) -> tuple[Problem, ...]:
-    """Read, check, predict, and give the label map its name; copies for MONAI lie in a folder that goes away."""
-    stopwatch = predictor.stopwatch
-    with stopwatch.measure("read"):
-        image = source.read()
-        notes = check_input(image, predictor.plan, source.files[0].name)
-        copies = staging / "readable"
-        copies.mkdir(exist_ok=True)
-        readable = source.write_readable(image, copies, predictor.plan.image_suffix)
-    affine, spatial_shape = image.affine, image.spatial_shape
-    if predictor.can_stream(image):
-        prepared = predictor.preprocess(image)
-        del image  # its voxels are in `prepared`; both at once would be the peak of the memory
-        values, found = predictor.stream(prepared, affine, spatial_shape, probabilities)
-        with stopwatch.measure("write"):
-            if found is not None:
-                write_probabilities(probabilities_path(final, predictor.plan.output_suffix), found, readable)
-            write_volume(final, values, readable)
-        return notes
-    del image  # MONAI reads the file again
-    with stopwatch.measure("postprocess"):
-        written, found = predictor.write_prediction(readable)
-    with stopwatch.measure("write"):
-        if probabilities:
-            write_probabilities(probabilities_path(final, predictor.plan.output_suffix), found, readable)
-        finish_output(staging / written, readable, spatial_shape, final)
-    return notes

@@ -39,7 +39,7 @@ def test_stream_is_the_stock_way(bundle_3d: TrainedBundle, tmp_path: Path, name:
     path = phantoms.write_volume(tmp_path / "image.nii.gz", array, AFFINES[name])
     predictor = build(bundle_3d, tmp_path, members)
     assert predictor.obstacle is None
-    written, expected = predictor.write_prediction(path)
+    written, expected = predictor.write_sample(predictor.predict_sample(path), path)
     expected_labels = np.asarray(nib.load(tmp_path / "staging" / written).dataobj)
     image = read_image(path)
     assert predictor.can_stream(image)

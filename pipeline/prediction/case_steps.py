@@ -1,0 +1,131 @@
+"""One case: read and prepared, through the network, written. Each step may run in a thread of its own (`overlap.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.problems import Problem
+from pipeline.prediction.inference import Predictor, check_input
+from pipeline.prediction.inputs import PredictionInput
+from pipeline.prediction.outputs import finish_output, probabilities_path, write_probabilities, write_volume
+
+
+@dataclass
+class OpenedCase:
+    """An image on its way to the network. Its voxels are dropped as soon as nothing needs them: they are the most of the memory.
+
+    Attributes:
+        source: where it came from.
+        readable: a file that MONAI reads.
+        affine: of the image.
+        spatial_shape: of the image.
+        notes: what the user should know about it.
+        image: as read; None once it is prepared, and where MONAI reads the file itself.
+        prepared: on the network's grid.
+    """
+
+    source: PredictionInput
+    readable: Path
+    affine: np.ndarray
+    spatial_shape: tuple[int, ...]
+    notes: tuple[Problem, ...]
+    image: MedicalImage | None = None
+    prepared: MetaTensor | None = None
+
+
+@dataclass
+class ComputedCase:
+    """What the network made of a case.
+
+    Attributes:
+        opened: the case.
+        values: label values on the image's own grid; None where MONAI writes the file.
+        probabilities: on the same grid, if they were asked for.
+        sample: for MONAI to write.
+    """
+
+    opened: OpenedCase
+    values: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    sample: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class CaseSteps:
+    """The steps of every case of one call.
+
+    Attributes:
+        predictor: of the bundle.
+        staging: a folder that goes away; MONAI writes there, and copies that it can read lie there.
+        finals: the label map of each input.
+        probabilities: write them too.
+        prepares_ahead: preprocess right after reading, beside the network of the case before.
+    """
+
+    predictor: Predictor
+    staging: Path
+    finals: Mapping[PredictionInput, Path]
+    probabilities: bool
+    prepares_ahead: bool
+
+    def read(self, source: PredictionInput) -> OpenedCase:
+        """Read and check an image.
+
+        Raises:
+            ImageFileError: a file cannot be read.
+            PredictionError: the network cannot take it.
+        """
+        with self.predictor.stopwatch.measure("read"):
+            image = source.read()
+            notes = check_input(image, self.predictor.plan, source.files[0].name)
+            copies = self.staging / "readable"
+            copies.mkdir(exist_ok=True)
+            readable = source.write_readable(image, copies, self.predictor.plan.image_suffix)
+        case = OpenedCase(source, readable, image.affine, image.spatial_shape, notes)
+        if self.predictor.can_stream(image):
+            case.image = image
+            del image
+            if self.prepares_ahead:
+                self._prepare(case)
+        return case
+
+    def _prepare(self, case: OpenedCase) -> MetaTensor:
+        if case.image is not None:
+            case.prepared = self.predictor.preprocess(case.image)
+            case.image = None
+        if case.prepared is None:
+            raise ValueError("a case that MONAI reads itself is not prepared")
+        return case.prepared
+
+    def compute(self, case: OpenedCase) -> ComputedCase:
+        """Label values, or what MONAI writes as such, of an image."""
+        if case.image is None and case.prepared is None:
+            with self.predictor.stopwatch.measure("postprocess"):
+                return ComputedCase(case, sample=self.predictor.predict_sample(case.readable))
+        prepared = self._prepare(case)
+        values, found = self.predictor.stream(prepared, case.affine, case.spatial_shape, self.probabilities)
+        case.prepared = None
+        return ComputedCase(case, values, found)
+
+    def write(self, computed: ComputedCase) -> tuple[Problem, ...]:
+        """Give the label map its name; what the user should know about the image."""
+        case = computed.opened
+        final = self.finals[case.source]
+        with self.predictor.stopwatch.measure("write"):
+            written, found = "", computed.probabilities
+            if computed.sample is not None:
+                written, found = self.predictor.write_sample(computed.sample, case.readable)
+            if self.probabilities and found is not None:
+                write_probabilities(probabilities_path(final, self.predictor.plan.output_suffix), found, case.readable)
+            if computed.values is not None:
+                write_volume(final, computed.values, case.readable)
+            else:
+                finish_output(self.staging / written, case.readable, case.spatial_shape, final)
+        return case.notes
