@@ -30,7 +30,6 @@ VARIANTS: dict[str, dict[str, object]] = {
     "the recipe, another seed": {"seed": 1},
     "no augmentation": {AUGMENTATION: None},
     "no rotation, scaling, stretching": {"affine_probability": 0.0},
-    "a third of the samples rotated and scaled instead of most": {"affine_probability": 0.3},
     "no elastic deformation": {"elastic_probability": 0.0},
     "no change of intensities": {
         f"{kind}_probability": 0.0 for kind in ("noise", "blur", "brightness", "contrast", "low_resolution", "gamma")
@@ -38,9 +37,10 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no mirroring, or with it where the plan has none": {"mirror_probability": "{other_mirroring}"},
     "no deep supervision": {"supervision_weights": "{first_head_only}"},
     "crops anywhere instead of balanced": {"crop_ratios": "{natural_ratios}"},
-    "learning rate a third": {"learning_rate": "{learning_rate_third}"},
     "constant learning rate": {"train#lr_scheduler": "{constant_schedule}"},
     "SGD with Nesterov momentum 0.99, rate 0.01": {"train#optimizer": "{sgd}"},
+    "learning rate a third": {"learning_rate": "{learning_rate_third}"},
+    "a third of the samples rotated and scaled instead of most": {"affine_probability": 0.3},
     "float32 instead of bfloat16": {"train#trainer#iteration_update#autocast": False},
 }
 
