@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from types import TracebackType
 
+from pipeline.evidence.machine import read_versions
 from pipeline.evidence.record import describe_machine, read_code_version
 
 READY = "ready"
@@ -79,6 +80,12 @@ def answer(work: Callable[[], float]) -> None:
 def check_load() -> str:
     """What else runs on this machine; benchmarks state it, since one busy core more multiplies the time of a step."""
     return f"load average {os.getloadavg()[0]:.1f} before the first measurement"
+
+
+def list_versions() -> str:
+    """Versions of the libraries that do the work."""
+    found = read_versions()
+    return ", ".join(f"{name} {found[name]}" for name in ("torch", "monai", "numpy", "nibabel") if name in found)
 
 
 def describe_run(command: str, versions: str) -> str:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import subprocess
-import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from measured_process import measure_verb
 
 from pipeline.dataset.check import _MAX_WORKERS
 from pipeline.files import write_text
@@ -41,25 +39,6 @@ def write_dataset(root: Path, num_cases: int, shape: tuple[int, int, int]) -> in
     return image.nbytes
 
 
-def measure_check(root: Path) -> tuple[float, float]:
-    """Seconds and peak resident MiB of a check in a process of its own."""
-    code = """
-import sys
-from pathlib import Path
-sys.argv = ["unet-pipeline", "check", sys.argv[1]]
-from pipeline.cli import main
-try:
-    main()
-finally:
-    # not ru_maxrss, which begins with the peak of the process that started this one
-    print("PEAK", Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-"""
-    started_s = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
-    peak_kib = int(done.stdout.rsplit("PEAK", 1)[1])
-    return time.monotonic() - started_s, peak_kib / 1024
-
-
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -71,11 +50,10 @@ def main() -> None:
         tiny, large = Path(folder) / "tiny", Path(folder) / "large"
         write_dataset(tiny, 1, (16, 16, 16))
         num_bytes = write_dataset(large, arguments.cases, tuple(arguments.shape))
-        base_s, base_mib = measure_check(tiny)
-        seconds, peak_mib = measure_check(large)
+        base, found = measure_verb(["check", tiny]), measure_verb(["check", large])
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
     volume_mib = num_bytes / _MIB
-    ratio = (peak_mib - base_mib) / volume_mib / workers
+    ratio = (found.peak_mib - base.peak_mib) / volume_mib / workers
     shown = "x".join(map(str, arguments.shape))
     text = f"""# Memory of check
 
@@ -85,8 +63,8 @@ def main() -> None:
 | what | value |
 | --- | --- |
 | volumes | {arguments.cases} of {shown}, int16, {volume_mib:.0f} MiB each, with a label map each |
-| time | {seconds:.1f} s ({base_s:.1f} s for one tiny volume) |
-| peak resident memory | {peak_mib:.0f} MiB ({base_mib:.0f} MiB for one tiny volume) |
+| time | {found.seconds:.1f} s ({base.seconds:.1f} s for one tiny volume) |
+| peak resident memory | {found.peak_mib:.0f} MiB ({base.peak_mib:.0f} MiB for one tiny volume) |
 | workers | {workers} |
 | peak over the tiny one, by volume and worker | {ratio:.2f} |
 """

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 
 from pipeline.files import write_json, write_text
 
+from .scripts import load_script
+
 ROOT = Path(__file__).parents[1]
 
 
 def load(name: str) -> ModuleType:
-    """A script of benchmarks/, which is in no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """A script of benchmarks/, which is in no package and imports the scripts beside it."""
+    if str(ROOT / "benchmarks") not in sys.path:
+        sys.path.append(str(ROOT / "benchmarks"))
+    return load_script(f"benchmarks/{name}.py")
 
 
 def write_evidence(bundle: Path, folds: tuple[int, ...] = (0, 1)) -> Path:
@@ -92,11 +92,11 @@ def test_readme_shows_the_recorded_accuracy() -> None:
 
 def test_ablation_variants_name_ids_of_the_config(tmp_path: Path) -> None:
     """An id that does not exist would leave the recipe as it is, and the row would say nothing."""
-    import phantom_bundles as phantoms
-
     from pipeline.bundle_folder import BundleFolder
     from pipeline.planning.plan import read_plan
     from pipeline.training.run import check_overrides
+
+    from . import phantom_bundles as phantoms
 
     module = load("ablation")
     root = phantoms.plan_small(phantoms.write_pictures(tmp_path / "cells"), tmp_path / "bundle")
@@ -106,3 +106,74 @@ def test_ablation_variants_name_ids_of_the_config(tmp_path: Path) -> None:
         known = {key: module.fill(value, plan) for key, value in changes.items()}
         check_overrides(folder, known)
         assert "{" not in str([value for value in known.values() if isinstance(value, str)]), name
+
+
+def test_synthetic_dataset_has_every_label_and_no_two_images_alike(tmp_path: Path) -> None:
+    import pipeline
+
+    root = load("synthetic_ct").write_dataset(tmp_path / "ct", 2, (20, 24, 16), 60)
+    report = pipeline.check(root)
+    assert not report.problems
+    assert report.fingerprint is not None
+    assert len(report.fingerprint.labels) == 60
+    assert all(all(case.num_voxels.values()) for case in report.fingerprint.cases)
+
+
+def test_synthetic_set_numbers_unknown_name_is_refused(tmp_path: Path) -> None:
+    synthetic = load("synthetic_ct")
+    write_text(tmp_path / "configs" / "plan.yaml", "window_overlap: 0.5\n")
+    with pytest.raises(KeyError, match="window_overlaps"):
+        synthetic.set_numbers(tmp_path, {"window_overlaps": 0.25})
+
+
+def test_measure_verb_counts_the_memory_of_its_own_process() -> None:
+    """The peak of a process begins with that of the one that started it, when it is asked for in another way."""
+    mine = np.ones(300 * 2**20, dtype=np.uint8)
+    measured = load("measured_process").measure_verb(["--help"])
+    assert 5 < measured.peak_mib < mine.nbytes / 2**20
+    assert measured.processor_s > 0
+
+
+def test_measure_verb_failure_says_what_failed(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="nowhere"):
+        load("measured_process").measure_verb(["check", tmp_path / "nowhere"])
+
+
+def test_growth_judges_the_later_cases_by_the_earlier_ones() -> None:
+    growth, measured = load("growth"), load("measured_process").Measured
+
+    def build(last_s: float, last_mib: float) -> list[object]:
+        taken = {2: (1.0, 100.0), 10: (1.8, 100.0), 100: (10.8, 110.0), 1000: (last_s, last_mib)}
+        return [
+            growth.Series(count, 48, {"check": [measured(seconds, seconds, peak_mib)]})
+            for count, (seconds, peak_mib) in taken.items()
+        ]
+
+    assert growth.list_steps(build(100.8, 110.0), "check") == pytest.approx([0.1, 0.1, 0.1])
+    assert (
+        "+0% of the time of one before them: flat. Memory from 10 to 1000 cases changes by +10%: flat"
+        in growth.judge(build(100.8, 110.0), "check")
+    )
+    assert (
+        "+30% of the time of one before them: GROWS. Memory from 10 to 1000 cases changes by +20%: GROWS"
+        in growth.judge(build(127.8, 120.0), "check")
+    )
+    assert "| 1000 | 100.80 | 1 | 100.0 | 100.0 | 110 |" in growth.build_case_table(build(100.8, 110.0), "check")
+
+
+def test_growth_measures_every_verb_of_its_list_in_its_order(tmp_path: Path) -> None:
+    growth = load("growth")
+    work = growth.list_work(tmp_path, tmp_path, ["check", "predict"])
+    assert [verb for verb, _ in work] == ["check", "plan", "predict"]  # there is nothing to predict with without a plan
+
+
+def test_predict_volume_table_names_targets_and_shares() -> None:
+    volume, measured = load("predict_volume"), load("measured_process").Measured
+    plan = SimpleNamespace(window_size=(64, 64, 64), filters=(16, 32), window_overlap=0.5)
+    shares = {"read": 0.01, "preprocess": 0.02, "network": 0.9, "postprocess": 0.06, "write": 0.01}
+    row = volume.Row(60, plan, 2025, measured(500.0, 900.0, 4096.0), measured(4.0, 6.0, 900.0), shares)
+    assert row.outside == pytest.approx(0.1)
+    assert (
+        "| 60 | 2025 of 64x64x64 | 500.0 | 4.0 | 10.0% (at most 15%) | 4.29 (under 6) | 1.0% |"
+        in volume.build_table([row])
+    )
