@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.dataset import geometry
 from pipeline.dataset.dataset import Case
-from pipeline.dataset.image import read_image, read_label_map
-from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.image import read_grid, read_image, read_label_map
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.problems import ERROR, NOTE, Message
 
@@ -52,16 +53,36 @@ def read_case_image(root: Path, case: Case, options: ReadOptions) -> MedicalImag
     arrays, notes = [image.array], [*image.notes]
     for path in others:
         channel = read_image(root / path, path.as_posix(), options.pages_as_slices)
-        if channel.spatial_shape != image.spatial_shape:
-            raise CHANNEL_SHAPE.error(
-                path.as_posix(), found=channel.spatial_shape, first=first.name, expected=image.spatial_shape
-            )
-        comparison = geometry.compare_grids(image, channel, path.as_posix())
-        if comparison.kind not in (geometry.SAME, geometry.ROUNDING):
-            raise CHANNEL_GRID.error(path.as_posix(), distance=comparison.max_distance_mm, first=first.name)
+        _check_channel(image, channel, path, first)
         arrays.append(channel.array)
         notes += channel.notes
     return MedicalImage(np.concatenate(arrays), image.affine, image.spacing_mm, tuple(notes))
+
+
+def read_case_grid(root: Path, case: Case) -> ImageGrid:
+    """The grid of a case's image with all channels, from the headers of its files alone.
+
+    Raises:
+        ImageFileError: as `read_case_image`, as far as the headers show it.
+    """
+    first, *others = case.images
+    grid = read_grid(root / first, first.as_posix())
+    num_channels = grid.num_channels
+    for path in others:
+        channel = read_grid(root / path, path.as_posix())
+        _check_channel(grid, channel, path, first)
+        num_channels += channel.num_channels
+    return replace(grid, num_channels=num_channels)
+
+
+def _check_channel(image: MedicalImage | ImageGrid, channel: MedicalImage | ImageGrid, path: Path, first: Path) -> None:
+    if channel.spatial_shape != image.spatial_shape:
+        raise CHANNEL_SHAPE.error(
+            path.as_posix(), found=channel.spatial_shape, first=first.name, expected=image.spatial_shape
+        )
+    comparison = geometry.compare_grids(image, channel, path.as_posix())
+    if comparison.kind not in (geometry.SAME, geometry.ROUNDING):
+        raise CHANNEL_GRID.error(path.as_posix(), distance=comparison.max_distance_mm, first=first.name)
 
 
 def read_case_label(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,76 +17,30 @@ import SimpleITK
 from pydicom.dataset import Dataset as Header
 from pydicom.errors import InvalidDicomError
 
+from pipeline.dataset.dicom_geometry import Series, Slice, build_affine, order_slices
 from pipeline.dataset.dicom_messages import (
     COLOUR,
     CORRUPT,
-    DUPLICATED_SLICE,
     FRAMES_WITHOUT_POSITION,
-    GANTRY_TILT,
     INVERTED,
-    MISSING_SLICE,
-    MIXED_SLICES,
     NO_DICOM,
     NO_IMAGE_SERIES,
-    NO_SPACING,
     NOT_DECODED,
     NOT_DICOM,
     SET_ASIDE,
     SEVERAL_SERIES,
     SHORT_PIXELS,
 )
-from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import Problem
 
 _PREAMBLE_BYTES = 128
-_DIRECTION_TOLERANCE = 1e-3  # of a direction cosine
-_GAP_SHARE, _GAP_MM = 0.01, 0.01  # a gap may differ from the median by the larger of both
-_TILT_DEGREES = 0.5
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
+_VALUE_BYTES = 2  # nearly always, see `_shrink`
 _VOLUME_MODALITIES = ("CT", "MR", "PT", "NM")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@dataclass(frozen=True)
-class Slice:
-    """The header of one file, as far as it is needed."""
-
-    path: Path
-    header: Header
-
-    @property
-    def position(self) -> np.ndarray:
-        return np.array([float(value) for value in self.header.ImagePositionPatient])
-
-    @property
-    def directions(self) -> np.ndarray:
-        """Along the rows and along the columns, shape (2, 3)."""
-        return np.array([float(value) for value in self.header.ImageOrientationPatient]).reshape(2, 3)
-
-    @property
-    def spacing_mm(self) -> tuple[float, float]:
-        """Between rows and between columns, as DICOM orders them."""
-        rows, columns = self.header.PixelSpacing
-        return float(rows), float(columns)
-
-    @property
-    def normal(self) -> np.ndarray:
-        return np.cross(*self.directions)
-
-
-@dataclass(frozen=True)
-class Series:
-    """Files of one series in no order yet; `number` is the start of a hash of its UID, which tells series apart."""
-
-    number: str
-    slices: tuple[Slice, ...]
-
-    def __str__(self) -> str:
-        first = self.slices[0].header
-        shape = f"{first.get('Columns', '?')}x{first.get('Rows', '?')}"
-        return f"series {self.number} ({first.get('Modality', '?')}, {len(self.slices)} file(s) of {shape})"
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -106,23 +59,52 @@ def read_dicom(path: Path, shown: str) -> MedicalImage:
     Raises:
         ImageFileError: no series or several, or slices that do not make a regular volume.
     """
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    slices, notes = _read_headers([file for file in files if file.is_file()], shown)
-    series, notes_of_choice = choose_series(slices, shown)
-    notes += notes_of_choice
+    series, notes = _find_series(path, shown)
     first = series.slices[0].header
     if first.get("PhotometricInterpretation") == "MONOCHROME1":
         notes.append(INVERTED.about(shown))
     with _silent():
-        if len(series.slices) == 1 and int(first.get("NumberOfFrames", 1) or 1) > 1:
+        if _has_frames(series):
             array, affine = _read_frames(series.slices[0], shown)
         elif "ImagePositionPatient" not in first:
             return _read_projection(series.slices[0], shown, notes)
         else:
             ordered, step = order_slices(series.slices, shown)
-            array, affine = _read_slices(ordered, shown), _build_affine(ordered[0], step)
+            array, affine = _read_slices(ordered, shown), build_affine(ordered[0], step)
     spacing_mm = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
     return MedicalImage(array[None], _LPS_TO_RAS @ affine, spacing_mm, tuple(notes))
+
+
+def read_dicom_grid(path: Path, shown: str) -> ImageGrid:
+    """The grid of the one image series of a folder, or of one DICOM file, from the headers alone.
+
+    Raises:
+        ImageFileError: as `read_dicom`, as far as the headers show it.
+    """
+    series, _ = _find_series(path, shown)
+    first = series.slices[0]
+    in_plane = int(first.header.Columns), int(first.header.Rows)
+    if _has_frames(series):
+        _, ordered, affine = _order_frames(first, shown)
+    elif "ImagePositionPatient" not in first.header:
+        affine, spacing_mm = _place_projection(first, shown)
+        return ImageGrid(1, in_plane, affine, spacing_mm, _VALUE_BYTES)
+    else:
+        ordered, step = order_slices(series.slices, shown)
+        affine = build_affine(ordered[0], step)
+    spacing = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    return ImageGrid(1, (*in_plane, len(ordered)), _LPS_TO_RAS @ affine, spacing, _VALUE_BYTES)
+
+
+def _find_series(path: Path, shown: str) -> tuple[Series, list[Problem]]:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    slices, notes = _read_headers([file for file in files if file.is_file()], shown)
+    series, notes_of_choice = choose_series(slices, shown)
+    return series, notes + notes_of_choice
+
+
+def _has_frames(series: Series) -> bool:
+    return len(series.slices) == 1 and int(series.slices[0].header.get("NumberOfFrames", 1) or 1) > 1
 
 
 def _read_headers(files: Sequence[Path], shown: str) -> tuple[list[Slice], list[Problem]]:
@@ -187,74 +169,6 @@ def _reason_to_set_aside(header: Header) -> str:
     return ""
 
 
-def order_slices(slices: Sequence[Slice], shown: str) -> tuple[list[Slice], np.ndarray]:
-    """Slices in the order of their positions along the normal, and the step from one to the next in mm (LPS).
-
-    Raises:
-        ImageFileError: mixed sizes, spacings or orientations; repeated or missing slices; a tilted gantry.
-    """
-    for item in slices:
-        _require_geometry(item, shown)
-    first = slices[0]
-    for item in slices[1:]:
-        if difference := _find_difference(first, item):
-            raise MIXED_SLICES.error(f"{shown}/{item.path.name}", difference=difference, first=first.path.name)
-    ordered = sorted(slices, key=lambda item: float(item.position @ first.normal))
-    if len(ordered) == 1:
-        thickness = float(first.header.get("SliceThickness", 0) or 0)
-        return ordered, first.normal * (thickness or min(first.spacing_mm))
-    distances = np.array([float(item.position @ first.normal) for item in ordered])
-    gaps = np.diff(distances)
-    usual = float(np.median(gaps))
-    tolerance_mm = max(_GAP_SHARE * usual, _GAP_MM)
-    for number, gap in enumerate(gaps):
-        before, after = ordered[number].path.name, ordered[number + 1].path.name
-        if gap < _GAP_MM:
-            raise DUPLICATED_SLICE.error(f"{shown}/{after}", position=distances[number], other=before)
-        if abs(gap - usual) > tolerance_mm:
-            raise MISSING_SLICE.error(shown, gap=gap, first=before, second=after, usual=usual)
-    step = (ordered[-1].position - ordered[0].position) / (len(ordered) - 1)
-    tilt = np.degrees(np.arccos(np.clip(step @ first.normal / np.linalg.norm(step), -1, 1)))
-    if tilt > _TILT_DEGREES:
-        raise GANTRY_TILT.error(shown, angle=tilt)
-    return ordered, step
-
-
-def _require_geometry(item: Slice, shown: str) -> None:
-    missing = [
-        name
-        for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
-        if item.header.get(name) in (None, "")
-    ]
-    if missing:
-        raise NO_SPACING.error(f"{shown}/{item.path.name}", missing=", ".join(missing))
-    if int(item.header.get("SamplesPerPixel", 1)) != 1:
-        raise COLOUR.error(f"{shown}/{item.path.name}", kind=item.header.get("PhotometricInterpretation"))
-
-
-def _find_difference(first: Slice, other: Slice) -> str:
-    """What two slices of one volume may not differ in; empty when they agree."""
-    shapes = [(int(item.header.Columns), int(item.header.Rows)) for item in (first, other)]
-    if shapes[0] != shapes[1]:
-        return "{}x{} pixels instead of {}x{}".format(*shapes[1], *shapes[0])
-    if not np.allclose(first.directions, other.directions, atol=_DIRECTION_TOLERANCE):
-        return "another orientation"
-    if not np.allclose(first.spacing_mm, other.spacing_mm, rtol=1e-3):
-        return "pixels of {:g}x{:g} mm instead of {:g}x{:g}".format(*other.spacing_mm, *first.spacing_mm)
-    return ""
-
-
-def _build_affine(first: Slice, step: np.ndarray) -> np.ndarray:
-    """Indices (i along the rows, j down the columns, k) to LPS+."""
-    between_rows, between_columns = first.spacing_mm
-    affine = np.eye(4)
-    affine[:3, 0] = first.directions[0] * between_columns
-    affine[:3, 1] = first.directions[1] * between_rows
-    affine[:3, 2] = step
-    affine[:3, 3] = first.position
-    return affine
-
-
 def _read_slices(ordered: Sequence[Slice], shown: str) -> np.ndarray:
     """Pixels of all slices, shape (i, j, k)."""
     first = _read_pixels(ordered[0], shown)
@@ -317,7 +231,15 @@ def _require_pixels(item: Slice, file: str) -> None:
 
 
 def _read_frames(item: Slice, shown: str) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of an enhanced multi-frame object in the order of their positions, and the affine in LPS+."""
+    """Voxels of an enhanced multi-frame object in the order of their positions, and the affine in LPS+."""
+    frames, ordered, affine = _order_frames(item, shown)
+    pixels = _read_pixels(item, shown)
+    order = [frames.index(frame) for frame in ordered]
+    return _shrink(pixels[order].transpose(2, 1, 0)), affine
+
+
+def _order_frames(item: Slice, shown: str) -> tuple[list[Slice], list[Slice], np.ndarray]:
+    """Frames as the file has them, in the order of their positions, and the affine in LPS+."""
     header = item.header
     groups = header.get("PerFrameFunctionalGroupsSequence")
     shared = header.get("SharedFunctionalGroupsSequence")
@@ -337,22 +259,24 @@ def _read_frames(item: Slice, shown: str) -> tuple[np.ndarray, np.ndarray]:
     except (TypeError, AttributeError, KeyError, IndexError) as error:
         raise FRAMES_WITHOUT_POSITION.error(shown, count=header.NumberOfFrames) from error
     ordered, step = order_slices(frames, shown)
-    pixels = _read_pixels(item, shown)
-    order = [frames.index(frame) for frame in ordered]
-    return _shrink(pixels[order].transpose(2, 1, 0)), _build_affine(ordered[0], step)
+    return frames, ordered, build_affine(ordered[0], step)
 
 
 def _read_projection(item: Slice, shown: str, notes: list[Problem]) -> MedicalImage:
     """A single picture without a place in the world, such as an X-ray."""
+    affine, spacing_mm = _place_projection(item, shown)
+    pixels = _shrink(_read_pixels(item, shown))
+    return MedicalImage(pixels.T[None], affine, spacing_mm, tuple(notes))
+
+
+def _place_projection(item: Slice, shown: str) -> tuple[np.ndarray, tuple[float, float]]:
     if int(item.header.get("SamplesPerPixel", 1)) != 1:
         raise COLOUR.error(shown, kind=item.header.get("PhotometricInterpretation"))
     if int(item.header.get("NumberOfFrames", 1) or 1) > 1:
         raise FRAMES_WITHOUT_POSITION.error(shown, count=item.header.NumberOfFrames)
-    pixels = _shrink(_read_pixels(item, shown))
     spacing = item.header.get("PixelSpacing") or item.header.get("ImagerPixelSpacing") or (1.0, 1.0)
     between_rows, between_columns = (float(value) for value in spacing)
-    affine = np.diag([between_columns, between_rows, 1.0, 1.0])
-    return MedicalImage(pixels.T[None], affine, (between_columns, between_rows), tuple(notes))
+    return np.diag([between_columns, between_rows, 1.0, 1.0]), (between_columns, between_rows)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import ERROR, NOTE, Message, Problem
 from pipeline.types import Affine
 
@@ -82,7 +82,7 @@ class GridComparison:
         return self.kind == RESAMPLED
 
 
-def compare_grids(image: MedicalImage, label: MedicalImage, file: str) -> GridComparison:
+def compare_grids(image: MedicalImage | ImageGrid, label: MedicalImage | ImageGrid, file: str) -> GridComparison:
     """Compare the grid of a label map with that of its image.
 
     Args:
@@ -119,7 +119,7 @@ def _to_world(affine: Affine, indices: np.ndarray) -> np.ndarray:
     return indices @ affine[:3, :3].T + affine[:3, 3]
 
 
-def _cover_the_same(image: MedicalImage, label: MedicalImage) -> bool:
+def _cover_the_same(image: MedicalImage | ImageGrid, label: MedicalImage | ImageGrid) -> bool:
     """Whether the spacings differ and both boxes, to the outer faces of the voxels, agree within a coarser voxel."""
     if len(image.spatial_shape) != len(label.spatial_shape) or np.allclose(
         np.sort(image.spacing_mm), np.sort(label.spacing_mm), rtol=0.01

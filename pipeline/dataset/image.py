@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from nibabel.filebasedimages import ImageFileError as NiftiFileError
@@ -13,19 +14,32 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, SHOWN_FORMATS, image_suffix
-from pipeline.dataset.dicom import is_dicom_file, read_dicom
-from pipeline.dataset.itk import read_itk
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.dataset.nifti import read_nifti
-from pipeline.dataset.picture import read_picture, read_picture_label_stack, read_picture_labels, read_picture_stack
+from pipeline.dataset.dicom import is_dicom_file, read_dicom, read_dicom_grid
+from pipeline.dataset.itk import read_itk, read_itk_grid
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from pipeline.dataset.nifti import read_nifti, read_nifti_grid
+from pipeline.dataset.picture import (
+    read_picture,
+    read_picture_grid,
+    read_picture_label_stack,
+    read_picture_labels,
+    read_picture_stack,
+)
 from pipeline.dataset.problems import ERROR, Message
 from pipeline.errors import ImageFileError
 
 Reader = Callable[[Path, str], MedicalImage]
+_Read = TypeVar("_Read", MedicalImage, ImageGrid)
 READERS: dict[str, Reader] = {
     **dict.fromkeys((".nii.gz", ".nii"), read_nifti),
     **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), read_itk),
     **dict.fromkeys(PICTURE_SUFFIXES, read_picture),
+}
+_GRID_READERS: dict[Callable, Callable[[Path, str], ImageGrid]] = {
+    read_nifti: read_nifti_grid,
+    read_itk: read_itk_grid,
+    read_picture: read_picture_grid,
+    read_dicom: read_dicom_grid,
 }
 MISSING = Message("missing", ERROR, "does not exist", "Restore it, or remove the case from the dataset.")
 UNKNOWN_FORMAT = Message("unknown-format", ERROR, "is not in a known format; expected {known}", "Convert it.")
@@ -69,20 +83,37 @@ def read_image(path: Path, shown_as: str | None = None, pages_as_slices: bool = 
         ImageFileError: the file is missing, unreadable, truncated, or not 2D or 3D.
     """
     shown = shown_as or path.name
+    reader, format_name = _choose_reader(path, shown)
+    as_volume = pages_as_slices and format_name in (".tif", ".tiff")
+    return _read_safely(read_picture_stack if as_volume else reader, path, shown, format_name)
+
+
+def read_grid(path: Path, shown_as: str | None = None) -> ImageGrid:
+    """The grid of an image file, or of the DICOM series of a folder, from the header alone.
+
+    Raises:
+        ImageFileError: as `read_image`, as far as the header shows it.
+    """
+    shown = shown_as or path.name
+    reader, format_name = _choose_reader(path, shown)
+    return _read_safely(_GRID_READERS[reader], path, shown, format_name)
+
+
+def _choose_reader(path: Path, shown: str) -> tuple[Reader, str]:
+    """What reads a file or folder, and the name of its format."""
     if path.is_dir():
-        return _read_safely(read_dicom, path, shown, "DICOM series")
+        return read_dicom, "DICOM series"
     suffix = image_suffix(path)
     if not path.is_file():
         raise MISSING.error(shown)
-    if not suffix:
-        if is_dicom_file(path):
-            return _read_safely(read_dicom, path, shown, "DICOM")
-        raise UNKNOWN_FORMAT.error(shown, known=SHOWN_FORMATS)
-    as_volume = pages_as_slices and suffix in (".tif", ".tiff")
-    return _read_safely(read_picture_stack if as_volume else READERS[suffix], path, shown, suffix)
+    if suffix:
+        return READERS[suffix], suffix
+    if is_dicom_file(path):
+        return read_dicom, "DICOM"
+    raise UNKNOWN_FORMAT.error(shown, known=SHOWN_FORMATS)
 
 
-def _read_safely(reader: Reader, path: Path, shown: str, format_name: str) -> MedicalImage:
+def _read_safely(reader: Callable[[Path, str], _Read], path: Path, shown: str, format_name: str) -> _Read:
     try:
         return reader(path, shown)
     except ImageFileError:

@@ -7,14 +7,15 @@ to data files anywhere. It keeps NaN and infinity in these formats.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import SimpleITK
 
-from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import ERROR, WARNING, Message, Problem
 
 NO_HEADER = Message(
@@ -115,7 +116,31 @@ def read_itk(path: Path, shown: str) -> MedicalImage:
         ImageFileError: a header that is not understood, fewer voxels than it claims, a data file that is missing or
             elsewhere, or an image that is not 2D or 3D.
     """
-    is_nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
+    claim, header_bytes = _read_claim(path, shown)
+    data_path = _find_data(path, claim.data_name, shown)
+    _check_data(data_path, 0 if claim.data_name else header_bytes, claim, shown)
+    image = _call_simpleitk(_build_reader(path).Execute, path, shown)
+    notes = () if claim.has_spacing else (NO_SPACING.about(shown),)
+    return _arrange(image, claim, shown, notes)
+
+
+def read_itk_grid(path: Path, shown: str) -> ImageGrid:
+    """The grid of a NRRD or MetaImage file, from its header alone.
+
+    Raises:
+        ImageFileError: as `read_itk`, as far as the header shows it.
+    """
+    claim, _ = _read_claim(path, shown)
+    _find_data(path, claim.data_name, shown)
+    reader = _build_reader(path)
+    _call_simpleitk(reader.ReadImageInformation, path, shown)
+    affine, spacing_mm = _find_grid(reader, shown)
+    return ImageGrid(reader.GetNumberOfComponents(), reader.GetSize(), affine, spacing_mm, claim.item_bytes)
+
+
+def _read_claim(path: Path, shown: str) -> tuple[_Claim, int]:
+    """What the header says, and its length in bytes."""
+    is_nrrd = _is_nrrd(path)
     with path.open("rb") as stream:
         fields, header_bytes = _read_header(stream, is_nrrd, shown)
     try:
@@ -125,11 +150,11 @@ def read_itk(path: Path, shown: str) -> MedicalImage:
         raise NO_HEADER.error(shown, format=_name(is_nrrd), cause=cause) from error
     if not claim.sizes or min(claim.sizes) < 1:
         raise NO_HEADER.error(shown, format=_name(is_nrrd), cause=f"its sizes are {claim.sizes}")
-    data_path = _find_data(path, claim.data_name, shown)
-    _check_data(data_path, 0 if claim.data_name else header_bytes, claim, shown)
-    image = _read_with_simpleitk(path, is_nrrd, shown)
-    notes = () if claim.has_spacing else (NO_SPACING.about(shown),)
-    return _arrange(image, claim, shown, notes)
+    return claim, header_bytes
+
+
+def _is_nrrd(path: Path) -> bool:
+    return path.suffix.lower() in (".nrrd", ".nhdr")
 
 
 def _name(is_nrrd: bool) -> str:
@@ -280,12 +305,16 @@ def _find_fault(stream: BinaryIO, needed: int) -> str:
     return "" if inflater.eof else "its compressed data end before their checksum"
 
 
-def _read_with_simpleitk(path: Path, is_nrrd: bool, shown: str) -> SimpleITK.Image:
+def _build_reader(path: Path) -> SimpleITK.ImageFileReader:
     reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")
+    reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
     reader.SetFileName(str(path))
+    return reader
+
+
+def _call_simpleitk(function: Callable[[], Any], path: Path, shown: str) -> Any:
     try:
-        return reader.Execute()
+        return function()
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).replace(str(path), shown).splitlines() if line.strip()]
         cause = lines[-1].replace(str(path.parent), "").rstrip(".") if lines else "no reason given"
@@ -293,21 +322,26 @@ def _read_with_simpleitk(path: Path, is_nrrd: bool, shown: str) -> SimpleITK.Ima
 
 
 def _arrange(image: SimpleITK.Image, claim: _Claim, shown: str, notes: tuple[Problem, ...]) -> MedicalImage:
-    dims = image.GetDimension()
-    if dims not in (2, 3):
-        raise UNSUPPORTED.error(shown, found=f"{dims} dimensions {image.GetSize()}", expected="2 or 3")
+    affine, spacing_mm = _find_grid(image, shown)
     array = SimpleITK.GetArrayFromImage(image).T  # (components, i, j, k), or without the first
     if array.dtype.kind not in "iuf":
         raise UNSUPPORTED.error(shown, found=f"values of type {array.dtype}", expected="whole or real numbers")
     if array.nbytes != claim.num_bytes:
         cause = f"it claims {claim.num_bytes} bytes of voxels, SimpleITK understands {array.nbytes}"
         raise UNREADABLE.error(shown, cause=cause)
+    channels_first = array if array.ndim == len(spacing_mm) + 1 else array[None]
+    return MedicalImage(channels_first, affine, spacing_mm, notes)
+
+
+def _find_grid(image: SimpleITK.Image | SimpleITK.ImageFileReader, shown: str) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Affine (RAS+) and voxel size, of an image or of a reader that has read the header."""
+    dims = image.GetDimension()
+    if dims not in (2, 3):
+        raise UNSUPPORTED.error(shown, found=f"{dims} dimensions {image.GetSize()}", expected="2 or 3")
     affine = np.eye(4)
     affine[:dims, :dims] = np.reshape(image.GetDirection(), (dims, dims)) * image.GetSpacing()
     affine[:dims, 3] = image.GetOrigin()
     affine[:2] *= -1  # LPS to RAS
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise UNREADABLE.error(shown, cause="its affine has no inverse, so its voxels have no place in the world")
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[:dims]
-    channels_first = array if array.ndim == dims + 1 else array[None]
-    return MedicalImage(channels_first, affine, tuple(float(size) for size in spacing_mm), notes)
+    return affine, tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[:dims])

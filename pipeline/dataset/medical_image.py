@@ -9,6 +9,25 @@ from pipeline.types import Affine, ImageArray
 
 
 @dataclass(frozen=True)
+class ImageGrid:
+    """What the header of a file, or of a DICOM series, says about its voxels.
+
+    Attributes:
+        num_channels: as in the array of a `MedicalImage`.
+        spatial_shape: likewise.
+        affine: likewise.
+        spacing_mm: likewise.
+        value_bytes: of one voxel in one channel, as it is read.
+    """
+
+    num_channels: int
+    spatial_shape: tuple[int, ...]
+    affine: Affine
+    spacing_mm: tuple[float, ...]
+    value_bytes: int
+
+
+@dataclass(frozen=True)
 class MedicalImage:
     """Voxels and grid of one file, or of one DICOM series.
 
@@ -27,3 +46,10 @@ class MedicalImage:
     @property
     def spatial_shape(self) -> tuple[int, ...]:
         return self.array.shape[1:]
+
+    @property
+    def grid(self) -> ImageGrid:
+        """All but the voxels."""
+        return ImageGrid(
+            self.array.shape[0], self.spatial_shape, self.affine, self.spacing_mm, self.array.dtype.itemsize
+        )

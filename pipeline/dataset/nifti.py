@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import ERROR, WARNING, Message, Problem
 
 FORMS_DIFFER = Message(
@@ -73,27 +73,8 @@ def read_nifti(path: Path, shown: str) -> MedicalImage:
         ImageFileError: a voxel size that gives no grid.
         OSError, EOFError, ValueError, ...: anything that the stream, its header or its affine makes unusable.
     """
-    compressed = path.name.lower().endswith(".gz")
-    opener = gzip.open if compressed else open
-    with opener(path, "rb") as stream:
-        start = stream.read(_NIFTI_HEADER_BYTES)
-        if len(start) < _NIFTI_HEADER_BYTES:
-            raise EOFError(f"{len(start)} bytes are no NIfTI header, which has {_NIFTI_HEADER_BYTES}")
-        header = _parse_header(start)
-        offset = int(header["vox_offset"])
-        claimed_bytes = offset + int(np.prod(header.get_data_shape(), dtype=np.float64)) * (
-            header.get_data_dtype().itemsize  # what nibabel allocates by; `bitpix` may say otherwise
-        )
-        possible_bytes = path.stat().st_size * (_MAX_DEFLATE_RATIO if compressed else 1)
-        if claimed_bytes > possible_bytes:
-            raise EOFError(f"the header claims {claimed_bytes} bytes, the file can hold {possible_bytes} at most")
-        head = start + stream.read(max(0, offset - len(start)))
-        notes = _note_pixdim(header, shown)
-        image = nib.Nifti1Image.from_bytes(head)  # the header's checks and the affine; it reads no voxels
-        _check_layout(image)
-        notes += _note_grid(image, header, shown)
-        if len(head) < offset or offset < _NIFTI_HEADER_BYTES:
-            raise EOFError(f"it is truncated, {len(head)} bytes of {claimed_bytes}")
+    with _open(path) as stream:
+        image, claimed_bytes, notes = _read_head(stream, path, shown)
         array = _read_voxels(stream, image, claimed_bytes)
         while stream.read(_CHUNK_BYTES):  # to the end, so that gzip compares its checksum
             pass
@@ -101,6 +82,50 @@ def read_nifti(path: Path, shown: str) -> MedicalImage:
     affine = np.asarray(image.affine, dtype=np.float64)
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[: array.ndim - 1]
     return MedicalImage(array, affine, tuple(float(size) for size in spacing_mm), tuple(notes))
+
+
+def read_nifti_grid(path: Path, shown: str) -> ImageGrid:
+    """The grid of a NIfTI-1 file, from its header alone.
+
+    Raises:
+        ImageFileError, OSError, ...: as `read_nifti`, as far as the header shows it.
+    """
+    with _open(path) as stream:
+        image, _, _ = _read_head(stream, path, shown)
+    shape = _trim_shape(image.shape)
+    spatial_shape = shape[:3]
+    affine = np.asarray(image.affine, dtype=np.float64)
+    spacing_mm = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[: len(spatial_shape)])
+    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
+    value_bytes = 4 if scaled else image.get_data_dtype().itemsize
+    return ImageGrid(shape[3] if len(shape) == 4 else 1, spatial_shape, affine, spacing_mm, value_bytes)
+
+
+def _open(path: Path) -> gzip.GzipFile | BinaryIO:
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _read_head(stream: BinaryIO | gzip.GzipFile, path: Path, shown: str) -> tuple[nib.Nifti1Image, int, list[Problem]]:
+    """An image without voxels, the bytes that its header claims, and notes; the stream is then at the voxels."""
+    start = stream.read(_NIFTI_HEADER_BYTES)
+    if len(start) < _NIFTI_HEADER_BYTES:
+        raise EOFError(f"{len(start)} bytes are no NIfTI header, which has {_NIFTI_HEADER_BYTES}")
+    header = _parse_header(start)
+    offset = int(header["vox_offset"])
+    claimed_bytes = offset + int(np.prod(header.get_data_shape(), dtype=np.float64)) * (
+        header.get_data_dtype().itemsize  # what nibabel allocates by; `bitpix` may say otherwise
+    )
+    possible_bytes = path.stat().st_size * (_MAX_DEFLATE_RATIO if isinstance(stream, gzip.GzipFile) else 1)
+    if claimed_bytes > possible_bytes:
+        raise EOFError(f"the header claims {claimed_bytes} bytes, the file can hold {possible_bytes} at most")
+    head = start + stream.read(max(0, offset - len(start)))
+    notes = _note_pixdim(header, shown)
+    image = nib.Nifti1Image.from_bytes(head)  # the header's checks and the affine; it reads no voxels
+    _check_layout(image)
+    notes += _note_grid(image, header, shown)
+    if len(head) < offset or offset < _NIFTI_HEADER_BYTES:
+        raise EOFError(f"it is truncated, {len(head)} bytes of {claimed_bytes}")
+    return image, claimed_bytes, notes
 
 
 def _parse_header(start: bytes) -> nib.Nifti1Header:

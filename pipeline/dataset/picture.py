@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.dataset.picture_file import SAVE_LABELS, PicturePage, decode_picture
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from pipeline.dataset.picture_file import SAVE_LABELS, PicturePage, decode_picture, measure_picture
 from pipeline.dataset.problems import ERROR, NOTE, Message, Problem
 
 UNEQUAL_PAGES = Message(
@@ -54,6 +54,16 @@ def read_picture(path: Path, shown: str) -> MedicalImage:
     """
     pages, notes = decode_picture(path, shown, one_page=True)
     return MedicalImage(_channels_first(pages[0].rows), np.eye(4), (1.0, 1.0), notes)
+
+
+def read_picture_grid(path: Path, shown: str) -> ImageGrid:
+    """The grid of a picture file, from its header alone.
+
+    Raises:
+        ImageFileError: as `read_picture`, as far as the header shows it.
+    """
+    size, num_channels, value_bytes = measure_picture(path, shown)
+    return ImageGrid(num_channels, size, np.eye(4), (1.0, 1.0), value_bytes)
 
 
 def read_picture_stack(path: Path, shown: str) -> MedicalImage:

@@ -93,6 +93,7 @@ _SIGNATURES = {
 }
 _SUFFIX_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 _OPENERS: dict[str, type[ImageFile]] = {"PNG": PngImageFile, "JPEG": JpegImageFile, "TIFF": TiffImageFile}
+_VALUE_BYTES = {"I;16": 2, "I;16B": 2, "I": 4, "F": 4}
 _MODES = ("1", "L", "I;16", "I;16B", "I", "F", "RGB")
 _DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error, zlib.error)
 # tags of the TIFF 6.0 specification
@@ -121,6 +122,32 @@ class PicturePage:
         )
 
 
+def measure_picture(path: Path, shown: str) -> tuple[tuple[int, int], int, int]:
+    """Width and height, number of channels, and bytes of a value of a picture's one page, from its header alone.
+
+    Raises:
+        ImageFileError: as `decode_picture`, as far as the header shows it.
+    """
+    with path.open("rb") as stream:
+        picture, _, num_pages = _open_picture(stream, path, shown)
+        if num_pages > 1:
+            raise SEVERAL_PAGES.error(shown, pages=num_pages)
+        _check_header(picture, path.stat().st_size, num_pages, shown)
+        if picture.mode not in (*_MODES, "RGBA"):
+            raise COLOUR_MODE.error(shown, mode=picture.mode)
+        return picture.size, 3 if picture.mode in ("RGB", "RGBA") else 1, _VALUE_BYTES.get(picture.mode, 1)
+
+
+def _open_picture(stream: BinaryIO, path: Path, shown: str) -> tuple[ImageFile, str, int]:
+    """A picture whose header is read, the format of its content, and its number of pages."""
+    found = _find_format(stream, path, shown)
+    try:
+        num_pages = _count_tiff_pages(stream, path.stat().st_size) if found == "TIFF" else 1
+        return _OPENERS[found](stream), found, num_pages
+    except _DAMAGE as error:
+        raise TRUNCATED.error(shown, cause=_say(error, path, shown)) from error
+
+
 def decode_picture(
     path: Path, shown: str, labels: bool = False, one_page: bool = False
 ) -> tuple[list[PicturePage], tuple[Problem, ...]]:
@@ -136,13 +163,8 @@ def decode_picture(
         ImageFileError: anything that makes the file unusable or its pixels ambiguous.
     """
     with path.open("rb") as stream:
-        found = _find_format(stream, path, shown)
+        picture, found, num_pages = _open_picture(stream, path, shown)
         size = path.stat().st_size
-        try:
-            num_pages = _count_tiff_pages(stream, size) if found == "TIFF" else 1
-            picture = _OPENERS[found](stream)
-        except _DAMAGE as error:
-            raise TRUNCATED.error(shown, cause=_say(error, path, shown)) from error
         if one_page and num_pages > 1:
             raise SEVERAL_PAGES.error(shown, pages=num_pages)
         pages: list[PicturePage] = []
