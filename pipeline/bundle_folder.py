@@ -48,6 +48,43 @@ class BundleFolder:
         return self.configs / f"{stem}.json"
 
     @property
+    def is_planned(self) -> bool:
+        """Whether `plan` made it; bundles of others, such as the model zoo's, have no plan."""
+        return self.plan.is_file()
+
+    def find_config(self, stem: str) -> Path:
+        """The config of that name in a bundle of others, which may be YAML.
+
+        Raises:
+            BundleError: there is none.
+        """
+        for suffix in (".json", ".yaml", ".yml"):
+            if (path := self.config(stem).with_suffix(suffix)).is_file():
+                return path
+        raise BundleError(
+            f"{self.name} has no configs/{stem}.json or .yaml; expected one. It is no bundle that predicts."
+        )
+
+    def read_metadata(self) -> dict[str, Any]:
+        """Contents of metadata.json.
+
+        Raises:
+            BundleError: it is missing or no JSON.
+        """
+        try:
+            return json.loads(self.metadata.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BundleError(
+                f"configs/metadata.json of {self.name} cannot be read: {error}. Get the bundle again."
+            ) from error
+
+    def read_required_packages(self) -> tuple[str, ...]:
+        """Packages that metadata.json names beside MONAI, PyTorch and NumPy, with their versions."""
+        metadata = self.read_metadata()
+        named = metadata.get("required_packages_version") or metadata.get("optional_packages_version") or {}
+        return tuple(f"{name} {version}" for name, version in named.items())
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 
@@ -219,6 +256,19 @@ def open_bundle(root: Path | str) -> BundleFolder:
                 f"{root} is not a complete bundle: {path.relative_to(folder.root)} is missing. "
                 "Make one with `unet-pipeline plan DATASET BUNDLE`."
             )
+    return folder
+
+
+def open_any_bundle(root: Path | str) -> BundleFolder:
+    """The bundle at `root`: one that `plan` made, or one of others with an inference config.
+
+    Raises:
+        BundleError: the folder or its configs are missing.
+    """
+    folder = BundleFolder(Path(root))
+    if folder.is_planned or not folder.metadata.is_file():
+        return open_bundle(root)
+    folder.find_config("inference")
     return folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,15 +57,22 @@ def describe_refusal(found: Audit) -> str:
 
 
 @contextmanager
-def open_for_reading(bundle: Path | str, trust: bool = False) -> Iterator[BundleFolder]:
+def open_for_reading(
+    bundle: Path | str, trust: bool = False, opener: Callable[[Path | str], BundleFolder] = open_bundle
+) -> Iterator[BundleFolder]:
     """A bundle to predict with: a folder, or an archive that is unpacked into a folder that goes away.
+
+    Args:
+        bundle: folder or archive.
+        trust: see `require_trusted`.
+        opener: `open_any_bundle` for bundles of others too.
 
     Raises:
         BundleError: no bundle; or it fails its audit, and then nothing was unpacked.
     """
     path = Path(bundle)
     if not path.is_file():
-        folder = open_bundle(bundle)
+        folder = opener(bundle)
         require_trusted(folder, trust)
         yield folder
         return
@@ -73,7 +80,7 @@ def open_for_reading(bundle: Path | str, trust: bool = False) -> Iterator[Bundle
     try:
         root = temporary / path.name.partition(".")[0]
         unpack(path, root, trust)
-        yield open_bundle(root)
+        yield opener(root)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -99,7 +106,13 @@ def unpack(archive: Path, root: Path, trust: bool = False) -> None:
         target.write_bytes(read_entry(source, entry))
 
 
-def open_trusted(bundle: Path | str, verb: str, trust: bool = False, sealed: bool = True) -> BundleFolder:
+def open_trusted(
+    bundle: Path | str,
+    verb: str,
+    trust: bool = False,
+    sealed: bool = True,
+    opener: Callable[[Path | str], BundleFolder] = open_bundle,
+) -> BundleFolder:
     """The folder of a bundle that a verb runs and writes into, once it has passed its audit.
 
     Args:
@@ -107,6 +120,7 @@ def open_trusted(bundle: Path | str, verb: str, trust: bool = False, sealed: boo
         verb: for the message.
         trust: see `require_trusted`.
         sealed: see `require_trusted`.
+        opener: see `open_for_reading`.
 
     Raises:
         BundleError: no bundle, an archive, or a bundle that fails its audit.
@@ -116,7 +130,7 @@ def open_trusted(bundle: Path | str, verb: str, trust: bool = False, sealed: boo
             f"{Path(bundle).name} is an archive, and `{verb}` writes into the bundle. Look at it with `unet-pipeline audit`, then "
             "unpack it and give the folder."
         )
-    folder = open_bundle(bundle)
+    folder = opener(bundle)
     require_trusted(folder, trust, sealed)
     return folder
 

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+
 from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.image import read_label_map
+from pipeline.dataset.dataset import image_suffix
+from pipeline.dataset.image import read_image, read_label_map
 from pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from pipeline.evaluation.groups import Group
 from pipeline.evidence.record import RECORD, RunRecord, describe_bundle, keep_record
@@ -52,6 +55,23 @@ def record_evaluation(
         yield record
 
 
+@contextmanager
+def record_foreign_evaluation(folder: BundleFolder, target: Path, given: bool) -> Iterator[RunRecord]:
+    """The same for a bundle of others: the hashes of its config and of the weights in models/, unless label maps were given."""
+    weights = [] if given else sorted(folder.models.glob("*.pt"))
+    content = {
+        "kind": "evaluate",
+        "weights": [
+            {"fold": None, "file": path.relative_to(folder.root).as_posix(), "sha256": compute_sha256(path)}
+            for path in weights
+        ],
+        "predictions_given": given,
+        "inference_config_sha256": compute_sha256(folder.find_config("inference")),
+    }
+    with keep_record(target / RECORD, folder.root, content, only_finished=True) as record:
+        yield record
+
+
 def add_result(record: RunRecord, target: Path, title: str, label_maps: Mapping[str, Path]) -> None:
     """Bind the files of an evaluation to its record.
 
@@ -74,7 +94,8 @@ def hash_label_map(path: Path) -> str:
 
     Not of the file, whose bytes depend on the version of the compression too.
     """
-    array = read_label_map(path).array.astype("uint8")
+    several = image_suffix(path).startswith(".nii") and len(nib.load(path).shape) > 3  # structures that may overlap
+    array = (read_image if several else read_label_map)(path).array.astype("uint8")
     return hashlib.sha256(repr(array.shape).encode() + array.tobytes(order="C")).hexdigest()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from pipeline.dataset.dataset import case_name, image_suffix
+from pipeline.dataset.dataset import case_name, image_suffix, list_images
 from pipeline.dataset.image import read_image
 from pipeline.errors import PredictionError
 from pipeline.files import write_atomically
@@ -25,6 +25,13 @@ def find_output(source: PredictionInput, out: Path, suffix: str) -> Path:
     named = output_path(source, out, suffix)
     by_file = out / f"{case_name(source.files[0])}{suffix}"
     return by_file if by_file.is_file() and not named.is_file() else named
+
+
+def find_any_output(source: PredictionInput, out: Path) -> Path:
+    """The result of a case in any format, under the case's name or that of its image file; a path that does not exist if there is none."""
+    names = (source.name, case_name(source.files[0]))
+    found = list_images(out) if out.is_dir() else []
+    return next((path for name in names for path in found if case_name(path) == name), out / source.name)
 
 
 def finish_output(written: Path, image: Path, spatial_shape: tuple[int, ...], final: Path) -> None:
@@ -56,13 +63,13 @@ def write_volume(final: Path, values: np.ndarray, image: Path) -> None:
 
     Args:
         final: the label map's name.
-        values: uint8, of the image's spatial shape.
+        values: of the image's spatial shape, uint8; or with an axis more, one place for each of several structures.
         image: a NIfTI file.
     """
     header = nib.load(image).header
     restored = nib.Nifti1Image(values, None)
     restored.header.set_xyzt_units(*header.get_xyzt_units())
-    restored.header.set_zooms(header.get_zooms()[: values.ndim])
+    restored.header.set_zooms((*header.get_zooms(), 1.0)[: values.ndim])
     # the codes say which of both is valid, and a reader picks by them
     restored.set_qform(header.get_qform(), int(header["qform_code"]), strip_shears=False)
     restored.set_sform(header.get_sform(), int(header["sform_code"]))

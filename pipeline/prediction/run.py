@@ -73,7 +73,7 @@ def predict_images(
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
     """
     plan = read_plan(folder.plan)
-    _refuse_own_folder(inputs, out)
+    refuse_own_folder(inputs, out)
     finals = {source: output_path(source, out, plan.output_suffix) for source in inputs}
     done = {source for source, final in finals.items() if _is_done(final, plan, probabilities)}
     kept = tuple(finals[source] for source in inputs if source in done)
@@ -110,7 +110,12 @@ def _watch(outcomes: Iterable[_Outcome], total: int) -> list[_Outcome]:
     return found
 
 
-def _refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
+def refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
+    """Whether results may be written there.
+
+    Raises:
+        PredictionError: an image lies in that folder, and its result would take its name.
+    """
     for source in inputs:
         if any(file.resolve().parent == out.resolve() for file in source.files):
             raise PredictionError(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle.trust import break_seal, open_for_reading, open_trusted
-from pipeline.bundle_folder import BundleFolder, require_ensemble, require_weights
+from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_ensemble, require_weights
 from pipeline.dataset.dataset import Dataset
 from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError
@@ -18,39 +17,14 @@ from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.inputs import list_inputs
 from pipeline.prediction.outputs import find_output
+from pipeline.verbs.evaluation_result import Evaluation
+from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from pipeline.evaluation.cases import Pair
     from pipeline.evaluation.comparison import ComparisonRecord
-    from pipeline.evaluation.files import SummaryRecord
-    from pipeline.evaluation.summary import SummaryRow
     from pipeline.evaluation.tuning import Tuning
     from pipeline.prediction.run import Predictions
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Result of `evaluate`.
-
-    Attributes:
-        title: which cases, which folds.
-        rows: one per case and label.
-        summary: one row per label and metric.
-        excluded: cases of the dataset that the network was trained on, which were left out.
-        folder: has metrics.csv and summary.json.
-        predictions: folders of the label maps that were compared.
-        record: all that summary.json holds: lines per fold and subgroup, failures, notes.
-    """
-
-    title: str
-    rows: pd.DataFrame
-    summary: tuple[SummaryRow, ...]
-    excluded: tuple[str, ...]
-    folder: Path
-    predictions: tuple[Path, ...]
-    record: SummaryRecord
 
 
 def predict(
@@ -68,7 +42,8 @@ def predict(
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
     Args:
-        bundle: trained; a folder, or the zip that `package` made.
+        bundle: trained; a folder, or the zip that `package` made. A bundle of others, such as the model zoo's, runs as its inference
+            config says, without the options about the network.
         source: an image, a DICOM series, or a folder of images or of series.
         out: folder for the label maps.
         device: such as "cpu" or "cuda:1"; a GPU when there is one, if None.
@@ -83,7 +58,11 @@ def predict(
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
         PredictionError: no image, or an image that the network cannot take.
     """
-    with open_for_reading(bundle, trust) as folder:
+    with open_for_reading(bundle, trust, open_any_bundle) as folder:
+        if not folder.is_planned:
+            return predict_with_foreign(
+                folder, source, out, device, (mirror, ensemble, probabilities, runtime, precision)
+            )
         weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
         from pipeline.prediction.run import predict_images
         from pipeline.prediction.runtime import check_runtime
@@ -113,21 +92,22 @@ def evaluate(
     all its cases are predicted with the bundle's weights, but for those whose image the network was trained on.
 
     Args:
-        bundle: trained.
+        bundle: trained; or one of others, then `dataset` is needed.
         dataset: a labelled folder.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
         device, mirror: for predicting.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
-        trust: as in `predict`.
-        precision: as in `predict`; kept in run.json, and part of the name of the predictions' folder.
+        trust, precision: as in `predict`; precision is in run.json, and in the name of the predictions' folder.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
-    folder = open_trusted(bundle, "evaluate", trust)
+    folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
+    if not folder.is_planned:
+        return evaluate_foreign(folder, dataset, out, predictions, device, (mirror, ensemble, precision, tuple(by)))
     require_weights(folder)
     from pipeline.evaluation.cases import evaluate_by_plan
     from pipeline.evaluation.files import build_summary, write_rows, write_summary

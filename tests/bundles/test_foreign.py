@@ -1,0 +1,275 @@
+"""Bundles in the manner of MONAI's model zoo: `predict` gives what stock MONAI writes, and `evaluate` measures it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import phantom_bundles as phantoms
+import pytest
+import torch
+import zoo_bundles as zoo
+from monai.bundle import ConfigWorkflow
+
+import pipeline
+from pipeline.errors import BundleError, EvaluationError, PredictionError
+from pipeline.files import write_json
+
+# not the identity: another orientation and spacing than the network's
+AFFINE = np.array([[0.0, 1.4, 0, 5], [-1.2, 0, 0, -7], [0, 0, 2.0, 3], [0, 0, 0, 1]])
+SHAPE = (26, 22, 18)
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    """Three volumes in one folder."""
+    for seed in range(3):
+        image, _ = phantoms.draw_organ(seed, SHAPE)
+        phantoms.write_volume(tmp_path / "volumes" / f"organ_{seed}.nii.gz", image, AFFINE)
+    return tmp_path / "volumes"
+
+
+@pytest.fixture
+def softmax(tmp_path: Path) -> Path:
+    return zoo.write_softmax_bundle(tmp_path / "spleen_like")
+
+
+def write_dataset(root: Path, num_channels: int, labels: dict[str, Any]) -> Path:
+    """nnU-Net's layout; the label maps are thresholds of the first channel: 1 above 50, 2 above 150."""
+    for seed in range(2):
+        image, _ = phantoms.draw_organ(seed, SHAPE)
+        for channel in range(num_channels):
+            phantoms.write_volume(root / "imagesTr" / f"case_{seed}_{channel:04d}.nii.gz", image + 7 * channel, AFFINE)
+        label = (image > 50).astype(np.uint8) + (image > 150)
+        phantoms.write_volume(root / "labelsTr" / f"case_{seed}.nii.gz", label, AFFINE)
+    channels = {str(index): f"MR {index}" for index in range(num_channels)}
+    content = {"channel_names": channels, "labels": labels, "numTraining": 2, "file_ending": ".nii.gz"}
+    write_json(root / "dataset.json", content)
+    return root
+
+
+def run_stock(bundle: Path, images: Path, out: Path) -> list[Path]:
+    """What stock MONAI writes for the bundle."""
+    workflow = ConfigWorkflow(
+        config_file=str(bundle / "configs" / "inference.json"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        workflow_type=None,
+        bundle_root=str(bundle),
+        dataset_dir=str(images),
+        output_dir=str(out),
+        logging_file=False,
+    )
+    workflow.initialize()
+    workflow.run()
+    return sorted(out.rglob("*.nii.gz"))
+
+
+def test_predict_zoo_bundle_writes_what_stock_monai_writes(softmax: Path, volumes: Path, tmp_path: Path) -> None:
+    result = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    stock = run_stock(softmax, volumes, tmp_path / "stock")
+    assert [path.name for path in result.written] == [f"organ_{seed}.nii.gz" for seed in range(3)]
+    assert len(stock) == 3
+    for ours, theirs in zip(result.written, stock, strict=True):
+        values, image = nib.load(ours), nib.load(volumes / ours.name)
+        assert np.array_equal(np.asarray(values.dataobj), np.asarray(nib.load(theirs).dataobj))
+        assert values.get_data_dtype() == np.uint8
+        assert np.array_equal(values.affine, image.affine)
+        assert 0 < np.asarray(values.dataobj).mean() < 1, "one class alone would show nothing"
+
+
+def test_predict_zoo_bundle_keeps_what_is_finished_and_leaves_the_bundle_as_it_is(
+    softmax: Path, volumes: Path, tmp_path: Path
+) -> None:
+    before = sorted(softmax.rglob("*"))
+    first = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    first.written[0].unlink()
+    second = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    assert second.written == first.written[:1]
+    assert second.kept == first.written[1:]
+    assert sorted(softmax.rglob("*")) == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [path.name for path in first.written]
+
+
+def test_predict_zoo_bundle_as_yaml_is_the_same(softmax: Path, volumes: Path, tmp_path: Path) -> None:
+    import yaml
+
+    first = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "a", trust=True)
+    config = softmax / "configs" / "inference.json"
+    config.with_suffix(".yaml").write_text(yaml.safe_dump(json.loads(config.read_text())))
+    config.unlink()
+    second = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "b", trust=True)
+    for one, other in zip(first.written, second.written, strict=True):
+        assert np.array_equal(nib.load(one).get_fdata(), nib.load(other).get_fdata())
+
+
+def test_predict_zoo_bundle_with_something_unusual_needs_trust(softmax: Path, volumes: Path, tmp_path: Path) -> None:
+    config = softmax / "configs" / "inference.json"
+    content = json.loads(config.read_text())
+    content["postprocessing"]["transforms"].insert(
+        3, {"_target_": "Lambdad", "keys": "pred", "func": "$lambda x: __import__('torch').where(x > 0, 4, 0)"}
+    )
+    write_json(config, content)
+    with pytest.raises(BundleError, match="spleen_like needs trust"):
+        pipeline.predict(softmax, volumes, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    result = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    assert set(np.unique(nib.load(result.written[0]).get_fdata())) == {0, 4}
+
+
+@pytest.mark.parametrize("with_names", [True, False])
+def test_evaluate_zoo_bundle_on_a_threshold_gives_dice_1(tmp_path: Path, with_names: bool) -> None:
+    """A network that is a threshold, on label maps that are the same threshold: names of the dataset, or of the metadata."""
+    network_def = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 2, "kernel_size": 1}
+    bundle = zoo.write_softmax_bundle(tmp_path / "threshold", network_def)
+    config = json.loads((bundle / "configs" / "inference.json").read_text())
+    config["preprocessing"]["transforms"][2:5] = []
+    write_json(bundle / "configs" / "inference.json", config)
+    torch.save(zoo.threshold_network([50.0], classes=True), bundle / "models" / "model.pt")
+    dataset = write_dataset(tmp_path / "cases", 1, {"background": 0, "spleen": 1})
+    for path in (dataset / "labelsTr").iterdir():
+        label = nib.load(path)
+        phantoms.write_volume(path, (label.get_fdata() > 0).astype(np.uint8), label.affine)
+    if not with_names:
+        (dataset / "dataset.json").unlink()
+        for path in list((dataset / "imagesTr").iterdir()):
+            path.rename(path.with_name(path.name.replace("_0000", "")))
+        (dataset / "imagesTr").rename(dataset / "images")
+        (dataset / "labelsTr").rename(dataset / "labels")
+    result = phantoms.silently(pipeline.evaluate, bundle, dataset, tmp_path / "numbers", trust=True)
+    name = "spleen" if with_names else "Organ"
+    dice = {row.label: row.mean for row in result.summary if row.metric == "dice"}
+    assert dice[name] == 1.0
+    notes = " ".join(result.record.notes)
+    assert "is not known" in notes
+    assert ("Value 1 is 'spleen' in the dataset and 'Organ'" in notes) == with_names
+    record = json.loads((tmp_path / "numbers" / "run.json").read_text())
+    assert record["weights"][0]["file"] == "models/model.pt"
+
+
+def test_evaluate_zoo_bundle_of_overlapping_structures_measures_each(tmp_path: Path) -> None:
+    """Thresholds 50 and 150 are the two regions; 90 is neither, and what it lacks is known."""
+    bundle = zoo.write_sigmoid_bundle(tmp_path / "brats_like", [50.0, 150.0])
+    labels = {"background": 0, "level 0": [1, 2], "level 1": 2}
+    dataset = write_dataset(tmp_path / "cases", 2, labels)
+    result = phantoms.silently(pipeline.evaluate, bundle, dataset, tmp_path / "numbers", trust=True)
+    (predictions,) = result.predictions
+    values = nib.load(predictions / "case_0.nii.gz")
+    assert values.shape == (*SHAPE, 2)
+    assert np.array_equal(values.affine, nib.load(dataset / "imagesTr" / "case_0_0000.nii.gz").affine)
+    assert {row.label: row.mean for row in result.summary if row.metric == "dice"} == {
+        "mean of labels": 1.0,
+        "Level 0": 1.0,
+        "Level 1": 1.0,
+    }
+    torch.save({"model": zoo.threshold_network([50.0, 90.0], 2)}, bundle / "models" / "model.pt")
+    other = phantoms.silently(pipeline.evaluate, bundle, dataset, tmp_path / "other", trust=True)
+    image = nib.load(dataset / "imagesTr" / "case_0_0000.nii.gz").get_fdata()
+    expected = 2 * (image > 150).sum() / ((image > 150).sum() + (image > 90).sum())
+    rows = other.rows[(other.rows["case"] == "case_0") & (other.rows["label"] == "Level 1")]
+    assert rows["dice"].item() == pytest.approx(expected, abs=1e-6)
+    assert expected < 0.95
+
+
+def test_evaluate_zoo_bundle_structure_without_a_region_is_named(tmp_path: Path) -> None:
+    bundle = zoo.write_sigmoid_bundle(tmp_path / "brats_like", [50.0, 150.0])
+    dataset = write_dataset(tmp_path / "cases", 2, {"background": 0, "core": 1, "level 1": 2})
+    with pytest.raises(
+        EvaluationError, match=r"cases has no label or region 'Level 0', .* it has background, core, level 1"
+    ):
+        phantoms.silently(pipeline.evaluate, bundle, dataset, tmp_path / "numbers", trust=True)
+
+
+def test_evaluate_zoo_bundle_without_dataset_is_refused(softmax: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"has no validation cases\. Give a DATASET"):
+        pipeline.evaluate(softmax, trust=True)
+
+
+def test_predict_zoo_bundle_image_of_other_channels_is_named_and_the_others_are_done(
+    softmax: Path, volumes: Path, tmp_path: Path
+) -> None:
+    image, _ = phantoms.draw_organ(9, SHAPE)
+    phantoms.write_volume(volumes / "two.nii.gz", np.stack([image, image], axis=-1), AFFINE)
+    with pytest.raises(
+        PredictionError, match=r"1 of 4 .*\n.*two\.nii\.gz has 3 dimensions and 2 channel\(s\); .*1 \(MR 0\)"
+    ):
+        phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_predict_zoo_bundle_without_invertd_goes_back_by_its_writer(
+    softmax: Path, volumes: Path, tmp_path: Path
+) -> None:
+    """The result on the network's grid, which stock MONAI leaves there, is taken to the image's: a warning says so."""
+    edit(softmax, "postprocessing", {**read_config(softmax)["postprocessing"], "transforms": without_invertd(softmax)})
+    result = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    assert [note.code for note in result.notes] == ["result-moved"] * 3
+    stock = run_stock(softmax, volumes, tmp_path / "stock")
+    for ours, theirs in zip(result.written, stock, strict=True):
+        coarse, found = nib.load(theirs), nib.load(ours)
+        assert coarse.shape != SHAPE
+        indices = np.indices(SHAPE).reshape(3, -1)
+        there = np.linalg.inv(coarse.affine) @ found.affine @ np.vstack([indices, np.ones(indices.shape[1])])
+        nearest = np.clip(np.rint(there[:3]).astype(int), 0, np.array(coarse.shape)[:, None] - 1)
+        expected = coarse.get_fdata()[tuple(nearest)].reshape(SHAPE)
+        # voxels half-way between two of the coarse grid may go to either
+        assert (expected != found.get_fdata()).mean() < 0.02
+
+
+def test_predict_zoo_bundle_without_invertd_on_a_flipped_grid_of_the_same_shape_is_turned_back(tmp_path: Path) -> None:
+    """The network sees the image flipped; a threshold must lie where the image is bright."""
+    network_def = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 2, "kernel_size": 1}
+    bundle = zoo.write_softmax_bundle(tmp_path / "flipped", network_def)
+    preprocessing = read_config(bundle)["preprocessing"]["transforms"]
+    edit(bundle, "preprocessing", {"_target_": "Compose", "transforms": [*preprocessing[:3], preprocessing[-1]]})
+    edit(bundle, "postprocessing", {**read_config(bundle)["postprocessing"], "transforms": without_invertd(bundle)})
+    torch.save(zoo.threshold_network([50.0], classes=True), bundle / "models" / "model.pt")
+    image, _ = phantoms.draw_organ(0, SHAPE)
+    path = phantoms.write_volume(tmp_path / "image.nii.gz", image, np.diag([1.0, 1.0, 1.0, 1.0]))
+    result = phantoms.silently(pipeline.predict, bundle, path, tmp_path / "out", trust=True)
+    assert np.array_equal(nib.load(result.written[0]).get_fdata(), image > 50)
+
+
+@pytest.mark.parametrize("option", [{"mirror": True}, {"runtime": "onnx"}, {"precision": "bfloat16"}])
+def test_predict_zoo_bundle_option_of_own_bundles_is_refused(
+    softmax: Path, volumes: Path, tmp_path: Path, option: dict[str, Any]
+) -> None:
+    with pytest.raises(PredictionError, match="runs as its inference config says"):
+        pipeline.predict(softmax, volumes, tmp_path / "out", trust=True, **option)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda root: (root / "models" / "model.pt").unlink(), r"has no weights: models/model\.pt is missing"),
+        (lambda root: torch.save({"a": torch.ones(1)}, root / "models" / "model.pt"), "does not fit its network"),
+        (lambda root: edit(root, "network_def", {"_target_": "monai.networks.nets.NoSuchNet"}), "cannot be built"),
+        (lambda root: edit(root, "inferer", None), "has no id 'inferer'"),
+        (lambda root: edit(root, "evaluator", {"prepare_batch": "$len"}), "has its own prepare_batch"),
+    ],
+)
+def test_predict_zoo_bundle_with_a_fault_says_which(
+    softmax: Path, volumes: Path, tmp_path: Path, fault: Any, message: str
+) -> None:
+    fault(softmax)
+    with pytest.raises(BundleError, match=message):
+        phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+
+
+def read_config(root: Path) -> dict[str, Any]:
+    return json.loads((root / "configs" / "inference.json").read_text())
+
+
+def without_invertd(root: Path) -> list[Any]:
+    transforms = read_config(root)["postprocessing"]["transforms"]
+    return [transform for transform in transforms if transform["_target_"] != "Invertd"]
+
+
+def edit(root: Path, name: str, value: Any) -> None:
+    """Replace an id of the inference config, or take it away."""
+    config = root / "configs" / "inference.json"
+    content = json.loads(config.read_text())
+    content = {key: item for key, item in content.items() if key != name}
+    write_json(config, content if value is None else {**content, name: value})
