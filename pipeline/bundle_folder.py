@@ -166,6 +166,12 @@ class BundleFolder:
         return self.evidence / "runs"
 
     @property
+    def tracking(self) -> Path:
+        """MLflow's local store, beside the bundle: it names folders of this machine, and a bundle does not."""
+        root = self.root.resolve()
+        return root.with_name(f"{root.name}_mlflow")
+
+    @property
     def evaluations(self) -> Path:
         return self.evidence / "evaluations"
 

@@ -33,6 +33,13 @@ def train(
         Path | None,
         typer.Option("--from", metavar="BUNDLE", help="Start from the weights of this trained bundle, or of a file."),
     ] = None,
+    tracking: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="mlflow: parameters, metrics and records go to MLFLOW_TRACKING_URI, or into BUNDLE_mlflow. none: nowhere.",
+        ),
+    ] = None,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -58,6 +65,7 @@ def train(
         trust=trust,
         deterministic=deterministic,
         seeds=seeds,
+        tracking=tracking,
     )
     for run in runs:
         if run.stopped_by is not None:

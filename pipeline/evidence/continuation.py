@@ -58,8 +58,12 @@ def find_never_begun(folder: BundleFolder, name: str) -> Path | None:
 
 def recall_overrides(run_dir: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The overrides of an interrupted run, and over them those that are given now."""
-    earlier = (read_record(run_dir / RECORD) or {}).get("overrides", {})
-    return {**{key: value for key, value in earlier.items() if key not in _SET_BY_THE_RUN}, **overrides}
+    return {**list_overrides(read_record(run_dir / RECORD) or {}), **overrides}
+
+
+def list_overrides(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user set in a run, beside where things lie."""
+    return {key: value for key, value in record.get("overrides", {}).items() if key not in _SET_BY_THE_RUN}
 
 
 def check_unchanged(folder: BundleFolder, run_dir: Path, fold: int, settings: Mapping[str, Any]) -> None:

@@ -166,6 +166,7 @@ def record_run(
         "split": {side: [case["case"] for case in cases] for side, cases in split.items()},
         "sessions": [*(earlier or {}).get("sessions", []), *_end_session(earlier)],
         "epochs": (earlier or {}).get("epochs", []),
+        **{key: earlier[key] for key in ("tracking",) if earlier is not None and key in earlier},
     }
     with keep_record(run_dir / RECORD, folder.root, content, earlier) as record:
         yield record

@@ -21,10 +21,13 @@ from pipeline.evidence.continuation import (
 )
 from pipeline.evidence.epochs import EpochRecorder
 from pipeline.evidence.record import PREEMPTED, record_run
+from pipeline.evidence.tracking import NO_TRACKING, TrackingStore, open_tracking, recall_tracking, track_run
 from pipeline.files import compute_sha256, write_atomically, write_json
 from pipeline.planning.plan import read_plan
 
 if TYPE_CHECKING:
+    from ignite.engine import Engine
+
     from pipeline.training.run import TrainingRun
 
 
@@ -38,6 +41,7 @@ def train(
     trust: bool = False,
     deterministic: bool = False,
     seeds: int = 1,
+    tracking: str | None = None,
 ) -> tuple[TrainingRun, ...]:
     """Train one fold, or all of them.
 
@@ -53,6 +57,7 @@ def train(
         trust: run the bundle, and start from `initial`, although the audit finds a danger.
         deterministic: the same bits every time on a CPU with the same number of threads; as far as the kernels allow on a GPU.
         seeds: train the plan's seed and the ones after it; only the first gives the bundle its weights.
+        tracking: "mlflow" or "none"; as the interrupted run was, if None.
 
     Returns:
         One for each training; a training that a signal stopped is the last.
@@ -62,7 +67,7 @@ def train(
         PlanError: unknown id.
         InUseError: another process trains the same fold.
         TrainingError: a data file is gone, nothing to resume, resumed with other settings, the initial weights do not fit, a
-            checkpoint cannot be written, or the loss is not finite.
+            checkpoint cannot be written, or the loss is not finite; MLflow is missing, or does not answer before a new training.
     """
     from pipeline.training.run import check_overrides
 
@@ -75,9 +80,11 @@ def train(
     }
     check_overrides(folder, overrides)
     jobs = _list_jobs(folder, fold, seeds, overrides)
+    announce = announce or (lambda line: None)
+    store = _open_tracking(folder, jobs, resume, tracking, announce)
     runs = []
     for job in jobs:
-        runs.append(_train_one(job, resume, len(jobs) > 1, announce or (lambda line: None)))
+        runs.append(_train_one(job, resume, len(jobs) > 1, announce, store))
         if runs[-1].stopped_by is not None:
             break
     return tuple(runs)
@@ -92,6 +99,13 @@ class _Job:
     overrides: Mapping[str, Any]
     further_seed: int | None
 
+    @property
+    def name(self) -> str:
+        """Of its run folders, before their number."""
+        from pipeline.training.run import name_run
+
+        return name_run(self.fold, self.further_seed)
+
 
 def _list_jobs(folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, Any]) -> list[_Job]:
     settled = read_plan(folder.plan)
@@ -104,22 +118,36 @@ def _list_jobs(folder: BundleFolder, fold: int | str | None, seeds: int, overrid
     ]
 
 
-def _train_one(job: _Job, resume: bool, is_one_of_several: bool, announce: Any) -> TrainingRun:
+def _open_tracking(
+    folder: BundleFolder, jobs: list[_Job], resume: bool, tracking: str | None, announce: Any
+) -> TrackingStore | None:
+    """Where the trainings are tracked; an interrupted one goes on although its server does not answer."""
+    names = [tracking] if tracking else []
+    if resume and tracking is None:
+        names = [recall_tracking(find_resumable(folder, job.name)) for job in jobs]
+    store = open_tracking(folder, min(names, default=NO_TRACKING), must_answer=not resume)
+    if store is not None:
+        announce(f"Tracked by MLflow at {store.shown_uri}, experiment {store.experiment_name}")
+    return store
+
+
+def _train_one(
+    job: _Job, resume: bool, is_one_of_several: bool, announce: Any, store: TrackingStore | None
+) -> TrainingRun:
     from pipeline.training.checkpoint import has_checkpoint
     from pipeline.training.claim import hold_outputs
     from pipeline.training.events import drop_later_events
-    from pipeline.training.run import build_settings, build_stock_command, name_run, next_run_dir, run_training
+    from pipeline.training.run import build_settings, build_stock_command, next_run_dir, run_training
 
     folder, fold, overrides = job.folder, job.fold, job.overrides
     folder.read_split(fold)
-    name = name_run(fold, job.further_seed)
-    run_dir = find_resumable(folder, name) if resume else None
+    run_dir = find_resumable(folder, job.name) if resume else None
     if resume and run_dir is None and not is_one_of_several:
         raise TrainingError(f"Nothing to resume for fold {fold} of {folder.name}. Train without --resume.")
     if run_dir is not None:
         overrides = recall_overrides(run_dir, overrides)
     continues = run_dir is not None and has_checkpoint(run_dir)
-    run_dir = run_dir or find_never_begun(folder, name) or next_run_dir(folder, name)
+    run_dir = run_dir or find_never_begun(folder, job.name) or next_run_dir(folder, job.name)
     settings = build_settings(folder, fold, run_dir, continues, overrides, job.further_seed)
     with hold_outputs(run_dir, Path(settings["weights_path"])):
         if continues:
@@ -136,11 +164,12 @@ def _train_one(job: _Job, resume: bool, is_one_of_several: bool, announce: Any) 
             drop_later_events(run_dir, {}, 0)  # it was cut off before its first checkpoint
         command = build_stock_command(folder, settings)
         announce(f"The same with stock MONAI:\n  {command}")
-        with record_run(folder, run_dir, command, settings, fold) as record:
+        with track_run(store, folder) as tracker, record_run(folder, run_dir, command, settings, fold) as record:
             start = _find_start(folder, overrides)
             if start is not None and start.is_file():
                 record["initial_weights_sha256"] = compute_sha256(start)
-            run = run_training(folder, settings, EpochRecorder(record).watch)
+            tracker.begin(record)
+            run = run_training(folder, settings, _join(EpochRecorder(record).watch, tracker.watch))
             record["profile"], record["num_threads"] = run.profile, run.num_threads
             record["nondeterministic_kernels"] = list(run.nondeterministic_kernels)
             if run.stopped_by is None:
@@ -149,6 +178,16 @@ def _train_one(job: _Job, resume: bool, is_one_of_several: bool, announce: Any) 
             else:
                 record["state"], record["stopped_by"] = PREEMPTED, run.stopped_by
     return run
+
+
+def _join(*watchers: Any) -> Any:
+    """One function that gives trainer and evaluator to each watcher, in this order."""
+
+    def watch(trainer: Engine, evaluator: Engine) -> None:
+        for watcher in watchers:
+            watcher(trainer, evaluator)
+
+    return watch
 
 
 def _publish_weights(job: _Job, run: TrainingRun) -> None:
