@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Precision, Trust, write_json_option
+from pipeline.commands.options import (
+    Bundle,
+    Device,
+    Ensemble,
+    Initial,
+    Json,
+    Mirror,
+    Precision,
+    Tracking,
+    Trust,
+    write_json_option,
+)
 from pipeline.errors import PlanError
 from pipeline.printing import (
     list_problems,
@@ -29,17 +40,8 @@ def train(
     seeds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Train N seeds and report the spread; the first is the bundle's.")
     ] = 1,
-    initial: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="BUNDLE", help="Start from the weights of this trained bundle, or of a file."),
-    ] = None,
-    tracking: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="mlflow: parameters, metrics and records go to MLFLOW_TRACKING_URI, or into BUNDLE_mlflow. none: nowhere.",
-        ),
-    ] = None,
+    initial: Initial = None,
+    tracking: Tracking = None,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:

@@ -35,6 +35,17 @@ Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average the probabil
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run the bundle although `unet-pipeline audit` finds a danger in it.")
 ]
+Initial = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="BUNDLE", help="Start from the weights of this trained bundle, or of a file."),
+]
+Tracking = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="mlflow: parameters, metrics and records go to MLFLOW_TRACKING_URI, or into BUNDLE_mlflow. none: nowhere.",
+    ),
+]
 Labels = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="NAME=VALUE", help="Name a label value; repeat for every label, 0 included."),
