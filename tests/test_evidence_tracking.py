@@ -29,6 +29,7 @@ from pipeline.planning.plan import read_plan
 
 from . import phantom_bundles as phantoms
 
+SILENT = "127.0.0.1:9"  # nothing answers there
 TINY = {"iterations_per_epoch": 2, "val_interval": 1, "num_workers": 0}
 
 
@@ -175,14 +176,14 @@ def test_track_run_after_a_failure_the_server_is_left_alone_for_a_while(
 def test_track_run_server_gone_from_start_to_end_leaves_the_run_alone(
     folder: BundleFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = TrackingStore("http://" + "someone:secret@127.0.0.1:9", "cells")
+    store = TrackingStore("http://" + f"someone:secret@{SILENT}", "cells")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with record_epochs(folder, store) as (_, finish_epoch):
         finish_epoch(1)
     record = read_record(folder.runs / "fold_0-001" / RECORD) or {}
     assert (record["state"], "tracking" in record) == ("finished", False)
     shown = capsys.readouterr().err
-    assert shown.count("tracking MLflow at http://127.0.0.1:9 failed") == 1
+    assert shown.count(f"tracking MLflow at http://{SILENT} failed") == 1
     assert "secret" not in shown
 
 
@@ -227,7 +228,7 @@ def test_open_tracking_missing_package_says_how_to_install_it(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "elsewhere/mlruns"])
+@pytest.mark.parametrize("uri", [f"http://{SILENT}", "elsewhere/mlruns"])
 def test_open_tracking_store_that_does_not_answer_is_an_error_only_for_a_new_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
