@@ -36,6 +36,7 @@ COLUMNS = (
     "low",
     "high",
     "minutes_per_fold",
+    "processor_minutes_per_fold",
     "machine",
     "commit",
     "date",
@@ -59,7 +60,8 @@ def collect(bundle: Path) -> list[dict[str, str]]:
         "network": plan["network_name"] + (", padded" if is_variant(plan) else ""),
         "preset": plan["preset"],
         "folds": "all" if len(numbers) == int(folds[2]) else folds[1],
-        "minutes_per_fold": f"{sum(run['duration_s'] for run in runs) / len(runs) / 60:.1f}",
+        "minutes_per_fold": average_minutes(runs, "duration_s"),
+        "processor_minutes_per_fold": average_minutes(runs, "processor_s"),
         "machine": describe_machine(runs[0]["machine"]),
         "commit": " ".join(commits),
         "date": runs[-1]["ended"][:10],
@@ -74,6 +76,11 @@ def collect(bundle: Path) -> list[dict[str, str]]:
         }
         for row in rows
     ]
+
+
+def average_minutes(runs: list[dict[str, Any]], item: str) -> str:
+    """Mean of a duration over the trainings."""
+    return f"{sum(run[item] for run in runs) / len(runs) / 60:.1f}"
 
 
 def is_variant(plan: dict[str, Any]) -> bool:
@@ -122,7 +129,7 @@ def build_table(rows: list[dict[str, str]]) -> str:
     if not rows:
         return "None is recorded yet."
     lines = [
-        "| data | network, preset | folds | n | label | Dice | 95 % interval | training per fold | machine | commit |",
+        "| data | network, preset | folds | n | label | Dice | 95 % interval | training per fold: clock (processor) | machine | commit |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
@@ -134,7 +141,7 @@ def build_table(rows: list[dict[str, str]]) -> str:
             row["label"],
             row["dice"],
             f"{row['low']} to {row['high']}",
-            f"{row['minutes_per_fold']} min",
+            f"{float(row['minutes_per_fold']):.0f} ({float(row['processor_minutes_per_fold']):.0f}) min",
             row["machine"],
             f"`{row['commit']}`",
         )

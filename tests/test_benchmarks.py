@@ -54,6 +54,7 @@ def write_evidence(bundle: Path, folds: tuple[int, ...] = (0, 1)) -> Path:
             record = {
                 "state": state,
                 "duration_s": 600.0 * (fold + 1),
+                "processor_s": 1200.0 * (fold + 1),
                 "ended": "2026-01-02T03:04:05+00:00",
                 "code": {"commit": "0123456789abcdef", "changed": False},
                 "machine": {"gpu": None, "num_cores": 2, "processor": "Phantom"},
@@ -67,7 +68,8 @@ def test_collect_reads_labels_that_count_and_the_finished_runs(tmp_path: Path) -
     assert [row["label"] for row in rows] == ["mean of labels", "cell"]
     first = rows[0]
     assert (first["dice"], first["low"], first["high"], first["n"]) == ("0.9123", "0.9000", "0.9200", "8")
-    assert (first["folds"], first["minutes_per_fold"]) == ("all", "15.0")
+    assert first["folds"] == "all"
+    assert (first["minutes_per_fold"], first["processor_minutes_per_fold"]) == ("15.0", "30.0")
     assert (first["machine"], first["commit"], first["date"]) == ("2 cores Phantom", "0123456789", "2026-01-02")
 
 
