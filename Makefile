@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint notebooks help clean
+.PHONY: demo test lint notebooks monailabel help clean
 
 help:
 	@echo "make demo       the whole way on the embedded cohort, one to four minutes"
 	@echo "make test       the test suite"
 	@echo "make lint       style, types, layers, spelling"
 	@echo "make notebooks  write and execute the notebooks again from their scripts"
+	@echo "make monailabel MONAI Label, in an environment of its own, serves bundles"
 
 demo: $(VENV)/.demo
 	$(BIN)/unet-pipeline demo --out demo
@@ -26,6 +27,9 @@ lint: $(VENV)/.lint
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
+monailabel: $(VENV)/.test
+	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py
+
 notebooks: $(VENV)/.test
 	$(BIN)/python notebooks/build.py
 
@@ -39,4 +43,4 @@ $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) tests/.monai_label demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

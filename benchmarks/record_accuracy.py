@@ -18,12 +18,12 @@ from typing import Any
 
 import yaml
 
-from pipeline.files import write_text
+from pipeline.files import replace_between, write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "accuracy.csv"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- accuracy: begin -->", "<!-- accuracy: end -->"
+MARKS = ("<!-- accuracy: begin -->", "<!-- accuracy: end -->")
 COLUMNS = (
     "data",
     "dimensions",
@@ -151,10 +151,7 @@ def build_table(rows: list[dict[str, str]]) -> str:
 
 def put_into_readme(table: str) -> str:
     """Text of the README with the table between its marks."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return replace_between(README.read_text(encoding="utf-8"), *MARKS, table)
 
 
 def main() -> None:

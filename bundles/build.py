@@ -22,12 +22,12 @@ import yaml
 import pipeline
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PipelineError
-from pipeline.files import compute_sha256, write_atomically, write_json, write_text
+from pipeline.files import compute_sha256, replace_between, write_atomically, write_json, write_text
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 README = ROOT / "README.md"
-BEGIN, END = "<!-- bundles: begin -->", "<!-- bundles: end -->"
+MARKS = ("<!-- bundles: begin -->", "<!-- bundles: end -->")
 DEMO = "mni152_demo"
 MAX_WEIGHTS_BYTES = 20_000_000
 
@@ -200,9 +200,7 @@ def build_table() -> str:
 
 def put_into_readme(table: str) -> str:
     """Text of the README with the table between its marks."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+    return replace_between(README.read_text(encoding="utf-8"), *MARKS, table)
 
 
 def main() -> None:

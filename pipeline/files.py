@@ -51,6 +51,17 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def replace_between(text: str, begin: str, end: str, content: str) -> str:
+    """Text with other content on the lines between two marks, which stay.
+
+    Raises:
+        ValueError: a mark is missing, or there are several.
+    """
+    before, after_begin = text.split(begin)
+    _, after = after_begin.split(end)
+    return f"{before}{begin}\n{content}\n{end}{after}"
+
+
 def compute_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes as 64 hexadecimal digits."""
     digest = hashlib.sha256()

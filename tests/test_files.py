@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, write_json, write_text
+from pipeline.files import PARTIAL_PREFIX, compute_sha256, replace_between, write_atomically, write_json, write_text
 
 
 def list_names(folder: Path) -> list[str]:
@@ -132,3 +132,15 @@ def test_compute_sha256_longer_than_one_chunk_covers_every_byte(tmp_path: Path) 
     path = tmp_path / "long"
     path.write_bytes(content)
     assert compute_sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_replace_between_keeps_the_marks_and_what_is_around_them() -> None:
+    text = "above\n<b>\nold\nlines\n<e>\nbelow\n"
+    assert replace_between(text, "<b>", "<e>", "new") == "above\n<b>\nnew\n<e>\nbelow\n"
+    assert replace_between(replace_between(text, "<b>", "<e>", "new"), "<b>", "<e>", "old\nlines") == text
+
+
+@pytest.mark.parametrize("text", ["above\n<e>\n", "<b>\nno end", "<b>\n<b>\n<e>\n"])
+def test_replace_between_other_than_one_pair_of_marks_raises(text: str) -> None:
+    with pytest.raises(ValueError, match="values to unpack"):
+        replace_between(text, "<b>", "<e>", "new")
