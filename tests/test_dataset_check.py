@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from scipy import ndimage
 
 from pipeline.dataset.check import CheckReport, check_dataset
-from pipeline.dataset.fingerprint import read_fingerprint
+from pipeline.dataset.fingerprint import compute_intensity_statistics, read_fingerprint
 from pipeline.dataset.layouts import read_dataset
 from pipeline.dataset.problems import ERROR, NOTE, WARNING, Problem
 from pipeline.dataset.report import build_manifest, write_report
@@ -81,6 +81,22 @@ def test_check_dataset_intensities_are_those_under_the_labels(nifti_folders: Pat
     assert intensities.mean == pytest.approx(pooled.mean(), rel=1e-5)
     assert intensities.std == pytest.approx(pooled.std(), rel=1e-5)
     assert intensities.percentile_99_5 == pytest.approx(np.percentile(pooled, 99.5), rel=1e-5)
+
+
+def test_check_dataset_more_cases_keep_no_more_samples(nifti_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def count(samples: list[np.ndarray]) -> tuple:
+        seen.append(sum(of_case.shape[1] for of_case in samples))
+        return compute_intensity_statistics(samples)
+
+    monkeypatch.setattr("pipeline.dataset.check.compute_intensity_statistics", count)
+    monkeypatch.setattr("pipeline.dataset.fingerprint._MAX_SAMPLES", 60)
+    dataset = read_dataset(nifti_folders)
+    for number in (1, len(dataset.cases)):
+        check_dataset(replace(dataset, cases=dataset.cases[:number]))
+    assert len(dataset.cases) > 1
+    assert all(30 <= number <= 60 for number in seen)
 
 
 def test_check_dataset_both_layouts_give_the_same_numbers(nifti_folders: Path, decathlon_folder: Path) -> None:

@@ -12,6 +12,7 @@ from pipeline.dataset.fingerprint import (
     Fingerprint,
     compute_coarsest_factor,
     compute_intensity_statistics,
+    count_samples,
     read_fingerprint,
     sample_foreground,
 )
@@ -31,7 +32,7 @@ def test_sample_foreground_small_mask_gives_exactly_its_voxels() -> None:
     label = np.zeros((3, 4), dtype=np.uint8)
     label[1, 2], label[2, 0] = 1, 255
     samples = sample_foreground(image, label)
-    assert samples.dtype == np.float32
+    assert samples.dtype == np.int16
     assert sorted(samples[0].tolist()) == [6, 8]
 
 
@@ -87,7 +88,7 @@ def test_compute_coarsest_factor_tiny_pictures_do_not_fail(shape: tuple[int, int
 
 def test_compute_intensity_statistics_known_samples_give_known_numbers() -> None:
     samples = np.stack([np.arange(1001), np.full(1001, 7)]).astype(np.float32)
-    ramp, flat = compute_intensity_statistics(samples)
+    ramp, flat = compute_intensity_statistics([samples])
     assert (ramp.mean, ramp.percentile_00_5, ramp.percentile_99_5) == pytest.approx((500, 5, 995))
     assert ramp.std == pytest.approx(np.sqrt((1001**2 - 1) / 12))
     assert (flat.mean, flat.std, flat.percentile_00_5, flat.percentile_99_5) == (7, 0, 7, 7)
@@ -95,17 +96,42 @@ def test_compute_intensity_statistics_known_samples_give_known_numbers() -> None
 
 def test_compute_intensity_statistics_shift_and_scale_carry_over() -> None:
     samples = np.random.default_rng(0).normal(size=(1, 5000)).astype(np.float32)
-    (before,) = compute_intensity_statistics(samples)
-    (after,) = compute_intensity_statistics(3 * samples + 100)
+    (before,) = compute_intensity_statistics([samples])
+    (after,) = compute_intensity_statistics([3 * samples + 100])
     assert after.mean == pytest.approx(3 * before.mean + 100, rel=1e-5)
     assert after.std == pytest.approx(3 * before.std, rel=1e-5)
     assert after.percentile_99_5 == pytest.approx(3 * before.percentile_99_5 + 100, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
+def test_compute_intensity_statistics_by_cases_are_those_of_all_values(dtype: type) -> None:
+    values = np.random.default_rng(0).integers(0, 200, (2, 3_000)).astype(dtype)
+    parts = np.split(values, [700, 701, 2_000], axis=1)
+    for found, channel in zip(compute_intensity_statistics(parts), values.astype(np.float64), strict=True):
+        expected = (channel.mean(), channel.std(), *np.percentile(channel, [0.5, 99.5]))
+        assert (found.mean, found.std, found.percentile_00_5, found.percentile_99_5) == pytest.approx(
+            expected, rel=1e-6
+        )
+
+
+def test_compute_intensity_statistics_leave_the_samples_as_they_are() -> None:
+    samples = np.random.default_rng(0).permutation(5_000)[None].astype(np.float32)
+    before = samples.copy()
+    compute_intensity_statistics([samples])
+    np.testing.assert_array_equal(samples, before)
+
+
+def test_count_samples_of_all_cases_together_are_bounded() -> None:
+    """Memory must not grow with the cases, and data sets of the usual size give as many as ever."""
+    assert {count_samples(number) for number in (1, 20, 300)} == {MAX_SAMPLES}
+    assert all(number * count_samples(number) <= 3_000_000 for number in (301, 1_000, 20_000))
+    assert count_samples(10_000_000) == 1
+
+
 def test_compute_intensity_statistics_large_offset_keeps_precision() -> None:
     samples = np.full((1, 100_000), 40_000, dtype=np.float32)
     samples[0, ::2] += 1
-    (statistics,) = compute_intensity_statistics(samples)
+    (statistics,) = compute_intensity_statistics([samples])
     assert statistics.mean == pytest.approx(40_000.5, abs=1e-6)
     assert statistics.std == pytest.approx(0.5, abs=1e-6)
 

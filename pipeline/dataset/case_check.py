@@ -11,7 +11,12 @@ import numpy as np
 from pipeline.dataset.case_reading import read_case_image, read_case_label
 from pipeline.dataset.contact_sheet import Tile, make_tile
 from pipeline.dataset.dataset import Case
-from pipeline.dataset.fingerprint import compute_coarsest_factor, flatten_in_memory_order, sample_foreground
+from pipeline.dataset.fingerprint import (
+    compute_coarsest_factor,
+    count_samples,
+    flatten_in_memory_order,
+    sample_foreground,
+)
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import compute_coarse_map
@@ -79,9 +84,23 @@ class CaseFindings:
 
 
 def examine_case(
-    root: Path, case: Case, options: ReadOptions, with_tile: bool = False, ignore_value: int | None = None
+    root: Path,
+    case: Case,
+    options: ReadOptions,
+    with_tile: bool = False,
+    ignore_value: int | None = None,
+    max_samples: int | None = None,
 ) -> CaseFindings:
-    """Read a case once; a file that cannot be read is a finding, not an exception."""
+    """Read a case once; a file that cannot be read is a finding, not an exception.
+
+    Args:
+        root: of the dataset.
+        case: of it.
+        options: how its files are to be read.
+        with_tile: keep a small picture.
+        ignore_value: of voxels without annotation.
+        max_samples: for the intensity statistics; as many as for a single case if None.
+    """
     findings = CaseFindings(case)
     image = _read(findings, root, case, options)
     label = None if case.label is None else _read_label(findings, root, case.label, image, options)
@@ -95,7 +114,7 @@ def examine_case(
         annotated = label.array[0]
         if ignore_value in findings.voxels_by_value:
             annotated = np.where(annotated == ignore_value, 0, annotated)
-        findings.samples = sample_foreground(image, annotated)
+        findings.samples = sample_foreground(image, annotated, max_samples or count_samples(1))
         if label.array.ndim == 3:
             findings.coarsest_factor = compute_coarsest_factor(annotated)
             findings.coarse_map = compute_coarse_map(image.array)

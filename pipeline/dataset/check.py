@@ -6,8 +6,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from pipeline.dataset.case_check import CaseFindings, FileRecord, examine_case
 from pipeline.dataset.case_comparison import (
     compare_cases,
@@ -23,6 +21,7 @@ from pipeline.dataset.fingerprint import (
     Fingerprint,
     IntensityStatistics,
     compute_intensity_statistics,
+    count_samples,
 )
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
@@ -154,10 +153,11 @@ def check_dataset(
 
 def _examine_cases(dataset: Dataset, options: ReadOptions, with_tiles: bool) -> list[CaseFindings]:
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
-    findings = []
+    findings, max_samples = [], count_samples(len(dataset.cases))
     with progress_bar("check", len(dataset.cases)) as bar, ThreadPoolExecutor(workers) as pool:
         for finding in pool.map(
-            lambda case: examine_case(dataset.root, case, options, with_tiles, dataset.ignore_value), dataset.cases
+            lambda case: examine_case(dataset.root, case, options, with_tiles, dataset.ignore_value, max_samples),
+            dataset.cases,
         ):
             findings.append(finding)
             bar.advance()
@@ -253,7 +253,7 @@ def _settle_labels(
 
 def _build_fingerprint(dataset: Dataset, findings: list[CaseFindings]) -> Fingerprint:
     assert dataset.labels is not None
-    samples = np.concatenate([finding.samples for finding in findings if finding.samples is not None], axis=1)
+    samples = [finding.samples for finding in findings if finding.samples is not None]
     num_channels = findings[0].num_channels
     names = dataset.channels or tuple(f"channel_{index}" for index in range(num_channels))
     statistics: tuple[IntensityStatistics, ...] = compute_intensity_statistics(samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ _PIECE = 1 << 20  # voxels
 _MAX_FACTOR = 4
 _CARRIED_DICE = 0.98
 _MAX_SAMPLES_PER_CASE = 10_000  # nnU-Net v2's number; more changes the percentiles in the third digit only
+_MAX_SAMPLES = 3_000_000  # of all cases, so that memory does not grow with them; from 300 cases on each gives fewer
 
 
 class IntensityStatistics(BaseModel):
@@ -94,18 +96,24 @@ def read_fingerprint(path: Path) -> Fingerprint:
     return Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
 
 
-def sample_foreground(image: MedicalImage, label: LabelMap) -> np.ndarray:
-    """Intensities under the foreground, at most 10,000 evenly spread voxels.
+def count_samples(num_cases: int) -> int:
+    """The most voxels that each case of a data set gives to the intensity statistics; 1 or more."""
+    return max(1, min(_MAX_SAMPLES_PER_CASE, _MAX_SAMPLES // max(1, num_cases)))
+
+
+def sample_foreground(image: MedicalImage, label: LabelMap, max_samples: int = _MAX_SAMPLES_PER_CASE) -> np.ndarray:
+    """Intensities under the foreground, at most `max_samples` evenly spread voxels.
 
     Works through the volume in pieces and in the order of the memory, so that nothing of its size is allocated.
 
     Returns:
-        shape (channels, samples), float32; the whole image counts when nothing is labelled.
+        shape (channels, samples), float32, or the image's own type where that is smaller; the whole image counts when nothing is
+        labelled.
     """
     labels = flatten_in_memory_order(label)
     pieces = range(0, labels.size, _PIECE)
     inside = [int(np.count_nonzero(labels[start : start + _PIECE] > 0)) for start in pieces]
-    step = max(1, math.ceil((sum(inside) or labels.size) / _MAX_SAMPLES_PER_CASE))
+    step = max(1, math.ceil((sum(inside) or labels.size) / max_samples))
     if not sum(inside):
         chosen = np.arange(0, labels.size, step)
     else:
@@ -115,7 +123,8 @@ def sample_foreground(image: MedicalImage, label: LabelMap) -> np.ndarray:
             found.append(start + positions[-passed % step :: step])
             passed += count
         chosen = np.concatenate(found)
-    return np.stack([flatten_in_memory_order(channel)[chosen] for channel in image.array]).astype(np.float32)
+    samples = np.stack([flatten_in_memory_order(channel)[chosen] for channel in image.array])
+    return samples if samples.dtype.itemsize < np.dtype(np.float32).itemsize else samples.astype(np.float32)
 
 
 def compute_coarsest_factor(label: LabelMap) -> int:
@@ -149,15 +158,26 @@ def flatten_in_memory_order(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1, order="F")
 
 
-def compute_intensity_statistics(samples: np.ndarray) -> tuple[IntensityStatistics, ...]:
-    """Statistics per channel of pooled samples, shape (channels, samples)."""
-    low, high = np.percentile(samples, [0.5, 99.5], axis=1)
+def compute_intensity_statistics(samples: Sequence[np.ndarray]) -> tuple[IntensityStatistics, ...]:
+    """Statistics per channel over all cases.
+
+    Args:
+        samples: one array of shape (channels, samples) per case.
+    """
     return tuple(
-        IntensityStatistics(
-            mean=float(channel.mean(dtype=np.float64)),
-            std=float(channel.std(dtype=np.float64)),
-            percentile_00_5=float(low[index]),
-            percentile_99_5=float(high[index]),
-        )
-        for index, channel in enumerate(samples)
+        _describe_channel(np.concatenate([of_case[index] for of_case in samples], dtype=np.float32))
+        for index in range(len(samples[0]))
+    )
+
+
+def _describe_channel(values: np.ndarray) -> IntensityStatistics:
+    """Statistics of values that may be overwritten."""
+    mean = values.mean(dtype=np.float64)
+    squares = [np.square(values[start : start + _PIECE] - mean).sum() for start in range(0, values.size, _PIECE)]
+    low, high = np.percentile(values, [0.5, 99.5], overwrite_input=True)
+    return IntensityStatistics(
+        mean=float(mean),
+        std=math.sqrt(math.fsum(squares) / values.size),
+        percentile_00_5=float(low),
+        percentile_99_5=float(high),
     )
