@@ -13,6 +13,7 @@ from pipeline.dataset.image import MedicalImage
 from pipeline.types import LabelMap
 
 _PIECE = 1 << 20  # voxels
+_SMALL_PIECE = 1 << 16
 _MAX_FACTOR = 4
 _CARRIED_DICE = 0.98
 _MAX_SAMPLES_PER_CASE = 10_000  # nnU-Net v2's number; more changes the percentiles in the third digit only
@@ -173,7 +174,8 @@ def compute_intensity_statistics(samples: Sequence[np.ndarray]) -> tuple[Intensi
 def _describe_channel(values: np.ndarray) -> IntensityStatistics:
     """Statistics of values that may be overwritten."""
     mean = values.mean(dtype=np.float64)
-    squares = [np.square(values[start : start + _PIECE] - mean).sum() for start in range(0, values.size, _PIECE)]
+    pieces = (values[start : start + _SMALL_PIECE] for start in range(0, values.size, _SMALL_PIECE))
+    squares = [np.square(piece - mean).sum() for piece in pieces]  # in float64, as the mean is
     low, high = np.percentile(values, [0.5, 99.5], overwrite_input=True)
     return IntensityStatistics(
         mean=float(mean),

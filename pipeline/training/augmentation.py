@@ -89,34 +89,42 @@ class SpatialAugmentation:
         moved = [index for index in changed if mirrored.get(index) is None]
         if moved:
             grid = self._build_grid(
-                [matrices[index] for index in moved], [fields[index] for index in moved], images.shape[2:]
-            ).to(images.device)
+                [matrices[index] for index in moved],
+                [fields[index] for index in moved],
+                images.shape[2:],
+                images.device,
+            )
             images[moved] = _sample(images[moved], grid, "bilinear")
             targets[moved] = _sample(targets[moved].to(images.dtype), grid, "nearest").to(targets.dtype)
         return images, targets
 
     def _build_grid(
-        self, matrices: Sequence[np.ndarray | None], fields: Sequence[np.ndarray | None], shape: Sequence[int]
+        self,
+        matrices: Sequence[np.ndarray | None],
+        fields: Sequence[np.ndarray | None],
+        shape: Sequence[int],
+        device: torch.device,
     ) -> torch.Tensor:
         """Where each output voxel is taken from, in PyTorch's coordinates: -1 to 1, the last axis first.
 
+        Computed on the device: only matrices and control points travel there.
         What lies outside is reflected here, once for both interpolations; `grid_sample` does it again in each, and takes twice as long.
         """
         dims = len(shape)
         half_mm = np.asarray(shape) * np.asarray(self.spacing_mm) / 2
-        places = torch.zeros(len(matrices), dims, *shape)
+        places = torch.zeros(len(matrices), dims, *shape, device=device)
         for index, (matrix, field) in enumerate(zip(matrices, fields, strict=True)):
             relative = np.eye(dims) if matrix is None else matrix * half_mm[None, :] / half_mm[:, None]
             for axis, size in enumerate(shape):
-                centres = (2 * torch.arange(size) + 1) / size - 1
-                factors = torch.from_numpy(relative[::-1, axis].copy()).float()
+                centres = (2 * torch.arange(size, device=device) + 1) / size - 1
+                factors = torch.from_numpy(relative[::-1, axis].copy()).float().to(device)
                 along = [size if other == axis else 1 for other in range(dims)]
                 places[index] += (factors[:, None] * centres).view(dims, *along)
             if field is not None:
                 mode = "bicubic" if dims == 2 else "trilinear"
-                coarse = torch.from_numpy(field[None]).float()
+                coarse = torch.from_numpy(field[None]).float().to(device)
                 fine = functional.interpolate(coarse, size=tuple(shape), mode=mode, align_corners=True)[0]
-                places[index] += fine.flip(0) * (2 / torch.tensor(shape[::-1])).view(-1, *[1] * dims)
+                places[index] += fine.flip(0) * (2 / torch.tensor(shape[::-1], device=device)).view(-1, *[1] * dims)
         return (2 * places.clamp(-1, 1) - places).movedim(1, -1)
 
 

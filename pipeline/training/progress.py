@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 from pipeline.progress import progress_bar
 from pipeline.training.processes import is_secondary
 from pipeline.training.profile import ProfileHandler
+from pipeline.training.samples import SeededDataset
 from pipeline.training.step import LOSS
 
 _SMOOTHING = 0.95  # of the shown loss; about the mean of the last 20 iterations
@@ -57,6 +58,9 @@ class ProgressHandler:
         self._loss = loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * loss
         self._busy_s += time.monotonic() - self._iteration_started_s
         self._num_iterations += 1
+        if self._num_iterations == 1:
+            for line in list_choices(engine):
+                self._bar.report(line)
         speed = self._num_iterations * self.batch_size / self._busy_s
         note = f"epoch {engine.state.epoch}/{engine.state.max_epochs}  loss {self._loss:.3f}"
         best = self.evaluator.state.metrics
@@ -74,3 +78,12 @@ class ProgressHandler:
     def _fail(self, _: Engine, error: Exception) -> None:
         self._stack.close()
         raise error
+
+
+def list_choices(engine: Engine) -> list[str]:
+    """What was chosen for the device, a line each; none where everything is plain. Known after the first step."""
+    found = [getattr(engine.state, "acceleration", "")]
+    dataset = getattr(engine.state.dataloader, "dataset", None)
+    if isinstance(dataset, SeededDataset):
+        found.append(dataset.device_cache.describe(len(dataset)))
+    return [line for line in found if line]

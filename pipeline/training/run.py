@@ -27,7 +27,7 @@ class TrainingRun:
 
     `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report. `profile` says where
     the time went (`profile.ProfileHandler`). `stopped_by` names the signal that ended it early, and `nondeterministic_kernels` what
-    could not be made to give the same bits every time.
+    could not be made to give the same bits every time. `device_choices` are lines about what was done for the device.
     """
 
     fold: int
@@ -42,6 +42,7 @@ class TrainingRun:
     stopped_by: str | None = None
     num_threads: int = 1
     nondeterministic_kernels: tuple[str, ...] = ()
+    device_choices: tuple[str, ...] = ()
 
 
 def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
@@ -134,6 +135,8 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     import torch
     from monai.bundle import ConfigWorkflow
 
+    from pipeline.training.progress import list_choices
+
     started_s = time.monotonic()
     folder.make_modules_importable()  # MONAI does it later, in `run`; the trainer is asked for before
     with warnings.catch_warnings(), NondeterministicKernels() as kernels:
@@ -176,6 +179,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         stopped_by=getattr(trainer.state, "stopped_by", None),
         num_threads=torch.get_num_threads(),
         nondeterministic_kernels=tuple(kernels.messages),
+        device_choices=tuple(list_choices(trainer)),
     )
 
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from monai.data import CacheDataset
 from monai.transforms import Compose
 from torch.utils.data import Sampler
 
+from pipeline.training.device_cache import find_budget_bytes, place
 from pipeline.training.randomness import derive_seed
 from pipeline.types import SEED
 
@@ -93,18 +95,36 @@ class SeededDataset(CacheDataset):
         seed: of the training.
         fold: of the training.
         cache_rate: share of the cases that is kept in memory.
+        device: that trains; cached cases may lie in its memory.
+        device_cache_gib, step_gib, num_workers: how much of it; see `find_budget_bytes`.
     """
 
+    _cache: list[Any]  # MONAI's
+
     def __init__(
-        self, data: Sequence[dict[str, Any]], transform: Compose, seed: int, fold: int, cache_rate: float = 1.0
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Compose,
+        seed: int,
+        fold: int,
+        cache_rate: float = 1.0,
+        device: torch.device | str = "cpu",
+        device_cache_gib: float | None = None,
+        step_gib: float = 0.0,
+        num_workers: int = 0,
     ) -> None:
         # no copy of the cached item: the first random transform is a crop, and none writes into its input
         super().__init__(data, transform, cache_rate=cache_rate, num_workers=1, progress=False, copy_cache=False)
         self.seed, self.fold = seed, fold
+        place_at = torch.device(device)
+        budget_bytes = find_budget_bytes(place_at, device_cache_gib, step_gib, num_workers)
+        self._cache, self.device_cache = place(self._cache, place_at, budget_bytes)
 
     def __getitem__(self, key: SampleKey) -> Any:
         """The sample, or the list of samples of one crop each, with the seed of its augmentation under `SEED`."""
         seed = derive_seed("sample", self.seed, self.fold, key.epoch, key.position)
         self.transform.set_random_state(seed=seed)
         found = super().__getitem__(key.case_index)
-        return [{**sample, SEED: seed} for sample in found] if isinstance(found, list) else {**found, SEED: seed}
+        if isinstance(found, list):
+            return [{**self.device_cache.bring(sample), SEED: seed} for sample in found]
+        return {**self.device_cache.bring(found), SEED: seed}

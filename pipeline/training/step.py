@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -10,7 +11,9 @@ from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 
 from pipeline.errors import TrainingError
+from pipeline.training.acceleration import Acceleration, FastNetwork
 from pipeline.training.augmentation import BatchAugmentation
+from pipeline.training.processes import num_processes
 from pipeline.types import CASE, IMAGE, LABEL, PRED, SEED, WEIGHT
 
 LOSS = "loss"
@@ -37,6 +40,7 @@ class TrainingStep:
         gradient_clip_norm: the gradient's norm is cut to this.
         augmentation: of the batch on the device; None leaves it as it is.
         autocast: None decides by the device (`supports_fast_bfloat16`); the loss is always computed in float32.
+        acceleration: of the network; None leaves it as it is.
     """
 
     def __init__(
@@ -44,16 +48,19 @@ class TrainingStep:
         gradient_clip_norm: float,
         augmentation: BatchAugmentation | None = None,
         autocast: bool | None = None,
+        acceleration: Acceleration | None = None,
     ) -> None:
         self.gradient_clip_norm = gradient_clip_norm
         self.augmentation = augmentation
         self.autocast = autocast
+        self.acceleration = acceleration
+        self._fast: FastNetwork | None = None
 
     def __call__(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Forward, loss, backward, clipped step.
 
         Returns:
-            Image, label, prediction and loss under MONAI's keys.
+            Image, label, prediction and loss under MONAI's keys; the loss as a number, so that no handler waits for a GPU.
 
         Raises:
             TrainingError: the loss is not finite; names the cases of the batch.
@@ -69,19 +76,21 @@ class TrainingStep:
         engine.network.train()
         engine.optimizer.zero_grad(set_to_none=True)
         autocast = supports_fast_bfloat16(device) if self.autocast is None else self.autocast
-        output = {IMAGE: images, LABEL: labels}
+        network = self._choose_form(engine, images, autocast)
+        output: dict[str, Any] = {IMAGE: images, LABEL: labels}
         engine.state.output = output
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            output[PRED] = engine.inferer(images, engine.network)
+            output[PRED] = engine.inferer(images, network)
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         loss = engine.loss_function(output[PRED], labels)
-        if not torch.isfinite(loss):
+        # the only place where the host waits for a GPU: behind it backward, optimizer and the next batch are queued
+        output[LOSS] = float(loss.detach())
+        if not math.isfinite(output[LOSS]):
             cases = ", ".join(map(str, batchdata.get(CASE, ["unknown"])))
             raise TrainingError(
-                f"The loss is {loss.item()} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; expected "
+                f"The loss is {output[LOSS]} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; expected "
                 f"a finite number. Cases of the batch: {cases}. Look at these images, or lower learning_rate."
             )
-        output[LOSS] = loss.detach()
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         loss.backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
@@ -89,3 +98,15 @@ class TrainingStep:
         engine.optimizer.step()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return output
+
+    def _choose_form(self, engine: Engine, images: torch.Tensor, autocast: bool) -> Any:
+        """The engine's network, in the form that the first step chooses."""
+        if self.acceleration is None:
+            return engine.network
+        if self._fast is None:
+            num_steps = engine.state.max_epochs * engine.state.epoch_length
+            self._fast = self.acceleration.build(
+                engine.network, engine.optimizer, images, num_steps, autocast, num_processes()
+            )
+            engine.state.acceleration = self._fast.line
+        return self._fast

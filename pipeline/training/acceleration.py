@@ -1,0 +1,135 @@
+"""How a network is computed on a GPU: the order of its arrays in memory, and compiled or as it is. On a CPU it stays as it is.
+
+Both are chosen once, at the first step, and stated in a line and in run.json. What is chosen depends on the settings, the device and the
+length of the training, and on no time that was measured: a resumed training chooses the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+# a heuristic: a compilation takes a minute or two, and a step of some 100 ms becomes a tenth shorter
+STEPS_THAT_PAY = 10_000
+
+
+@dataclass(frozen=True)
+class FastNetwork:
+    """A network in the form that was chosen, which shares its parameters.
+
+    Attributes:
+        forward: batch -> output.
+        memory_format: that batches are brought to.
+        is_compiled: by torch.compile.
+        line: what was chosen, in words; empty for the plain network.
+    """
+
+    forward: Callable[[torch.Tensor], torch.Tensor | list[torch.Tensor]]
+    memory_format: torch.memory_format = torch.contiguous_format
+    is_compiled: bool = False
+    line: str = ""
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """The network's output; the values of `images` are not touched."""
+        if self.memory_format != torch.contiguous_format:
+            images = images.contiguous(memory_format=self.memory_format)
+        return self.forward(images)
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """What may be done to make a network faster.
+
+    Args:
+        channels_last: the channels of a voxel lie side by side, as a GPU's matrix units read them; None: on a GPU.
+        compile_network: by torch.compile; None: on one GPU, in a training of `STEPS_THAT_PAY` steps that need not be deterministic.
+        deterministic: whether the training must give the same bits every time.
+        backend: of torch.compile.
+    """
+
+    channels_last: bool | None = None
+    compile_network: bool | None = None
+    deterministic: bool = False
+    backend: str = "inductor"
+
+    def should_compile(self, device: torch.device, num_steps: int, num_processes: int = 1) -> bool:
+        """Whether a training of so many steps is compiled."""
+        if self.compile_network is not None:
+            return self.compile_network
+        return device.type == "cuda" and not self.deterministic and num_processes == 1 and num_steps >= STEPS_THAT_PAY
+
+    def build(
+        self,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        images: torch.Tensor,
+        num_steps: int,
+        autocast: bool = False,
+        num_processes: int = 1,
+    ) -> FastNetwork:
+        """The network for batches like `images`, on their device.
+
+        Args:
+            network: its parameters stay the same objects, and may change their order in memory.
+            optimizer: likewise its moments, so that a resumed training has the same order as one that went through.
+            images: the first batch, shape (batch, channels, *spatial); a compilation is tried out on it.
+            num_steps: of the training.
+            autocast: whether the steps use it.
+            num_processes: that train together.
+        """
+        device, words = images.device, []
+        memory_format = torch.contiguous_format
+        if self.channels_last or (self.channels_last is None and device.type == "cuda"):
+            memory_format = _FORMATS[images.dim()]
+            network.to(memory_format=memory_format)  # type: ignore[call-overload]
+            _rearrange(optimizer, memory_format)
+            words.append("channels last")
+        plain = FastNetwork(network, memory_format)
+        if not self.should_compile(device, num_steps, num_processes):
+            return FastNetwork(network, memory_format, line=_describe(device, words))
+        compiled = FastNetwork(torch.compile(network, backend=self.backend), memory_format, is_compiled=True)
+        failure = try_out(network, compiled, images, autocast)
+        if failure is None:
+            line = _describe(device, [*words, "compiled"])
+            return FastNetwork(compiled.forward, memory_format, True, line)
+        line = _describe(device, [*words, f"not compiled, because torch.compile failed ({failure})"])
+        return FastNetwork(plain.forward, memory_format, line=line)
+
+
+def try_out(network: torch.nn.Module, fast: FastNetwork, images: torch.Tensor, autocast: bool) -> str | None:
+    """Run forward and backward once, which compiles both; everything is left as it was before.
+
+    Returns:
+        Why it failed, in one line; None if it did not.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    device = images.device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                output = fast(images)
+            heads = [output] if isinstance(output, torch.Tensor) else output
+            torch.stack([head.float().mean() for head in heads]).sum().backward()
+    except Exception as error:  # a compiler raises many kinds, and its toolchain may be missing
+        return " ".join(f"{type(error).__name__}: {error}".split())[:160]
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        network.zero_grad(set_to_none=True)
+    return None
+
+
+def _rearrange(optimizer: torch.optim.Optimizer, memory_format: torch.memory_format) -> None:
+    """Bring the moments that a checkpoint brought along into the order of their parameters."""
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.dim() in _FORMATS:
+                state[name] = value.contiguous(memory_format=memory_format)
+
+
+def _describe(device: torch.device, words: list[str]) -> str:
+    return f"network on {device}: {', '.join(words)}" if words else ""

@@ -1,0 +1,178 @@
+"""Forms of a network for the GPU, compared on the CPU with the plain one."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedTrainer
+from monai.losses import DeepSupervisionLoss, DiceCELoss
+
+from pipeline.training.acceleration import STEPS_THAT_PAY, Acceleration, FastNetwork, try_out
+from pipeline.training.network import DeepSupervisionDynUNet
+from pipeline.training.step import TrainingStep
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+NUM_STEPS = 6
+PLAIN = Acceleration(channels_last=False, compile_network=False)
+
+
+def build_network(dims: int = 2) -> DeepSupervisionDynUNet:
+    torch.manual_seed(0)
+    sizes = {"kernel_size": [3] * 3, "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}
+    return DeepSupervisionDynUNet(dims, 1, 2, **sizes, filters=[8, 8, 8], deep_supervision=True, deep_supr_num=1)
+
+
+def build_images(dims: int = 2, count: int = NUM_STEPS) -> torch.Tensor:
+    return torch.rand(count, 1, *[16] * dims, generator=torch.Generator().manual_seed(1))
+
+
+def train(
+    acceleration: Acceleration | None, dims: int = 2, first: int = 0, last: int = NUM_STEPS, state: Any = None
+) -> tuple[list[float], tuple[dict[str, torch.Tensor], dict[str, Any]], SupervisedTrainer]:
+    """Losses of some steps, one image each; the state after them, from which another call continues."""
+    network = build_network(dims)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
+    if state is not None:
+        network.load_state_dict(state[0])
+        optimizer.load_state_dict(state[1])
+    samples = [{"image": image, "label": (image > 0.5).float(), "case": "any"} for image in build_images(dims)]
+    trainer = SupervisedTrainer(
+        device=CPU,
+        max_epochs=1,
+        train_data_loader=DataLoader(Dataset(samples[first:last]), batch_size=1),
+        network=network,
+        optimizer=optimizer,
+        loss_function=DeepSupervisionLoss(DiceCELoss(to_onehot_y=True, softmax=True)),
+        iteration_update=TrainingStep(12.0, autocast=False, acceleration=acceleration),
+        decollate=False,
+    )
+    losses: list[float] = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
+    trainer.run()
+    return losses, copy.deepcopy((network.state_dict(), optimizer.state_dict())), trainer
+
+
+def assert_equal(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert list(weights) == list(expected)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("acceleration", [PLAIN, Acceleration()], ids=["switched off", "chosen by the device"])
+def test_acceleration_on_a_cpu_changes_no_bit(acceleration: Acceleration) -> None:
+    plain, fast = train(None), train(acceleration)
+    assert fast[0] == plain[0]
+    assert_equal(fast[1][0], plain[1][0])
+    assert fast[2].state.acceleration == ""
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_acceleration_channels_last_trains_as_the_plain_network(dims: int) -> None:
+    plain, fast = train(None, dims), train(Acceleration(channels_last=True, compile_network=False), dims)
+    assert fast[0] == pytest.approx(plain[0], rel=1e-4)
+    memory_format = torch.channels_last if dims == 2 else torch.channels_last_3d
+    kernels = [weight for weight in fast[2].network.parameters() if weight.dim() > 2 and min(weight.shape[:3]) > 1]
+    assert kernels
+    assert all(kernel.is_contiguous(memory_format=memory_format) for kernel in kernels)
+    assert fast[2].state.acceleration == "network on cpu: channels last"
+
+
+def test_acceleration_channels_last_resumed_gives_every_bit_of_one_training() -> None:
+    acceleration = Acceleration(channels_last=True, compile_network=False)
+    losses, (weights, _), _ = train(acceleration)
+    before, state, _ = train(acceleration, last=3)
+    after, (resumed, _), _ = train(acceleration, first=3, state=state)
+    assert before + after == losses
+    assert_equal(resumed, weights)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_acceleration_compiled_trains_as_the_plain_network(backend: str) -> None:
+    """The list of heads, which the network fills while it runs, must come out of the compiled one too."""
+    plain = train(None)
+    fast = train(Acceleration(channels_last=False, compile_network=True, backend=backend))
+    assert fast[2].state.acceleration == "network on cpu: compiled"
+    assert fast[0] == pytest.approx(plain[0], rel=1e-6)
+    assert list(fast[1][0]) == list(plain[1][0])  # weights keep their names
+
+
+def test_acceleration_compiler_that_fails_falls_back_and_says_so() -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no compiler here")
+
+    torch._dynamo.reset()
+    plain, fast = train(None), train(Acceleration(channels_last=False, compile_network=True, backend=fail))  # type: ignore[arg-type]
+    assert fast[0] == plain[0]
+    assert_equal(fast[1][0], plain[1][0])
+    assert "not compiled, because torch.compile failed" in fast[2].state.acceleration
+    assert "no compiler here" in fast[2].state.acceleration
+
+
+def test_try_out_leaves_buffers_gradients_and_random_numbers_as_they_were() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Dropout(0.5))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    assert try_out(network, FastNetwork(network), build_images(), autocast=False) is None
+    assert torch.equal(torch.rand(3), expected)
+    assert_equal(network.state_dict(), before)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "num_steps", "num_processes", "expected"),
+    [
+        ({}, GPU, STEPS_THAT_PAY, 1, True),
+        ({}, GPU, STEPS_THAT_PAY - 1, 1, False),
+        ({}, GPU, STEPS_THAT_PAY, 2, False),
+        ({}, CPU, STEPS_THAT_PAY, 1, False),
+        ({"deterministic": True}, GPU, STEPS_THAT_PAY, 1, False),
+        ({"compile_network": True}, CPU, 1, 1, True),
+        ({"compile_network": False}, GPU, STEPS_THAT_PAY, 1, False),
+    ],
+)
+def test_should_compile_follows_settings_device_and_length(
+    settings: dict[str, bool], device: torch.device, num_steps: int, num_processes: int, expected: bool
+) -> None:
+    assert Acceleration(**settings).should_compile(device, num_steps, num_processes) is expected
+
+
+def test_training_step_reads_the_loss_from_the_device_once() -> None:
+    """Every reading makes the host wait for a GPU, and handlers ask for the loss too."""
+    readings = []
+
+    class Count(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.ops.aten._local_scalar_dense.default:
+                readings.append(function)
+            return function(*args, **(kwargs or {}))
+
+    step, network = TrainingStep(12.0, autocast=False), build_network()
+
+    def count(engine: Engine, batch: dict[str, Any]) -> dict[str, Any]:
+        with Count():
+            return step(engine, batch)
+
+    samples = [{"image": image, "label": (image > 0.5).float()} for image in build_images(count=2)]
+    trainer = SupervisedTrainer(
+        device=CPU,
+        max_epochs=1,
+        train_data_loader=DataLoader(Dataset(samples), batch_size=1),
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.01),
+        loss_function=DeepSupervisionLoss(DiceCELoss(to_onehot_y=True, softmax=True)),
+        iteration_update=count,
+        decollate=False,
+    )
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def ask(engine: Engine) -> None:
+        assert isinstance(engine.state.output["loss"], float)
+
+    trainer.run()
+    assert len(readings) == 2  # one in each step
