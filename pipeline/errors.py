@@ -53,6 +53,19 @@ class EvaluationError(PipelineError):
     """Prediction files and reference files cannot be compared."""
 
 
+class PreemptedError(SystemExit):
+    """A signal ended a run outside of a training's steps; the exit status is 0, as for a training that stops after its step.
+
+    Attributes:
+        signal_name: such as SIGTERM.
+        is_recorded: whether a run record has it, so that `--resume` finds the run.
+    """
+
+    def __init__(self, signal_name: str) -> None:
+        super().__init__(0)
+        self.signal_name, self.is_recorded = signal_name, False
+
+
 def suggest(name: str, choices: Iterable[str]) -> str:
     """Sentence that lists the nearest of `choices`, for a message about an unknown `name`.
 

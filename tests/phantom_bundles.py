@@ -95,6 +95,11 @@ def plan_small(
     return bundle
 
 
+def list_label_maps(folder: Path) -> list[Path]:
+    """What `predict` wrote, without its record."""
+    return sorted(path for path in folder.iterdir() if path.suffix != ".json")
+
+
 def silently(function: Any, *arguments: Any, **keywords: Any) -> Any:
     """Call without progress lines in the test report."""
     with contextlib.redirect_stderr(io.StringIO()):

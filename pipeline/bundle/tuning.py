@@ -16,6 +16,19 @@ from pipeline.planning.edit import edit_plan
 from pipeline.planning.plan import read_plan
 
 
+def require_generated_configs(folder: BundleFolder) -> None:
+    """Whether tuning may write the configs again.
+
+    Raises:
+        BundleError: one was edited by hand.
+    """
+    if edited := find_edited_configs(folder):
+        raise BundleError(
+            f"Edited by hand since generated: configs/{edited[0]}.json in {folder.name}; tuning would overwrite it. Move the "
+            "changes to configs/plan.yaml and run `unet-pipeline plan --refresh BUNDLE --force`."
+        )
+
+
 def tune_bundle(folder: BundleFolder, device: str | None = None, mirror: bool = False) -> Tuning:
     """Tune on the validation cases of every trained fold and write plan, configs and evidence/tuning.json.
 
@@ -23,11 +36,7 @@ def tune_bundle(folder: BundleFolder, device: str | None = None, mirror: bool = 
         BundleError: a config was edited by hand; nothing is predicted or written.
         EvaluationError: no case that a network has not seen.
     """
-    if edited := find_edited_configs(folder):
-        raise BundleError(
-            f"Edited by hand since generated: configs/{edited[0]}.json in {folder.name}; tuning would overwrite it. Move the "
-            "changes to configs/plan.yaml and run `unet-pipeline plan --refresh BUNDLE --force`."
-        )
+    require_generated_configs(folder)
     plan = read_plan(folder.plan)
     groups, _, title = group_by_fold(folder, plan)
     tuning = tune_on(folder, plan, groups, device, mirror)

@@ -19,7 +19,8 @@ from pipeline.commands.options import (
     Trust,
     write_json_option,
 )
-from pipeline.errors import PlanError
+from pipeline.commands.stopping import preemptible
+from pipeline.errors import PlanError, PreemptedError
 from pipeline.printing import (
     list_problems,
     print_tuning,
@@ -57,18 +58,14 @@ def train(
         settings = dict(parse_override(text) for text in overrides or [])
     except PlanError as error:
         raise typer.BadParameter(str(error)) from error
-    runs = verbs.train(
-        bundle,
-        fold,
-        resume,
-        settings,
-        announce=say,
-        initial=initial,
-        trust=trust,
-        deterministic=deterministic,
-        seeds=seeds,
-        tracking=tracking,
-    )
+    further = {"initial": initial, "trust": trust, "deterministic": deterministic, "seeds": seeds, "tracking": tracking}
+    try:
+        with preemptible():
+            runs = verbs.train(bundle, fold, resume, settings, announce=say, **further)
+    except PreemptedError as stop:
+        say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")
+        say(f"Next: unet-pipeline train {bundle} --resume" if stop.is_recorded else "Next: the same command again")
+        return
     for run in runs:
         if run.stopped_by is not None:
             say(f"fold {run.fold}: stopped by {run.stopped_by} and saved\nrecord   {run.run_dir / 'run.json'}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.errors import PreemptedError
 from pipeline.evidence.energy import EnergyMeter
 from pipeline.evidence.machine import (
     describe_machine,
@@ -118,6 +119,10 @@ def keep_record(
         yield record
         if record["state"] == RUNNING:
             record["state"] = FINISHED
+    except PreemptedError as error:
+        record["state"], record["stopped_by"] = PREEMPTED, error.signal_name
+        error.is_recorded = True
+        raise
     except BaseException as error:
         record["state"] = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
         record["error"] = hide_root(f"{type(error).__name__}: {error}", root)

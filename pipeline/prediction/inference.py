@@ -284,6 +284,11 @@ def choose_precision(name: str, device: torch.device, runtime: str = TORCH) -> s
     return name
 
 
+def settle_precision(name: str, device: str | None) -> str:
+    """What `choose_precision` takes on a device; a GPU when there is one, if None."""
+    return choose_precision(name, build_device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+
+
 def build_device(name: str) -> torch.device:
     """The device of that name.
 

@@ -235,8 +235,9 @@ def _run(
     outside = None
     if recorded.has_numbers:
         with _threads_of(recorded.evaluation or recorded.trainings.get(folds[0])):
-            by = (recorded.evaluation or {}).get("by", ())
-            evaluate(copy.root, device=device, mirror=recorded.was_mirrored(), by=by, trust=True)
+            known = recorded.evaluation or {}
+            by, precision = known.get("by", ()), known.get("precision") or "float32"
+            evaluate(copy.root, device=device, mirror=recorded.was_mirrored(), by=by, trust=True, precision=precision)
         found = copy.evaluations / "validation"
         comparisons += _compare_results(recorded, found)
         scored = read_plan(folder.plan).scored_labels

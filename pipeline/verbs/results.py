@@ -45,7 +45,7 @@ def predict(
         bundle: trained; a folder, or the zip that `package` made. A bundle of others, such as the model zoo's, runs as its inference
             config says, without the options about the network.
         source: an image, a DICOM series, or a folder of images or of series.
-        out: folder for the label maps.
+        out: folder for the label maps, and their record, predictions_run.json.
         device: such as "cpu" or "cuda:1"; a GPU when there is one, if None.
         mirror: average over all mirrored copies.
         ensemble: average the probabilities of all trained folds.
@@ -64,14 +64,23 @@ def predict(
                 folder, source, out, device, (mirror, ensemble, probabilities, runtime, precision)
             )
         weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
-        from pipeline.prediction.run import predict_images
-        from pipeline.prediction.runtime import check_runtime
+        from pipeline.evidence.prediction_record import record_predictions
+        from pipeline.prediction.run import predict_images, refuse_own_folder
+        from pipeline.prediction.runtime import TORCH, check_runtime
         from pipeline.training.memory import keep_freed_pages
 
         check_runtime(folder, runtime, ensemble)
         keep_freed_pages()
-        inputs = list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
-        return predict_images(folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision)
+        plan = read_plan(folder.plan)
+        inputs = list_inputs(Path(source), len(plan.channel_names))
+        refuse_own_folder(inputs, Path(out))
+        options = {"device": device, "mirror": mirror, "ensemble": ensemble, "probabilities": probabilities}
+        options |= {"runtime": runtime, "precision": precision}
+        used = weights if runtime == TORCH else (folder.export(runtime),)
+        with record_predictions(folder, Path(out), inputs, used, plan.output_suffix, options) as record:
+            made = predict_images(folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision)
+            record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
+        return made
 
 
 def evaluate(
@@ -113,6 +122,7 @@ def evaluate(
     from pipeline.evaluation.files import build_summary, write_rows, write_summary
     from pipeline.evaluation.subgroups import add_columns, read_cut
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
+    from pipeline.prediction.inference import settle_precision
 
     settled = read_plan(folder.plan)
     target = Path(out) if out is not None else folder.evaluations / _name_evaluation(dataset)
@@ -120,20 +130,21 @@ def evaluate(
     groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
     columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
     cuts = [read_cut(text, columns) for text in by]
-    pairs: list[Pair] = []
-    folders: list[Path] = []
     given = Path(predictions) if predictions is not None else None
+    used = None if given else settle_precision(precision, device)
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
-        record["precision"] = None if given else precision
-        for group in groups:
-            made = given or _predict_group(folder, group, target, device, mirror, precision)
-            folders.append(made)
-            pairs += [_pair_case(case, made, settled.output_suffix, group.fold) for case in group.cases]
+        record["precision"] = used
+        made = [given or _predict_group(folder, group, target, device, mirror, used or precision) for group in groups]
+        pairs = [
+            _pair_case(case, where, settled.output_suffix, group.fold)
+            for group, where in zip(groups, made, strict=True)
+            for case in group.cases
+        ]
         rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
         summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
-    return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(folders), summary)
+    return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
 
 
 def _group_cases(
@@ -244,16 +255,19 @@ def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, tr
     """Choose post-processing and temperature on predictions of validation cases, each by the fold that has not seen it.
 
     What is chosen goes into plan.yaml with its reason, the configs are written again, and evidence/tuning.json keeps all that was
-    tried.
+    tried; evidence/tuning_run.json is the record of the run.
 
     Raises:
         BundleError: no weights, or configs that were edited by hand.
         EvaluationError: no case to choose on.
     """
-    from pipeline.bundle.tuning import tune_bundle
+    from pipeline.bundle.tuning import require_generated_configs, tune_bundle
+    from pipeline.evidence.prediction_record import record_tuning
 
     folder = open_trusted(bundle, "tune", trust, sealed=False)
     require_weights(folder)
-    tuning = tune_bundle(folder, device, mirror)
-    break_seal(folder)
-    return tuning
+    require_generated_configs(folder)
+    groups, _, _ = group_by_fold(folder, read_plan(folder.plan))
+    break_seal(folder)  # from here on the bundle has another record than it was sealed with
+    with record_tuning(folder, groups, {"device": device, "mirror": mirror}):
+        return tune_bundle(folder, device, mirror)

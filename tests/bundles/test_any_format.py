@@ -101,7 +101,7 @@ def test_predict_one_bad_file_among_several_formats_does_not_stop_the_rest(
     assert "cut.mha is truncated" in str(caught.value)
     assert "film.nii.gz has 3 dimensions and 7 channel(s)" in str(caught.value)
     assert "time" in str(caught.value)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "b.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["a.nii.gz", "b.nii.gz"]
 
 
 def test_predict_far_spacing_is_done_with_a_warning(bundle_3d: TrainedBundle, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_network_runs_without_this_package(trained: TrainedBundle, stock_python:
     # from another folder, in an empty environment
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
     phantoms.silently(pipeline.predict, trained.root, images_of(trained), tmp_path / "ours")
-    ours, stock = sorted((tmp_path / "ours").iterdir()), sorted((tmp_path / "stock").iterdir())
+    ours, stock = (phantoms.list_label_maps(tmp_path / name) for name in ("ours", "stock"))
     assert [path.name for path in ours] == [path.name for path in stock] != []
     for left, right in zip(ours, stock, strict=True):
         assert np.array_equal(read_image(left).array, read_image(right).array)

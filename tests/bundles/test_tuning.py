@@ -21,6 +21,7 @@ from pipeline.errors import BundleError
 from pipeline.evaluation.calibration import Calibration
 from pipeline.evaluation.postprocessing import FILLED, LARGEST, SMALL, Decision
 from pipeline.evaluation.tuning import Tuning
+from pipeline.files import compute_sha256
 from pipeline.planning.edit import edit_plan
 from pipeline.planning.plan import read_plan
 
@@ -116,6 +117,12 @@ def test_tune_writes_plan_configs_and_evidence(copy_of_2d: TrainedBundle) -> Non
     record = json.loads(folder.tuning.read_text())
     assert record["title"].startswith("cells, validation of fold 0")
     assert "chosen on 2 out-of-fold predictions" in folder.plan.read_text()
+    run = json.loads((folder.evidence / "tuning_run.json").read_text())
+    assert (run["kind"], run["state"], len(run["cases"])) == ("tune", "finished", 2)
+    assert run["weights"] == [{"fold": 0, "file": "models/model_fold_0.pt", "sha256": record["weights_sha256"][0]}]
+    assert run["plan"]["temperature"] == before.temperature
+    assert run["result"]["tuning_sha256"] == compute_sha256(folder.tuning)
+    assert run["result"]["plan_sha256"] == compute_sha256(folder.plan) != run["plan_sha256"]
 
 
 def test_tune_again_gives_the_same(copy_of_2d: TrainedBundle) -> None:
@@ -132,6 +139,7 @@ def test_tune_config_edited_by_hand_is_not_overwritten(copy_of_2d: TrainedBundle
     with pytest.raises(BundleError, match=r"Edited by hand since generated: configs/inference\.json"):
         pipeline.tune(copy_of_2d.root)
     assert folder.plan.read_bytes() == before
+    assert not (folder.evidence / "tuning_run.json").exists()
 
 
 def test_tuning_takes_the_size_of_the_highest_dice() -> None:

@@ -243,7 +243,9 @@ def test_predict_one_unreadable_image_does_not_stop_the_others(bundle_3d: Traine
     (source / "bad.nii.gz").write_bytes(images[1].read_bytes()[:2000])
     with pytest.raises(PredictionError, match=r"1 of 2 images(.|\n)*bad\.nii\.gz cannot be read"):
         phantoms.silently(pipeline.predict, bundle_3d.root, source, out)
-    assert list_files(out) == ["good.nii.gz"]
+    assert list_files(out) == ["good.nii.gz", "predictions_run.json"]
+    record = json.loads((out / "predictions_run.json").read_text(encoding="utf-8"))
+    assert (record["state"], list(record["images"])) == ("failed", ["good"])
 
 
 def test_predict_image_of_another_kind_is_refused(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
@@ -481,3 +483,13 @@ def test_train_from_a_bundle_without_weights_is_refused(copy_of_2d: TrainedBundl
     other = phantoms.plan_small(copy_of_2d.dataset, tmp_path / "other", labels=labels, **phantoms.SMALL_2D)
     with pytest.raises(BundleError, match="other has no weights"):
         pipeline.train(copy_of_2d.root, initial=other)
+
+
+@pytest.mark.parametrize(("is_fast", "used"), [(False, "float32"), (True, "bfloat16")])
+def test_evaluate_precision_auto_records_the_one_that_was_used(
+    bundle_2d: TrainedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_fast: bool, used: str
+) -> None:
+    monkeypatch.setattr("pipeline.prediction.inference.supports_fast_bfloat16", lambda device: is_fast)
+    result = phantoms.silently(pipeline.evaluate, bundle_2d.root, out=tmp_path, device="cpu", precision="auto")
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["precision"] == used
+    assert [path.name.endswith("_bfloat16") for path in result.predictions] == [is_fast]

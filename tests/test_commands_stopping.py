@@ -1,0 +1,53 @@
+"""A signal outside of a training's steps ends the command without an error, and says how to go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline import verbs
+from pipeline.cli import app
+from pipeline.commands.stopping import preemptible
+from pipeline.errors import PreemptedError
+from pipeline.evidence.record import RECORD, keep_record, read_record
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_preemptible_signal_is_raised_and_handlers_come_back(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(PreemptedError) as caught, preemptible():
+        os.kill(os.getpid(), number)
+    assert (caught.value.signal_name, caught.value.code) == (number.name, 0)
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize(
+    ("is_recorded", "following"), [(True, "unet-pipeline train BUNDLE --resume"), (False, "the same command again")]
+)
+def test_train_sigterm_before_the_first_step_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_recorded: bool, following: str
+) -> None:
+    path = tmp_path / "fold_0-001" / RECORD
+
+    def train(*_: Any, **__: Any) -> None:
+        if is_recorded:
+            with keep_record(path, tmp_path, {}):
+                os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(verbs, "train", train)
+    outcome = CliRunner().invoke(app, ["train", "BUNDLE"])
+    assert outcome.exit_code == 0
+    assert outcome.output.splitlines() == [
+        "stopped by SIGTERM outside of a step; nothing is lost",
+        f"Next: {following}",
+    ]
+    record = read_record(path) or {}
+    assert record.get("state") == ("preempted" if is_recorded else None)
+    assert record.get("stopped_by") == ("SIGTERM" if is_recorded else None)
+    assert "error" not in record
