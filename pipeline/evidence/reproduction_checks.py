@@ -63,7 +63,16 @@ def find_changes_of_data(folder: BundleFolder, root: Path, dataset_manifest_sha2
         yield Finding(DATA, f"the dataset is not at {root.name}/; say with --dataset where it is")
         return
     manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
-    expected = list(_list_files(manifest))
+    yield from compare_files(root, list(_list_files(manifest)))
+
+
+def compare_files(root: Path, expected: Sequence[tuple[str, str, str]]) -> Iterator[Finding]:
+    """Files that are gone or have another content.
+
+    Args:
+        root: of the paths.
+        expected: path, case (empty for none) and SHA-256.
+    """
     with progress_bar("compare files", len(expected)) as bar:
         for path, case, sha256 in expected:
             shown = f"{path} (case {case})" if case else path

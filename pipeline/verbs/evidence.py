@@ -87,7 +87,8 @@ def reproduce(
         bundle: with evidence, as a folder or an archive; a sealed one has all that is needed beside the data.
         fold: a number, "all" recorded ones, or None for the fold of models/model.pt.
         evaluation_only: predict with the bundle's weights instead of training again.
-        dataset: where the data are now; where the plan says, if None.
+        dataset: where the data are now; where the plan says, if None. Of a dataset that `plan` copied, the copies or the dataset itself,
+            which is then copied again.
         out: keeps the files of the run; does not exist yet.
         anyway: run in spite of differences.
         device: for predicting.
@@ -101,15 +102,21 @@ def reproduce(
     if out is not None and Path(out).exists():
         raise BundleError(f"{out} exists already; expected the name of a new folder for the files of the run.")
     say = announce or (lambda line: None)
-    with open_for_reading(bundle, trust) as folder:
-        return _reproduce(folder, fold, evaluation_only, dataset, out, anyway, device, say)
+    from pipeline.evidence.reproduction_data import provide_data
+
+    with (
+        open_for_reading(bundle, trust) as folder,
+        provide_data(folder, Path(dataset) if dataset is not None else None) as (data, changes),
+    ):
+        return _reproduce(folder, fold, evaluation_only, data, changes, out, anyway, device, say)
 
 
 def _reproduce(
     folder: BundleFolder,
     fold: int | str | None,
     evaluation_only: bool,
-    dataset: Path | str | None,
+    dataset: Path | None,
+    changes: Sequence[Finding],
     out: Path | str | None,
     anyway: bool,
     device: str | None,
@@ -118,7 +125,7 @@ def _reproduce(
     from pipeline.evidence.reproduction import stop
 
     recorded = _read_evidence(folder, fold, evaluation_only, dataset)
-    findings = tuple(dict.fromkeys(_find_changes(recorded, evaluation_only)))
+    findings = tuple(dict.fromkeys([*changes, *_find_changes(recorded, evaluation_only)]))
     for finding in findings:
         say(f"{'changed' if finding.stops else 'note':<8} {finding.subject}: {finding.detail}")
     if any(finding.stops for finding in findings) and not anyway:

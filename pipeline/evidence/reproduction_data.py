@@ -1,0 +1,51 @@
+"""The data that a bundle is reproduced on: where they are, or copies made again from the user's own files as `plan` made them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.check import check_dataset
+from pipeline.dataset.layouts import read_dataset
+from pipeline.dataset.options import ReadOptions
+from pipeline.dataset.prepare import prepare_dataset
+from pipeline.evidence.reproduction_checks import Finding, compare_files
+from pipeline.planning.plan import read_plan
+
+
+@contextmanager
+def provide_data(folder: BundleFolder, dataset: Path | None) -> Iterator[tuple[Path | None, tuple[Finding, ...]]]:
+    """Where the files lie that a bundle trains on.
+
+    A bundle whose files `plan` copied may be given the dataset that they were copied from: its files are compared with the manifest, and
+    copied again into a folder that goes away.
+
+    Args:
+        folder: the bundle.
+        dataset: what the user names; None for the place in the plan.
+
+    Yields:
+        The folder, `dataset` itself unless copies were made; and the files of the dataset that have changed since.
+
+    Raises:
+        DatasetError: the dataset cannot be read as it was.
+    """
+    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    copies = manifest["prepared"]
+    if dataset is None or not copies or (dataset / copies[0]["image"]).is_file() or not dataset.exists():
+        yield dataset, ()
+        return
+    options = ReadOptions.model_validate(manifest["reading"])
+    found = read_dataset(dataset, options.layout)
+    case_of = {path: name for name, files in manifest["cases"].items() for path in (*files["image"], files["label"])}
+    sources = [(record["path"], case_of.get(record["path"], ""), record["sha256"]) for record in manifest["files"]]
+    findings = tuple(compare_files(found.root, sources))
+    report = check_dataset(found, read_plan(folder.plan).label_table, options)
+    with tempfile.TemporaryDirectory(prefix="reproduce-data-") as scratch:
+        target = Path(scratch) / "copies"
+        prepare_dataset(report, target)
+        yield target, findings
