@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +29,9 @@ from pipeline.printing import (
 )
 from pipeline.printing_results import evaluation_as_data, print_comparison, print_evaluation, print_spread
 
+if TYPE_CHECKING:
+    from pipeline.training.run import TrainingRun
+
 
 def train(
     bundle: Bundle,
@@ -48,8 +51,6 @@ def train(
 ) -> None:
     """Train a bundle."""
     from pipeline import verbs
-    from pipeline.progress import format_duration
-    from pipeline.training.profile import describe
     from pipeline.training.run import parse_override
 
     if fold is not None and fold != "all" and not fold.isdecimal():
@@ -58,10 +59,20 @@ def train(
         settings = dict(parse_override(text) for text in overrides or [])
     except PlanError as error:
         raise typer.BadParameter(str(error)) from error
-    further = {"initial": initial, "trust": trust, "deterministic": deterministic, "seeds": seeds, "tracking": tracking}
     try:
         with preemptible():
-            runs = verbs.train(bundle, fold, resume, settings, announce=say, **further)
+            runs = verbs.train(
+                bundle,
+                fold,
+                resume,
+                settings,
+                announce=say,
+                initial=initial,
+                trust=trust,
+                deterministic=deterministic,
+                seeds=seeds,
+                tracking=tracking,
+            )
     except PreemptedError as stop:
         say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")
         say(f"Next: unet-pipeline train {bundle} --resume" if stop.is_recorded else "Next: the same command again")
@@ -71,13 +82,7 @@ def train(
             say(f"fold {run.fold}: stopped by {run.stopped_by} and saved\nrecord   {run.run_dir / 'run.json'}")
             say(f"Next: unet-pipeline train {bundle} --resume")
             return
-        say(
-            f"fold {run.fold}, seed {run.seed}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, best Dice "
-            f"{run.best_dice:.4f} in epoch {run.best_epoch} (resampled grid; it picks the weights and is no result)"
-        )
-        if run.profile:
-            say(describe(run.profile["shares"], run.profile["verdict"]))
-        say(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
+        _say_end(run)
     if seeds > 1:
         print_spread(runs)
     say(f"Next: unet-pipeline evaluate {bundle}")
@@ -85,6 +90,19 @@ def train(
         json_file,
         [{key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()} for run in runs],
     )
+
+
+def _say_end(run: TrainingRun) -> None:
+    from pipeline.progress import format_duration
+    from pipeline.training.profile import describe
+
+    say(
+        f"fold {run.fold}, seed {run.seed}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, best Dice "
+        f"{run.best_dice:.4f} in epoch {run.best_epoch} (resampled grid; it picks the weights and is no result)"
+    )
+    if run.profile:
+        say(describe(run.profile["shares"], run.profile["verdict"]))
+    say(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
 
 
 def predict(

@@ -135,11 +135,7 @@ def evaluate(
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
         record["precision"] = used
         made = [given or _predict_group(folder, group, target, device, mirror, used or precision) for group in groups]
-        pairs = [
-            _pair_case(case, where, settled.output_suffix, group.fold)
-            for group, where in zip(groups, made, strict=True)
-            for case in group.cases
-        ]
+        pairs = _pair_cases(groups, made, settled.output_suffix)
         rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
         summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
@@ -201,6 +197,15 @@ def _name_predictions(folder: BundleFolder, weights: Sequence[Path], mirror: boo
     """Label maps are used again as long as weights, configuration and mirroring are the same."""
     content = "".join(compute_sha256(path) for path in (*weights, folder.config("inference")))
     return f"{hashlib.sha256(content.encode()).hexdigest()[:12]}{'_mirrored' if mirror else ''}"
+
+
+def _pair_cases(groups: Sequence[Group], made: Sequence[Path], suffix: str) -> list[Pair]:
+    """References with label maps; `made` has the folder of each group's."""
+    return [
+        _pair_case(case, where, suffix, group.fold)
+        for group, where in zip(groups, made, strict=True)
+        for case in group.cases
+    ]
 
 
 def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int | None) -> Pair:
