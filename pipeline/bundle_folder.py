@@ -176,6 +176,23 @@ class BundleFolder:
         return self.evidence / "evaluations"
 
     @property
+    def imported(self) -> Path:
+        """Where the weights come from, in a bundle that was imported from nnU-Net."""
+        return self.evidence / "imported.json"
+
+    def require_data(self) -> None:
+        """Whether it is known on which cases the bundle was trained.
+
+        Raises:
+            BundleError: it was imported without its dataset.
+        """
+        if self.imported.is_file() and not self.dataset_manifest.is_file():
+            raise BundleError(
+                f"{self.name} was imported without the dataset that it was trained on, and can predict only. Import it again with "
+                "`unet-pipeline import-nnunet RESULTS BUNDLE --dataset DATASET`."
+            )
+
+    @property
     def tuning(self) -> Path:
         """What was tried as post-processing and temperature, on which cases, with which result."""
         return self.evidence / "tuning.json"

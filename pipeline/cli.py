@@ -47,8 +47,9 @@ for _command in (
     handover.package,
     handover.audit,
     evidence.reproduce,
+    handover.import_nnunet,
 ):
-    app.command(_command.__name__)(_command)
+    app.command(_command.__name__.replace("_", "-"))(_command)
 
 
 def main() -> None:

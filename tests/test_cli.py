@@ -32,6 +32,7 @@ VERBS = (
     "package",
     "audit",
     "reproduce",
+    "import-nnunet",
 )
 HEAVY_MODULES = ("torch", "monai", "ignite", "pandas", "scipy", "matplotlib", "numpy")
 

@@ -70,14 +70,14 @@ def test_readme_names_the_commands_of_the_makefile() -> None:
 
 
 def test_readme_names_every_verb() -> None:
-    shown = set(re.findall(r"unet-pipeline (\w+)", read("README.md")))
+    shown = set(re.findall(r"unet-pipeline ([\w-]+)", read("README.md")))
     # the demo is shown as `make demo`
     assert shown >= COMMANDS.keys() - {"demo"}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page_shows_only_commands_that_exist(page: str) -> None:
-    for verb, rest in re.findall(r"(?:^ {4}|`)unet-pipeline ([a-z]\w*)([^`\n#]*)", read(page), re.MULTILINE):
+    for verb, rest in re.findall(r"(?:^ {4}|`)unet-pipeline ([a-z][\w-]*)([^`\n#]*)", read(page), re.MULTILINE):
         assert verb in COMMANDS, verb
         options = {name for parameter in COMMANDS[verb].params for name in parameter.opts} | {"--help"}
         assert set(re.findall(r"--[\w-]+", rest)) <= options, f"{verb}{rest}"

@@ -159,6 +159,8 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
     found["train", "dynunet with regions"] = list_sources("train", plan)
     tuned = plan.model_copy(update={"initial_weights_sha256": "0" * 64})
     found["train", "dynunet from other weights"] = list_sources("train", tuned)
+    imported = plan.model_copy(update={"axcodes": None, "transposed_bias": True})
+    found["train", "dynunet of nnU-Net"] = list_sources("train", imported)
     return found
 
 

@@ -76,8 +76,9 @@ def tell_preprocessing(history: History) -> str:
     scaled = (
         "z-score per image and channel" if plan.intensity_subtrahend is None else "z-score with the data set's values"
     )
+    turned = f"Oriented to {plan.axcodes}" if plan.axcodes else "In the orientation of the files"
     return (
-        f"Oriented to {plan.axcodes}, resampled to {grid} {unit} ({plan.image_interpolation}); intensities {clipped}, {scaled}. "
+        f"{turned}, resampled to {grid} {unit} ({plan.image_interpolation}); intensities {clipped}, {scaled}. "
         "Reasons in configs/plan.yaml. Predictions return to each image's own grid."
     )
 

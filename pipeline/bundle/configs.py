@@ -75,7 +75,13 @@ def build_configs(plan: Plan) -> dict[str, dict[str, Any]]:
 
 def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     """Files of the wiring that one config is made of, in their order."""
-    network = ("shared", f"network_{plan.network_name}", *(() if plan.padded else ("overlap_tile",)))
+    network = (
+        "shared",
+        f"network_{plan.network_name}",
+        *(("transposed_bias",) if plan.transposed_bias else ()),
+        *(("as_stored",) if plan.axcodes is None else ()),
+        *(() if plan.padded else ("overlap_tile",)),
+    )
     if config == "inference":
         return (*network, "native", "inference")
     if config == "evaluate":
@@ -86,6 +92,7 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     loss = ("train_border_weights",) if plan.loss == "border_weighted_ce" else ()
     loss = ("train_regions",) if plan.regions and plan.loss == "dice_ce" else loss
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
+    start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
     return (*network, "train", *start, *heads, *loss, *(() if plan.padded else ("train_overlap_tile",)))
 
 
@@ -103,14 +110,14 @@ def _complete(
 
 
 def _join(sources: tuple[str, ...]) -> dict[str, Any]:
-    """Files of the wiring in one; an id such as `network_def#_target_` replaces one entry inside another id."""
+    """Files of the wiring in one; an id such as `network_def#_target_` or `image_transforms#2#keys` sets one entry inside another id."""
     wiring: dict[str, Any] = {}
     for source in sources:
         for key, value in yaml.safe_load((_WIRING / f"{source}.yaml").read_text(encoding="utf-8")).items():
             *parents, last = key.split("#")
-            place = wiring
+            place: Any = wiring
             for parent in parents:
-                place = place[parent]
+                place = place[int(parent) if isinstance(place, list) else parent]
             place[last] = value
     return wiring
 

@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,41 @@ def write_bundle(
     Raises:
         BundleError: `root` exists and is not empty.
     """
+
+    def fill(folder: BundleFolder) -> None:
+        write_data(folder, planned.plan, report, splits, prepared)
+        write_text(folder.docs / "data_license.txt", _describe_data(report, start))
+        if start is not None:
+            shutil.copyfile(start.weights, folder.initial_weights)
+
+    return write_whole(root, planned, fill, "planned")
+
+
+def write_whole(root: Path, planned: PlannedBundle, fill: Callable[[BundleFolder], None], change: str) -> BundleFolder:
+    """Write plan, configs, modules and metadata of a new bundle; the folder appears whole or not at all.
+
+    Args:
+        root: does not exist yet, or is empty.
+        planned: plan and reasons.
+        fill: adds the rest to the folder, before it gets its name.
+        change: line of the changelog.
+
+    Raises:
+        BundleError: `root` exists and is not empty.
+    """
     require_free(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     staging = BundleFolder(Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=root.parent)))
     try:
-        _fill(staging, root.name, planned, report, splits, prepared)
-        if start is not None:
-            shutil.copyfile(start.weights, staging.initial_weights)
-        write_text(staging.docs / "data_license.txt", _describe_data(report, start))
+        for part in (staging.configs, staging.models, staging.docs, staging.evidence):
+            part.mkdir(parents=True)
+        write_plan(staging.plan, planned.plan, planned.reasons)
+        write_configs(staging, planned.plan)
+        write_modules(staging, planned.plan)
+        metadata = build_metadata(planned.plan, root.name, FIRST_VERSION, {FIRST_VERSION: change}, {})
+        write_json(staging.metadata, metadata)
+        copy_license(staging)
+        fill(staging)
         staging.root.chmod(0o755)  # mkdtemp makes it private
         if root.exists():
             root.rmdir()
@@ -78,23 +106,14 @@ def require_free(root: Path) -> None:
         )
 
 
-def _fill(
+def write_data(
     folder: BundleFolder,
-    name: str,
-    planned: PlannedBundle,
+    plan: Plan,
     report: CheckReport,
     splits: Splits,
-    prepared: tuple[PreparedCase, ...],
+    prepared: tuple[PreparedCase, ...] = (),
 ) -> None:
-    plan = planned.plan
-    for part in (folder.configs, folder.models, folder.docs, folder.evidence):
-        part.mkdir(parents=True)
-    write_plan(folder.plan, plan, planned.reasons)
-    write_configs(folder, plan)
-    write_modules(folder, plan)
-    changelog = {FIRST_VERSION: "planned"}
-    write_json(folder.metadata, build_metadata(plan, name, FIRST_VERSION, changelog, {}))
-    copy_license(folder)
+    """What a bundle keeps of its dataset: fingerprint, manifest, splits, and further columns of the list of cases."""
     fingerprint = report.require_no_errors()
     write_json(folder.fingerprint, fingerprint.model_dump(mode="json"))
     write_json(folder.dataset_manifest, build_manifest(report, prepared))

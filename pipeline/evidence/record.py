@@ -178,13 +178,17 @@ def record_run(
 
 
 def describe_bundle(folder: BundleFolder) -> dict[str, Any]:
-    """The plan with its hash, and the hashes of what else in the bundle decides about a result."""
+    """The plan with its hash, and the hashes of what else in the bundle decides about a result.
+
+    The manifest's is None in a bundle that was imported without its dataset.
+    """
+    manifest = folder.dataset_manifest
     return {
         "plan": read_plan(folder.plan).model_dump(mode="json"),
         "plan_sha256": compute_sha256(folder.plan),
         "config_sha256": compute_sha256(folder.config("train")),
         "inference_config_sha256": compute_sha256(folder.config("inference")),
-        "dataset_manifest_sha256": compute_sha256(folder.dataset_manifest),
+        "dataset_manifest_sha256": compute_sha256(manifest) if manifest.is_file() else None,
     }
 
 

@@ -31,6 +31,7 @@ class Shape:
         normalised: each convolution but the heads' is followed by a normalisation with scale and shift.
         num_supervised_heads: heads beside the full resolution's last one.
         num_blocks: residual blocks per level; empty for networks without.
+        transposed_bias: the up-convolutions of DynUNet have a bias, as nnU-Net's have and MONAI's by default have not.
     """
 
     network: str
@@ -43,6 +44,7 @@ class Shape:
     normalised: bool = True
     num_supervised_heads: int = 0
     num_blocks: Sizes = ()
+    transposed_bias: bool = False
 
     @property
     def total_stride(self) -> Sizes:
@@ -313,7 +315,7 @@ def _draw_dynunet(draft: _Draft) -> None:
         draft.convolve("encoder", level, (before, width, width), bias=False)
     for level in range(len(filters) - 2, -1, -1):
         width = filters[level]
-        draft.enlarge(level, filters[level + 1], width, bias=False)
+        draft.enlarge(level, filters[level + 1], width, bias=shape.transposed_bias)
         draft.convolve("decoder", level, (2 * width, width, width), level + 1, bias=False)
     _add_level_heads(draft, sizes)
 

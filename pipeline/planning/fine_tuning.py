@@ -30,6 +30,7 @@ TAKEN_OVER = (
     "filters",
     "kernel_size",
     "strides",
+    "transposed_bias",
     "num_blocks",
     "num_supervised_heads",
     "supervision_weights",

@@ -60,7 +60,7 @@ class Plan(BaseModel):
     fold: Annotated[int, Field(ge=0)]
     seed: Annotated[int, Field(ge=0)]
     # grid and intensities
-    axcodes: str
+    axcodes: str | None  # None: as stored in the file
     spacing_mm: tuple[Positive, ...]
     image_interpolation: Literal["bilinear", "nearest"]
     clip_intensity: bool
@@ -133,7 +133,8 @@ class Plan(BaseModel):
     tolerance_mm: dict[str, Positive] = {}
     lesion_labels: tuple[str, ...] = ()
     thin_labels: tuple[str, ...] = ()
-    # fine-tuning; a plan.yaml may lack it
+    # of imported networks and of fine-tuning; a plan.yaml may lack them
+    transposed_bias: bool = False
     initial_weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     # machine
     cache_rate: Share
@@ -160,6 +161,8 @@ class Plan(BaseModel):
             raise ValueError(f"network_name is {self.network_name!r}; {suggest(self.network_name, NETWORKS)}")
         if not self.padded and self.network_name not in UNPADDED:
             raise ValueError(f"padded is false; {self.network_name} has padded convolutions only")
+        if self.transposed_bias and self.network_name != "dynunet":
+            raise ValueError(f"transposed_bias is true; {self.network_name} has no such choice")
         if self.network_name == "resenc" and len(self.num_blocks or ()) != len(self.filters):
             raise ValueError(f"num_blocks is {self.num_blocks}; expected {len(self.filters)} values, one per level")
         for name in ("patch_size", "window_size"):
@@ -255,6 +258,7 @@ class Plan(BaseModel):
             normalised=self.normalisation != "none",
             num_supervised_heads=self.num_supervised_heads,
             num_blocks=self.num_blocks or (),
+            transposed_bias=self.transposed_bias,
         )
 
     @property

@@ -163,6 +163,7 @@ def _add_network(
         dropout=chosen.dropout,
         loss=chosen.loss,
     )
+    draft.add("MONAI's choice; true in networks that come from nnU-Net", transposed_bias=False)
     draft.add(f"{memory.reason}; `plan --memory GIB` for another budget", memory_gib=memory.value)
     max_voxels = preset.patch_voxels[dims]
     while True:

@@ -9,17 +9,20 @@ from __future__ import annotations
 from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
 from pipeline.verbs.evidence import report, reproduce
 from pipeline.verbs.handover import audit, package
+from pipeline.verbs.nnunet import ImportedFolder, import_nnunet
 from pipeline.verbs.results import Evaluation, compare, evaluate, predict, tune
 from pipeline.verbs.training import train
 
 __all__ = [
     "Evaluation",
+    "ImportedFolder",
     "PlannedFolder",
     "audit",
     "check",
     "compare",
     "describe",
     "evaluate",
+    "import_nnunet",
     "package",
     "plan",
     "predict",

@@ -64,7 +64,9 @@ def report(bundle: Path | str, out: Path | str | None = None) -> Report:
     """
     from pipeline.evidence.report import write_report
 
-    return write_report(open_bundle(bundle), Path(out) if out is not None else None)
+    folder = open_bundle(bundle)
+    folder.require_data()
+    return write_report(folder, Path(out) if out is not None else None)
 
 
 def reproduce(

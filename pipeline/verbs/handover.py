@@ -50,6 +50,7 @@ def package(
     from pipeline.evidence.crate import write_crate
 
     folder = open_trusted(bundle, "package", trust, sealed=False)
+    folder.require_data()
     default = folder.root.resolve().with_name(f"{folder.name}.zip")
     target = Path(zip_file) if zip_file is not None else default
     return package_bundle(folder, target, Path(key) if key is not None else None, export, note, write_crate)

@@ -105,10 +105,9 @@ def evaluate(
         dataset: a labelled folder.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
-        device, mirror: for predicting.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
-        trust, precision: as in `predict`; precision is in run.json, and in the name of the predictions' folder.
+        device, mirror, trust, precision: as in `predict`; precision is in run.json and in the name of the predictions' folder.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
@@ -118,6 +117,7 @@ def evaluate(
     if not folder.is_planned:
         return evaluate_foreign(folder, dataset, out, predictions, device, (mirror, ensemble, precision, tuple(by)))
     require_weights(folder)
+    folder.require_data()
     from pipeline.evaluation.cases import evaluate_by_plan
     from pipeline.evaluation.files import build_summary, write_rows, write_summary
     from pipeline.evaluation.subgroups import add_columns, read_cut
@@ -271,6 +271,7 @@ def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, tr
 
     folder = open_trusted(bundle, "tune", trust, sealed=False)
     require_weights(folder)
+    folder.require_data()
     require_generated_configs(folder)
     groups, _, _ = group_by_fold(folder, read_plan(folder.plan))
     break_seal(folder)  # from here on the bundle has another record than it was sealed with

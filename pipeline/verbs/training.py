@@ -72,6 +72,7 @@ def train(
     from pipeline.training.run import check_overrides
 
     folder = open_trusted(bundle, "train", trust, sealed=False)
+    folder.require_data()
     start = _find_initial_weights(initial, trust)
     overrides = {
         **({"initial_weights": str(start)} if start else {}),
