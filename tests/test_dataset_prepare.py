@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from pipeline.dataset.check import CheckReport, check_dataset
 from pipeline.dataset.dataset import Case, Dataset
 from pipeline.dataset.image import read_image
+from pipeline.dataset.instance_maps import find_instances
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.prepare import prepare_dataset
 from pipeline.errors import DatasetError
@@ -49,6 +50,34 @@ def test_prepare_dataset_tiff_becomes_png_with_the_same_pixels(tmp_path: Path, p
     image, label = picture_phantom(1)
     np.testing.assert_array_equal(read_image(tmp_path / "copies/images/case_1.png").array[0], image.T)
     np.testing.assert_array_equal(read_image(tmp_path / "copies/labels/case_1.png").array[0], label.T)
+
+
+def test_prepare_dataset_instance_map_goes_along(tmp_path: Path, picture_phantom: Callable) -> None:
+    root = tmp_path / "tiffs"
+    for folder in ("images", "labels", "instances"):
+        (root / folder).mkdir(parents=True)
+    for number in range(2):
+        image, label = picture_phantom(number)
+        PillowImage.fromarray(image).save(root / "images" / f"cell_{number}.tif")
+        PillowImage.fromarray(label).save(root / "labels" / f"cell_{number}.tif")
+    instances = (label > 0).astype(np.uint16) * 700
+    instances[:, instances.shape[1] // 2 :] //= 7
+    PillowImage.fromarray(instances).save(root / "instances" / "cell_1.tif")  # the first case has none
+    images, labels = ([f"{folder}/cell_{number}.tif" for number in range(2)] for folder in ("images", "labels"))
+    dataset, _ = prepare_dataset(check(build_dataset(root, images, labels)), tmp_path / "copies")
+    found = [find_instances(tmp_path / "copies" / case.require_label()) for case in dataset.cases]
+    assert found == [None, tmp_path / "copies" / "instances" / "case_1.png"]
+    copy = read_image(tmp_path / "copies" / "instances" / "case_1.png")
+    np.testing.assert_array_equal(copy.array[0], instances.T)
+    assert set(np.unique(copy.array)) == {0, 100, 700}
+
+
+def test_prepare_dataset_instance_map_on_another_grid_is_refused(png_folders: Path, tmp_path: Path) -> None:
+    (png_folders / "instances").mkdir()
+    PillowImage.fromarray(np.zeros((5, 4), np.uint8)).save(png_folders / "instances" / "case_01.png")
+    dataset = build_dataset(png_folders, ["images/case_01.png"], ["labels/case_01.png"])
+    with pytest.raises(DatasetError, match=r"instances/case_01\.png"):
+        prepare_dataset(check(dataset), tmp_path / "copies")
 
 
 def test_prepare_dataset_mha_becomes_nifti_at_the_same_place(tmp_path: Path, volume_phantom: Callable) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import EvaluationError
-from pipeline.evaluation.cases import COLUMNS, Pair, build_requests, evaluate_by_plan, evaluate_pairs, find_instances
+from pipeline.evaluation.cases import COLUMNS, Pair, build_requests, evaluate_by_plan, evaluate_pairs
 from pipeline.evaluation.measurement import Request
 from pipeline.evaluation.metric_table import METRICS
 from pipeline.planning.planner import plan_from_fingerprint
@@ -145,14 +145,6 @@ def test_evaluate_pairs_instance_map_beside_the_labels_is_used(cells: Pair) -> N
 def test_evaluate_pairs_first_label_has_no_instances(cells: Pair) -> None:
     row = find(evaluate_pairs([cells], {"background": 0, "cell": 1}), "a", "background")
     assert math.isnan(row["panoptic_quality"])
-
-
-def test_find_instances_without_folder_or_file_is_none(cells: Pair) -> None:
-    assert find_instances(cells.reference) is not None
-    (cells.reference.parent.parent / "instances" / "a.png").unlink()
-    assert find_instances(cells.reference) is None
-    (cells.reference.parent.parent / "instances").rmdir()
-    assert find_instances(cells.reference) is None
 
 
 def test_evaluate_pairs_instance_map_of_other_shape_is_refused(cells: Pair, write_picture) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.dataset.case_reading import read_case_image, read_case_label
 from pipeline.dataset.check import CheckReport
 from pipeline.dataset.dataset import Case, Dataset
+from pipeline.dataset.instance_maps import INSTANCES, find_instances
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.writing import write_image
 from pipeline.errors import DatasetError
@@ -35,7 +36,7 @@ class PreparedCase:
 
 
 def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[PreparedCase, ...]]:
-    """Write copies of all cases below `target`, whole or not at all.
+    """Write copies of all cases, with their instance maps, below `target`, whole or not at all.
 
     Args:
         report: of a dataset without errors.
@@ -81,6 +82,7 @@ def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> Pr
     write_image(folder / image_path, image)
     on_grid = MedicalImage(label.array.astype(np.uint8), image.affine, image.spacing_mm)
     write_image(folder / label_path, on_grid)
+    _copy_instances(report, case, image, folder / INSTANCES / f"{case.name}{suffix}")
     return PreparedCase(
         case.name,
         image_path.as_posix(),
@@ -88,3 +90,16 @@ def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> Pr
         label_path.as_posix(),
         compute_sha256(folder / label_path),
     )
+
+
+def _copy_instances(report: CheckReport, case: Case, image: MedicalImage, target: Path) -> None:
+    """The case's instance map, if it has one, on the grid of its image."""
+    root = report.dataset.root
+    path = find_instances(root / case.require_label())
+    if path is None:
+        return
+    as_label = replace(case, label=path.relative_to(root))
+    instances, _ = read_case_label(root, as_label, image, report.options)
+    ends = int(instances.array.min()), int(instances.array.max())
+    smallest = np.result_type(*map(np.min_scalar_type, ends))  # PNG holds 16 bits
+    write_image(target, MedicalImage(instances.array.astype(smallest), image.affine, image.spacing_mm))

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.dataset.dataset import PICTURE_SUFFIXES, case_name, image_suffix, list_images
+from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
 from pipeline.dataset.image import MedicalImage, read_image, read_label_map
+from pipeline.dataset.instance_maps import find_instances
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.measurement import Request, measure_instances, measure_masks
 from pipeline.evaluation.metric_table import METRICS
@@ -127,14 +128,6 @@ def build_requests(plan: Plan) -> dict[str, Request]:
         name: Request(plan.tolerance_of(name), name in plan.lesion_labels, name in plan.thin_labels)
         for name in (*plan.regions, *plan.label_table)
     }
-
-
-def find_instances(label: Path) -> Path | None:
-    """The instance map of a label map `labels/NAME.png`: the image `instances/NAME` of any format, where there is one."""
-    folder = label.parent.parent / "instances"
-    if not folder.is_dir():
-        return None
-    return next((path for path in list_images(folder) if case_name(path) == case_name(label)), None)
 
 
 def _is_picture(path: Path) -> bool:
