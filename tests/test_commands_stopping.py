@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from pipeline import verbs
 from pipeline.cli import app
 from pipeline.commands.stopping import preemptible
 from pipeline.errors import PreemptedError
-from pipeline.evidence.record import RECORD, keep_record, read_record
+from pipeline.evidence.record import RECORD, RunRecord, keep_record, read_record
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -51,3 +53,30 @@ def test_train_sigterm_before_the_first_step_is_no_error(
     assert record.get("state") == ("preempted" if is_recorded else None)
     assert record.get("stopped_by") == ("SIGTERM" if is_recorded else None)
     assert "error" not in record
+
+
+def test_train_sigterm_during_the_imports_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Importing(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise ImportError(name)
+
+    monkeypatch.setitem(sys.modules, "pipeline.training.run", Importing("pipeline.training.run"))
+    outcome = CliRunner().invoke(app, ["train", "BUNDLE", "num_epochs=2"])
+    assert (outcome.exit_code, outcome.output.splitlines()[-1]) == (0, "Next: the same command again")
+
+
+def test_keep_record_signal_at_its_first_words_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beat = RunRecord.beat
+    stops = iter([True])
+
+    def write_and_stop(record: RunRecord) -> None:
+        beat(record)
+        if next(stops, False):
+            raise PreemptedError("SIGTERM")
+
+    monkeypatch.setattr(RunRecord, "beat", write_and_stop)
+    with pytest.raises(PreemptedError) as caught, keep_record(tmp_path / RECORD, tmp_path, {}):
+        raise AssertionError("the run has begun")
+    assert caught.value.is_recorded
+    assert (read_record(tmp_path / RECORD) or {})["state"] == "preempted"

@@ -30,7 +30,7 @@ from pipeline.planning.plan import read_plan
 from . import phantom_bundles as phantoms
 
 SILENT = "127.0.0.1:9"  # nothing answers there
-TINY = {"iterations_per_epoch": 2, "val_interval": 1, "num_workers": 0}
+TINY = {"samples_per_epoch": 8, "val_interval": 1, "num_workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +128,8 @@ def test_train_tracked_and_continued_is_one_run_for_each_seed(
     data = runs[0].data
     assert data.metrics["best_val_mean_dice"] == pytest.approx(record["result"]["best_dice_resampled_grid"])
     assert data.params["learning_rate"] == str(read_plan(bundle.plan).learning_rate)
-    shown = [data.params[name] for name in ("iterations_per_epoch", "network_name", "preset")]
-    assert shown == ["2", "dynunet", "quick"]
+    shown = [data.params[name] for name in ("samples_per_epoch", "network_name", "preset")]
+    assert shown == ["8", "dynunet", "quick"]
     assert (data.params["num_epochs"], data.tags["continued_with.num_epochs"]) == ("1", "2")
     assert data.tags["split_sha256"] == record["split_sha256"]
     assert data.tags["dataset_manifest_sha256"] == record["dataset_manifest_sha256"]

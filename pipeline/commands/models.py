@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,22 +50,17 @@ def train(
     json_file: Json = None,
 ) -> None:
     """Train a bundle."""
-    from pipeline import verbs
-    from pipeline.training.run import parse_override
-
     if fold is not None and fold != "all" and not fold.isdecimal():
         raise typer.BadParameter(f"--fold is {fold!r}; expected a number or all")
     try:
-        settings = dict(parse_override(text) for text in overrides or [])
-    except PlanError as error:
-        raise typer.BadParameter(str(error)) from error
-    try:
         with preemptible():
+            from pipeline import verbs
+
             runs = verbs.train(
                 bundle,
                 fold,
                 resume,
-                settings,
+                _parse_overrides(overrides or []),
                 announce=say,
                 initial=initial,
                 trust=trust,
@@ -90,6 +85,15 @@ def train(
         json_file,
         [{key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()} for run in runs],
     )
+
+
+def _parse_overrides(texts: list[str]) -> dict[str, Any]:
+    from pipeline.training.run import parse_override
+
+    try:
+        return dict(parse_override(text) for text in texts)
+    except PlanError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _say_end(run: TrainingRun) -> None:

@@ -113,9 +113,9 @@ def keep_record(
         },
         earlier,
     )
-    if not only_finished:
-        record.beat()
     try:
+        if not only_finished:
+            record.beat()
         yield record
         if record["state"] == RUNNING:
             record["state"] = FINISHED
