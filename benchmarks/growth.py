@@ -217,7 +217,7 @@ def describe(described: str, by_cases: Sequence[Series], by_size: Sequence[Serie
     for verb in by_cases[0].measured:
         text += f"\n## {verb}\n"
         if len(by_cases) > 1:
-            text += f"\nVolumes of {SMALL_SIZE}^3. {build_case_table(by_cases, verb)}\n"
+            text += f"\nVolumes of {SMALL_SIZE}^3:\n\n{build_case_table(by_cases, verb)}\n"
             if verdict := judge(by_cases, verb):
                 text += f"\n{verdict}\n"
         if by_size:

@@ -31,6 +31,20 @@ def test_sample_order_any_size_uses_every_case_before_repeating_one(
         assert Counter(cases[start : start + num_cases]) == Counter(range(num_cases))
 
 
+def test_sample_order_shuffles_once_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cost of a sample must not grow with the cases."""
+    shuffled = []
+
+    def count(*parts: object) -> int:
+        shuffled.append(parts)
+        return derive_seed(*parts)
+
+    monkeypatch.setattr("pipeline.training.samples.derive_seed", count)
+    order = SampleOrder(10, 30, seed=0, fold=0)
+    assert [key.case_index for key in list_epoch(order, 1)] != [key.case_index for key in list_epoch(order, 2)]
+    assert len(shuffled) == 6
+
+
 def test_sample_order_same_seed_gives_same_epoch_again() -> None:
     first, second = SampleOrder(9, 20, seed=3, fold=1), SampleOrder(9, 20, seed=3, fold=1)
     list_epoch(first, 1)  # what was asked before does not matter

@@ -123,13 +123,21 @@ def interpolate(array: torch.Tensor, axis_map: AxisMap, dim: int) -> torch.Tenso
     first = axis_map.first_of_run
     if first is not None:
         return array.narrow(dim, first, len(axis_map.lower))
-    lower = array.index_select(dim, axis_map.lower.to(array.device))
+    lower = _pick(array, axis_map.lower, dim)
     if axis_map.fraction is None:
         return lower
     shape = [1] * array.ndim
     shape[dim] = -1
     fraction = axis_map.fraction.to(array).reshape(shape)
-    return lower.lerp_(array.index_select(dim, axis_map.upper.to(array.device)), fraction)
+    return lower.lerp_(_pick(array, axis_map.upper, dim), fraction)
+
+
+def _pick(array: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
+    """A copy of the entries at `indices` of one axis; along the last one `index_select` takes nine times as long as `gather`."""
+    indices = indices.to(array.device)
+    if dim < array.ndim - 1:
+        return array.index_select(dim, indices)
+    return array.gather(dim, indices.expand(*array.shape[:-1], len(indices)))
 
 
 def resample(image: torch.Tensor, grid: GridMap) -> torch.Tensor:

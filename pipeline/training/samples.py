@@ -53,6 +53,7 @@ class SampleOrder(Sampler[SampleKey]):
         self.seed, self.fold = seed, fold
         self.rank, self.num_processes = rank, num_processes
         self.epoch, self.start = 1, 0
+        self._round_number, self._round = -1, np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
         return self.num_samples
@@ -67,8 +68,12 @@ class SampleOrder(Sampler[SampleKey]):
     def _case_at(self, count: int) -> int:
         """Case at the given place of the endless sequence of shuffled rounds over all cases."""
         round_number, place = divmod(count, self.num_cases)
-        generator = np.random.default_rng(derive_seed("order", self.seed, self.fold, round_number))
-        return int(generator.permutation(self.num_cases)[place])
+        if (
+            round_number != self._round_number
+        ):  # shuffled once: for every sample anew, many cases would cost each of them more
+            generator = np.random.default_rng(derive_seed("order", self.seed, self.fold, round_number))
+            self._round_number, self._round = round_number, generator.permutation(self.num_cases)
+        return int(self._round[place])
 
 
 class SampleOrderHandler:
