@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 _SAME = 1e-3  # MONAI's AFFINE_TOL: nearer grids are taken as equal
-_CHUNK_VALUES = 1 << 24
+CHUNK_VALUES = 1 << 24  # interpolated at once
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def resample(image: torch.Tensor, grid: GridMap) -> torch.Tensor:
     first, *others = grid.axes
     shape = [len(axis.lower) for axis in grid.axes]
     out = torch.empty((image.shape[0], *shape), dtype=torch.float32, device=image.device)
-    num_rows = max(1, _CHUNK_VALUES // max(1, int(np.prod(shape[1:])) * image.shape[0]))
+    num_rows = max(1, CHUNK_VALUES // max(1, int(np.prod(shape[1:])) * image.shape[0]))
     for start in range(0, shape[0], num_rows):
         part = first.cut(start, start + num_rows)
         low, high = int(part.lower.min()), int(torch.maximum(part.lower, part.upper).max()) + 1
@@ -184,7 +184,7 @@ def iterate_resampled(blocks: Iterator[torch.Tensor], grid: GridMap) -> Iterator
         block = block if not kept.numel() else torch.cat([kept, block], dim=1)
         ready = waiting[: int((last_needed[waiting] < arrived).sum())]
         waiting = waiting[len(ready) :]
-        num_rows = max(1, _CHUNK_VALUES // block[:, 0].numel())
+        num_rows = max(1, CHUNK_VALUES // block[:, 0].numel())
         for part in ready.split(num_rows) if len(ready) else ():
             fraction = None if first.fraction is None else first.fraction[part]
             rows = AxisMap(first.lower[part] - kept_from, first.upper[part] - kept_from, fraction)

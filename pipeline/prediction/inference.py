@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from monai.transforms import Compose
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, case_name
-from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import WARNING, Message, Problem
 from pipeline.errors import BundleError, PredictionError, suggest
 from pipeline.planning.plan import Plan, read_plan
@@ -31,11 +31,25 @@ from pipeline.prediction import streaming
 from pipeline.prediction.grids import map_grid
 from pipeline.prediction.runtime import TORCH, build_exported_network, choose_device
 from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
+from pipeline.prediction.windows import is_plain
 from pipeline.training.step import supports_fast_bfloat16
 from pipeline.types import IMAGE, PRED
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 _AFTER_THE_NETWORK = ("native_probability_transforms", "native_label_transforms", "output_transforms")
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """How the windows of all images of one call are computed.
+
+    Attributes:
+        batch_size: windows at once, at most.
+        blended_on: device of the image and of the sums over windows.
+    """
+
+    batch_size: int
+    blended_on: torch.device
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,12 @@ class Predictor:
         label_values: file value of each class.
         precision: "float32" or "bfloat16".
         stopwatch: counts the seconds of what it does.
+        windowing: how windows are computed; as the bundle's inferer says, on `device`, if None.
     """
 
     plan: Plan
     preprocessing: Compose
-    networks: tuple[Callable[[torch.Tensor], torch.Tensor], ...]
+    networks: tuple[TimedNetwork, ...]
     inferer: Inferer
     to_probabilities: Compose
     to_files: Compose
@@ -62,6 +77,18 @@ class Predictor:
     label_values: tuple[int, ...] = ()
     precision: str = "float32"
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    windowing: Windowing | None = None
+
+    def with_windowing(self, windowing: Windowing) -> Predictor:
+        """The same predictor with other windows at once, or blended elsewhere; label maps differ by rounding at most."""
+        inferer = copy.copy(self.inferer)
+        if is_plain(inferer):
+            inferer.sw_batch_size = windowing.batch_size
+        return replace(self, inferer=inferer, windowing=windowing)
+
+    @property
+    def _image_device(self) -> torch.device:
+        return self.windowing.blended_on if self.windowing is not None else self.device
 
     def can_stream(self, image: MedicalImage) -> bool:
         """Whether `stream` takes the image: a volume, with transforms that are known."""
@@ -90,7 +117,7 @@ class Predictor:
                 f"The grid of shape {shape} is turned against the network's. Predict with stock MONAI."
             )
         alone = len(self.networks) == 1 and not with_probabilities and not grid.interpolates
-        values = prepared.as_tensor().to(self.device)
+        values = prepared.as_tensor().to(self._image_device)
         with self.stopwatch.measure("postprocess"):
             blocks = streaming.iterate_probabilities(
                 values,
@@ -106,7 +133,7 @@ class Predictor:
             else:
                 classes = streaming.stream_classes(blocks, grid)
             classes = streaming.postprocess(classes, affine, self.class_transforms)
-            return np.asarray(self.label_values, dtype=np.uint8)[classes], probabilities
+            return _name_classes(classes, self.label_values), probabilities
 
     def _finish(self, logits: torch.Tensor) -> torch.Tensor:
         return torch.softmax(logits / self.plan.temperature if self.plan.temperature != 1 else logits, dim=0)
@@ -128,7 +155,7 @@ class Predictor:
     def predict_sample(self, image: Path) -> dict[str, Any]:
         """The sample with probabilities on the image's own grid, averaged over the networks."""
         batch = list_data_collate([self.preprocessing({IMAGE: str(image)})])
-        images = batch[IMAGE].to(self.device)
+        images = batch[IMAGE].to(self._image_device)
         found: dict[str, Any] = {}
         for network in self.networks:
             with torch.inference_mode():
@@ -139,6 +166,15 @@ class Predictor:
         if len(self.networks) > 1:
             found[PRED] = found[PRED] / len(self.networks)
         return found
+
+
+def _name_classes(classes: np.ndarray, label_values: Sequence[int]) -> np.ndarray:
+    """File value of each class; slice by slice, because NumPy makes indices of eight bytes each."""
+    table = np.asarray(label_values, dtype=np.uint8)
+    values = np.empty_like(classes)
+    for number, plane in enumerate(classes):
+        values[number] = table[plane]
+    return values
 
 
 UNSEEN_SPACING = Message(
@@ -159,14 +195,7 @@ def check_input(image: MedicalImage, plan: Plan, shown: str) -> tuple[Problem, .
     Raises:
         PredictionError: other number of channels or dimensions, or voxels without a value.
     """
-    found = len(image.spatial_shape), image.array.shape[0]
-    expected = plan.spatial_dims, len(plan.channel_names)
-    if found != expected:
-        raise PredictionError(
-            f"{shown} has {found[0]} dimensions and {found[1]} channel(s); the bundle expects {expected[0]} and "
-            f"{expected[1]} ({', '.join(plan.channel_names)}). Give it images like those it was trained on"
-            + ("; the last axis of a 4D file, such as time, counts as channels." if found[1] > 4 else ".")
-        )
+    check_grid(image.grid, plan, shown)
     if image.array.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(image.array)))):
         raise PredictionError(f"{shown} has {count} voxels that are NaN or infinite; expected numbers. Replace them.")
     if plan.image_suffix in PICTURE_SUFFIXES:  # counted in pixels
@@ -176,6 +205,22 @@ def check_input(image: MedicalImage, plan: Plan, shown: str) -> tuple[Problem, .
         return image.notes
     sizes = ["x".join(f"{size:.3g}" for size in spacing) for spacing in (image.spacing_mm, plan.spacing_mm)]
     return (UNSEEN_SPACING.about(shown, found=sizes[0], expected=sizes[1]), *image.notes)
+
+
+def check_grid(grid: ImageGrid, plan: Plan, shown: str) -> None:
+    """Whether the planned network can take an image, by its header.
+
+    Raises:
+        PredictionError: other number of channels or dimensions.
+    """
+    found = len(grid.spatial_shape), grid.num_channels
+    expected = plan.spatial_dims, len(plan.channel_names)
+    if found != expected:
+        raise PredictionError(
+            f"{shown} has {found[0]} dimensions and {found[1]} channel(s); the bundle expects {expected[0]} and "
+            f"{expected[1]} ({', '.join(plan.channel_names)}). Give it images like those it was trained on"
+            + ("; the last axis of a 4D file, such as time, counts as channels." if found[1] > 4 else ".")
+        )
 
 
 def build_predictor(
@@ -214,7 +259,9 @@ def build_predictor(
     return Predictor(
         plan=plan,
         preprocessing=components["preprocessing"],
-        networks=tuple(TimedNetwork(member, stopwatch, precision == "bfloat16") for member in mirrored),
+        networks=tuple(
+            TimedNetwork(member, stopwatch, precision == "bfloat16", components["device"]) for member in mirrored
+        ),
         inferer=components["inferer"],
         to_probabilities=Compose(to_probabilities),
         to_files=Compose([*to_classes, *to_files]),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.dataset.case_reading import read_case_image
+from pipeline.dataset.case_reading import read_case_grid, read_case_image
 from pipeline.dataset.dataset import (
     SHOWN_FORMATS,
     Case,
@@ -16,7 +16,7 @@ from pipeline.dataset.dataset import (
     list_images,
 )
 from pipeline.dataset.dicom import is_dicom_file
-from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.stock import stock_reads
 from pipeline.dataset.unlabelled import find_series
@@ -43,9 +43,19 @@ class PredictionInput:
         Raises:
             ImageFileError: a file cannot be read.
         """
+        return read_case_image(self.files[0].parent, self._as_case(), ReadOptions())
+
+    def read_grid(self) -> ImageGrid:
+        """The image's grid, from headers alone.
+
+        Raises:
+            ImageFileError: a header cannot be read.
+        """
+        return read_case_grid(self.files[0].parent, self._as_case())
+
+    def _as_case(self) -> Case:
         first, *others = (Path(path.name) for path in self.files)
-        case = Case(self.name, first, None, further_channels=tuple(others))
-        return read_case_image(self.files[0].parent, case, ReadOptions())
+        return Case(self.name, first, None, further_channels=tuple(others))
 
     def is_stock_readable(self) -> bool:
         """Whether stock MONAI reads the same voxels from it without help."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +17,12 @@ from pipeline.errors import PredictionError
 from pipeline.files import PARTIAL_PREFIX
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.case_steps import CaseSteps
+from pipeline.prediction.forecast import Forecast, describe_windowing, forecast_images, settle_windows
 from pipeline.prediction.inference import build_predictor
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import output_path, probabilities_path
 from pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, count_cores, run_cases
-from pipeline.prediction.runtime import TORCH
+from pipeline.prediction.runtime import TORCH, choose_device
 from pipeline.progress import progress_bar
 
 _Outcome = Outcome[PredictionInput, tuple[Problem, ...]]
@@ -54,6 +55,7 @@ def predict_images(
     runtime: str = TORCH,
     precision: str = "float32",
     overlap: Overlap | None = None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Predictions:
     """Predict images into `out`, one label map per image under the image's name.
 
@@ -68,22 +70,22 @@ def predict_images(
         runtime: see `build_predictor`.
         precision: of the network; see `choose_precision`.
         overlap: what runs beside the network; `choose_overlap` by default.
+        announce: called once before the first image, with how many windows at once there will be and where they are blended.
 
     Raises:
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
     """
     plan = read_plan(folder.plan)
-    refuse_own_folder(inputs, out)
-    finals = {source: output_path(source, out, plan.output_suffix) for source in inputs}
-    done = {source for source, final in finals.items() if _is_done(final, plan, probabilities)}
-    kept = tuple(finals[source] for source in inputs if source in done)
-    todo = [source for source in inputs if source not in done]
+    finals, todo, kept = _sort_inputs(inputs, out, plan, probabilities)
     if not todo:
         return Predictions(out, (), kept)
     out.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=out))
     try:
         predictor = build_predictor(folder, weights, staging, device, mirror, runtime=runtime, precision=precision)
+        windowing = settle_windows(predictor, todo, runtime)
+        announce(describe_windowing(windowing, predictor.obstacle is None))
+        predictor = predictor.with_windowing(windowing)
         taken = overlap or choose_overlap(predictor.device, torch.get_num_threads(), count_cores())
         steps = CaseSteps(predictor, staging, finals, probabilities, taken.preprocessing)
         with closing(run_cases(todo, steps.read, steps.compute, steps.write, taken.files)) as outcomes:
@@ -108,6 +110,41 @@ def _watch(outcomes: Iterable[_Outcome], total: int) -> list[_Outcome]:
             found.append(outcome)
             bar.advance(note=outcome.item.name)
     return found
+
+
+def forecast_prediction(
+    folder: BundleFolder,
+    inputs: Sequence[PredictionInput],
+    out: Path,
+    weights: Sequence[Path],
+    device: str | None = None,
+    mirror: bool = False,
+    probabilities: bool = False,
+    runtime: str = TORCH,
+    precision: str = "float32",
+) -> Forecast:
+    """What `predict_images` would do with the same arguments, from the headers of the images; nothing is written.
+
+    Raises:
+        PredictionError: as `predict_images`, before the first image; or the preprocessing is not what `plan` writes.
+    """
+    _, todo, kept = _sort_inputs(inputs, out, read_plan(folder.plan), probabilities)
+    # an exported network takes what PyTorch's takes, up to its library's own buffers
+    taken = "float32" if runtime != TORCH else precision
+    predictor = build_predictor(folder, weights, out, choose_device(runtime, device), mirror, precision=taken)
+    overlap = choose_overlap(predictor.device, torch.get_num_threads(), count_cores())
+    return forecast_images(predictor, todo, kept, overlap)
+
+
+def _sort_inputs(
+    inputs: Sequence[PredictionInput], out: Path, plan: Plan, probabilities: bool
+) -> tuple[dict[PredictionInput, Path], list[PredictionInput], tuple[Path, ...]]:
+    """The label map of each input, the inputs that are left to do, and the label maps that are there."""
+    refuse_own_folder(inputs, out)
+    finals = {source: output_path(source, out, plan.output_suffix) for source in inputs}
+    done = {source for source, final in finals.items() if _is_done(final, plan, probabilities)}
+    kept = tuple(finals[source] for source in inputs if source in done)
+    return finals, [source for source in inputs if source not in done], kept
 
 
 def refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:

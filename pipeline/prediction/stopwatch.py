@@ -43,15 +43,28 @@ class TimedNetwork:
         network: the callable.
         stopwatch: gets the seconds.
         bfloat16: compute under autocast; logits come as float32 all the same.
+        device: of the network; windows from elsewhere go there, and their logits come back.
     """
 
-    def __init__(self, network: object, stopwatch: Stopwatch, bfloat16: bool = False) -> None:
-        self.network, self.stopwatch, self.bfloat16 = network, stopwatch, bfloat16
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        stopwatch: Stopwatch,
+        bfloat16: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        self.network, self.stopwatch, self.bfloat16, self.device = network, stopwatch, bfloat16, device
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of windows, on the windows' own device."""
+        if self.device is not None and images.device != self.device:
+            return self._compute(images.to(self.device)).to(images.device)
+        return self._compute(images)
+
+    def _compute(self, images: torch.Tensor) -> torch.Tensor:
         started_s = time.perf_counter()
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
-            logits = self.network(images)  # type: ignore[operator]
+            logits = self.network(images)
         if images.is_cuda:
             torch.cuda.synchronize(images.device)  # otherwise the wait would count as blending
         self.stopwatch.seconds["network"] += time.perf_counter() - started_s

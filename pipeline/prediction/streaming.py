@@ -40,7 +40,7 @@ from pipeline.types import IMAGE, PRED
 
 _LOADING = (LoadImaged, EnsureChannelFirstd, Orientationd, Spacingd)
 _INTENSITIES = (ScaleIntensityRanged, NormalizeIntensityd, EnsureTyped)
-_PIECE_VALUES = 1 << 24  # 64 MB at once
+PIECE_VALUES = 1 << 24  # 64 MB at once
 
 
 def find_obstacle(
@@ -59,9 +59,9 @@ def find_obstacle(
         return "pictures are small"
     if not is_plain(inferer):
         return f"{type(inferer).__name__} is not the plain sliding window"
-    transforms = _list_image_transforms(preprocessing)
+    transforms = list_image_transforms(preprocessing)
     kinds = [type(transform) for transform in transforms]
-    if tuple(kinds[:4]) != _LOADING or any(kind not in _INTENSITIES for kind in kinds[4:]):
+    if not begins_as_planned(preprocessing) or any(kind not in _INTENSITIES for kind in kinds[4:]):
         return "the preprocessing is not what `plan` writes"
     spacing = transforms[3]
     if spacing.mode[0] != GridSampleMode.BILINEAR or spacing.padding_mode[0] != GridSamplePadMode.BORDER:
@@ -75,7 +75,7 @@ def find_obstacle(
     return None
 
 
-def _list_image_transforms(preprocessing: Compose) -> list[Any]:
+def list_image_transforms(preprocessing: Compose) -> list[Any]:
     """Those of a bundle's preprocessing that change the image; others move further items of the sample."""
     return [
         transform
@@ -84,13 +84,18 @@ def _list_image_transforms(preprocessing: Compose) -> list[Any]:
     ]
 
 
+def begins_as_planned(preprocessing: Compose) -> bool:
+    """Whether the image comes to the network's grid as `plan` writes it."""
+    return tuple(type(transform) for transform in list_image_transforms(preprocessing)[:4]) == _LOADING
+
+
 def preprocess(image: MedicalImage, preprocessing: Compose) -> MetaTensor:
     """What the bundle's preprocessing makes of the image, read already; interpolated in parts.
 
     Returns:
         Shape (channels, *spatial) on the network's grid, float32, with the affine of the grid.
     """
-    orientation, spacing, *intensities = _list_image_transforms(preprocessing)[2:]
+    orientation, spacing, *intensities = list_image_transforms(preprocessing)[2:]
     array = torch.from_numpy(np.ascontiguousarray(image.array, dtype=np.float32))
     found = orientation({IMAGE: MetaTensor(array, affine=torch.from_numpy(image.affine))})[IMAGE]
     pending = spacing({IMAGE: found}, lazy=True)[IMAGE]
@@ -101,6 +106,7 @@ def preprocess(image: MedicalImage, preprocessing: Compose) -> MetaTensor:
     # a coarser grid may need every second voxel and nothing in between
     same = not grid.interpolates and shape == tuple(found.shape[1:])
     values = found.as_tensor() if same else resample(found.as_tensor(), grid)
+    del array, found
     return Compose(intensities)({IMAGE: MetaTensor(values, affine=affine)})[IMAGE]
 
 
@@ -118,7 +124,7 @@ def iterate_probabilities(
     for blocks in zip(*streams, strict=True):
         if not blocks[0].shape[1]:
             continue  # rows of padding
-        num_rows = max(1, _PIECE_VALUES // blocks[0][:, 0].numel())
+        num_rows = max(1, PIECE_VALUES // blocks[0][:, 0].numel())
         for parts in zip(*(block.split(num_rows, dim=1) for block in blocks), strict=True):
             total = finish(parts[0])
             for part in parts[1:]:

@@ -114,10 +114,9 @@ def iterate_blended(
         Shape (classes, rows, *rest), float32; a view that is overwritten once the next one is asked for. All rows of the image in
         their order.
     """
-    padded = torch.nn.functional.pad(
-        image[None],
-        [count for pair in reversed(windows.padding) for count in pair] if any(map(any, windows.padding)) else [],
-    )
+    padded = image[None]
+    if any(map(any, windows.padding)):
+        padded = torch.nn.functional.pad(padded, [count for pair in reversed(windows.padding) for count in pair])
     weights = weights.to(image.device)
     depth, rest = windows.size[0], windows.padded_shape[1:]
     last = windows.padded_shape[0]

@@ -1,0 +1,306 @@
+"""What a prediction will do and take, from the headers of its images: windows, how many at once, where they are blended, memory.
+
+The network is not run. `settle_windows` decides for a prediction, `forecast_images` tells for `predict --dry-run`; both by the same
+functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose
+
+from pipeline.dataset.medical_image import ImageGrid
+from pipeline.errors import PipelineError, PredictionError
+from pipeline.prediction import memory
+from pipeline.prediction.grids import map_grid
+from pipeline.prediction.inference import Mirrored, Predictor, Windowing, check_grid
+from pipeline.prediction.inputs import PredictionInput
+from pipeline.prediction.memory import CaseSize
+from pipeline.prediction.overlap import Overlap
+from pipeline.prediction.runtime import TORCH
+from pipeline.prediction.streaming import begins_as_planned, list_image_transforms
+from pipeline.prediction.windows import Windows, is_plain, read_windows
+from pipeline.types import IMAGE
+
+MOST_WINDOWS_ON_GPU = 16
+_USABLE_SHARE = 0.8  # of the free memory; fragments and the libraries' own buffers take the rest
+_CPU = torch.device("cpu")
+_FIRST_RUN_BYTES = 100 << 20  # kernels and buffers of the libraries that the first window brings
+
+
+@dataclass(frozen=True)
+class CaseForecast:
+    """What one image will take.
+
+    Attributes:
+        name: of the case.
+        shape: of the image.
+        network_shape: on the network's grid.
+        num_windows: for each network; None where the inferer is not MONAI's plain sliding window.
+        in_rows: blended row by row; otherwise as a whole.
+        peak_bytes: of main memory, of the whole process.
+        device_bytes: of the GPU, beside the weights; 0 without one.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    network_shape: tuple[int, ...]
+    num_windows: int | None
+    in_rows: bool
+    peak_bytes: int
+    device_bytes: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a prediction will do.
+
+    Attributes:
+        device: of the network.
+        precision: of the network.
+        num_networks: members of an ensemble; each window goes through all.
+        mirrored: copies of each window that are averaged.
+        window_size: None where the inferer is not MONAI's plain sliding window.
+        windowing: how many at once, and where they are blended.
+        obstacle: why images are blended as a whole; None where they are blended in rows.
+        overlap: what runs beside the network.
+        free_bytes: of main memory, with what this process has.
+        free_device_bytes: of the GPU; 0 without one.
+        cases: that can be predicted.
+        kept: label maps that are there already.
+        failures: of cases that cannot be predicted, by their headers.
+    """
+
+    device: str
+    precision: str
+    num_networks: int
+    mirrored: int
+    window_size: tuple[int, ...] | None
+    windowing: Windowing
+    obstacle: str | None
+    overlap: Overlap
+    free_bytes: int
+    free_device_bytes: int
+    cases: tuple[CaseForecast, ...]
+    kept: tuple[Path, ...]
+    failures: tuple[str, ...]
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of main memory, of the whole process."""
+        return max((case.peak_bytes for case in self.cases), default=0)
+
+    @property
+    def device_bytes(self) -> int:
+        """Of the GPU, beside the weights."""
+        return max((case.device_bytes for case in self.cases), default=0)
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is as much memory as will be taken."""
+        return self.peak_bytes <= self.free_bytes and self.device_bytes <= self.free_device_bytes
+
+
+@dataclass(frozen=True)
+class SizedCase:
+    """A case, its sizes, and its windows if they are known."""
+
+    name: str
+    size: CaseSize
+    windows: Windows | None
+
+
+def find_network_grid(grid: ImageGrid, preprocessing: Compose) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and affine of an image on the network's grid, without its voxels.
+
+    Args:
+        grid: of the image.
+        preprocessing: that begins as `plan` writes it.
+    """
+    image = MetaTensor(torch.zeros(1).expand(1, *grid.spatial_shape), affine=torch.from_numpy(grid.affine))
+    for transform in list_image_transforms(preprocessing)[2:4]:
+        image = transform({IMAGE: image}, lazy=True)[IMAGE]
+    return tuple(map(int, image.peek_pending_shape())), image.peek_pending_affine().numpy()
+
+
+def _size_case(source: PredictionInput, predictor: Predictor) -> SizedCase:
+    """What the headers of an input say.
+
+    Raises:
+        ImageFileError: a header cannot be read.
+        PredictionError: the network cannot take the image.
+    """
+    grid = source.read_grid()
+    check_grid(grid, predictor.plan, source.files[0].name)
+    shape, affine = find_network_grid(grid, predictor.preprocessing)
+    back = map_grid(affine, shape, grid.affine, grid.spatial_shape)
+    size = CaseSize(
+        grid.num_channels,
+        len(predictor.label_values),
+        grid.spatial_shape,
+        grid.value_bytes,
+        shape,
+        back is None or back.interpolates,
+    )
+    return SizedCase(source.name, size, read_windows(predictor.inferer, shape) if is_plain(predictor.inferer) else None)
+
+
+def _size_cases(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[list[SizedCase], list[str]]:
+    """Cases by their headers, and messages about those that cannot be predicted."""
+    if not begins_as_planned(predictor.preprocessing):
+        raise PredictionError(
+            "The preprocessing of the bundle is not what `plan` writes, so the network's grid cannot be told from headers. "
+            "Predict without --dry-run."
+        )
+    cases, failures = [], []
+    for source in inputs:
+        try:
+            cases.append(_size_case(source, predictor))
+        except PipelineError as error:
+            failures.append(str(error))
+    return cases, failures
+
+
+def describe_windowing(windowing: Windowing, in_rows: bool) -> str:
+    """In one line."""
+    at_once = "one at a time" if windowing.batch_size == 1 else f"up to {windowing.batch_size} at once"
+    return f"windows  {at_once}, blended on {windowing.blended_on} {'in rows' if in_rows else 'as a whole'}"
+
+
+def settle_windows(predictor: Predictor, inputs: Sequence[PredictionInput], runtime: str = TORCH) -> Windowing:
+    """How many windows at once for these images, and where they are blended.
+
+    On the CPU nothing has to be known for it where the config asks for one window at once.
+
+    Args:
+        predictor: of the bundle.
+        inputs: to be predicted; what cannot be read does not count.
+        runtime: other than torch, the network takes as many windows as the config says.
+    """
+    configured = _read_batch_size(predictor)
+    known = is_plain(predictor.inferer) and begins_as_planned(predictor.preprocessing)
+    if not known or runtime != TORCH or (predictor.device.type == "cpu" and configured == 1):
+        return Windowing(configured, predictor.device)
+    cases, _ = _size_cases(predictor, inputs)
+    return choose_windowing(predictor, cases, _measure_window(predictor), memory.find_free_bytes(predictor.device))
+
+
+def choose_windowing(predictor: Predictor, cases: Sequence[SizedCase], window_bytes: int, free_bytes: int) -> Windowing:
+    """The most windows at once, in powers of two, that the memory of the device is enough for.
+
+    On a CPU never more than the config says: they gain little there, and one window at once gives stock MONAI's label maps to the
+    last bit. On a GPU up to `MOST_WINDOWS_ON_GPU`, and blended on the CPU where even one does not fit otherwise.
+
+    Args:
+        predictor: of the bundle.
+        cases: to be predicted.
+        window_bytes: of one window on its way through the network.
+        free_bytes: of the device.
+    """
+    configured, on_gpu = _read_batch_size(predictor), predictor.device.type != "cpu"
+    limit = max(configured, MOST_WINDOWS_ON_GPU) if on_gpu else configured
+    usable = _USABLE_SHARE * free_bytes
+    for blended_on in (predictor.device, *([_CPU] if on_gpu else [])):
+        batch_size = limit
+        while batch_size >= 1:
+            if all(
+                _estimate_device(predictor, case, window_bytes, Windowing(batch_size, blended_on)) <= usable
+                for case in cases
+            ):
+                return Windowing(batch_size, blended_on)
+            batch_size //= 2
+    return Windowing(1, _CPU)
+
+
+def _read_batch_size(predictor: Predictor) -> int:
+    return int(getattr(predictor.inferer, "sw_batch_size", getattr(predictor.inferer, "batch_size", 1)))
+
+
+def _measure_window(predictor: Predictor) -> int:
+    """Bytes of one window on its way through the largest of the networks; 0 where no window is known."""
+    size = getattr(predictor.inferer, "roi_size", getattr(predictor.inferer, "tile_size", None))
+    if size is None:
+        return 0
+    return memory.measure_window(predictor.networks[0].network, len(predictor.plan.channel_names), tuple(size))
+
+
+def _estimate_device(predictor: Predictor, case: SizedCase, window_bytes: int, windowing: Windowing) -> int:
+    """Bytes of the device that computes, beside the weights."""
+    if windowing.blended_on != predictor.device:
+        return windowing.batch_size * window_bytes
+    return _estimate_network(predictor, case, window_bytes, windowing.batch_size)
+
+
+def _estimate_network(predictor: Predictor, case: SizedCase, window_bytes: int, batch_size: int) -> int:
+    if predictor.obstacle is None and case.windows is not None:
+        return memory.estimate_blending(case.size, case.windows, window_bytes, batch_size)
+    return memory.estimate_whole(case.size, window_bytes, batch_size)
+
+
+def _estimate_peak(
+    predictor: Predictor, case: SizedCase, window_bytes: int, windowing: Windowing, overlap: Overlap
+) -> int:
+    """Bytes of main memory, without what the process has before the first image."""
+    size = case.size
+    reading, writing = memory.estimate_reading(size), memory.estimate_writing(size)
+    if windowing.blended_on == _CPU:
+        on_cpu = window_bytes if predictor.device == _CPU else 0
+        network = _estimate_network(predictor, case, on_cpu, windowing.batch_size)
+    else:
+        network = memory.estimate_held(size)
+    if not overlap.files:
+        return max(reading, network + writing)
+    ahead = reading if overlap.preprocessing else size.num_channels * prod(size.native_shape) * size.value_bytes
+    return ahead + max(reading, network) + 2 * writing
+
+
+def forecast_images(
+    predictor: Predictor, inputs: Sequence[PredictionInput], kept: Sequence[Path], overlap: Overlap
+) -> Forecast:
+    """What the prediction of these images will do and take.
+
+    Args:
+        predictor: of the bundle, with PyTorch's own network.
+        inputs: to be predicted.
+        kept: label maps that are there already.
+        overlap: what runs beside the network.
+
+    Raises:
+        PredictionError: the preprocessing is not what `plan` writes.
+    """
+    cases, failures = _size_cases(predictor, inputs)
+    window_bytes, device = _measure_window(predictor), predictor.device
+    base, on_gpu = memory.read_own_bytes() + _FIRST_RUN_BYTES, device.type != "cpu"
+    free = memory.find_free_bytes(_CPU) + memory.read_own_bytes()
+    free_device = memory.find_free_bytes(device) if on_gpu else 0
+    windowing = choose_windowing(predictor, cases, window_bytes, free_device if on_gpu else free - base)
+    found = []
+    for case in cases:
+        peak = base + _estimate_peak(predictor, case, window_bytes, windowing, overlap)
+        num_windows = None if case.windows is None else case.windows.num_windows
+        on_device = _estimate_device(predictor, case, window_bytes, windowing) if on_gpu else 0
+        shapes = case.size.native_shape, case.size.network_shape
+        found.append(CaseForecast(case.name, *shapes, num_windows, predictor.obstacle is None, peak, on_device))
+    network = predictor.networks[0].network
+    return Forecast(
+        device=str(device),
+        precision=predictor.precision,
+        num_networks=len(predictor.networks),
+        mirrored=len(network.flips) if isinstance(network, Mirrored) else 1,
+        window_size=cases[0].windows.size if cases and cases[0].windows is not None else None,
+        windowing=windowing,
+        obstacle=predictor.obstacle,
+        overlap=overlap,
+        free_bytes=free,
+        free_device_bytes=free_device,
+        cases=tuple(found),
+        kept=tuple(kept),
+        failures=tuple(failures),
+    )
