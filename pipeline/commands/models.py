@@ -20,16 +20,18 @@ from pipeline.commands.options import (
     write_json_option,
 )
 from pipeline.commands.stopping import preemptible
-from pipeline.errors import PlanError, PreemptedError
+from pipeline.errors import PlanError, PredictionError, PreemptedError
 from pipeline.printing import (
     list_problems,
     print_tuning,
     say,
     tuning_as_data,
 )
+from pipeline.printing_forecast import forecast_as_data, print_forecast
 from pipeline.printing_results import evaluation_as_data, print_comparison, print_evaluation, print_spread
 
 if TYPE_CHECKING:
+    from pipeline.prediction.forecast import Forecast
     from pipeline.training.run import TrainingRun
 
 
@@ -126,13 +128,21 @@ def predict(
         str, typer.Option(help="What runs the network: torch, torchscript or onnx; `package` exports the latter two.")
     ] = "torch",
     precision: Precision = "float32",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
+    ] = False,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
     """Write a label map for every image, on the image's own grid."""
     from pipeline import verbs
 
-    result = verbs.predict(bundle, source, out, device, mirror, ensemble, probabilities, trust, runtime, precision)
+    options = (device, mirror, ensemble, probabilities, trust, runtime, precision)
+    if dry_run:
+        show_forecast(verbs.forecast(bundle, source, out, *options), json_file)
+        return
+    result = verbs.predict(bundle, source, out, *options, announce=say)
     for line in list_problems(result.notes):
         say(line)
     for path in result.kept:
@@ -152,6 +162,20 @@ def predict(
             "notes": [vars(note) for note in result.notes],
         },
     )
+
+
+def show_forecast(forecast: Forecast, json_file: Path | None) -> None:
+    """Print what a prediction will take.
+
+    Raises:
+        PredictionError: a case cannot be predicted.
+    """
+    print_forecast(forecast)
+    write_json_option(json_file, forecast_as_data(forecast))
+    if forecast.failures:
+        listed = "\n".join(f"  {message}" for message in forecast.failures)
+        count = len(forecast.cases) + len(forecast.failures)
+        raise PredictionError(f"{len(forecast.failures)} of {count} images cannot be predicted:\n{listed}")
 
 
 def evaluate(

@@ -7,7 +7,7 @@ functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.memory import CaseSize
 from pipeline.prediction.overlap import Overlap
 from pipeline.prediction.runtime import TORCH
+from pipeline.prediction.stopwatch import TimedNetwork
 from pipeline.prediction.streaming import begins_as_planned, list_image_transforms
 from pipeline.prediction.windows import Windows, is_plain, read_windows
 from pipeline.types import IMAGE
@@ -228,7 +229,16 @@ def _measure_window(predictor: Predictor) -> int:
     size = getattr(predictor.inferer, "roi_size", getattr(predictor.inferer, "tile_size", None))
     if size is None:
         return 0
-    return memory.measure_window(predictor.networks[0].network, len(predictor.plan.channel_names), tuple(size))
+    return memory.measure_window(_find_module(predictor), len(predictor.plan.channel_names), tuple(size))
+
+
+def _find_module(predictor: Predictor) -> torch.nn.Module:
+    """The first network, with its mirroring and without what measures its time."""
+    network = predictor.networks[0]
+    module = network.network if isinstance(network, TimedNetwork) else network
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"{type(module).__name__} is no module of PyTorch")
+    return module
 
 
 def _estimate_device(predictor: Predictor, case: SizedCase, window_bytes: int, windowing: Windowing) -> int:
@@ -262,7 +272,11 @@ def _estimate_peak(
 
 
 def forecast_images(
-    predictor: Predictor, inputs: Sequence[PredictionInput], kept: Sequence[Path], overlap: Overlap
+    predictor: Predictor,
+    inputs: Sequence[PredictionInput],
+    kept: Sequence[Path],
+    overlap: Overlap,
+    probabilities: bool = False,
 ) -> Forecast:
     """What the prediction of these images will do and take.
 
@@ -271,11 +285,15 @@ def forecast_images(
         inputs: to be predicted.
         kept: label maps that are there already.
         overlap: what runs beside the network.
+        probabilities: they are written too.
 
     Raises:
         PredictionError: the preprocessing is not what `plan` writes.
     """
     cases, failures = _size_cases(predictor, inputs)
+    cases = [replace(case, size=replace(case.size, writes_probabilities=probabilities)) for case in cases]
+    if len(inputs) < 2:
+        overlap = Overlap(False, False, "there is no other image")
     window_bytes, device = _measure_window(predictor), predictor.device
     base, on_gpu = memory.read_own_bytes() + _FIRST_RUN_BYTES, device.type != "cpu"
     free = memory.find_free_bytes(_CPU) + memory.read_own_bytes()
@@ -288,7 +306,7 @@ def forecast_images(
         on_device = _estimate_device(predictor, case, window_bytes, windowing) if on_gpu else 0
         shapes = case.size.native_shape, case.size.network_shape
         found.append(CaseForecast(case.name, *shapes, num_windows, predictor.obstacle is None, peak, on_device))
-    network = predictor.networks[0].network
+    network = _find_module(predictor)
     return Forecast(
         device=str(device),
         precision=predictor.precision,

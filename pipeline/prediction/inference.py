@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class Predictor:
 
     plan: Plan
     preprocessing: Compose
-    networks: tuple[TimedNetwork, ...]
+    networks: tuple[Callable[[torch.Tensor], torch.Tensor], ...]
     inferer: Inferer
     to_probabilities: Compose
     to_files: Compose

@@ -36,6 +36,7 @@ class CaseSize:
         value_bytes: of a voxel of the image as it is read.
         network_shape: of the image on the network's grid.
         interpolates: whether the probabilities are interpolated on their way back.
+        writes_probabilities: whether they are written, and therefore held on the image's grid.
     """
 
     num_channels: int
@@ -44,6 +45,7 @@ class CaseSize:
     value_bytes: int
     network_shape: tuple[int, ...]
     interpolates: bool
+    writes_probabilities: bool = False
 
 
 class _LiveStorages(TorchDispatchMode):
@@ -143,8 +145,9 @@ def estimate_held(size: CaseSize) -> int:
 
 
 def estimate_writing(size: CaseSize) -> int:
-    """Bytes of the label map on the image's grid: as classes, as label values, and as they are written."""
-    return 3 * prod(size.native_shape)
+    """Bytes on the image's grid: the label map as classes, as label values and as it is written; probabilities twice."""
+    probabilities = 2 * size.num_classes * _FLOAT if size.writes_probabilities else 0
+    return (3 + probabilities) * prod(size.native_shape)
 
 
 def read_own_bytes() -> int:

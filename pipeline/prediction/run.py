@@ -133,7 +133,7 @@ def forecast_prediction(
     taken = "float32" if runtime != TORCH else precision
     predictor = build_predictor(folder, weights, out, choose_device(runtime, device), mirror, precision=taken)
     overlap = choose_overlap(predictor.device, torch.get_num_threads(), count_cores())
-    return forecast_images(predictor, todo, kept, overlap)
+    return forecast_images(predictor, todo, kept, overlap, probabilities)
 
 
 def _sort_inputs(

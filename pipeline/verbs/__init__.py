@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
 from pipeline.verbs.evidence import report, reproduce
+from pipeline.verbs.forecast import forecast
 from pipeline.verbs.handover import audit, package
 from pipeline.verbs.nnunet import ImportedFolder, import_nnunet
 from pipeline.verbs.results import Evaluation, compare, evaluate, predict, tune
@@ -22,6 +23,7 @@ __all__ = [
     "compare",
     "describe",
     "evaluate",
+    "forecast",
     "import_nnunet",
     "package",
     "plan",

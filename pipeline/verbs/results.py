@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ def predict(
     trust: bool = False,
     runtime: str = "torch",
     precision: str = "float32",
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Predictions:
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
@@ -53,6 +54,7 @@ def predict(
         trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
         runtime: torch, or torchscript or onnx for a network that `package` exported.
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
+        announce: called before the first image with how windows are computed, in one line.
 
     Raises:
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
@@ -78,7 +80,8 @@ def predict(
         options |= {"runtime": runtime, "precision": precision}
         used = weights if runtime == TORCH else (folder.export(runtime),)
         with record_predictions(folder, Path(out), inputs, used, plan.output_suffix, options) as record:
-            made = predict_images(folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision)
+            given = (device, mirror, probabilities, runtime, precision)
+            made = predict_images(folder, inputs, Path(out), weights, *given, announce=announce)
             record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
         return made
 

@@ -1,0 +1,54 @@
+"""What `predict` would do, without doing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.bundle.trust import open_for_reading
+from pipeline.bundle_folder import open_any_bundle, require_ensemble, require_weights
+from pipeline.errors import PredictionError
+from pipeline.planning.plan import read_plan
+from pipeline.prediction.inputs import list_inputs
+
+if TYPE_CHECKING:
+    from pipeline.prediction.forecast import Forecast
+
+
+def forecast(
+    bundle: Path | str,
+    source: Path | str,
+    out: Path | str,
+    device: str | None = None,
+    mirror: bool = False,
+    ensemble: bool = False,
+    probabilities: bool = False,
+    trust: bool = False,
+    runtime: str = "torch",
+    precision: str = "float32",
+) -> Forecast:
+    """Windows, memory and the rest of what `predict` would do with the same arguments; the network does not run, nothing is written.
+
+    Only the headers of the images are read, so damaged voxels do not show.
+
+    Raises:
+        BundleError: as `predict`.
+        PredictionError: as `predict`, before the first image; or the bundle's preprocessing is not what `plan` writes.
+    """
+    with open_for_reading(bundle, trust, open_any_bundle) as folder:
+        if not folder.is_planned:
+            raise PredictionError(
+                f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
+                "Predict without --dry-run."
+            )
+        weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
+        from pipeline.prediction.run import forecast_prediction
+        from pipeline.prediction.runtime import check_runtime
+        from pipeline.training.memory import keep_freed_pages
+
+        check_runtime(folder, runtime, ensemble)
+        keep_freed_pages()
+        inputs = list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
+        return forecast_prediction(
+            folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision
+        )

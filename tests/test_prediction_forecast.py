@@ -1,0 +1,76 @@
+"""How many windows at once: as many as the memory is enough for, and where they are blended."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+
+from pipeline.prediction.forecast import MOST_WINDOWS_ON_GPU, SizedCase, choose_windowing, describe_windowing
+from pipeline.prediction.inference import Windowing
+from pipeline.prediction.memory import CaseSize, estimate_blending
+from pipeline.prediction.windows import place_windows
+
+GIB = 2**30
+SHAPE, WINDOW = (512, 512, 300), (128, 128, 128)
+CASE = SizedCase("ct", CaseSize(1, 60, SHAPE, 2, SHAPE, False), place_windows(SHAPE, WINDOW, (0.5, 0.5, 0.5)))
+WINDOW_BYTES = 2 * GIB
+
+
+def build(device: str, batch_size: int = 1) -> Any:
+    return SimpleNamespace(
+        device=torch.device(device),
+        obstacle=None,
+        inferer=SlidingWindowInferer(WINDOW, batch_size, 0.5, mode="gaussian"),
+    )
+
+
+def choose(device: str, free_gib: float, batch_size: int = 1) -> tuple[int, str]:
+    found = choose_windowing(build(device, batch_size), [CASE], WINDOW_BYTES, int(free_gib * GIB))
+    return found.batch_size, found.blended_on.type
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "expected"),
+    [
+        (140, (16, "cuda")),
+        (40, (8, "cuda")),
+        (24, (4, "cuda")),
+        (10, (1, "cuda")),
+        (8, (2, "cpu")),  # 60 classes of a row of windows take 4.5 GiB
+        (3, (1, "cpu")),
+        (1, (1, "cpu")),
+    ],
+)
+def test_choose_windowing_gpu_takes_what_fits(free_gib: float, expected: tuple[int, str]) -> None:
+    assert choose("cuda", free_gib) == expected
+    batch_size, place = expected
+    if place == "cuda":
+        assert estimate_blending(CASE.size, CASE.windows, WINDOW_BYTES, batch_size) < free_gib * GIB
+
+
+def test_choose_windowing_gpu_has_a_limit() -> None:
+    assert choose("cuda", 10000) == (MOST_WINDOWS_ON_GPU, "cuda")
+    assert choose("cuda", 10000, batch_size=32) == (32, "cuda"), "the config asks for more"
+
+
+def test_choose_windowing_cpu_takes_the_config_s_number_or_fewer() -> None:
+    assert choose("cpu", 1000) == (1, "cpu")
+    assert choose("cpu", 1000, batch_size=4) == (4, "cpu")
+    assert choose("cpu", 14, batch_size=4) == (2, "cpu")
+    assert choose("cpu", 1, batch_size=4) == (1, "cpu")
+
+
+def test_choose_windowing_largest_case_decides() -> None:
+    small = SizedCase("a", CaseSize(1, 60, WINDOW, 2, WINDOW, False), place_windows(WINDOW, WINDOW, (0.5,) * 3))
+    for cases in ([small, CASE], [CASE, small]):
+        assert choose_windowing(build("cuda"), cases, WINDOW_BYTES, 24 * GIB).batch_size == 4
+
+
+def test_describe_windowing_one_line() -> None:
+    cpu = torch.device("cpu")
+    assert describe_windowing(Windowing(1, cpu), True) == "windows  one at a time, blended on cpu in rows"
+    assert describe_windowing(Windowing(4, cpu), False) == "windows  up to 4 at once, blended on cpu as a whole"
