@@ -97,3 +97,14 @@ def test_record_predictions_failed_call_keeps_what_was_written(folder: BundleFol
     record = json.loads((out / PREDICTIONS_RECORD).read_text(encoding="utf-8"))
     assert (record["state"], list(record["images"])) == ("failed", ["cell_00"])
     assert "1 of 2 images" in record["error"]
+
+
+def test_record_predictions_equal_label_map_of_other_weights_names_those(folder: BundleFolder) -> None:
+    out = folder.root.parent / "out"
+    sources = list_sources(folder, "cell_00")
+    for content in ("first", "second"):
+        write_text(folder.weights, content)
+        (out / "cell_00.png").unlink(missing_ok=True)
+        with record_predictions(folder, out, sources, (folder.weights,), ".png", {}) as record:
+            write_text(out / "cell_00.png", "the same")
+    assert record["images"]["cell_00"]["weights_sha256"] == [compute_sha256(folder.weights)]
