@@ -61,5 +61,10 @@ def test_list_fold_notes_trained_differently_is_a_warning(tmp_path: Path, change
     assert note.startswith(f"warning: the folds were trained with different {thing} (fold 0; fold 1)")
 
 
+def test_list_fold_notes_package_that_changes_no_number_is_not_a_difference(tmp_path: Path) -> None:
+    folder = write_records(tmp_path, versions={"torch": "2", "mlflow-skinny": "3"})
+    assert list_fold_notes(folder, [0, 1], 2) == ()
+
+
 def test_list_fold_notes_without_records_says_nothing_about_them(tmp_path: Path) -> None:
     assert list_fold_notes(BundleFolder(tmp_path), [0, 1], 2) == ()

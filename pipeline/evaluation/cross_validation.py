@@ -8,6 +8,9 @@ from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
 
+PACKAGES_WITHOUT_EFFECT = ("tensorboard", "mlflow-skinny", "nilearn", "onnxruntime")
+"""Packages of a run record's versions that change no number of a training."""
+
 _OF_THE_FOLD = ("fold", "output_dir", "weights_path", "resume", "bundle_root")
 _RECORDED = {
     "plan_sha256": "plan",
@@ -64,6 +67,8 @@ def _fingerprint(key: str, record: Mapping[str, Any]) -> str:
     value = record.get(key)
     if key == "settings" and isinstance(value, Mapping):
         value = {name: setting for name, setting in value.items() if name not in _OF_THE_FOLD}
+    if key == "versions" and isinstance(value, Mapping):
+        value = {name: version for name, version in value.items() if name not in PACKAGES_WITHOUT_EFFECT}
     return json.dumps(value, sort_keys=True)
 
 

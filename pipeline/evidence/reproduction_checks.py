@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.evaluation.cross_validation import PACKAGES_WITHOUT_EFFECT
 from pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from pipeline.evidence.machine import describe_machine, read_code_version, read_versions
 from pipeline.evidence.record import RESOLVED_CONFIG, resolve_config
@@ -29,7 +30,6 @@ CODE, MACHINE = "code", "machine"
 # `tune` writes these after a training; they concern the inference, whose config the evaluation's record names
 _AFTER_TRAINING = ("temperature", "without_holes", "one_part", "smallest_part")
 _PLACES = ("dataset_dir", "dataset_location", "bundle_root", "output_dir", "weights_path", "resume")
-_WITHOUT_EFFECT = ("tensorboard", "mlflow-skinny", "nilearn", "onnxruntime")  # on the numbers
 _MACHINE_FACTS = ("processor", "instructions", "num_threads", "gpu", "gpu_driver", "cuda", "cudnn", "python")
 _SHOWN_DIGITS = 12
 
@@ -137,7 +137,7 @@ def find_changes_of_plan(folder: BundleFolder, record: Mapping[str, Any]) -> Ite
     if resolved.is_file():
         config = json.loads(resolved.read_text(encoding="utf-8"))
         now = resolve_config(folder, {key: value for key, value in read_overrides(record).items() if key in config})
-        for name in sorted((now.keys() | config.keys()) - set(_PLACES)):
+        for name in sorted((now.keys() | config.keys()) - {*_PLACES, "fold"}):  # `train --fold` names the fold
             if now.get(name) != config.get(name):
                 yield Finding(CONFIG, f"{name} in configs/train.json is another one than in the training")
     elif record["config_sha256"] != compute_sha256(folder.config("train")):
@@ -154,7 +154,7 @@ def find_changes_of_versions(record: Mapping[str, Any]) -> Iterator[Finding]:
     """Packages, code and machine against those of a record."""
     installed = read_versions()
     for name, version in record["versions"].items():
-        if name in _WITHOUT_EFFECT or installed.get(name) == version:
+        if name in PACKAGES_WITHOUT_EFFECT or installed.get(name) == version:
             continue
         yield Finding(VERSION, f"{name} is {installed.get(name, 'not installed')}, was {version}")
     code = read_code_version()

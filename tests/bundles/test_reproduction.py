@@ -80,6 +80,13 @@ def test_reproduce_same_machine_is_identical_and_leaves_the_bundle(evaluated: Tr
     assert hash_files(evaluated.root) == before
 
 
+def test_reproduce_fold_that_the_configs_do_not_name_is_identical(changed: TrainedBundle) -> None:
+    phantoms.silently(pipeline.train, changed.root, fold=1)
+    phantoms.silently(pipeline.evaluate, changed.root)
+    result = phantoms.silently(pipeline.reproduce, changed.root, fold=1)
+    assert (result.verdict, result.trained, result.folds) == ("identical", True, (1,)), result
+
+
 def test_reproduce_sealed_bundle_without_label_maps_is_identical(evaluated: TrainedBundle, tmp_path: Path) -> None:
     packed = tmp_path / "sealed.zip"
     copy = tmp_path / "elsewhere" / "cell_bundle"
