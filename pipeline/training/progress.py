@@ -58,9 +58,8 @@ class ProgressHandler:
         self._loss = loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * loss
         self._busy_s += time.monotonic() - self._iteration_started_s
         self._num_iterations += 1
-        if self._num_iterations == 1:
-            for line in list_choices(engine):
-                self._bar.report(line)
+        if self._num_iterations == 1 and (choices := list_choices(engine)):
+            self._bar.report("; ".join(choices))
         speed = self._num_iterations * self.batch_size / self._busy_s
         note = f"epoch {engine.state.epoch}/{engine.state.max_epochs}  loss {self._loss:.3f}"
         best = self.evaluator.state.metrics
