@@ -80,6 +80,8 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
         used |= plan.keys() & config.keys()
     # these describe the plan, or are numbers of other networks and losses; or the configs have what follows from them
     assert plan.keys() - used == {
+        "initial_weights_sha256",
+        "transposed_bias",
         "tolerance_mm",
         "lesion_labels",
         "thin_labels",
