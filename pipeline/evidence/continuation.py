@@ -61,6 +61,28 @@ def recall_overrides(run_dir: Path, overrides: Mapping[str, Any]) -> dict[str, A
     return {**list_overrides(read_record(run_dir / RECORD) or {}), **overrides}
 
 
+def recall_start(run_dir: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides of a run that begins again because it was cut off before its first checkpoint, with where it started from.
+
+    Args:
+        run_dir: of the run.
+        overrides: recalled, and given now.
+
+    Raises:
+        TrainingError: it started from weights that are not named now; a record names no folder of a machine, so it cannot tell where
+            they are.
+    """
+    recorded = (read_record(run_dir / RECORD) or {}).get("overrides", {})
+    if "initial_weights" not in recorded or "initial_weights" in overrides:
+        return dict(overrides)
+    if recorded["initial_weights"] is None:
+        return {**overrides, "initial_weights": None}
+    raise TrainingError(
+        f"{run_dir.name} was to start from the weights {Path(str(recorded['initial_weights'])).name} and has no checkpoint yet; expected to "
+        "hear where they are, because it begins again. Give --resume together with --from."
+    )
+
+
 def list_overrides(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the user set in a run, beside where things lie."""
     return {key: value for key, value in record.get("overrides", {}).items() if key not in _SET_BY_THE_RUN}

@@ -18,6 +18,7 @@ from pipeline.evidence.continuation import (
     find_never_begun,
     find_resumable,
     recall_overrides,
+    recall_start,
 )
 from pipeline.evidence.epochs import EpochRecorder
 from pipeline.evidence.record import PREEMPTED, record_run
@@ -148,6 +149,8 @@ def _train_one(
     if run_dir is not None:
         overrides = recall_overrides(run_dir, overrides)
     continues = run_dir is not None and has_checkpoint(run_dir)
+    if run_dir is not None and not continues:
+        overrides = recall_start(run_dir, overrides)
     run_dir = run_dir or find_never_begun(folder, job.name) or next_run_dir(folder, job.name)
     settings = build_settings(folder, fold, run_dir, continues, overrides, job.further_seed)
     with hold_outputs(run_dir, Path(settings["weights_path"])):

@@ -37,6 +37,10 @@ def write_three_labels(root: Path) -> Path:
     return root
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def plan_from(bundle: TrainedBundle, root: Path, dataset: Path | None = None, **options: Any) -> BundleFolder:
     phantoms.silently(
         pipeline.plan, dataset or bundle.dataset, root, preset="quick", folds=3, initial=bundle.root, **options
@@ -102,6 +106,22 @@ def test_train_planned_from_bundle_with_other_weights_is_refused(own: BundleFold
     assert not own.weights.exists()
     phantoms.silently(pipeline.train, own.root, overrides={**STEP, "initial_weights": None})
     assert own.weights.is_file()
+
+
+def test_resume_before_the_first_checkpoint_asks_for_the_weights_that_it_started_from(
+    own: BundleFolder, bundle_3d: TrainedBundle
+) -> None:
+    (run,) = phantoms.silently(pipeline.train, own.root, overrides=STEP, initial=bundle_3d.root)
+    for checkpoint in run.run_dir.glob("checkpoint*"):
+        checkpoint.unlink()
+    record = read_json(run.run_dir / "run.json")
+    write_json(run.run_dir / "run.json", record | {"state": "preempted"})
+    with pytest.raises(TrainingError, match=r"start from the weights model\.pt and has no checkpoint yet"):
+        pipeline.train(own.root, resume=True)
+    phantoms.silently(pipeline.train, own.root, resume=True, initial=bundle_3d.root)
+    again = read_json(run.run_dir / "run.json")
+    assert again["initial_weights_sha256"] == record["initial_weights_sha256"]
+    assert again["state"] == "finished"
 
 
 def test_package_leaves_the_initial_weights_out(own: BundleFolder) -> None:
