@@ -92,9 +92,9 @@ def build(name: str, data: Path) -> None:
     """Plan and train a bundle unless that is done, then evaluate, document and seal it."""
     case, bundle = USE_CASES[name], HERE / name
     card = read_card(case.card)
+    source = find_data(case, data)
     if not (bundle / "configs").is_dir():
         labels = card["labels"] if case.with_labels else None
-        source = find_data(case, data)
         pipeline.plan(source, bundle, case.preset, case.folds, labels=labels, network=case.network, padded=case.padded)
     folder = BundleFolder(bundle)
     if not folder.weights.is_file():
