@@ -14,7 +14,7 @@ from pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from pipeline.evidence.machine import describe_machine, read_code_version, read_versions
 from pipeline.evidence.record import RESOLVED_CONFIG, resolve_config
 from pipeline.files import compute_sha256
-from pipeline.planning.plan import read_plan
+from pipeline.planning.plan import Plan, read_plan
 from pipeline.progress import progress_bar
 
 DATA, SPLIT, PLAN, CONFIG, VERSION, WEIGHTS, EVIDENCE = (
@@ -128,8 +128,11 @@ def find_changes_of_plan(folder: BundleFolder, record: Mapping[str, Any]) -> Ite
     """
     if "plan" in record:
         now = read_plan(folder.plan).model_dump(mode="json")
-        for name in sorted(now.keys() | record["plan"].keys()):
-            before, found = record["plan"].get(name), now.get(name)
+        # a version that knew fewer numbers trained as the later ones' defaults say
+        recorded = {name: field.default for name, field in Plan.model_fields.items() if not field.is_required()}
+        recorded |= record["plan"]
+        for name in sorted(now.keys() | recorded.keys()):
+            before, found = recorded.get(name), now.get(name)
             if before != found and name != "dataset_dir":
                 later = name in _AFTER_TRAINING
                 yield Finding(PLAN, f"{name} is {found}, was {before}{' in the training' if later else ''}", not later)

@@ -14,8 +14,10 @@ import torch
 from PIL import Image as PillowImage
 
 import pipeline
+from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError
 from pipeline.evidence import reproduction
+from pipeline.evidence.reproduction_checks import find_changes_of_plan
 from pipeline.files import compute_sha256, write_json
 from pipeline.verbs import evidence as verbs
 
@@ -177,6 +179,16 @@ def test_reproduce_changed_plan_is_named(changed: TrainedBundle) -> None:
 
 
 @pytest.mark.usefixtures("without_run")
+def test_find_changes_of_plan_number_that_the_recording_version_did_not_know_is_none(changed: TrainedBundle) -> None:
+    folder = BundleFolder(changed.root)
+    path = max(changed.root.glob("evidence/runs/*/run.json"))
+    record = json.loads(path.read_text())
+    del record["plan"]["transposed_bias"]
+    assert not list(find_changes_of_plan(folder, record))
+    record["plan"]["transposed_bias"] = True
+    assert [finding.subject for finding in find_changes_of_plan(folder, record)] == ["plan"]
+
+
 def test_reproduce_edited_number_is_found(changed: TrainedBundle) -> None:
     path = changed.root / "evidence" / "evaluations" / "validation" / "summary.json"
     path.write_text(path.read_text().replace("0.", "0.9", 1))
