@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import locale
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -90,6 +92,16 @@ def test_acceleration_channels_last_resumed_gives_every_bit_of_one_training() ->
     assert_equal(resumed, weights)
 
 
+@pytest.fixture
+def own_locale() -> Iterator[None]:
+    """That of the environment: an imaging library may have set the process to C, and PyTorch's compiler reads its own sources by it."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "")
+    yield
+    locale.setlocale(locale.LC_CTYPE, before)
+
+
+@pytest.mark.usefixtures("own_locale")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_acceleration_compiled_trains_as_the_plain_network(backend: str) -> None:
     """The list of heads, which the network fills while it runs, must come out of the compiled one too."""

@@ -101,7 +101,6 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
         "class_weights",
         "border_weight",
         "border_sigma_voxel",
-        "memory_gib",
         "temperature",
         "without_holes",
         "one_part",
