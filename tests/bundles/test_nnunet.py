@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -256,10 +257,11 @@ def test_import_nnunet_unknown_checkpoint_names_the_nearest(tmp_path: Path) -> N
         pipeline.import_nnunet(results, tmp_path / "bundle", checkpoint="checkpoint_best.pth")
 
 
+@pytest.mark.nnunet
 @pytest.mark.parametrize("network", NETWORKS)
 def test_nnunets_own_network_gives_the_same_logits(network: str) -> None:
-    """Where nnU-Net's network package is installed: the network of these tests is nnU-Net's."""
-    package = pytest.importorskip("dynamic_network_architectures.architectures.unet", reason="nnU-Net is not installed")
+    """The network of these tests is nnU-Net's."""
+    package = importlib.import_module("dynamic_network_architectures.architectures.unet")
     settings = nnunet.build_settings(network)
     own = nnunet.build_network(settings, 2, 3)
     arguments = {
