@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.bundle.configs import find_edited_configs, write_configs
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError
-from pipeline.evaluation.groups import group_by_fold
+from pipeline.evaluation.groups import Group
 from pipeline.evaluation.postprocessing import FILLED, LARGEST
 from pipeline.evaluation.tuning import Tuning, tune_on
 from pipeline.files import compute_sha256, write_json
@@ -29,17 +30,18 @@ def require_generated_configs(folder: BundleFolder) -> None:
         )
 
 
-def tune_bundle(folder: BundleFolder, device: str | None = None, mirror: bool = False) -> Tuning:
+def tune_bundle(
+    folder: BundleFolder, groups: Sequence[Group], title: str, device: str | None = None, mirror: bool = False
+) -> Tuning:
     """Tune on the validation cases of every trained fold and write plan, configs and evidence/tuning.json.
 
-    Raises:
-        BundleError: a config was edited by hand; nothing is predicted or written.
-        EvaluationError: no case that a network has not seen.
+    Args:
+        folder: the bundle; its configs are as `plan` wrote them (`require_generated_configs`).
+        groups: cases and the weights that predict them, from `group_by_fold`.
+        title: of the groups.
+        device, mirror: for predicting.
     """
-    require_generated_configs(folder)
-    plan = read_plan(folder.plan)
-    groups, _, title = group_by_fold(folder, plan)
-    tuning = tune_on(folder, plan, groups, device, mirror)
+    tuning = tune_on(folder, read_plan(folder.plan), groups, device, mirror)
     write_configs(folder, edit_plan(folder.plan, describe_changes(tuning)))
     record = {
         "title": title,

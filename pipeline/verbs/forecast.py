@@ -6,13 +6,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.bundle.trust import open_for_reading
-from pipeline.bundle_folder import open_any_bundle, require_ensemble, require_weights
+from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_ensemble, require_weights
 from pipeline.errors import PredictionError
 from pipeline.planning.plan import read_plan
-from pipeline.prediction.inputs import list_inputs
+from pipeline.prediction.inputs import PredictionInput, list_inputs
 
 if TYPE_CHECKING:
     from pipeline.prediction.forecast import Forecast
+
+
+def prepare_prediction(
+    folder: BundleFolder, source: Path | str, ensemble: bool, runtime: str
+) -> tuple[tuple[Path, ...], list[PredictionInput]]:
+    """The weights and the images of a prediction, for `predict` and `forecast`; and the process is ready for it.
+
+    Raises:
+        BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime.
+        PredictionError: no image.
+    """
+    weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
+    from pipeline.prediction.runtime import check_runtime
+    from pipeline.training.memory import keep_freed_pages
+
+    check_runtime(folder, runtime, ensemble)
+    keep_freed_pages()
+    return tuple(weights), list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
 
 
 def forecast(
@@ -41,14 +59,9 @@ def forecast(
                 f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
                 "Predict without --dry-run."
             )
-        weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
+        weights, inputs = prepare_prediction(folder, source, ensemble, runtime)
         from pipeline.prediction.run import forecast_prediction
-        from pipeline.prediction.runtime import check_runtime
-        from pipeline.training.memory import keep_freed_pages
 
-        check_runtime(folder, runtime, ensemble)
-        keep_freed_pages()
-        inputs = list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
         return forecast_prediction(
             folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision
         )

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle.trust import break_seal, open_for_reading, open_trusted
-from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_ensemble, require_weights
+from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_weights
 from pipeline.dataset.dataset import Dataset
 from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.inputs import list_inputs
 from pipeline.prediction.outputs import find_output
 from pipeline.verbs.evaluation_result import Evaluation
+from pipeline.verbs.forecast import prepare_prediction
 from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
 
 if TYPE_CHECKING:
@@ -65,21 +65,17 @@ def predict(
             return predict_with_foreign(
                 folder, source, out, device, (mirror, ensemble, probabilities, runtime, precision)
             )
-        weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
+        weights, inputs = prepare_prediction(folder, source, ensemble, runtime)
         from pipeline.evidence.prediction_record import record_predictions
         from pipeline.prediction.run import predict_images, refuse_own_folder
-        from pipeline.prediction.runtime import TORCH, check_runtime
-        from pipeline.training.memory import keep_freed_pages
+        from pipeline.prediction.runtime import TORCH
 
-        check_runtime(folder, runtime, ensemble)
-        keep_freed_pages()
-        plan = read_plan(folder.plan)
-        inputs = list_inputs(Path(source), len(plan.channel_names))
+        suffix = read_plan(folder.plan).output_suffix
         refuse_own_folder(inputs, Path(out))
         options = {"device": device, "mirror": mirror, "ensemble": ensemble, "probabilities": probabilities}
         options |= {"runtime": runtime, "precision": precision}
         used = weights if runtime == TORCH else (folder.export(runtime),)
-        with record_predictions(folder, Path(out), inputs, used, plan.output_suffix, options) as record:
+        with record_predictions(folder, Path(out), inputs, used, suffix, options) as record:
             given = (device, mirror, probabilities, runtime, precision)
             made = predict_images(folder, inputs, Path(out), weights, *given, announce=announce)
             record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
@@ -276,7 +272,7 @@ def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, tr
     require_weights(folder)
     folder.require_data()
     require_generated_configs(folder)
-    groups, _, _ = group_by_fold(folder, read_plan(folder.plan))
+    groups, _, title = group_by_fold(folder, read_plan(folder.plan))
     break_seal(folder)  # from here on the bundle has another record than it was sealed with
     with record_tuning(folder, groups, {"device": device, "mirror": mirror}):
-        return tune_bundle(folder, device, mirror)
+        return tune_bundle(folder, groups, title, device, mirror)

@@ -26,6 +26,12 @@ class TrainedBundle:
     dataset: Path
     root: Path
 
+    def copy_to(self, folder: Path) -> TrainedBundle:
+        """Both under their own names in a folder, to be changed there."""
+        shutil.copytree(self.dataset, folder / self.dataset.name)
+        shutil.copytree(self.root, folder / self.root.name)
+        return TrainedBundle(folder / self.dataset.name, folder / self.root.name)
+
 
 def own_copy(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> TrainedBundle:
     """Let the first of the parallel test processes build and train below a folder, and take a copy of it."""
@@ -72,6 +78,4 @@ def bundle(request: pytest.FixtureRequest) -> TrainedBundle:
 @pytest.fixture
 def copy_of_2d(bundle_2d: TrainedBundle, tmp_path: Path) -> TrainedBundle:
     """The 2D bundle with its dataset, to be changed."""
-    shutil.copytree(bundle_2d.dataset, tmp_path / "cells")
-    shutil.copytree(bundle_2d.root, tmp_path / "cell_bundle")
-    return TrainedBundle(tmp_path / "cells", tmp_path / "cell_bundle")
+    return bundle_2d.copy_to(tmp_path)

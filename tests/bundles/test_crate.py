@@ -22,10 +22,9 @@ from .conftest import TrainedBundle
 def packed(bundle_2d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packaged bundle with a training and an evaluation, unpacked elsewhere."""
     folder = tmp_path_factory.mktemp("crate")
-    shutil.copytree(bundle_2d.dataset, folder / "cells")
-    shutil.copytree(bundle_2d.root, folder / "cell_bundle")
-    phantoms.silently(pipeline.evaluate, folder / "cell_bundle")
-    sealed = phantoms.silently(pipeline.package, folder / "cell_bundle", folder / "cells.zip", export="none")
+    copy = bundle_2d.copy_to(folder)
+    phantoms.silently(pipeline.evaluate, copy.root)
+    sealed = phantoms.silently(pipeline.package, copy.root, folder / "cells.zip", export="none")
     shutil.unpack_archive(sealed.zip_file, folder / "received")
     return folder / "received" / "cell_bundle"
 

@@ -35,11 +35,9 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A packaged copy with both exports, its images and its dataset."""
     source = request.getfixturevalue(f"bundle_{request.param}")
     folder = tmp_path_factory.mktemp(f"exported_{request.param}")
-    shutil.copytree(source.dataset, folder / source.dataset.name)
-    shutil.copytree(source.root, folder / source.root.name)
-    root = folder / source.root.name
-    phantoms.silently(pipeline.package, root, folder / "bundle.zip")
-    return TrainedBundle(folder / source.dataset.name, root)
+    copy = source.copy_to(folder)
+    phantoms.silently(pipeline.package, copy.root, folder / "bundle.zip")
+    return copy
 
 
 def unsealed_copy(bundle: TrainedBundle, root: Path) -> Path:

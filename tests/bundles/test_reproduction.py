@@ -29,21 +29,16 @@ OVERRIDES = {"samples_per_epoch": 8, "num_epochs": 2, "val_interval": 1}
 @pytest.fixture(scope="module")
 def evaluated(bundle_2d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
     """A bundle with a short training of two epochs, with overrides, and its evaluation."""
-    folder = tmp_path_factory.mktemp("reproduction")
-    shutil.copytree(bundle_2d.dataset, folder / "cells")
-    shutil.copytree(bundle_2d.root, folder / "cell_bundle")
-    root = folder / "cell_bundle"
-    phantoms.silently(pipeline.train, root, overrides=OVERRIDES)
-    phantoms.silently(pipeline.evaluate, root)
-    return TrainedBundle(folder / "cells", root)
+    copy = bundle_2d.copy_to(tmp_path_factory.mktemp("reproduction"))
+    phantoms.silently(pipeline.train, copy.root, overrides=OVERRIDES)
+    phantoms.silently(pipeline.evaluate, copy.root)
+    return copy
 
 
 @pytest.fixture
 def changed(evaluated: TrainedBundle, tmp_path: Path) -> TrainedBundle:
     """A copy to plant a change in."""
-    shutil.copytree(evaluated.dataset, tmp_path / "cells")
-    shutil.copytree(evaluated.root, tmp_path / "cell_bundle")
-    return TrainedBundle(tmp_path / "cells", tmp_path / "cell_bundle")
+    return evaluated.copy_to(tmp_path)
 
 
 @pytest.fixture

@@ -19,11 +19,9 @@ from .conftest import TrainedBundle
 
 @pytest.fixture(scope="module")
 def evaluated(bundle_2d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
-    folder = tmp_path_factory.mktemp("stale")
-    shutil.copytree(bundle_2d.dataset, folder / "cells")
-    shutil.copytree(bundle_2d.root, folder / "cell_bundle")
-    phantoms.silently(pipeline.evaluate, folder / "cell_bundle")
-    return TrainedBundle(folder / "cells", folder / "cell_bundle")
+    copy = bundle_2d.copy_to(tmp_path_factory.mktemp("stale"))
+    phantoms.silently(pipeline.evaluate, copy.root)
+    return copy
 
 
 @pytest.fixture

@@ -23,11 +23,9 @@ SHORT = {"num_epochs": 1, "iterations_per_epoch": 2, "samples_per_epoch": 8, "va
 @pytest.fixture(scope="module")
 def packaged(bundle_2d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
     """A packaged copy of the 2D bundle, with its zip beside it."""
-    folder = tmp_path_factory.mktemp("packaged")
-    shutil.copytree(bundle_2d.dataset, folder / "cells")
-    shutil.copytree(bundle_2d.root, folder / "cell_bundle")
-    phantoms.silently(pipeline.package, folder / "cell_bundle")
-    return TrainedBundle(folder / "cells", folder / "cell_bundle")
+    copy = bundle_2d.copy_to(tmp_path_factory.mktemp("packaged"))
+    phantoms.silently(pipeline.package, copy.root)
+    return copy
 
 
 @pytest.fixture

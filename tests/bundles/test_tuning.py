@@ -32,11 +32,10 @@ from .stock_environment import make_stock_environment
 @pytest.fixture
 def two_folds(bundle_2d: TrainedBundle, tmp_path: Path) -> TrainedBundle:
     """The 2D bundle with another fold, trained for two steps."""
-    shutil.copytree(bundle_2d.dataset, tmp_path / "cells")
-    shutil.copytree(bundle_2d.root, tmp_path / "bundle")
+    copy = bundle_2d.copy_to(tmp_path)
     short = {"num_epochs": 1, "iterations_per_epoch": 2, "samples_per_epoch": 4, "val_interval": 1}
-    phantoms.silently(pipeline.train, tmp_path / "bundle", fold=1, overrides=short)
-    return TrainedBundle(tmp_path / "cells", tmp_path / "bundle")
+    phantoms.silently(pipeline.train, copy.root, fold=1, overrides=short)
+    return copy
 
 
 def read_probabilities(path: Path) -> np.ndarray:
