@@ -55,8 +55,10 @@ def list_commands(
     other += ["-c", "3d_fullres", "-f", "0", "-chk", "checkpoint_0.pth", "-device", "cpu", "-npp", "1", "-nps", "1"]
     return {
         "ours": (ours, dict(os.environ)),
+        "ours with --precision auto": ([*ours, "--precision", "auto"], dict(os.environ)),
         "nnU-Net without mirroring": ([*other, "--disable_tta"], theirs),
         "ours with --mirror": ([*ours, "--mirror"], dict(os.environ)),
+        "ours with --mirror --precision auto": ([*ours, "--mirror", "--precision", "auto"], dict(os.environ)),
         "nnU-Net with mirroring": (other, theirs),
     }
 

@@ -71,7 +71,7 @@ def work_bare(folder: BundleFolder) -> None:
     """Forward, loss, backward and step on one batch that is there already."""
     import torch
 
-    from pipeline.training.step import supports_fast_bfloat16
+    from pipeline.training.precision import supports_fast_bfloat16
 
     workflow = build_workflow(folder, "bare")
     parser = workflow.parser

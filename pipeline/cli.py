@@ -12,6 +12,7 @@ import typer
 
 from pipeline.commands import data, evidence, handover, models
 from pipeline.errors import PipelineError
+from pipeline.lean_imports import arrange_quick_start
 
 EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
 
@@ -54,6 +55,7 @@ for _command in (
 
 def main() -> None:
     """Entry of `unet-pipeline`: runs a verb; a problem of the user's becomes one message and exit status 1."""
+    arrange_quick_start()
     if "--debug" not in sys.argv:
         # MONAI and PyTorch warn about their own code; what concerns the user is an error or a line of output here
         warnings.filterwarnings("ignore", module=r"(monai|torch|ignite)\b")

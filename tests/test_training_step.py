@@ -11,7 +11,7 @@ from monai.losses import DeepSupervisionLoss, DiceCELoss
 
 from pipeline.errors import TrainingError
 from pipeline.training.network import DeepSupervisionDynUNet
-from pipeline.training.step import TrainingStep, supports_fast_bfloat16
+from pipeline.training.step import TrainingStep
 
 
 def build_trainer(step: TrainingStep, image: torch.Tensor, num_epochs: int, learning_rate: float) -> SupervisedTrainer:
@@ -67,18 +67,3 @@ def test_training_step_bfloat16_gives_nearly_the_loss_of_float32() -> None:
         trainer.run()
         losses.append(float(trainer.state.output["loss"]))
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
-
-
-def test_supports_fast_bfloat16_unknown_device_is_false() -> None:
-    assert supports_fast_bfloat16(torch.device("meta")) is False
-
-
-@pytest.mark.parametrize(
-    ("probes", "expected"), [((True, False), True), ((False, True), True), ((False, False), False)]
-)
-def test_supports_fast_bfloat16_cpu_follows_its_instructions(
-    monkeypatch: pytest.MonkeyPatch, probes: tuple[bool, bool], expected: bool
-) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: probes[0], raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: probes[1], raising=False)
-    assert supports_fast_bfloat16(torch.device("cpu")) is expected

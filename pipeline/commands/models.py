@@ -140,9 +140,9 @@ def predict(
 
     options = (device, mirror, ensemble, probabilities, trust, runtime, precision)
     if dry_run:
-        show_forecast(verbs.forecast(bundle, source, out, *options), json_file)
+        show_forecast(verbs.forecast(bundle, source, out, *options, alone=True), json_file)
         return
-    result = verbs.predict(bundle, source, out, *options, announce=say)
+    result = verbs.predict(bundle, source, out, *options, alone=True, announce=say)
     for line in list_problems(result.notes):
         say(line)
     for path in result.kept:

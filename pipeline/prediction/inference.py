@@ -32,7 +32,7 @@ from pipeline.prediction.grids import map_grid
 from pipeline.prediction.runtime import TORCH, build_exported_network, choose_device
 from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
 from pipeline.prediction.windows import is_plain
-from pipeline.training.step import supports_fast_bfloat16
+from pipeline.training.precision import supports_fast_bfloat16
 from pipeline.types import IMAGE, PRED
 
 PRECISIONS = ("float32", "bfloat16", "auto")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.bundle.configs import find_edited_configs
 from pipeline.bundle.trust import open_for_reading
 from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_ensemble, require_weights
 from pipeline.errors import PredictionError
+from pipeline.lean_imports import arrange_lean_import
 from pipeline.planning.plan import read_plan
 from pipeline.prediction.inputs import PredictionInput, list_inputs
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def prepare_prediction(
-    folder: BundleFolder, source: Path | str, ensemble: bool, runtime: str
+    folder: BundleFolder, source: Path | str, ensemble: bool, runtime: str, alone: bool
 ) -> tuple[tuple[Path, ...], list[PredictionInput]]:
     """The weights and the images of a prediction, for `predict` and `forecast`; and the process is ready for it.
 
@@ -25,6 +27,9 @@ def prepare_prediction(
         PredictionError: no image.
     """
     weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
+    # a config that was edited may name any part of MONAI
+    if alone and folder.generated_configs.is_file() and not find_edited_configs(folder):
+        arrange_lean_import()
     from pipeline.prediction.runtime import check_runtime
     from pipeline.training.memory import keep_freed_pages
 
@@ -44,6 +49,7 @@ def forecast(
     trust: bool = False,
     runtime: str = "torch",
     precision: str = "float32",
+    alone: bool = False,
 ) -> Forecast:
     """Windows, memory and the rest of what `predict` would do with the same arguments; the network does not run, nothing is written.
 
@@ -59,7 +65,7 @@ def forecast(
                 f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
                 "Predict without --dry-run."
             )
-        weights, inputs = prepare_prediction(folder, source, ensemble, runtime)
+        weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone)
         from pipeline.prediction.run import forecast_prediction
 
         return forecast_prediction(

@@ -38,6 +38,7 @@ def predict(
     trust: bool = False,
     runtime: str = "torch",
     precision: str = "float32",
+    alone: bool = False,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Predictions:
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
@@ -54,6 +55,7 @@ def predict(
         trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
         runtime: torch, or torchscript or onnx for a network that `package` exported.
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
+        alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
         announce: called before the first image with how windows are computed, in one line.
 
     Raises:
@@ -65,7 +67,7 @@ def predict(
             return predict_with_foreign(
                 folder, source, out, device, (mirror, ensemble, probabilities, runtime, precision)
             )
-        weights, inputs = prepare_prediction(folder, source, ensemble, runtime)
+        weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone)
         from pipeline.evidence.prediction_record import record_predictions
         from pipeline.prediction.run import predict_images, refuse_own_folder
         from pipeline.prediction.runtime import TORCH

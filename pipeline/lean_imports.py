@@ -1,0 +1,135 @@
+"""Shorter start and end for a process that runs one verb: Python, PyTorch and MONAI take most of a small prediction.
+
+`import monai` loads all of MONAI, and with it every optional library that it finds. Ignite, pandas, matplotlib, MLflow and TensorBoard
+are three quarters of that time, and a prediction touches none of them. MONAI works where they are not installed; so they are
+hidden from it, and from it alone, while it is imported. Python's search for unreachable objects finds next to none among the million
+objects of these libraries, and goes over all of them again and again: it rests while they load, and leaves them out from then on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib.machinery
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from types import ModuleType
+
+HIDDEN = ("ignite", "matplotlib", "mlflow", "pandas", "scipy.signal", "scipy.stats", "tensorboard", "tensorboardX")
+_MONAI = "monai"
+_SLOW = ("pipeline.verbs", "torch", _MONAI)
+
+
+def arrange_quick_start() -> None:
+    """Let the next imports of PyTorch and MONAI, and the end of this process, go without Python's search for unreachable objects.
+
+    What is imported and what is computed stay the same.
+    """
+    if _find_own_finder() is None:
+        sys.meta_path.insert(0, _SlowFinder())
+        atexit.register(gc.freeze)
+
+
+def arrange_lean_import() -> bool:
+    """Let the next `import monai` of this process leave `HIDDEN` out.
+
+    Afterwards everything can be imported as always; but MONAI's own engines, handlers, plots and the few transforms that need what was
+    hidden raise `OptionalImportError`. So this is for a process that predicts and ends.
+
+    Returns:
+        False where MONAI was imported before: then nothing changes.
+    """
+    if _MONAI in sys.modules:
+        return False
+    arrange_quick_start()
+    finder = _find_own_finder()
+    if finder is not None:
+        finder.hidden = HIDDEN
+    return True
+
+
+class _SlowFinder(MetaPathFinder):
+    """Finds PyTorch and MONAI as Python does, with a loader that is faster.
+
+    Attributes:
+        hidden: libraries that MONAI shall not find.
+    """
+
+    def __init__(self) -> None:
+        self.hidden: tuple[str, ...] = ()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in _SLOW:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _LeanLoader(spec.loader, self.hidden if fullname == _MONAI else ())
+        return spec
+
+
+def _find_own_finder() -> _SlowFinder | None:
+    return next((finder for finder in sys.meta_path if isinstance(finder, _SlowFinder)), None)
+
+
+class _LeanLoader(Loader):
+    """Executes a module with libraries hidden; where it cannot do without them, once more with all."""
+
+    def __init__(self, inner: Loader, hidden: Sequence[str]) -> None:
+        self.inner, self.hidden = inner, hidden
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self.inner.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.inner
+        module.__loader__ = self.inner
+        with _rest_collection():
+            try:
+                with _hide(self.hidden):
+                    self.inner.exec_module(module)
+            except ImportError:
+                if not self.hidden:
+                    raise
+                for name in [name for name in sys.modules if name.startswith(f"{module.__name__}.")]:
+                    del sys.modules[name]
+                self.inner.exec_module(module)
+
+
+@contextmanager
+def _rest_collection() -> Iterator[None]:
+    """Within the block, Python does not look for unreachable objects, and what is there at its end stays until the process ends."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
+
+
+class _Absent(MetaPathFinder):
+    """Answers for some libraries as Python does for those that are not installed."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = frozenset(names)
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        if fullname in self.names:
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+
+@contextmanager
+def _hide(names: Sequence[str]) -> Iterator[None]:
+    """Within the block, libraries that are not imported yet cannot be."""
+    absent = _Absent(names)
+    sys.meta_path.insert(0, absent)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(absent)
