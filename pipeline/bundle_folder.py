@@ -100,6 +100,10 @@ class BundleFolder:
     def fold_weights(self, fold: int) -> Path:
         return self.models / f"model_fold_{fold}.pt"
 
+    def list_model_files(self) -> tuple[Path, ...]:
+        """State dicts and TorchScript files of a bundle of others, whose config alone knows which of them it loads."""
+        return tuple(sorted(path for path in self.models.glob("*") if path.suffix in (".pt", ".pth", ".ts")))
+
     def export(self, runtime: str) -> Path:
         """The network for another runtime: torchscript or onnx."""
         return self.models / {"torchscript": "model.ts", "onnx": "model.onnx"}[runtime]

@@ -10,7 +10,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageDraw
 
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.files import write_atomically
@@ -110,6 +109,8 @@ def _draw_outlines(picture: np.ndarray, labels: np.ndarray) -> None:
 
 def write_contact_sheet(path: Path, tiles: Sequence[Tile], num_columns: int = 6) -> None:
     """Write the first `MAX_TILES` tiles as one PNG; a last line counts the others."""
+    from PIL import ImageDraw  # loads fonts, and most verbs draw nothing
+
     shown = tiles[:MAX_TILES]
     num_columns = max(1, min(num_columns, len(shown)))
     num_rows = math.ceil(len(shown) / num_columns)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-import SimpleITK
 from pydicom.dataset import Dataset as Header
 from pydicom.errors import InvalidDicomError
 
@@ -189,6 +188,8 @@ def _shrink(volume: np.ndarray) -> np.ndarray:
 
 def _read_pixels(item: Slice, shown: str) -> np.ndarray:
     """Rescaled pixels of a file, shape (rows, columns), or (frames, rows, columns)."""
+    import SimpleITK  # takes as long as all of this package, and most images are NIfTI or pictures
+
     file = f"{shown}/{item.path.name}" if item.path.name != Path(shown).name else shown
     _require_pixels(item, file)
     try:
@@ -286,6 +287,8 @@ def _first_line(error: Exception) -> str:
 @contextmanager
 def _silent() -> Iterator[None]:
     """GDCM warns on stderr about what was checked here."""
+    import SimpleITK
+
     shown = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     try:

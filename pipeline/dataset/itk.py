@@ -10,13 +10,15 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import SimpleITK
 
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import ERROR, WARNING, Message, Problem
+
+if TYPE_CHECKING:
+    import SimpleITK
 
 NO_HEADER = Message(
     "itk-header",
@@ -306,6 +308,8 @@ def _find_fault(stream: BinaryIO, needed: int) -> str:
 
 
 def _build_reader(path: Path) -> SimpleITK.ImageFileReader:
+    import SimpleITK  # takes as long as all of this package, and most images are NIfTI or pictures
+
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
     reader.SetFileName(str(path))
@@ -322,6 +326,8 @@ def _call_simpleitk(function: Callable[[], Any], path: Path, shown: str) -> Any:
 
 
 def _arrange(image: SimpleITK.Image, claim: _Claim, shown: str, notes: tuple[Problem, ...]) -> MedicalImage:
+    import SimpleITK
+
     affine, spacing_mm = _find_grid(image, shown)
     array = SimpleITK.GetArrayFromImage(image).T  # (components, i, j, k), or without the first
     if array.dtype.kind not in "iuf":

@@ -12,7 +12,7 @@ from pipeline.evaluation.groups import Group
 from pipeline.evidence.record import RunRecord, describe_bundle, keep_record, read_record
 from pipeline.files import compute_sha256
 from pipeline.prediction.inputs import PredictionInput
-from pipeline.prediction.outputs import find_output
+from pipeline.prediction.outputs import find_any_output, find_output
 
 PREDICTIONS_RECORD, TUNING_RECORD = "predictions_run.json", "tuning_run.json"
 
@@ -23,7 +23,7 @@ def record_predictions(
     out: Path,
     inputs: Sequence[PredictionInput],
     weights: Sequence[Path],
-    suffix: str,
+    suffix: str | None,
     settings: Mapping[str, Any],
 ) -> Iterator[RunRecord]:
     """Keep `out`/predictions_run.json while images are predicted.
@@ -36,8 +36,8 @@ def record_predictions(
         folder: the bundle.
         out: of the label maps.
         inputs: the images.
-        weights: state_dict files that predict them.
-        suffix: of the label maps.
+        weights: state_dict files that predict them; of a bundle of others all that it has.
+        suffix: of the label maps; None where only the bundle knows it.
         settings: options of the call.
 
     Yields:
@@ -53,7 +53,7 @@ def record_predictions(
         "weights": [
             {"file": file.relative_to(folder.root).as_posix(), "sha256": compute_sha256(file)} for file in weights
         ],
-        **{key: value for key, value in describe_bundle(folder).items() if key.endswith("_sha256")},
+        **_hash_bundle(folder),
         "settings": dict(settings),
         "images": (earlier or {}).get("images", {}),
     }
@@ -72,14 +72,21 @@ def record_predictions(
                 out.rmdir()
 
 
-def find_label_map(source: PredictionInput, out: Path, suffix: str) -> Path | None:
+def _hash_bundle(folder: BundleFolder) -> dict[str, Any]:
+    """Hashes of what decides about a label map beside the weights."""
+    if not folder.is_planned:
+        return {"inference_config_sha256": compute_sha256(folder.find_config("inference"))}
+    return {key: value for key, value in describe_bundle(folder).items() if key.endswith("_sha256")}
+
+
+def find_label_map(source: PredictionInput, out: Path, suffix: str | None) -> Path | None:
     """The label map of an image; None when there is none."""
-    path = find_output(source, out, suffix)
+    path = find_any_output(source, out) if suffix is None else find_output(source, out, suffix)
     return path if path.is_file() else None
 
 
 def _describe_images(
-    record: RunRecord, out: Path, inputs: Sequence[PredictionInput], suffix: str, kept: Mapping[str, str]
+    record: RunRecord, out: Path, inputs: Sequence[PredictionInput], suffix: str | None, kept: Mapping[str, str]
 ) -> dict[str, Any]:
     """Entries of all label maps that are in `out` now."""
     images = {name: entry for name, entry in record["images"].items() if (out / entry["label_map"]).is_file()}

@@ -15,6 +15,9 @@ from pipeline.dataset.problems import Problem
 from pipeline.prediction.inference import Predictor, check_input
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import finish_output, probabilities_path, write_probabilities, write_volume
+from pipeline.training.memory import release_freed_pages
+
+LARGE_BYTES = 1 << 26  # of an image whose preprocessing leaves more than page faults cost
 
 
 @dataclass
@@ -100,6 +103,8 @@ class CaseSteps:
         if case.image is not None:
             case.prepared = self.predictor.preprocess(case.image)
             case.image = None
+            if case.prepared.nbytes >= LARGE_BYTES:
+                release_freed_pages()
         if case.prepared is None:
             raise ValueError("a case that MONAI reads itself is not prepared")
         return case.prepared

@@ -60,6 +60,7 @@ class Predictor:
         obstacle: why images go MONAI's own way; None where they are streamed.
         class_transforms: of the bundle, behind the argmax.
         label_values: file value of each class.
+        logit_scale: of the bundle's inference config; 1 over the temperature.
         precision: "float32" or "bfloat16".
         stopwatch: counts the seconds of what it does.
         windowing: how windows are computed; as the bundle's inferer says, on `device`, if None.
@@ -75,6 +76,7 @@ class Predictor:
     obstacle: str | None = "not asked for"
     class_transforms: tuple[Any, ...] = ()
     label_values: tuple[int, ...] = ()
+    logit_scale: float = 1.0
     precision: str = "float32"
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     windowing: Windowing | None = None
@@ -136,7 +138,7 @@ class Predictor:
             return _name_classes(classes, self.label_values), probabilities
 
     def _finish(self, logits: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(logits / self.plan.temperature if self.plan.temperature != 1 else logits, dim=0)
+        return torch.softmax(logits * self.logit_scale if self.logit_scale != 1 else logits, dim=0)
 
     def predict_probabilities(self, image: Path) -> np.ndarray:
         """Probabilities of an image file on its own grid, shape (classes, *spatial), float32."""
@@ -255,6 +257,13 @@ def build_predictor(
     plan = read_plan(folder.plan)
     to_probabilities, to_classes, to_files = (components[name] for name in _AFTER_THE_NETWORK)
     precision, stopwatch = choose_precision(precision, components["device"], runtime), Stopwatch()
+    obstacle = streaming.find_obstacle(
+        components["preprocessing"],
+        components["inferer"],
+        to_probabilities,
+        [*to_classes, *to_files],
+        plan.output_suffix,
+    )
     mirrored = [Mirrored(member, plan.mirrored_axes) if mirror else member for member in members]
     return Predictor(
         plan=plan,
@@ -266,15 +275,10 @@ def build_predictor(
         to_probabilities=Compose(to_probabilities),
         to_files=Compose([*to_classes, *to_files]),
         device=components["device"],
-        obstacle=streaming.find_obstacle(
-            components["preprocessing"],
-            components["inferer"],
-            to_probabilities,
-            [*to_classes, *to_files],
-            plan.output_suffix,
-        ),
+        obstacle=obstacle,
         class_transforms=tuple(to_classes[1:]),
         label_values=tuple(components["label_values"]),
+        logit_scale=streaming.read_logit_scale(to_probabilities) if obstacle is None else 1.0,
         precision=precision,
         stopwatch=stopwatch,
     )

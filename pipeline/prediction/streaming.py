@@ -27,6 +27,7 @@ from monai.transforms import (
     NormalizeIntensityd,
     Orientationd,
     SaveImaged,
+    ScaleIntensity,
     ScaleIntensityd,
     ScaleIntensityRanged,
     Spacingd,
@@ -69,10 +70,24 @@ def find_obstacle(
     behind = [type(transform) for transform in to_probabilities]
     if behind[-2:] != [Activationsd, Invertd] or behind[:-2] not in ([], [ScaleIntensityd]):
         return "the probabilities are changed on their way back"
+    if not all(to_probabilities[-2].softmax) or any(to_probabilities[-2].sigmoid):
+        return "the probabilities are no softmax"
+    if any(_is_rescaled(transform.scaler) for transform in to_probabilities[:-2]):
+        return "the logits are not only multiplied by a factor"
     ends = [type(transform) for transform in to_files]
     if ends[0] is not AsDiscreted or ends[-2:] != [MapLabelValued, SaveImaged]:
         return "the output is not what `plan` writes"
     return None
+
+
+def read_logit_scale(to_probabilities: Sequence[Any]) -> float:
+    """What the logits are multiplied by in front of the softmax, where `find_obstacle` finds none; 1 over the temperature."""
+    scaled = (1 + transform.scaler.factor for transform in to_probabilities if isinstance(transform, ScaleIntensityd))
+    return float(next(scaled, 1.0))
+
+
+def _is_rescaled(scaler: ScaleIntensity) -> bool:
+    return scaler.minv is not None or scaler.maxv is not None or scaler.factor is None
 
 
 def list_image_transforms(preprocessing: Compose) -> list[Any]:

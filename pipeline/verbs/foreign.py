@@ -44,13 +44,18 @@ def predict_with_foreign(
             f"{folder.name} was not made by `unet-pipeline plan`: it runs as its inference config says. Leave out --mirror, --ensemble, "
             "--probabilities, --runtime and --precision."
         )
+    from pipeline.evidence.prediction_record import record_predictions
     from pipeline.prediction.foreign import read_format
     from pipeline.prediction.foreign_run import predict_foreign
+    from pipeline.prediction.run import refuse_own_folder
     from pipeline.training.memory import keep_freed_pages
 
     keep_freed_pages()
     expected = read_format(folder.read_metadata(), folder.name)
-    return predict_foreign(folder, list_inputs(Path(source), len(expected.channel_names)), Path(out), device)
+    inputs = list_inputs(Path(source), len(expected.channel_names))
+    refuse_own_folder(inputs, Path(out))
+    with record_predictions(folder, Path(out), inputs, folder.list_model_files(), None, {"device": device}):
+        return predict_foreign(folder, inputs, Path(out), device)
 
 
 def evaluate_foreign(
@@ -140,5 +145,5 @@ def _measure(
 
 def _hash_foreign(folder: BundleFolder) -> str:
     """Label maps are used again as long as weights and config are the same."""
-    files = [folder.find_config("inference"), *sorted(folder.models.glob("*.pt"))]
+    files = [folder.find_config("inference"), *folder.list_model_files()]
     return hashlib.sha256("".join(map(compute_sha256, files)).encode()).hexdigest()[:12]

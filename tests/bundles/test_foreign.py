@@ -15,8 +15,9 @@ import zoo_bundles as zoo
 from monai.bundle import ConfigWorkflow
 
 import pipeline
+from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, EvaluationError, PredictionError
-from pipeline.files import write_json
+from pipeline.files import compute_sha256, write_json
 
 # not the identity: another orientation and spacing than the network's
 AFFINE = np.array([[0.0, 1.4, 0, 5], [-1.2, 0, 0, -7], [0, 0, 2.0, 3], [0, 0, 0, 1]])
@@ -90,7 +91,15 @@ def test_predict_zoo_bundle_keeps_what_is_finished_and_leaves_the_bundle_as_it_i
     assert second.written == first.written[:1]
     assert second.kept == first.written[1:]
     assert sorted(softmax.rglob("*")) == before
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [path.name for path in first.written]
+    names = [path.name for path in first.written]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "predictions_run.json"]
+    record = json.loads((tmp_path / "out" / "predictions_run.json").read_text(encoding="utf-8"))
+    weights = [compute_sha256(path) for path in BundleFolder(softmax).list_model_files()]
+    assert len(weights) == 1
+    assert [entry["sha256"] for entry in record["weights"]] == weights
+    assert record["inference_config_sha256"] == compute_sha256(softmax / "configs" / "inference.json")
+    assert [entry["weights_sha256"] for entry in record["images"].values()] == [weights] * 3
+    assert record["images"]["organ_2"]["label_map_sha256"] == compute_sha256(first.written[2])
 
 
 def test_predict_zoo_bundle_as_yaml_is_the_same(softmax: Path, volumes: Path, tmp_path: Path) -> None:
@@ -196,7 +205,7 @@ def test_predict_zoo_bundle_image_of_other_channels_is_named_and_the_others_are_
         PredictionError, match=r"1 of 4 .*\n.*two\.nii\.gz has 3 dimensions and 2 channel\(s\); .*1 \(MR 0\)"
     ):
         phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 3
 
 
 def test_predict_zoo_bundle_without_invertd_goes_back_by_its_writer(

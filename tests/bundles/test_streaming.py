@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -53,6 +56,49 @@ def test_stream_is_the_stock_way(bundle_3d: TrainedBundle, tmp_path: Path, name:
     np.testing.assert_array_equal(also, expected_labels)
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
     assert len(np.unique(labels)) >= 2
+
+
+def edit_inference(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change inference.json as a user with an editor does."""
+    path = BundleFolder(root).config("inference")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_stream_takes_the_temperature_of_the_inference_config(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    """As stock MONAI does: the plan's number is not read again."""
+    copy = bundle_3d.copy_to(tmp_path)
+    edit_inference(copy.root, lambda config: config.update(uncalibrated=False, logit_factor=-0.6))
+    array, _ = phantoms.draw_organ(41)
+    path = phantoms.write_volume(tmp_path / "image.nii.gz", array)
+    predictor, before = build(copy, tmp_path), build(bundle_3d, tmp_path)
+    assert predictor.obstacle is None
+    assert predictor.logit_scale == pytest.approx(0.4)
+    image = read_image(path)
+    found = []
+    for one in (predictor, before):
+        _, probabilities = one.stream(one.preprocess(image), image.affine, image.spatial_shape, with_probabilities=True)
+        np.testing.assert_allclose(probabilities, one.predict_probabilities(path), rtol=0, atol=1e-5)
+        found.append(probabilities)
+    assert found[0].max(axis=0).mean() < found[1].max(axis=0).mean() - 0.01, "softer"
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "expected"),
+    [
+        (0, {"minv": 0.0, "maxv": 1.0, "factor": None, "_disabled_": False}, "not only multiplied"),
+        (1, {"softmax": False, "sigmoid": True}, "no softmax"),
+    ],
+)
+def test_obstacle_other_probabilities_go_the_stock_way(
+    bundle_3d: TrainedBundle, tmp_path: Path, number: int, change: dict[str, Any], expected: str
+) -> None:
+    copy = bundle_3d.copy_to(tmp_path)
+    edit_inference(copy.root, lambda config: config["native_probability_transforms"][number].update(change))
+    obstacle = build(copy, tmp_path).obstacle
+    assert obstacle is not None
+    assert expected in obstacle
 
 
 def test_predict_bfloat16_differs_little_and_says_so(bundle_3d: TrainedBundle, tmp_path: Path) -> None:

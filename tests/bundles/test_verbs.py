@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -494,3 +495,30 @@ def test_evaluate_precision_auto_records_the_one_that_was_used(
     result = phantoms.silently(pipeline.evaluate, bundle_2d.root, out=tmp_path, device="cpu", precision="auto")
     assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["precision"] == used
     assert [path.name.endswith("_bfloat16") for path in result.predictions] == [is_fast]
+
+
+@pytest.mark.parametrize("verb", [pipeline.predict, pipeline.forecast])
+@pytest.mark.parametrize(
+    ("alone", "change", "expected"),
+    [(True, "", 1), (False, "", 0), (True, "edited by hand", 0), (True, "of another program", 0)],
+)
+def test_predict_alone_leaves_parts_of_monai_out_only_where_the_config_is_as_planned(
+    copy_of_2d: TrainedBundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: Callable[..., object],
+    alone: bool,
+    change: str,
+    expected: int,
+) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr("pipeline.verbs.forecast.arrange_lean_import", lambda: calls.append(True))
+    folder = BundleFolder(copy_of_2d.root)
+    if change == "edited by hand":
+        config = folder.config("inference")
+        config.write_text(config.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    elif change:
+        folder.generated_configs.unlink()
+    image = next((copy_of_2d.dataset / "images").iterdir())
+    phantoms.silently(verb, copy_of_2d.root, image, tmp_path / "out", alone=alone, trust=True)
+    assert len(calls) == expected

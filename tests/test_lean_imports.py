@@ -1,0 +1,120 @@
+"""A process with a short start has the same libraries as any other, but for those that MONAI was not to find."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import lean_imports
+
+# flags such as has_pandas, by module, of everything that the configs of a bundle can name for a prediction
+LIST_FLAGS = """
+import json, sys
+import monai, monai.bundle, monai.networks.nets, monai.inferers, monai.transforms
+flags = {
+    f"{name}.{flag}": bool(value)
+    for name, module in list(sys.modules.items())
+    if name.startswith(("monai.transforms", "monai.data", "monai.inferers", "monai.networks", "monai.bundle"))
+    for flag, value in list(vars(module).items())
+    if flag.startswith("has_") and isinstance(value, bool)
+}
+"""
+
+
+def run(code: str, folder: Path | None = None) -> str:
+    """What a Python process of its own prints, with `folder` in front of the other modules."""
+    environment = dict(os.environ)
+    if folder is not None:
+        environment["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def write_false_monai(folder: Path, text: str) -> Path:
+    """A package monai that takes no time."""
+    (folder / "monai").mkdir()
+    (folder / "monai" / "__init__.py").write_text(text, encoding="utf-8")
+    (folder / "monai" / "part.py").write_text("COUNT = 1\n", encoding="utf-8")
+    return folder
+
+
+LEAN = "from pipeline.lean_imports import arrange_lean_import\narrange_lean_import()\n"
+
+
+@pytest.mark.slow
+def test_arrange_lean_import_monai_lacks_nothing_but_what_is_hidden() -> None:
+    show = LIST_FLAGS + "print(json.dumps({'flags': flags, 'loaded': sorted(sys.modules)}))"
+    lean, full = (json.loads(run(start + show).splitlines()[-1]) for start in (LEAN, ""))
+    hidden = {name.split(".")[0] for name in lean_imports.HIDDEN if "." not in name}
+    assert not hidden & set(lean["loaded"])
+    assert hidden & set(full["loaded"]), "where none is installed, this shows nothing"
+    assert {"monai.transforms.post.array", "skimage.measure", "scipy.ndimage", "nibabel"} <= set(lean["loaded"])
+    shared = lean["flags"].keys() & full["flags"].keys()
+    differing = {flag.split(".")[-1] for flag in shared if lean["flags"][flag] != full["flags"][flag]}
+    assert len(shared) > 20
+    assert differing <= {"has_ignite", "has_pandas", "has_matplotlib", "has_hilbert", "has_iirnotch", "has_tensorboard"}
+
+
+@pytest.mark.slow
+def test_arrange_lean_import_leaves_the_import_system_as_it_was() -> None:
+    code = (
+        "import sys, gc\n"
+        f"{LEAN}"
+        "import monai\n"
+        "import ignite.engine, pandas\n"
+        "print(type(monai.__spec__.loader).__name__, type(monai.__loader__).__name__, gc.isenabled())\n"
+        "print([type(one).__name__ for one in sys.meta_path if type(one).__name__ == '_Absent'])"
+    )
+    assert run(code).splitlines()[-2:] == ["SourceFileLoader SourceFileLoader True", "[]"]
+
+
+def test_arrange_lean_import_a_monai_that_needs_what_is_hidden_gets_it(tmp_path: Path) -> None:
+    write_false_monai(tmp_path, "from monai.part import COUNT\nimport pandas\nTRIES = COUNT\n")
+    code = LEAN + "import monai, sys\nprint(monai.TRIES, 'pandas' in sys.modules, monai.part.COUNT)"
+    assert run(code, tmp_path).split() == ["1", "True", "1"]
+
+
+def test_arrange_lean_import_a_monai_that_fails_says_why(tmp_path: Path) -> None:
+    write_false_monai(tmp_path, "import no_such_library_anywhere\n")
+    code = (
+        LEAN
+        + "try:\n    import monai\nexcept ImportError as error:\n    print(error.name)\nimport sys\nprint('monai' in sys.modules)"
+    )
+    assert run(code, tmp_path).split() == ["no_such_library_anywhere", "False"]
+
+
+def test_arrange_lean_import_what_was_imported_before_stays(tmp_path: Path) -> None:
+    write_false_monai(tmp_path, "import json.tool, sys\nSEEN = 'pandas' in sys.modules\n")
+    assert run("import pandas\n" + LEAN + "import monai\nprint(monai.SEEN)", tmp_path).strip() == "True"
+
+
+def test_arrange_lean_import_after_monai_does_nothing() -> None:
+    importlib.import_module("monai")
+    before = list(sys.meta_path)
+    assert lean_imports.arrange_lean_import() is False
+    assert sys.meta_path == before
+
+
+def test_arrange_quick_start_hides_nothing_and_rests_collection(tmp_path: Path) -> None:
+    write_false_monai(tmp_path, "import gc, pandas\nRESTED = not gc.isenabled()\n")
+    code = (
+        "from pipeline.lean_imports import arrange_quick_start\n"
+        "arrange_quick_start(); arrange_quick_start()\n"
+        "import gc, sys, monai\n"
+        "print(monai.RESTED, gc.isenabled(), gc.get_freeze_count() > 0)\n"
+        "print(sum(type(one).__name__ == '_SlowFinder' for one in sys.meta_path))"
+    )
+    assert run(code, tmp_path).split() == ["True", "True", "True", "1"]
+
+
+def test_arrange_quick_start_a_user_who_turned_collection_off_keeps_it_off(tmp_path: Path) -> None:
+    write_false_monai(tmp_path, "")
+    code = "import gc\ngc.disable()\n" + LEAN + "import monai\nprint(gc.isenabled())"
+    assert run(code, tmp_path).strip() == "False"
