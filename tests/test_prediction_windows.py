@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
+from pipeline.prediction.memory import _LiveStorages
 from pipeline.prediction.windows import is_plain, iterate_blended, place_windows, read_windows, weigh_window
 
 
@@ -51,6 +52,21 @@ def test_iterate_blended_any_shape_is_monai_s(shape: tuple[int, int], size: tupl
     image = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0))
     inferer = SlidingWindowInferer(size, 1, overlap, mode="gaussian")
     torch.testing.assert_close(blend(image, inferer), inferer(image[None], convolve)[0], rtol=0, atol=0)
+
+
+def test_iterate_blended_holds_one_window_s_depth_wherever_the_last_window_lies() -> None:
+    """A last window one row behind the one before it moved all other rows in one copy: twice the memory."""
+    num_classes, depth, rest = 20, 16, (24, 24)
+    windows = place_windows((2 * depth + 1, *rest), (depth, 8, 8), (0.0, 0.0, 0.0))
+    assert windows.starts[0] == (0, 16, 17)
+    logits = torch.ones((1, num_classes, depth, 8, 8))
+    with torch.no_grad(), _LiveStorages() as storages:
+        for rows in iterate_blended(
+            torch.zeros((1, 33, *rest)), lambda x: logits, windows, torch.ones((depth, 8, 8)), 1
+        ):
+            assert rows.shape[0] == num_classes
+    sums = 4 * num_classes * depth * rest[0] * rest[1]
+    assert sums < storages.peak < 1.5 * sums
 
 
 def test_iterate_blended_batches_change_nothing_but_rounding() -> None:

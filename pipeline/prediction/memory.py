@@ -112,9 +112,8 @@ def estimate_blending(size: CaseSize, windows: Windows, window_bytes: int, batch
     held = (size.num_channels * prod(size.network_shape) + padding + (size.num_classes + 1) * depth * rest) * _FLOAT
     starts = (*windows.starts[0], windows.padded_shape[0])
     steps = [following - start for start, following in pairwise(starts)]
-    moved = max((depth - step if depth > 2 * step else 0) for step in steps) * size.num_classes * rest * _FLOAT
     batch = min(batch_size, prod(map(len, windows.starts[1:])))
-    return held + max(batch * window_bytes, moved, _estimate_returning(size, windows, max(steps)))
+    return held + max(batch * window_bytes, _estimate_returning(size, windows, max(steps)))
 
 
 def _estimate_returning(size: CaseSize, windows: Windows, num_rows: int) -> int:

@@ -137,11 +137,14 @@ def iterate_blended(
 
 
 def _move_up(buffer: torch.Tensor, axis: int, count: int) -> None:
-    """Drop the first rows of a buffer, move the others to their place, and clear what is behind them."""
+    """Drop the first rows of a buffer, move the others to their place, and clear what is behind them.
+
+    As many rows at a time as are dropped, which do not overlap their place: a copy of all would nearly double the memory.
+    """
     left = buffer.shape[axis] - count
-    if left:
-        others = buffer.narrow(axis, count, left)
-        buffer.narrow(axis, 0, left).copy_(others.clone() if left > count else others)
+    for first in range(0, left, count):
+        num_rows = min(count, left - first)
+        buffer.narrow(axis, first, num_rows).copy_(buffer.narrow(axis, first + count, num_rows))
     buffer.narrow(axis, left, count).zero_()
 
 
