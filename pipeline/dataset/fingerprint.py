@@ -17,7 +17,7 @@ _SMALL_PIECE = 1 << 16
 _MAX_FACTOR = 4
 _CARRIED_DICE = 0.98
 _MAX_SAMPLES_PER_CASE = 10_000  # nnU-Net v2's number; more changes the percentiles in the third digit only
-_MAX_SAMPLES = 3_000_000  # of all cases, so that memory does not grow with them; from 300 cases on each gives fewer
+_MAX_SAMPLES = 2_000_000  # of all cases, so that memory does not grow with them; from 200 cases on each gives fewer
 
 
 class IntensityStatistics(BaseModel):
@@ -165,8 +165,10 @@ def compute_intensity_statistics(samples: Sequence[np.ndarray]) -> tuple[Intensi
     Args:
         samples: one array of shape (channels, samples) per case.
     """
+    found = np.result_type(*(of_case.dtype for of_case in samples))
+    dtype = found if found.kind in "iu" and found.itemsize < np.dtype(np.float32).itemsize else np.float32
     return tuple(
-        _describe_channel(np.concatenate([of_case[index] for of_case in samples], dtype=np.float32))
+        _describe_channel(np.concatenate([of_case[index] for of_case in samples], dtype=dtype))
         for index in range(len(samples[0]))
     )
 
