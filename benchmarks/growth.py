@@ -191,9 +191,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=TARGET)
     arguments = parser.parse_args()
     words = " ".join(
-        f"--{name} {' '.join(map(str, values))}"
+        f"--{name} {' '.join(map(str, values))}".strip()
         for name, values in (("cases", arguments.cases), ("sizes", arguments.sizes), ("verbs", arguments.verbs))
-        if values
     )
     described = alternating.describe_run(
         f"benchmarks/growth.py {words} --turns {arguments.turns}",
