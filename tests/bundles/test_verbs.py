@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import nibabel as nib
@@ -512,7 +513,8 @@ def test_predict_alone_leaves_parts_of_monai_out_only_where_the_config_is_as_pla
     expected: int,
 ) -> None:
     calls: list[bool] = []
-    monkeypatch.setattr("pipeline.verbs.forecast.arrange_lean_import", lambda: calls.append(True))
+    module = import_module("pipeline.verbs.forecast")  # the package offers a function of the same name
+    monkeypatch.setattr(module, "arrange_lean_import", lambda: calls.append(True))
     folder = BundleFolder(copy_of_2d.root)
     if change == "edited by hand":
         config = folder.config("inference")
