@@ -17,7 +17,18 @@ from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
 
-HIDDEN = ("ignite", "matplotlib", "mlflow", "pandas", "scipy.signal", "scipy.stats", "tensorboard", "tensorboardX")
+HIDDEN = (
+    "ignite",
+    "matplotlib",
+    "mlflow",
+    "pandas",
+    "scipy.optimize",
+    "scipy.signal",
+    "scipy.stats",
+    "sklearn",
+    "tensorboard",
+    "tensorboardX",
+)
 _MONAI = "monai"
 _SLOW = ("pipeline.verbs", "torch", _MONAI)
 

@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
+from monai.networks.nets import DynUNet
 
-from pipeline.prediction.forecast import MOST_WINDOWS_ON_GPU, SizedCase, choose_windowing, describe_windowing
+from pipeline.prediction.forecast import (
+    MOST_WINDOWS_ON_GPU,
+    SizedCase,
+    bound_window,
+    choose_windowing,
+    describe_windowing,
+    measure_window,
+)
 from pipeline.prediction.inference import Windowing
 from pipeline.prediction.memory import CaseSize, estimate_blending
 from pipeline.prediction.windows import place_windows
@@ -20,11 +28,11 @@ CASE = SizedCase("ct", CaseSize(1, 60, SHAPE, 2, SHAPE, False), place_windows(SH
 WINDOW_BYTES = 2 * GIB
 
 
-def build(device: str, batch_size: int = 1) -> Any:
+def build(device: str, batch_size: int = 1, window: tuple[int, ...] | int = WINDOW) -> Any:
     return SimpleNamespace(
         device=torch.device(device),
         obstacle=None,
-        inferer=SlidingWindowInferer(WINDOW, batch_size, 0.5, mode="gaussian"),
+        inferer=SlidingWindowInferer(window, batch_size, 0.5, mode="gaussian"),
     )
 
 
@@ -62,6 +70,35 @@ def test_choose_windowing_cpu_takes_the_config_s_number_or_fewer() -> None:
     assert choose("cpu", 1000, batch_size=4) == (4, "cpu")
     assert choose("cpu", 14, batch_size=4) == (2, "cpu")
     assert choose("cpu", 1, batch_size=4) == (1, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("window", "batch_size", "expected"),
+    [
+        ((32, 48, 32), 1, 4),
+        ((32, 48, 32), 8, 8),  # the config asks for more
+        ((64, 64, 64), 1, 2),
+        ((96, 96, 96), 1, 1),
+        (32, 1, 1),  # of unknown dimensions
+    ],
+)
+def test_choose_windowing_cpu_takes_small_windows_side_by_side(
+    window: tuple[int, ...] | int, batch_size: int, expected: int
+) -> None:
+    predictor = build("cpu", batch_size, window)
+    assert choose_windowing(predictor, [CASE], 2**20, 1000 * GIB) == Windowing(expected, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("first", "num_classes", "num_channels"), [(32, 3, 1), (4, 60, 1), (4, 2, 40)])
+def test_bound_window_is_above_what_a_wide_network_takes(first: int, num_classes: int, num_channels: int) -> None:
+    filters = [first, 2 * first, 4 * first]
+    network = DynUNet(
+        3, num_channels, num_classes, [3] * 3, [1, 2, 2], [2, 2], filters, deep_supervision=True, deep_supr_num=1
+    ).eval()
+    predictor: Any = build("cpu", 1, (32, 32, 32))
+    predictor.networks, predictor.label_values = (network,), range(num_classes)
+    predictor.plan = SimpleNamespace(filters=filters, channel_names=["any"] * num_channels)
+    assert bound_window(predictor) > measure_window(predictor) > 0
 
 
 def test_choose_windowing_largest_case_decides() -> None:

@@ -303,7 +303,7 @@ def _add_inference(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> N
         "less than for a prediction: it only picks the weights, and should not cost the training's time",
         validation_overlap=0.25,
     )
-    draft.add("more windows at once gain nothing on a CPU and cost memory", window_batch_size=1)
+    draft.add("the least memory; `predict` takes more at once where that is faster and fits", window_batch_size=1)
     not_tuned = "not tuned: `unet-pipeline tune BUNDLE` chooses it on out-of-fold predictions"
     draft.add(f"logits are divided by it before the softmax; {not_tuned}", temperature=1.0)
     draft.add(f"labels whose holes are filled; {not_tuned}", without_holes=())

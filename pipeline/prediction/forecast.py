@@ -31,6 +31,12 @@ from pipeline.prediction.windows import Windows, is_plain, read_windows
 from pipeline.types import IMAGE
 
 MOST_WINDOWS_ON_GPU = 16
+MOST_WINDOWS_ON_CPU = 4
+# a CPU computes small windows faster side by side, and gains nothing with larger ones (docs/experiments.md)
+CPU_BATCH_VOXELS = 1 << 19
+_MOST_ARRAYS = (
+    32  # of the first level's size that a network holds at once; U-Net++ with its nested skips comes to half of it
+)
 _USABLE_SHARE = 0.8  # of the free memory; fragments and the libraries' own buffers take the rest
 _CPU = torch.device("cpu")
 _FIRST_RUN_BYTES = 100 << 20  # kernels and buffers of the libraries that the first window brings
@@ -178,26 +184,33 @@ def describe_windowing(windowing: Windowing, in_rows: bool) -> str:
 def settle_windows(predictor: Predictor, inputs: Sequence[PredictionInput], runtime: str = TORCH) -> Windowing:
     """How many windows at once for these images, and where they are blended.
 
-    On the CPU nothing has to be known for it where the config asks for one window at once.
+    On the CPU nothing has to be known for it where no more than one window would be taken at once.
 
     Args:
         predictor: of the bundle.
         inputs: to be predicted; what cannot be read does not count.
         runtime: other than torch, the network takes as many windows as the config says.
     """
-    configured = _read_batch_size(predictor)
     known = is_plain(predictor.inferer) and begins_as_planned(predictor.preprocessing)
-    if not known or runtime != TORCH or (predictor.device.type == "cpu" and configured == 1):
-        return Windowing(configured, predictor.device)
+    if not known or runtime != TORCH:
+        return Windowing(_read_batch_size(predictor), predictor.device)
+    if _limit_windows(predictor) == 1:
+        return Windowing(1, predictor.device)
     cases, _ = _size_cases(predictor, inputs)
-    return choose_windowing(predictor, cases, _measure_window(predictor), memory.find_free_bytes(predictor.device))
+    free_bytes = memory.find_free_bytes(predictor.device)
+    if predictor.device.type == "cpu":
+        # measuring loads PyTorch's compiler, which takes a second: not where a bound says the same
+        found = choose_windowing(predictor, cases, bound_window(predictor), free_bytes)
+        if found.batch_size == _limit_windows(predictor):
+            return found
+    return choose_windowing(predictor, cases, measure_window(predictor), free_bytes)
 
 
 def choose_windowing(predictor: Predictor, cases: Sequence[SizedCase], window_bytes: int, free_bytes: int) -> Windowing:
     """The most windows at once, in powers of two, that the memory of the device is enough for.
 
-    On a CPU never more than the config says: they gain little there, and one window at once gives stock MONAI's label maps to the
-    last bit. On a GPU up to `MOST_WINDOWS_ON_GPU`, and blended on the CPU where even one does not fit otherwise.
+    On a CPU up to `MOST_WINDOWS_ON_CPU` small ones, unless the config says more. On a GPU up to `MOST_WINDOWS_ON_GPU`, and blended on the
+    CPU where even one does not fit otherwise.
 
     Args:
         predictor: of the bundle.
@@ -205,8 +218,7 @@ def choose_windowing(predictor: Predictor, cases: Sequence[SizedCase], window_by
         window_bytes: of one window on its way through the network.
         free_bytes: of the device.
     """
-    configured, on_gpu = _read_batch_size(predictor), predictor.device.type != "cpu"
-    limit = max(configured, MOST_WINDOWS_ON_GPU) if on_gpu else configured
+    on_gpu, limit = predictor.device.type != "cpu", _limit_windows(predictor)
     usable = _USABLE_SHARE * free_bytes
     for blended_on in (predictor.device, *([_CPU] if on_gpu else [])):
         batch_size = limit
@@ -220,16 +232,34 @@ def choose_windowing(predictor: Predictor, cases: Sequence[SizedCase], window_by
     return Windowing(1, _CPU)
 
 
+def _limit_windows(predictor: Predictor) -> int:
+    """The most windows at once that gain anything."""
+    configured = _read_batch_size(predictor)
+    if predictor.device.type != "cpu":
+        return max(configured, MOST_WINDOWS_ON_GPU)
+    size = getattr(predictor.inferer, "roi_size", 0)
+    if not is_plain(predictor.inferer) or isinstance(size, int):
+        return configured
+    return max(configured, min(MOST_WINDOWS_ON_CPU, CPU_BATCH_VOXELS // prod(size)))
+
+
 def _read_batch_size(predictor: Predictor) -> int:
     return int(getattr(predictor.inferer, "sw_batch_size", getattr(predictor.inferer, "batch_size", 1)))
 
 
-def _measure_window(predictor: Predictor) -> int:
+def measure_window(predictor: Predictor) -> int:
     """Bytes of one window on its way through the largest of the networks; 0 where no window is known."""
     size = getattr(predictor.inferer, "roi_size", getattr(predictor.inferer, "tile_size", None))
     if size is None:
         return 0
     return memory.measure_window(_find_module(predictor), len(predictor.plan.channel_names), tuple(size))
+
+
+def bound_window(predictor: Predictor) -> int:
+    """Bytes that one window on its way through a network stays below, without running it."""
+    plan = predictor.plan
+    widest = max(plan.filters[0], len(plan.channel_names), len(predictor.label_values))
+    return _MOST_ARRAYS * memory.FLOAT * widest * prod(predictor.inferer.roi_size)
 
 
 def _find_module(predictor: Predictor) -> torch.nn.Module:
@@ -294,7 +324,7 @@ def forecast_images(
     cases = [replace(case, size=replace(case.size, writes_probabilities=probabilities)) for case in cases]
     if len(inputs) < 2:
         overlap = Overlap(False, False, "there is no other image")
-    window_bytes, device = _measure_window(predictor), predictor.device
+    window_bytes, device = measure_window(predictor), predictor.device
     base, on_gpu = memory.read_own_bytes() + _FIRST_RUN_BYTES, device.type != "cpu"
     free = memory.find_free_bytes(_CPU) + memory.read_own_bytes()
     free_device = memory.find_free_bytes(device) if on_gpu else 0

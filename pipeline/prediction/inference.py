@@ -32,6 +32,7 @@ from pipeline.prediction.grids import map_grid
 from pipeline.prediction.runtime import TORCH, build_exported_network, choose_device
 from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
 from pipeline.prediction.windows import is_plain
+from pipeline.training.instance_norm import speed_up_instance_norm
 from pipeline.training.precision import supports_fast_bfloat16
 from pipeline.types import IMAGE, PRED
 
@@ -304,15 +305,21 @@ def _build_components(folder: BundleFolder, output_dir: Path, device: str | None
 
 
 def _build_members(
-    folder: BundleFolder, network: torch.nn.Module, weights: Sequence[Path], device: torch.device, runtime: str
+    folder: BundleFolder,
+    network: torch.nn.Module,
+    weights: Sequence[Path],
+    device: torch.device,
+    runtime: str,
 ) -> list[torch.nn.Module]:
-    """The networks with their weights; an export has them inside."""
+    """The networks with their weights, in the device's fastest form; an export has them inside."""
     if runtime != TORCH:
         return [build_exported_network(folder.export(runtime), runtime, device)]
     members = [network, *(copy.deepcopy(network) for _ in weights[1:])]
     for member, path in zip(members, weights, strict=True):
         load_weights(member, path, device)
         member.eval()
+        if device.type == "cpu":
+            speed_up_instance_norm(member)
     return members
 
 

@@ -20,7 +20,7 @@ from pipeline.prediction.grids import CHUNK_VALUES
 from pipeline.prediction.streaming import PIECE_VALUES
 from pipeline.prediction.windows import Windows
 
-_FLOAT = 4  # bytes
+FLOAT = 4  # bytes
 _DOUBLE = 8
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -101,15 +101,15 @@ def estimate_reading(size: CaseSize) -> int:
     """Bytes while a volume is read and brought to the network's grid."""
     native, network = (size.num_channels * prod(shape) for shape in (size.native_shape, size.network_shape))
     part = min(CHUNK_VALUES, network) * _DOUBLE * 3  # interpolated in float64
-    turning = native * (size.value_bytes + 2 * _FLOAT)
-    return max(turning + network * _FLOAT + part, native * size.value_bytes + 3 * network * _FLOAT)
+    turning = native * (size.value_bytes + 2 * FLOAT)
+    return max(turning + network * FLOAT + part, native * size.value_bytes + 3 * network * FLOAT)
 
 
 def estimate_blending(size: CaseSize, windows: Windows, window_bytes: int, batch_size: int) -> int:
     """Bytes of a volume while its windows are computed and blended in rows, the image included; those of `window_bytes` too."""
     depth, rest = windows.size[0], prod(windows.padded_shape[1:])
     padding = size.num_channels * prod(windows.padded_shape) if any(map(any, windows.padding)) else 0
-    held = (size.num_channels * prod(size.network_shape) + padding + (size.num_classes + 1) * depth * rest) * _FLOAT
+    held = (size.num_channels * prod(size.network_shape) + padding + (size.num_classes + 1) * depth * rest) * FLOAT
     starts = (*windows.starts[0], windows.padded_shape[0])
     steps = [following - start for start, following in pairwise(starts)]
     batch = min(batch_size, prod(map(len, windows.starts[1:])))
@@ -121,31 +121,31 @@ def _estimate_returning(size: CaseSize, windows: Windows, num_rows: int) -> int:
     plane = size.num_classes * prod(size.network_shape[1:])
     piece = min(max(PIECE_VALUES, plane), min(num_rows, windows.image_shape[0]) * plane)
     if not size.interpolates:
-        return 2 * piece * _FLOAT
+        return 2 * piece * FLOAT
     native = size.num_classes * prod(size.native_shape)
     enlarged = piece * max(1.0, native / (size.num_classes * prod(size.network_shape)))
     part = min(max(CHUNK_VALUES, native // max(size.native_shape)), native)
-    return int(_FLOAT * (piece + 2 * enlarged + max(enlarged, 3 * part)))
+    return int(FLOAT * (piece + 2 * enlarged + max(enlarged, 3 * part)))
 
 
 def estimate_whole(size: CaseSize, window_bytes: int, batch_size: int) -> int:
     """Bytes of an image that goes MONAI's own way: all logits, and probabilities on both grids."""
     native, network = prod(size.native_shape), prod(size.network_shape)
-    reading = size.num_channels * (native * (size.value_bytes + 3 * _FLOAT) + 3 * network * _FLOAT)
-    blending = (size.num_channels + 2 * size.num_classes + 1) * network * _FLOAT + batch_size * window_bytes
+    reading = size.num_channels * (native * (size.value_bytes + 3 * FLOAT) + 3 * network * FLOAT)
+    blending = (size.num_channels + 2 * size.num_classes + 1) * network * FLOAT + batch_size * window_bytes
     coordinates = len(size.native_shape) * native * _DOUBLE if size.interpolates else 0
-    returning = (2 * network + 3 * native) * size.num_classes * _FLOAT + coordinates
+    returning = (2 * network + 3 * native) * size.num_classes * FLOAT + coordinates
     return max(reading, blending, returning)
 
 
 def estimate_held(size: CaseSize) -> int:
     """Bytes of a prepared image in main memory while a GPU has it."""
-    return size.num_channels * prod(size.network_shape) * _FLOAT
+    return size.num_channels * prod(size.network_shape) * FLOAT
 
 
 def estimate_writing(size: CaseSize) -> int:
     """Bytes on the image's grid: the label map as classes, as label values and as it is written; probabilities twice."""
-    probabilities = 2 * size.num_classes * _FLOAT if size.writes_probabilities else 0
+    probabilities = 2 * size.num_classes * FLOAT if size.writes_probabilities else 0
     return (3 + probabilities) * prod(size.native_shape)
 
 

@@ -1,7 +1,7 @@
-"""How a network is computed on a GPU: the order of its arrays in memory, and compiled or as it is. On a CPU it stays as it is.
+"""How a network is computed: on a GPU the order of its arrays in memory, and compiled or as it is; on a CPU the kernel of its norms.
 
-Both are chosen once, at the first step, and stated in a line and in run.json. What is chosen depends on the settings, the device and the
-length of the training, and on no time that was measured: a resumed training chooses the same.
+All is chosen once, at the first step; what may fail or was asked for is stated in a line and in run.json. What is chosen depends on the
+settings, the device and the length of the training, and on no time that was measured: a resumed training chooses the same.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+from pipeline.training.instance_norm import speed_up_instance_norm
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 # a heuristic: a compilation takes a minute or two, and a step of some 100 ms becomes a tenth shorter
@@ -73,7 +75,7 @@ class Acceleration:
         """The network for batches like `images`, on their device.
 
         Args:
-            network: its parameters stay the same objects, and may change their order in memory.
+            network: its parameters stay the same objects, and may change their order in memory; its norms may change their kernel.
             optimizer: likewise its moments, so that a resumed training has the same order as one that went through.
             images: the first batch, shape (batch, channels, *spatial); a compilation is tried out on it.
             num_steps: of the training.
@@ -87,6 +89,8 @@ class Acceleration:
             network.to(memory_format=memory_format)  # type: ignore[call-overload]
             _rearrange(optimizer, memory_format)
             words.append("channels last")
+        elif device.type == "cpu":
+            speed_up_instance_norm(network)
         plain = FastNetwork(network, memory_format)
         if not self.should_compile(device, num_steps, num_processes):
             return FastNetwork(network, memory_format, line=_describe(device, words))

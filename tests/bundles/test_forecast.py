@@ -95,10 +95,10 @@ def test_predict_dry_run_says_what_predict_does(bundle_3d: TrainedBundle, tmp_pa
     assert not (tmp_path / "out").exists()
     dry = json.loads((tmp_path / "dry.json").read_text())
     assert [case["name"] for case in dry["cases"]] == sorted(path.name[:-7] for path in images.iterdir())
-    assert dry["window_batch_size"] == 1
+    assert dry["window_batch_size"] == 4
     assert dry["in_rows"]
     assert dry["fits"]
-    assert "windows  of 32x32x24, one at a time, blended on cpu in rows" in shown
+    assert "windows  of 32x32x24, up to 4 at once, blended on cpu in rows" in shown
     predictor = build(bundle_3d, tmp_path)
     for case in dry["cases"]:
         image = read_image(images / f"{case['name']}.nii.gz")
@@ -112,7 +112,7 @@ def test_predict_dry_run_says_what_predict_does(bundle_3d: TrainedBundle, tmp_pa
     assert f"total    4 image(s) to predict, {total} windows" in shown
     status, shown, _ = call_main(*arguments)
     assert status == 0
-    assert "windows  one at a time, blended on cpu in rows" in shown
+    assert "windows  up to 4 at once, blended on cpu in rows" in shown
     assert call_main(*arguments, "--dry-run")[1].splitlines()[-2:] == [
         "kept     4 label map(s), finished before",
         "total    0 image(s) to predict",

@@ -12,9 +12,13 @@ import phantom_bundles as phantoms
 import pytest
 
 import pipeline
+from pipeline.bundle_folder import open_bundle
 from pipeline.dataset.image import read_image
 from pipeline.files import write_json
 from pipeline.planning.plan import read_plan
+from pipeline.prediction.forecast import bound_window, measure_window, settle_windows
+from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.windows import is_plain
 
 from .conftest import TrainedBundle, own_copy
 from .stock_environment import make_stock_environment
@@ -82,6 +86,16 @@ def test_network_is_trained_evaluated_and_sealed(trained: TrainedBundle, tmp_pat
     described = pipeline.describe(trained.root)
     # parameters of the file and of the description agree
     assert details["strict weights"] == f"{described.num_parameters} parameters"
+
+
+def test_network_takes_less_memory_than_its_bound(trained: TrainedBundle, tmp_path: Path) -> None:
+    """A prediction on a CPU trusts the bound, and measures only where that is too much."""
+    folder = open_bundle(trained.root)
+    predictor = build_predictor(folder, [folder.weights], tmp_path, device="cpu")
+    if is_plain(predictor.inferer):
+        assert bound_window(predictor) > measure_window(predictor) > 0
+    else:  # tiles without padding are not computed side by side
+        assert settle_windows(predictor, []).batch_size == 1
 
 
 @pytest.mark.slow
