@@ -29,25 +29,31 @@ HIDDEN = (
     "tensorboard",
     "tensorboardX",
 )
+# what MONAI measures and mends label maps with: connected parts, holes, splines
+FOR_LABEL_MAPS = ("scipy", "skimage")
 _MONAI = "monai"
-_SLOW = ("pipeline.verbs", "torch", _MONAI)
+# nibabel looks for pydicom to show one kind of comment in a header, and that is most of its own import
+_SLOW: dict[str, tuple[str, ...]] = {"pipeline.verbs": (), "torch": (), "nibabel": ("pydicom",), _MONAI: ()}
 
 
 def arrange_quick_start() -> None:
     """Let the next imports of PyTorch and MONAI, and the end of this process, go without Python's search for unreachable objects.
 
-    What is imported and what is computed stay the same.
+    What is computed stays the same. nibabel does not find pydicom, and leaves DICOM headers inside of NIfTI files as bytes.
     """
     if _find_own_finder() is None:
         sys.meta_path.insert(0, _SlowFinder())
         atexit.register(gc.freeze)
 
 
-def arrange_lean_import() -> bool:
+def arrange_lean_import(with_label_maps: bool = True) -> bool:
     """Let the next `import monai` of this process leave `HIDDEN` out.
 
     Afterwards everything can be imported as always; but MONAI's own engines, handlers, plots and the few transforms that need what was
     hidden raise `OptionalImportError`. So this is for a process that predicts and ends.
+
+    Args:
+        with_label_maps: False leaves `FOR_LABEL_MAPS` out too, for a bundle without post-processing.
 
     Returns:
         False where MONAI was imported before: then nothing changes.
@@ -57,12 +63,12 @@ def arrange_lean_import() -> bool:
     arrange_quick_start()
     finder = _find_own_finder()
     if finder is not None:
-        finder.hidden = HIDDEN
+        finder.hidden = HIDDEN if with_label_maps else (*HIDDEN, *FOR_LABEL_MAPS)
     return True
 
 
 class _SlowFinder(MetaPathFinder):
-    """Finds PyTorch and MONAI as Python does, with a loader that is faster.
+    """Finds PyTorch, nibabel and MONAI as Python does, with a loader that is faster.
 
     Attributes:
         hidden: libraries that MONAI shall not find.
@@ -78,7 +84,7 @@ class _SlowFinder(MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _LeanLoader(spec.loader, self.hidden if fullname == _MONAI else ())
+            spec.loader = _LeanLoader(spec.loader, self.hidden if fullname == _MONAI else _SLOW[fullname])
         return spec
 
 
@@ -128,10 +134,11 @@ class _Absent(MetaPathFinder):
     """Answers for some libraries as Python does for those that are not installed."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.names = frozenset(names)
+        self.names = tuple(names)
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
-        if fullname in self.names:
+        # a library may be there already, without the parts that take the time
+        if any(fullname == name or fullname.startswith(f"{name}.") for name in self.names):
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
 
 

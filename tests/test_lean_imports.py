@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from pipeline import lean_imports
@@ -60,6 +62,35 @@ def test_arrange_lean_import_monai_lacks_nothing_but_what_is_hidden() -> None:
     differing = {flag.split(".")[-1] for flag in shared if lean["flags"][flag] != full["flags"][flag]}
     assert len(shared) > 20
     assert differing <= {"has_ignite", "has_pandas", "has_matplotlib", "has_hilbert", "has_iirnotch", "has_tensorboard"}
+
+
+@pytest.mark.slow
+def test_arrange_lean_import_without_label_maps_loads_nothing_of_scipy() -> None:
+    lean = LEAN.replace("lean_import()", "lean_import(with_label_maps=False)")
+    show = (
+        "import monai.bundle, monai.networks.nets, monai.inferers, monai.transforms, sys\n"
+        "print([name for name in ('scipy.ndimage', 'scipy.spatial', 'skimage') if name in sys.modules])\n"
+        "import skimage.measure, scipy.ndimage\n"  # the rest of the program still finds them
+        "print('scipy.ndimage' in sys.modules, 'skimage.measure' in sys.modules)"
+    )
+    assert run(lean + show).splitlines()[-2:] == ["[]", "True True"]
+
+
+@pytest.mark.slow
+def test_arrange_quick_start_nibabel_reads_a_file_with_a_dicom_header_inside(tmp_path: Path) -> None:
+    """nibabel does without pydicom, and the bytes of such a header stay what they are."""
+    path = tmp_path / "volume.nii.gz"
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("dicom", b"\x08\x00\x60\x00CS\x02\x00MR" + b"\x00" * 6))
+    nib.save(image, path)
+    code = (
+        "from pipeline.lean_imports import arrange_quick_start\narrange_quick_start()\n"
+        "import sys, nibabel\nprint('pydicom' in sys.modules)\n"
+        f"image = nibabel.load({str(path)!r})\n"
+        "print(image.get_fdata().sum(), len(image.header.extensions), image.header.extensions[0].get_code())\n"
+        "import pydicom\nprint('pydicom' in sys.modules)"
+    )
+    assert run(code).split() == ["False", "276.0", "1", "2", "True"]
 
 
 @pytest.mark.slow

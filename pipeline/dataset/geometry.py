@@ -6,7 +6,6 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import ERROR, NOTE, Message, Problem
@@ -173,6 +172,8 @@ def resample_label(label: MedicalImage, image: MedicalImage) -> MedicalImage:
     """
     dims = len(image.spatial_shape)
     to_label = np.linalg.inv(label.affine) @ image.affine
+    from scipy import ndimage  # takes as long as all of this package, and a prediction needs none of it
+
     resampled = ndimage.affine_transform(
         label.array[0],
         to_label[:dims, :dims],

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.picture_file import SAVE_LABELS, PicturePage, decode_picture, measure_picture
@@ -149,6 +148,8 @@ def measure_in_between(rows: np.ndarray) -> IntermediatePixels:
     """
     if _count_values(rows) < 5:  # three values between two others
         return IntermediatePixels(0, 0, 0.0)
+    from scipy import ndimage  # takes as long as all of this package, and most images need none of it
+
     least, greatest = (f(rows, size=3, mode="nearest") for f in (ndimage.minimum_filter, ndimage.maximum_filter))
     padded = np.pad(rows, 1, mode="edge")
     height, width = rows.shape

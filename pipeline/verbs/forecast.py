@@ -27,15 +27,16 @@ def prepare_prediction(
         PredictionError: no image.
     """
     weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
+    plan = read_plan(folder.plan)
     # a config that was edited may name any part of MONAI
     if alone and folder.generated_configs.is_file() and not find_edited_configs(folder):
-        arrange_lean_import()
+        arrange_lean_import(with_label_maps=bool(plan.without_holes or plan.one_part or plan.smallest_part))
     from pipeline.prediction.runtime import check_runtime
     from pipeline.training.memory import keep_freed_pages
 
     check_runtime(folder, runtime, ensemble)
     keep_freed_pages()
-    return tuple(weights), list_inputs(Path(source), len(read_plan(folder.plan).channel_names))
+    return tuple(weights), list_inputs(Path(source), len(plan.channel_names))
 
 
 def forecast(

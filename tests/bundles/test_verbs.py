@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from importlib import import_module
@@ -514,7 +515,7 @@ def test_predict_alone_leaves_parts_of_monai_out_only_where_the_config_is_as_pla
 ) -> None:
     calls: list[bool] = []
     module = import_module("pipeline.verbs.forecast")  # the package offers a function of the same name
-    monkeypatch.setattr(module, "arrange_lean_import", lambda: calls.append(True))
+    monkeypatch.setattr(module, "arrange_lean_import", lambda **_: calls.append(True))
     folder = BundleFolder(copy_of_2d.root)
     if change == "edited by hand":
         config = folder.config("inference")
@@ -524,3 +525,29 @@ def test_predict_alone_leaves_parts_of_monai_out_only_where_the_config_is_as_pla
     image = next((copy_of_2d.dataset / "images").iterdir())
     phantoms.silently(verb, copy_of_2d.root, image, tmp_path / "out", alone=alone, trust=True)
     assert len(calls) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("postprocesses", [False, True])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_predict_in_a_process_of_its_own_is_predict_with_all_libraries(
+    bundle_2d: TrainedBundle, bundle_3d: TrainedBundle, tmp_path: Path, dims: int, postprocesses: bool
+) -> None:
+    """The command line hides from MONAI what a prediction does not need; with post-processing that is less."""
+    bundle = (bundle_2d if dims == 2 else bundle_3d).copy_to(tmp_path)
+    plan = bundle.root / "configs" / "plan.yaml"
+    if postprocesses:
+        largest = list(read_plan(plan).label_table)[1]
+        text = plan.read_text(encoding="utf-8")
+        for name in ("one_part", "without_holes"):
+            assert f"{name}: []" in text
+            text = text.replace(f"{name}: []", f"{name}: [{json.dumps(largest)}]")
+        plan.write_text(text, encoding="utf-8")
+        pipeline.refresh(bundle.root)
+    images = bundle.dataset / ("images" if dims == 2 else "imagesTr")
+    phantoms.silently(pipeline.predict, bundle.root, images, tmp_path / "here")
+    command = [sys.executable, "-m", "pipeline", "predict", bundle.root, images, tmp_path / "alone"]
+    subprocess.run(command, check=True, capture_output=True)
+    here, alone = (phantoms.list_label_maps(tmp_path / name) for name in ("here", "alone"))
+    assert [path.name for path in here] == [path.name for path in alone] != []
+    assert [compute_sha256(path) for path in here] == [compute_sha256(path) for path in alone]
