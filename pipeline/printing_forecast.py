@@ -79,6 +79,7 @@ def forecast_as_data(forecast: Forecast) -> dict[str, Any]:
         "mirrored": forecast.mirrored,
         "window_size": forecast.window_size,
         "window_batch_size": forecast.windowing.batch_size,
+        "images_at_once": forecast.windowing.num_images,
         "blended_on": str(forecast.windowing.blended_on),
         "in_rows": forecast.obstacle is None,
         "overlap": vars(forecast.overlap),

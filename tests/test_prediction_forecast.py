@@ -14,6 +14,7 @@ from pipeline.prediction.forecast import (
     MOST_WINDOWS_ON_GPU,
     SizedCase,
     bound_window,
+    choose_num_images,
     choose_windowing,
     describe_windowing,
     measure_window,
@@ -107,7 +108,43 @@ def test_choose_windowing_largest_case_decides() -> None:
         assert choose_windowing(build("cuda"), cases, WINDOW_BYTES, 24 * GIB).batch_size == 4
 
 
+SMALL = SizedCase(
+    "mri", CaseSize(1, 3, (36, 50, 36), 4, (36, 50, 36), False), place_windows((36, 50, 36), (32, 48, 32), (0.5,) * 3)
+)
+
+
+@pytest.mark.parametrize(
+    ("device", "window", "free_gib", "num_threads", "count", "expected"),
+    [
+        ("cpu", (32, 48, 32), 16, 2, 20, 2),
+        ("cpu", (32, 48, 32), 16, 64, 20, 8),
+        ("cpu", (32, 48, 32), 16, 1, 20, 1),
+        ("cpu", (32, 48, 32), 16, 4, 1, 1),
+        ("cpu", (32, 48, 32), 16, 4, 0, 1),
+        ("cpu", (32, 48, 32), 4, 64, 20, 2),
+        ("cpu", (32, 48, 32), 0.5, 64, 20, 1),
+        ("cpu", (96, 96, 96), 1000, 4, 20, 1),
+        ("cuda", (32, 48, 32), 16, 4, 20, 1),
+    ],
+)
+def test_choose_num_images_small_windows_and_plenty_of_memory(
+    device: str, window: tuple[int, ...], free_gib: float, num_threads: int, count: int, expected: int
+) -> None:
+    predictor = build(device, 1, window)
+    predictor.label_values, predictor.plan = range(3), SimpleNamespace(filters=[16], channel_names=["MRI"])
+    windowing = Windowing(4, torch.device(device))
+    found = choose_num_images(predictor, [SMALL] * count, windowing, int(free_gib * GIB), num_threads)
+    assert found == expected
+
+
+def test_choose_num_images_what_monai_predicts_goes_one_after_the_other() -> None:
+    predictor = build("cpu", 1, (32, 48, 32))
+    predictor.obstacle = "pictures are small"
+    assert choose_num_images(predictor, [SMALL] * 9, Windowing(4, torch.device("cpu")), 64 * GIB, 4) == 1
+
+
 def test_describe_windowing_one_line() -> None:
     cpu = torch.device("cpu")
+    assert describe_windowing(Windowing(4, cpu, 2), True).endswith("on cpu in rows, 2 images side by side")
     assert describe_windowing(Windowing(1, cpu), True) == "windows  one at a time, blended on cpu in rows"
     assert describe_windowing(Windowing(4, cpu), False) == "windows  up to 4 at once, blended on cpu as a whole"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.errors import PredictionError
-from pipeline.prediction.overlap import Outcome, choose_overlap, run_cases
+from pipeline.prediction.overlap import Outcome, choose_overlap, run_cases, run_side_by_side
 
 LIMIT_S = 20  # of waiting for another thread; only a fault lasts as long
 
@@ -165,3 +166,89 @@ def test_choose_overlap_never_takes_the_network_s_cores(
 ) -> None:
     found = choose_overlap(torch.device(device), num_threads, num_cores)
     assert (found.files, found.preprocessing) == expected
+
+
+def count_at_once(num_workers: int, num_items: int) -> tuple[int, list[Outcome]]:
+    """The most items that were worked on at the same time; every worker waits until all others are busy too."""
+    barrier = threading.Barrier(num_workers)
+    busy, most, lock = [0], [0], threading.Lock()
+
+    def work(number: int) -> int:
+        with lock:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+        if number < num_workers:
+            barrier.wait(LIMIT_S)
+        with lock:
+            busy[0] -= 1
+        return number + 200
+
+    outcomes = list(run_side_by_side(range(num_items), [work] * num_workers, 1))
+    return most[0], outcomes
+
+
+@pytest.mark.parametrize(("num_workers", "num_items"), [(1, 3), (2, 2), (3, 8)])
+def test_run_side_by_side_works_on_as_many_as_there_are_workers(num_workers: int, num_items: int) -> None:
+    most, outcomes = count_at_once(num_workers, num_items)
+    assert most == num_workers
+    assert outcomes == [Outcome(number, number + 200, None) for number in range(num_items)]
+
+
+def test_run_side_by_side_no_items() -> None:
+    assert list(run_side_by_side([], [lambda number: number], 1)) == []
+
+
+def test_run_side_by_side_a_worker_has_one_item_at_a_time() -> None:
+    busy = {"a": threading.Lock(), "b": threading.Lock()}
+
+    def build(name: str) -> Callable[[int], str]:
+        def work(number: int) -> str:
+            assert busy[name].acquire(blocking=False), "two items at once"
+            time.sleep(0.001)
+            busy[name].release()
+            return name
+
+        return work
+
+    outcomes = list(run_side_by_side(range(40), [build(name) for name in busy], 1))
+    assert {outcome.result for outcome in outcomes} == {"a", "b"}
+
+
+def test_run_side_by_side_error_belongs_to_its_item_and_stops_no_other() -> None:
+    def work(number: int) -> int:
+        if number in (0, 3):
+            raise PredictionError(f"bad {number}")
+        return number
+
+    outcomes = list(run_side_by_side(range(6), [work, work], 1))
+    assert [str(outcome.error) for outcome in outcomes if outcome.error is not None] == ["bad 0", "bad 3"]
+    assert [outcome.result for outcome in outcomes] == [None, 1, 2, None, 4, 5]
+
+
+def test_run_side_by_side_defect_is_raised_and_what_has_begun_is_finished() -> None:
+    done: list[int] = []
+    release = threading.Event()
+
+    def work(number: int) -> int:
+        if number == 0:
+            threading.Timer(0.05, release.set).start()
+            raise ZeroDivisionError
+        assert release.wait(LIMIT_S)
+        done.append(number)
+        return number
+
+    with pytest.raises(ZeroDivisionError), closing(run_side_by_side(range(50), [work, work], 1)) as run:
+        list(run)
+    assert 1 in done
+    assert len(done) < 49, "items that had not begun are left"
+
+
+def test_run_side_by_side_threads_of_pytorch_are_shared_out_and_given_back() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        outcomes = list(run_side_by_side(range(3), [lambda _: torch.get_num_threads()] * 2, 2))
+        assert [outcome.result for outcome in outcomes] == [2, 2, 2]
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)

@@ -78,6 +78,10 @@ class CaseSteps:
     probabilities: bool
     prepares_ahead: bool
 
+    def run(self, source: PredictionInput) -> tuple[Problem, ...]:
+        """All steps of an image; see there."""
+        return self.write(self.compute(self.read(source)))
+
     def read(self, source: PredictionInput) -> OpenedCase:
         """Read and check an image.
 

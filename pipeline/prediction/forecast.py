@@ -32,11 +32,13 @@ from pipeline.types import IMAGE
 
 MOST_WINDOWS_ON_GPU = 16
 MOST_WINDOWS_ON_CPU = 4
+MOST_IMAGES_ON_CPU = 8  # a heuristic: Python's own lock lets no more than some run
 # a CPU computes small windows faster side by side, and gains nothing with larger ones (docs/experiments.md)
 CPU_BATCH_VOXELS = 1 << 19
 _MOST_ARRAYS = (
     32  # of the first level's size that a network holds at once; U-Net++ with its nested skips comes to half of it
 )
+_SIDE_BY_SIDE_SHARE = 0.25  # of the free memory, for all images that are computed at the same time
 _USABLE_SHARE = 0.8  # of the free memory; fragments and the libraries' own buffers take the rest
 _CPU = torch.device("cpu")
 _FIRST_RUN_BYTES = 100 << 20  # kernels and buffers of the libraries that the first window brings
@@ -52,7 +54,7 @@ class CaseForecast:
         network_shape: on the network's grid.
         num_windows: for each network; None where the inferer is not MONAI's plain sliding window.
         in_rows: blended row by row; otherwise as a whole.
-        peak_bytes: of main memory, of the whole process.
+        peak_bytes: of main memory, of the whole process; with others of its size where several go side by side.
         device_bytes: of the GPU, beside the weights; 0 without one.
     """
 
@@ -75,7 +77,7 @@ class Forecast:
         num_networks: members of an ensemble; each window goes through all.
         mirrored: copies of each window that are averaged.
         window_size: None where the inferer is not MONAI's plain sliding window.
-        windowing: how many at once, and where they are blended.
+        windowing: how many at once, where they are blended, and how many images at the same time.
         obstacle: why images are blended as a whole; None where they are blended in rows.
         overlap: what runs beside the network.
         free_bytes: of main memory, with what this process has.
@@ -178,11 +180,12 @@ def _size_cases(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tupl
 def describe_windowing(windowing: Windowing, in_rows: bool) -> str:
     """In one line."""
     at_once = "one at a time" if windowing.batch_size == 1 else f"up to {windowing.batch_size} at once"
-    return f"windows  {at_once}, blended on {windowing.blended_on} {'in rows' if in_rows else 'as a whole'}"
+    images = f", {windowing.num_images} images side by side" if windowing.num_images > 1 else ""
+    return f"windows  {at_once}, blended on {windowing.blended_on} {'in rows' if in_rows else 'as a whole'}{images}"
 
 
 def settle_windows(predictor: Predictor, inputs: Sequence[PredictionInput], runtime: str = TORCH) -> Windowing:
-    """How many windows at once for these images, and where they are blended.
+    """How many windows at once for these images, where they are blended, and how many images at the same time.
 
     On the CPU nothing has to be known for it where no more than one window would be taken at once.
 
@@ -202,8 +205,35 @@ def settle_windows(predictor: Predictor, inputs: Sequence[PredictionInput], runt
         # measuring loads PyTorch's compiler, which takes a second: not where a bound says the same
         found = choose_windowing(predictor, cases, bound_window(predictor), free_bytes)
         if found.batch_size == _limit_windows(predictor):
-            return found
+            return replace(found, num_images=choose_num_images(predictor, cases, found, free_bytes))
     return choose_windowing(predictor, cases, measure_window(predictor), free_bytes)
+
+
+def choose_num_images(
+    predictor: Predictor,
+    cases: Sequence[SizedCase],
+    windowing: Windowing,
+    free_bytes: int,
+    num_threads: int | None = None,
+) -> int:
+    """How many images at the same time: several on a CPU where windows are small and memory is plenty, otherwise one.
+
+    PyTorch's threads wait for each other in every layer, the longer the smaller it is; with an image each they do not.
+
+    Args:
+        predictor: of the bundle.
+        cases: to be predicted.
+        windowing: that was chosen.
+        free_bytes: of main memory.
+        num_threads: of PyTorch; as it is set, if None.
+    """
+    if predictor.device.type != "cpu" or predictor.obstacle is not None or _limit_windows(predictor) == 1:
+        return 1
+    threads = torch.get_num_threads() if num_threads is None else num_threads
+    alone = Overlap(False, False, "")
+    window_bytes = bound_window(predictor)
+    peak = max((_estimate_peak(predictor, case, window_bytes, windowing, alone) for case in cases), default=1)
+    return max(1, min(threads, len(cases), MOST_IMAGES_ON_CPU, int(_SIDE_BY_SIDE_SHARE * free_bytes // peak)))
 
 
 def choose_windowing(predictor: Predictor, cases: Sequence[SizedCase], window_bytes: int, free_bytes: int) -> Windowing:
@@ -329,9 +359,15 @@ def forecast_images(
     free = memory.find_free_bytes(_CPU) + memory.read_own_bytes()
     free_device = memory.find_free_bytes(device) if on_gpu else 0
     windowing = choose_windowing(predictor, cases, window_bytes, free_device if on_gpu else free - base)
+    if windowing.batch_size == _limit_windows(predictor):
+        windowing = replace(windowing, num_images=choose_num_images(predictor, cases, windowing, free - base))
+    if windowing.num_images > 1:
+        overlap = Overlap(
+            False, False, f"{windowing.num_images} images go side by side, with a share of the threads each"
+        )
     found = []
     for case in cases:
-        peak = base + _estimate_peak(predictor, case, window_bytes, windowing, overlap)
+        peak = base + windowing.num_images * _estimate_peak(predictor, case, window_bytes, windowing, overlap)
         num_windows = None if case.windows is None else case.windows.num_windows
         on_device = _estimate_device(predictor, case, window_bytes, windowing) if on_gpu else 0
         shapes = case.size.native_shape, case.size.network_shape

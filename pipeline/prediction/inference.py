@@ -47,10 +47,12 @@ class Windowing:
     Attributes:
         batch_size: windows at once, at most.
         blended_on: device of the image and of the sums over windows.
+        num_images: at the same time, each in a thread of its own with its share of PyTorch's threads.
     """
 
     batch_size: int
     blended_on: torch.device
+    num_images: int = 1
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ class Predictor:
         if is_plain(inferer):
             inferer.sw_batch_size = windowing.batch_size
         return replace(self, inferer=inferer, windowing=windowing)
+
+    def copy_for_thread(self) -> Predictor:
+        """The same networks with transforms of its own: MONAI's are not made for two threads."""
+        preprocessing, class_transforms = copy.deepcopy((self.preprocessing, self.class_transforms))
+        return replace(self, preprocessing=preprocessing, class_transforms=class_transforms)
 
     @property
     def _image_device(self) -> torch.device:

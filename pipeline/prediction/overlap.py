@@ -1,6 +1,7 @@
 """Cases one after the other through three steps, the next one read and the last one written while the network has the present one.
 
-Never more than one case ahead and one behind, so that memory is bounded whatever the number of cases.
+Never more than one case ahead and one behind, so that memory is bounded whatever the number of cases. Small cases on a CPU go side by
+side instead, each through all its steps in one thread.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -120,6 +122,43 @@ def run_cases(
     finally:
         for executor in (reader, writer):
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+def run_side_by_side(
+    items: Sequence[Item], workers: Sequence[Callable[[Item], Written]], num_threads: int
+) -> Generator[Outcome[Item, Written], None, None]:
+    """Several items at the same time, each by a worker that has nothing else to do.
+
+    Close the iterator when it is left early: an item that has begun is waited for, no other is begun.
+
+    Args:
+        items: in the order of their outcomes.
+        workers: as many items are worked on at once.
+        num_threads: of PyTorch for each of them.
+
+    Yields:
+        An outcome per item. An error that no user can act on is raised as it is.
+    """
+    idle: SimpleQueue[Callable[[Item], Written]] = SimpleQueue()
+    for worker in workers:
+        idle.put(worker)
+
+    def work(item: Item) -> Written:
+        worker = idle.get()
+        try:
+            return worker(item)
+        finally:
+            idle.put(worker)
+
+    before = torch.get_num_threads()
+    executor = ThreadPoolExecutor(len(workers), "image", initializer=torch.set_num_threads, initargs=(num_threads,))
+    try:
+        futures = [executor.submit(work, item) for item in items]
+        for item, future in zip(items, futures, strict=True):
+            yield _conclude(item, future)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)  # a part of it is shared by all threads
 
 
 def _settle(value: Any, *steps: Callable[[Any], Any]) -> Future[Any]:

@@ -21,7 +21,7 @@ from pipeline.prediction.forecast import Forecast, describe_windowing, forecast_
 from pipeline.prediction.inference import build_predictor
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import output_path, probabilities_path
-from pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, count_cores, run_cases
+from pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, count_cores, run_cases, run_side_by_side
 from pipeline.prediction.runtime import TORCH, choose_device
 from pipeline.progress import progress_bar
 
@@ -69,8 +69,8 @@ def predict_images(
         probabilities: write them too, beside each label map (`write_probabilities`).
         runtime: see `build_predictor`.
         precision: of the network; see `choose_precision`.
-        overlap: what runs beside the network; `choose_overlap` by default.
-        announce: called once before the first image, with how many windows at once there will be and where they are blended.
+        overlap: what runs beside the network; several images side by side or else `choose_overlap`, if None.
+        announce: called once before the first image, with how many windows and images at once there will be.
 
     Raises:
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
@@ -86,9 +86,20 @@ def predict_images(
         windowing = settle_windows(predictor, todo, runtime)
         announce(describe_windowing(windowing, predictor.obstacle is None))
         predictor = predictor.with_windowing(windowing)
-        taken = overlap or choose_overlap(predictor.device, torch.get_num_threads(), count_cores())
-        steps = CaseSteps(predictor, staging, finals, probabilities, taken.preprocessing)
-        with closing(run_cases(todo, steps.read, steps.compute, steps.write, taken.files)) as outcomes:
+        if overlap is None and windowing.num_images > 1:
+            outcomes = run_side_by_side(
+                todo,
+                [
+                    CaseSteps(predictor.copy_for_thread(), staging, finals, probabilities, False).run
+                    for _ in range(windowing.num_images)
+                ],
+                max(1, torch.get_num_threads() // windowing.num_images),
+            )
+        else:
+            taken = overlap or choose_overlap(predictor.device, torch.get_num_threads(), count_cores())
+            steps = CaseSteps(predictor, staging, finals, probabilities, taken.preprocessing)
+            outcomes = run_cases(todo, steps.read, steps.compute, steps.write, taken.files)
+        with closing(outcomes):
             found = _watch(outcomes, len(todo))
     finally:
         shutil.rmtree(staging, ignore_errors=True)

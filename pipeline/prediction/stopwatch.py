@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,21 +15,34 @@ STAGES = ("read", "preprocess", "network", "postprocess", "write")
 
 @dataclass
 class Stopwatch:
-    """Seconds of each of `STAGES`, as the host sees them; stages of different images may run at the same time."""
+    """Seconds of each of `STAGES`, as the host sees them; stages of different images may run at the same time, in threads."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+
+    def add(self, stage: str, taken_s: float) -> None:
+        """Count seconds of this thread."""
+        with self._lock:
+            self.seconds[stage] += taken_s
+        if stage == "network":
+            self._own.network_s = self._read_network_s() + taken_s
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Add what the block takes to a stage, less what stages inside it took in the meantime."""
-        started_s, inside_s = time.perf_counter(), self.seconds["network"]
+        """Add what the block takes to a stage, less what the network took inside it."""
+        started_s, inside_s = time.perf_counter(), self._read_network_s()
         try:
             yield
         finally:
             taken_s = time.perf_counter() - started_s
             if stage == "postprocess":  # blending goes on between the windows
-                taken_s -= self.seconds["network"] - inside_s
-            self.seconds[stage] += taken_s
+                taken_s -= self._read_network_s() - inside_s
+            self.add(stage, taken_s)
+
+    def _read_network_s(self) -> float:
+        """Of this thread."""
+        return float(getattr(self._own, "network_s", 0.0))
 
     def list_shares(self) -> dict[str, float]:
         """Stage -> 0 to 1 of the sum over all stages; empty before anything was measured."""
@@ -67,5 +81,5 @@ class TimedNetwork:
             logits = self.network(images)
         if images.is_cuda:
             torch.cuda.synchronize(images.device)  # otherwise the wait would count as blending
-        self.stopwatch.seconds["network"] += time.perf_counter() - started_s
+        self.stopwatch.add("network", time.perf_counter() - started_s)
         return logits.float() if self.bfloat16 else logits
