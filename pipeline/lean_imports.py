@@ -19,9 +19,11 @@ from types import ModuleType
 
 HIDDEN = (
     "ignite",
+    "jsonschema",
     "matplotlib",
     "mlflow",
     "pandas",
+    "pydicom",
     "scipy.optimize",
     "scipy.signal",
     "scipy.stats",

@@ -194,6 +194,13 @@ def test_run_side_by_side_works_on_as_many_as_there_are_workers(num_workers: int
     assert outcomes == [Outcome(number, number + 200, None) for number in range(num_items)]
 
 
+def test_run_side_by_side_begins_with_the_largest_and_keeps_the_order_of_outcomes() -> None:
+    begun: list[int] = []
+    outcomes = list(run_side_by_side([3, 9, 1, 9, 5], [lambda size: begun.append(size) or size], 1, float))
+    assert begun == [9, 9, 5, 3, 1]
+    assert [outcome.result for outcome in outcomes] == [3, 9, 1, 9, 5]
+
+
 def test_run_side_by_side_no_items() -> None:
     assert list(run_side_by_side([], [lambda number: number], 1)) == []
 

@@ -10,11 +10,9 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pydicom
-from pydicom.dataset import Dataset as Header
-from pydicom.errors import InvalidDicomError
 
 from pipeline.dataset.dicom_geometry import Series, Slice, build_affine, order_slices
 from pipeline.dataset.dicom_messages import (
@@ -32,6 +30,9 @@ from pipeline.dataset.dicom_messages import (
 )
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import Problem
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset as Header
 
 _PREAMBLE_BYTES = 128
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -107,6 +108,9 @@ def _has_frames(series: Series) -> bool:
 
 
 def _read_headers(files: Sequence[Path], shown: str) -> tuple[list[Slice], list[Problem]]:
+    import pydicom  # takes a tenth of a second, and few images are DICOM
+    from pydicom.errors import InvalidDicomError
+
     slices, foreign = [], []
     for file in files:
         if file.name.startswith(".") or file.name == "DICOMDIR":
@@ -241,6 +245,8 @@ def _read_frames(item: Slice, shown: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _order_frames(item: Slice, shown: str) -> tuple[list[Slice], list[Slice], np.ndarray]:
     """Frames as the file has them, in the order of their positions, and the affine in LPS+."""
+    from pydicom.dataset import Dataset
+
     header = item.header
     groups = header.get("PerFrameFunctionalGroupsSequence")
     shared = header.get("SharedFunctionalGroupsSequence")
@@ -250,7 +256,7 @@ def _order_frames(item: Slice, shown: str) -> tuple[list[Slice], list[Slice], np
             plane = group.get("PlanePositionSequence") or shared[0].PlanePositionSequence
             turned = group.get("PlaneOrientationSequence") or shared[0].PlaneOrientationSequence
             measures = group.get("PixelMeasuresSequence") or shared[0].PixelMeasuresSequence
-            frame = Header()
+            frame = Dataset()
             frame.ImagePositionPatient = plane[0].ImagePositionPatient
             frame.ImageOrientationPatient = turned[0].ImageOrientationPatient
             frame.PixelSpacing = measures[0].PixelSpacing

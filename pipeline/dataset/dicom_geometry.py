@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.dataset import Dataset as Header
 
 from pipeline.dataset.dicom_messages import (
     COLOUR,
@@ -20,6 +20,9 @@ from pipeline.dataset.dicom_messages import (
     MIXED_SLICES,
     NO_SPACING,
 )
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset as Header
 
 _DIRECTION_TOLERANCE = 1e-3  # of a direction cosine
 _GAP_SHARE, _GAP_MM = 0.01, 0.01  # a gap may differ from the median by the larger of both

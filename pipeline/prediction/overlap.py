@@ -125,7 +125,10 @@ def run_cases(
 
 
 def run_side_by_side(
-    items: Sequence[Item], workers: Sequence[Callable[[Item], Written]], num_threads: int
+    items: Sequence[Item],
+    workers: Sequence[Callable[[Item], Written]],
+    num_threads: int,
+    measure: Callable[[Item], float] = lambda item: 0.0,
 ) -> Generator[Outcome[Item, Written], None, None]:
     """Several items at the same time, each by a worker that has nothing else to do.
 
@@ -135,6 +138,7 @@ def run_side_by_side(
         items: in the order of their outcomes.
         workers: as many items are worked on at once.
         num_threads: of PyTorch for each of them.
+        measure: how much there is to do; the largest are begun first, so that no worker has much left when the others have nothing.
 
     Yields:
         An outcome per item. An error that no user can act on is raised as it is.
@@ -153,9 +157,10 @@ def run_side_by_side(
     before = torch.get_num_threads()
     executor = ThreadPoolExecutor(len(workers), "image", initializer=torch.set_num_threads, initargs=(num_threads,))
     try:
-        futures = [executor.submit(work, item) for item in items]
-        for item, future in zip(items, futures, strict=True):
-            yield _conclude(item, future)
+        order = sorted(range(len(items)), key=lambda place: -measure(items[place]))
+        futures = {place: executor.submit(work, items[place]) for place in order}
+        for place, item in enumerate(items):
+            yield _conclude(item, futures[place])
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(before)  # a part of it is shared by all threads

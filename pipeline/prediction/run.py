@@ -94,6 +94,7 @@ def predict_images(
                     for _ in range(windowing.num_images)
                 ],
                 max(1, torch.get_num_threads() // windowing.num_images),
+                _measure_input,
             )
         else:
             taken = overlap or choose_overlap(predictor.device, torch.get_num_threads(), count_cores())
@@ -111,6 +112,11 @@ def predict_images(
     written = tuple(finals[outcome.item] for outcome in found)
     notes = tuple(note for outcome in found for note in outcome.result or ())
     return Predictions(out, written, kept, notes, predictor.precision, predictor.stopwatch.list_shares())
+
+
+def _measure_input(source: PredictionInput) -> float:
+    """Bytes of its files; those that are not there are for `read` to complain about."""
+    return float(sum(file.stat().st_size for file in source.files if file.exists()))
 
 
 def _watch(outcomes: Iterable[_Outcome], total: int) -> list[_Outcome]:
