@@ -20,9 +20,10 @@ from pipeline.dataset.medical_image import ImageGrid
 from pipeline.errors import PipelineError, PredictionError
 from pipeline.prediction import memory
 from pipeline.prediction.grids import map_grid
-from pipeline.prediction.inference import Mirrored, Predictor, Windowing, check_grid
+from pipeline.prediction.inference import Predictor, Windowing, check_grid
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.memory import CaseSize
+from pipeline.prediction.mirroring import Mirrored
 from pipeline.prediction.overlap import Overlap
 from pipeline.prediction.runtime import TORCH
 from pipeline.prediction.stopwatch import TimedNetwork

@@ -7,7 +7,6 @@ same label maps. Added here: checks of the input, mirroring, whole files or none
 from __future__ import annotations
 
 import copy
-import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from pipeline.errors import BundleError, PredictionError, suggest
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction import streaming
 from pipeline.prediction.grids import map_grid
+from pipeline.prediction.mirroring import Mirrored
 from pipeline.prediction.runtime import TORCH, build_exported_network, choose_device
 from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
 from pipeline.prediction.windows import is_plain
@@ -380,26 +380,3 @@ def load_weights(network: torch.nn.Module, weights: Path, device: torch.device) 
     except Exception as error:  # torch raises many kinds for a damaged file
         cause = " ".join(str(error).split())[:200]
         raise BundleError(f"{shown} does not fit the network of the bundle: {cause}. Train again.") from error
-
-
-class Mirrored(torch.nn.Module):
-    """Mean of a network's logits over mirrored copies of its input.
-
-    Args:
-        network: equally happy with every mirrored input, as one trained with mirroring is.
-        axes: spatial axes to mirror along; there are two copies for one axis, four for two, eight for three.
-    """
-
-    def __init__(self, network: torch.nn.Module, axes: Sequence[int]) -> None:
-        super().__init__()
-        self.network = network
-        self.flips = tuple(
-            [2 + axis for axis in flip]
-            for count in range(len(axes) + 1)
-            for flip in itertools.combinations(axes, count)
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits, shape (batch, classes, *spatial), on the grid of `x`."""
-        copies = [torch.flip(self.network(torch.flip(x, flip)), flip) for flip in self.flips]
-        return torch.stack(copies).mean(dim=0)

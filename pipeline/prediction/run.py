@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from pipeline.files import PARTIAL_PREFIX
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.case_steps import CaseSteps
 from pipeline.prediction.forecast import Forecast, describe_windowing, forecast_images, settle_windows
-from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.inference import Predictor, build_predictor
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import output_path, probabilities_path
 from pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, count_cores, run_cases, run_side_by_side
@@ -86,20 +87,8 @@ def predict_images(
         windowing = settle_windows(predictor, todo, runtime)
         announce(describe_windowing(windowing, predictor.obstacle is None))
         predictor = predictor.with_windowing(windowing)
-        if overlap is None and windowing.num_images > 1:
-            outcomes = run_side_by_side(
-                todo,
-                [
-                    CaseSteps(predictor.copy_for_thread(), staging, finals, probabilities, False).run
-                    for _ in range(windowing.num_images)
-                ],
-                max(1, torch.get_num_threads() // windowing.num_images),
-                _measure_input,
-            )
-        else:
-            taken = overlap or choose_overlap(predictor.device, torch.get_num_threads(), count_cores())
-            steps = CaseSteps(predictor, staging, finals, probabilities, taken.preprocessing)
-            outcomes = run_cases(todo, steps.read, steps.compute, steps.write, taken.files)
+        build = partial(CaseSteps, staging=staging, finals=finals, probabilities=probabilities)
+        outcomes = _start(todo, predictor, build, windowing.num_images if overlap is None else 1, overlap)
         with closing(outcomes):
             found = _watch(outcomes, len(todo))
     finally:
@@ -112,6 +101,23 @@ def predict_images(
     written = tuple(finals[outcome.item] for outcome in found)
     notes = tuple(note for outcome in found for note in outcome.result or ())
     return Predictions(out, written, kept, notes, predictor.precision, predictor.stopwatch.list_shares())
+
+
+def _start(
+    todo: Sequence[PredictionInput],
+    predictor: Predictor,
+    build: Callable[..., CaseSteps],
+    num_images: int,
+    overlap: Overlap | None,
+) -> Generator[_Outcome, None, None]:
+    """The outcomes of all images, side by side or one after the other."""
+    num_threads = torch.get_num_threads()
+    if num_images > 1:
+        workers = [build(predictor.copy_for_thread(), prepares_ahead=False).run for _ in range(num_images)]
+        return run_side_by_side(todo, workers, max(1, num_threads // num_images), _measure_input)
+    taken = overlap or choose_overlap(predictor.device, num_threads, count_cores())
+    steps = build(predictor, prepares_ahead=taken.preprocessing)
+    return run_cases(todo, steps.read, steps.compute, steps.write, taken.files)
 
 
 def _measure_input(source: PredictionInput) -> float:
