@@ -34,7 +34,7 @@ HIDDEN = (
 # what MONAI measures and mends label maps with: connected parts, holes, splines
 FOR_LABEL_MAPS = ("scipy", "skimage")
 _MONAI = "monai"
-# nibabel looks for pydicom to show one kind of comment in a header, and that is most of its own import
+# nibabel looks for pydicom to show one kind of extension of a header, and that is most of its own import
 _SLOW: dict[str, tuple[str, ...]] = {"pipeline.verbs": (), "torch": (), "nibabel": ("pydicom",), _MONAI: ()}
 
 

@@ -21,6 +21,7 @@ from pipeline.prediction.forecast import (
 )
 from pipeline.prediction.inference import Windowing
 from pipeline.prediction.memory import CaseSize, estimate_blending
+from pipeline.prediction.mirroring import Mirrored
 from pipeline.prediction.windows import place_windows
 
 GIB = 2**30
@@ -90,14 +91,17 @@ def test_choose_windowing_cpu_takes_small_windows_side_by_side(
     assert choose_windowing(predictor, [CASE], 2**20, 1000 * GIB) == Windowing(expected, torch.device("cpu"))
 
 
+@pytest.mark.parametrize("mirrored_axes", [(), (0, 1, 2)])
 @pytest.mark.parametrize(("first", "num_classes", "num_channels"), [(32, 3, 1), (4, 60, 1), (4, 2, 40)])
-def test_bound_window_is_above_what_a_wide_network_takes(first: int, num_classes: int, num_channels: int) -> None:
+def test_bound_window_is_above_what_a_wide_network_takes(
+    first: int, num_classes: int, num_channels: int, mirrored_axes: tuple[int, ...]
+) -> None:
     filters = [first, 2 * first, 4 * first]
     network = DynUNet(
         3, num_channels, num_classes, [3] * 3, [1, 2, 2], [2, 2], filters, deep_supervision=True, deep_supr_num=1
     ).eval()
     predictor: Any = build("cpu", 1, (32, 32, 32))
-    predictor.networks, predictor.label_values = (network,), range(num_classes)
+    predictor.networks, predictor.label_values = (Mirrored(network, mirrored_axes),), range(num_classes)
     predictor.plan = SimpleNamespace(filters=filters, channel_names=["any"] * num_channels)
     assert bound_window(predictor) > measure_window(predictor) > 0
 
@@ -135,6 +139,24 @@ def test_choose_num_images_small_windows_and_plenty_of_memory(
     windowing = Windowing(4, torch.device(device))
     found = choose_num_images(predictor, [SMALL] * count, windowing, int(free_gib * GIB), num_threads)
     assert found == expected
+
+
+def test_choose_num_images_counts_the_probabilities_that_are_written() -> None:
+    predictor = build("cpu", 1, (32, 48, 32))
+    predictor.label_values, predictor.plan = range(60), SimpleNamespace(filters=[16], channel_names=["CT"])
+    shape, windowing = (256, 256, 128), Windowing(4, torch.device("cpu"))
+    windows = place_windows(shape, (32, 48, 32), (0.5,) * 3)
+    found = [
+        choose_num_images(
+            predictor,
+            [SizedCase("ct", CaseSize(1, 60, shape, 2, shape, False, writes), windows)] * 4,
+            windowing,
+            64 * GIB,
+            4,
+        )
+        for writes in (False, True)
+    ]
+    assert found[0] > found[1] >= 1
 
 
 def test_choose_num_images_what_monai_predicts_goes_one_after_the_other() -> None:

@@ -170,10 +170,10 @@ def resample_label(label: MedicalImage, image: MedicalImage) -> MedicalImage:
     Returns:
         An image of shape (1, *spatial shape of `image`), in the label's own type.
     """
-    dims = len(image.spatial_shape)
-    to_label = np.linalg.inv(label.affine) @ image.affine
     from scipy import ndimage  # takes as long as all of this package, and a prediction needs none of it
 
+    dims = len(image.spatial_shape)
+    to_label = np.linalg.inv(label.affine) @ image.affine
     resampled = ndimage.affine_transform(
         label.array[0],
         to_label[:dims, :dims],

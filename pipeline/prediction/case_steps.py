@@ -79,7 +79,7 @@ class CaseSteps:
     prepares_ahead: bool
 
     def run(self, source: PredictionInput) -> tuple[Problem, ...]:
-        """All steps of an image; see there."""
+        """All steps of an image, in this thread; raises what they raise."""
         return self.write(self.compute(self.read(source)))
 
     def read(self, source: PredictionInput) -> OpenedCase:

@@ -36,9 +36,8 @@ MOST_WINDOWS_ON_CPU = 4
 MOST_IMAGES_ON_CPU = 8  # a heuristic: Python's own lock lets no more than some run
 # a CPU computes small windows faster side by side, and gains nothing with larger ones (docs/experiments.md)
 CPU_BATCH_VOXELS = 1 << 19
-_MOST_ARRAYS = (
-    32  # of the first level's size that a network holds at once; U-Net++ with its nested skips comes to half of it
-)
+# arrays of the first level's size that a network holds at once; U-Net++ with its nested skips comes to half of it
+_MOST_ARRAYS = 32
 _SIDE_BY_SIDE_SHARE = 0.25  # of the free memory, for all images that are computed at the same time
 _USABLE_SHARE = 0.8  # of the free memory; fragments and the libraries' own buffers take the rest
 _CPU = torch.device("cpu")
@@ -140,7 +139,7 @@ def find_network_grid(grid: ImageGrid, preprocessing: Compose) -> tuple[tuple[in
     return tuple(map(int, image.peek_pending_shape())), image.peek_pending_affine().numpy()
 
 
-def _size_case(source: PredictionInput, predictor: Predictor) -> SizedCase:
+def _size_case(source: PredictionInput, predictor: Predictor, probabilities: bool) -> SizedCase:
     """What the headers of an input say.
 
     Raises:
@@ -158,11 +157,14 @@ def _size_case(source: PredictionInput, predictor: Predictor) -> SizedCase:
         grid.value_bytes,
         shape,
         back is None or back.interpolates,
+        probabilities,
     )
     return SizedCase(source.name, size, read_windows(predictor.inferer, shape) if is_plain(predictor.inferer) else None)
 
 
-def _size_cases(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[list[SizedCase], list[str]]:
+def _size_cases(
+    predictor: Predictor, inputs: Sequence[PredictionInput], probabilities: bool
+) -> tuple[list[SizedCase], list[str]]:
     """Cases by their headers, and messages about those that cannot be predicted."""
     if not begins_as_planned(predictor.preprocessing):
         raise PredictionError(
@@ -172,7 +174,7 @@ def _size_cases(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tupl
     cases, failures = [], []
     for source in inputs:
         try:
-            cases.append(_size_case(source, predictor))
+            cases.append(_size_case(source, predictor, probabilities))
         except PipelineError as error:
             failures.append(str(error))
     return cases, failures
@@ -185,7 +187,9 @@ def describe_windowing(windowing: Windowing, in_rows: bool) -> str:
     return f"windows  {at_once}, blended on {windowing.blended_on} {'in rows' if in_rows else 'as a whole'}{images}"
 
 
-def settle_windows(predictor: Predictor, inputs: Sequence[PredictionInput], runtime: str = TORCH) -> Windowing:
+def settle_windows(
+    predictor: Predictor, inputs: Sequence[PredictionInput], runtime: str = TORCH, probabilities: bool = False
+) -> Windowing:
     """How many windows at once for these images, where they are blended, and how many images at the same time.
 
     On the CPU nothing has to be known for it where no more than one window would be taken at once.
@@ -194,13 +198,14 @@ def settle_windows(predictor: Predictor, inputs: Sequence[PredictionInput], runt
         predictor: of the bundle.
         inputs: to be predicted; what cannot be read does not count.
         runtime: other than torch, the network takes as many windows as the config says.
+        probabilities: they are written too.
     """
     known = is_plain(predictor.inferer) and begins_as_planned(predictor.preprocessing)
     if not known or runtime != TORCH:
         return Windowing(_read_batch_size(predictor), predictor.device)
     if _limit_windows(predictor) == 1:
         return Windowing(1, predictor.device)
-    cases, _ = _size_cases(predictor, inputs)
+    cases, _ = _size_cases(predictor, inputs, probabilities)
     free_bytes = memory.find_free_bytes(predictor.device)
     if predictor.device.type == "cpu":
         # measuring loads PyTorch's compiler, which takes a second: not where a bound says the same
@@ -351,8 +356,7 @@ def forecast_images(
     Raises:
         PredictionError: the preprocessing is not what `plan` writes.
     """
-    cases, failures = _size_cases(predictor, inputs)
-    cases = [replace(case, size=replace(case.size, writes_probabilities=probabilities)) for case in cases]
+    cases, failures = _size_cases(predictor, inputs, probabilities)
     if len(inputs) < 2:
         overlap = Overlap(False, False, "there is no other image")
     window_bytes, device = measure_window(predictor), predictor.device
@@ -360,8 +364,7 @@ def forecast_images(
     free = memory.find_free_bytes(_CPU) + memory.read_own_bytes()
     free_device = memory.find_free_bytes(device) if on_gpu else 0
     windowing = choose_windowing(predictor, cases, window_bytes, free_device if on_gpu else free - base)
-    if windowing.batch_size == _limit_windows(predictor):
-        windowing = replace(windowing, num_images=choose_num_images(predictor, cases, windowing, free - base))
+    windowing = replace(windowing, num_images=choose_num_images(predictor, cases, windowing, free - base))
     if windowing.num_images > 1:
         overlap = Overlap(
             False, False, f"{windowing.num_images} images go side by side, with a share of the threads each"

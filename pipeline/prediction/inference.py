@@ -312,11 +312,7 @@ def _build_components(folder: BundleFolder, output_dir: Path, device: str | None
 
 
 def _build_members(
-    folder: BundleFolder,
-    network: torch.nn.Module,
-    weights: Sequence[Path],
-    device: torch.device,
-    runtime: str,
+    folder: BundleFolder, network: torch.nn.Module, weights: Sequence[Path], device: torch.device, runtime: str
 ) -> list[torch.nn.Module]:
     """The networks with their weights, in the device's fastest form; an export has them inside."""
     if runtime != TORCH:

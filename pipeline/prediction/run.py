@@ -84,7 +84,7 @@ def predict_images(
     staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=out))
     try:
         predictor = build_predictor(folder, weights, staging, device, mirror, runtime=runtime, precision=precision)
-        windowing = settle_windows(predictor, todo, runtime)
+        windowing = settle_windows(predictor, todo, runtime, probabilities)
         announce(describe_windowing(windowing, predictor.obstacle is None))
         predictor = predictor.with_windowing(windowing)
         build = partial(CaseSteps, staging=staging, finals=finals, probabilities=probabilities)
