@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +13,7 @@ from PIL import Image as PillowImage
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PredictionError
+from pipeline.prediction.forecast import SizedCase
 from pipeline.prediction.inputs import list_inputs
 from pipeline.prediction.overlap import Overlap
 from pipeline.prediction.run import Predictions, predict_images
@@ -92,3 +94,18 @@ def test_predict_images_bad_image_is_named_and_the_others_are_done(
     assert flat.startswith("  good_0_flat.nii.gz has 2 dimensions")
     assert cut.startswith("  good_1_cut.nii.gz cannot be read")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"good_{n}.nii.gz" for n in range(3)]
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_predict_images_number_at_once_knows_what_is_written(
+    bundle_3d: TrainedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probabilities: bool
+) -> None:
+    seen: list[bool] = []
+
+    def choose(_: object, cases: Sequence[SizedCase], *__: object) -> int:
+        seen.extend(case.size.writes_probabilities for case in cases)
+        return 1
+
+    monkeypatch.setattr("pipeline.prediction.forecast.choose_num_images", choose)
+    predict(bundle_3d, bundle_3d.dataset / "imagesTr", tmp_path / "out", "none", probabilities)
+    assert seen == [probabilities] * 5
