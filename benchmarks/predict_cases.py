@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/predict_cases.py DATASET BUNDLE [--turns 5]
 
-DATASET is Task04_Hippocampus, BUNDLE a trained one. nnU-Net predicts with its own plan and the weights of `accuracy_over_time.py`; what it
-has learnt does not change its time. `bare imports` is a process that imports torch and monai and ends. Writes results/predict_cases.md.
+DATASET is Task04_Hippocampus, BUNDLE a trained one. nnU-Net predicts with its own plan and the weights of `accuracy_over_time.py`, or of one
+minute where there are none; what it has learnt does not change its time. `bare imports` is a process that imports torch and monai and
+ends. Writes results/predict_cases.md.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pipeline.bundle_folder import open_bundle
 from pipeline.files import write_text
 
 TARGET = Path(__file__).parent / "results" / "predict_cases.md"
+PEER_WEIGHTS = "checkpoint_0.pth"
 
 
 def time_process(command: list[str], environment: Mapping[str, str]) -> float:
@@ -32,6 +34,19 @@ def time_process(command: list[str], environment: Mapping[str, str]) -> float:
     started_s = time.monotonic()
     subprocess.run(command, env=dict(environment), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.monotonic() - started_s
+
+
+def require_peer_weights(dataset: Path, bundle: Path, work: Path, python: Path) -> None:
+    """Let nnU-Net train for a minute on the bundle's first fold where it has no weights."""
+    if any((work / "results").glob(f"*/*/fold_0/{PEER_WEIGHTS}")):
+        return
+    num_threads = len(os.sched_getaffinity(0))
+    peer.write_dataset(dataset, open_bundle(bundle).read_split(0), work)
+    peer.prepare(python, work, num_threads)
+    command = [str(python), str(Path(__file__).with_name("peer_training.py")), "--dataset-id", str(peer.DATASET_ID)]
+    command += ["--minutes", "1", "--out", str(work / "curve")]
+    environment = peer.build_environment(work, num_threads)
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 def write_inputs(dataset: Path, bundle: Path, work: Path, count: int) -> Path:
@@ -52,7 +67,7 @@ def list_commands(
     theirs = peer.build_environment(work, num_threads)
     ours = [sys.executable, "-m", "pipeline", "predict", str(bundle), str(inputs), str(out)]
     other = [str(python.with_name("nnUNetv2_predict")), "-i", str(inputs), "-o", str(out), "-d", str(peer.DATASET_ID)]
-    other += ["-c", "3d_fullres", "-f", "0", "-chk", "checkpoint_0.pth", "-device", "cpu", "-npp", "1", "-nps", "1"]
+    other += ["-c", "3d_fullres", "-f", "0", "-chk", PEER_WEIGHTS, "-device", "cpu", "-npp", "1", "-nps", "1"]
     return {
         "ours": (ours, dict(os.environ)),
         "ours with --precision auto": ([*ours, "--precision", "auto"], dict(os.environ)),
@@ -72,6 +87,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=peer.WORK)
     arguments = parser.parse_args()
     python = peer.find_python(arguments.work)
+    require_peer_weights(arguments.dataset, arguments.bundle, arguments.work, python)
     command = f"benchmarks/predict_cases.py {arguments.dataset.name} {arguments.bundle.name} --turns {arguments.turns}"
     text = f"# Prediction, whole processes\n\n{alternating.describe_run(command, f'nnunetv2 {peer.VERSION}')}\n"
     text += f"\nOurs mirrors along {count_mirrored(arguments.bundle)} axes, as its training did; nnU-Net along three.\n"

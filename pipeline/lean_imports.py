@@ -24,6 +24,7 @@ HIDDEN = (
     "mlflow",
     "pandas",
     "pydicom",
+    "requests",
     "scipy.optimize",
     "scipy.signal",
     "scipy.stats",
@@ -31,11 +32,19 @@ HIDDEN = (
     "tensorboard",
     "tensorboardX",
 )
+# MONAI's readers look for their libraries when a transform is built, and DICOM is read here, not by MONAI
+_HIDDEN_FROM_READERS = ("pydicom",)
 # what MONAI measures and mends label maps with: connected parts, holes, splines
 FOR_LABEL_MAPS = ("scipy", "skimage")
 _MONAI = "monai"
 # nibabel looks for pydicom to show one kind of extension of a header, and that is most of its own import
-_SLOW: dict[str, tuple[str, ...]] = {"pipeline.verbs": (), "torch": (), "nibabel": ("pydicom",), _MONAI: ()}
+_SLOW: dict[str, tuple[str, ...]] = {
+    "pipeline.verbs.data": (),
+    "pipeline.verbs.results": (),
+    "torch": (),
+    "nibabel": ("pydicom",),
+    _MONAI: (),
+}
 
 
 def arrange_quick_start() -> None:
@@ -67,6 +76,14 @@ def arrange_lean_import(with_label_maps: bool = True) -> bool:
     if finder is not None:
         finder.hidden = HIDDEN if with_label_maps else (*HIDDEN, *FOR_LABEL_MAPS)
     return True
+
+
+@contextmanager
+def leave_out_readers() -> Iterator[None]:
+    """Within the block, MONAI's `LoadImage` is built without its DICOM reader; nothing changes but after `arrange_lean_import`."""
+    finder = _find_own_finder()
+    with _hide(_HIDDEN_FROM_READERS if finder is not None and finder.hidden else ()):
+        yield
 
 
 class _SlowFinder(MetaPathFinder):

@@ -2,12 +2,31 @@
 
 Dictionary keys are MONAI's. Arrays are channel first; spatial axes are called i, j, k in the order in which MONAI's
 readers give them: for NIfTI the file's own axes, for pictures i runs along the width and j along the height.
+
+Annotations are not read when the program runs: import shapes below `if TYPE_CHECKING`.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Bool, Float, Integer, Shaped
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.shapes import Affine, ImageArray, LabelMap, Mask
+
+__all__ = [
+    "BACKGROUND",
+    "CASE",
+    "IMAGE",
+    "LABEL",
+    "PRED",
+    "SEED",
+    "WEIGHT",
+    "Affine",
+    "ImageArray",
+    "LabelMap",
+    "Mask",
+]
 
 IMAGE = "image"
 LABEL = "label"
@@ -18,7 +37,8 @@ SEED = "seed"  # of one sample's augmentation
 
 BACKGROUND = "background"
 
-ImageArray = Shaped[np.ndarray, "channels *spatial"]
-LabelMap = Integer[np.ndarray, "*spatial"]
-Mask = Bool[np.ndarray, "*spatial"]
-Affine = Float[np.ndarray, "4 4"]
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("pipeline.shapes"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.dataset.image import MedicalImage
-from pipeline.types import LabelMap
+
+if TYPE_CHECKING:
+    from pipeline.types import LabelMap
 
 _PIECE = 1 << 20  # voxels
 _SMALL_PIECE = 1 << 16

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import ERROR, NOTE, Message, Problem
-from pipeline.types import Affine
+
+if TYPE_CHECKING:
+    from pipeline.types import Affine
 
 SAME, ROUNDING, OTHER_HEADER, RESAMPLED, OTHER_CONTENT = (
     "same",

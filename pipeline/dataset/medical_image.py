@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.dataset.problems import Problem
-from pipeline.types import Affine, ImageArray
+
+if TYPE_CHECKING:
+    from pipeline.types import Affine, ImageArray
 
 
 @dataclass(frozen=True)

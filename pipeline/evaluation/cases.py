@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,9 @@ from pipeline.evaluation.measurement import Request, measure_instances, measure_
 from pipeline.evaluation.metric_table import METRICS
 from pipeline.planning.plan import Plan
 from pipeline.progress import progress_bar
-from pipeline.types import LabelMap
+
+if TYPE_CHECKING:
+    from pipeline.types import LabelMap
 
 _AFFINE_TOLERANCE_MM = 1e-3
 KEYS = ("fold", "case", "patient", "label")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from skimage.morphology import skeletonize
@@ -10,7 +11,9 @@ from skimage.morphology import skeletonize
 from pipeline.evaluation.metrics import check_masks
 from pipeline.evaluation.parts import label_parts
 from pipeline.evaluation.surface import find_box
-from pipeline.types import Mask
+
+if TYPE_CHECKING:
+    from pipeline.types import Mask
 
 
 def compute_cldice(reference: Mask, prediction: Mask) -> float:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.evaluation.parts import compute_part_ious, label_parts, match_parts
-from pipeline.types import LabelMap, Mask
+
+if TYPE_CHECKING:
+    from pipeline.types import LabelMap, Mask
 
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 

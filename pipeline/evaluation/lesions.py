@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.evaluation.metrics import check_masks
 from pipeline.evaluation.parts import compute_part_ious, label_parts, match_parts
 from pipeline.evaluation.surface import find_box
-from pipeline.types import Mask
+
+if TYPE_CHECKING:
+    from pipeline.types import Mask
 
 LEAST_IOU = 0.1  # of a hit in PI-CAI (Saha et al. 2024, Lancet Oncology 25:879-887) and nnDetection
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.evaluation import metrics
 from pipeline.evaluation.centreline import compute_cldice
 from pipeline.evaluation.instances import IOU_THRESHOLDS, score_instances
 from pipeline.evaluation.lesions import detect_lesions
 from pipeline.evaluation.surface import compute_assd, compute_hd95, compute_nsd, compute_surface_distances
-from pipeline.types import LabelMap, Mask
+
+if TYPE_CHECKING:
+    from pipeline.types import LabelMap, Mask
 
 DEFAULT_TOLERANCE = 1.0
 

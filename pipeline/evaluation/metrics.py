@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.types import Mask
+if TYPE_CHECKING:
+    from pipeline.types import Mask
 
 
 def compute_dice(reference: Mask, prediction: Mask) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.types import LabelMap, Mask
+if TYPE_CHECKING:
+    from pipeline.types import LabelMap, Mask
 
 
 def label_parts(mask: Mask, corners: bool) -> LabelMap:

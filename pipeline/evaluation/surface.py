@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import KDTree
 
 from pipeline.evaluation.metrics import check_masks
-from pipeline.types import Mask
+
+if TYPE_CHECKING:
+    from pipeline.types import Mask
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from pipeline.dataset.dataset import PICTURE_SUFFIXES, case_name
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import WARNING, Message, Problem
 from pipeline.errors import BundleError, PredictionError, suggest
+from pipeline.lean_imports import leave_out_readers
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction import streaming
 from pipeline.prediction.grids import map_grid
@@ -303,7 +304,7 @@ def _build_components(folder: BundleFolder, output_dir: Path, device: str | None
         parser["device"] = build_device(device)
     if not tuned:
         parser["uncalibrated"] = True
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), leave_out_readers():
         warnings.simplefilter("ignore")
         return {
             name: parser.get_parsed_content(name)

@@ -1,18 +1,35 @@
 """The verbs of the command line as plain functions: each calls its stage and returns a typed result.
 
-`import pipeline` offers them; the command line adds only parsing and printing. torch, monai and pandas take seconds to
-import: the verbs that need them import them when they run.
+`import pipeline` offers them; the command line adds only parsing and printing. A verb is imported when it is first asked for, and torch,
+monai and pandas, which take seconds, when it runs: a prediction does not wait for the planner, nor a check for either.
 """
 
 from __future__ import annotations
 
-from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
-from pipeline.verbs.evidence import report, reproduce
-from pipeline.verbs.forecast import forecast
-from pipeline.verbs.handover import audit, package
-from pipeline.verbs.nnunet import ImportedFolder, import_nnunet
-from pipeline.verbs.results import Evaluation, compare, evaluate, predict, tune
-from pipeline.verbs.training import train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
+    from pipeline.verbs.evaluation_result import Evaluation
+    from pipeline.verbs.evidence import report, reproduce
+    from pipeline.verbs.forecasting import forecast
+    from pipeline.verbs.handover import audit, package
+    from pipeline.verbs.nnunet import ImportedFolder, import_nnunet
+    from pipeline.verbs.results import compare, evaluate, predict, tune
+    from pipeline.verbs.training import train
+
+_HOMES = {
+    "data": ("PlannedFolder", "check", "describe", "plan", "refresh"),
+    "evaluation_result": ("Evaluation",),
+    "evidence": ("report", "reproduce"),
+    "forecasting": ("forecast",),
+    "handover": ("audit", "package"),
+    "nnunet": ("ImportedFolder", "import_nnunet"),
+    "results": ("compare", "evaluate", "predict", "tune"),
+    "training": ("train",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Evaluation",
@@ -34,3 +51,13 @@ __all__ = [
     "train",
     "tune",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

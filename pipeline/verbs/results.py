@@ -17,7 +17,7 @@ from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.outputs import find_output
 from pipeline.verbs.evaluation_result import Evaluation
-from pipeline.verbs.forecast import prepare_prediction
+from pipeline.verbs.forecasting import prepare_prediction
 from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
 
 if TYPE_CHECKING:

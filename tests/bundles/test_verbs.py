@@ -8,7 +8,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import nibabel as nib
@@ -25,6 +24,7 @@ from pipeline.errors import BundleError, DatasetError, EvaluationError, PlanErro
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import read_plan
 from pipeline.training.step import TrainingStep
+from pipeline.verbs import forecasting
 
 from .conftest import TrainedBundle
 
@@ -514,8 +514,7 @@ def test_predict_alone_leaves_parts_of_monai_out_only_where_the_config_is_as_pla
     expected: int,
 ) -> None:
     calls: list[bool] = []
-    module = import_module("pipeline.verbs.forecast")  # the package offers a function of the same name
-    monkeypatch.setattr(module, "arrange_lean_import", lambda **_: calls.append(True))
+    monkeypatch.setattr(forecasting, "arrange_lean_import", lambda **_: calls.append(True))
     folder = BundleFolder(copy_of_2d.root)
     if change == "edited by hand":
         config = folder.config("inference")
