@@ -62,7 +62,26 @@ def test_arrange_lean_import_monai_lacks_nothing_but_what_is_hidden() -> None:
     differing = {flag.split(".")[-1] for flag in shared if lean["flags"][flag] != full["flags"][flag]}
     assert len(shared) > 20
     training = {"has_ignite", "has_pandas", "has_matplotlib", "has_hilbert", "has_iirnotch", "has_tensorboard"}
-    assert differing <= training | {"has_pydicom"}  # DICOM is read here, not by MONAI
+    # DICOM is read here, not by MONAI, and nothing is downloaded
+    assert differing <= training | {"has_pydicom", "has_requests"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("start", "expected"), [(LEAN, "False True"), ("", "True True")])
+def test_leave_out_readers_only_in_a_lean_process(start: str, expected: str) -> None:
+    """Building `LoadImage` imports the library of every reader; afterwards each is found as always."""
+    code = (
+        "import sys\n"
+        "from pipeline.lean_imports import leave_out_readers\n"
+        "from monai.transforms import LoadImage\n"
+        "with leave_out_readers():\n"
+        "    loader = LoadImage()\n"
+        "found = 'pydicom' in sys.modules\n"
+        "assert {'NibabelReader', 'PILReader'} <= {type(reader).__name__ for reader in loader.readers}\n"
+        "import pydicom\n"
+        "print(found, 'pydicom' in sys.modules)"
+    )
+    assert run(start + code).splitlines()[-1] == expected
 
 
 @pytest.mark.slow
