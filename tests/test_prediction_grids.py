@@ -10,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd, Spacingd
 
+from pipeline.prediction import grids
 from pipeline.prediction.grids import iterate_resampled, map_grid, resample
 
 AFFINES = {
@@ -60,6 +61,33 @@ def test_iterate_resampled_is_monai_s_inverse(name: str, spacing: tuple[float, .
         found[:, rows] = part
     returned = found.permute(0, *(1 + axis for axis in grid.order))
     torch.testing.assert_close(returned, expected.as_tensor(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("step", [0.5, 0.93, 0.98, 1.04, 1.9, -0.97])
+def test_interpolate_in_runs_or_voxel_by_voxel_is_numpy_s(
+    step: float, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, target = (40, 40, 40), np.eye(4)
+    target[dim - 1, dim - 1], target[dim - 1, 3] = step, 0.3 if step > 0 else 38.6
+    grid = map_grid(np.eye(4), sizes, target, sizes)
+    assert grid is not None
+    values = torch.rand((2, *sizes), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = []
+    for shortest in (0, 1000):
+        monkeypatch.setattr(grids, "_SHORTEST_RUN", shortest)
+        monkeypatch.setattr(grids, "_SHORTEST_LAST_RUN", shortest)
+        found.append(grids.interpolate(values, grid.axes[dim - 1], dim))
+    assert torch.equal(*found), "to the last bit"
+    places = step * np.arange(40) + target[dim - 1, 3]
+    expected = np.apply_along_axis(lambda line: np.interp(places, np.arange(40), line), dim, values.numpy())
+    np.testing.assert_allclose(found[0].numpy(), expected, rtol=0, atol=1e-12)
+
+
+def test_list_runs_ends_a_run_where_a_voxel_is_left_out_or_taken_twice_and_at_the_border() -> None:
+    lower, upper = torch.tensor([0, 1, 2, 4, 5, 5, 6, 7]), torch.tensor([1, 2, 3, 5, 6, 6, 7, 7])
+    assert grids.AxisMap(lower, upper, torch.rand(8)).list_runs() == [(0, 3), (3, 5), (5, 7), (7, 8)]
+    assert grids.AxisMap(lower[:1], upper[:1], None).list_runs() == [(0, 1)]
 
 
 def test_map_grid_equal_grids_do_not_interpolate() -> None:

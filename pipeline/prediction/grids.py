@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 _SAME = 1e-3  # MONAI's AFFINE_TOL: nearer grids are taken as equal
 CHUNK_VALUES = 1 << 24  # interpolated at once
+# Voxels on average. Runs are read where they are, which takes a half to a quarter of the time of picking voxels one by one; along the last
+# axis a run is a piece of memory, and short ones are slower.
+_SHORTEST_RUN, _SHORTEST_LAST_RUN = 4, 12
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,12 @@ class AxisMap:
         """The map of some of the target's voxels."""
         fraction = None if self.fraction is None else self.fraction[first:last]
         return AxisMap(self.lower[first:last], self.upper[first:last], fraction)
+
+    def list_runs(self) -> list[tuple[int, int]]:
+        """First and last + 1 of the target's voxels whose lower and upper voxels follow one another; few where the scale is near 1."""
+        breaks = (self.lower.diff() != 1) | (self.upper.diff() != 1)
+        edges = [0, *(breaks.nonzero().flatten() + 1).tolist(), len(self.lower)]
+        return list(pairwise(edges))
 
     @property
     def first_of_run(self) -> int | None:
@@ -123,13 +133,20 @@ def interpolate(array: torch.Tensor, axis_map: AxisMap, dim: int) -> torch.Tenso
     first = axis_map.first_of_run
     if first is not None:
         return array.narrow(dim, first, len(axis_map.lower))
-    lower = _pick(array, axis_map.lower, dim)
     if axis_map.fraction is None:
-        return lower
+        return _pick(array, axis_map.lower, dim)
     shape = [1] * array.ndim
     shape[dim] = -1
     fraction = axis_map.fraction.to(array).reshape(shape)
-    return lower.lerp_(_pick(array, axis_map.upper, dim), fraction)
+    runs = axis_map.list_runs()
+    shortest = _SHORTEST_RUN if dim < array.ndim - 1 else _SHORTEST_LAST_RUN
+    if len(runs) > 1 and len(runs) * shortest > len(axis_map.lower):
+        return _pick(array, axis_map.lower, dim).lerp_(_pick(array, axis_map.upper, dim), fraction)
+    out = array.new_empty([*array.shape[:dim], len(axis_map.lower), *array.shape[dim + 1 :]])
+    for start, end in runs:
+        below, above = (array.narrow(dim, int(of[start]), end - start) for of in (axis_map.lower, axis_map.upper))
+        torch.lerp(below, above, fraction.narrow(dim, start, end - start), out=out.narrow(dim, start, end - start))
+    return out
 
 
 def _pick(array: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
