@@ -1,12 +1,12 @@
 """How time and peak memory of check, plan, one epoch of training and predict grow with the number of cases and the size of a volume.
 
-    .venv/bin/python benchmarks/growth.py [--cases 10 100 1000] [--sizes 64 128 256 512] [--turns 3] [--verbs check plan train predict]
+    .venv/bin/python benchmarks/growth.py [--cases 10 100 1000] [--sizes 64 128 256 512] [--turns 3] [--largest-turns 1] [--verbs ...]
 
 Synthetic CT. Cases are counted in volumes of 48^3, sizes measured on three volumes of SIZE^3. What a process takes in any case is that of
 two cases of 48^3. The time of a case is that of the cases that one data set has more than the one before it, so that the start cancels
 out. The network has 8 channels at its first level, so that it does not hide what surrounds it; an epoch has 10 steps, whatever the
-number of cases, and validates one fold of two. The largest number of cases and the largest size are measured once, the others `--turns`
-times in turns. Writes results/growth.md.
+number of cases, and validates one fold of two. The largest number of cases and the largest size are measured `--largest-turns` times, the
+others `--turns` times, in turns. Writes results/growth.md.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def shrink(bundle: Path) -> None:
     synthetic_ct.set_numbers(bundle, {**SMALL_NETWORK, "filters": filters})
 
 
-def measure(series: Sequence[Series], turns: int, verbs: Sequence[str], work: Path) -> None:
-    """Fill in all series, in turns; the last of several is measured once, and each data set lies on the disk as long as it is needed."""
+def measure(series: Sequence[Series], turns: int, largest_turns: int, verbs: Sequence[str], work: Path) -> None:
+    """Fill in all series, in turns, the last of several `largest_turns` times; a data set lies on the disk as long as it is needed."""
     datasets = {}
     for number, one in enumerate(series):
         root = work / f"{one.num_cases}_of_{one.size}"
@@ -110,7 +110,7 @@ def measure(series: Sequence[Series], turns: int, verbs: Sequence[str], work: Pa
     for turn in range(turns):
         for number, one in enumerate(series):
             is_largest = number == len(series) - 1 and number > 1
-            if turn and is_largest:
+            if is_largest and turn >= largest_turns:
                 continue
             for verb, run in list_work(datasets[number], datasets[number].parent, verbs):
                 one.measured.setdefault(verb, []).append(run())
@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, nargs="*", default=[10, 100, 1000])
     parser.add_argument("--sizes", type=int, nargs="*", default=[64, 128, 256, 512])
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--largest-turns", type=int, default=1)
     parser.add_argument("--verbs", nargs="+", choices=VERBS, default=list(VERBS))
     parser.add_argument("--out", type=Path, default=TARGET)
     arguments = parser.parse_args()
@@ -195,14 +196,14 @@ def main() -> None:
         for name, values in (("cases", arguments.cases), ("sizes", arguments.sizes), ("verbs", arguments.verbs))
     )
     described = alternating.describe_run(
-        f"benchmarks/growth.py {words} --turns {arguments.turns}",
+        f"benchmarks/growth.py {words} --turns {arguments.turns} --largest-turns {arguments.largest_turns}",
         f"Python {sys.version.split()[0]}, {alternating.list_versions()}",
     )
     by_cases = [Series(number, SMALL_SIZE) for number in (FEWEST_CASES, *sorted(arguments.cases))]
     by_size = [Series(CASES_PER_SIZE, size) for size in sorted(arguments.sizes)]
     with tempfile.TemporaryDirectory() as work:
-        measure(by_cases, arguments.turns, arguments.verbs, Path(work))
-        measure(by_size, arguments.turns, arguments.verbs, Path(work))
+        measure(by_cases, arguments.turns, arguments.largest_turns, arguments.verbs, Path(work))
+        measure(by_size, arguments.turns, arguments.largest_turns, arguments.verbs, Path(work))
     write_text(arguments.out, describe(described, by_cases, by_size))
     print(arguments.out.read_text(encoding="utf-8"))
 

@@ -15,7 +15,8 @@ from PIL import Image as PillowImage
 from scipy import ndimage
 
 from pipeline.dataset.check import CheckReport, check_dataset
-from pipeline.dataset.fingerprint import compute_intensity_statistics, read_fingerprint
+from pipeline.dataset.fingerprint import read_fingerprint
+from pipeline.dataset.intensities import PooledIntensities
 from pipeline.dataset.layouts import read_dataset
 from pipeline.dataset.problems import ERROR, NOTE, WARNING, Problem
 from pipeline.dataset.report import build_manifest, write_report
@@ -86,17 +87,32 @@ def test_check_dataset_intensities_are_those_under_the_labels(nifti_folders: Pat
 def test_check_dataset_more_cases_keep_no_more_samples(nifti_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
-    def count(samples: list[np.ndarray]) -> tuple:
-        seen.append(sum(of_case.shape[1] for of_case in samples))
-        return compute_intensity_statistics(samples)
+    class Counted(PooledIntensities):
+        def add(self, samples: np.ndarray) -> None:
+            seen.append(samples.shape[1])
+            super().add(samples)
 
-    monkeypatch.setattr("pipeline.dataset.check.compute_intensity_statistics", count)
-    monkeypatch.setattr("pipeline.dataset.fingerprint._MAX_SAMPLES", 60)
+    monkeypatch.setattr("pipeline.dataset.check.PooledIntensities", Counted)
+    monkeypatch.setattr("pipeline.dataset.intensities._MAX_SAMPLES", 60)
     dataset = read_dataset(nifti_folders)
-    for number in (1, len(dataset.cases)):
-        check_dataset(replace(dataset, cases=dataset.cases[:number]))
     assert len(dataset.cases) > 1
-    assert all(30 <= number <= 60 for number in seen)
+    for number in (1, len(dataset.cases)):
+        seen.clear()
+        check_dataset(replace(dataset, cases=dataset.cases[:number]))
+        assert len(seen) == number
+        assert 30 <= sum(seen) <= 60
+
+
+def test_check_dataset_test_cases_do_not_change_the_intensities(nifti_folders: Path) -> None:
+    dataset = read_dataset(nifti_folders)
+    *kept, last = dataset.cases
+    with_test = check_dataset(replace(dataset, cases=(*kept, replace(last, split="test")))).require_no_errors()
+    without = check_dataset(replace(dataset, cases=tuple(kept))).require_no_errors()
+    everything = check_dataset(dataset).require_no_errors()
+    only_test = replace(dataset, cases=tuple(replace(case, split="test") for case in dataset.cases))
+    assert with_test.intensities == without.intensities
+    assert with_test.intensities != everything.intensities
+    assert check_dataset(only_test).require_no_errors().intensities == everything.intensities
 
 
 def test_check_dataset_both_layouts_give_the_same_numbers(nifti_folders: Path, decathlon_folder: Path) -> None:

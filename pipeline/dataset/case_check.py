@@ -11,12 +11,8 @@ import numpy as np
 from pipeline.dataset.case_reading import read_case_image, read_case_label
 from pipeline.dataset.contact_sheet import Tile, make_tile
 from pipeline.dataset.dataset import Case
-from pipeline.dataset.fingerprint import (
-    compute_coarsest_factor,
-    count_samples,
-    flatten_in_memory_order,
-    sample_foreground,
-)
+from pipeline.dataset.fingerprint import compute_coarsest_factor
+from pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import compute_coarse_map

@@ -16,13 +16,8 @@ from pipeline.dataset.case_comparison import (
 )
 from pipeline.dataset.contact_sheet import Tile
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, Dataset, image_suffix, order_labels
-from pipeline.dataset.fingerprint import (
-    CaseFingerprint,
-    Fingerprint,
-    IntensityStatistics,
-    compute_intensity_statistics,
-    count_samples,
-)
+from pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from pipeline.dataset.intensities import PooledIntensities, count_samples
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
 from pipeline.dataset.problems import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem
@@ -119,7 +114,7 @@ def check_dataset(
     """
     options = options or ReadOptions()
     patients = _name_patients(dataset, options)
-    findings = _examine_cases(dataset, options, with_tiles)
+    findings, intensities = _examine_cases(dataset, options, with_tiles)
     problems = [*dataset.problems_of_layout]
     problems += [problem for finding in findings for problem in finding.problems]
     readable = [finding for finding in findings if finding.shape]
@@ -142,7 +137,7 @@ def check_dataset(
     return CheckReport(
         dataset=checked,
         problems=tuple(problems),
-        fingerprint=_build_fingerprint(checked, _leave_out_test(readable)) if usable else None,
+        fingerprint=_build_fingerprint(checked, readable, intensities) if usable else None,
         manifest=tuple(record for finding in findings for record in finding.records),
         options=options,
         needs_preparation=reason,
@@ -151,17 +146,25 @@ def check_dataset(
     )
 
 
-def _examine_cases(dataset: Dataset, options: ReadOptions, with_tiles: bool) -> list[CaseFindings]:
+def _examine_cases(
+    dataset: Dataset, options: ReadOptions, with_tiles: bool
+) -> tuple[list[CaseFindings], tuple[IntensityStatistics, ...]]:
+    """What each case told, and the statistics of those that a plan may see; their samples are not kept."""
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
     findings, max_samples = [], count_samples(len(dataset.cases))
+    pooled = PooledIntensities(max_samples * len(dataset.cases))
+    planned = _list_planned(dataset)
     with progress_bar("check", len(dataset.cases)) as bar, ThreadPoolExecutor(workers) as pool:
         for finding in pool.map(
             lambda case: examine_case(dataset.root, case, options, with_tiles, dataset.ignore_value, max_samples),
             dataset.cases,
         ):
             findings.append(finding)
+            if finding.samples is not None and finding.case.name in planned:
+                pooled.add(finding.samples)
+            finding.samples = None
             bar.advance()
-    return findings
+    return findings, pooled.describe()
 
 
 def _name_patients(dataset: Dataset, options: ReadOptions) -> dict[str, str]:
@@ -251,12 +254,14 @@ def _settle_labels(
     return table, problems
 
 
-def _build_fingerprint(dataset: Dataset, findings: list[CaseFindings]) -> Fingerprint:
+def _build_fingerprint(
+    dataset: Dataset, findings: list[CaseFindings], intensities: tuple[IntensityStatistics, ...]
+) -> Fingerprint:
     assert dataset.labels is not None
-    samples = [finding.samples for finding in findings if finding.samples is not None]
+    planned = _list_planned(dataset)
+    findings = [finding for finding in findings if finding.case.name in planned]
     num_channels = findings[0].num_channels
     names = dataset.channels or tuple(f"channel_{index}" for index in range(num_channels))
-    statistics: tuple[IntensityStatistics, ...] = compute_intensity_statistics(samples)
     maps = [finding.coarse_map for finding in findings if finding.coarse_map is not None]
     return Fingerprint(
         dataset_name=dataset.name,
@@ -267,7 +272,7 @@ def _build_fingerprint(dataset: Dataset, findings: list[CaseFindings]) -> Finger
         labels=dataset.labels,
         ignore_value=dataset.ignore_value,
         regions=dataset.regions,
-        intensities=statistics,
+        intensities=intensities,
         mirroring_matters=find_mirroring_that_matters(maps) if maps else (),
         turning_matters=find_turning_that_matters(maps),
         cases=tuple(
@@ -284,9 +289,10 @@ def _build_fingerprint(dataset: Dataset, findings: list[CaseFindings]) -> Finger
     )
 
 
-def _leave_out_test(findings: list[CaseFindings]) -> list[CaseFindings]:
-    """Cases whose numbers a plan may see; all of them where there are only test cases."""
-    return [finding for finding in findings if finding.case.split != "test"] or findings
+def _list_planned(dataset: Dataset) -> set[str]:
+    """Names of the cases whose numbers a plan may see: not the test cases, unless there are no others with a label."""
+    labelled = [case for case in dataset.cases if case.label is not None]
+    return {case.name for case in labelled if case.split != "test"} or {case.name for case in labelled}
 
 
 def _settle_suffix(dataset: Dataset, findings: list[CaseFindings]) -> str:
