@@ -42,7 +42,6 @@ def plan_like_nnunet(dataset: Path, bundle: Path) -> None:
     text = path.read_text(encoding="utf-8")
     for name, value in NNUNET_PLAN.items():
         text = re.sub(rf"^{name}: .*$", f"{name}: {value}", text, flags=re.MULTILINE)
-    text = re.sub(r"^samples_per_epoch: .*$", "samples_per_epoch: 9000", text, flags=re.MULTILINE)
     text = re.sub(r"^iterations_per_epoch: .*$", "iterations_per_epoch: 1000", text, flags=re.MULTILINE)
     path.write_text(text, encoding="utf-8")
     subprocess.run([*run, "--refresh", str(bundle)], check=True, stdout=subprocess.DEVNULL)

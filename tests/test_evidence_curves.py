@@ -50,3 +50,8 @@ def test_trace_learning_rate_warms_up_peaks_and_ends_near_zero(history: History)
     assert curve.values[0] < 0.1
     assert curve.values[-1] < 0.01
     assert curve.steps[-1] == 10 * history.plan.iterations_per_epoch
+
+
+def test_trace_learning_rate_counts_the_samples_that_a_run_set(history: History) -> None:
+    settings = {"num_epochs": "4", "samples_per_epoch": str(3 * history.plan.batch_size - 1)}
+    assert trace_learning_rate(history.plan, {"id": "run", "settings": settings}).steps[-1] == 12

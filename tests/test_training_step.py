@@ -58,6 +58,20 @@ def test_training_step_loss_that_is_not_finite_stops_and_names_the_case() -> Non
         trainer.run()
 
 
+@pytest.mark.parametrize(("is_fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_training_step_takes_bfloat16_where_it_is_fast_and_keeps_to_it(
+    monkeypatch: pytest.MonkeyPatch, is_fast: bool, expected: str
+) -> None:
+    answers = iter([is_fast])
+    monkeypatch.setattr("pipeline.training.step.supports_fast_bfloat16", lambda device: next(answers))
+    trainer = build_trainer(TrainingStep(12.0), torch.rand(1, 16, 16), 2, 0.1)
+    found: list[bool] = []
+    trainer.network.register_forward_hook(lambda *_: found.append(torch.is_autocast_enabled("cpu")))
+    trainer.run()
+    assert trainer.state.precision == expected
+    assert found == [is_fast, is_fast]
+
+
 def test_training_step_bfloat16_gives_nearly_the_loss_of_float32() -> None:
     image = torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(0))
     losses = []

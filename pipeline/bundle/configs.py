@@ -52,7 +52,6 @@ def compute_numbers(plan: Plan) -> dict[str, Any]:
     numbers["score_first_label"] = labels[0][0] != BACKGROUND
     numbers["upsample_kernel_size"] = numbers["strides"][1:]
     numbers["total_stride"], numbers["margin"] = list(plan.total_stride), list(plan.margin)
-    numbers["samples_per_epoch"] = plan.iterations_per_epoch * plan.batch_size
     numbers["image_pattern"] = f"*{plan.image_suffix}"
     return numbers
 

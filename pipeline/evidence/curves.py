@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,8 @@ def trace_learning_rate(plan: Plan, run: Mapping[str, Any]) -> Curve:
             return float(getattr(plan, name))
 
     num_epochs, per_epoch = int(number("num_epochs")), int(number("iterations_per_epoch"))
+    if "samples_per_epoch" in settings:
+        per_epoch = math.ceil(float(settings["samples_per_epoch"]) / number("batch_size"))
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=number("learning_rate"))
     schedule = build_schedule(optimizer, num_epochs, per_epoch, int(number("warmup_iterations")))
     total = num_epochs * per_epoch

@@ -34,10 +34,10 @@ from pipeline.prediction.runtime import TORCH, build_exported_network, choose_de
 from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
 from pipeline.prediction.windows import is_plain
 from pipeline.training.instance_norm import speed_up_instance_norm
-from pipeline.training.precision import supports_fast_bfloat16
+from pipeline.training.precision import BFLOAT16, FLOAT32, supports_fast_bfloat16
 from pipeline.types import IMAGE, PRED
 
-PRECISIONS = ("float32", "bfloat16", "auto")
+PRECISIONS = (FLOAT32, BFLOAT16, "auto")
 _AFTER_THE_NETWORK = ("native_probability_transforms", "native_label_transforms", "output_transforms")
 
 
@@ -278,7 +278,7 @@ def build_predictor(
         plan=plan,
         preprocessing=components["preprocessing"],
         networks=tuple(
-            TimedNetwork(member, stopwatch, precision == "bfloat16", components["device"]) for member in mirrored
+            TimedNetwork(member, stopwatch, precision == BFLOAT16, components["device"]) for member in mirrored
         ),
         inferer=components["inferer"],
         to_probabilities=Compose(to_probabilities),
@@ -336,13 +336,13 @@ def choose_precision(name: str, device: torch.device, runtime: str = TORCH) -> s
     if name not in PRECISIONS:
         raise PredictionError(f"Unknown precision {name!r}; {suggest(name, PRECISIONS)}.")
     if runtime != TORCH:
-        if name == "bfloat16":
+        if name == BFLOAT16:
             raise PredictionError(
                 f"Runtime {runtime} computes in float32; bfloat16 was asked for. Take the runtime torch."
             )
-        return "float32"
+        return FLOAT32
     if name == "auto":
-        return "bfloat16" if supports_fast_bfloat16(device) else "float32"
+        return BFLOAT16 if supports_fast_bfloat16(device) else FLOAT32
     return name
 
 

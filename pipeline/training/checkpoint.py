@@ -217,6 +217,7 @@ class CheckpointHandler:
         state["best_metric_epoch"] = int(self.evaluator.state.best_metric_epoch)
         state["best_weights"] = self._best_weights
         state["num_threads"] = torch.get_num_threads()
+        state["precision"] = getattr(engine.state, "precision", None)
         _write(self.run_dir / LAST_CHECKPOINT, state, self.run_dir / PREVIOUS_CHECKPOINT)
 
     def load_last(self, engine: Engine) -> None:
@@ -243,6 +244,7 @@ class CheckpointHandler:
         self.evaluator.state.best_metric = state["best_metric"]
         self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
         self._take_threads(state)
+        self._take_precision(engine, state)
         validated = state.get("validated", True)
         if not is_secondary():
             if (best := state.get("best_weights")) is not None:
@@ -273,3 +275,8 @@ class CheckpointHandler:
             torch.set_num_threads(before)
             if not is_secondary():
                 print(f"threads  {before}, as before the interruption, not {now}", file=sys.stderr, flush=True)
+
+    def _take_precision(self, engine: Engine, state: dict[str, Any]) -> None:
+        """A processor is measured for it, so a deterministic training keeps that of its beginning."""
+        if state.get("precision") is not None and torch.are_deterministic_algorithms_enabled():
+            engine.state.precision = state["precision"]

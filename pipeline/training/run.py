@@ -12,11 +12,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PipelineError, PlanError, TrainingError, suggest
 from pipeline.training.determinism import NondeterministicKernels
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigWorkflow
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -27,7 +30,8 @@ class TrainingRun:
 
     `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report. `profile` says where
     the time went (`profile.ProfileHandler`). `stopped_by` names the signal that ended it early, and `nondeterministic_kernels` what
-    could not be made to give the same bits every time. `device_choices` are lines about what was done for the device.
+    could not be made to give the same bits every time. `device_choices` are lines about what was done for the device, and
+    `precision` is that of the steps; empty when there was none.
     """
 
     fold: int
@@ -43,6 +47,7 @@ class TrainingRun:
     num_threads: int = 1
     nondeterministic_kernels: tuple[str, ...] = ()
     device_choices: tuple[str, ...] = ()
+    precision: str = ""
 
 
 def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
@@ -133,7 +138,6 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         TrainingError: a data file is gone, or the loss is not finite.
     """
     import torch
-    from monai.bundle import ConfigWorkflow
 
     from pipeline.training.progress import list_choices
 
@@ -144,13 +148,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         warnings.filterwarnings("ignore", category=FutureWarning)
         # it announces logging.conf on stderr, over the progress bar
         logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)
-        workflow = ConfigWorkflow(
-            config_file=str(folder.config("train")),
-            meta_file=str(folder.metadata),
-            logging_file=str(folder.logging),
-            workflow_type="train",
-            **settings,
-        )
+        workflow = _build_workflow(folder, settings)
         _check_files(workflow.parser.get_parsed_content("training_cases"))
         _check_files(workflow.parser.get_parsed_content("validation_cases"))
         workflow.initialize()
@@ -180,6 +178,19 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         num_threads=torch.get_num_threads(),
         nondeterministic_kernels=tuple(kernels.messages),
         device_choices=tuple(list_choices(trainer)),
+        precision=getattr(trainer.state, "precision", ""),
+    )
+
+
+def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> ConfigWorkflow:
+    from monai.bundle import ConfigWorkflow
+
+    return ConfigWorkflow(
+        config_file=str(folder.config("train")),
+        meta_file=str(folder.metadata),
+        logging_file=str(folder.logging),
+        workflow_type="train",
+        **settings,
     )
 
 

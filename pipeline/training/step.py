@@ -13,7 +13,7 @@ from monai.engines.utils import IterationEvents
 from pipeline.errors import TrainingError
 from pipeline.training.acceleration import Acceleration, FastNetwork
 from pipeline.training.augmentation import BatchAugmentation
-from pipeline.training.precision import supports_fast_bfloat16
+from pipeline.training.precision import BFLOAT16, FLOAT32, supports_fast_bfloat16
 from pipeline.training.processes import num_processes
 from pipeline.types import CASE, IMAGE, LABEL, PRED, SEED, WEIGHT
 
@@ -62,7 +62,7 @@ class TrainingStep:
         engine.state.augmented_s = time.perf_counter()  # for the profile
         engine.network.train()
         engine.optimizer.zero_grad(set_to_none=True)
-        autocast = supports_fast_bfloat16(device) if self.autocast is None else self.autocast
+        autocast = self._choose_precision(engine) == BFLOAT16
         network = self._choose_form(engine, images, autocast)
         output: dict[str, Any] = {IMAGE: images, LABEL: labels}
         engine.state.output = output
@@ -85,6 +85,13 @@ class TrainingStep:
         engine.optimizer.step()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return output
+
+    def _choose_precision(self, engine: Engine) -> str:
+        """That of the first step; a checkpoint may have set it."""
+        if not hasattr(engine.state, "precision"):
+            fast = supports_fast_bfloat16(engine.state.device) if self.autocast is None else self.autocast
+            engine.state.precision = BFLOAT16 if fast else FLOAT32
+        return engine.state.precision
 
     def _choose_form(self, engine: Engine, images: torch.Tensor, autocast: bool) -> Any:
         """The engine's network, in the form that the first step chooses."""

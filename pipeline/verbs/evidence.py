@@ -236,7 +236,11 @@ def _run(
     if not evaluation_only:
         for fold in folds:
             record = recorded.trainings[fold]
-            overrides = {**_restore_paths(folder, read_overrides(record)), "dataset_dir": str(recorded.dataset)}
+            overrides = {
+                **_recall_precision(record),
+                **_restore_paths(folder, read_overrides(record)),
+                "dataset_dir": str(recorded.dataset),
+            }
             with _threads_of(record):  # the copy is trusted as the bundle is
                 (run,) = train(copy.root, fold, overrides=overrides, announce=say, trust=True)
             sha256 = record["result"]["weights_sha256"]
@@ -267,6 +271,12 @@ def _compare_results(recorded: _Recorded, found: Path) -> list[Comparison]:
     if reproduction.list_folds(target / METRICS_FILE) == set(recorded.folds):
         comparisons.append(reproduction.compare_summaries(target / SUMMARY_FILE, found / SUMMARY_FILE))
     return comparisons
+
+
+def _recall_precision(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The override for the precision of a recorded training; none where the record is older than that field."""
+    precision = record.get("precision")
+    return {"train#trainer#iteration_update#autocast": precision == "bfloat16"} if precision else {}
 
 
 @contextmanager

@@ -176,7 +176,7 @@ def _train_one(
             run = run_training(folder, settings, _join(EpochRecorder(record).watch, tracker.watch))
             record["profile"], record["num_threads"] = run.profile, run.num_threads
             record["nondeterministic_kernels"] = list(run.nondeterministic_kernels)
-            record["device_choices"] = list(run.device_choices)
+            record["device_choices"], record["precision"] = list(run.device_choices), run.precision
             if run.stopped_by is None:
                 record["result"] = describe_result(run)
                 _publish_weights(job, run)

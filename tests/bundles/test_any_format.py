@@ -23,7 +23,7 @@ from pipeline.files import write_json
 
 from .conftest import TrainedBundle
 
-SHORT = {"num_epochs": 1, "val_interval": 1, "iterations_per_epoch": 4, "samples_per_epoch": 8, "warmup_iterations": 1}
+SHORT = {"num_epochs": 1, "val_interval": 1, "iterations_per_epoch": 4, "warmup_iterations": 1}
 
 
 def predict(bundle: Path, source: Path, out: Path) -> Path:
@@ -212,7 +212,7 @@ def test_whole_way_coarser_pixels_come_back_to_the_pictures_own(tmp_path: Path) 
     phantoms.silently(
         pipeline.train,
         bundle,
-        overrides={**SHORT, "num_epochs": 6, "iterations_per_epoch": 20, "samples_per_epoch": 40},
+        overrides={**SHORT, "num_epochs": 6, "iterations_per_epoch": 20},
     )
     evaluation = phantoms.silently(pipeline.evaluate, bundle)
     cells = evaluation.rows[evaluation.rows["label"] == "cell"]
@@ -238,9 +238,7 @@ def test_whole_way_empty_tiny_and_large_cases(tmp_path: Path) -> None:
     phantoms.write_volume(root / "labelsTr" / "organ_02.nii.gz", label)
     bundle = phantoms.plan_small(root, tmp_path / "bundle", **{**phantoms.SMALL_3D, "num_epochs": 1, "val_interval": 1})
     for fold in range(4):
-        phantoms.silently(
-            pipeline.train, bundle, fold=fold, overrides={"iterations_per_epoch": 3, "samples_per_epoch": 6}
-        )
+        phantoms.silently(pipeline.train, bundle, fold=fold, overrides={"iterations_per_epoch": 3})
     evaluation = phantoms.silently(pipeline.evaluate, bundle)
     assert set(evaluation.rows["case"]) == {f"organ_{number:02d}" for number in range(6)}
     for folder in evaluation.predictions:

@@ -21,7 +21,7 @@ from pipeline.planning.plan import read_plan, read_reasons
 
 from .conftest import TrainedBundle
 
-STEP = {"num_epochs": 1, "iterations_per_epoch": 1, "samples_per_epoch": 2, "val_interval": 1, "learning_rate": 1e-9}
+STEP = {"num_epochs": 1, "iterations_per_epoch": 1, "val_interval": 1, "learning_rate": 1e-9}
 
 
 def write_three_labels(root: Path) -> Path:

@@ -174,7 +174,6 @@ def test_import_nnunet_bundle_can_be_fine_tuned(tmp_path: Path) -> None:
     short = {
         "num_epochs": 1,
         "iterations_per_epoch": 1,
-        "samples_per_epoch": 2,
         "val_interval": 1,
         "learning_rate": 1e-9,
     }

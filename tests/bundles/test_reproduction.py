@@ -77,6 +77,17 @@ def test_reproduce_same_machine_is_identical_and_leaves_the_bundle(evaluated: Tr
     assert hash_files(evaluated.root) == before
 
 
+def test_reproduce_takes_the_recorded_precision_and_not_that_of_the_moment(
+    evaluated: TrainedBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = json.loads((evaluated.root / "evidence" / "runs" / "fold_0-002" / "run.json").read_text())
+    monkeypatch.setattr(
+        "pipeline.training.step.supports_fast_bfloat16", lambda device: record["precision"] != "bfloat16"
+    )
+    result = phantoms.silently(pipeline.reproduce, evaluated.root)
+    assert (result.verdict, result.trained) == ("identical", True), result
+
+
 def test_reproduce_fold_that_the_configs_do_not_name_is_identical(changed: TrainedBundle) -> None:
     phantoms.silently(pipeline.train, changed.root, fold=1)
     phantoms.silently(pipeline.evaluate, changed.root)

@@ -17,7 +17,7 @@ from pipeline.errors import BundleError
 
 from .conftest import TrainedBundle
 
-SHORT = {"num_epochs": 1, "iterations_per_epoch": 2, "samples_per_epoch": 8, "val_interval": 1}
+SHORT = {"num_epochs": 1, "iterations_per_epoch": 2, "val_interval": 1}
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from .stock_environment import make_stock_environment
 def two_folds(bundle_2d: TrainedBundle, tmp_path: Path) -> TrainedBundle:
     """The 2D bundle with another fold, trained for two steps."""
     copy = bundle_2d.copy_to(tmp_path)
-    short = {"num_epochs": 1, "iterations_per_epoch": 2, "samples_per_epoch": 4, "val_interval": 1}
+    short = {"num_epochs": 1, "iterations_per_epoch": 2, "val_interval": 1}
     phantoms.silently(pipeline.train, copy.root, fold=1, overrides=short)
     return copy
 

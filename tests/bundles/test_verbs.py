@@ -16,6 +16,7 @@ import pandas as pd
 import phantom_bundles as phantoms
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 import pipeline
 from pipeline.bundle.configs import find_differences
@@ -167,6 +168,46 @@ def test_train_image_gone_names_the_case_and_records_the_failure(copy_of_2d: Tra
         pipeline.train(copy_of_2d.root)
     record = json.loads((copy_of_2d.root / "evidence" / "runs" / "fold_0-002" / "run.json").read_text())
     assert record["state"] == "failed"
+
+
+@pytest.mark.parametrize(("deterministic", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_train_resumed_keeps_its_precision_where_it_must_give_the_same_bits(
+    copy_of_2d: TrainedBundle, monkeypatch: pytest.MonkeyPatch, deterministic: bool, expected: str
+) -> None:
+    """The processor is measured for it, and may be another one after an interruption."""
+    overrides = {"samples_per_epoch": 4, "num_epochs": 1, "val_interval": 1, "deterministic": deterministic}
+    monkeypatch.setattr("pipeline.training.step.supports_fast_bfloat16", lambda device: True)
+    phantoms.silently(pipeline.train, copy_of_2d.root, overrides=overrides)
+    record = copy_of_2d.root / "evidence" / "runs" / "fold_0-002" / "run.json"
+    assert json.loads(record.read_text())["precision"] == "bfloat16"
+    monkeypatch.setattr("pipeline.training.step.supports_fast_bfloat16", lambda device: False)
+    phantoms.silently(pipeline.train, copy_of_2d.root, resume=True, overrides={**overrides, "num_epochs": 2})
+    assert json.loads(record.read_text())["precision"] == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "num_samples", "num_iterations"),
+    [
+        ({}, None, None),
+        ({"iterations_per_epoch": 7}, 14, 7),
+        ({"samples_per_epoch": 7}, 7, 4),
+        ({"batch_size": 5, "iterations_per_epoch": 3}, 15, 3),
+    ],
+)
+def test_train_config_one_override_sets_epoch_and_schedule(
+    bundle_2d: TrainedBundle, overrides: dict[str, int], num_samples: int | None, num_iterations: int | None
+) -> None:
+    """The rate would not reach zero, or too early, if the schedule counted other iterations than the loader gives."""
+    folder = BundleFolder(bundle_2d.root)
+    plan = read_plan(folder.plan)
+    parser = ConfigParser(json.loads(folder.config("train").read_text()))
+    parser.update({"bundle_root": str(bundle_2d.root), **({"batch_size": 2, **overrides} if overrides else {})})
+    found = [
+        parser.get_parsed_content(f"train#{key}")
+        for key in ("sampler#num_samples", "lr_scheduler#iterations_per_epoch")
+    ]
+    planned = [plan.iterations_per_epoch * plan.batch_size, plan.iterations_per_epoch]
+    assert found == ([num_samples, num_iterations] if overrides else planned)
 
 
 def test_train_interrupted_and_resumed_gives_the_weights_of_an_uninterrupted_training(
@@ -473,7 +514,7 @@ def test_train_from_another_bundle_starts_with_its_weights(copy_of_2d: TrainedBu
     labels = {"background": 0, "cell": 255}
     small = {**phantoms.SMALL_2D, "learning_rate": 1e-9}
     root = phantoms.plan_small(copy_of_2d.dataset, tmp_path / "fine", labels=labels, **small)
-    short = {"num_epochs": 1, "iterations_per_epoch": 1, "samples_per_epoch": 2, "val_interval": 1}
+    short = {"num_epochs": 1, "iterations_per_epoch": 1, "val_interval": 1}
     phantoms.silently(pipeline.train, root, overrides=short, initial=copy_of_2d.root)
     before = torch.load(copy_of_2d.root / "models" / "model.pt", weights_only=True)
     after = torch.load(root / "models" / "model.pt", weights_only=True)
