@@ -5,13 +5,16 @@ A worker reads a line from stdin, does one piece of work, and prints one number.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from types import TracebackType
+from typing import Any
 
 from pipeline.evidence.machine import read_versions
 from pipeline.evidence.record import describe_machine, read_code_version
@@ -36,6 +39,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=log.open("wb"),
             text=True,
+            start_new_session=True,
         )
         self.log = log
         self._wait_for(lambda line: line == READY)
@@ -54,12 +58,33 @@ class Worker:
                 return line.strip()
         raise SystemExit(f"a worker ended early; see {self.log}")
 
+    def stop(self) -> None:
+        """End the process and those that it has started."""
+        stop_group(self.process)
+
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.stop()
+
+
+def run_group(command: list[str], environment: Mapping[str, str]) -> None:
+    """Run to the end, without output, and end what it leaves running: nnU-Net's loaders outlive their training."""
+    process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        status = process.wait()
+    finally:
+        stop_group(process)
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+
+
+def stop_group(process: subprocess.Popen[Any]) -> None:
+    """Kill a process that leads a session of its own, with all that it has started; nothing where all have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _is_number(text: str) -> bool:

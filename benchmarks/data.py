@@ -156,7 +156,7 @@ def main() -> None:
         for name, worker in started.items():
             rows[name].append(1000 * worker.take_turn())
     for worker in started.values():
-        worker.process.kill()
+        worker.stop()
     table = alternating.build_table(rows, PEER, "ms a patch")
     text = f"# Loading and augmentation\n\n{described} Processor time per patch of 40x56x40, one thread.\n\n{table}\n"
     write_text(TARGET, text)

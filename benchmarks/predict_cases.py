@@ -46,7 +46,7 @@ def require_peer_weights(dataset: Path, bundle: Path, work: Path, python: Path) 
     command = [str(python), str(Path(__file__).with_name("peer_training.py")), "--dataset-id", str(peer.DATASET_ID)]
     command += ["--minutes", "1", "--out", str(work / "curve")]
     environment = peer.build_environment(work, num_threads)
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    alternating.run_group(command, environment)
 
 
 def write_inputs(dataset: Path, bundle: Path, work: Path, count: int) -> Path:

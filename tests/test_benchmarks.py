@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -179,3 +183,34 @@ def test_predict_volume_table_names_targets_and_shares() -> None:
         "| 60 | 2025 of 64x64x64 | 500.0 | 4.0 | 10.0% (at most 15%) | 4.29 (under 6) | 1.0% |"
         in volume.build_table([row])
     )
+
+
+LEAVES_ONE_BEHIND = """
+import pathlib, subprocess, sys
+process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path(sys.argv[1]).write_text(str(process.pid))
+sys.exit(int(sys.argv[2]))
+"""
+
+
+def is_alive(number: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has waited for does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{number}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
+@pytest.mark.parametrize("status", [0, 3])
+def test_run_group_ends_what_the_process_leaves_running(tmp_path: Path, status: int) -> None:
+    alternating = load("alternating")
+    command = [sys.executable, "-c", LEAVES_ONE_BEHIND, str(tmp_path / "number"), str(status)]
+    with pytest.raises(subprocess.CalledProcessError) if status else contextlib.nullcontext():
+        alternating.run_group(command, os.environ)
+    number = int((tmp_path / "number").read_text())
+    for _ in range(100):
+        if not is_alive(number):
+            break
+        time.sleep(0.05)
+    assert not is_alive(number)
