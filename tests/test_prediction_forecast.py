@@ -26,7 +26,7 @@ from pipeline.prediction.windows import place_windows
 
 GIB = 2**30
 SHAPE, WINDOW = (512, 512, 300), (128, 128, 128)
-CASE = SizedCase("ct", CaseSize(1, 60, SHAPE, 2, SHAPE, False), place_windows(SHAPE, WINDOW, (0.5, 0.5, 0.5)))
+CASE = SizedCase("ct", CaseSize(1, 60, 60, SHAPE, 2, SHAPE, False), place_windows(SHAPE, WINDOW, (0.5, 0.5, 0.5)))
 WINDOW_BYTES = 2 * GIB
 
 
@@ -101,19 +101,22 @@ def test_bound_window_is_above_what_a_wide_network_takes(
         3, num_channels, num_classes, [3] * 3, [1, 2, 2], [2, 2], filters, deep_supervision=True, deep_supr_num=1
     ).eval()
     predictor: Any = build("cpu", 1, (32, 32, 32))
+    predictor.late_heads = ()
     predictor.networks, predictor.label_values = (Mirrored(network, mirrored_axes),), range(num_classes)
     predictor.plan = SimpleNamespace(filters=filters, channel_names=["any"] * num_channels)
     assert bound_window(predictor) > measure_window(predictor) > 0
 
 
 def test_choose_windowing_largest_case_decides() -> None:
-    small = SizedCase("a", CaseSize(1, 60, WINDOW, 2, WINDOW, False), place_windows(WINDOW, WINDOW, (0.5,) * 3))
+    small = SizedCase("a", CaseSize(1, 60, 60, WINDOW, 2, WINDOW, False), place_windows(WINDOW, WINDOW, (0.5,) * 3))
     for cases in ([small, CASE], [CASE, small]):
         assert choose_windowing(build("cuda"), cases, WINDOW_BYTES, 24 * GIB).batch_size == 4
 
 
 SMALL = SizedCase(
-    "mri", CaseSize(1, 3, (36, 50, 36), 4, (36, 50, 36), False), place_windows((36, 50, 36), (32, 48, 32), (0.5,) * 3)
+    "mri",
+    CaseSize(1, 3, 3, (36, 50, 36), 4, (36, 50, 36), False),
+    place_windows((36, 50, 36), (32, 48, 32), (0.5,) * 3),
 )
 
 
@@ -149,7 +152,7 @@ def test_choose_num_images_counts_the_probabilities_that_are_written() -> None:
     found = [
         choose_num_images(
             predictor,
-            [SizedCase("ct", CaseSize(1, 60, shape, 2, shape, False, writes), windows)] * 4,
+            [SizedCase("ct", CaseSize(1, 60, 60, shape, 2, shape, False, writes), windows)] * 4,
             windowing,
             64 * GIB,
             4,

@@ -13,7 +13,7 @@ from pipeline.prediction.memory import CaseSize, measure_window
 from pipeline.prediction.windows import place_windows
 
 MIB = 2**20
-SIZE = CaseSize(1, 3, (160, 160, 160), 2, (128, 128, 192), True)
+SIZE = CaseSize(1, 3, 3, (160, 160, 160), 2, (128, 128, 192), True)
 WINDOWS = place_windows(SIZE.network_shape, (64, 64, 64), (0.5, 0.5, 0.5))
 
 

@@ -153,6 +153,7 @@ def _size_case(source: PredictionInput, predictor: Predictor, probabilities: boo
     size = CaseSize(
         grid.num_channels,
         len(predictor.label_values),
+        predictor.late_heads[0].num_features if predictor.late_heads else len(predictor.label_values),
         grid.spatial_shape,
         grid.value_bytes,
         shape,
@@ -300,7 +301,7 @@ def bound_window(predictor: Predictor) -> int:
 
 def _find_module(predictor: Predictor) -> torch.nn.Module:
     """The first network, with its mirroring and without what measures its time."""
-    network = predictor.networks[0]
+    network = predictor.late_heads[0].body if predictor.late_heads else predictor.networks[0]
     module = network.network if isinstance(network, TimedNetwork) else network
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"{type(module).__name__} is no module of PyTorch")

@@ -10,6 +10,7 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from pipeline.lean_imports import leave_out_readers
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction import streaming
 from pipeline.prediction.grids import map_grid
+from pipeline.prediction.late_head import LateHead, build_late_head, take_heads_off
 from pipeline.prediction.mirroring import Mirrored
 from pipeline.prediction.runtime import TORCH, build_exported_network, choose_device
 from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
@@ -67,6 +69,7 @@ class Predictor:
         logit_scale: of the bundle's inference config; 1 over the temperature.
         precision: "float32" or "bfloat16".
         stopwatch: counts the seconds of what it does.
+        late_heads: the networks in two parts where images are streamed and few features make many classes; otherwise none.
         windowing: how windows are computed; as the bundle's inferer says, on `device`, if None.
     """
 
@@ -83,6 +86,7 @@ class Predictor:
     logit_scale: float = 1.0
     precision: str = "float32"
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    late_heads: tuple[LateHead, ...] = ()
     windowing: Windowing | None = None
 
     def with_windowing(self, windowing: Windowing) -> Predictor:
@@ -136,6 +140,7 @@ class Predictor:
                 self.inferer,
                 self.inferer.sw_batch_size,
                 (lambda logits: logits) if alone else self._finish,
+                self.late_heads,
             )
             probabilities = None
             if with_probabilities:
@@ -273,13 +278,13 @@ def build_predictor(
         [*to_classes, *to_files],
         plan.output_suffix,
     )
-    mirrored = [Mirrored(member, plan.mirrored_axes) if mirror else member for member in members]
+    timed = partial(TimedNetwork, stopwatch=stopwatch, bfloat16=precision == BFLOAT16, device=components["device"])
+    prepare = (lambda member: timed(Mirrored(member, plan.mirrored_axes))) if mirror else timed
+    is_split = obstacle is None and runtime == TORCH
     return Predictor(
         plan=plan,
         preprocessing=components["preprocessing"],
-        networks=tuple(
-            TimedNetwork(member, stopwatch, precision == BFLOAT16, components["device"]) for member in mirrored
-        ),
+        networks=tuple(map(prepare, members)),
         inferer=components["inferer"],
         to_probabilities=Compose(to_probabilities),
         to_files=Compose([*to_classes, *to_files]),
@@ -290,7 +295,23 @@ def build_predictor(
         logit_scale=streaming.read_logit_scale(to_probabilities) if obstacle is None else 1.0,
         precision=precision,
         stopwatch=stopwatch,
+        late_heads=_build_late_heads(members, plan, components["inferer"].roi_size, components["device"], prepare)
+        if is_split
+        else (),
     )
+
+
+def _build_late_heads(
+    members: Sequence[torch.nn.Module],
+    plan: Plan,
+    window_size: Sequence[int],
+    device: torch.device,
+    prepare: Callable[[torch.nn.Module], TimedNetwork],
+) -> tuple[LateHead, ...]:
+    shape = (1, len(plan.channel_names), *window_size)
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    halves = take_heads_off(members, images.to(device), len(plan.label_table))
+    return tuple(build_late_head(prepare(body), convolution) for body, convolution in halves)
 
 
 def _build_components(folder: BundleFolder, output_dir: Path, device: str | None, tuned: bool) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class CaseSize:
     Attributes:
         num_channels: of the image.
         num_classes: of the network.
+        num_blended: channels of the sums over windows: the classes, or the features that they come from.
         native_shape: of the image.
         value_bytes: of a voxel of the image as it is read.
         network_shape: of the image on the network's grid.
@@ -41,6 +42,7 @@ class CaseSize:
 
     num_channels: int
     num_classes: int
+    num_blended: int
     native_shape: tuple[int, ...]
     value_bytes: int
     network_shape: tuple[int, ...]
@@ -109,7 +111,7 @@ def estimate_blending(size: CaseSize, windows: Windows, window_bytes: int, batch
     """Bytes of a volume while its windows are computed and blended in rows, the image included; those of `window_bytes` too."""
     depth, rest = windows.size[0], prod(windows.padded_shape[1:])
     padding = size.num_channels * prod(windows.padded_shape) if any(map(any, windows.padding)) else 0
-    held = (size.num_channels * prod(size.network_shape) + padding + (size.num_classes + 1) * depth * rest) * FLOAT
+    held = (size.num_channels * prod(size.network_shape) + padding + (size.num_blended + 1) * depth * rest) * FLOAT
     starts = (*windows.starts[0], windows.padded_shape[0])
     steps = [following - start for start, following in pairwise(starts)]
     batch = min(batch_size, prod(map(len, windows.starts[1:])))
@@ -120,12 +122,13 @@ def _estimate_returning(size: CaseSize, windows: Windows, num_rows: int) -> int:
     """Bytes of the rows that are finished, on their way to classes on the image's grid."""
     plane = size.num_classes * prod(size.network_shape[1:])
     piece = min(max(PIECE_VALUES, plane), min(num_rows, windows.image_shape[0]) * plane)
+    logits = 0 if size.num_blended == size.num_classes else piece  # otherwise a view of the sums
     if not size.interpolates:
-        return 2 * piece * FLOAT
+        return (2 * piece + logits) * FLOAT
     native = size.num_classes * prod(size.native_shape)
     enlarged = piece * max(1.0, native / (size.num_classes * prod(size.network_shape)))
     part = min(max(CHUNK_VALUES, native // max(size.native_shape)), native)
-    return int(FLOAT * (piece + 2 * enlarged + max(enlarged, 3 * part)))
+    return int(FLOAT * (logits + piece + 2 * enlarged + max(enlarged, 3 * part)))
 
 
 def estimate_whole(size: CaseSize, window_bytes: int, batch_size: int) -> int:

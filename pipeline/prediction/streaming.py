@@ -36,6 +36,7 @@ from monai.utils import GridSampleMode, GridSamplePadMode
 
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.prediction.grids import GridMap, interpolate, iterate_resampled, map_grid, resample
+from pipeline.prediction.late_head import LateHead
 from pipeline.prediction.windows import Network, is_plain, iterate_blended, read_windows, weigh_window
 from pipeline.types import IMAGE, PRED
 
@@ -131,19 +132,32 @@ def iterate_probabilities(
     inferer: Any,
     batch_size: int,
     finish: Callable[[torch.Tensor], torch.Tensor],
+    late_heads: Sequence[LateHead] = (),
 ) -> Iterator[torch.Tensor]:
-    """Rows of the blended result, finished, averaged over the networks, a few at a time; shape (classes, rows, *rest)."""
+    """Rows of the blended result, finished, averaged over the networks, a few at a time; shape (classes, rows, *rest).
+
+    Args:
+        image: on the network's grid.
+        networks: give logits.
+        inferer: the plain sliding window.
+        batch_size: windows at once.
+        finish: logits of some rows -> what is averaged.
+        late_heads: the networks in two parts; nothing for networks that are blended as they are.
+    """
     windows = read_windows(inferer, image.shape[1:])
     weights = weigh_window(inferer, windows.size)
-    streams = [iterate_blended(image, network, windows, weights, batch_size) for network in networks]
+    bodies = [head.body for head in late_heads] or networks
+    streams = [iterate_blended(image, body, windows, weights, batch_size) for body in bodies]
     for blocks in zip(*streams, strict=True):
         if not blocks[0].shape[1]:
             continue  # rows of padding
-        num_rows = max(1, PIECE_VALUES // blocks[0][:, 0].numel())
+        num_channels = late_heads[0].num_classes if late_heads else len(blocks[0])
+        num_rows = max(1, PIECE_VALUES // (num_channels * blocks[0][0, 0].numel()))
         for parts in zip(*(block.split(num_rows, dim=1) for block in blocks), strict=True):
-            total = finish(parts[0])
-            for part in parts[1:]:
-                total = total + finish(part)
+            logits = (head(part) for head, part in zip(late_heads, parts, strict=True)) if late_heads else iter(parts)
+            total = finish(next(logits))
+            for further in logits:
+                total = total + finish(further)
             yield total / len(parts) if len(parts) > 1 else total
 
 

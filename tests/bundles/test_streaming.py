@@ -12,6 +12,8 @@ import nibabel as nib
 import numpy as np
 import phantom_bundles as phantoms
 import pytest
+import torch
+from monai.bundle import ConfigParser
 
 import pipeline
 from pipeline.bundle_folder import BundleFolder
@@ -56,6 +58,55 @@ def test_stream_is_the_stock_way(bundle_3d: TrainedBundle, tmp_path: Path, name:
     np.testing.assert_array_equal(also, expected_labels)
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
     assert len(np.unique(labels)) >= 2
+
+
+@pytest.fixture(scope="module")
+def many_classes(bundle_3d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
+    """More classes than the network's first level has channels; its weights are random."""
+    small = {**phantoms.SMALL_3D, "filters": [2, 8, 16]}
+    root = phantoms.plan_small(bundle_3d.dataset, tmp_path_factory.mktemp("many") / "bundle", **small)
+    folder = BundleFolder(root)
+    torch.manual_seed(0)
+    parser = ConfigParser(json.loads(folder.config("inference").read_text(encoding="utf-8")))
+    torch.save(parser.get_parsed_content("network_def").state_dict(), folder.weights)
+    return replace(bundle_3d, root=root)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("name", ["same grid", "other spacing", "axes exchanged"])
+def test_stream_many_classes_is_the_stock_way_but_for_rounding(
+    many_classes: TrainedBundle, tmp_path: Path, name: str, members: int
+) -> None:
+    array, _ = phantoms.draw_organ(41, (41, 45, 37))
+    path = phantoms.write_volume(tmp_path / "image.nii.gz", array, AFFINES[name])
+    predictor = build(many_classes, tmp_path, members)
+    assert [head.num_features for head in predictor.late_heads] == [2] * members
+    assert predictor.late_heads[0].num_classes > 2
+    expected = predictor.predict_probabilities(path)
+    image = read_image(path)
+    prepared = predictor.preprocess(image)
+    labels, probabilities = predictor.stream(prepared, image.affine, image.spatial_shape, with_probabilities=True)
+    alone, _ = predictor.stream(prepared, image.affine, image.spatial_shape)
+    assert probabilities is not None
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
+    lowest, highest = np.partition(expected, -2, axis=0)[-2:]
+    is_clear = highest - lowest > 1e-4
+    stock = np.asarray(predictor.label_values, np.uint8)[expected.argmax(axis=0)]
+    assert is_clear.mean() > 0.9
+    for found in (labels, alone):
+        np.testing.assert_array_equal(found[is_clear], stock[is_clear])
+
+
+def test_build_predictor_few_classes_or_the_stock_way_keep_the_network_whole(
+    bundle_2d: TrainedBundle, bundle_3d: TrainedBundle, many_classes: TrainedBundle, tmp_path: Path
+) -> None:
+    assert build(bundle_3d, tmp_path).late_heads == ()
+    assert build(bundle_2d, tmp_path).late_heads == ()
+    copy = many_classes.copy_to(tmp_path)
+    edit_inference(
+        copy.root, lambda config: config["native_probability_transforms"][1].update(softmax=False, sigmoid=True)
+    )
+    assert build(copy, tmp_path).late_heads == ()
 
 
 def edit_inference(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
