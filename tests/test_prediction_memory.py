@@ -10,6 +10,7 @@ import torch
 
 from pipeline.prediction import memory
 from pipeline.prediction.memory import CaseSize, measure_window
+from pipeline.prediction.streaming import PIECE_VALUES
 from pipeline.prediction.windows import place_windows
 
 MIB = 2**20
@@ -67,6 +68,18 @@ def test_estimate_blending_known_parts() -> None:
 def test_estimates_grow_with_the_image(estimate: object) -> None:
     larger = replace(SIZE, native_shape=(320, 160, 160), network_shape=(256, 128, 192))
     assert estimate(larger) > 1.5 * estimate(SIZE)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("interpolates", [True, False])
+def test_estimate_blending_few_features_hold_less_and_their_classes_are_made_by_a_convolution(
+    interpolates: bool,
+) -> None:
+    many = replace(SIZE, num_classes=60, num_blended=60, interpolates=interpolates)
+    few = replace(many, num_blended=16)
+    voxels = 64 * 128 * 192  # of one window's depth
+    piece = 60 * 128 * 192 * max(1, PIECE_VALUES // (60 * 128 * 192))
+    less, more = (memory.estimate_blending(size, WINDOWS, 0, 1) for size in (few, many))
+    assert more - less == pytest.approx(4 * ((60 - 16) * voxels - 2 * piece), rel=0.05)
 
 
 def test_estimate_writing_probabilities_are_held_twice() -> None:

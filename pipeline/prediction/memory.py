@@ -122,7 +122,8 @@ def _estimate_returning(size: CaseSize, windows: Windows, num_rows: int) -> int:
     """Bytes of the rows that are finished, on their way to classes on the image's grid."""
     plane = size.num_classes * prod(size.network_shape[1:])
     piece = min(max(PIECE_VALUES, plane), min(num_rows, windows.image_shape[0]) * plane)
-    logits = 0 if size.num_blended == size.num_classes else piece  # otherwise a view of the sums
+    # a view of the sums, or made by a late convolution, for which the libraries rearrange them
+    logits = 0 if size.num_blended == size.num_classes else 2 * piece
     if not size.interpolates:
         return (2 * piece + logits) * FLOAT
     native = size.num_classes * prod(size.native_shape)
