@@ -70,7 +70,7 @@ class Worker:
 
 
 def run_group(command: list[str], environment: Mapping[str, str]) -> None:
-    """Run to the end, without output, and end what it leaves running: nnU-Net's loaders outlive their training."""
+    """Run to the end, without output, and end what it leaves running, as nnU-Net's loaders where its training fails."""
     process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         status = process.wait()

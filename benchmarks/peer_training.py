@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -81,6 +82,8 @@ def main() -> None:
     for number in range(len(points)):
         predict(trainer, raw, arguments.out / f"predictions_{number}", number)
     (arguments.out / "points.json").write_text(json.dumps(points), encoding="utf-8")
+    for loader in multiprocessing.active_children():  # the exit below skips what would end them
+        loader.kill()
     os._exit(0)  # its loaders wait for workers that have nothing more to do
 
 
