@@ -158,6 +158,23 @@ def test_should_compile_follows_settings_device_and_length(
     assert Acceleration(**settings).should_compile(device, num_steps, num_processes) is expected
 
 
+@pytest.mark.parametrize(
+    ("settings", "device", "num_processes", "expected"),
+    [
+        ({}, GPU, 1, True),
+        ({}, GPU, 2, False),  # gradients are exchanged in between
+        ({}, CPU, 1, False),
+        ({"deterministic": True}, GPU, 1, True),
+        ({"cuda_graph": False}, GPU, 1, False),
+        ({"cuda_graph": True}, CPU, 1, False),
+    ],
+)
+def test_should_capture_follows_settings_device_and_processes(
+    settings: dict[str, bool], device: torch.device, num_processes: int, expected: bool
+) -> None:
+    assert Acceleration(**settings).should_capture(device, num_processes) is expected
+
+
 def test_training_step_reads_the_loss_from_the_device_once() -> None:
     """Every reading makes the host wait for a GPU, and handlers ask for the loss too."""
     readings = []

@@ -18,12 +18,18 @@ from monai.engines import SupervisedTrainer
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 
 from pipeline.files import write_json
-from pipeline.training.augmentation import BatchAugmentation, IntensityAugmentation, SpatialAugmentation
+from pipeline.training.augmentation import PatchAugmentation
 from pipeline.training.determinism import NondeterministicKernels, StepSeedHandler, use_deterministic_kernels
+from pipeline.training.intensity import IntensityAugmentation
 from pipeline.training.network import DeepSupervisionDynUNet
 from pipeline.training.randomness import derive_seed, seed_weights
+from pipeline.training.samples import Sample, collate
+from pipeline.training.sampling import Source
 from pipeline.training.schedule import build_schedule
+from pipeline.training.spatial import SpatialAugmentation
 from pipeline.training.step import TrainingStep
+
+from .augmentation_phantoms import draw_batch
 
 GOLDEN = Path(__file__).parent / "golden" / "loss_curve.json"
 NUM_STEPS = 20
@@ -36,16 +42,18 @@ def restore() -> Iterator[None]:
     use_deterministic_kernels(False, num_threads)
 
 
-def build_samples() -> list[dict[str, object]]:
-    """Discs on noise, each with the seed of its augmentation."""
-    samples: list[dict[str, object]] = []
+def build_samples(augmentation: PatchAugmentation) -> list[Sample]:
+    """Discs on noise, each with the numbers of its patch."""
+    samples = []
     for index in range(2 * NUM_STEPS):
         generator = np.random.default_rng(index)
-        row, column = np.indices((32, 32)) - generator.uniform(10, 22, (2, 1, 1))
-        disc = (row**2 + column**2 < 60).astype(np.float32)[None]
+        row, column = np.indices((40, 40)) - generator.uniform(14, 26, (2, 1, 1))
+        disc = (row**2 + column**2 < 60)[None]
         image = (disc + generator.normal(0, 0.3, disc.shape)).astype(np.float32)
+        case = Source(torch.from_numpy(image), torch.from_numpy(disc.astype(np.uint8)))
         seed = derive_seed("golden", index)
-        samples.append({"image": torch.tensor(image), "label": torch.tensor(disc), "seed": seed, "case": str(index)})
+        (row_of_numbers,), (source,) = draw_batch(augmentation, [case], [seed])
+        samples.append(Sample(str(index), row_of_numbers.numpy(), source))
     return samples
 
 
@@ -57,14 +65,17 @@ def record_losses(autocast: bool = False) -> tuple[list[float], dict[str, torch.
     )
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.003, weight_decay=0.01)
     schedule = build_schedule(optimizer, 1, NUM_STEPS, 4)
-    augmentation = BatchAugmentation(
+    augmentation = PatchAugmentation(
+        (32, 32),
+        1,
+        (0.5, 0.5),
         SpatialAugmentation((1.0, 1.0), 0.7, (0.5,), (0.8, 1.25), 0.1, 0.5, (5, 5), 1.0, (0.5, 0.5)),
         IntensityAugmentation(0.3, 0.1, 0.3, (0.5, 1.0), 0.3, 0.2, 0.3, 0.2, 0.3, (0.5, 1.0), 0.3, (0.7, 1.5)),
     )
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=1,
-        train_data_loader=DataLoader(build_samples(), batch_size=2),
+        train_data_loader=DataLoader(build_samples(augmentation), batch_size=2, collate_fn=collate),
         network=network,
         optimizer=optimizer,
         loss_function=DeepSupervisionLoss(DiceCELoss(to_onehot_y=True, softmax=True, batch=True)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import DataLoader
-from monai.transforms import Compose, EnsureTyped, RandGaussianNoised, RandSpatialCropd
+from monai.transforms import Compose
 
 from pipeline.training.randomness import derive_seed
-from pipeline.training.samples import SampleKey, SampleOrder, SeededDataset
+from pipeline.training.samples import SOURCES, TABLE, SampleKey, SampleOrder, SeededDataset, collate
+
+from .augmentation_phantoms import build_full, draw_cases, list_indices
 
 
 def list_epoch(order: SampleOrder, epoch: int) -> list[SampleKey]:
@@ -76,48 +79,71 @@ def test_sample_order_no_case_is_refused() -> None:
         SampleOrder(0, 4, seed=0, fold=0)
 
 
-def build_dataset(seed: int = 0) -> SeededDataset:
-    data = [{"image": torch.full((1, 8, 8), float(index))} for index in range(4)]
-    transform = Compose(
-        [
-            EnsureTyped("image", track_meta=False),
-            RandSpatialCropd("image", roi_size=(6, 6), random_size=False),
-            RandGaussianNoised("image", prob=1.0, std=1.0),
-        ]
-    )
-    return SeededDataset(data, transform, seed=seed, fold=0)
+def build_dataset(seed: int = 0, **settings: Any) -> SeededDataset:
+    data = [
+        {"image": case.image, "label": case.classes, "label_cls_indices": list_indices(case), "case": str(index)}
+        for index, case in enumerate(draw_cases(4, (20, 24)))
+    ]
+    return SeededDataset(data, Compose([]), build_full(2, (8, 10)), seed=seed, fold=0, **settings)
+
+
+def make_patches(batch: dict[str, Any]) -> torch.Tensor:
+    images, targets = build_full(2, (8, 10))(batch[TABLE], batch[SOURCES])
+    return torch.cat([images, targets], 1)
+
+
+def make_patch(dataset: SeededDataset, key: SampleKey) -> torch.Tensor:
+    return make_patches(collate([dataset[key]]))[0]
 
 
 def test_seeded_dataset_same_key_gives_same_sample_whatever_came_before() -> None:
     dataset = build_dataset()
     key = SampleKey(epoch=2, position=7, case_index=1)
-    first = dataset[key]["image"].clone()
+    first = make_patch(dataset, key)
     _ = [dataset[SampleKey(3, position, 0)] for position in range(5)]
-    torch.testing.assert_close(dataset[key]["image"], first, rtol=0, atol=0)
-    torch.testing.assert_close(build_dataset()[key]["image"], first, rtol=0, atol=0)
+    assert torch.equal(make_patch(dataset, key), first)
+    assert torch.equal(make_patch(build_dataset(), key), first)
 
 
 @pytest.mark.parametrize("other", [SampleKey(3, 7, 1), SampleKey(2, 8, 1)])
 def test_seeded_dataset_other_epoch_or_position_gives_another_sample(other: SampleKey) -> None:
     dataset = build_dataset()
-    assert not torch.equal(dataset[SampleKey(2, 7, 1)]["image"], dataset[other]["image"])
+    assert not torch.equal(make_patch(dataset, SampleKey(2, 7, 1)), make_patch(dataset, other))
 
 
-def test_seeded_dataset_random_transforms_leave_the_cache_alone() -> None:
+def test_seeded_dataset_samples_leave_the_cache_alone() -> None:
     dataset = build_dataset()
+    before = [item["image"].clone() for item in dataset._cache]
     for position in range(20):
-        dataset[SampleKey(1, position, position % 4)]
-    for index in range(4):
-        assert torch.equal(dataset._cache[index]["image"], torch.full((1, 8, 8), float(index)))
+        make_patch(dataset, SampleKey(1, position, position % 4))
+    assert all(torch.equal(item["image"], image) for item, image in zip(dataset._cache, before, strict=True))
 
 
 def test_seeded_dataset_any_number_of_workers_gives_the_same_batches() -> None:
     batches = []
     for num_workers in (0, 2):
         order = SampleOrder(4, 8, seed=0, fold=0)
-        loader = DataLoader(build_dataset(), batch_size=2, sampler=order, num_workers=num_workers)
-        batches.append(torch.stack([batch["image"] for batch in loader]))
-    torch.testing.assert_close(batches[0], batches[1], rtol=0, atol=0)
+        loader = DataLoader(build_dataset(), batch_size=2, sampler=order, num_workers=num_workers, collate_fn=collate)
+        batches.append(torch.stack([make_patches(batch) for batch in loader]))
+    assert torch.equal(batches[0], batches[1])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_seeded_dataset_part_of_the_cases_in_memory_gives_the_same_patches(share: float) -> None:
+    whole, part = build_dataset(), build_dataset(cache_rate=share)
+    for case_index in range(4):
+        key = SampleKey(1, case_index, case_index)
+        assert torch.equal(make_patch(part, key), make_patch(whole, key))
+
+
+def test_collate_keeps_names_sources_and_rows_in_order() -> None:
+    dataset = build_dataset()
+    samples = [dataset[SampleKey(1, position, position)] for position in (2, 0)]
+    batch = collate(samples)
+    assert batch["case"] == ["2", "0"]
+    assert batch[SOURCES][1] is samples[1].source
+    assert np.array_equal(batch[TABLE][0].numpy(), samples[0].row)
+    assert batch[TABLE].dtype == torch.float64
 
 
 def test_derive_seed_parts_and_order_matter() -> None:

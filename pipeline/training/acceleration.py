@@ -48,12 +48,14 @@ class Acceleration:
     Args:
         channels_last: the channels of a voxel lie side by side, as a GPU's matrix units read them; None: on a GPU.
         compile_network: by torch.compile; None: on one GPU, in a training of `STEPS_THAT_PAY` steps that need not be deterministic.
+        cuda_graph: the whole step is captured once and replayed; None: on one GPU.
         deterministic: whether the training must give the same bits every time.
         backend: of torch.compile.
     """
 
     channels_last: bool | None = None
     compile_network: bool | None = None
+    cuda_graph: bool | None = None
     deterministic: bool = False
     backend: str = "inductor"
 
@@ -62,6 +64,10 @@ class Acceleration:
         if self.compile_network is not None:
             return self.compile_network
         return device.type == "cuda" and not self.deterministic and num_processes == 1 and num_steps >= STEPS_THAT_PAY
+
+    def should_capture(self, device: torch.device, num_processes: int = 1) -> bool:
+        """Whether the step becomes a CUDA graph; several processes exchange gradients in between, which none holds."""
+        return device.type == "cuda" and num_processes == 1 and self.cuda_graph is not False
 
     def build(
         self,

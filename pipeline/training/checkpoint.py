@@ -170,6 +170,9 @@ class CheckpointHandler:
     def _after_iteration(self, engine: Engine) -> None:
         asked = self.request.is_made(engine.state.device)
         due = time.monotonic() - self._saved_s >= self.interval_s
+        if (asked or due) and getattr(engine.state, "loss_pending", False):
+            engine.state.read_loss = True  # saved after the next step, when no loss is missing
+            return
         if asked or due:
             complete = engine.state.iteration % engine.state.epoch_length == 0
             self.save_last(engine, validated=not (complete and engine.state.epoch % self.val_interval == 0))

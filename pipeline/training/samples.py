@@ -1,6 +1,6 @@
 """Training samples: which case at which place of which epoch, and its augmentation, as a function of the seed.
 
-`SampleOrder` yields keys (epoch, position, case); `SeededDataset` seeds the random transforms from the key. The key
+`SampleOrder` yields keys (epoch, position, case); `SeededDataset` draws the numbers of a sample from the key. The key
 travels to the workers, so 0 or 8 of them give the same samples.
 """
 
@@ -14,11 +14,16 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import CacheDataset
 from monai.transforms import Compose
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, get_worker_info
 
-from pipeline.training.device_cache import find_budget_bytes, place
+from pipeline.training.augmentation import PatchAugmentation
 from pipeline.training.randomness import derive_seed
-from pipeline.types import SEED
+from pipeline.training.sampling import Source
+from pipeline.training.voxel_store import VoxelStore, find_budget_bytes, take_source
+from pipeline.types import CASE, LABEL
+
+SOURCES, TABLE = "sources", "table"
+CLASS_INDICES = "label_cls_indices"  # MONAI's name
 
 
 class SampleKey(NamedTuple):
@@ -27,6 +32,29 @@ class SampleKey(NamedTuple):
     epoch: int
     position: int
     case_index: int
+
+
+class Sample(NamedTuple):
+    """What a step needs for one sample.
+
+    Attributes:
+        case: its name.
+        row: its numbers, as `PatchAugmentation.layout` has them.
+        source: the part of the case that it is made of; None where the store has it.
+    """
+
+    case: str
+    row: np.ndarray
+    source: Source | None
+
+
+def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+    """A batch: names, sources and the table of numbers, shape (batch, width), float64."""
+    return {
+        CASE: [sample.case for sample in samples],
+        SOURCES: [sample.source for sample in samples],
+        TABLE: torch.from_numpy(np.stack([sample.row for sample in samples])),
+    }
 
 
 class SampleOrder(Sampler[SampleKey]):
@@ -92,16 +120,20 @@ class SampleOrderHandler:
 
 
 class SeededDataset(CacheDataset):
-    """MONAI's cached dataset whose random transforms are seeded for each sample.
+    """MONAI's cached dataset; a sample is the part of a case that its patch is made of, and the numbers that make it.
 
     Args:
         data: cases as dictionaries.
-        transform: deterministic transforms first; they are cached.
+        transform: deterministic; gives image, label, case and the indices of each class, and weights if there are any.
+        augmentation: draws the numbers of a sample.
         seed: of the training.
         fold: of the training.
         cache_rate: share of the cases that is kept in memory.
         device: that trains; cached cases may lie in its memory.
         device_cache_gib, step_gib, num_workers: how much of it; see `find_budget_bytes`.
+
+    Attributes:
+        store: of the cases on the device; None where patches are made on the CPU.
     """
 
     _cache: list[Any]  # MONAI's
@@ -110,6 +142,7 @@ class SeededDataset(CacheDataset):
         self,
         data: Sequence[dict[str, Any]],
         transform: Compose,
+        augmentation: PatchAugmentation,
         seed: int,
         fold: int,
         cache_rate: float = 1.0,
@@ -118,18 +151,30 @@ class SeededDataset(CacheDataset):
         step_gib: float = 0.0,
         num_workers: int = 0,
     ) -> None:
-        # no copy of the cached item: the first random transform is a crop, and none writes into its input
+        # no copy of the cached item: it is only read
         super().__init__(data, transform, cache_rate=cache_rate, num_workers=1, progress=False, copy_cache=False)
+        self.augmentation = augmentation
         self.seed, self.fold = seed, fold
         place_at = torch.device(device)
         budget_bytes = find_budget_bytes(place_at, device_cache_gib, step_gib, num_workers)
-        self._cache, self.device_cache = place(self._cache, place_at, budget_bytes)
+        self.store: VoxelStore | None = None
+        if place_at.type == "cuda" or budget_bytes:
+            self.store = VoxelStore(self._cache, place_at, budget_bytes)
 
-    def __getitem__(self, key: SampleKey) -> Any:
-        """The sample, or the list of samples of one crop each, with the seed of its augmentation under `SEED`."""
+    def __getitem__(self, key: SampleKey) -> Sample:
         seed = derive_seed("sample", self.seed, self.fold, key.epoch, key.position)
-        self.transform.set_random_state(seed=seed)
-        found = super().__getitem__(key.case_index)
-        if isinstance(found, list):
-            return [{**self.device_cache.bring(sample), SEED: seed} for sample in found]
-        return {**self.device_cache.bring(found), SEED: seed}
+        item = super().__getitem__(key.case_index)
+        case_shape = item[LABEL].shape[1:]
+        values = self.augmentation.draw(seed, case_shape, item[CLASS_INDICES])
+        if self.store is not None and key.case_index < len(self.store.offsets):
+            values["offset"] = np.asarray(self.store.offsets[key.case_index])
+            values["lower"], values["box_shape"] = np.zeros(len(case_shape)), np.asarray(case_shape)
+            return Sample(item[CASE], self.augmentation.layout.encode(values), None)
+        box = tuple(
+            slice(first, first + size)
+            for first, size in zip(values["lower"].tolist(), values["box_shape"].tolist(), strict=True)
+        )
+        source = take_source(item, box)
+        if get_worker_info() is not None:  # a view would take the whole case along
+            source = Source(*(None if array is None else array.contiguous() for array in source))  # type: ignore[arg-type]
+        return Sample(item[CASE], self.augmentation.layout.encode(values), source)

@@ -1,8 +1,11 @@
-"""One training step: what MONAI's trainer lacks (augmentation and autocast on any device, gradient clipping, a check of the loss)."""
+"""One training step: what MONAI's trainer lacks (patches and autocast on any device, gradient clipping, a check of the loss).
+
+Of a step the host only draws the numbers (`samples.py`). From the table of these numbers to the new weights everything happens on the device,
+and on one GPU as a single CUDA graph (`captured_step.py`).
+"""
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -12,10 +15,14 @@ from monai.engines.utils import IterationEvents
 
 from pipeline.errors import TrainingError
 from pipeline.training.acceleration import Acceleration, FastNetwork
-from pipeline.training.augmentation import BatchAugmentation
+from pipeline.training.augmentation import PatchAugmentation
+from pipeline.training.captured_step import CapturedStep
+from pipeline.training.loss_reading import LossReader
 from pipeline.training.precision import BFLOAT16, FLOAT32, supports_fast_bfloat16
 from pipeline.training.processes import num_processes
-from pipeline.types import CASE, IMAGE, LABEL, PRED, SEED, WEIGHT
+from pipeline.training.samples import SOURCES, TABLE
+from pipeline.training.voxel_store import VoxelStore
+from pipeline.types import CASE, IMAGE, LABEL, PRED
 
 LOSS = "loss"
 
@@ -25,7 +32,7 @@ class TrainingStep:
 
     Args:
         gradient_clip_norm: the gradient's norm is cut to this.
-        augmentation: of the batch on the device; None leaves it as it is.
+        augmentation: makes the patches from a batch of `samples.collate`; None takes images and labels from the batch as they are.
         autocast: None decides by the device (`supports_fast_bfloat16`); the loss is always computed in float32.
         acceleration: of the network; None leaves it as it is.
     """
@@ -33,7 +40,7 @@ class TrainingStep:
     def __init__(
         self,
         gradient_clip_norm: float,
-        augmentation: BatchAugmentation | None = None,
+        augmentation: PatchAugmentation | None = None,
         autocast: bool | None = None,
         acceleration: Acceleration | None = None,
     ) -> None:
@@ -42,49 +49,112 @@ class TrainingStep:
         self.autocast = autocast
         self.acceleration = acceleration
         self._fast: FastNetwork | None = None
+        self._losses = LossReader()
+        self._table: torch.Tensor | None = None
+        self._captured: CapturedStep | None = None
+        self._version = 0
 
     def __call__(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
-        """Forward, loss, backward, clipped step.
+        """Patches, forward, loss, backward, clipped optimizer step.
 
         Returns:
-            Image, label, prediction and loss under MONAI's keys; the loss as a number, so that no handler waits for a GPU.
+            Image, label, prediction and loss under MONAI's keys; the loss as a number, the newest that is known (`LossReader`).
 
         Raises:
-            TrainingError: the loss is not finite; names the cases of the batch.
+            TrainingError: a loss is not finite, and names its step and cases; the device's memory is too small.
         """
-        device = engine.state.device
-        images, labels = engine.prepare_batch(batchdata, device, engine.non_blocking, **engine.to_kwargs)
-        if WEIGHT in batchdata:  # goes along with the label, as its second channel
-            weights = batchdata[WEIGHT].to(device, non_blocking=engine.non_blocking)
-            labels = torch.cat([labels, weights], dim=1)
-        if self.augmentation is not None:
-            images, labels = self.augmentation(images, labels, batchdata[SEED].tolist())
-        engine.state.augmented_s = time.perf_counter()  # for the profile
-        engine.network.train()
-        engine.optimizer.zero_grad(set_to_none=True)
-        autocast = self._choose_precision(engine) == BFLOAT16
-        network = self._choose_form(engine, images, autocast)
-        output: dict[str, Any] = {IMAGE: images, LABEL: labels}
+        if not engine.network.training:  # the walk over all modules is a good part of a small step
+            engine.network.train()
+        try:
+            output = self._run(engine, batchdata)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(_describe_lack_of_memory(engine.state.device, error)) from error
+        loss = output[LOSS]
+        for event in (
+            IterationEvents.FORWARD_COMPLETED,
+            IterationEvents.LOSS_COMPLETED,
+            IterationEvents.BACKWARD_COMPLETED,
+        ):
+            engine.fire_event(event)
+        cases = [str(case) for case in batchdata.get(CASE, ["unknown"])]
+        output[LOSS] = self._losses.read(engine, loss, cases)
         engine.state.output = output
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            output[PRED] = engine.inferer(images, network)
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        loss = engine.loss_function(output[PRED], labels)
-        # the only place where the host waits for a GPU: behind it backward, optimizer and the next batch are queued
-        output[LOSS] = float(loss.detach())
-        if not math.isfinite(output[LOSS]):
-            cases = ", ".join(map(str, batchdata.get(CASE, ["unknown"])))
-            raise TrainingError(
-                f"The loss is {output[LOSS]} in epoch {engine.state.epoch}, iteration {engine.state.iteration}; expected "
-                f"a finite number. Cases of the batch: {cases}. Look at these images, or lower learning_rate."
-            )
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        loss.backward()
-        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.gradient_clip_norm)
-        engine.optimizer.step()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return output
+
+    def _run(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
+        """The step on the device; the loss is a tensor there."""
+        store = None if self.augmentation is None else getattr(engine.state.dataloader.dataset, "store", None)
+        if store is None:
+            engine.optimizer.zero_grad(set_to_none=True)
+            images, labels = self._bring(engine, batchdata)
+            engine.state.augmented_s = time.perf_counter()  # for the profile
+            return self._compute(engine, images, labels)
+        self._upload(batchdata, store)
+        engine.state.augmented_s = time.perf_counter()
+        captured = self._choose_captured(engine, store)
+        if captured is None:
+            engine.optimizer.zero_grad(set_to_none=True)
+            return self._work(engine, store)
+        failed_before = captured.failure
+        output = dict(captured())
+        if captured.failure is not None and failed_before is None:
+            engine.state.acceleration += f"; no CUDA graph, because its capture failed ({captured.failure})"
+        return output
+
+    def _bring(self, engine: Engine, batchdata: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Patches and their targets, made on the CPU, on the device."""
+        device = engine.state.device
+        if self.augmentation is None:
+            return engine.prepare_batch(batchdata, device, engine.non_blocking, **engine.to_kwargs)
+        images, labels = self.augmentation(batchdata[TABLE], batchdata[SOURCES])
+        return images.to(device), labels.to(device)
+
+    def _upload(self, batchdata: dict[str, Any], store: VoxelStore) -> None:
+        """The table of a batch, and the parts of cases that do not stay on the device, to the places where they are read."""
+        table = batchdata[TABLE]
+        for index, offset in enumerate(store.bring(batchdata[SOURCES])):
+            if offset is not None:
+                self.augmentation.layout.decode(table)["offset"][index] = offset  # type: ignore[union-attr]
+        if self._table is None or self._table.shape != table.shape:
+            self._table, self._captured = table.to(store.device), None
+        elif store.device.type == "cuda":
+            self._table.copy_(table.pin_memory(), non_blocking=True)
+        else:
+            self._table.copy_(table)
+
+    def _work(self, engine: Engine, store: VoxelStore) -> dict[str, Any]:
+        """The whole step out of what lies on the device."""
+        assert self.augmentation is not None
+        assert self._table is not None
+        images, labels = self.augmentation.take_packed(self._table, store.voxels)
+        return self._compute(engine, images, labels)
+
+    def _compute(self, engine: Engine, images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+        """Forward, loss, backward, clipped optimizer step; gradients are None before."""
+        device = engine.state.device
+        autocast = self._choose_precision(engine) == BFLOAT16
+        network = self._choose_form(engine, images, autocast)
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            prediction = engine.inferer(images, network)
+        loss = engine.loss_function(prediction, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.gradient_clip_norm)
+        engine.optimizer.step()
+        return {IMAGE: images, LABEL: labels, PRED: prediction, LOSS: loss.detach()}
+
+    def _choose_captured(self, engine: Engine, store: VoxelStore) -> CapturedStep | None:
+        """The step as a CUDA graph, where that is wanted and possible."""
+        if self._fast is None or self._table is None:  # the first step chooses the network's form
+            return None
+        if self.acceleration is None or not self.acceleration.should_capture(engine.state.device, num_processes()):
+            return None
+        if self._captured is None:
+            self._captured = CapturedStep(lambda: self._work(engine, store), engine.optimizer, engine.state.device)
+        if store.version != self._version:
+            self._version = store.version
+            self._captured.forget()
+        return self._captured
 
     def _choose_precision(self, engine: Engine) -> str:
         """That of the first step; a checkpoint may have set it."""
@@ -104,3 +174,11 @@ class TrainingStep:
             )
             engine.state.acceleration = self._fast.line
         return self._fast
+
+
+def _describe_lack_of_memory(device: torch.device, error: Exception) -> str:
+    cause = " ".join(str(error).split())[:120]
+    return (
+        f"A training step needs more memory than {device} has ({cause}). Plan again with a smaller --memory GIB, or train with a smaller "
+        "batch_size, or with device_cache_gib=0, which leaves the cases in main memory."
+    )
