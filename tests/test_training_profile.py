@@ -125,7 +125,7 @@ def test_describe_leaves_out_what_is_nothing() -> None:
 
 
 def test_training_step_says_when_the_augmentation_was_done() -> None:
-    state = SimpleNamespace(device=torch.device("cpu"), epoch=1, iteration=1)
+    state = SimpleNamespace(device=torch.device("cpu"), epoch=1, iteration=1, epoch_length=1)
     network = torch.nn.Conv2d(1, 1, 1)
     engine = SimpleNamespace(
         state=state,

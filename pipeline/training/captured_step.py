@@ -48,9 +48,9 @@ class CapturedStep:
         self._num_steps += 1
         if self._graph is None and self._num_steps <= _WARM_UP_STEPS:
             return self._warm_up()
-        if self._graph is None and not self._capture():
+        self._graph = self._graph or self._capture()
+        if self._graph is None:
             return self._run_plainly()
-        assert self._graph is not None
         self._graph.replay()
         return self._results
 
@@ -70,7 +70,8 @@ class CapturedStep:
         torch.cuda.current_stream(self.device).wait_stream(self._stream)
         return results
 
-    def _capture(self) -> bool:
+    def _capture(self) -> torch.cuda.CUDAGraph | None:
+        """The graph of a step, which is not run; None where a capture is not possible."""
         self.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
         try:
@@ -80,9 +81,8 @@ class CapturedStep:
             self.failure = " ".join(f"{type(error).__name__}: {error}".split())[:160]
             self._results = {}
             torch.cuda.synchronize(self.device)
-            return False
-        self._graph = graph
-        return True
+            return None
+        return graph
 
     @contextlib.contextmanager
     def _capturable_optimizer(self) -> Iterator[None]:

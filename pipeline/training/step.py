@@ -7,6 +7,8 @@ and on one GPU as a single CUDA graph (`captured_step.py`).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,17 +87,18 @@ class TrainingStep:
     def _run(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
         """The step on the device; the loss is a tensor there."""
         store = None if self.augmentation is None else getattr(engine.state.dataloader.dataset, "store", None)
-        if store is None:
+        if self.augmentation is None or store is None:
             engine.optimizer.zero_grad(set_to_none=True)
             images, labels = self._bring(engine, batchdata)
             engine.state.augmented_s = time.perf_counter()  # for the profile
             return self._compute(engine, images, labels)
-        self._upload(batchdata, store)
+        table = self._upload(batchdata, store, self.augmentation)
         engine.state.augmented_s = time.perf_counter()
-        captured = self._choose_captured(engine, store)
+        take = partial(self.augmentation.take_packed, table)
+        captured = self._choose_captured(engine, store, lambda: self._compute(engine, *take(store.voxels)))
         if captured is None:
             engine.optimizer.zero_grad(set_to_none=True)
-            return self._work(engine, store)
+            return self._compute(engine, *take(store.voxels))
         failed_before = captured.failure
         output = dict(captured())
         if captured.failure is not None and failed_before is None:
@@ -110,25 +113,19 @@ class TrainingStep:
         images, labels = self.augmentation(batchdata[TABLE], batchdata[SOURCES])
         return images.to(device), labels.to(device)
 
-    def _upload(self, batchdata: dict[str, Any], store: VoxelStore) -> None:
+    def _upload(self, batchdata: dict[str, Any], store: VoxelStore, augmentation: PatchAugmentation) -> torch.Tensor:
         """The table of a batch, and the parts of cases that do not stay on the device, to the places where they are read."""
         table = batchdata[TABLE]
         for index, offset in enumerate(store.bring(batchdata[SOURCES])):
             if offset is not None:
-                self.augmentation.layout.decode(table)["offset"][index] = offset  # type: ignore[union-attr]
+                augmentation.layout.decode(table)["offset"][index] = offset
         if self._table is None or self._table.shape != table.shape:
             self._table, self._captured = table.to(store.device), None
         elif store.device.type == "cuda":
             self._table.copy_(table.pin_memory(), non_blocking=True)
         else:
             self._table.copy_(table)
-
-    def _work(self, engine: Engine, store: VoxelStore) -> dict[str, Any]:
-        """The whole step out of what lies on the device."""
-        assert self.augmentation is not None
-        assert self._table is not None
-        images, labels = self.augmentation.take_packed(self._table, store.voxels)
-        return self._compute(engine, images, labels)
+        return self._table
 
     def _compute(self, engine: Engine, images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
         """Forward, loss, backward, clipped optimizer step; gradients are None before."""
@@ -143,14 +140,16 @@ class TrainingStep:
         engine.optimizer.step()
         return {IMAGE: images, LABEL: labels, PRED: prediction, LOSS: loss.detach()}
 
-    def _choose_captured(self, engine: Engine, store: VoxelStore) -> CapturedStep | None:
+    def _choose_captured(
+        self, engine: Engine, store: VoxelStore, work: Callable[[], dict[str, Any]]
+    ) -> CapturedStep | None:
         """The step as a CUDA graph, where that is wanted and possible."""
-        if self._fast is None or self._table is None:  # the first step chooses the network's form
+        if self._fast is None:  # the first step chooses the network's form
             return None
         if self.acceleration is None or not self.acceleration.should_capture(engine.state.device, num_processes()):
             return None
         if self._captured is None:
-            self._captured = CapturedStep(lambda: self._work(engine, store), engine.optimizer, engine.state.device)
+            self._captured = CapturedStep(work, engine.optimizer, engine.state.device)
         if store.version != self._version:
             self._version = store.version
             self._captured.forget()

@@ -40,11 +40,8 @@ def find_budget_bytes(device: torch.device, wanted_gib: float | None, step_gib: 
 
 def take_source(item: Mapping[str, Any], box: tuple[slice, ...] = ()) -> Source:
     """The voxels of a preprocessed case, or a part of them."""
-    image, classes, weights = (item.get(key) for key in (IMAGE, LABEL, WEIGHT))
-    assert isinstance(image, torch.Tensor)
-    assert isinstance(classes, torch.Tensor)
     part = (slice(None), *box)
-    return Source(image[part], classes[part], weights[part] if isinstance(weights, torch.Tensor) else None)
+    return Source(item[IMAGE][part], item[LABEL][part], item[WEIGHT][part] if WEIGHT in item else None)
 
 
 class VoxelStore:
