@@ -1,11 +1,11 @@
 """Dice after some minutes of training, ours and nnU-Net's, on the same fold and machine.
 
-    .venv/bin/python benchmarks/accuracy_over_time.py DATASET [--minutes 2 5 10 15] [--side-by-side] [--short-schedule]
+    .venv/bin/python benchmarks/accuracy_over_time.py DATASET [--minutes 2 5 10 15] [--side-by-side] [--short-schedule] [--device cuda]
 
 DATASET is in the layout of the Medical Segmentation Decathlon. Ours is one training of the preset quick; its clock begins with the
 process, nnU-Net's with its first step. One after the other with all cores, or side by side with half of the cores each. Both
 predict without mirroring; Dice is taken from the label map files on the native grid by the same code. Writes
-results/accuracy_over_time.md.
+results/accuracy_over_time.md, on a GPU results/accuracy_over_time_cuda.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pipeline.evidence.record import describe_machine, read_code_version
 from pipeline.files import write_text
 from pipeline.training.checkpoint import LAST_CHECKPOINT
 
-TARGET = Path(__file__).parent / "results" / "accuracy_over_time.md"
+RESULTS = Path(__file__).parent / "results"
 FOLD = 0
 
 
@@ -46,11 +46,12 @@ class Point:
 
 
 def train_ours(
-    bundle: Path, minutes: list[float], environment: dict[str, str], cores: list[int]
+    bundle: Path, minutes: list[float], environment: dict[str, str], cores: list[int], device: str
 ) -> list[tuple[float, Path]]:
     """Train a bundle and copy the newest checkpoint at each of the times; a training that ends before the last is at its end there."""
     kept: list[tuple[float, Path]] = []
     command = [sys.executable, "-m", "pipeline", "train", str(bundle), "--fold", str(FOLD)]
+    command.append(f"device=$torch.device('{device}')")
     started_s = time.monotonic()
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, cores)
@@ -75,7 +76,7 @@ def train_ours(
     return [(elapsed_s / 60, path) for elapsed_s, path in kept]
 
 
-def predict_ours(bundle: Path, checkpoints: list[tuple[float, Path]]) -> list[Point]:
+def predict_ours(bundle: Path, checkpoints: list[tuple[float, Path]], device: str) -> list[Point]:
     """Label maps of the validation cases with the weights of every checkpoint."""
     points = []
     folder = BundleFolder(bundle)
@@ -85,24 +86,26 @@ def predict_ours(bundle: Path, checkpoints: list[tuple[float, Path]]) -> list[Po
     for case in folder.read_split(FOLD)["validation"]:
         shutil.copyfile(bundle / plan["dataset_dir"] / case["image"], images / Path(case["image"]).name)
     for number, (minutes, path) in enumerate(checkpoints):
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         torch.save(state["network"], folder.weights)
         out = bundle.with_name(f"{bundle.name}_predictions_{number}")
         shutil.rmtree(out, ignore_errors=True)
-        command = [sys.executable, "-m", "pipeline", "predict", str(bundle), str(images), str(out)]
+        command = [sys.executable, "-m", "pipeline", "predict", str(bundle), str(images), str(out), "--device", device]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         points.append(Point(minutes, state["epoch"] * plan["iterations_per_epoch"], out))
     return points
 
 
-def start_peer(work: Path, minutes: list[float], cores: list[int], short_schedule: bool) -> subprocess.Popen[bytes]:
+def start_peer(
+    work: Path, minutes: list[float], cores: list[int], short_schedule: bool, device: str
+) -> subprocess.Popen[bytes]:
     """nnU-Net's training in a process of its own."""
     command = [str(peer.find_python(work)), str(Path(__file__).with_name("peer_training.py"))]
-    command += ["--dataset-id", str(peer.DATASET_ID), "--out", str(work / "curve")]
+    command += ["--dataset-id", str(peer.DATASET_ID), "--out", str(work / "curve"), "--device", device]
     command += ["--minutes", *map(str, minutes), *(["--short-schedule"] if short_schedule else [])]
     return subprocess.Popen(
         command,
-        env=peer.build_environment(work, len(cores)),
+        env=peer.build_environment(work, len(cores) if device == "cpu" else None),
         stdout=(work / "training.log").open("wb"),
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
@@ -144,6 +147,7 @@ def write_table(
     options = f"--minutes {' '.join(map(str, arguments.minutes))}"
     options += " --side-by-side" if arguments.side_by_side else ""
     options += " --short-schedule" if arguments.short_schedule else ""
+    options += f" --device {arguments.device}"
     how = "side by side" if arguments.side_by_side else "one after the other"
     lines = [
         f"# Dice over training time on {arguments.dataset.name}",
@@ -161,8 +165,9 @@ def write_table(
         for point in points:
             cells = measure(bundle, point).values()
             lines.append(f"| {name} | {point.minutes:.1f} | {point.steps} | {' | '.join(cells)} |")
-    write_text(TARGET, "\n".join(lines) + "\n")
-    print(TARGET.read_text(encoding="utf-8"))
+    text = "\n".join(lines) + "\n"
+    write_text(RESULTS / f"accuracy_over_time{'' if arguments.device == 'cpu' else '_cuda'}.md", text)
+    print(text)
 
 
 def main() -> None:
@@ -172,6 +177,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[2, 5, 10, 15])
     parser.add_argument("--side-by-side", action="store_true", help="half of the cores each, at the same time")
     parser.add_argument("--short-schedule", action="store_true", help="nnU-Net's schedule in these minutes")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--work", type=Path, default=peer.WORK, help="folder for both environments and results")
     arguments = parser.parse_args()
     arguments.minutes.sort()
@@ -190,13 +196,13 @@ def main() -> None:
     peer.write_dataset(arguments.dataset, BundleFolder(bundle).read_split(FOLD), arguments.work)
     peer.prepare(python, arguments.work, len(every))
     environment = {**os.environ, "OMP_NUM_THREADS": str(len(cores["ours"]))}
-    theirs = start_peer(arguments.work, arguments.minutes, cores["nnU-Net"], arguments.short_schedule)
+    theirs = start_peer(arguments.work, arguments.minutes, cores["nnU-Net"], arguments.short_schedule, arguments.device)
     if not arguments.side_by_side:
         theirs.wait()
-    checkpoints = train_ours(bundle, arguments.minutes, environment, cores["ours"])
+    checkpoints = train_ours(bundle, arguments.minutes, environment, cores["ours"], arguments.device)
     if theirs.wait():
         raise SystemExit(f"nnU-Net's training failed; see {arguments.work / 'training.log'}")
-    curves = {"ours, quick": predict_ours(bundle, checkpoints), "nnU-Net": read_peer(arguments.work)}
+    curves = {"ours, quick": predict_ours(bundle, checkpoints, arguments.device), "nnU-Net": read_peer(arguments.work)}
     write_table(arguments, bundle, curves, cores)
 
 

@@ -11,6 +11,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PEAK = "PEAK_KIB"
+# writes down a prediction's seconds by stage; the module is watched and not imported, which would change how the verb starts
+_NOTE_STAGES = """
+import json, sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name != "pipeline.prediction.stopwatch":
+            return None
+        spec = PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+
+        def load_and_watch(module):
+            load(module)
+            ask = module.Stopwatch.list_shares
+
+            def list_shares(stopwatch):
+                Path(noted).write_text(json.dumps(dict(stopwatch.seconds)))
+                return ask(stopwatch)
+
+            module.Stopwatch.list_shares = list_shares
+
+        spec.loader.exec_module = load_and_watch
+        return spec
+
+noted = sys.argv.pop(1)
+sys.meta_path.insert(0, Watch())
+"""
 # VmHWM and not ru_maxrss, which begins with the peak of the process that started this one
 _PROGRAM = f"""
 import sys
@@ -33,14 +62,19 @@ class Measured:
     peak_mib: float
 
 
-def measure_verb(words: Sequence[str | Path]) -> Measured:
+def measure_verb(words: Sequence[str | Path], stages: Path | None = None) -> Measured:
     """Run `unet-pipeline WORDS`, on Linux.
+
+    Args:
+        words: the verb and what follows.
+        stages: file that gets the seconds of a prediction's stages, as JSON; None for none.
 
     Raises:
         SystemExit: the verb failed; with the end of what it said.
     """
     started_s, used_s = time.monotonic(), _read_processor_s()
-    command = [sys.executable, "-c", _PROGRAM, *map(str, words)]
+    program = [_PROGRAM] if stages is None else [_NOTE_STAGES + _PROGRAM, str(stages)]
+    command = [sys.executable, "-c", *program, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started_s
     if done.returncode:

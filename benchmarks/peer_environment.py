@@ -18,6 +18,9 @@ VERSION = "2.8.1"
 DATASET_ID = 4
 WORK = Path(__file__).parent / ".peer"  # ignored by git; several GB
 ROOT = Path(__file__).parents[1]
+_PREPARE = (
+    "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry as run; run()"
+)
 
 
 def find_python(work: Path = WORK) -> Path:
@@ -41,10 +44,11 @@ def find_python(work: Path = WORK) -> Path:
     return python
 
 
-def build_environment(work: Path, num_threads: int) -> dict[str, str]:
-    """Environment variables that nnU-Net needs, and its number of threads."""
+def build_environment(work: Path, num_threads: int | None) -> dict[str, str]:
+    """Environment variables that nnU-Net needs, and its number of threads with one loader; None for its own defaults."""
     folders = {f"nnUNet_{name}": str(work / name) for name in ("raw", "preprocessed", "results")}
-    return {**os.environ, **folders, "OMP_NUM_THREADS": str(num_threads), "nnUNet_n_proc_DA": "1"}
+    limits = {} if num_threads is None else {"OMP_NUM_THREADS": str(num_threads), "nnUNet_n_proc_DA": "1"}
+    return {**os.environ, **folders, **limits}
 
 
 def write_dataset(source: Path, split: dict[str, list[dict[str, str]]], work: Path) -> Path:
@@ -82,17 +86,11 @@ def write_dataset(source: Path, split: dict[str, list[dict[str, str]]], work: Pa
     return raw
 
 
-def prepare(python: Path, work: Path, num_threads: int) -> None:
-    """Let nnU-Net plan and preprocess, once."""
+def prepare(python: Path, work: Path, num_threads: int | None) -> None:
+    """Let nnU-Net plan and preprocess, once; in several processes where it has its own defaults."""
     if any((work / "preprocessed").glob("*/nnUNetPlans_3d_fullres/*.b2nd")):
         return
-    command = [
-        str(python.with_name("nnUNetv2_plan_and_preprocess")),
-        "-d",
-        str(DATASET_ID),
-        "-c",
-        "3d_fullres",
-        "-np",
-        "1",
-    ]
+    # by its function, because a folder on PYTHONPATH has no commands
+    command = [str(python), "-c", _PREPARE, "-d", str(DATASET_ID), "-c", "3d_fullres", "-np"]
+    command.append("1" if num_threads else str(min(8, os.cpu_count() or 1)))
     subprocess.run(command, check=True, env=build_environment(work, num_threads), stdout=subprocess.DEVNULL)

@@ -1,6 +1,6 @@
 """nnU-Net's own training for some minutes, with weights kept at given times and predictions of the validation fold.
 
-    PEER_PYTHON benchmarks/peer_training.py --dataset-id 4 --minutes 2 5 10 15 --out FOLDER [--short-schedule]
+    PEER_PYTHON benchmarks/peer_training.py --dataset-id 4 --minutes 2 5 10 15 --out FOLDER [--short-schedule] [--device cuda]
 
 Runs in nnU-Net's environment (`peer_environment.py`). The clock counts its training steps and the loading of batches, and
 nothing else. Its learning rate falls over 250,000 steps, as it does by default, or over the given minutes with --short-schedule.
@@ -21,13 +21,14 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 CONFIGURATION = "3d_fullres"
+CPU = torch.device("cpu")
 
 
-def build_trainer(preprocessed: Path) -> nnUNetTrainer:
+def build_trainer(preprocessed: Path, device: torch.device = CPU) -> nnUNetTrainer:
     """nnU-Net's trainer for fold 0, as its command line builds it."""
     plans = json.loads((preprocessed / "nnUNetPlans.json").read_text(encoding="utf-8"))
     dataset = json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))
-    trainer = nnUNetTrainer({**plans, "continue_training": False}, CONFIGURATION, 0, dataset, torch.device("cpu"))
+    trainer = nnUNetTrainer({**plans, "continue_training": False}, CONFIGURATION, 0, dataset, device)
     trainer.initialize()
     trainer.on_train_start()
     return trainer
@@ -58,7 +59,7 @@ def train(trainer: nnUNetTrainer, minutes: list[float], short_schedule: bool) ->
 
 def predict(trainer: nnUNetTrainer, raw: Path, out: Path, number: int) -> None:
     """Label maps of the validation cases with the weights of one time, without mirroring."""
-    predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
+    predictor = nnUNetPredictor(use_mirroring=False, device=trainer.device, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(trainer.output_folder_base), (0,), f"checkpoint_{number}.pth")
     _, cases = trainer.do_split()
     images = [[str(raw / "imagesTr" / f"{case}_0000.nii.gz")] for case in cases]
@@ -73,11 +74,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--short-schedule", action="store_true")
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     name = f"Dataset{arguments.dataset_id:03d}_*"
     (preprocessed,) = Path(str(nnUNet_preprocessed)).glob(name)
     (raw,) = Path(str(nnUNet_raw)).glob(name)
-    trainer = build_trainer(preprocessed)
+    trainer = build_trainer(preprocessed, torch.device(arguments.device))
     points = train(trainer, sorted(arguments.minutes), arguments.short_schedule)
     for number in range(len(points)):
         predict(trainer, raw, arguments.out / f"predictions_{number}", number)

@@ -1,6 +1,6 @@
 """Prediction of one synthetic CT of 512x512x300 with 3 and with 60 classes: seconds, share outside the network, peak memory.
 
-    .venv/bin/python benchmarks/predict_volume.py [--shape 512 512 300] [--classes 3 60] [--turns 1] [--overlap 0.5]
+    .venv/bin/python benchmarks/predict_volume.py [--shape 512 512 300] [--classes 3 60] [--turns 1] [--overlap 0.5] [--device cuda]
 
 For each number of classes `plan` makes a bundle (preset quick) from four small synthetic cases; its weights are random, since only time and
 memory are measured. The volume's voxels are 2 % smaller than planned, so that everything is interpolated both ways. A smaller `--shape` or
@@ -56,12 +56,12 @@ class Row:
         return 1 - self.shares["network"]
 
 
-def plan_untrained(work: Path, num_classes: int, shape: Sequence[int], overlap: float) -> Path:
+def plan_untrained(work: Path, num_classes: int, shape: Sequence[int], overlap: float, preset: str = "quick") -> Path:
     """A bundle for that number of classes."""
     small = [max(40, size // 4) for size in shape]
     dataset = synthetic_ct.write_dataset(work / f"cases_{num_classes}", 4, small, num_classes)
     bundle = work / f"bundle_{num_classes}"
-    measure_verb(["plan", dataset, bundle, "--preset", "quick", "--folds", "2"])
+    measure_verb(["plan", dataset, bundle, "--preset", preset, "--folds", "2"])
     synthetic_ct.set_numbers(bundle, {"window_overlap": overlap})
     synthetic_ct.write_random_weights(bundle)
     return bundle
@@ -76,11 +76,11 @@ def count_windows(plan: Plan, shape: Sequence[int]) -> int:
     return place_windows(grid, plan.window_size, overlap).num_windows
 
 
-def predict(bundle: Path, image: Path, work: Path, precision: str) -> tuple[Measured, dict[str, float]]:
+def predict(bundle: Path, image: Path, work: Path, options: Sequence[str | Path]) -> tuple[Measured, dict[str, float]]:
     """Predict one volume in a process of its own."""
     out, answer = work / "predicted", work / "answer.json"
     shutil.rmtree(out, ignore_errors=True)
-    measured = measure_verb(["predict", bundle, image, out, "--precision", precision, "--json", answer])
+    measured = measure_verb(["predict", bundle, image, out, *options, "--json", answer])
     return measured, json.loads(answer.read_text(encoding="utf-8"))["shares"]
 
 
@@ -90,7 +90,7 @@ def middle(measured: Sequence[Measured]) -> Measured:
 
 
 def measure(
-    work: Path, shape: Sequence[int], classes: Sequence[int], turns: int, overlap: float, precision: str
+    work: Path, shape: Sequence[int], classes: Sequence[int], turns: int, overlap: float, options: Sequence[str]
 ) -> list[Row]:
     """One row per number of classes, measured in turns."""
     spacing_mm = [FINER * size for size in synthetic_ct.SPACING_MM]
@@ -109,8 +109,8 @@ def measure(
     found: dict[int, list[tuple[Measured, Measured, dict[str, float]]]] = {count: [] for count in classes}
     for _ in range(turns):
         for count, bundle in bundles.items():
-            start, _ = predict(bundle, tiny[count], work, precision)
-            volume, shares = predict(bundle, large, work, precision)
+            start, _ = predict(bundle, tiny[count], work, options)
+            volume, shares = predict(bundle, large, work, options)
             found[count].append((volume, start, shares))
     return [
         Row(
@@ -163,16 +163,18 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--overlap", type=float, default=0.5, help="of the windows; the plan has 0.5")
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16", "auto"))
+    parser.add_argument("--device", default="cpu", help="such as cuda; a GPU's table belongs into another --out")
     parser.add_argument("--out", type=Path, default=TARGET)
     arguments = parser.parse_args()
     shape, classes = tuple(arguments.shape), arguments.classes
     words = f"--shape {' '.join(map(str, shape))} --classes {' '.join(map(str, classes))} --turns {arguments.turns}"
-    words += f" --overlap {arguments.overlap:g} --precision {arguments.precision}"
+    words += f" --overlap {arguments.overlap:g} --precision {arguments.precision} --device {arguments.device}"
     described = alternating.describe_run(
         f"benchmarks/predict_volume.py {words}", f"Python {sys.version.split()[0]}, {alternating.list_versions()}"
     )
     with tempfile.TemporaryDirectory() as work:
-        rows = measure(Path(work), shape, classes, arguments.turns, arguments.overlap, arguments.precision)
+        options = ["--precision", arguments.precision, "--device", arguments.device]
+        rows = measure(Path(work), shape, classes, arguments.turns, arguments.overlap, options)
     text = (
         f"# Prediction of a volume of {'x'.join(map(str, shape))}\n\n{described} Whole processes; medians, n = {arguments.turns}.\n\n"
         f"{describe(rows)} The volume's voxels are {1 - FINER:.0%} smaller than planned, so that image and probabilities are interpolated. "

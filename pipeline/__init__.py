@@ -35,6 +35,9 @@ if TYPE_CHECKING:
         tune,
     )
 
+# the only place where it is written: the distribution's metadata take it from here, and a source tree has none
+__version__ = "0.1.0"
+
 __all__ = [
     "audit",
     "check",

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline import __version__
 from pipeline.planning.architecture import compute_input_size
 from pipeline.planning.plan import Plan
 from pipeline.types import BACKGROUND
@@ -18,7 +19,8 @@ SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/do
 INTENDED_USE = "Research only. Not a medical device; not for diagnosis or treatment."
 REQUIRED_FOR_INFERENCE = ("nibabel", "pytorch-ignite", "pillow")
 REQUIRED_FOR_CONNECTED_PARTS = ("scikit-image", "scipy")  # when the plan post-processes
-REQUIRED_FOR_TRAINING = ("tensorboard", "unet-pipeline")
+_OWN_NAME = "unet-pipeline"
+REQUIRED_FOR_TRAINING = ("tensorboard", _OWN_NAME)
 
 
 class Tensor(BaseModel):
@@ -173,4 +175,4 @@ def compute_least_size(plan: Plan) -> tuple[int, ...]:
 
 
 def _version_of(distribution: str) -> str:
-    return distributions.version(distribution)
+    return __version__ if distribution == _OWN_NAME else distributions.version(distribution)

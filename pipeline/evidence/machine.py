@@ -15,8 +15,10 @@ from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
+from pipeline import __version__
+
+OWN_NAME = "unet-pipeline"
 PACKAGES = (
-    "unet-pipeline",
     "monai",
     "torch",
     "pytorch-ignite",
@@ -55,8 +57,8 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def read_versions() -> dict[str, str]:
-    """Versions of the packages that matter, as far as they are installed."""
-    found = {}
+    """Versions of this package and of those that matter, as far as they are installed."""
+    found = {OWN_NAME: __version__}
     for name in PACKAGES:
         try:
             found[name] = distributions.version(name)
