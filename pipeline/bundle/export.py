@@ -28,7 +28,8 @@ from pipeline.errors import BundleError, suggest
 from pipeline.evaluation.metrics import compute_dice
 from pipeline.files import compute_sha256, write_atomically, write_json
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.inference import Predictor, build_predictor
+from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.runtime import ONNX, TORCHSCRIPT, build_exported_network
 
 FORMATS = (TORCHSCRIPT, ONNX)

@@ -22,7 +22,8 @@ from pipeline.evaluation.groups import Group, ReferencedImage
 from pipeline.evaluation.metrics import compute_dice
 from pipeline.evaluation.postprocessing import FILLED, LARGEST, NOTHING, SMALL, Decision, choose_sizes, decide
 from pipeline.planning.plan import Plan
-from pipeline.prediction.inference import Predictor, build_predictor
+from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.predictor import Predictor
 from pipeline.progress import progress_bar
 
 _VOXELS_PER_CASE = 20_000  # drawn for the temperature, which is one number

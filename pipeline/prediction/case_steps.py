@@ -12,9 +12,10 @@ from monai.data import MetaTensor
 
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.problems import Problem
-from pipeline.prediction.inference import Predictor, check_input
+from pipeline.prediction.inference import check_input
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import finish_output, probabilities_path, write_probabilities, write_volume
+from pipeline.prediction.predictor import Predictor
 from pipeline.training.memory import release_freed_pages
 
 LARGE_BYTES = 1 << 26  # of an image whose preprocessing leaves more than page faults cost

@@ -1,45 +1,31 @@
 """What a prediction will do and take, from the headers of its images: windows, how many at once, where they are blended, memory.
 
-The network is not run. `settle_windows` decides for a prediction, `forecast_images` tells for `predict --dry-run`; both by the same
-functions.
+The network is not run. `forecast_images` tells for `predict --dry-run` what `settle_windows` decides for a prediction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 
-import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose
 
-from pipeline.dataset.medical_image import ImageGrid
-from pipeline.errors import PipelineError, PredictionError
 from pipeline.prediction import memory
-from pipeline.prediction.grids import map_grid
-from pipeline.prediction.inference import Predictor, Windowing, check_grid
 from pipeline.prediction.inputs import PredictionInput
-from pipeline.prediction.memory import CaseSize
 from pipeline.prediction.mirroring import Mirrored
 from pipeline.prediction.overlap import Overlap
-from pipeline.prediction.runtime import TORCH
-from pipeline.prediction.stopwatch import TimedNetwork
-from pipeline.prediction.streaming import begins_as_planned, list_image_transforms
-from pipeline.prediction.windows import Windows, is_plain, read_windows
-from pipeline.types import IMAGE
+from pipeline.prediction.predictor import Predictor, Windowing
+from pipeline.prediction.window_choice import (
+    choose_num_images,
+    choose_windowing,
+    estimate_device,
+    estimate_peak,
+    find_module,
+    measure_window,
+    size_cases,
+)
 
-MOST_WINDOWS_ON_GPU = 16
-MOST_WINDOWS_ON_CPU = 4
-MOST_IMAGES_ON_CPU = 8  # a heuristic: Python's own lock lets no more than some run
-# a CPU computes small windows faster side by side, and gains nothing with larger ones (docs/experiments.md)
-CPU_BATCH_VOXELS = 1 << 19
-# arrays of the first level's size that a network holds at once; U-Net++ with its nested skips comes to half of it
-_MOST_ARRAYS = 32
-_SIDE_BY_SIDE_SHARE = 0.25  # of the free memory, for all images that are computed at the same time
-_USABLE_SHARE = 0.8  # of the free memory; fragments and the libraries' own buffers take the rest
 _CPU = torch.device("cpu")
 _FIRST_RUN_BYTES = 100 << 20  # kernels and buffers of the libraries that the first window brings
 
@@ -117,227 +103,6 @@ class Forecast:
         return self.peak_bytes <= self.free_bytes and self.device_bytes <= self.free_device_bytes
 
 
-@dataclass(frozen=True)
-class SizedCase:
-    """A case, its sizes, and its windows if they are known."""
-
-    name: str
-    size: CaseSize
-    windows: Windows | None
-
-
-def find_network_grid(grid: ImageGrid, preprocessing: Compose) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine of an image on the network's grid, without its voxels.
-
-    Args:
-        grid: of the image.
-        preprocessing: that begins as `plan` writes it.
-    """
-    image = MetaTensor(torch.zeros(1).expand(1, *grid.spatial_shape), affine=torch.from_numpy(grid.affine))
-    for transform in list_image_transforms(preprocessing)[2:4]:
-        image = transform({IMAGE: image}, lazy=True)[IMAGE]
-    return tuple(map(int, image.peek_pending_shape())), image.peek_pending_affine().numpy()
-
-
-def _size_case(source: PredictionInput, predictor: Predictor, probabilities: bool) -> SizedCase:
-    """What the headers of an input say.
-
-    Raises:
-        ImageFileError: a header cannot be read.
-        PredictionError: the network cannot take the image.
-    """
-    grid = source.read_grid()
-    check_grid(grid, predictor.plan, source.files[0].name)
-    shape, affine = find_network_grid(grid, predictor.preprocessing)
-    back = map_grid(affine, shape, grid.affine, grid.spatial_shape)
-    size = CaseSize(
-        grid.num_channels,
-        len(predictor.label_values),
-        predictor.late_heads[0].num_features if predictor.late_heads else len(predictor.label_values),
-        grid.spatial_shape,
-        grid.value_bytes,
-        shape,
-        back is None or back.interpolates,
-        probabilities,
-    )
-    return SizedCase(source.name, size, read_windows(predictor.inferer, shape) if is_plain(predictor.inferer) else None)
-
-
-def _size_cases(
-    predictor: Predictor, inputs: Sequence[PredictionInput], probabilities: bool
-) -> tuple[list[SizedCase], list[str]]:
-    """Cases by their headers, and messages about those that cannot be predicted."""
-    if not begins_as_planned(predictor.preprocessing):
-        raise PredictionError(
-            "The preprocessing of the bundle is not what `plan` writes, so the network's grid cannot be told from headers. "
-            "Predict without --dry-run."
-        )
-    cases, failures = [], []
-    for source in inputs:
-        try:
-            cases.append(_size_case(source, predictor, probabilities))
-        except PipelineError as error:
-            failures.append(str(error))
-    return cases, failures
-
-
-def describe_windowing(windowing: Windowing, in_rows: bool) -> str:
-    """In one line."""
-    at_once = "one at a time" if windowing.batch_size == 1 else f"up to {windowing.batch_size} at once"
-    images = f", {windowing.num_images} images side by side" if windowing.num_images > 1 else ""
-    return f"windows  {at_once}, blended on {windowing.blended_on} {'in rows' if in_rows else 'as a whole'}{images}"
-
-
-def settle_windows(
-    predictor: Predictor, inputs: Sequence[PredictionInput], runtime: str = TORCH, probabilities: bool = False
-) -> Windowing:
-    """How many windows at once for these images, where they are blended, and how many images at the same time.
-
-    On the CPU nothing has to be known for it where no more than one window would be taken at once.
-
-    Args:
-        predictor: of the bundle.
-        inputs: to be predicted; what cannot be read does not count.
-        runtime: other than torch, the network takes as many windows as the config says.
-        probabilities: they are written too.
-    """
-    known = is_plain(predictor.inferer) and begins_as_planned(predictor.preprocessing)
-    if not known or runtime != TORCH:
-        return Windowing(_read_batch_size(predictor), predictor.device)
-    if _limit_windows(predictor) == 1:
-        return Windowing(1, predictor.device)
-    cases, _ = _size_cases(predictor, inputs, probabilities)
-    free_bytes = memory.find_free_bytes(predictor.device)
-    if predictor.device.type == "cpu":
-        # measuring loads PyTorch's compiler, which takes a second: not where a bound says the same
-        found = choose_windowing(predictor, cases, bound_window(predictor), free_bytes)
-        if found.batch_size == _limit_windows(predictor):
-            return replace(found, num_images=choose_num_images(predictor, cases, found, free_bytes))
-    return choose_windowing(predictor, cases, measure_window(predictor), free_bytes)
-
-
-def choose_num_images(
-    predictor: Predictor,
-    cases: Sequence[SizedCase],
-    windowing: Windowing,
-    free_bytes: int,
-    num_threads: int | None = None,
-) -> int:
-    """How many images at the same time: several on a CPU where windows are small and memory is plenty, otherwise one.
-
-    PyTorch's threads wait for each other in every layer, the longer the smaller it is; with an image each they do not.
-
-    Args:
-        predictor: of the bundle.
-        cases: to be predicted.
-        windowing: that was chosen.
-        free_bytes: of main memory.
-        num_threads: of PyTorch; as it is set, if None.
-    """
-    if predictor.device.type != "cpu" or predictor.obstacle is not None or _limit_windows(predictor) == 1:
-        return 1
-    threads = torch.get_num_threads() if num_threads is None else num_threads
-    alone = Overlap(False, False, "")
-    window_bytes = bound_window(predictor)
-    peak = max((_estimate_peak(predictor, case, window_bytes, windowing, alone) for case in cases), default=1)
-    return max(1, min(threads, len(cases), MOST_IMAGES_ON_CPU, int(_SIDE_BY_SIDE_SHARE * free_bytes // peak)))
-
-
-def choose_windowing(predictor: Predictor, cases: Sequence[SizedCase], window_bytes: int, free_bytes: int) -> Windowing:
-    """The most windows at once, in powers of two, that the memory of the device is enough for.
-
-    On a CPU up to `MOST_WINDOWS_ON_CPU` small ones, unless the config says more. On a GPU up to `MOST_WINDOWS_ON_GPU`, and blended on the
-    CPU where even one does not fit otherwise.
-
-    Args:
-        predictor: of the bundle.
-        cases: to be predicted.
-        window_bytes: of one window on its way through the network.
-        free_bytes: of the device.
-    """
-    on_gpu, limit = predictor.device.type != "cpu", _limit_windows(predictor)
-    usable = _USABLE_SHARE * free_bytes
-    for blended_on in (predictor.device, *([_CPU] if on_gpu else [])):
-        batch_size = limit
-        while batch_size >= 1:
-            if all(
-                _estimate_device(predictor, case, window_bytes, Windowing(batch_size, blended_on)) <= usable
-                for case in cases
-            ):
-                return Windowing(batch_size, blended_on)
-            batch_size //= 2
-    return Windowing(1, _CPU)
-
-
-def _limit_windows(predictor: Predictor) -> int:
-    """The most windows at once that gain anything."""
-    configured = _read_batch_size(predictor)
-    if predictor.device.type != "cpu":
-        return max(configured, MOST_WINDOWS_ON_GPU)
-    size = getattr(predictor.inferer, "roi_size", 0)
-    if not is_plain(predictor.inferer) or isinstance(size, int):
-        return configured
-    return max(configured, min(MOST_WINDOWS_ON_CPU, CPU_BATCH_VOXELS // prod(size)))
-
-
-def _read_batch_size(predictor: Predictor) -> int:
-    return int(getattr(predictor.inferer, "sw_batch_size", getattr(predictor.inferer, "batch_size", 1)))
-
-
-def measure_window(predictor: Predictor) -> int:
-    """Bytes of one window on its way through the largest of the networks; 0 where no window is known."""
-    size = getattr(predictor.inferer, "roi_size", getattr(predictor.inferer, "tile_size", None))
-    if size is None:
-        return 0
-    return memory.measure_window(_find_module(predictor), len(predictor.plan.channel_names), tuple(size))
-
-
-def bound_window(predictor: Predictor) -> int:
-    """Bytes that one window on its way through a network stays below, without running it."""
-    plan = predictor.plan
-    widest = max(plan.filters[0], len(plan.channel_names), len(predictor.label_values))
-    return _MOST_ARRAYS * memory.FLOAT * widest * prod(predictor.inferer.roi_size)
-
-
-def _find_module(predictor: Predictor) -> torch.nn.Module:
-    """The first network, with its mirroring and without what measures its time."""
-    network = predictor.late_heads[0].body if predictor.late_heads else predictor.networks[0]
-    module = network.network if isinstance(network, TimedNetwork) else network
-    if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"{type(module).__name__} is no module of PyTorch")
-    return module
-
-
-def _estimate_device(predictor: Predictor, case: SizedCase, window_bytes: int, windowing: Windowing) -> int:
-    """Bytes of the device that computes, beside the weights."""
-    if windowing.blended_on != predictor.device:
-        return windowing.batch_size * window_bytes
-    return _estimate_network(predictor, case, window_bytes, windowing.batch_size)
-
-
-def _estimate_network(predictor: Predictor, case: SizedCase, window_bytes: int, batch_size: int) -> int:
-    if predictor.obstacle is None and case.windows is not None:
-        return memory.estimate_blending(case.size, case.windows, window_bytes, batch_size)
-    return memory.estimate_whole(case.size, window_bytes, batch_size)
-
-
-def _estimate_peak(
-    predictor: Predictor, case: SizedCase, window_bytes: int, windowing: Windowing, overlap: Overlap
-) -> int:
-    """Bytes of main memory, without what the process has before the first image."""
-    size = case.size
-    reading, writing = memory.estimate_reading(size), memory.estimate_writing(size)
-    if windowing.blended_on == _CPU:
-        on_cpu = window_bytes if predictor.device == _CPU else 0
-        network = _estimate_network(predictor, case, on_cpu, windowing.batch_size)
-    else:
-        network = memory.estimate_held(size)
-    if not overlap.files:
-        return max(reading, network + writing)
-    ahead = reading if overlap.preprocessing else size.num_channels * prod(size.native_shape) * size.value_bytes
-    return ahead + max(reading, network) + 2 * writing
-
-
 def forecast_images(
     predictor: Predictor,
     inputs: Sequence[PredictionInput],
@@ -357,7 +122,7 @@ def forecast_images(
     Raises:
         PredictionError: the preprocessing is not what `plan` writes.
     """
-    cases, failures = _size_cases(predictor, inputs, probabilities)
+    cases, failures = size_cases(predictor, inputs, probabilities)
     if len(inputs) < 2:
         overlap = Overlap(False, False, "there is no other image")
     window_bytes, device = measure_window(predictor), predictor.device
@@ -372,12 +137,12 @@ def forecast_images(
         )
     found = []
     for case in cases:
-        peak = base + windowing.num_images * _estimate_peak(predictor, case, window_bytes, windowing, overlap)
+        peak = base + windowing.num_images * estimate_peak(predictor, case, window_bytes, windowing, overlap)
         num_windows = None if case.windows is None else case.windows.num_windows
-        on_device = _estimate_device(predictor, case, window_bytes, windowing) if on_gpu else 0
+        on_device = estimate_device(predictor, case, window_bytes, windowing) if on_gpu else 0
         shapes = case.size.native_shape, case.size.network_shape
         found.append(CaseForecast(case.name, *shapes, num_windows, predictor.obstacle is None, peak, on_device))
-    network = _find_module(predictor)
+    network = find_module(predictor)
     return Forecast(
         device=str(device),
         precision=predictor.precision,

@@ -15,6 +15,7 @@ import torch
 
 _SAME = 1e-3  # MONAI's AFFINE_TOL: nearer grids are taken as equal
 CHUNK_VALUES = 1 << 24  # interpolated at once
+_DEVICE_CHUNK_VALUES = 1 << 27  # on a GPU, where each chunk costs launches
 # Voxels on average. Runs are read where they are, which takes a half to a quarter of the time of picking voxels one by one; along the last
 # axis a run is a piece of memory, and short ones are slower.
 _SHORTEST_RUN, _SHORTEST_LAST_RUN = 4, 12
@@ -138,6 +139,8 @@ def interpolate(array: torch.Tensor, axis_map: AxisMap, dim: int) -> torch.Tenso
     shape = [1] * array.ndim
     shape[dim] = -1
     fraction = axis_map.fraction.to(array).reshape(shape)
+    if array.is_cuda:  # one launch for the axis, whatever the runs
+        return _pick(array, axis_map.lower, dim).lerp_(_pick(array, axis_map.upper, dim), fraction)
     runs = axis_map.list_runs()
     shortest = _SHORTEST_RUN if dim < array.ndim - 1 else _SHORTEST_LAST_RUN
     if len(runs) > 1 and len(runs) * shortest > len(axis_map.lower):
@@ -157,6 +160,10 @@ def _pick(array: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
     return array.gather(dim, indices.expand(*array.shape[:-1], len(indices)))
 
 
+def _count_chunk_values(array: torch.Tensor) -> int:
+    return CHUNK_VALUES if array.device.type == "cpu" else _DEVICE_CHUNK_VALUES
+
+
 def resample(image: torch.Tensor, grid: GridMap) -> torch.Tensor:
     """An image on the target grid, computed in float64 in parts and rounded to float32.
 
@@ -167,7 +174,7 @@ def resample(image: torch.Tensor, grid: GridMap) -> torch.Tensor:
     first, *others = grid.axes
     shape = [len(axis.lower) for axis in grid.axes]
     out = torch.empty((image.shape[0], *shape), dtype=torch.float32, device=image.device)
-    num_rows = max(1, CHUNK_VALUES // max(1, int(np.prod(shape[1:])) * image.shape[0]))
+    num_rows = max(1, _count_chunk_values(image) // max(1, int(np.prod(shape[1:])) * image.shape[0]))
     for start in range(0, shape[0], num_rows):
         part = first.cut(start, start + num_rows)
         low, high = int(part.lower.min()), int(torch.maximum(part.lower, part.upper).max()) + 1
@@ -201,7 +208,7 @@ def iterate_resampled(blocks: Iterator[torch.Tensor], grid: GridMap) -> Iterator
         block = block if not kept.numel() else torch.cat([kept, block], dim=1)
         ready = waiting[: int((last_needed[waiting] < arrived).sum())]
         waiting = waiting[len(ready) :]
-        num_rows = max(1, CHUNK_VALUES // block[:, 0].numel())
+        num_rows = max(1, _count_chunk_values(block) // block[:, 0].numel())
         for part in ready.split(num_rows) if len(ready) else ():
             fraction = None if first.fraction is None else first.fraction[part]
             rows = AxisMap(first.lower[part] - kept_from, first.upper[part] - kept_from, fraction)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.prediction.device_network import DeviceNetwork
 from pipeline.prediction.stopwatch import TimedNetwork
 from pipeline.prediction.windows import Network
 
@@ -119,7 +120,27 @@ def take_heads_off(
     return [] if name is None else [take_head_off(network, name) for network in networks]
 
 
+class Product(torch.nn.Module):
+    """A convolution of one voxel as a product of matrices, which a GPU computes as fast as it reads.
+
+    Args:
+        convolution: it stays as it is.
+    """
+
+    def __init__(self, convolution: Convolution) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shape (1, classes, *spatial) for (1, features, *spatial)."""
+        weight, bias = self.convolution.weight.flatten(1), self.convolution.bias
+        features = x[0].flatten(1)
+        found = weight @ features if bias is None else torch.addmm(bias[:, None], weight, features)
+        return found.view(1, -1, *x.shape[2:])
+
+
 def build_late_head(body: TimedNetwork, convolution: Convolution) -> LateHead:
     """Both parts with the same stopwatch and device; the convolution computes in float32, because it runs once."""
-    timed = TimedNetwork(convolution, body.stopwatch, device=body.device)
+    last = Product(convolution) if isinstance(body, DeviceNetwork) else convolution
+    timed = TimedNetwork(last, body.stopwatch, device=body.device)
     return LateHead(body, timed, convolution.in_channels, convolution.out_channels)

@@ -22,6 +22,7 @@ from pipeline.prediction.windows import Windows
 
 FLOAT = 4  # bytes
 _DOUBLE = 8
+_SHARE_OF_SUMS = 0.4  # of the free memory
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -153,6 +154,19 @@ def estimate_writing(size: CaseSize) -> int:
     return (3 + probabilities) * prod(size.native_shape)
 
 
+def fits_whole(windows: Windows, num_blended: int, num_channels: int, device: torch.device) -> bool:
+    """Whether a device has room for the sums over the windows of a whole image, and as much again for what is made of them.
+
+    Args:
+        windows: of the image.
+        num_blended: channels of the sums.
+        num_channels: of the image.
+        device: that blends.
+    """
+    needed = (num_blended + num_channels + 1) * prod(windows.padded_shape) * FLOAT
+    return needed <= _SHARE_OF_SUMS * find_free_bytes(device)
+
+
 def read_own_bytes() -> int:
     """Resident memory of this process."""
     return int(psutil.Process().memory_info().rss)
@@ -161,7 +175,8 @@ def read_own_bytes() -> int:
 def find_free_bytes(device: torch.device) -> int:
     """Memory that is free on a device; for the CPU the machine's, or what the container may still have."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for later
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     free = int(psutil.virtual_memory().available)
     try:
         limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()

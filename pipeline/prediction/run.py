@@ -18,12 +18,14 @@ from pipeline.errors import PredictionError
 from pipeline.files import PARTIAL_PREFIX
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.case_steps import CaseSteps
-from pipeline.prediction.forecast import Forecast, describe_windowing, forecast_images, settle_windows
-from pipeline.prediction.inference import Predictor, build_predictor
+from pipeline.prediction.forecast import Forecast, forecast_images
+from pipeline.prediction.inference import build_predictor
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import output_path, probabilities_path
 from pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, count_cores, run_cases, run_side_by_side
+from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.runtime import TORCH, choose_device
+from pipeline.prediction.window_choice import describe_windowing, settle_windows
 from pipeline.progress import progress_bar
 
 _Outcome = Outcome[PredictionInput, tuple[Problem, ...]]

@@ -114,9 +114,7 @@ def iterate_blended(
         Shape (classes, rows, *rest), float32; a view that is overwritten once the next one is asked for. All rows of the image in
         their order.
     """
-    padded = image[None]
-    if any(map(any, windows.padding)):
-        padded = torch.nn.functional.pad(padded, [count for pair in reversed(windows.padding) for count in pair])
+    padded = _pad(image, windows)
     weights = weights.to(image.device)
     depth, rest = windows.size[0], windows.padded_shape[1:]
     last = windows.padded_shape[0]
@@ -134,6 +132,45 @@ def iterate_blended(
         yield _cut(sums[:, :finished], windows, start)
         for buffer, rows in ((sums, 1), (counts, 0)):
             _move_up(buffer, rows, finished)
+
+
+def _pad(image: torch.Tensor, windows: Windows) -> torch.Tensor:
+    """The image as a batch of one, with the windows' padding around it."""
+    if not any(map(any, windows.padding)):
+        return image[None]
+    return torch.nn.functional.pad(image[None], [count for pair in reversed(windows.padding) for count in pair])
+
+
+def iterate_whole(
+    image: torch.Tensor, network: Network, windows: Windows, weights: torch.Tensor, batch_size: int
+) -> Iterator[torch.Tensor]:
+    """Logits of the image at once, for a device that has room for the sums of all of it: batches go on from row to row.
+
+    Arguments as for `iterate_blended`.
+
+    Yields:
+        Shape (classes, *spatial), float32, once.
+    """
+    (padded,) = _pad(image, windows)
+    weights = weights.to(image.device)
+    places = [
+        tuple(slice(first, first + size) for first, size in zip(firsts, windows.size, strict=True))
+        for firsts in product(*windows.starts)
+    ]
+    sums, counts = torch.empty(0), torch.zeros(windows.padded_shape, device=image.device)
+    for first in range(0, len(places), batch_size):
+        group = places[first : first + batch_size]
+        batch = torch.stack([padded[(slice(None), *place)] for place in group])
+        for logits, place in zip(network(batch), group, strict=True):
+            if not sums.numel():
+                sums = torch.zeros((logits.shape[0], *windows.padded_shape), device=image.device)
+            sums[(slice(None), *place)].addcmul_(logits.float(), weights)
+            counts[place] += weights
+    sums /= counts
+    inside = [
+        slice(before, before + size) for (before, _), size in zip(windows.padding, windows.image_shape, strict=True)
+    ]
+    yield sums[(slice(None), *inside)]
 
 
 def _move_up(buffer: torch.Tensor, axis: int, count: int) -> None:

@@ -16,8 +16,8 @@ from pipeline.bundle_folder import open_bundle
 from pipeline.dataset.image import read_image
 from pipeline.files import write_json
 from pipeline.planning.plan import read_plan
-from pipeline.prediction.forecast import bound_window, measure_window, settle_windows
 from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.window_choice import bound_window, measure_window, settle_windows
 from pipeline.prediction.windows import is_plain
 
 from .conftest import TrainedBundle, own_copy

@@ -13,10 +13,10 @@ from PIL import Image as PillowImage
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PredictionError
-from pipeline.prediction.forecast import SizedCase
 from pipeline.prediction.inputs import list_inputs
 from pipeline.prediction.overlap import Overlap
 from pipeline.prediction.run import Predictions, predict_images
+from pipeline.prediction.window_choice import SizedCase
 
 from .conftest import TrainedBundle
 
@@ -32,7 +32,8 @@ WAYS = {
 def three_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the machine has; PyTorch keeps its threads, so that sums are split in the same way."""
     monkeypatch.setattr(
-        "pipeline.prediction.forecast.choose_num_images", lambda predictor, *_: 3 if predictor.obstacle is None else 1
+        "pipeline.prediction.window_choice.choose_num_images",
+        lambda predictor, *_: 3 if predictor.obstacle is None else 1,
     )
 
 
@@ -106,6 +107,6 @@ def test_predict_images_number_at_once_knows_what_is_written(
         seen.extend(case.size.writes_probabilities for case in cases)
         return 1
 
-    monkeypatch.setattr("pipeline.prediction.forecast.choose_num_images", choose)
+    monkeypatch.setattr("pipeline.prediction.window_choice.choose_num_images", choose)
     predict(bundle_3d, bundle_3d.dataset / "imagesTr", tmp_path / "out", "none", probabilities)
     assert seen == [probabilities] * 5

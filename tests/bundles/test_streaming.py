@@ -19,7 +19,8 @@ import pipeline
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.image import read_image
 from pipeline.errors import PredictionError
-from pipeline.prediction.inference import Predictor, build_predictor
+from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.predictor import Predictor
 
 from .conftest import TrainedBundle
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import prod
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,11 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import DynUNet
 
-from pipeline.prediction.forecast import (
+from pipeline.prediction.memory import CaseSize, estimate_blending
+from pipeline.prediction.mirroring import Mirrored
+from pipeline.prediction.predictor import Windowing
+from pipeline.prediction.window_choice import (
+    GPU_BATCH_VOXELS,
     MOST_WINDOWS_ON_GPU,
     SizedCase,
     bound_window,
@@ -19,9 +25,6 @@ from pipeline.prediction.forecast import (
     describe_windowing,
     measure_window,
 )
-from pipeline.prediction.inference import Windowing
-from pipeline.prediction.memory import CaseSize, estimate_blending
-from pipeline.prediction.mirroring import Mirrored
 from pipeline.prediction.windows import place_windows
 
 GIB = 2**30
@@ -34,6 +37,8 @@ def build(device: str, batch_size: int = 1, window: tuple[int, ...] | int = WIND
     return SimpleNamespace(
         device=torch.device(device),
         obstacle=None,
+        late_heads=(),
+        networks=(torch.nn.Identity(),),
         inferer=SlidingWindowInferer(window, batch_size, 0.5, mode="gaussian"),
     )
 
@@ -46,9 +51,10 @@ def choose(device: str, free_gib: float, batch_size: int = 1) -> tuple[int, str]
 @pytest.mark.parametrize(
     ("free_gib", "expected"),
     [
-        (140, (16, "cuda")),
-        (40, (8, "cuda")),
+        (140, (4, "cuda")),
+        (40, (4, "cuda")),
         (24, (4, "cuda")),
+        (12, (2, "cuda")),
         (10, (1, "cuda")),
         (8, (2, "cpu")),  # 60 classes of a row of windows take 4.5 GiB
         (3, (1, "cpu")),
@@ -63,8 +69,14 @@ def test_choose_windowing_gpu_takes_what_fits(free_gib: float, expected: tuple[i
 
 
 def test_choose_windowing_gpu_has_a_limit() -> None:
-    assert choose("cuda", 10000) == (MOST_WINDOWS_ON_GPU, "cuda")
+    assert choose("cuda", 10000) == (GPU_BATCH_VOXELS // prod(WINDOW), "cuda")
     assert choose("cuda", 10000, batch_size=32) == (32, "cuda"), "the config asks for more"
+    small = build("cuda", 1, (16, 16, 16))
+    many = replace(CASE, windows=place_windows((256, 256, 256), (16, 16, 16), (0.5,) * 3))
+    assert choose_windowing(small, [many], 2**20, 1000 * GIB).batch_size == MOST_WINDOWS_ON_GPU
+    few = replace(CASE, windows=place_windows((32, 24, 16), (16, 16, 16), (0.5,) * 3))
+    assert few.windows is not None
+    assert choose_windowing(small, [few], 2**20, 1000 * GIB).batch_size == few.windows.num_windows == 6
 
 
 def test_choose_windowing_cpu_takes_the_config_s_number_or_fewer() -> None:
@@ -101,7 +113,6 @@ def test_bound_window_is_above_what_a_wide_network_takes(
         3, num_channels, num_classes, [3] * 3, [1, 2, 2], [2, 2], filters, deep_supervision=True, deep_supr_num=1
     ).eval()
     predictor: Any = build("cpu", 1, (32, 32, 32))
-    predictor.late_heads = ()
     predictor.networks, predictor.label_values = (Mirrored(network, mirrored_axes),), range(num_classes)
     predictor.plan = SimpleNamespace(filters=filters, channel_names=["any"] * num_channels)
     assert bound_window(predictor) > measure_window(predictor) > 0
