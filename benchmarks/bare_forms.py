@@ -26,7 +26,7 @@ class Form:
     """How a network is computed.
 
     Attributes:
-        mode: of torch.compile; None for no compilation.
+        mode: of torch.compile; None for no compilation, "traced" for its first half alone, which takes no compiler.
         channels_last: memory format of network and images.
         whole_step: captured in one CUDA graph and replayed.
     """
@@ -124,18 +124,30 @@ def build_step(problem: Problem, form: Form) -> Callable[[], Any]:
         memory_format = CHANNELS_LAST[images.dim() - 2]
         network, images = network.to(memory_format=memory_format), images.contiguous(memory_format=memory_format)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=is_cuda or None, capturable=form.whole_step)
-    forward = network if form.mode is None else torch.compile(network, mode=form.mode)
+    forward = network
+    if form.mode is not None:
+        how = {"backend": "eager"} if form.mode == "traced" else {"mode": form.mode}
+        forward = torch.compile(network, **how)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         # the casts of a captured step must be part of it
         with torch.autocast(device.type, torch.bfloat16, problem.autocast, cache_enabled=not form.whole_step):
             output = forward(images)
-        problem.loss(output, problem.labels).backward()
+        compute_loss(problem.loss, output, problem.labels).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()
 
     return capture(step, device) if form.whole_step else step
+
+
+def compute_loss(loss: Any, output: Any, labels: torch.Tensor) -> torch.Tensor:
+    """The loss of all heads; MONAI's own sum begins with a zero from the host, which no CUDA graph can capture."""
+    if isinstance(output, torch.Tensor) or not hasattr(loss, "get_weights"):
+        return loss(output, labels)
+    weights = loss.get_weights(len(output))
+    terms = [weight * loss.get_loss(head.float(), labels) for weight, head in zip(weights, output, strict=True)]
+    return torch.stack(terms).sum()
 
 
 def capture(step: Callable[[], Any], device: torch.device) -> Callable[[], Any]:

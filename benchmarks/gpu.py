@@ -3,9 +3,9 @@
     python benchmarks/gpu.py [DATASET] [--parts bare,loop,nnunet,quick,predict,evaluate,profile,volume,ct] [--commit HASH] [--out FOLDER]
     python benchmarks/gpu.py --device cpu --short      # whether every part runs; the numbers mean nothing
 
-DATASET is Task04_Hippocampus, below PIPELINE_DATA where it is not given. The package may lie on PYTHONPATH uninstalled. Each part runs in a process
-of its own with a time limit; what fails or takes too long is a row that says so. After every part FOLDER/gpu_CARD.json and .md are
-written, with the targets and whether they are met. nnU-Net's part needs nnunetv2 on PYTHONPATH too.
+DATASET is Task04_Hippocampus, below PIPELINE_DATA where it is not given. The package may lie on PYTHONPATH uninstalled. Each part
+runs in a process of its own with a time limit; what fails or takes too long is a row that says so. After every part
+FOLDER/gpu_CARD.json and .md are written, with the targets and whether they are met. nnU-Net's part needs nnunetv2 on PYTHONPATH too.
 
   bare      a step of the bare network of nnU-Net's plan for the hippocampus in several forms, on a batch that is there already
   loop      a step of `train.json` on the same plan, measured from inside the training
@@ -32,7 +32,7 @@ from typing import Any
 
 import alternating
 import gpu_parts
-from gpu_results import Row, read_rows, write_results
+from gpu_results import Row, read_results, read_rows, write_results
 
 from pipeline.evidence.machine import describe_machine, read_code_version, read_versions
 
@@ -41,6 +41,7 @@ NAMES = ("bare", "loop", "nnunet", "quick", "predict", "evaluate", "profile", "v
 _SHOWN = ("unet-pipeline", "torch", "monai", "numpy", "nibabel")
 _SHORT_CASES = 10
 _LEAST_S = 15  # a part that has less left is not begun
+_SLOWER_ON_CPU = 3  # time limits, for a processor that others use too
 _WORDS_OF_FAILURE = 400
 
 
@@ -55,7 +56,7 @@ def main() -> None:
     started_s = time.monotonic()
     run = describe_run(arguments)
     name = f"gpu_{re.sub(r'[^a-z0-9]+', '_', (run['machine']['gpu'] or 'none').lower()).strip('_')}"
-    rows: list[Row] = []
+    rows = recall_rows(arguments, name)
     with tempfile.TemporaryDirectory(prefix="gpu_benchmark_", ignore_cleanup_errors=True) as temporary:
         arguments.work = arguments.work or Path(temporary)
         arguments.work.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=8, help="for all parts together; what does not fit is left out"
     )
+    parser.add_argument("--add", action="store_true", help="keep the other parts of the results file that is there")
     parser.add_argument("--commit", help="of the code, where the tree has no .git")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--work", type=Path, help="folder that stays; a temporary one if not given")
@@ -95,6 +97,14 @@ def read_arguments() -> argparse.Namespace:
     if unknown:
         parser.error(f"--parts has {', '.join(sorted(unknown))}; expected some of {', '.join(NAMES)}")
     return arguments
+
+
+def recall_rows(arguments: argparse.Namespace, name: str) -> list[Row]:
+    """Rows of an earlier call on the same card that --add keeps: those of the parts that are not measured now."""
+    if not arguments.add:
+        return []
+    measured = [name.split()[0] for name in list_parts(arguments.parts)]
+    return [row for row in read_results(arguments.out / f"{name}.json") if row.part.split()[0] not in measured]
 
 
 def list_parts(text: str) -> list[str]:
@@ -109,7 +119,7 @@ def run_part(part: str, setting: gpu_parts.Setting, left_s: float) -> list[Row]:
     Returns:
         Its rows, with one more that says why, if it failed.
     """
-    limit_s = min(gpu_parts.PARTS[part].limit_s, left_s)
+    limit_s = min(gpu_parts.PARTS[part].limit_s * (1 if setting.device == "cuda" else _SLOWER_ON_CPU), left_s)
     if limit_s < _LEAST_S:
         return [Row(part, "all", failure=f"not begun: {left_s:.0f} s were left of --minutes")]
     rows, log = setting.work / f"{part}.jsonl", setting.work / f"{part}.log"
@@ -118,11 +128,14 @@ def run_part(part: str, setting: gpu_parts.Setting, left_s: float) -> list[Row]:
     command += ["--work", str(setting.work), "--worker", part, *(["--short"] if setting.is_short else [])]
     print(f"{part} ...", flush=True)
     started_s, failure = time.monotonic(), ""
-    # what is compiled for one part is not compiled again for the next, but `quick` and the others start as a user's do
-    kept = {"TORCHINDUCTOR_CACHE_DIR": str(setting.work / f"compiled_{part.split()[0]}")}
+    compiled = setting.work / f"compiled{'' if gpu_parts.PARTS[part].shares_compiled else f'_{part}'}"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, **kept}, start_new_session=True
+            command,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(compiled)},
+            start_new_session=True,
         )
         try:
             if status := process.wait(limit_s):
@@ -149,6 +162,7 @@ def describe_run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Command, date, commit, machine, versions and load."""
     words = [arguments.dataset.name, "--device", arguments.device, *(["--short"] if arguments.short else [])]
     words += [] if arguments.parts == ",".join(NAMES) else ["--parts", arguments.parts]
+    words += ["--add"] if arguments.add else []
     versions, machine = read_versions(), describe_machine()
     if arguments.device == "cpu":
         machine |= {"gpu": None}

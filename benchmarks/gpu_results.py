@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -116,6 +116,13 @@ def read_rows(path: Path) -> list[Row]:
             continue
         rows.append(Row(**{**content, "values": tuple(content["values"])}))
     return rows
+
+
+def read_results(path: Path) -> list[Row]:
+    """Rows of a results file; none where there is no such file."""
+    content = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    names = [one.name for one in fields(Row)]
+    return [Row(**{name: row[name] for name in names} | {"values": tuple(row["values"])}) for row in content]
 
 
 def write_results(out: Path, name: str, run: Mapping[str, Any], rows: Sequence[Row]) -> None:

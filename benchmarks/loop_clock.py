@@ -72,7 +72,7 @@ class LoopClock:
         """What was chosen for the device, the most memory of tensors, and where the kernels' time goes."""
         from pipeline.training.progress import list_choices
 
-        choices = list_choices(trainer)
+        choices = list(list_choices(trainer))
         placed = re.search(r"cases in the memory of .*?, ([\d.]+) GiB", "; ".join(choices))
         found: dict[str, Any] = {"choices": choices, "precision": getattr(trainer.state, "precision", "")}
         if self.on_gpu:

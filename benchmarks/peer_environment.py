@@ -93,4 +93,7 @@ def prepare(python: Path, work: Path, num_threads: int | None) -> None:
     # by its function, because a folder on PYTHONPATH has no commands
     command = [str(python), "-c", _PREPARE, "-d", str(DATASET_ID), "-c", "3d_fullres", "-np"]
     command.append("1" if num_threads else str(min(8, os.cpu_count() or 1)))
-    subprocess.run(command, check=True, env=build_environment(work, num_threads), stdout=subprocess.DEVNULL)
+    environment = build_environment(work, num_threads)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"nnU-Net's preprocessing failed: {' '.join(done.stderr.split())[-300:]}")

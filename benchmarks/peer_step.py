@@ -1,4 +1,4 @@
-"""nnU-Net's training step as a worker of `train_step.py` and `gpu.py`: loading of the batch, forward, backward, step. Runs in its environment.
+"""nnU-Net's training step, for `train_step.py` and `gpu.py`: loading of the batch, forward, backward, step. Runs in its environment.
 
     PEER_PYTHON benchmarks/peer_step.py [--device cuda] [--steps 50] [--turns 6]
 
