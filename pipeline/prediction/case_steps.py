@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.problems import Problem
 from pipeline.prediction.inference import check_input
 from pipeline.prediction.inputs import PredictionInput
+from pipeline.prediction.out_of_memory import explain_out_of_memory
 from pipeline.prediction.outputs import finish_output, probabilities_path, write_probabilities, write_volume
 from pipeline.prediction.predictor import Predictor
 from pipeline.training.memory import release_freed_pages
@@ -71,6 +73,8 @@ class CaseSteps:
         finals: the label map of each input.
         probabilities: write them too.
         prepares_ahead: preprocess right after reading, beside the network of the case before.
+
+    Each step raises PredictionError where memory runs out.
     """
 
     predictor: Predictor
@@ -90,7 +94,7 @@ class CaseSteps:
             ImageFileError: a file cannot be read.
             PredictionError: the network cannot take it.
         """
-        with self.predictor.stopwatch.measure("read"):
+        with self._explain(source), self.predictor.stopwatch.measure("read"):
             image = source.read()
             notes = check_input(image, self.predictor.plan, source.files[0].name)
             copies = self.staging / "readable"
@@ -101,8 +105,13 @@ class CaseSteps:
             case.image = image
             del image
             if self.prepares_ahead:
-                self._prepare(case)
+                with self._explain(source):
+                    self._prepare(case)
         return case
+
+    def _explain(self, source: PredictionInput) -> AbstractContextManager[None]:
+        """Of memory that runs out within a block."""
+        return explain_out_of_memory(source.files[0].name, self.predictor.device, self.probabilities)
 
     def _prepare(self, case: OpenedCase) -> MetaTensor:
         if case.image is not None:
@@ -116,6 +125,10 @@ class CaseSteps:
 
     def compute(self, case: OpenedCase) -> ComputedCase:
         """Label values, or what MONAI writes as such, of an image."""
+        with self._explain(case.source):
+            return self._compute(case)
+
+    def _compute(self, case: OpenedCase) -> ComputedCase:
         if case.image is None and case.prepared is None:
             with self.predictor.stopwatch.measure("postprocess"):
                 return ComputedCase(case, sample=self.predictor.predict_sample(case.readable))
@@ -128,7 +141,7 @@ class CaseSteps:
         """Give the label map its name; what the user should know about the image."""
         case = computed.opened
         final = self.finals[case.source]
-        with self.predictor.stopwatch.measure("write"):
+        with self._explain(case.source), self.predictor.stopwatch.measure("write"):
             written, found = "", computed.probabilities
             if computed.sample is not None:
                 written, found = self.predictor.write_sample(computed.sample, case.readable)

@@ -27,14 +27,13 @@ def release_cached_memory(device: torch.device) -> None:
 
 
 @contextmanager
-def explain_out_of_memory(name: str, device: torch.device, probabilities: bool, mirror: bool) -> Iterator[None]:
+def explain_out_of_memory(name: str, device: torch.device, probabilities: bool = False) -> Iterator[None]:
     """Within the block, memory that runs out becomes an error that says what helps.
 
     Args:
         name: of the image.
         device: that computes.
         probabilities: whether they were asked for.
-        mirror: whether mirrored copies are averaged.
 
     Raises:
         PredictionError: memory ran out.
@@ -44,21 +43,16 @@ def explain_out_of_memory(name: str, device: torch.device, probabilities: bool, 
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        remedies = _list_remedies(device, probabilities, mirror)
+        place = "the memory of this machine" if device.type == "cpu" else f"the memory that is free on {device}"
         raise PredictionError(
-            f"{name} needs more memory than is free for it on {device}, with one window at a time. {remedies}"
+            f"{name} does not fit into {place}, with one window at a time. {_find_remedy(device, probabilities)} "
+            "`--dry-run` shows what each image takes."
         ) from None
 
 
-def _list_remedies(device: torch.device, probabilities: bool, mirror: bool) -> str:
-    found = []
-    if device.type != "cpu":
-        found.append("take `--device cpu`")
+def _find_remedy(device: torch.device, probabilities: bool) -> str:
     if probabilities:
-        found.append("leave out `--probabilities`, which hold every class of the whole image")
-    if mirror and device.type != "cpu":
-        found.append("leave out `--mirror`")
-    if not found:
-        found.append("close other programs, or predict on a machine with more memory")
-    listed = ", or ".join(found)
-    return f"{listed[0].upper()}{listed[1:]}; `--dry-run` shows what each image takes."
+        return "Leave out `--probabilities`, which hold every class of the whole image."
+    if device.type != "cpu":
+        return f"Take `--device cpu`, or end other programs on {device}."
+    return "End other programs, or predict it on a machine with more memory."

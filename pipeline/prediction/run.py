@@ -93,6 +93,8 @@ def predict_images(
         outcomes = _start(todo, predictor, build, windowing.num_images if overlap is None else 1, overlap)
         with closing(outcomes):
             found = _watch(outcomes, len(todo))
+        for note in predictor.list_notes():
+            announce(f"device   {note}")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if not any(out.iterdir()):

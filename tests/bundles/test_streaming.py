@@ -20,7 +20,9 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.image import read_image
 from pipeline.errors import PredictionError
 from pipeline.prediction.inference import build_predictor
-from pipeline.prediction.predictor import Predictor
+from pipeline.prediction.inputs import list_inputs
+from pipeline.prediction.predictor import Predictor, Windowing
+from pipeline.prediction.run import predict_images
 
 from .conftest import TrainedBundle
 
@@ -35,9 +37,81 @@ AFFINES = {
 }
 
 
-def build(bundle: TrainedBundle, tmp_path: Path, members: int = 1) -> Predictor:
+def build(bundle: TrainedBundle, tmp_path: Path, members: int = 1, **options: Any) -> Predictor:
     folder = BundleFolder(bundle.root)
-    return build_predictor(folder, [folder.weights] * members, tmp_path / "staging", "cpu")
+    return build_predictor(folder, [folder.weights] * members, tmp_path / "staging", "cpu", **options)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("has_room", [True, False])
+def test_stream_accelerated_is_the_plain_way(
+    bundle_3d: TrainedBundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    members: int,
+    mirror: bool,
+    has_room: bool,
+) -> None:
+    """As on a GPU, but for its kernels: sums of the whole image or of rows, all members and mirrored copies in one batch."""
+    array, _ = phantoms.draw_organ(41, (41, 45, 37))
+    image = read_image(phantoms.write_volume(tmp_path / "image.nii.gz", array, AFFINES["other spacing"]))
+    plain = build(bundle_3d, tmp_path, members, mirror=mirror)
+    fast = build(bundle_3d, tmp_path, members, mirror=mirror, accelerated=True)
+    fast = fast.with_windowing(Windowing(3, torch.device("cpu")))
+    calls = []
+    monkeypatch.setattr("pipeline.prediction.predictor.fits_whole", lambda *sizes: calls.append(sizes[1]) or has_room)
+    expected, found = (
+        one.stream(one.preprocess(image), image.affine, image.spatial_shape, with_probabilities=True)
+        for one in (plain, fast)
+    )
+    assert expected[1] is not None
+    assert found[1] is not None
+    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-5)
+    assert (found[0] != expected[0]).mean() < 1e-4
+    assert calls == [members * len(plain.label_values)]
+    assert (fast.joint is fast.networks[0]) == (members == 1)
+    assert fast.stopwatch.seconds["network"] > 0
+
+
+def test_stream_out_of_memory_takes_rows_and_then_main_memory(
+    bundle_3d: TrainedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array, _ = phantoms.draw_organ(41, (30, 30, 30))
+    image = read_image(phantoms.write_volume(tmp_path / "image.nii.gz", array, STRAIGHT))
+    fast = build(bundle_3d, tmp_path, accelerated=True)
+    expected, _ = fast.stream(fast.preprocess(image), image.affine, image.spatial_shape)
+    tried = []
+
+    def run_out(self: Predictor, *arguments: Any) -> Any:
+        tried.append(arguments[-1])
+        if len(tried) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, *arguments)
+
+    real = Predictor._stream
+    monkeypatch.setattr(Predictor, "_stream", run_out)
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(Predictor, "_list_attempts", lambda *_: [(True, cpu), (False, cpu), (False, cpu)])
+    found, _ = fast.stream(fast.preprocess(image), image.affine, image.spatial_shape)
+    assert tried == [True, False, False]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_predict_images_out_of_memory_is_a_message(
+    bundle_3d: TrainedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array, _ = phantoms.draw_organ(41, (30, 30, 30))
+    path = phantoms.write_volume(tmp_path / "image.nii.gz", array, STRAIGHT)
+
+    def run_out(*_: Any) -> Any:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(Predictor, "_stream", run_out)
+    folder = BundleFolder(bundle_3d.root)
+    with pytest.raises(PredictionError, match=r"image\.nii\.gz does not fit into the memory of this machine"):
+        predict_images(folder, list_inputs(path), tmp_path / "out", [folder.weights], "cpu")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("members", [1, 2])
