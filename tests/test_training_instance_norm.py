@@ -76,7 +76,7 @@ def differentiate(
 def test_channels_last_output_and_gradients_are_the_formula(
     shape: tuple[int, ...], affine: bool, same_order: bool
 ) -> None:
-    """A batch of one too, whose gradient PyTorch gets wrong; more voxels than one piece, too."""
+    """A batch of one too, which PyTorch gets wrong from a gradient in channels last; and more voxels than one piece."""
     torch.manual_seed(0)
     images, gradients = torch.randn(shape) * 3 + 5, torch.randn(shape) + 1
     memory_format = FORMATS[len(shape) - 2]

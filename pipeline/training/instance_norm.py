@@ -4,8 +4,8 @@ Contiguous arrays go through the kernel for group normalisation: one channel per
 batch normalisation of a reshaped array, which takes four times as long in float32 (docs/experiments.md). Results agree to rounding.
 
 Arrays whose channels lie side by side cannot go there: that kernel adds their voxels up one by one in float32, which is wrong by 0.001 for
-128^3 of them. Nor can they stay with PyTorch's way, which copies them twice, and whose gradient is wrong for a batch of one
-(torch 2.13: off by as much as it is large). They go through the kernel for batch normalisation, sample by sample, with
+128^3 of them. Nor should they stay with PyTorch's way, which copies them, gives back contiguous ones, and for a batch of one returns a wrong
+gradient where it is handed one in channels last (torch 2.13). They go through the kernel for batch normalisation, sample by sample, with
 means and variances that are taken of short pieces and put together in float64.
 """
 

@@ -1,8 +1,9 @@
 """Which order in memory a CPU computes a network's convolutions faster in, forward and backward.
 
 It depends on the processor and not on the network alone: with AVX2 alone 3D convolutions of few channels are up to twice as fast with
-their channels side by side and 2D ones are not; with AVX512 or AMX neither gains (docs/experiments.md). So the planned layers are tried out, in
-small, once in a process, which takes less than a second. The norms belong to it: `instance_norm.speed_up_instance_norm` has a kernel for either order.
+their channels side by side and 2D ones are not; with AVX512 or AMX neither gains (docs/experiments.md). So the planned layers are
+tried out, in small, once in a process, which takes less than a second. The norms belong to it: `instance_norm.speed_up_instance_norm` has a
+kernel for either order.
 """
 
 from __future__ import annotations
