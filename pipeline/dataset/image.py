@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +26,7 @@ from pipeline.dataset.picture import (
 )
 from pipeline.dataset.problems import ERROR, Message
 from pipeline.errors import ImageFileError
+from pipeline.gzip_files import GZIP_ERRORS
 
 Reader = Callable[[Path, str], MedicalImage]
 _Read = TypeVar("_Read", MedicalImage, ImageGrid)
@@ -64,7 +64,7 @@ _READ_ERRORS = (
     ValueError,
     OverflowError,  # an infinite vox_offset
     KeyError,
-    zlib.error,
+    *GZIP_ERRORS,
     HeaderDataError,
     PillowImage.DecompressionBombError,
     NiftiFileError,

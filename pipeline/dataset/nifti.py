@@ -7,9 +7,9 @@ SimpleITK fills a truncated file with zeros.
 from __future__ import annotations
 
 import gzip
+from io import BufferedReader
 from itertools import combinations, product
 from pathlib import Path
-from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import ERROR, WARNING, Message, Problem
+from pipeline.gzip_files import open_gzip
 
 FORMS_DIFFER = Message(
     "nifti-forms-differ",
@@ -57,7 +58,7 @@ UNIT = Message(
 
 _NIFTI_HEADER_BYTES = 348
 _MAX_DEFLATE_RATIO = 1032  # the most that DEFLATE can shrink anything (zlib's technical notes)
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 20
 _UNITS = {1: "metre", 3: "micrometre"}  # the lower three bits of xyzt_units; 2 is mm, 0 unknown
 _FORMS_TOLERANCE_MM = 1e-3
 _MAX_SHEAR_COSINE = 1e-3
@@ -101,11 +102,13 @@ def read_nifti_grid(path: Path, shown: str) -> ImageGrid:
     return ImageGrid(shape[3] if len(shape) == 4 else 1, spatial_shape, affine, spacing_mm, value_bytes)
 
 
-def _open(path: Path) -> gzip.GzipFile | BinaryIO:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+    return open_gzip(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
-def _read_head(stream: BinaryIO | gzip.GzipFile, path: Path, shown: str) -> tuple[nib.Nifti1Image, int, list[Problem]]:
+def _read_head(
+    stream: BufferedReader | gzip.GzipFile, path: Path, shown: str
+) -> tuple[nib.Nifti1Image, int, list[Problem]]:
     """An image without voxels, the bytes that its header claims, and notes; the stream is then at the voxels."""
     start = stream.read(_NIFTI_HEADER_BYTES)
     if len(start) < _NIFTI_HEADER_BYTES:
@@ -154,28 +157,31 @@ def _trim_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(size) for size in shape)
 
 
-def _read_voxels(stream: BinaryIO | gzip.GzipFile, image: nib.Nifti1Image, claimed_bytes: int) -> np.ndarray:
+def _read_voxels(stream: BufferedReader | gzip.GzipFile, image: nib.Nifti1Image, claimed_bytes: int) -> np.ndarray:
     """The voxels from the stream's position on, first axis fastest; scaled chunk by chunk."""
     shape, stored = _trim_shape(image.shape), image.get_data_dtype()
     slope, intercept = image.dataobj.slope, image.dataobj.inter
     scaled = (slope, intercept) != (1, 0)
     flat = np.empty(int(np.prod(shape)), dtype=np.float32 if scaled else stored.newbyteorder("="))
-    chunk = np.empty(min(flat.size, _CHUNK_BYTES // stored.itemsize), dtype=stored)
-    for first in range(0, flat.size, chunk.size):
-        part = chunk[: flat.size - first]
+    num_chunk = max(1, _CHUNK_BYTES // stored.itemsize)
+    chunk = np.empty(min(flat.size, num_chunk), dtype=stored)
+    for first in range(0, flat.size, num_chunk):
+        target = flat[first : first + num_chunk]
+        part = target if target.dtype == stored else chunk[: target.size]
         if missing := _fill(stream, part):
             num_read = claimed_bytes - (flat.size - first) * stored.itemsize + part.nbytes - missing
             raise EOFError(f"it is truncated, {num_read} bytes of {claimed_bytes}")
-        flat[first : first + part.size] = part.astype(np.float64) * slope + intercept if scaled else part
+        if part is not target:
+            target[...] = part.astype(np.float64) * slope + intercept if scaled else part
     return flat.reshape(shape, order="F")
 
 
-def _fill(stream: BinaryIO | gzip.GzipFile, part: np.ndarray) -> int:
-    """Fill an array from a stream; number of bytes that are missing."""
-    content = stream.read(part.nbytes)
-    if len(content) == part.nbytes:
-        part[...] = np.frombuffer(content, dtype=part.dtype)
-    return part.nbytes - len(content)
+def _fill(stream: BufferedReader | gzip.GzipFile, part: np.ndarray) -> int:
+    """Fill an array from a stream, in its memory; number of bytes that are missing."""
+    memory, first = part.view(np.uint8).data, 0
+    while first < len(memory) and (count := stream.readinto(memory[first:])):
+        first += count
+    return len(memory) - first
 
 
 # what a user should know about the grid

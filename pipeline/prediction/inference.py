@@ -103,8 +103,7 @@ def build_predictor(
         weights: state_dict files; of several, the probabilities are averaged.
         output_dir: gets the label maps, named like the images.
         device: such as "cpu" or "cuda:1"; a GPU when there is one, if None.
-        mirror: average the logits over the mirrored copies of each window, along the axes that the training mirrored; costs twice as
-            much per axis.
+        mirror: average the logits over each window's mirrored copies, as the training mirrored; twice the cost per axis.
         tuned: with the temperature of the plan; False for temperature 1.
         runtime: what runs the network; other than torch, its export takes the place of `weights`.
         precision: see `choose_precision`.
@@ -119,22 +118,16 @@ def build_predictor(
     plan = read_plan(folder.plan)
     to_probabilities, to_classes, to_files = (components[name] for name in _AFTER_THE_NETWORK)
     precision, stopwatch = choose_precision(precision, components["device"], runtime), Stopwatch()
-    obstacle = streaming.find_obstacle(
-        components["preprocessing"],
-        components["inferer"],
-        to_probabilities,
-        [*to_classes, *to_files],
-        plan.output_suffix,
-    )
+    before = components["preprocessing"], components["inferer"]
+    obstacle = streaming.find_obstacle(*before, to_probabilities, [*to_classes, *to_files], plan.output_suffix)
     if accelerated is None:
         accelerated = components["device"].type == "cuda" and runtime == TORCH
     wrap = _choose_wrapper(components["device"], stopwatch, precision, accelerated)
     mirrored = partial(Mirrored, axes=plan.mirrored_axes, at_once=accelerated)
     prepare = (lambda member: wrap(mirrored(member))) if mirror else wrap
     networks: tuple[TimedNetwork, ...] = tuple(map(prepare, members))
-    late_heads: tuple[LateHead, ...] = ()
-    if obstacle is None and runtime == TORCH:
-        late_heads = _build_late_heads(members, plan, components["inferer"].roi_size, components["device"], prepare)
+    is_split = obstacle is None and runtime == TORCH
+    late_heads = _build_late_heads(members, plan, before[1].roi_size, components["device"], prepare) if is_split else ()
     return Predictor(
         plan=plan,
         preprocessing=components["preprocessing"],
