@@ -89,3 +89,15 @@ def test_region_loss_absent_region_that_is_not_found_costs_nothing() -> None:
     logits = torch.zeros(1, 3, 4, 4)
     logits[:, 0] = 60
     assert build_region_loss()(logits, target).item() == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("num_heads", [1, 2, 3])
+def test_deep_supervision_loss_is_monais_to_the_bit(num_heads: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    heads = [torch.randn(2, 3, 16 >> level, 16 >> level, generator=generator) for level in range(num_heads)]
+    target = torch.randint(0, 3, (2, 1, 16, 16), generator=generator).float()
+    part = DiceCELoss(to_onehot_y=True, softmax=True, batch=True)
+    weights = [0.6, 0.3, 0.1][:num_heads]
+    expected = monai.losses.DeepSupervisionLoss(part, weights=weights)(heads, target)
+    assert torch.equal(DeepSupervisionLoss(part, weights=weights)(heads, target), expected)
+    assert torch.equal(DeepSupervisionLoss(part)(heads[0], target), part(heads[0], target))

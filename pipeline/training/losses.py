@@ -1,12 +1,32 @@
-"""Losses that MONAI lacks: with a weight per voxel, and of a network whose output is smaller than its target."""
+"""Losses that MONAI lacks: with a weight per voxel, of a network whose output is smaller than its target, and without a number from the host."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import monai.losses
 import torch
 
 _SMOOTHING = 1e-5  # an absent region that is not found costs nothing
+
+
+class DeepSupervisionLoss(monai.losses.DeepSupervisionLoss):
+    """MONAI's, to the bit, without the 0 that it sends to the device for every step: a CUDA graph cannot hold that copy."""
+
+    def forward(
+        self, input: torch.Tensor | list[torch.Tensor] | tuple[torch.Tensor, ...], target: torch.Tensor
+    ) -> torch.Tensor:
+        """The weighted sum of the heads' losses; of a single output its loss.
+
+        Args:
+            input: logits, shape (batch, classes, *spatial), or one such array per head, the full resolution first.
+            target: shape (batch, any, *spatial).
+        """
+        if isinstance(input, torch.Tensor):
+            return self.loss(input.float(), target)
+        weights = self.get_weights(levels=len(input))
+        losses = [weight * self.get_loss(head.float(), target) for weight, head in zip(weights, input, strict=False)]
+        return sum(losses[1:], losses[0])
 
 
 class BorderWeightedCrossEntropy(torch.nn.Module):

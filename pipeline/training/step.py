@@ -138,7 +138,9 @@ class TrainingStep:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.gradient_clip_norm)
         engine.optimizer.step()
-        return {IMAGE: images, LABEL: labels, PRED: prediction, LOSS: loss.detach()}
+        # detached: a graph of gradients that outlives its step ties the next one to its stream
+        heads = prediction.detach() if isinstance(prediction, torch.Tensor) else [head.detach() for head in prediction]
+        return {IMAGE: images, LABEL: labels, PRED: heads, LOSS: loss.detach()}
 
     def _choose_captured(
         self, engine: Engine, store: VoxelStore, work: Callable[[], dict[str, Any]]
