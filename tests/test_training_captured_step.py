@@ -28,15 +28,6 @@ class Recorder:
         Recorder.work()
 
 
-@contextlib.contextmanager
-def capture(_: Recorder) -> Iterator[None]:
-    before = {name: value.clone() for name, value in Recorder.network.state_dict().items()}
-    yield
-    Recorder.network.load_state_dict(before)
-    if Recorder.failure is not None:
-        raise Recorder.failure
-
-
 class Stream:
     """A stream that does everything at once."""
 
@@ -45,6 +36,15 @@ class Stream:
 
     def wait_stream(self, _: object) -> None:
         return None
+
+
+@contextlib.contextmanager
+def capture(_: Recorder, stream: Stream) -> Iterator[None]:
+    before = {name: value.clone() for name, value in Recorder.network.state_dict().items()}
+    yield
+    Recorder.network.load_state_dict(before)
+    if Recorder.failure is not None:
+        raise Recorder.failure
 
 
 @pytest.fixture(autouse=True)

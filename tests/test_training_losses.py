@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import monai.losses
 import pytest
 import torch
+from monai.losses import DiceCELoss
 
-from pipeline.training.losses import BorderWeightedCrossEntropy, CentreOfTarget, RegionDiceCELoss
+from pipeline.training.losses import (
+    BorderWeightedCrossEntropy,
+    CentreOfTarget,
+    DeepSupervisionLoss,
+    RegionDiceCELoss,
+)
 
 
 def test_border_weighted_cross_entropy_weights_of_one_is_pytorchs() -> None:

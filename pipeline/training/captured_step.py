@@ -75,10 +75,11 @@ class CapturedStep:
         self.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
         try:
-            with self._capturable_optimizer(), torch.cuda.graph(graph):
+            # on the stream of the warm-up: the nodes that add gradients up belong to the stream that they were made on
+            with self._capturable_optimizer(), torch.cuda.graph(graph, stream=self._stream):
                 self._results = self.work()
         except Exception as error:  # what a capture does not allow shows as errors of many kinds
-            self.failure = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            self.failure = _describe_first(error)
             self._results = {}
             torch.cuda.synchronize(self.device)
             return None
@@ -109,3 +110,10 @@ class CapturedStep:
         finally:
             for group, values in zip(groups, before, strict=True):
                 group.update(values)
+
+
+def _describe_first(error: BaseException) -> str:
+    """The first of the errors that followed from each other, in a line: the end of a capture fails whatever went wrong inside."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

@@ -1,4 +1,4 @@
-"""Losses that MONAI lacks: with a weight per voxel, of a network whose output is smaller than its target, and without a number from the host."""
+"""Losses that MONAI lacks: with a weight per voxel, of a smaller output than its target, and without a number from the host."""
 
 from __future__ import annotations
 

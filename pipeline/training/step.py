@@ -146,8 +146,6 @@ class TrainingStep:
         self, engine: Engine, store: VoxelStore, work: Callable[[], dict[str, Any]]
     ) -> CapturedStep | None:
         """The step as a CUDA graph, where that is wanted and possible."""
-        if self._fast is None:  # the first step chooses the network's form
-            return None
         if self.acceleration is None or not self.acceleration.should_capture(engine.state.device, num_processes()):
             return None
         if self._captured is None:
