@@ -23,6 +23,7 @@ from pipeline.evaluation.surface import (
     compute_surface_distances,
     find_border,
     find_box,
+    list_places,
 )
 
 
@@ -240,3 +241,17 @@ def test_distances_are_near_those_of_surface_distance(dims: int, seed: int) -> N
         strict=True,
     ):
         assert distances.mean() == pytest.approx(average, abs=0.3 * voxel)
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (5, 6, 7), (1, 6, 1)])
+def test_surface_distances_do_not_depend_on_the_order_in_memory(shape: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    reference, prediction = (generator.random(shape) < 0.5 for _ in range(2))
+    spacing = (0.7, 1.1, 2.3)[: len(shape)]
+    expected = compute_surface_distances(reference, prediction, spacing)
+    turned = [np.asfortranarray(mask) for mask in (reference, prediction)]
+    for first, second in (turned, (reference, turned[1]), (turned[0], prediction)):
+        found = compute_surface_distances(first, second, spacing)
+        np.testing.assert_array_equal(found.reference_to_prediction, expected.reference_to_prediction)
+        np.testing.assert_array_equal(found.prediction_to_reference, expected.prediction_to_reference)
+        np.testing.assert_array_equal(list_places(first), np.argwhere(reference))

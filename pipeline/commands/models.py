@@ -206,7 +206,8 @@ def evaluate(
         raise typer.BadParameter(
             "--ensemble needs a DATASET: every validation case was in the training of the other folds"
         )
-    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble, by or (), trust, precision)
+    options = (device, mirror, ensemble, by or (), trust, precision)
+    result = verbs.evaluate(bundle, dataset, out, predictions, *options, alone=True)
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
     write_json_option(json_file, evaluation_as_data(result))

@@ -84,7 +84,7 @@ def find_box(mask: Mask) -> tuple[slice, ...]:
 
 def find_border(mask: Mask) -> Mask:
     """Border voxels of a mask as the module defines them; what is beyond the array is outside."""
-    inner = mask.copy()
+    inner = mask.copy(order="K")  # of the same order in memory, or every voxel is looked for
     for axis in range(mask.ndim):
         along, of_mask = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
         along[1:] &= of_mask[:-1]
@@ -98,13 +98,22 @@ def _measure(start: Mask, target: Mask, spacing: Sequence[float]) -> np.ndarray:
     """Distance of every voxel of `start` to the nearest of `target`; empty where one of them is."""
     if not start.any() or not target.any():
         return np.empty(0)
-    distances = np.zeros(int(start.sum()))
-    apart = ~target[start]  # border voxels of both masks are at distance 0
+    places = list_places(start)
+    distances = np.zeros(len(places))
+    apart = ~target[tuple(places.T)]  # border voxels of both masks are at distance 0
     if apart.any():
         step = np.asarray(spacing, float)
-        tree = KDTree(np.argwhere(target) * step)
-        distances[apart] = tree.query(np.argwhere(start)[apart] * step)[0]
+        tree = KDTree(list_places(target) * step)
+        distances[apart] = tree.query(places[apart] * step)[0]
     return distances
+
+
+def list_places(mask: Mask) -> np.ndarray:
+    """Indices of a mask's voxels, last axis fastest, shape (voxels, axes): `np.argwhere`, read as the mask lies in memory."""
+    if not mask.flags.f_contiguous or mask.flags.c_contiguous:
+        return np.argwhere(mask)
+    places = np.argwhere(mask.T)[:, ::-1]
+    return places[np.ravel_multi_index(tuple(places.T), mask.shape).argsort()]
 
 
 def compute_hd95(distances: SurfaceDistances) -> float:

@@ -17,8 +17,26 @@ if TYPE_CHECKING:
     from pipeline.prediction.forecast import Forecast
 
 
+def arrange_process(folder: BundleFolder, alone: bool, device: str | None) -> None:
+    """Make the process ready for predictions of a bundle: a short import of MONAI, and a GPU that starts beside it.
+
+    Args:
+        folder: of the bundle.
+        alone: the process does nothing else that needs MONAI's parts for training.
+        device: as in `predict`.
+    """
+    plan = read_plan(folder.plan)
+    # a config that was edited may name any part of MONAI
+    if alone and folder.generated_configs.is_file() and not find_edited_configs(folder):
+        arrange_lean_import(with_label_maps=bool(plan.without_holes or plan.one_part or plan.smallest_part))
+    if alone:
+        from pipeline.prediction.device_start import start_device
+
+        start_device(device)
+
+
 def prepare_prediction(
-    folder: BundleFolder, source: Path | str, ensemble: bool, runtime: str, alone: bool
+    folder: BundleFolder, source: Path | str, ensemble: bool, runtime: str, alone: bool, device: str | None = None
 ) -> tuple[tuple[Path, ...], list[PredictionInput]]:
     """The weights and the images of a prediction, for `predict` and `forecast`; and the process is ready for it.
 
@@ -28,9 +46,7 @@ def prepare_prediction(
     """
     weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
     plan = read_plan(folder.plan)
-    # a config that was edited may name any part of MONAI
-    if alone and folder.generated_configs.is_file() and not find_edited_configs(folder):
-        arrange_lean_import(with_label_maps=bool(plan.without_holes or plan.one_part or plan.smallest_part))
+    arrange_process(folder, alone, device if runtime == "torch" else "cpu")
     from pipeline.prediction.runtime import check_runtime
     from pipeline.training.memory import keep_freed_pages
 
@@ -66,7 +82,7 @@ def forecast(
                 f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
                 "Predict without --dry-run."
             )
-        weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone)
+        weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone, device)
         from pipeline.prediction.run import forecast_prediction
 
         return forecast_prediction(

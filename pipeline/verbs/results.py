@@ -17,7 +17,7 @@ from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.outputs import find_output
 from pipeline.verbs.evaluation_result import Evaluation
-from pipeline.verbs.forecasting import prepare_prediction
+from pipeline.verbs.forecasting import arrange_process, prepare_prediction
 from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def predict(
             return predict_with_foreign(
                 folder, source, out, device, (mirror, ensemble, probabilities, runtime, precision)
             )
-        weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone)
+        weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone, device)
         from pipeline.evidence.prediction_record import record_predictions
         from pipeline.prediction.run import predict_images, refuse_own_folder
         from pipeline.prediction.runtime import TORCH
@@ -95,6 +95,7 @@ def evaluate(
     by: Sequence[str] = (),
     trust: bool = False,
     precision: str = "float32",
+    alone: bool = False,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -108,7 +109,7 @@ def evaluate(
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
-        device, mirror, trust, precision: as in `predict`; precision is in run.json and in the name of the predictions' folder.
+        device, mirror, trust, precision, alone: as in `predict`; precision is in run.json and in the name of the predictions' folder.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
@@ -119,6 +120,7 @@ def evaluate(
         return evaluate_foreign(folder, dataset, out, predictions, device, (mirror, ensemble, precision, tuple(by)))
     require_weights(folder)
     folder.require_data()
+    arrange_process(folder, alone, "cpu" if predictions is not None else device)
     from pipeline.evaluation.cases import evaluate_by_plan
     from pipeline.evaluation.files import build_summary, write_rows, write_summary
     from pipeline.evaluation.subgroups import add_columns, read_cut
