@@ -39,7 +39,7 @@ class Stream:
 
 
 @contextlib.contextmanager
-def capture(_: Recorder, stream: Stream) -> Iterator[None]:
+def capture(_: Recorder, stream: Stream, capture_error_mode: str) -> Iterator[None]:
     before = {name: value.clone() for name, value in Recorder.network.state_dict().items()}
     yield
     Recorder.network.load_state_dict(before)

@@ -76,7 +76,10 @@ class CapturedStep:
         graph = torch.cuda.CUDAGraph()
         try:
             # on the stream of the warm-up: the nodes that add gradients up belong to the stream that they were made on
-            with self._capturable_optimizer(), torch.cuda.graph(graph, stream=self._stream):
+            with (
+                self._capturable_optimizer(),
+                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
+            ):
                 self._results = self.work()
         except Exception as error:  # what a capture does not allow shows as errors of many kinds
             self.failure = _describe_first(error)
