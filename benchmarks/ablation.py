@@ -23,12 +23,17 @@ from pipeline.evidence.machine import describe_machine, read_code_version
 from pipeline.files import write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
-AUGMENTATION = "train#trainer#iteration_update#augmentation"
+NO_AUGMENTATION = {
+    "augmentation#intensity": None,
+    "affine_probability": 0.0,
+    "elastic_probability": 0.0,
+    "mirror_probability": [0.0, 0.0, 0.0],
+}
 # name: ids of train.json and their values; numbers of the plan stand in braces
 VARIANTS: dict[str, dict[str, object]] = {
     "the recipe": {},
     "the recipe, another seed": {"seed": 1},
-    "no augmentation": {AUGMENTATION: None},
+    "no augmentation": NO_AUGMENTATION,
     "no rotation, scaling, stretching": {"affine_probability": 0.0},
     "no elastic deformation": {"elastic_probability": 0.0},
     "no change of intensities": {

@@ -10,6 +10,7 @@ nnU-Net's: rotation or scaling 36 %, noise 10 %, blur 20 %, brightness 15 %, con
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
@@ -24,6 +25,7 @@ from train_step import plan_like_nnunet
 
 from pipeline.bundle_folder import BundleFolder, open_bundle
 from pipeline.files import write_text
+from pipeline.planning.plan import read_plan
 
 TARGET = Path(__file__).parent / "results" / "data.md"
 PROBABILITIES = {
@@ -64,7 +66,7 @@ def build_parser(folder: BundleFolder) -> Any:
 
 def work_ours(folder: BundleFolder) -> None:
     """Batches of the plan's loader, augmented as a batch."""
-    from pipeline.types import IMAGE, LABEL, SEED
+    from pipeline.training.samples import SOURCES, TABLE
 
     parser = build_parser(folder)
     loader, augmentation = (parser.get_parsed_content(name) for name in ("train#dataloader", "augmentation"))
@@ -73,8 +75,8 @@ def work_ours(folder: BundleFolder) -> None:
     def work() -> float:
         started_s = time.process_time()
         batch = next(batches)
-        augmentation(batch[IMAGE], batch[LABEL], batch[SEED].tolist())
-        return (time.process_time() - started_s) / len(batch[IMAGE])
+        augmentation(batch[TABLE], batch[SOURCES])
+        return (time.process_time() - started_s) / len(batch[SOURCES])
 
     work()
     alternating.answer(work)
@@ -106,14 +108,26 @@ def work_monai(folder: BundleFolder) -> None:
             mt.RandAdjustContrastd(IMAGE, prob=0.3, gamma=(0.7, 1.5)),
         ]
     )
-    batches = iter(build_parser(folder).get_parsed_content("train#dataloader"))
+    parser = build_parser(folder)
+    plan = read_plan(folder.plan)
+    cases = parser.get_parsed_content("train#dataset")._cache
+    crop = mt.RandCropByLabelClassesd(
+        both,
+        LABEL,
+        plan.patch_size,
+        ratios=list(plan.crop_ratios),
+        num_classes=len(plan.label_table),
+        indices_key="label_cls_indices",
+        warn=False,
+    )
+    turns = itertools.count()
 
     def work() -> float:
         started_s = time.process_time()
-        batch = next(batches)
-        for image, label in zip(batch[IMAGE], batch[LABEL], strict=True):
-            augmentation({IMAGE: image, LABEL: label})
-        return (time.process_time() - started_s) / len(batch[IMAGE])
+        for _ in range(plan.batch_size):
+            (sample,) = crop(cases[next(turns) % len(cases)])
+            augmentation({key: sample[key].float() for key in both})
+        return (time.process_time() - started_s) / plan.batch_size
 
     work()
     alternating.answer(work)

@@ -158,6 +158,12 @@ def test_should_compile_follows_settings_device_and_length(
     assert Acceleration(**settings).should_compile(device, num_steps, num_processes) is expected
 
 
+@pytest.mark.parametrize(("voxels_of_step", "expected"), [(4_000_000, True), (98_304, False)])
+def test_should_compile_few_steps_of_many_voxels_pay_too(voxels_of_step: int, expected: bool) -> None:
+    """A thousand steps of two patches of CT, and of the hippocampus."""
+    assert Acceleration().should_compile(GPU, 1_070, 1, voxels_of_step) is expected
+
+
 @pytest.mark.parametrize(
     ("settings", "device", "num_processes", "expected"),
     [

@@ -14,8 +14,10 @@ import torch
 from pipeline.training.instance_norm import speed_up_instance_norm
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
-# a heuristic: a compilation takes a minute or two, and a step of some 100 ms becomes a tenth shorter
+# heuristics: a compilation takes half a minute. Few steps of many voxels pay for it as well: on an H100 a patch of 2 million voxels takes
+# 22 ms in the bare compiled network and 57 ms in a captured step that is not compiled (docs/experiments.md)
 STEPS_THAT_PAY = 10_000
+VOXELS_THAT_PAY = 2_000_000_000  # of all steps together
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Acceleration:
 
     Args:
         channels_last: the channels of a voxel lie side by side, as a GPU's matrix units read them; None: on a GPU.
-        compile_network: by torch.compile; None: on one GPU, in a training of `STEPS_THAT_PAY` steps that need not be deterministic.
+        compile_network: by torch.compile; None: on one GPU, in a training of `STEPS_THAT_PAY` steps or of
+            `VOXELS_THAT_PAY` voxels that need not be deterministic.
         cuda_graph: the whole step is captured once and replayed; None: on one GPU.
         deterministic: whether the training must give the same bits every time.
         backend: of torch.compile.
@@ -59,11 +62,14 @@ class Acceleration:
     deterministic: bool = False
     backend: str = "inductor"
 
-    def should_compile(self, device: torch.device, num_steps: int, num_processes: int = 1) -> bool:
-        """Whether a training of so many steps is compiled."""
+    def should_compile(
+        self, device: torch.device, num_steps: int, num_processes: int = 1, voxels_of_step: int = 0
+    ) -> bool:
+        """Whether a training of so many steps, each of so many voxels, is compiled."""
         if self.compile_network is not None:
             return self.compile_network
-        return device.type == "cuda" and not self.deterministic and num_processes == 1 and num_steps >= STEPS_THAT_PAY
+        pays = num_steps >= STEPS_THAT_PAY or num_steps * voxels_of_step >= VOXELS_THAT_PAY
+        return device.type == "cuda" and not self.deterministic and num_processes == 1 and pays
 
     def should_capture(self, device: torch.device, num_processes: int = 1) -> bool:
         """Whether the step becomes a CUDA graph; several processes exchange gradients in between, which none holds."""
@@ -98,7 +104,7 @@ class Acceleration:
         elif device.type == "cpu":
             speed_up_instance_norm(network)
         plain = FastNetwork(network, memory_format)
-        if not self.should_compile(device, num_steps, num_processes):
+        if not self.should_compile(device, num_steps, num_processes, images[:, 0].numel()):
             return FastNetwork(network, memory_format, line=_describe(device, words))
         compiled = FastNetwork(torch.compile(network, backend=self.backend), memory_format, is_compiled=True)
         failure = try_out(network, compiled, images, autocast)

@@ -142,6 +142,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     from pipeline.training.progress import list_choices
 
     started_s = time.monotonic()
+    _require_current_config(folder)
     folder.make_modules_importable()  # MONAI does it later, in `run`; the trainer is asked for before
     with warnings.catch_warnings(), NondeterministicKernels() as kernels:
         warnings.filterwarnings("ignore", message="parsing config_file")
@@ -180,6 +181,16 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         device_choices=tuple(list_choices(trainer)),
         precision=getattr(trainer.state, "precision", ""),
     )
+
+
+def _require_current_config(folder: BundleFolder) -> None:
+    """Refuse a train.json of a version whose parts are no longer there, before MONAI says so in its own words."""
+    text = folder.config("train").read_text(encoding="utf-8")
+    if "pipeline.training.augmentation.BatchAugmentation" in text:
+        raise PlanError(
+            "configs/train.json was written by an older version of this package: it names pipeline.training.augmentation.BatchAugmentation, "
+            "which is gone. Write the configs again with `unet-pipeline plan --refresh BUNDLE`."
+        )
 
 
 def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> ConfigWorkflow:
