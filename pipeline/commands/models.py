@@ -117,7 +117,12 @@ def predict(
         Path,
         typer.Argument(metavar="INPUT", help="An image, a folder of images, a DICOM series, or a folder of series."),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the label maps; finished ones are kept.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Folder for the label maps; those of the same image, weights and options are kept."
+        ),
+    ],
     device: Device = None,
     mirror: Mirror = False,
     ensemble: Ensemble = False,
@@ -157,6 +162,7 @@ def predict(
         {
             "written": list(map(str, result.written)),
             "kept": list(map(str, result.kept)),
+            "again": dict(result.again),
             "precision": result.precision,
             "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
             "notes": [vars(note) for note in result.notes],
@@ -206,7 +212,9 @@ def evaluate(
         raise typer.BadParameter(
             "--ensemble needs a DATASET: every validation case was in the training of the other folds"
         )
-    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble, by or (), trust, precision)
+    result = verbs.evaluate(
+        bundle, dataset, out, predictions, device, mirror, ensemble, by or (), trust, precision, say
+    )
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
     write_json_option(json_file, evaluation_as_data(result))

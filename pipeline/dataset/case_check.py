@@ -12,6 +12,7 @@ from pipeline.dataset.case_reading import read_case_image, read_case_label
 from pipeline.dataset.contact_sheet import Tile, make_tile
 from pipeline.dataset.dataset import Case
 from pipeline.dataset.fingerprint import compute_coarsest_factor
+from pipeline.dataset.image_files import list_image_files
 from pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.options import ReadOptions
@@ -128,8 +129,7 @@ def _read(findings: CaseFindings, root: Path, case: Case, options: ReadOptions) 
         _add_error(findings, error)
         return None
     for path in case.images:
-        files = sorted((root / path).iterdir()) if (root / path).is_dir() else [root / path]
-        findings.records += [_record_file(root, file.relative_to(root)) for file in files if file.is_file()]
+        findings.records += _record_files(root, path)
     findings.problems += image.notes
     findings.image_changed = not all(stock_reads(root / path) for path in case.images)
     return image
@@ -145,7 +145,7 @@ def _read_label(
         _add_error(findings, error)
         return None
     findings.label_changed |= not stock_reads(root / path, as_label=True)
-    findings.records.append(_record_file(root, path))
+    findings.records += _record_files(root, path)
     findings.problems += label.notes
     return label
 
@@ -154,9 +154,12 @@ def _add_error(findings: CaseFindings, error: ImageFileError) -> None:
     findings.add(Problem(ERROR, error.file, error.cause, error.remedy, error.code))
 
 
-def _record_file(root: Path, relative: Path) -> FileRecord:
-    path = root / relative
-    return FileRecord(relative.as_posix(), path.stat().st_size, compute_sha256(path))
+def _record_files(root: Path, relative: Path) -> list[FileRecord]:
+    """The files of an image or label map, for the manifest."""
+    return [
+        FileRecord(file.relative_to(root).as_posix(), file.stat().st_size, compute_sha256(file))
+        for file in list_image_files(root / relative)
+    ]
 
 
 def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline.dataset.problems import Problem
 from pipeline.prediction.inference import Predictor, check_input
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import finish_output, probabilities_path, write_probabilities, write_volume
+from pipeline.prediction.reuse import Ledger
 from pipeline.training.memory import release_freed_pages
 
 LARGE_BYTES = 1 << 26  # of an image whose preprocessing leaves more than page faults cost
@@ -70,6 +72,7 @@ class CaseSteps:
         finals: the label map of each input.
         probabilities: write them too.
         prepares_ahead: preprocess right after reading, beside the network of the case before.
+        ledger: of the folder of the label maps.
     """
 
     predictor: Predictor
@@ -77,6 +80,7 @@ class CaseSteps:
     finals: Mapping[PredictionInput, Path]
     probabilities: bool
     prepares_ahead: bool
+    ledger: Ledger
 
     def run(self, source: PredictionInput) -> tuple[Problem, ...]:
         """All steps of an image, in this thread; raises what they raise."""
@@ -90,6 +94,8 @@ class CaseSteps:
             PredictionError: the network cannot take it.
         """
         with self.predictor.stopwatch.measure("read"):
+            with suppress(OSError):  # reading says it better
+                self.ledger.note_image(source)
             image = source.read()
             notes = check_input(image, self.predictor.plan, source.files[0].name)
             copies = self.staging / "readable"
@@ -127,14 +133,17 @@ class CaseSteps:
         """Give the label map its name; what the user should know about the image."""
         case = computed.opened
         final = self.finals[case.source]
+        beside = probabilities_path(final, self.predictor.plan.output_suffix)
         with self.predictor.stopwatch.measure("write"):
+            self.ledger.make_room(case.source, final, beside)
             written, found = "", computed.probabilities
             if computed.sample is not None:
                 written, found = self.predictor.write_sample(computed.sample, case.readable)
             if self.probabilities and found is not None:
-                write_probabilities(probabilities_path(final, self.predictor.plan.output_suffix), found, case.readable)
+                write_probabilities(beside, found, case.readable)
             if computed.values is not None:
                 write_volume(final, computed.values, case.readable)
             else:
                 finish_output(self.staging / written, case.readable, case.spatial_shape, final)
+            self.ledger.finish(case.source, final, beside if self.probabilities and found is not None else None)
         return case.notes

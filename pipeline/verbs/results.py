@@ -47,7 +47,9 @@ def predict(
         bundle: trained; a folder, or the zip that `package` made. A bundle of others, such as the model zoo's, runs as its inference
             config says, without the options about the network.
         source: an image, a DICOM series, or a folder of images or of series.
-        out: folder for the label maps, and their record, predictions_run.json.
+        out: folder for the label maps, and their record, predictions_run.json. A label map that is there is kept if the record has it with
+            the same image, weights, configs and options; otherwise it is made again. A file of that name which `predict` did not write, or
+            that was edited since, goes into the folder `replaced`.
         device: such as "cpu" or "cuda:1"; a GPU when there is one, if None.
         mirror: average over all mirrored copies.
         ensemble: average the probabilities of all trained folds.
@@ -56,7 +58,7 @@ def predict(
         runtime: torch, or torchscript or onnx for a network that `package` exported.
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
         alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
-        announce: called before the first image with how windows are computed, in one line.
+        announce: called before the first image, with why label maps that are there are made again, and how windows are computed.
 
     Raises:
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
@@ -65,21 +67,22 @@ def predict(
     with open_for_reading(bundle, trust, open_any_bundle) as folder:
         if not folder.is_planned:
             return predict_with_foreign(
-                folder, source, out, device, (mirror, ensemble, probabilities, runtime, precision)
+                folder, source, out, device, (mirror, ensemble, probabilities, runtime, precision), announce
             )
         weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone)
         from pipeline.evidence.prediction_record import record_predictions
+        from pipeline.prediction.reuse import settle_options
         from pipeline.prediction.run import predict_images, refuse_own_folder
         from pipeline.prediction.runtime import TORCH
 
-        suffix = read_plan(folder.plan).output_suffix
         refuse_own_folder(inputs, Path(out))
-        options = {"device": device, "mirror": mirror, "ensemble": ensemble, "probabilities": probabilities}
-        options |= {"runtime": runtime, "precision": precision}
+        settings = {"device": device, "mirror": mirror, "ensemble": ensemble, "probabilities": probabilities}
+        settings |= {"runtime": runtime, "precision": precision}
+        options = settle_options(mirror, runtime, precision, device)
         used = weights if runtime == TORCH else (folder.export(runtime),)
-        with record_predictions(folder, Path(out), inputs, used, suffix, options) as record:
+        with record_predictions(folder, Path(out), used, settings, options, announce) as (record, ledger):
             given = (device, mirror, probabilities, runtime, precision)
-            made = predict_images(folder, inputs, Path(out), weights, *given, announce=announce)
+            made = predict_images(folder, inputs, Path(out), weights, *given, announce=announce, ledger=ledger)
             record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
         return made
 
@@ -95,6 +98,7 @@ def evaluate(
     by: Sequence[str] = (),
     trust: bool = False,
     precision: str = "float32",
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -108,7 +112,7 @@ def evaluate(
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
-        device, mirror, trust, precision: as in `predict`; precision is in run.json and in the name of the predictions' folder.
+        device, mirror, trust, precision, announce: as in `predict`; precision is in run.json and in the name of the predictions' folder.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
@@ -116,7 +120,8 @@ def evaluate(
     """
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     if not folder.is_planned:
-        return evaluate_foreign(folder, dataset, out, predictions, device, (mirror, ensemble, precision, tuple(by)))
+        options = (mirror, ensemble, precision, tuple(by))
+        return evaluate_foreign(folder, dataset, out, predictions, device, options, announce)
     require_weights(folder)
     folder.require_data()
     from pipeline.evaluation.cases import evaluate_by_plan
@@ -135,7 +140,8 @@ def evaluate(
     used = None if given else settle_precision(precision, device)
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
         record["precision"] = used
-        made = [given or _predict_group(folder, group, target, device, mirror, used or precision) for group in groups]
+        way = (device, mirror, used or precision)
+        made = [given or _predict_group(folder, group, target, way, announce) for group in groups]
         pairs = _pair_cases(groups, made, settled.output_suffix)
         rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
@@ -179,18 +185,34 @@ def _describe_evaluation(
 
 
 def _predict_group(
-    folder: BundleFolder, group: Group, target: Path, device: str | None, mirror: bool, precision: str
+    folder: BundleFolder,
+    group: Group,
+    target: Path,
+    way: tuple[str | None, bool, str],
+    announce: Callable[[str], None],
 ) -> Path:
-    """Folder of the label maps of a group below `target`; those that are there already are kept."""
+    """Folder of the label maps of a group below `target`; those of the same images that are there already are kept.
+
+    Args:
+        folder: the bundle.
+        group: cases and weights.
+        target: of the evaluation.
+        way: device, whether mirrored, and precision.
+        announce: called with why label maps that are there are made again.
+    """
+    from pipeline.evidence.prediction_record import record_predictions
+    from pipeline.prediction.reuse import settle_options
     from pipeline.prediction.run import predict_images
     from pipeline.training.memory import keep_freed_pages
 
     keep_freed_pages()
+    device, mirror, precision = way
     made = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
     made = made if precision == "float32" else made.with_name(f"{made.name}_{precision}")
-    predict_images(
-        folder, [case.source for case in group.cases], made, group.weights, device, mirror, precision=precision
-    )
+    options = settle_options(mirror, "torch", precision, device)
+    sources = [case.source for case in group.cases]
+    with record_predictions(folder, made, group.weights, options, options, announce) as (_, ledger):
+        predict_images(folder, sources, made, group.weights, device, mirror, precision=precision, ledger=ledger)
     return made
 
 
