@@ -14,6 +14,7 @@ from pipeline.dataset.dataset import Case
 from pipeline.dataset.fingerprint import compute_coarsest_factor
 from pipeline.dataset.image_files import list_image_files
 from pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
+from pipeline.dataset.manifest import Stamp, read_stamp
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import compute_coarse_map
@@ -45,11 +46,12 @@ SPACING_DISAGREES = Message(
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file of the manifest."""
+    """One file of the manifest; `stamp` is what it looked like before it was hashed (`manifest.read_stamp`)."""
 
     path: str
     num_bytes: int
     sha256: str
+    stamp: Stamp | None = None
 
 
 @dataclass
@@ -156,10 +158,11 @@ def _add_error(findings: CaseFindings, error: ImageFileError) -> None:
 
 def _record_files(root: Path, relative: Path) -> list[FileRecord]:
     """The files of an image or label map, for the manifest."""
-    return [
-        FileRecord(file.relative_to(root).as_posix(), file.stat().st_size, compute_sha256(file))
-        for file in list_image_files(root / relative)
-    ]
+    records = []
+    for file in list_image_files(root / relative):
+        stamp = read_stamp(file)
+        records.append(FileRecord(file.relative_to(root).as_posix(), stamp[0], compute_sha256(file), stamp))
+    return records
 
 
 def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:

@@ -23,7 +23,7 @@ from pipeline.prediction.inference import build_device, choose_precision
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import probabilities_path
 from pipeline.prediction.runtime import choose_device
-from pipeline.progress import progress_bar
+from pipeline.progress import LARGE_BYTES, progress_bar
 
 REPLACED = "replaced"  # folder of files that this package did not write, or that were edited since
 UNRECORDED = "no record says what it was made of"
@@ -98,7 +98,8 @@ class Ledger:
         """
         there = [source for source, final in finals.items() if final.is_file()]
         reasons: dict[PredictionInput, str] = {}
-        with progress_bar("compare", len(there)) as bar:
+        num_bytes = sum(file.stat().st_size for source in there for file in source.list_files() if file.is_file())
+        with progress_bar("compare images", len(there), num_bytes > LARGE_BYTES) as bar:
             for source in there:
                 reasons[source] = "; ".join(self._list_reasons(source, finals[source], probabilities_suffix))
                 bar.advance(note=source.name)

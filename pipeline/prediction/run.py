@@ -100,16 +100,24 @@ def predict_images(
         shutil.rmtree(staging, ignore_errors=True)
         if not any(out.iterdir()):
             out.rmdir()
-    if failures := [outcome for outcome in found if outcome.error is not None]:
-        for outcome in failures:  # the label map of another image must not stand for this one
-            final = finals[outcome.item]
-            ledger.make_room(outcome.item, final, probabilities_path(final, plan.output_suffix))
-        listed = "\n".join(f"  {outcome.error}" for outcome in failures)
-        raise PredictionError(f"{len(failures)} of {len(todo)} images could not be predicted:\n{listed}")
+    _require_all(found, finals, plan.output_suffix, ledger)
     written = tuple(finals[outcome.item] for outcome in found)
     notes = tuple(note for outcome in found for note in outcome.result or ())
     shares = predictor.stopwatch.list_shares()
     return Predictions(out, written, kept, notes, predictor.precision, shares, dict(ledger.again))
+
+
+def _require_all(
+    found: Sequence[_Outcome], finals: Mapping[PredictionInput, Path], suffix: str, ledger: Ledger
+) -> None:
+    """Whether every image was predicted; under the name of one that was not lies no label map of another image afterwards."""
+    failures = [outcome for outcome in found if outcome.error is not None]
+    for outcome in failures:
+        final = finals[outcome.item]
+        ledger.make_room(outcome.item, final, probabilities_path(final, suffix))
+    if failures:
+        listed = "\n".join(f"  {outcome.error}" for outcome in failures)
+        raise PredictionError(f"{len(failures)} of {len(found)} images could not be predicted:\n{listed}")
 
 
 def _start(

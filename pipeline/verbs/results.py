@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bundle.data_state import is_planned_dataset, require_unchanged_data
 from pipeline.bundle.trust import break_seal, open_for_reading, open_trusted
 from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_weights
 from pipeline.dataset.dataset import Dataset
@@ -21,8 +22,12 @@ from pipeline.verbs.forecasting import prepare_prediction
 from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pipeline.evaluation.cases import Pair
     from pipeline.evaluation.comparison import ComparisonRecord
+    from pipeline.evaluation.files import SummaryRecord
+    from pipeline.evaluation.subgroups import Cut
     from pipeline.evaluation.tuning import Tuning
     from pipeline.prediction.run import Predictions
 
@@ -99,6 +104,7 @@ def evaluate(
     trust: bool = False,
     precision: str = "float32",
     announce: Callable[[str], None] = lambda line: None,
+    check_data: bool = True,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -112,27 +118,27 @@ def evaluate(
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
+        check_data: compare the files with the dataset manifest first; False where that has been done.
         device, mirror, trust, precision, announce: as in `predict`; precision is in run.json and in the name of the predictions' folder.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
+        DatasetError: images or label maps that the bundle was planned from have changed since.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     if not folder.is_planned:
-        options = (mirror, ensemble, precision, tuple(by))
-        return evaluate_foreign(folder, dataset, out, predictions, device, options, announce)
+        chosen = (mirror, ensemble, precision, tuple(by))
+        return evaluate_foreign(folder, dataset, out, predictions, device, chosen, announce)
     require_weights(folder)
     folder.require_data()
-    from pipeline.evaluation.cases import evaluate_by_plan
-    from pipeline.evaluation.files import build_summary, write_rows, write_summary
-    from pipeline.evaluation.subgroups import add_columns, read_cut
+    from pipeline.evaluation.subgroups import read_cut
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
     from pipeline.prediction.inference import settle_precision
 
     settled = read_plan(folder.plan)
     target = Path(out) if out is not None else folder.evaluations / _name_evaluation(dataset)
-    measured = read_dataset(dataset) if dataset is not None else None
+    measured = _read_measured(folder, dataset, check_data)
     groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
     columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
     cuts = [read_cut(text, columns) for text in by]
@@ -143,11 +149,35 @@ def evaluate(
         way = (device, mirror, used or precision)
         made = [given or _predict_group(folder, group, target, way, announce) for group in groups]
         pairs = _pair_cases(groups, made, settled.output_suffix)
-        rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
-        summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
+        rows, summary = _write_numbers(target, settled, pairs, cuts, columns, facts)
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
+
+
+def _write_numbers(
+    target: Path,
+    settled: Plan,
+    pairs: Sequence[Pair],
+    cuts: Sequence[Cut],
+    columns: Mapping[str, Mapping[str, str]],
+    facts: Mapping[str, Any],
+) -> tuple[pd.DataFrame, SummaryRecord]:
+    """Compare the pairs, and write metrics.csv and summary.json."""
+    from pipeline.evaluation.cases import evaluate_by_plan
+    from pipeline.evaluation.files import build_summary, write_rows, write_summary
+    from pipeline.evaluation.subgroups import add_columns
+
+    rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
+    return rows, write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
+
+
+def _read_measured(folder: BundleFolder, dataset: Path | str | None, check_data: bool) -> Dataset | None:
+    """The dataset to measure, None for the bundle's own; where it is the bundle's own, its files are compared with the manifest."""
+    measured = read_dataset(dataset) if dataset is not None else None
+    if check_data and (measured is None or is_planned_dataset(folder, measured.root)):
+        require_unchanged_data(folder)
+    return measured
 
 
 def _group_cases(
@@ -287,6 +317,7 @@ def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, tr
 
     Raises:
         BundleError: no weights, or configs that were edited by hand.
+        DatasetError: images or label maps that the bundle was planned from have changed since.
         EvaluationError: no case to choose on.
     """
     from pipeline.bundle.tuning import require_generated_configs, tune_bundle
@@ -296,6 +327,7 @@ def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, tr
     require_weights(folder)
     folder.require_data()
     require_generated_configs(folder)
+    require_unchanged_data(folder)
     groups, _, title = group_by_fold(folder, read_plan(folder.plan))
     break_seal(folder)  # from here on the bundle has another record than it was sealed with
     with record_tuning(folder, groups, {"device": device, "mirror": mirror}):
