@@ -128,16 +128,15 @@ def evaluate(
     """
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     if not folder.is_planned:
-        chosen = (mirror, ensemble, precision, tuple(by))
-        return evaluate_foreign(folder, dataset, out, predictions, device, chosen, announce)
+        foreign = (mirror, ensemble, precision, tuple(by)), announce
+        return evaluate_foreign(folder, dataset, out, predictions, device, *foreign)
     require_weights(folder)
     folder.require_data()
     from pipeline.evaluation.subgroups import read_cut
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
     from pipeline.prediction.inference import settle_precision
 
-    settled = read_plan(folder.plan)
-    target = Path(out) if out is not None else folder.evaluations / _name_evaluation(dataset)
+    settled, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
     measured = _read_measured(folder, dataset, check_data)
     groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
     columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
@@ -146,8 +145,8 @@ def evaluate(
     used = None if given else settle_precision(precision, device)
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
         record["precision"] = used
-        way = (device, mirror, used or precision)
-        made = [given or _predict_group(folder, group, target, way, announce) for group in groups]
+        way = device, mirror, used or precision, announce
+        made = [given or _predict_group(folder, group, target, *way) for group in groups]
         pairs = _pair_cases(groups, made, settled.output_suffix)
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
         rows, summary = _write_numbers(target, settled, pairs, cuts, columns, facts)
@@ -218,7 +217,9 @@ def _predict_group(
     folder: BundleFolder,
     group: Group,
     target: Path,
-    way: tuple[str | None, bool, str],
+    device: str | None,
+    mirror: bool,
+    precision: str,
     announce: Callable[[str], None],
 ) -> Path:
     """Folder of the label maps of a group below `target`; those of the same images that are there already are kept.
@@ -227,7 +228,7 @@ def _predict_group(
         folder: the bundle.
         group: cases and weights.
         target: of the evaluation.
-        way: device, whether mirrored, and precision.
+        device, mirror, precision: as in `predict`.
         announce: called with why label maps that are there are made again.
     """
     from pipeline.evidence.prediction_record import record_predictions
@@ -236,7 +237,6 @@ def _predict_group(
     from pipeline.training.memory import keep_freed_pages
 
     keep_freed_pages()
-    device, mirror, precision = way
     made = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
     made = made if precision == "float32" else made.with_name(f"{made.name}_{precision}")
     options = settle_options(mirror, "torch", precision, device)
