@@ -258,6 +258,30 @@ def test_is_planned_dataset_knows_the_copies_and_their_source(copied: BundleFold
     assert not is_planned_dataset(copied, parent)
 
 
+# the ready bundles, which travel without data
+
+READY = sorted(path.parents[1] for path in (Path(__file__).parents[1] / "bundles").glob("*/configs/plan.yaml"))
+
+
+@pytest.fixture(params=READY, ids=lambda root: root.name)
+def ready(request: pytest.FixtureRequest, tmp_path: Path) -> BundleFolder:
+    shutil.copytree(request.param, tmp_path / request.param.name, ignore=shutil.ignore_patterns("models"))
+    return BundleFolder(tmp_path / request.param.name)
+
+
+def test_ready_bundle_without_its_data_is_as_planned(ready: BundleFolder) -> None:
+    require_unchanged_data(ready)
+    assert not ready.seen_files.exists()
+
+
+def test_ready_bundle_is_of_the_real_data(pipeline_data: Path, ready: BundleFolder) -> None:
+    root = pipeline_data / Path(pipeline.planning.plan.read_plan(ready.plan).dataset_name)
+    if ready.name == "brain_tissue_mri":
+        root = pipeline_data / "no_such_set"  # of the simulated heads
+    require_unchanged_data(ready, root)
+    assert ready.seen_files.is_file() == root.is_dir()
+
+
 # the verbs
 
 
