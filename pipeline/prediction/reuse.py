@@ -32,7 +32,7 @@ OTHER_IMAGE = "it was made of another image"
 OTHER_WEIGHTS = "it was made with other weights"
 NO_PROBABILITIES = "its probabilities are not there, or are another file than was recorded"
 _MAX_SHOWN = 3
-_SAVING_SHARE = 0.02  # of the time at most goes into writing the record, which grows with the number of images
+_SAVING_SHARE = 0.1  # of the time at most goes into writing the record, which grows with the number of images
 
 
 @dataclass(frozen=True)
