@@ -161,6 +161,11 @@ class BundleFolder:
         return self.evidence / "dataset_manifest.json"
 
     @property
+    def seen_files(self) -> Path:
+        """What the files of the manifest looked like when they were compared last: of this machine, and hidden, so never packaged."""
+        return self.evidence / ".seen_files.json"
+
+    @property
     def generated_configs(self) -> Path:
         """SHA-256 of every generated config as it was written, to notice an edit by hand."""
         return self.evidence / "generated_configs.json"

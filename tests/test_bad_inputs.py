@@ -21,8 +21,6 @@ import SimpleITK
 from PIL import Image as PillowImage
 from pydicom.uid import generate_uid
 
-pytestmark = pytest.mark.real_data
-
 ERROR, TRICKY = 1, 0
 CASES_3D = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 CASES_2D = ("slice_00", "slice_01", "slice_02")

@@ -34,6 +34,7 @@ _LEFT_OUT_PATTERNS = (
     "models/initial.pt",
     "models/.*.lock",
     "evidence/evaluations/*/predictions*/*",
+    "evidence/evaluations/*/predictions*/replaced/*",
     "evidence/case_table.csv",
     "output/*",
     "input/*",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bundle.configs import copy_license, write_configs
+from pipeline.bundle.data_state import note_seen_files
 from pipeline.bundle.metadata import build_metadata
 from pipeline.bundle.modules import write_modules
 from pipeline.bundle.trust import break_seal
@@ -117,6 +118,7 @@ def write_data(
     fingerprint = report.require_no_errors()
     write_json(folder.fingerprint, fingerprint.model_dump(mode="json"))
     write_json(folder.dataset_manifest, build_manifest(report, prepared))
+    note_seen_files(folder, report)
     _write_splits(folder, plan, report, splits, prepared)
     _write_case_table(folder, report)
 

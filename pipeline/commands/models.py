@@ -117,7 +117,12 @@ def predict(
         Path,
         typer.Argument(metavar="INPUT", help="An image, a folder of images, a DICOM series, or a folder of series."),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the label maps; finished ones are kept.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Folder for the label maps; those of the same image, weights and options are kept."
+        ),
+    ],
     device: Device = None,
     mirror: Mirror = False,
     ensemble: Ensemble = False,
@@ -157,6 +162,7 @@ def predict(
         {
             "written": list(map(str, result.written)),
             "kept": list(map(str, result.kept)),
+            "again": dict(result.again),
             "precision": result.precision,
             "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
             "notes": [vars(note) for note in result.notes],
@@ -207,7 +213,7 @@ def evaluate(
             "--ensemble needs a DATASET: every validation case was in the training of the other folds"
         )
     options = (device, mirror, ensemble, by or (), trust, precision)
-    result = verbs.evaluate(bundle, dataset, out, predictions, *options, alone=True)
+    result = verbs.evaluate(bundle, dataset, out, predictions, *options, alone=True, announce=say)
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
     write_json_option(json_file, evaluation_as_data(result))

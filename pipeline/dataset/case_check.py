@@ -12,7 +12,9 @@ from pipeline.dataset.case_reading import read_case_image, read_case_label
 from pipeline.dataset.contact_sheet import Tile, make_tile
 from pipeline.dataset.dataset import Case
 from pipeline.dataset.fingerprint import compute_coarsest_factor
+from pipeline.dataset.image_files import list_image_files
 from pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
+from pipeline.dataset.manifest import Stamp, read_stamp
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import compute_coarse_map
@@ -44,11 +46,12 @@ SPACING_DISAGREES = Message(
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file of the manifest."""
+    """One file of the manifest; `stamp` is what it looked like before it was hashed (`manifest.read_stamp`)."""
 
     path: str
     num_bytes: int
     sha256: str
+    stamp: Stamp | None = None
 
 
 @dataclass
@@ -128,8 +131,7 @@ def _read(findings: CaseFindings, root: Path, case: Case, options: ReadOptions) 
         _add_error(findings, error)
         return None
     for path in case.images:
-        files = sorted((root / path).iterdir()) if (root / path).is_dir() else [root / path]
-        findings.records += [_record_file(root, file.relative_to(root)) for file in files if file.is_file()]
+        findings.records += _record_files(root, path)
     findings.problems += image.notes
     findings.image_changed = not all(stock_reads(root / path) for path in case.images)
     return image
@@ -145,7 +147,7 @@ def _read_label(
         _add_error(findings, error)
         return None
     findings.label_changed |= not stock_reads(root / path, as_label=True)
-    findings.records.append(_record_file(root, path))
+    findings.records += _record_files(root, path)
     findings.problems += label.notes
     return label
 
@@ -154,9 +156,13 @@ def _add_error(findings: CaseFindings, error: ImageFileError) -> None:
     findings.add(Problem(ERROR, error.file, error.cause, error.remedy, error.code))
 
 
-def _record_file(root: Path, relative: Path) -> FileRecord:
-    path = root / relative
-    return FileRecord(relative.as_posix(), path.stat().st_size, compute_sha256(path))
+def _record_files(root: Path, relative: Path) -> list[FileRecord]:
+    """The files of an image or label map, for the manifest."""
+    records = []
+    for file in list_image_files(root / relative):
+        stamp = read_stamp(file)
+        records.append(FileRecord(file.relative_to(root).as_posix(), stamp[0], compute_sha256(file), stamp))
+    return records
 
 
 def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:

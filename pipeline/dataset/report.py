@@ -89,7 +89,9 @@ def build_manifest(report: CheckReport, prepared: Sequence[PreparedCase] = ()) -
 
     Every file with its size and SHA-256, in the order of the paths; the files of every case; the copies, if any.
     """
-    files = sorted((vars(record) for record in report.manifest), key=lambda record: record["path"])
+    records = sorted(report.manifest, key=lambda record: record.path)
+    # no time stamps: the same files have the same manifest everywhere
+    files = [{"path": record.path, "num_bytes": record.num_bytes, "sha256": record.sha256} for record in records]
     return {
         "dataset_name": report.dataset.name,
         "layout": report.dataset.layout,

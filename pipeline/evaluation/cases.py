@@ -15,6 +15,7 @@ import pandas as pd
 import psutil
 
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
+from pipeline.dataset.geometry import ROUNDING, SAME, compare_grids, describe_difference
 from pipeline.dataset.image import MedicalImage, read_grid, read_image, read_label_map
 from pipeline.dataset.instance_maps import find_instances
 from pipeline.errors import EvaluationError
@@ -26,7 +27,6 @@ from pipeline.progress import progress_bar
 if TYPE_CHECKING:
     from pipeline.types import LabelMap, Mask
 
-_AFFINE_TOLERANCE_MM = 1e-3
 MOST_THREADS = 8  # a heuristic: Python's own lock lets no more than some run
 _BYTES_PER_VOXEL, _SHARE_OF_MEMORY = 24, 0.25  # of both label maps and the masks; of what is free
 KEYS = ("fold", "case", "patient", "label")
@@ -242,10 +242,11 @@ def _check_pair(pair: Pair, reference: MedicalImage, prediction: MedicalImage, l
             f"Prediction {pair.prediction.name} has shape {prediction.spatial_shape}, its reference "
             f"{reference.spatial_shape}; expected the same grid. Predict on the original image."
         )
-    if not np.allclose(reference.affine, prediction.affine, rtol=0, atol=_AFFINE_TOLERANCE_MM):
+    # the rule of `check`, so that what it lets pass as rounding of a header can be evaluated
+    if (found := compare_grids(reference, prediction, pair.prediction.name)).kind not in (SAME, ROUNDING):
         raise EvaluationError(
-            f"Prediction {pair.prediction.name} has another affine than its reference {pair.reference.name}; expected "
-            "the same grid. Predict on the original image."
+            f"Prediction {pair.prediction.name} lies up to {found.max_distance_mm:.3g} mm beside its reference {pair.reference.name} "
+            f"({describe_difference(reference.affine, prediction.affine)}); expected the same grid. Predict on the original image."
         )
     if unknown := sorted(set(np.unique(prediction.array.ravel(order="K")).tolist()) - set(label_table.values())):
         raise EvaluationError(

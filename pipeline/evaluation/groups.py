@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bundle_folder import BundleFolder, require_ensemble
 from pipeline.dataset.dataset import Dataset
-from pipeline.errors import EvaluationError
+from pipeline.dataset.manifest import read_manifest
+from pipeline.errors import BundleError, EvaluationError
 from pipeline.evaluation.cross_validation import name_folds
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan
@@ -113,15 +113,18 @@ def group_dataset(
 
 def _hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
     """SHA-256 of every image file that a fold was trained on, and of the copies made of them."""
-    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    manifest = read_manifest(folder.dataset_manifest, folder.name)
     trained = {case["case"] for case in folder.read_split(fold)["training"]}
-    sha256 = {copy["image_sha256"] for copy in manifest["prepared"] if copy["case"] in trained}
+    if missing := sorted(trained - manifest.cases.keys()):
+        raise BundleError(
+            f"evidence/dataset_manifest.json of {folder.name} lacks case {missing[0]}, which fold {fold} trained on; expected every case. "
+            "Get it from a copy of the bundle."
+        )
+    sha256 = {copy.image_sha256 for copy in manifest.prepared if copy.case in trained}
     for name in trained:
-        for image in manifest["cases"][name]["image"]:
+        for image in manifest.cases[name].image:
             # the files of a DICOM series lie below the folder that stands for the image
             sha256 |= {
-                record["sha256"]
-                for record in manifest["files"]
-                if record["path"] == image or record["path"].startswith(f"{image}/")
+                entry.sha256 for entry in manifest.files if entry.path == image or entry.path.startswith(f"{image}/")
             }
     return sha256

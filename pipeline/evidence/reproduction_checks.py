@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.manifest import read_manifest
 from pipeline.evaluation.cross_validation import PACKAGES_WITHOUT_EFFECT
 from pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from pipeline.evidence.machine import describe_machine, read_code_version, read_versions
@@ -62,7 +63,7 @@ def find_changes_of_data(folder: BundleFolder, root: Path, dataset_manifest_sha2
     if not root.is_dir():
         yield Finding(DATA, f"the dataset is not at {root.name}/; say with --dataset where it is")
         return
-    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    manifest = read_manifest(folder.dataset_manifest, folder.name).model_dump(mode="json")
     yield from compare_files(root, list(_list_files(manifest)))
 
 

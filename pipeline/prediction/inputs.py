@@ -16,6 +16,7 @@ from pipeline.dataset.dataset import (
     list_images,
 )
 from pipeline.dataset.dicom import is_dicom_file
+from pipeline.dataset.image_files import list_image_files
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.stock import stock_reads
@@ -34,8 +35,8 @@ class PredictionInput:
     files: tuple[Path, ...]
 
     def list_files(self) -> tuple[Path, ...]:
-        """All files, those of a DICOM folder one by one."""
-        return tuple(file for path in self.files for file in (sorted(path.iterdir()) if path.is_dir() else [path]))
+        """All files: those of a DICOM folder one by one, and voxels beside their header."""
+        return tuple(file for path in self.files for file in list_image_files(path))
 
     def read(self) -> MedicalImage:
         """The image.

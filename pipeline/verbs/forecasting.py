@@ -83,8 +83,14 @@ def forecast(
                 "Predict without --dry-run."
             )
         weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone, device)
+        from pipeline.evidence.prediction_record import open_ledger
+        from pipeline.prediction.reuse import settle_options
         from pipeline.prediction.run import forecast_prediction
+        from pipeline.prediction.runtime import TORCH
 
+        options = settle_options(mirror, runtime, precision, device)
+        used = weights if runtime == TORCH else (folder.export(runtime),)
+        ledger = open_ledger(folder, Path(out), used, options)
         return forecast_prediction(
-            folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision
+            folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision, ledger
         )

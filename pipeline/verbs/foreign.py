@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,12 @@ _DEFAULTS = (False, False, False, "torch", "float32")
 
 
 def predict_with_foreign(
-    folder: BundleFolder, source: Path | str, out: Path | str, device: str | None, options: tuple[Any, ...]
+    folder: BundleFolder,
+    source: Path | str,
+    out: Path | str,
+    device: str | None,
+    options: tuple[Any, ...],
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Predictions:
     """The verb `predict` for a bundle of others.
 
@@ -34,6 +40,7 @@ def predict_with_foreign(
         out: see `predict`.
         device: see `predict`.
         options: mirror, ensemble, probabilities, runtime, precision, which its config decides and not the user.
+        announce: see `predict`.
 
     Raises:
         BundleError: it cannot be built, or has no weights.
@@ -44,9 +51,7 @@ def predict_with_foreign(
             f"{folder.name} was not made by `unet-pipeline plan`: it runs as its inference config says. Leave out --mirror, --ensemble, "
             "--probabilities, --runtime and --precision."
         )
-    from pipeline.evidence.prediction_record import record_predictions
     from pipeline.prediction.foreign import read_format
-    from pipeline.prediction.foreign_run import predict_foreign
     from pipeline.prediction.run import refuse_own_folder
     from pipeline.training.memory import keep_freed_pages
 
@@ -54,8 +59,7 @@ def predict_with_foreign(
     expected = read_format(folder.read_metadata(), folder.name)
     inputs = list_inputs(Path(source), len(expected.channel_names))
     refuse_own_folder(inputs, Path(out))
-    with record_predictions(folder, Path(out), inputs, folder.list_model_files(), None, {"device": device}):
-        return predict_foreign(folder, inputs, Path(out), device)
+    return _predict(folder, inputs, Path(out), device, announce)
 
 
 def evaluate_foreign(
@@ -65,6 +69,7 @@ def evaluate_foreign(
     predictions: Path | str | None,
     device: str | None,
     options: tuple[Any, ...],
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """The verb `evaluate` for a bundle of others, on a dataset with labels.
 
@@ -77,6 +82,7 @@ def evaluate_foreign(
         predictions: files made before, instead of predicting now.
         device: see `predict`.
         options: mirror, ensemble, precision, by; none of them is known here.
+        announce: see `predict`.
 
     Raises:
         EvaluationError: no dataset, an option, or outputs that are none of the dataset's labels.
@@ -91,7 +97,6 @@ def evaluate_foreign(
             f"{folder.name} has no record of its training, so it has no validation cases. Give a DATASET."
         )
     from pipeline.evidence.evaluation_record import add_result, record_foreign_evaluation
-    from pipeline.prediction.foreign_run import predict_foreign
     from pipeline.prediction.outputs import find_any_output
 
     measured = read_dataset(dataset)
@@ -102,11 +107,26 @@ def evaluate_foreign(
     ]
     with record_foreign_evaluation(folder, target, predictions is not None) as record:
         if predictions is None:
-            predict_foreign(folder, sources, made, device)
+            _predict(folder, sources, made, device, announce)
         files = {source.name: find_any_output(source, made) for source in sources}
         rows, summary = _measure(folder, measured, files, target)
         add_result(record, target, summary.title, files)
     return Evaluation(summary.title, rows, tuple(summary.rows), (), target, (made,), summary)
+
+
+def _predict(
+    folder: BundleFolder,
+    sources: list[PredictionInput],
+    made: Path,
+    device: str | None,
+    announce: Callable[[str], None],
+) -> Predictions:
+    from pipeline.evidence.prediction_record import record_predictions
+    from pipeline.prediction.foreign_run import predict_foreign
+
+    settings = {"device": device}
+    with record_predictions(folder, made, folder.list_model_files(), settings, settings, announce) as (_, ledger):
+        return predict_foreign(folder, sources, made, device, ledger)
 
 
 def _measure(
