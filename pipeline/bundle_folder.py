@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-import json
 import re
 import sys
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BundleError
+from pipeline.text_files import read_json_object
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,11 @@ class BundleFolder:
         Raises:
             BundleError: it is missing or no JSON.
         """
+        shown = f"configs/metadata.json of {self.name}"
         try:
-            return json.loads(self.metadata.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(
-                f"configs/metadata.json of {self.name} cannot be read: {error}. Get the bundle again."
-            ) from error
+            return read_json_object(self.metadata, (), BundleError, shown, "Get the bundle again.")
+        except OSError as error:
+            raise BundleError(f"{shown} cannot be read: {error.strerror}. Get the bundle again.") from error
 
     def read_required_packages(self) -> tuple[str, ...]:
         """Packages that metadata.json names beside MONAI, PyTorch and NumPy, with their versions."""
@@ -226,7 +225,7 @@ class BundleFolder:
         """Patient of each case that shares one with another case."""
         if not self.split_record.is_file():
             return {}
-        return json.loads(self.split_record.read_text(encoding="utf-8"))["patients"]
+        return self._read_part(self.split_record, "patients")["patients"]
 
     def read_case_table(self) -> dict[str, dict[str, str]]:
         """By case, the columns of `case_table` with their values as text; names of columns in small letters."""
@@ -250,14 +249,14 @@ class BundleFolder:
         """Fold that models/model.pt was trained on; `default` after a training with stock MONAI, which notes none."""
         if not self.weights_origin.is_file():
             return default
-        return int(json.loads(self.weights_origin.read_text(encoding="utf-8"))["fold"])
+        return int(self._read_part(self.weights_origin, "fold")["fold"])
 
     def read_split(self, fold: int) -> dict[str, list[dict[str, Any]]]:
         """The data list of a fold: "training" and "validation", each a list of case, image and label, and
         spacing_mm where only the dataset knows it.
 
         Raises:
-            BundleError: the bundle has no such fold.
+            BundleError: the bundle has no such fold, or its file is damaged.
         """
         path = self.split(fold)
         if not path.is_file():
@@ -265,7 +264,20 @@ class BundleFolder:
                 f"Fold {fold} does not exist in {self.name}: {path.relative_to(self.root)} is missing. "
                 "Choose a fold that `plan --folds` made."
             )
-        return json.loads(path.read_text(encoding="utf-8"))
+        split = self._read_part(path, "training", "validation")
+        for side in ("training", "validation"):
+            cases = split[side] if isinstance(split[side], list) else [None]
+            if not all(isinstance(case, dict) and {"case", "image", "label"} <= case.keys() for case in cases):
+                raise BundleError(
+                    f'{path.relative_to(self.root)} of {self.name}: "{side}" is no list of cases with case, image and label. '
+                    "Restore the file from a copy, or plan again."
+                )
+        return split
+
+    def _read_part(self, path: Path, *keys: str) -> dict[str, Any]:
+        """A JSON file of the bundle with these keys."""
+        shown = f"{path.relative_to(self.root)} of {self.name}"
+        return read_json_object(path, keys, BundleError, shown, "Restore the file from a copy, or plan again.")
 
 
 def open_bundle(root: Path | str) -> BundleFolder:

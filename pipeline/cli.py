@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from pipeline.boundary import explain, guarded, let_streams_print
 from pipeline.commands import data, evidence, handover, models
 from pipeline.errors import PipelineError
 from pipeline.lean_imports import arrange_quick_start
@@ -62,11 +63,18 @@ def main() -> None:
         warnings.filterwarnings("ignore", message="parsing config_file")
         # an optional decoder for DICOM on GPUs, which this package does not use
         logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    let_streams_print()
     try:
-        app()
+        with guarded():
+            try:
+                build_command()()
+            except SystemExit:  # of every verb that ends well
+                sys.stdout.flush()
+                raise
     except PipelineError as error:
         if "--debug" in sys.argv:
             raise
+        error = _leave_output() or error
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(EXIT_PROBLEM) from None
     except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit of an interrupt
@@ -75,5 +83,26 @@ def main() -> None:
         print("Interrupted. `unet-pipeline train BUNDLE --resume` continues a training.", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:  # the reader of a pipe went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         raise SystemExit(EXIT_PROBLEM) from None
+
+
+def build_command() -> Any:
+    """The command of the command line, whose paths are looked at by the verbs alone: they know who may read and write, and say what to do."""
+    command = typer.main.get_command(app)
+    for verb in getattr(command, "commands", {}).values():
+        for parameter in verb.params:
+            if hasattr(parameter.type, "readable"):
+                parameter.type.readable = False
+    return command
+
+
+def _leave_output() -> PipelineError | None:
+    """Write nothing more to a stdout that fails, as Python would at the end of the process; gives back what is wrong with it."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        error.filename = "What is printed"
+        return explain(error)
+    return None

@@ -28,6 +28,7 @@ from pipeline.errors import BundleError
 from pipeline.files import write_json
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.inference import load_weights
+from pipeline.text_files import read_json
 
 # name, MONAI's type, configs
 WORKFLOWS = (
@@ -99,7 +100,7 @@ def _check_plan(folder: BundleFolder) -> str:
 def _check_paths(folder: BundleFolder) -> str:
     configs = sorted(folder.configs.glob("*.json"))
     for path in configs:
-        for key, value in _iterate_strings(json.loads(path.read_text(encoding="utf-8"))):
+        for key, value in _iterate_strings(read_json(path)):
             if _ABSOLUTE_PATH.match(value):
                 raise BundleError(
                     f"configs/{path.name} has an absolute path under {key}: {value}. It exists on one machine only; "

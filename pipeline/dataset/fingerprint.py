@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.text_files import read_json
+
 if TYPE_CHECKING:
     from pipeline.types import LabelMap
 
@@ -90,7 +92,7 @@ class Fingerprint(BaseModel):
 
 def read_fingerprint(path: Path) -> Fingerprint:
     """The fingerprint that `check --out` or `plan` wrote."""
-    return Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
+    return Fingerprint.model_validate(read_json(path))
 
 
 def compute_coarsest_factor(label: LabelMap) -> int:

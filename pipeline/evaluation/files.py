@@ -6,7 +6,6 @@ Everything in summary.json is computed from the rows as metrics.csv has them, so
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pipeline.evaluation.failures import Failure, list_failures
 from pipeline.evaluation.subgroups import Cut, SubgroupRow, summarize_subgroups
 from pipeline.evaluation.summary import FoldRow, SummaryRow, note_few_patients, summarize, summarize_folds, to_records
 from pipeline.files import write_atomically, write_json
+from pipeline.text_files import read_json_object
 
 METRICS_FILE, SUMMARY_FILE = "metrics.csv", "summary.json"
 _TEXT = ("case", "patient", "label", "length_unit", "size_unit")
@@ -148,11 +148,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """Contents of a folder's summary.json.
 
     Raises:
-        EvaluationError: no such file.
+        EvaluationError: no such file, or it is damaged.
     """
     path = folder / SUMMARY_FILE
     if not path.is_file():
         raise EvaluationError(
             f"{folder.name} has no {SUMMARY_FILE} beside its {METRICS_FILE}. Make both with `unet-pipeline evaluate`."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json_object(path, ("rows",), EvaluationError, remedy="Evaluate again.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pipeline.evaluation.cross_validation import name_folds
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan
 from pipeline.prediction.inputs import PredictionInput
+from pipeline.text_files import read_json_object
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def group_dataset(
 
 def _hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
     """SHA-256 of every image file that a fold was trained on, and of the copies made of them."""
-    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    manifest = read_json_object(folder.dataset_manifest)
     trained = {case["case"] for case in folder.read_split(fold)["training"]}
     sha256 = {copy["image_sha256"] for copy in manifest["prepared"] if copy["case"] in trained}
     for name in trained:

@@ -6,7 +6,6 @@ gives the same file: every time in it is that of a run.
 
 from __future__ import annotations
 
-import json
 import mimetypes
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.evidence.record import FINISHED, RECORD, find_state, read_record
 from pipeline.files import compute_sha256, write_json
 from pipeline.planning.plan import read_plan
+from pipeline.text_files import read_json_object
 
 CRATE = "ro-crate-metadata.json"
 _CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}]
@@ -86,7 +86,7 @@ def _describe_shared(folder: BundleFolder) -> Iterator[Entity]:
         "description": "Plans, trains and evaluates the bundle; each action names version and commit.",
     }
     stated = _read_data_license(folder)
-    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    manifest = read_json_object(folder.dataset_manifest)
     yield {
         "@id": _DATA,
         "@type": "Dataset",

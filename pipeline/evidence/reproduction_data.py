@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.prepare import prepare_dataset
 from pipeline.evidence.reproduction_checks import Finding, compare_files
 from pipeline.planning.plan import read_plan
+from pipeline.text_files import read_json_object
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def provide_data(folder: BundleFolder, dataset: Path | None) -> Iterator[tuple[P
     Raises:
         DatasetError: the dataset cannot be read as it was.
     """
-    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    manifest = read_json_object(folder.dataset_manifest)
     copies = manifest["prepared"]
     if dataset is None or not copies or (dataset / copies[0]["image"]).is_file() or not dataset.exists():
         yield dataset, ()

@@ -6,7 +6,6 @@ The copies are made by `package` (pipeline/bundle/export.py) and hold the weight
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, PredictionError, suggest
 from pipeline.files import compute_sha256
+from pipeline.text_files import read_json_object
 
 TORCH, TORCHSCRIPT, ONNX = "torch", "torchscript", "onnx"
 RUNTIMES = (TORCH, TORCHSCRIPT, ONNX)
@@ -55,7 +55,7 @@ def _check_export(folder: BundleFolder, runtime: str) -> None:
     if not path.is_file() or not folder.exports.is_file():
         missing = (shown if not path.is_file() else folder.exports.relative_to(folder.root)).as_posix()
         raise BundleError(f"{folder.name} has no export for {runtime}: {missing} is missing. {remedy}")
-    entry = json.loads(folder.exports.read_text(encoding="utf-8")).get(runtime, {})
+    entry = read_json_object(folder.exports).get(runtime, {})
     if entry.get("sha256") != compute_sha256(path):
         raise BundleError(f"{shown} in {folder.name} is not the file that evidence/exports.json describes. {remedy}")
     if entry.get("weights_sha256") != compute_sha256(folder.weights):

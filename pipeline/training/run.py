@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import errno
-import json
 import logging
 import shlex
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PipelineError, PlanError, TrainingError, suggest
+from pipeline.text_files import read_json_object
 from pipeline.training.determinism import NondeterministicKernels
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
     Raises:
         PlanError: names the nearest id.
     """
-    config = json.loads(folder.config("train").read_text(encoding="utf-8"))
+    config = read_json_object(folder.config("train"))
     for key in overrides:
         place: Any = config
         for depth, part in enumerate(key.split("#")):

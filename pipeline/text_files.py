@@ -1,0 +1,118 @@
+"""Text, JSON and YAML that users and their programs wrote: every encoding that is plain, and one sentence about what is damaged."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import FileContentError, PipelineError
+
+if TYPE_CHECKING:
+    Refuse = Callable[[str], PipelineError]
+
+_REMEDY = "Restore it from a copy, or correct it."
+# the longer marks first: that of UTF-32 begins as that of UTF-16
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path, refuse: Refuse | None = None, shown: str | None = None) -> str:
+    """Text in UTF-8, with or without a byte order mark, or in UTF-16 or UTF-32 with one.
+
+    Args:
+        path: of the file.
+        refuse: makes the error of a message; `FileContentError` if None.
+        shown: the file in the message; the last folder and the name if None.
+
+    Raises:
+        FileContentError: another encoding, or no text.
+        OSError: the file cannot be read.
+    """
+    data = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        wrong = f"byte {error.start + 1} is 0x{data[error.start]:02x}" if error.start < len(data) else "it is cut off"
+        cause = f"is not text in {encoding.removesuffix('-sig').upper()}: {wrong}"
+        raise _build(path, cause, "Save it as UTF-8, or restore it from a copy.", refuse, shown) from error
+
+
+def read_json(path: Path, refuse: Refuse | None = None, shown: str | None = None, remedy: str = _REMEDY) -> Any:
+    """Content of a JSON file.
+
+    Args:
+        path, refuse, shown: as in `read_text`.
+        remedy: what to do about a damaged file.
+
+    Raises:
+        FileContentError: as `read_text`; or it is cut off, nested too deeply or otherwise damaged.
+        OSError: the file cannot be read.
+    """
+    return parse_json(read_text(path, refuse, shown), path, refuse, shown, remedy)
+
+
+def parse_json(
+    text: str,
+    path: Path,
+    refuse: Refuse | None = None,
+    shown: str | None = None,
+    remedy: str = _REMEDY,
+) -> Any:
+    """Content of JSON that is the text of a file.
+
+    Raises:
+        FileContentError: it is cut off, nested too deeply or otherwise damaged.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        if not text.strip():
+            cause = "it is empty"
+        elif error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
+            cause = f"it is cut off, {error.msg[:1].lower()}{error.msg[1:]} in {place}"
+        else:
+            cause = f"{error.msg[:1].lower()}{error.msg[1:]} in {place}"
+        raise _build(path, f"is not valid JSON: {cause}", remedy, refuse, shown) from error
+    except RecursionError as error:
+        raise _build(path, "is not valid JSON: it is nested too deeply", remedy, refuse, shown) from error
+    except ValueError as error:  # a number of thousands of digits
+        raise _build(path, f"is not valid JSON: {error}", remedy, refuse, shown) from error
+
+
+def read_json_object(
+    path: Path,
+    keys: Sequence[str] = (),
+    refuse: Refuse | None = None,
+    shown: str | None = None,
+    remedy: str = _REMEDY,
+) -> dict[str, Any]:
+    """Content of a JSON file that holds an object with at least these keys.
+
+    Args and errors: as `read_json`; FileContentError also where it holds something else.
+    """
+    content = read_json(path, refuse, shown, remedy)
+    if not isinstance(content, dict):
+        raise _build(path, f"holds {_name_kind(content)}; expected a JSON object", remedy, refuse, shown)
+    if missing := [key for key in keys if key not in content]:
+        raise _build(path, f'has no "{missing[0]}"; expected {", ".join(keys)}', remedy, refuse, shown)
+    return content
+
+
+def _name_kind(content: Any) -> str:
+    kinds = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(content), "a number")
+
+
+def _build(path: Path, cause: str, remedy: str, refuse: Refuse | None, shown: str | None) -> PipelineError:
+    name = shown or "/".join(path.parts[-2:])
+    return FileContentError(name, cause, remedy) if refuse is None else refuse(f"{name} {cause}. {remedy}")
