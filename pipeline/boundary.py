@@ -33,6 +33,10 @@ _FULL = _Sentence("cannot be written: the disk is full", f"Free some space or ch
 _DENIED = _Sentence(
     "may not be read or written by this user", f"Change its permissions or choose another place, {_AGAIN}."
 )
+_LOCKED = _Sentence(
+    "is a folder in which this user may not make or open files",
+    f"Change its permissions or choose another place, {_AGAIN}.",
+)
 _NETWORK = _Sentence("cannot be reached: {system}", f"Look at the disk or the network drive, {_AGAIN}.")
 _SENTENCES = {
     "ENOSPC": _FULL,
@@ -114,12 +118,21 @@ def explain(error: BaseException) -> PipelineError | None:
     for cause in causes:
         if isinstance(cause, PipelineError):
             return cause
-    # cleaning up on a full or read-only disk fails too, and that is not what went wrong
-    causes.sort(key=lambda cause: not (isinstance(cause, OSError) and cause.errno in _ROOT_CAUSES))
+    causes.sort(key=_rank)
     for cause in causes:
         if (explained := _explain_one(cause)) is not None:
             return explained
     return None
+
+
+def describe_cause(error: OSError) -> str:
+    """What is wrong with a file that is only read, continuing a sentence that begins with it."""
+    return _explain_system(error).cause.replace("read or written", "read")
+
+
+def list_sentences() -> list[tuple[str, str, str]]:
+    """Name of the system's error, cause and remedy of every message about a file."""
+    return [(name, *sentence) for name, sentence in _SENTENCES.items()]
 
 
 def show_place(path: str | os.PathLike[str]) -> str:
@@ -135,7 +148,7 @@ def show_place(path: str | os.PathLike[str]) -> str:
             parts = [*parts[:index], *([final] if final else [])]
             break
     place = Path(*parts) if parts else Path()
-    here = Path(os.path.abspath("."))
+    here = Path.cwd()
     if place.is_absolute() and place.is_relative_to(here):
         return _printable(str(place.relative_to(here)))
     if not place.is_absolute() or place.parts[1:2] in (("dev",), ("proc",)):
@@ -174,6 +187,12 @@ def _list_causes(error: BaseException) -> list[BaseException]:
     return found
 
 
+def _rank(cause: BaseException) -> int:
+    """Place of a cause among several: cleaning up after a full disk fails too, and a file that is missing is often made then."""
+    number = cause.errno if isinstance(cause, OSError) else None
+    return 0 if number in _ROOT_CAUSES else 2 if number in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY) else 1
+
+
 def _explain_one(error: BaseException) -> PipelineError | None:
     if isinstance(error, OSError):
         return _explain_system(error)
@@ -210,11 +229,21 @@ def _explain_system(error: OSError) -> FileError:
     if isinstance(named, int) or named is None:
         shown = "A file"
     else:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            named, sentence = _find_locked(Path(os.fsdecode(named)), sentence)
         shown = show_place(named)
         if (temporary := _find_temporary(named)) is not None:
             shown, sentence = temporary, _Sentence(sentence.cause, f"Set TMPDIR to another folder, {_AGAIN}.")
     system = _printable(" ".join(str(error.strerror or error or type(error).__name__).split()))
     return FileError(shown, sentence.cause.format(system=system.rstrip(".")), sentence.remedy)
+
+
+def _find_locked(place: Path, sentence: _Sentence) -> tuple[Path, _Sentence]:
+    """Of a file that is not there, the folder above it in which it could not be made."""
+    above = next((folder for folder in place.parents if os.path.lexists(folder)), place)
+    if os.path.lexists(place):
+        return place, sentence
+    return above, _LOCKED if sentence is _DENIED else sentence
 
 
 def _find_temporary(path: str | bytes | os.PathLike[str]) -> str | None:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, get_type_hints
 
 import typer
 
@@ -51,6 +51,11 @@ for _command in (
     evidence.reproduce,
     handover.import_nnunet,
 ):
+    # who may read a path is for the verbs to find out: they say what to do, and an administrator's rights are not seen by typer
+    _command.__annotations__ = get_type_hints(_command, include_extras=True)
+    for _hint in _command.__annotations__.values():
+        for _option in getattr(_hint, "__metadata__", ()):
+            _option.readable = False
     app.command(_command.__name__.replace("_", "-"))(_command)
 
 
@@ -63,11 +68,13 @@ def main() -> None:
         warnings.filterwarnings("ignore", message="parsing config_file")
         # an optional decoder for DICOM on GPUs, which this package does not use
         logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+        # without a home folder it keeps its fonts elsewhere, and says so
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
     let_streams_print()
     try:
         with guarded():
             try:
-                build_command()()
+                app()
             except SystemExit:  # of every verb that ends well
                 sys.stdout.flush()
                 raise
@@ -85,16 +92,6 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe went away
         _leave_output()
         raise SystemExit(EXIT_PROBLEM) from None
-
-
-def build_command() -> Any:
-    """The command of the command line, whose paths are looked at by the verbs alone: they know who may read and write, and say what to do."""
-    command = typer.main.get_command(app)
-    for verb in getattr(command, "commands", {}).values():
-        for parameter in verb.params:
-            if hasattr(parameter.type, "readable"):
-                parameter.type.readable = False
-    return command
 
 
 def _leave_output() -> PipelineError | None:

@@ -92,9 +92,9 @@ def write_together() -> Iterator[None]:
 
 @contextmanager
 def stage_folder(parent: Path) -> Iterator[Path]:
-    """A new folder in `parent` for files that are not finished; it is removed at the end, and `parent` with it if it was made here and is empty.
+    """A new folder in `parent` for files that are not finished.
 
-    Removing it never hides an error of the block.
+    It is removed at the end, and `parent` with it if it was made here and is empty. That never hides an error of the block.
     """
     made = _make_folders(parent)
     try:

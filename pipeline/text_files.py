@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     Refuse = Callable[[str], PipelineError]
 
 _REMEDY = "Restore it from a copy, or correct it."
+_SAVE_AS_UTF8 = "Save it as UTF-8, or restore it from a copy."
+_NOT_TEXT = "is not text in {encoding}: {wrong}"
+_NOT_JSON = "is not valid JSON: {wrong}"
+_CUT = "is not valid JSON: it is cut off, {wrong}"
+_EMPTY = "is not valid JSON: it is empty"
+_DEEP = "is not valid JSON: it is nested too deeply"
+_OTHER_KIND = "holds {found}; expected a JSON object"
+_LACKS = 'has no "{key}"; expected {expected}'
+# what can be said about a damaged file, with the remedy where its reader gives none
+SENTENCES = (
+    (_NOT_TEXT, _SAVE_AS_UTF8),
+    *((cause, _REMEDY) for cause in (_NOT_JSON, _CUT, _EMPTY, _DEEP, _OTHER_KIND, _LACKS)),
+)
 # the longer marks first: that of UTF-32 begins as that of UTF-16
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -42,8 +55,8 @@ def read_text(path: Path, refuse: Refuse | None = None, shown: str | None = None
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         wrong = f"byte {error.start + 1} is 0x{data[error.start]:02x}" if error.start < len(data) else "it is cut off"
-        cause = f"is not text in {encoding.removesuffix('-sig').upper()}: {wrong}"
-        raise _build(path, cause, "Save it as UTF-8, or restore it from a copy.", refuse, shown) from error
+        cause = _NOT_TEXT.format(encoding=encoding.removesuffix("-sig").upper(), wrong=wrong)
+        raise _build(path, cause, _SAVE_AS_UTF8, refuse, shown) from error
 
 
 def read_json(path: Path, refuse: Refuse | None = None, shown: str | None = None, remedy: str = _REMEDY) -> Any:
@@ -75,18 +88,14 @@ def parse_json(
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        if not text.strip():
-            cause = "it is empty"
-        elif error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
-            cause = f"it is cut off, {error.msg[:1].lower()}{error.msg[1:]} in {place}"
-        else:
-            cause = f"{error.msg[:1].lower()}{error.msg[1:]} in {place}"
-        raise _build(path, f"is not valid JSON: {cause}", remedy, refuse, shown) from error
+        wrong = f"{error.msg[:1].lower()}{error.msg[1:]} in line {error.lineno}, column {error.colno}"
+        is_cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        cause = (_CUT if is_cut else _NOT_JSON).format(wrong=wrong) if text.strip() else _EMPTY
+        raise _build(path, cause, remedy, refuse, shown) from error
     except RecursionError as error:
-        raise _build(path, "is not valid JSON: it is nested too deeply", remedy, refuse, shown) from error
+        raise _build(path, _DEEP, remedy, refuse, shown) from error
     except ValueError as error:  # a number of thousands of digits
-        raise _build(path, f"is not valid JSON: {error}", remedy, refuse, shown) from error
+        raise _build(path, _NOT_JSON.format(wrong=error), remedy, refuse, shown) from error
 
 
 def read_json_object(
@@ -102,9 +111,9 @@ def read_json_object(
     """
     content = read_json(path, refuse, shown, remedy)
     if not isinstance(content, dict):
-        raise _build(path, f"holds {_name_kind(content)}; expected a JSON object", remedy, refuse, shown)
+        raise _build(path, _OTHER_KIND.format(found=_name_kind(content)), remedy, refuse, shown)
     if missing := [key for key in keys if key not in content]:
-        raise _build(path, f'has no "{missing[0]}"; expected {", ".join(keys)}', remedy, refuse, shown)
+        raise _build(path, _LACKS.format(key=missing[0], expected=", ".join(keys)), remedy, refuse, shown)
     return content
 
 

@@ -6,8 +6,6 @@ reads otherwise than `check` does, is therefore written once; the user's files s
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from pipeline.dataset.instance_maps import INSTANCES, find_instances
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.writing import write_image
 from pipeline.errors import DatasetError
-from pipeline.files import PARTIAL_PREFIX, compute_sha256
+from pipeline.files import compute_sha256, stage_folder
 from pipeline.progress import progress_bar
 
 
@@ -54,10 +52,8 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
             f"{target} exists already; `plan` wants to write readable copies of {report.dataset.name} there. "
             "Remove it, or choose another name for the bundle."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=target.parent))
     cases, prepared = [], []
-    try:
+    with stage_folder(target.parent) as staging:
         with progress_bar("prepare", len(report.dataset.cases)) as bar:
             for case in report.dataset.cases:
                 copy = _copy_case(report, case, staging, fingerprint.suffix)
@@ -68,8 +64,6 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
         if target.exists():
             target.rmdir()
         staging.replace(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     dataset = replace(report.dataset, root=target, cases=tuple(cases))
     return dataset, tuple(prepared)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline.dataset.image import read_image
 from pipeline.dataset.problems import WARNING, Message, Problem
 from pipeline.dataset.stock import stock_reads
 from pipeline.errors import PipelineError, PredictionError
-from pipeline.files import PARTIAL_PREFIX
+from pipeline.files import stage_folder
 from pipeline.prediction.foreign import (
     ForeignFormat,
     ForeignPredictor,
@@ -64,23 +63,16 @@ def predict_foreign(
     kept = tuple(finals[source] for source in inputs if source not in todo)
     if not todo:
         return Predictions(out, (), kept)
-    out.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=out))
     failures, notes = list[str](), list[Problem]()
     written = []
-    try:
-        with progress_bar("predict", len(todo)) as bar:
-            for source in todo:
-                try:
-                    notes += _predict_one(predictor, expected, source, staging, finals[source])
-                    written.append(finals[source])
-                except PipelineError as error:
-                    failures.append(str(error))
-                bar.advance(note=source.name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not any(out.iterdir()):
-            out.rmdir()
+    with stage_folder(out) as staging, progress_bar("predict", len(todo)) as bar:
+        for source in todo:
+            try:
+                notes += _predict_one(predictor, expected, source, staging, finals[source])
+                written.append(finals[source])
+            except PipelineError as error:
+                failures.append(str(error))
+            bar.advance(note=source.name)
     if failures:
         listed = "\n".join(f"  {message}" for message in failures)
         raise PredictionError(f"{len(failures)} of {len(todo)} images could not be predicted:\n{listed}")

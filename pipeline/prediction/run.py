@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ import torch
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.problems import Problem
 from pipeline.errors import PredictionError
-from pipeline.files import PARTIAL_PREFIX
+from pipeline.files import stage_folder
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.case_steps import CaseSteps
 from pipeline.prediction.forecast import Forecast, describe_windowing, forecast_images, settle_windows
@@ -80,9 +78,7 @@ def predict_images(
     finals, todo, kept = _sort_inputs(inputs, out, plan, probabilities)
     if not todo:
         return Predictions(out, (), kept)
-    out.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=out))
-    try:
+    with stage_folder(out) as staging:
         predictor = build_predictor(folder, weights, staging, device, mirror, runtime=runtime, precision=precision)
         windowing = settle_windows(predictor, todo, runtime, probabilities)
         announce(describe_windowing(windowing, predictor.obstacle is None))
@@ -91,10 +87,6 @@ def predict_images(
         outcomes = _start(todo, predictor, build, windowing.num_images if overlap is None else 1, overlap)
         with closing(outcomes):
             found = _watch(outcomes, len(todo))
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not any(out.iterdir()):
-            out.rmdir()
     if failures := [f"  {outcome.error}" for outcome in found if outcome.error is not None]:
         listed = "\n".join(failures)
         raise PredictionError(f"{len(failures)} of {len(todo)} images could not be predicted:\n{listed}")
