@@ -8,7 +8,8 @@ import logging
 import shlex
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,15 +140,19 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     """
     import torch
 
+    from pipeline.training.loading import end_loader_processes
     from pipeline.training.progress import list_choices
 
     started_s = time.monotonic()
     folder.make_modules_importable()  # MONAI does it later, in `run`; the trainer is asked for before
-    with warnings.catch_warnings(), NondeterministicKernels() as kernels:
+    with warnings.catch_warnings(), NondeterministicKernels() as kernels, _own_errors(), end_loader_processes():
         warnings.filterwarnings("ignore", message="parsing config_file")
         warnings.filterwarnings("ignore", category=FutureWarning)
         # it announces logging.conf on stderr, over the progress bar
         logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)
+        # what ended it is told once, by the error
+        logging.getLogger("ignite.engine.engine.SupervisedTrainer").setLevel(logging.CRITICAL)
+        logging.getLogger("ignite.engine.engine.SupervisedEvaluator").setLevel(logging.CRITICAL)
         workflow = _build_workflow(folder, settings)
         _check_files(workflow.parser.get_parsed_content("training_cases"))
         _check_files(workflow.parser.get_parsed_content("validation_cases"))
@@ -155,12 +160,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         trainer, evaluator = workflow.trainer, workflow.evaluator
         if watch is not None:
             watch(trainer, evaluator)
-        try:
-            workflow.run()
-        except (RuntimeError, OSError) as error:  # MONAI wraps whatever a config's expression raises
-            if (own := _find_own_error(error)) is not None:
-                raise own from error
-            raise
+        workflow.run()
         workflow.finalize()
     if getattr(trainer.state, "stopped_by", None) == "SIGINT":
         raise KeyboardInterrupt
@@ -194,12 +194,29 @@ def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> Config
     )
 
 
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Errors of this package as they were raised; MONAI wraps whatever a config's expression raises."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if (own := _find_own_error(error)) is not None:
+            raise own from error
+        raise
+
+
 def _find_own_error(error: BaseException) -> PipelineError | None:
-    """The error of this package that another one was raised from; a full disk becomes one."""
+    """The error of this package that another one was raised from; a full disk, and the end of a loader's process, become one."""
+    from pipeline.training.loading import LoadingError, explain_loading
+
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, LoadingError):
+            return TrainingError(str(cause))
         if isinstance(cause, PipelineError):
             return cause
+        if (explained := explain_loading(cause)) is not None:
+            return explained
         if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
             return TrainingError(
                 f"Cannot write {Path(str(cause.filename or 'a file')).name}: {cause.strerror}. The checkpoints before it are whole. "
