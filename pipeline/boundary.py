@@ -76,6 +76,7 @@ _BY_NUMBER = {number: sentence for name, sentence in _SENTENCES.items() if (numb
 _OTHER = _Sentence("cannot be read or written: {system}", "Look at the file and its folder.")
 # what libraries say instead of raising an error of the system
 _FULL_IN_WORDS = ("No space left on device", os.strerror(errno.ENOSPC))
+_NUMBER_IN_WORDS = re.compile(r"\[Errno (\d+)\]")
 _LOOP_IN_WORDS = "Symlink loop"  # pathlib
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"  # tempfile
 _TEMPORARY_NAME = re.compile(r"tmp[a-z0-9_]{8}|(unet-pipeline|reproduce)-.*")
@@ -123,6 +124,18 @@ def explain(error: BaseException) -> PipelineError | None:
         if (explained := _explain_one(cause)) is not None:
             return explained
     return None
+
+
+def raise_refused_file(error: BaseException) -> None:
+    """For those who catch whatever a library raises: raise what the system says about a file; nothing where it says nothing."""
+    causes = _list_causes(error)
+    if any(
+        (isinstance(cause, OSError) and cause.errno is not None) or _NUMBER_IN_WORDS.search(str(cause))
+        for cause in causes
+    ):
+        explained = explain(error)
+        if isinstance(explained, FileError):
+            raise explained from error
 
 
 def describe_cause(error: OSError) -> str:
@@ -212,6 +225,8 @@ def _explain_one(error: BaseException) -> PipelineError | None:
         return FileContentError("A file", "is nested too deeply", "Restore the files of the bundle or of the dataset.")
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL_IN_WORDS):
         return FileError("A file", *_FULL)
+    if isinstance(error, RuntimeError) and (numbers := _NUMBER_IN_WORDS.findall(str(error))):
+        return FileError("A file", *_BY_NUMBER[int(numbers[-1])]) if int(numbers[-1]) in _BY_NUMBER else None
     if isinstance(error, RuntimeError) and _LOOP_IN_WORDS in str(error):
         return FileError("A path", *_SENTENCES["ELOOP"])
     return None

@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import typer
 
-from pipeline.boundary import explain, guarded, let_streams_print
+from pipeline.boundary import guarded, let_streams_print
 from pipeline.commands import data, evidence, handover, models
 from pipeline.errors import PipelineError
 from pipeline.lean_imports import arrange_quick_start
+from pipeline.printing import flush_output
 
 EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
 
@@ -72,16 +77,16 @@ def main() -> None:
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
     let_streams_print()
     try:
-        with guarded():
+        with guarded(), _naming_output():
             try:
                 app()
             except SystemExit:  # of every verb that ends well
-                sys.stdout.flush()
+                flush_output()
                 raise
     except PipelineError as error:
         if "--debug" in sys.argv:
             raise
-        error = _leave_output() or error
+        _leave_output()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(EXIT_PROBLEM) from None
     except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit of an interrupt
@@ -94,12 +99,21 @@ def main() -> None:
         raise SystemExit(EXIT_PROBLEM) from None
 
 
-def _leave_output() -> PipelineError | None:
-    """Write nothing more to a stdout that fails, as Python would at the end of the process; gives back what is wrong with it."""
+@contextmanager
+def _naming_output() -> Iterator[None]:
+    """The system names no file for a stdout that is full; what printing.py and its like could not write gets a name."""
+    try:
+        yield
+    except OSError as error:
+        files = (Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
+        if error.filename is None and any(file.stem.startswith("printing") for file in files):
+            error.filename = "What is printed"
+        raise
+
+
+def _leave_output() -> None:
+    """Write nothing more to a stdout that fails, as Python would try at the end of the process, and complain."""
     try:
         sys.stdout.flush()
-    except OSError as error:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        error.filename = "What is printed"
-        return explain(error)
-    return None

@@ -18,13 +18,14 @@ import nibabel as nib
 import numpy as np
 from PIL import Image as PillowImage
 
+from pipeline.boundary import raise_refused_file
 from pipeline.bundle.configs import find_differences
 from pipeline.bundle.metadata import Metadata
 from pipeline.bundle.stale_evidence import check_evidence
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.image import read_image
-from pipeline.errors import BundleError
+from pipeline.errors import BundleError, PipelineError
 from pipeline.files import write_json
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.inference import load_weights
@@ -70,9 +71,10 @@ def verify_bundle(folder: BundleFolder) -> tuple[Verification, ...]:
         try:
             with _quiet():
                 passed.append(Verification(name, check(folder)))
-        except BundleError:
+        except PipelineError:
             raise
         except Exception as error:  # whatever MONAI raises, the check has failed
+            raise_refused_file(error)
             cause = " ".join(str(error).split())[:500] or type(error).__name__
             raise BundleError(f"Bundle {folder.name} fails the check {name!r}: {cause}.") from error
     write_json(folder.verification, [asdict(verification) for verification in passed])

@@ -21,6 +21,7 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.inferers import Inferer
 from monai.transforms import Compose
 
+from pipeline.boundary import raise_refused_file
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, case_name
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
@@ -396,5 +397,6 @@ def load_weights(network: torch.nn.Module, weights: Path, device: torch.device) 
     try:
         network.load_state_dict(torch.load(weights, map_location=device, weights_only=True), strict=True)
     except Exception as error:  # torch raises many kinds for a damaged file
+        raise_refused_file(error)
         cause = " ".join(str(error).split())[:200]
         raise BundleError(f"{shown} does not fit the network of the bundle: {cause}. Train again.") from error

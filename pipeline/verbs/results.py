@@ -13,7 +13,7 @@ from pipeline.dataset.dataset import Dataset
 from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
-from pipeline.files import compute_sha256
+from pipeline.files import compute_sha256, write_together
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.outputs import find_output
 from pipeline.verbs.evaluation_result import Evaluation
@@ -137,9 +137,11 @@ def evaluate(
         record["precision"] = used
         made = [given or _predict_group(folder, group, target, device, mirror, used or precision) for group in groups]
         pairs = _pair_cases(groups, made, settled.output_suffix)
-        rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
+        measured_rows = add_columns(evaluate_by_plan(pairs, settled), cuts, columns)
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
-        summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
+        with write_together():  # a summary is always that of the rows beside it
+            rows = write_rows(target, measured_rows)
+            summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
 
