@@ -126,16 +126,17 @@ def explain(error: BaseException) -> PipelineError | None:
     return None
 
 
-def raise_refused_file(error: BaseException) -> None:
-    """For those who catch whatever a library raises: raise what the system says about a file; nothing where it says nothing."""
-    causes = _list_causes(error)
-    if any(
-        (isinstance(cause, OSError) and cause.errno is not None) or _NUMBER_IN_WORDS.search(str(cause))
-        for cause in causes
-    ):
-        explained = explain(error)
-        if isinstance(explained, FileError):
+def describe_failure(error: BaseException, max_chars: int = 200) -> str:
+    """What a library says that raises errors of many kinds, on one line.
+
+    Raises:
+        FileError: the system refused a file, which is the cause then.
+    """
+    for cause in _list_causes(error):
+        is_refused = isinstance(cause, OSError) and cause.errno is not None
+        if (is_refused or _NUMBER_IN_WORDS.search(str(cause))) and isinstance(explained := explain(error), FileError):
             raise explained from error
+    return " ".join(str(error).split())[:max_chars] or type(error).__name__
 
 
 def describe_cause(error: OSError) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BundleError
-from pipeline.text_files import read_json_object
+from pipeline.text_files import read_json_object, require_plain_utf8
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,27 @@ class BundleFolder:
         raise BundleError(
             f"{self.name} has no configs/{stem}.json or .yaml; expected one. It is no bundle that predicts."
         )
+
+    def read_config(self, name: str) -> dict[str, Any]:
+        """Contents of the config of that name.
+
+        Raises:
+            BundleError: it is damaged.
+        """
+        remedy = f"Write it again with `unet-pipeline plan --refresh {self.root} --force`."
+        return read_json_object(self.config(name), (), BundleError, f"configs/{name}.json of {self.name}", remedy)
+
+    def require_stock_text(self, fold: int) -> None:
+        """Whether MONAI can read what it reads itself in a training of that fold.
+
+        Raises:
+            BundleError: a file is damaged, or in another encoding than MONAI knows.
+        """
+        self.read_config("train")
+        self.read_metadata()
+        self.read_split(fold)
+        for path in (self.config("train"), self.metadata, self.split(fold), self.logging):
+            require_plain_utf8(path, BundleError, f"{path.relative_to(self.root)} of {self.name}")
 
     def read_metadata(self) -> dict[str, Any]:
         """Contents of metadata.json.

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _REMEDY = "Restore it from a copy, or correct it."
 _SAVE_AS_UTF8 = "Save it as UTF-8, or restore it from a copy."
 _NOT_TEXT = "is not text in {encoding}: {wrong}"
+_MARKED = "begins with a byte order mark, with which MONAI cannot read it"
+_SAVE_PLAIN = "Save it as UTF-8 without a byte order mark."
 _NOT_JSON = "is not valid JSON: {wrong}"
 _CUT = "is not valid JSON: it is cut off, {wrong}"
 _EMPTY = "is not valid JSON: it is empty"
@@ -25,6 +27,7 @@ _LACKS = 'has no "{key}"; expected {expected}'
 # what can be said about a damaged file, with the remedy where its reader gives none
 SENTENCES = (
     (_NOT_TEXT, _SAVE_AS_UTF8),
+    (_MARKED, _SAVE_PLAIN),
     *((cause, _REMEDY) for cause in (_NOT_JSON, _CUT, _EMPTY, _DEEP, _OTHER_KIND, _LACKS)),
 )
 # the longer marks first: that of UTF-32 begins as that of UTF-16
@@ -57,6 +60,20 @@ def read_text(path: Path, refuse: Refuse | None = None, shown: str | None = None
         wrong = f"byte {error.start + 1} is 0x{data[error.start]:02x}" if error.start < len(data) else "it is cut off"
         cause = _NOT_TEXT.format(encoding=encoding.removesuffix("-sig").upper(), wrong=wrong)
         raise _build(path, cause, _SAVE_AS_UTF8, refuse, shown) from error
+
+
+def require_plain_utf8(path: Path, refuse: Refuse | None = None, shown: str | None = None) -> None:
+    """Whether a file that MONAI reads itself is in UTF-8 without a byte order mark, the only form that it knows.
+
+    Raises:
+        FileContentError: it is not.
+        OSError: the file cannot be read.
+    """
+    read_text(path, refuse, shown)
+    with path.open("rb") as stream:
+        begin = stream.read(4)
+    if any(begin.startswith(mark) for mark, _ in _MARKS):
+        raise _build(path, _MARKED, _SAVE_PLAIN, refuse, shown)
 
 
 def read_json(path: Path, refuse: Refuse | None = None, shown: str | None = None, remedy: str = _REMEDY) -> Any:

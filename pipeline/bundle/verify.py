@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image as PillowImage
 
-from pipeline.boundary import raise_refused_file
+from pipeline.boundary import describe_failure
 from pipeline.bundle.configs import find_differences
 from pipeline.bundle.metadata import Metadata
 from pipeline.bundle.stale_evidence import check_evidence
@@ -74,8 +74,7 @@ def verify_bundle(folder: BundleFolder) -> tuple[Verification, ...]:
         except PipelineError:
             raise
         except Exception as error:  # whatever MONAI raises, the check has failed
-            raise_refused_file(error)
-            cause = " ".join(str(error).split())[:500] or type(error).__name__
+            cause = describe_failure(error, 500)
             raise BundleError(f"Bundle {folder.name} fails the check {name!r}: {cause}.") from error
     write_json(folder.verification, [asdict(verification) for verification in passed])
     return tuple(passed)
@@ -187,7 +186,7 @@ def load_network(folder: BundleFolder) -> Any:
 
     folder.make_modules_importable()
     parser = ConfigParser()
-    parser.read_config(str(folder.config("inference")))
+    parser.read_config(folder.read_config("inference"))
     network = parser.get_parsed_content("network_def")
     load_weights(network, folder.weights, torch.device("cpu"))
     return network.eval()

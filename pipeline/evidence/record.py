@@ -197,7 +197,7 @@ def resolve_config(folder: BundleFolder, settings: Mapping[str, Any]) -> dict[st
     from monai.bundle import ConfigParser
 
     parser = ConfigParser()
-    parser.read_config(str(folder.config("train")))
+    parser.read_config(folder.read_config("train"))
     parser.update({key: hide_root(value, folder.root, ".") for key, value in settings.items()})
     return parser.get()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from pipeline.boundary import raise_refused_file
+from pipeline.boundary import describe_failure
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
 from pipeline.dataset.image import read_image
@@ -95,8 +95,7 @@ def _predict_one(
     try:
         written, moved = predictor.predict(files, place / "result")
     except Exception as error:  # whatever the bundle's own transforms raise
-        raise_refused_file(error)
-        cause = " ".join(str(error.__cause__ or error).split())[:300]
+        cause = describe_failure(error.__cause__ or error, 300)
         raise PredictionError(f"{source.files[0].name} cannot be predicted by the bundle: {cause}.") from error
     _finish(written, files[0], image.spatial_shape, final)
     return (*((MOVED.about(source.files[0].name),) if moved else ()), *image.notes)

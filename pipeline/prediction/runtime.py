@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.boundary import raise_refused_file
+from pipeline.boundary import describe_failure
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, PredictionError, suggest
 from pipeline.files import compute_sha256
@@ -89,8 +89,7 @@ def build_exported_network(path: Path, runtime: str, device: torch.device) -> to
     except PredictionError:
         raise
     except Exception as error:  # both libraries raise many kinds for a damaged file
-        raise_refused_file(error)
-        cause = " ".join(str(error).split())[:200]
+        cause = describe_failure(error)
         raise BundleError(
             f"{path.parent.name}/{path.name} cannot be read: {cause}. Package the bundle again."
         ) from error

@@ -22,7 +22,6 @@ from typing import Any
 from monai.transforms import Compose
 from torch._utils import ExceptionWrapper
 
-from pipeline.boundary import raise_refused_file
 from pipeline.dataset.image import read_image
 from pipeline.errors import ImageFileError, PipelineError, TrainingError
 from pipeline.types import CASE, IMAGE, LABEL
@@ -52,7 +51,6 @@ class CaseCompose(Compose):
         except PipelineError:
             raise
         except Exception as error:
-            raise_refused_file(error)
             raise LoadingError(_describe_case(input_, error)) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import logging
+import logging.config
 import shlex
 import time
 import warnings
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PipelineError, PlanError, TrainingError, suggest
-from pipeline.text_files import read_json_object
 from pipeline.training.determinism import NondeterministicKernels
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
     Raises:
         PlanError: names the nearest id.
     """
-    config = read_json_object(folder.config("train"))
+    config = folder.read_config("train")
     for key in overrides:
         place: Any = config
         for depth, part in enumerate(key.split("#")):
@@ -185,6 +185,8 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
 def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> ConfigWorkflow:
     from monai.bundle import ConfigWorkflow
 
+    folder.require_stock_text(int(settings["fold"]))
+    _check_logging(folder)
     return ConfigWorkflow(
         config_file=str(folder.config("train")),
         meta_file=str(folder.metadata),
@@ -192,6 +194,20 @@ def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> Config
         workflow_type="train",
         **settings,
     )
+
+
+def _check_logging(folder: BundleFolder) -> None:
+    """Whether logging.conf can be used; MONAI takes it for sure."""
+    try:
+        logging.config.fileConfig(str(folder.logging), disable_existing_loggers=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # it builds what the file names, which can be anything
+        cause = " ".join(f"{type(error).__name__}: {error}".split()).replace(str(folder.logging), "it")[:120]
+        raise TrainingError(
+            f"configs/logging.conf of {folder.name} is no configuration of Python's logging ({cause}). Write it again with "
+            f"`unet-pipeline plan --refresh {folder.root}`."
+        ) from error
 
 
 @contextmanager
