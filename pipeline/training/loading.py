@@ -113,6 +113,9 @@ def explain_loading(error: BaseException) -> TrainingError | None:
     ended = _ENDED.search(str(error))
     if ended is None:
         return None
+    deeper = error.__cause__ or error.__context__
+    if not ended["signal"] and deeper is not None and (explained := explain_loading(deeper)) is not None:
+        return explained  # PyTorch tells it twice, at first with the signal
     how = f"by the signal {ended['signal']}" if ended["signal"] else "without a word"
     return TrainingError(
         f"A process of the loader was ended {how}, as the system does when memory runs out. The checkpoints are whole: train with fewer "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,3 +118,20 @@ def test_damaged_logging_conf_is_written_again_by_refresh(place: Path, call_main
     assert "plan --refresh" in err
     assert call_main(*VERBS["refresh"])[0] == 0
     assert call_main(*VERBS["train"])[0] == 0
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_image_damaged_after_plan_ends_the_training_at_once_and_is_named(
+    num_workers: int, place: Path, call_main: CallMain
+) -> None:
+    for path in (place / DATA / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:500])
+    started_s = time.monotonic()
+    status, _, err = call_main(*VERBS["train"], f"num_workers={num_workers}", "cache_rate=0.0")
+    assert time.monotonic() - started_s < 30
+    assert status == 1
+    told = [line for line in err.splitlines() if "Error" in line]
+    assert len(told) == 1
+    assert re.match(r"TrainingError: Case cell_0\d: images/cell_0\d\.png is truncated or damaged", told[0])
+    assert "Traceback" not in err
+    assert not multiprocessing.active_children()
