@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -115,7 +115,7 @@ def guard(function: _Function) -> _Function:
 
 def explain(error: BaseException) -> PipelineError | None:
     """The error in the user's words; None where neither it nor what it was raised from is about a file, which is a defect."""
-    causes = _list_causes(error)
+    causes = list_causes(error)
     for cause in causes:
         if isinstance(cause, PipelineError):
             return cause
@@ -132,7 +132,7 @@ def describe_failure(error: BaseException, max_chars: int = 200) -> str:
     Raises:
         FileError: the system refused a file, which is the cause then.
     """
-    for cause in _list_causes(error):
+    for cause in list_causes(error):
         is_refused = isinstance(cause, OSError) and cause.errno is not None
         if (is_refused or _NUMBER_IN_WORDS.search(str(cause))) and isinstance(explained := explain(error), FileError):
             raise explained from error
@@ -162,9 +162,9 @@ def show_place(path: str | os.PathLike[str]) -> str:
             parts = [*parts[:index], *([final] if final else [])]
             break
     place = Path(*parts) if parts else Path()
-    here = Path.cwd()
-    if place.is_absolute() and place.is_relative_to(here):
-        return _printable(str(place.relative_to(here)))
+    with suppress(OSError):  # the current folder may be gone
+        if place.is_absolute() and place.is_relative_to(here := Path.cwd()):
+            return _printable(str(place.relative_to(here)))
     if not place.is_absolute() or place.parts[1:2] in (("dev",), ("proc",)):
         return _printable(str(place))
     return _printable("/".join(place.parts[1:][-_MAX_PARTS:]) or str(place))
@@ -191,7 +191,7 @@ def let_streams_print() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _list_causes(error: BaseException) -> list[BaseException]:
+def list_causes(error: BaseException) -> list[BaseException]:
     """The error, then what it was raised from or while handling."""
     found: list[BaseException] = []
     current: BaseException | None = error

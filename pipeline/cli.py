@@ -114,6 +114,6 @@ def _naming_output() -> Iterator[None]:
 def _leave_output() -> None:
     """Write nothing more to a stdout that fails, as Python would try at the end of the process, and complain."""
     try:
-        sys.stdout.flush()
+        flush_output()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -81,7 +81,9 @@ def write_together() -> Iterator[None]:
         yield
     except BaseException:
         for one in finished:
-            _remove(one.partial, one.made)
+            _remove(one.partial, ())
+        for one in reversed(finished):
+            _remove_empty(one.made)
         raise
     finally:
         _together.reset(token)

@@ -244,6 +244,7 @@ def test_write_together_all_files_appear_at_the_end_or_none_does(tmp_path: Path)
         with write_together():
             write_text(first, "new")
             write_json(second, {"n": 3})
+            write_json(second.with_name("notes.json"), [])
             assert (first.read_text(), second.exists()) == ("old", False)
             if error is not None:
                 raise error
@@ -253,7 +254,7 @@ def test_write_together_all_files_appear_at_the_end_or_none_does(tmp_path: Path)
     assert (first.read_text(), list_names(tmp_path)) == ("old", ["metrics.csv"])
     write_both(None)
     assert (first.read_text(), second.read_text()) == ("new", '{\n  "n": 3\n}\n')
-    assert list_names(tmp_path) == ["a", "metrics.csv"]
+    assert (list_names(tmp_path), list_names(tmp_path / "a")) == (["a", "metrics.csv"], ["notes.json", "summary.json"])
 
 
 def test_write_together_inside_of_another_waits_for_the_outer_one(tmp_path: Path) -> None:

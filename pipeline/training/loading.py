@@ -12,8 +12,9 @@ import multiprocessing.queues
 import re
 import signal
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from pipeline.dataset.image import read_image
 from pipeline.errors import ImageFileError, PipelineError, TrainingError
 from pipeline.types import CASE, IMAGE, LABEL
 
+_SEARCH_S = 15.0
 _KILL_AFTER_S = 5.0  # that a killed process may take to be gone
 _ABOUT_SHARED_MEMORY = re.compile(r"shared memory|/dev/shm|</?torch_|\bshm\b|[Bb]us error")
 _ENDED = re.compile(r"DataLoader worker \(pid.*?\) (?:is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)")
@@ -57,16 +59,27 @@ class CaseCompose(Compose):
 def _describe_case(case: Any, error: BaseException) -> str:
     """What is wrong with a case: a file that cannot be read, or else the error that it led to."""
     name = case.get(CASE, "unknown") if isinstance(case, Mapping) else "unknown"
-    for path in _list_files(case):
-        try:
-            read_image(path, shown_as="/".join(path.parts[-2:]))
-        except ImageFileError as damage:
-            return f"Case {name}: {damage.file} {damage.cause}, although `plan` could use it. {damage.remedy}"
+    if damage := find_damage([case]):
+        return damage
     first = error
     while (deeper := first.__cause__ or first.__context__) is not None:
         first = deeper
     said = " ".join(f"{type(first).__name__}: {first}".split())[:300]
     return f"Case {name} cannot be loaded ({said}). Check the dataset with `unet-pipeline check`, or remove the case."
+
+
+def find_damage(cases: Sequence[Any]) -> str:
+    """What is wrong with the first case that has a file which cannot be read, looked for at most `_SEARCH_S` long; empty if none."""
+    until_s = time.monotonic() + _SEARCH_S
+    for case in cases:
+        for path in _list_files(case):
+            try:
+                read_image(path, shown_as="/".join(path.parts[-2:]))
+            except ImageFileError as damage:
+                return f"Case {case[CASE]}: {damage.file} {damage.cause}, although `plan` could use it. {damage.remedy}"
+        if time.monotonic() > until_s:
+            break
+    return ""
 
 
 def _list_files(case: Any) -> list[Path]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.boundary import list_causes
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PipelineError, PlanError, TrainingError, suggest
 from pipeline.training.determinism import NondeterministicKernels
@@ -22,6 +23,7 @@ from pipeline.training.determinism import NondeterministicKernels
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
+_FAILED_TRANSFORM = "applying transform"  # in the words of MONAI
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -143,9 +145,9 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     from pipeline.training.loading import end_loader_processes
     from pipeline.training.progress import list_choices
 
-    started_s = time.monotonic()
+    started_s, cases = time.monotonic(), list[dict[str, str]]()
     folder.make_modules_importable()  # MONAI does it later, in `run`; the trainer is asked for before
-    with warnings.catch_warnings(), NondeterministicKernels() as kernels, _own_errors(), end_loader_processes():
+    with warnings.catch_warnings(), NondeterministicKernels() as kernels, _own_errors(cases), end_loader_processes():
         warnings.filterwarnings("ignore", message="parsing config_file")
         warnings.filterwarnings("ignore", category=FutureWarning)
         # it announces logging.conf on stderr, over the progress bar
@@ -154,8 +156,9 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         logging.getLogger("ignite.engine.engine.SupervisedTrainer").setLevel(logging.CRITICAL)
         logging.getLogger("ignite.engine.engine.SupervisedEvaluator").setLevel(logging.CRITICAL)
         workflow = _build_workflow(folder, settings)
-        _check_files(workflow.parser.get_parsed_content("training_cases"))
-        _check_files(workflow.parser.get_parsed_content("validation_cases"))
+        for side in ("training_cases", "validation_cases"):
+            cases += workflow.parser.get_parsed_content(side)
+        _check_files(cases)
         workflow.initialize()
         trainer, evaluator = workflow.trainer, workflow.evaluator
         if watch is not None:
@@ -211,13 +214,21 @@ def _check_logging(folder: BundleFolder) -> None:
 
 
 @contextmanager
-def _own_errors() -> Iterator[None]:
-    """Errors of this package as they were raised; MONAI wraps whatever a config's expression raises."""
+def _own_errors(cases: list[dict[str, str]]) -> Iterator[None]:
+    """Errors of this package as they were raised; MONAI wraps whatever a config's expression raises.
+
+    A transform of MONAI that failed, in a config from before `CaseCompose`, does not say on which of the cases it did.
+    """
+    from pipeline.training.loading import find_damage
+
     try:
         yield
     except (RuntimeError, OSError) as error:
         if (own := _find_own_error(error)) is not None:
             raise own from error
+        in_transform = any(_FAILED_TRANSFORM in str(cause) for cause in list_causes(error))
+        if in_transform and (damage := find_damage(cases)):
+            raise TrainingError(damage) from error
         raise
 
 
@@ -225,8 +236,7 @@ def _find_own_error(error: BaseException) -> PipelineError | None:
     """The error of this package that another one was raised from; a full disk, and the end of a loader's process, become one."""
     from pipeline.training.loading import LoadingError, explain_loading
 
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in list_causes(error):
         if isinstance(cause, LoadingError):
             return TrainingError(str(cause))
         if isinstance(cause, PipelineError):
@@ -238,7 +248,6 @@ def _find_own_error(error: BaseException) -> PipelineError | None:
                 f"Cannot write {Path(str(cause.filename or 'a file')).name}: {cause.strerror}. The checkpoints before it are whole. "
                 "Free some space, then continue with `unet-pipeline train BUNDLE --resume`."
             )
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

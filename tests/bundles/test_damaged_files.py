@@ -120,10 +120,13 @@ def test_damaged_logging_conf_is_written_again_by_refresh(place: Path, call_main
     assert call_main(*VERBS["train"])[0] == 0
 
 
+@pytest.mark.parametrize("compose", ["pipeline.training.loading.CaseCompose", "monai.transforms.Compose"])
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_image_damaged_after_plan_ends_the_training_at_once_and_is_named(
-    num_workers: int, place: Path, call_main: CallMain
+    num_workers: int, compose: str, place: Path, call_main: CallMain
 ) -> None:
+    config = place / BUNDLE / "configs" / "train.json"  # the latter is in bundles of before
+    config.write_text(config.read_text(encoding="utf-8").replace("pipeline.training.loading.CaseCompose", compose))
     for path in (place / DATA / "images").iterdir():
         path.write_bytes(path.read_bytes()[:500])
     started_s = time.monotonic()
