@@ -155,6 +155,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         # what ended it is told once, by the error
         logging.getLogger("ignite.engine.engine.SupervisedTrainer").setLevel(logging.CRITICAL)
         logging.getLogger("ignite.engine.engine.SupervisedEvaluator").setLevel(logging.CRITICAL)
+        logging.getLogger("dev_collate").disabled = True  # MONAI's search for what a batch could not be made of
         workflow = _build_workflow(folder, settings)
         for side in ("training_cases", "validation_cases"):
             cases += workflow.parser.get_parsed_content(side)
