@@ -26,6 +26,12 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
+def flush_output() -> None:
+    """Write what waits in stdout."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
 def show_path(path: Path) -> str:
     """A path as the user would type it: relative where it lies below the current folder."""
     resolved, here = path.resolve(), Path.cwd()

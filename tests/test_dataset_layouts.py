@@ -265,7 +265,7 @@ def test_read_decathlon_broken_json_is_named(decathlon_folder: Path, content: st
 
 def test_read_decathlon_json_in_another_encoding_is_named(decathlon_folder: Path) -> None:
     (decathlon_folder / "dataset.json").write_bytes('{"name": "Größe"}'.encode("latin-1"))
-    assert "dataset.json is not valid JSON" in read_error(decathlon_folder)
+    assert "dataset.json is not text in UTF-8: byte 13 is 0xf6" in read_error(decathlon_folder)
 
 
 @pytest.mark.parametrize("entry", ["imagesTr/a.nii.gz", {"image": "imagesTr/a.nii.gz"}, {"image": 1, "label": 2}, None])

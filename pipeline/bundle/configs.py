@@ -17,8 +17,9 @@ import yaml
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, PlanError, suggest
-from pipeline.files import write_json, write_text
+from pipeline.files import format_json, write_json, write_text, write_together
 from pipeline.planning.plan import Plan
+from pipeline.text_files import read_json_object
 from pipeline.types import BACKGROUND
 
 CONFIGS = ("train", "inference", "evaluate", "multi_gpu_train")
@@ -150,11 +151,13 @@ def write_configs(folder: BundleFolder, plan: Plan, force: bool = False) -> tupl
             f"Edited by hand since generated: {names} in {folder.name}. Move the changes to configs/plan.yaml, "
             "or give --force to overwrite them."
         )
-    for name, content in configs.items():
-        write_json(folder.config(name), content)
-    write_text(folder.logging, (_WIRING / "logging.conf").read_text(encoding="utf-8"))
-    hashes = {name: _hash_config(folder, name) for name in configs}
-    write_json(folder.generated_configs, hashes)
+    texts = {name: format_json(content) + "\n" for name, content in configs.items()}
+    with write_together():  # configs without their hashes would count as edited by hand
+        for name, text in texts.items():
+            write_text(folder.config(name), text)
+        write_text(folder.logging, (_WIRING / "logging.conf").read_text(encoding="utf-8"))
+        hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+        write_json(folder.generated_configs, hashes)
     return tuple(folder.config(name) for name in configs)
 
 
@@ -162,7 +165,7 @@ def find_edited_configs(folder: BundleFolder) -> tuple[str, ...]:
     """Names of generated configs whose file is another one now."""
     if not folder.generated_configs.is_file():
         return ()
-    hashes = json.loads(folder.generated_configs.read_text(encoding="utf-8"))
+    hashes = read_json_object(folder.generated_configs)
     return tuple(
         name for name, value in hashes.items() if folder.config(name).is_file() and _hash_config(folder, name) != value
     )
@@ -172,7 +175,7 @@ def find_differences(folder: BundleFolder, plan: Plan) -> tuple[str, ...]:
     """Ids, as `train: num_epochs`, in which the bundle's configs differ from what the plan gives."""
     differences = []
     for name, expected in build_configs(plan).items():
-        found = json.loads(folder.config(name).read_text(encoding="utf-8"))
+        found = read_json_object(folder.config(name))
         # through JSON, so that tuples and lists compare equal
         expected = json.loads(json.dumps(expected))
         differences += [

@@ -5,16 +5,17 @@ A part that is missing is None or empty here and has a note; only a bundle witho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.errors import FileContentError
 from pipeline.evaluation.metric_table import METRICS
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan, read_plan, read_reasons
+from pipeline.text_files import read_json
 
 VALIDATION = "validation"
 
@@ -157,8 +158,8 @@ def read_history(folder: BundleFolder) -> History:
 def _read(path: Path, notes: list[str] | None = None, name: str = "") -> dict[str, Any] | None:
     """JSON of a file; None and a note when it is missing or broken."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = read_json(path)
+    except (OSError, FileContentError) as error:
         if notes is not None:
             what = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
             notes.append(f"{name} ({path.parent.name}/{path.name}) {what}.")

@@ -12,7 +12,7 @@ from pipeline.errors import BundleError
 from pipeline.evaluation.groups import Group
 from pipeline.evaluation.postprocessing import FILLED, LARGEST
 from pipeline.evaluation.tuning import Tuning, tune_on
-from pipeline.files import compute_sha256, write_json
+from pipeline.files import compute_sha256, write_json, write_together
 from pipeline.planning.edit import edit_plan
 from pipeline.planning.plan import read_plan
 
@@ -42,14 +42,15 @@ def tune_bundle(
         device, mirror: for predicting.
     """
     tuning = tune_on(folder, read_plan(folder.plan), groups, device, mirror)
-    write_configs(folder, edit_plan(folder.plan, describe_changes(tuning)))
     record = {
         "title": title,
         "mirrored": mirror,
         "weights_sha256": [compute_sha256(path) for group in groups for path in group.weights],
         **asdict(tuning),
     }
-    write_json(folder.tuning, record)
+    with write_together():
+        write_configs(folder, edit_plan(folder.plan, describe_changes(tuning)))
+        write_json(folder.tuning, record)
     return tuning
 
 

@@ -18,16 +18,18 @@ import nibabel as nib
 import numpy as np
 from PIL import Image as PillowImage
 
+from pipeline.boundary import describe_failure
 from pipeline.bundle.configs import find_differences
 from pipeline.bundle.metadata import Metadata
 from pipeline.bundle.stale_evidence import check_evidence
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.image import read_image
-from pipeline.errors import BundleError
+from pipeline.errors import BundleError, PipelineError
 from pipeline.files import write_json
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.inference import load_weights
+from pipeline.text_files import read_json
 
 # name, MONAI's type, configs
 WORKFLOWS = (
@@ -69,10 +71,10 @@ def verify_bundle(folder: BundleFolder) -> tuple[Verification, ...]:
         try:
             with _quiet():
                 passed.append(Verification(name, check(folder)))
-        except BundleError:
+        except PipelineError:
             raise
         except Exception as error:  # whatever MONAI raises, the check has failed
-            cause = " ".join(str(error).split())[:500] or type(error).__name__
+            cause = describe_failure(error, 500)
             raise BundleError(f"Bundle {folder.name} fails the check {name!r}: {cause}.") from error
     write_json(folder.verification, [asdict(verification) for verification in passed])
     return tuple(passed)
@@ -99,7 +101,7 @@ def _check_plan(folder: BundleFolder) -> str:
 def _check_paths(folder: BundleFolder) -> str:
     configs = sorted(folder.configs.glob("*.json"))
     for path in configs:
-        for key, value in _iterate_strings(json.loads(path.read_text(encoding="utf-8"))):
+        for key, value in _iterate_strings(read_json(path)):
             if _ABSOLUTE_PATH.match(value):
                 raise BundleError(
                     f"configs/{path.name} has an absolute path under {key}: {value}. It exists on one machine only; "
@@ -184,7 +186,7 @@ def load_network(folder: BundleFolder) -> Any:
 
     folder.make_modules_importable()
     parser = ConfigParser()
-    parser.read_config(str(folder.config("inference")))
+    parser.read_config(folder.read_config("inference"))
     network = parser.get_parsed_content("network_def")
     load_weights(network, folder.weights, torch.device("cpu"))
     return network.eval()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from pipeline.dataset.check import CheckReport
 from pipeline.dataset.prepare import PreparedCase
 from pipeline.dataset.report import build_manifest
 from pipeline.errors import BundleError
-from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, write_json, write_text
+from pipeline.files import compute_sha256, stage_folder, write_atomically, write_json, write_text
 from pipeline.planning.fine_tuning import Start
 from pipeline.planning.plan import Plan, read_plan, write_plan
 from pipeline.planning.planner import PlannedBundle
@@ -73,9 +72,8 @@ def write_whole(root: Path, planned: PlannedBundle, fill: Callable[[BundleFolder
         BundleError: `root` exists and is not empty.
     """
     require_free(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    staging = BundleFolder(Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=root.parent)))
-    try:
+    with stage_folder(root.parent) as place:
+        staging = BundleFolder(place)
         for part in (staging.configs, staging.models, staging.docs, staging.evidence):
             part.mkdir(parents=True)
         write_plan(staging.plan, planned.plan, planned.reasons)
@@ -89,8 +87,6 @@ def write_whole(root: Path, planned: PlannedBundle, fill: Callable[[BundleFolder
         if root.exists():
             root.rmdir()
         os.replace(staging.root, root)
-    finally:
-        shutil.rmtree(staging.root, ignore_errors=True)
     return BundleFolder(root)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,6 +103,6 @@ def parse_labels(texts: list[str] | None) -> dict[str, int] | None:
 def write_json_option(path: Path | None, content: Any) -> None:
     """What a verb printed, as data in the file of `--json`; nothing without one."""
     if path is not None:
-        from pipeline.files import write_text
+        from pipeline.files import write_json
 
-        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_json(path, content)

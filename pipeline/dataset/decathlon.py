@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pipeline.dataset.dataset import Case, Dataset, case_name, list_images, order_labels
@@ -10,6 +9,7 @@ from pipeline.dataset.given_splits import Folds, build_folds
 from pipeline.dataset.paths import parse_path
 from pipeline.dataset.problems import ERROR, Message, Problem
 from pipeline.errors import DatasetError
+from pipeline.text_files import read_json
 
 NOT_LISTED = Message(
     "not-listed",
@@ -62,10 +62,7 @@ def read(root: Path) -> Dataset:
 
 
 def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{path.name} is not valid JSON: {error}. Correct it.") from error
+    return read_json(path, DatasetError, path.name, "Correct it.")
 
 
 def _read_entry(entry: object, number: int) -> Case:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import FileContentError
+from pipeline.text_files import read_json
 
 if TYPE_CHECKING:
     from pipeline.types import LabelMap
@@ -89,8 +92,22 @@ class Fingerprint(BaseModel):
 
 
 def read_fingerprint(path: Path) -> Fingerprint:
-    """The fingerprint that `check --out` or `plan` wrote."""
-    return Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
+    """The fingerprint that `check --out` or `plan` wrote.
+
+    Raises:
+        FileContentError: it is damaged.
+    """
+    content = read_json(path)
+    try:
+        return Fingerprint.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "its content"
+        raise FileContentError(
+            "/".join(path.parts[-2:]),
+            f"is damaged: {place}: {first['msg'].lower()}",
+            "Restore it from a copy, or plan again.",
+        ) from error
 
 
 def compute_coarsest_factor(label: LabelMap) -> int:

@@ -12,6 +12,7 @@ from nibabel.spatialimages import HeaderDataError
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
+from pipeline.boundary import describe_cause
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, SHOWN_FORMATS, image_suffix
 from pipeline.dataset.dicom import is_dicom_file, read_dicom, read_dicom_grid
 from pipeline.dataset.itk import read_itk, read_itk_grid
@@ -45,6 +46,12 @@ MISSING = Message("missing", ERROR, "does not exist", "Restore it, or remove the
 UNKNOWN_FORMAT = Message("unknown-format", ERROR, "is not in a known format; expected {known}", "Convert it.")
 UNREADABLE = Message(
     "unreadable", ERROR, "cannot be read as {format}: {cause}", "Copy it again from its source, or remove the case."
+)
+NOT_ACCESSIBLE = Message(
+    "not-accessible",
+    ERROR,
+    "{cause}",
+    "Change its permissions, or look at the disk or the network drive, then try again.",
 )
 SEVERAL_CHANNELS = Message(
     "label-channels",
@@ -119,6 +126,8 @@ def _read_safely(reader: Callable[[Path, str], _Read], path: Path, shown: str, f
     except ImageFileError:
         raise
     except (UnidentifiedImageError, *_READ_ERRORS) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not the file's content
+            raise NOT_ACCESSIBLE.error(shown, cause=describe_cause(error)) from error
         cause = str(error).replace(str(path), shown) or type(error).__name__
         raise UNREADABLE.error(shown, format=format_name, cause=cause.rstrip(".")) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from pipeline.dataset.paths import parse_path
 from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message, Problem
 from pipeline.dataset.regions import name_value
 from pipeline.errors import DatasetError
+from pipeline.text_files import read_json
 
 LAYOUT = "nnU-Net raw"
 IMAGES, LABELS = "imagesTr", "labelsTr"
@@ -95,10 +95,7 @@ def read(root: Path) -> Dataset:
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{path.name} is not valid JSON: {error}. Correct it.") from error
+    return read_json(path, DatasetError, path.name, "Correct it.")
 
 
 def _read_channels(content: dict[str, Any]) -> tuple[str, ...]:

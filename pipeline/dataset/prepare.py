@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +22,7 @@ from pipeline.dataset.instance_maps import INSTANCES, find_instances
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.writing import write_image
 from pipeline.errors import DatasetError
-from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_json
+from pipeline.files import compute_sha256, stage_folder, write_json
 from pipeline.progress import progress_bar
 
 COPIES_RECORD = "copies.json"
@@ -60,10 +58,8 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
             f"{target} exists already; `plan` wants to write readable copies of {report.dataset.name} there. "
             "Remove it, or choose another name for the bundle."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=target.parent))
     cases, prepared = [], []
-    try:
+    with stage_folder(target.parent) as staging:
         with progress_bar("prepare", len(report.dataset.cases)) as bar:
             for case in report.dataset.cases:
                 copy = _copy_case(report, case, staging, fingerprint.suffix)
@@ -75,8 +71,6 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
         if target.exists():
             target.rmdir()
         staging.replace(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     dataset = replace(report.dataset, root=target, cases=tuple(cases))
     return dataset, tuple(prepared)
 

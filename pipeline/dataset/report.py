@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pipeline.dataset.check import CheckReport
 from pipeline.dataset.contact_sheet import write_contact_sheet
 from pipeline.dataset.prepare import PreparedCase
-from pipeline.files import write_json
+from pipeline.files import write_json, write_together
 
 
 class ProblemRecord(BaseModel):
@@ -73,14 +73,15 @@ def write_report(report: CheckReport, folder: Path) -> tuple[Path, ...]:
         report has tiles.
     """
     written = [folder / "problems.json"]
-    write_json(written[0], [vars(problem) for problem in report.problems])
-    if report.fingerprint is not None:
-        written += [folder / "fingerprint.json", folder / "dataset_manifest.json"]
-        write_json(written[1], report.fingerprint.model_dump(mode="json"))
-        write_json(written[2], build_manifest(report))
-    if report.tiles:
-        written.append(folder / "contact_sheet.png")
-        write_contact_sheet(written[-1], report.tiles)
+    with write_together():  # one folder never describes two datasets
+        write_json(written[0], [vars(problem) for problem in report.problems])
+        if report.fingerprint is not None:
+            written += [folder / "fingerprint.json", folder / "dataset_manifest.json"]
+            write_json(written[1], report.fingerprint.model_dump(mode="json"))
+            write_json(written[2], build_manifest(report))
+        if report.tiles:
+            written.append(folder / "contact_sheet.png")
+            write_contact_sheet(written[-1], report.tiles)
     return tuple(written)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.text_files import read_json_object
 
 PACKAGES_WITHOUT_EFFECT = ("tensorboard", "mlflow-skinny", "nilearn", "onnxruntime")
 """Packages of a run record's versions that change no number of a training."""
@@ -58,7 +59,7 @@ def list_fold_notes(folder: BundleFolder, folds: Sequence[int], num_folds: int) 
 def _read_latest_run(folder: BundleFolder, fold: int) -> dict[str, Any] | None:
     """Record of the latest finished training of a fold; None after a training with stock MONAI, which leaves none."""
     paths = sorted(folder.runs.glob(f"fold_{fold}-*/run.json"))
-    records = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+    records = (read_json_object(path) for path in paths)
     finished = [record for record in records if record.get("state") == "finished"]
     return finished[-1] if finished else None
 

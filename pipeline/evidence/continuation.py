@@ -11,6 +11,7 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import TrainingError
 from pipeline.evidence.record import FAILED, FINISHED, RECORD, RESOLVED_CONFIG, find_state, read_record, resolve_config
 from pipeline.files import compute_sha256
+from pipeline.text_files import read_json_object
 
 if TYPE_CHECKING:
     from pipeline.training.run import TrainingRun
@@ -97,7 +98,7 @@ def check_unchanged(folder: BundleFolder, run_dir: Path, fold: int, settings: Ma
     path, record = run_dir / RESOLVED_CONFIG, read_record(run_dir / RECORD)
     if not path.is_file() or record is None:  # of a stock run
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_json_object(path)
     now = json.loads(json.dumps(resolve_config(folder, settings)))
     known = [key for key in sorted(before.keys() | now.keys()) if key not in _MAY_CHANGE]
     differences = [

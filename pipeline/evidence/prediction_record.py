@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,11 @@ def record_predictions(
             finally:
                 record["images"] = {name: entry for name, entry in ledger.entries.items() if _has_label_map(out, entry)}
     finally:
-        if earlier is None and not any(entry.name != path.name for entry in out.iterdir()):
-            path.unlink()
-            if is_new_folder:
-                out.rmdir()
+        with suppress(OSError):  # what went wrong is told, not what fails after it
+            if earlier is None and not any(entry.name != path.name for entry in out.iterdir()):
+                path.unlink(missing_ok=True)
+                if is_new_folder:
+                    out.rmdir()
 
 
 def _has_label_map(out: Path, entry: Any) -> bool:

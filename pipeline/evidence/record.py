@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from pipeline.evidence.machine import (
 )
 from pipeline.files import compute_sha256, write_json
 from pipeline.planning.plan import read_plan
+from pipeline.text_files import read_json_object
 
 RECORD = "run.json"
 RESOLVED_CONFIG = "config.json"
@@ -197,7 +197,7 @@ def resolve_config(folder: BundleFolder, settings: Mapping[str, Any]) -> dict[st
     from monai.bundle import ConfigParser
 
     parser = ConfigParser()
-    parser.read_config(str(folder.config("train")))
+    parser.read_config(folder.read_config("train"))
     parser.update({key: hide_root(value, folder.root, ".") for key, value in settings.items()})
     return parser.get()
 
@@ -236,7 +236,7 @@ def _end_session(earlier: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 def read_record(path: Path) -> dict[str, Any] | None:
     """A record; None where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json_object(path) if path.is_file() else None
 
 
 def find_state(record: Mapping[str, Any]) -> str:

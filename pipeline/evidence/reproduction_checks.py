@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipeline.evidence.record import RESOLVED_CONFIG, resolve_config
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.progress import progress_bar
+from pipeline.text_files import read_json_object
 
 DATA, SPLIT, PLAN, CONFIG, VERSION, WEIGHTS, EVIDENCE = (
     "data",
@@ -139,7 +139,7 @@ def find_changes_of_plan(folder: BundleFolder, record: Mapping[str, Any]) -> Ite
                 yield Finding(PLAN, f"{name} is {found}, was {before}{' in the training' if later else ''}", not later)
     resolved = folder.runs / record["id"] / record.get("resolved_config", RESOLVED_CONFIG)
     if resolved.is_file():
-        config = json.loads(resolved.read_text(encoding="utf-8"))
+        config = read_json_object(resolved)
         now = resolve_config(folder, {key: value for key, value in read_overrides(record).items() if key in config})
         for name in sorted((now.keys() | config.keys()) - {*_PLACES, "fold"}):  # `train --fold` names the fold
             if now.get(name) != config.get(name):

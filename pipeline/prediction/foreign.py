@@ -19,6 +19,7 @@ from monai.bundle import ConfigParser
 from monai.data import FolderLayout, MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose, LoadImaged, SaveImage, SaveImaged
 
+from pipeline.boundary import describe_failure
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, PredictionError
 from pipeline.prediction.inference import build_device
@@ -204,7 +205,7 @@ def _build(parser: ConfigParser, folder: BundleFolder, name: str) -> Any:
     try:
         return parser.get_parsed_content(name)
     except Exception as error:  # whatever the bundle's own code raises
-        cause = " ".join(str(error.__cause__ or error).split())[:300]
+        cause = describe_failure(error.__cause__ or error, 300)
         packages = ", ".join(folder.read_required_packages()) or "none are named"
         raise BundleError(
             f"{name!r} of the inference config of {folder.name} cannot be built: {cause}. Install the packages that its metadata.json "

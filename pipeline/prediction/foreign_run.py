@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,13 +11,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from pipeline.boundary import describe_failure
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
 from pipeline.dataset.image import read_image
 from pipeline.dataset.problems import WARNING, Message, Problem
 from pipeline.dataset.stock import stock_reads
 from pipeline.errors import PipelineError, PredictionError
-from pipeline.files import PARTIAL_PREFIX
+from pipeline.files import stage_folder
 from pipeline.prediction.foreign import (
     ForeignFormat,
     ForeignPredictor,
@@ -71,24 +71,17 @@ def predict_foreign(
     todo, kept = ledger.sort(finals)
     if not todo:
         return Predictions(out, (), kept)
-    out.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=out))
     failures, notes = list[str](), list[Problem]()
     written = []
-    try:
-        with progress_bar("predict", len(todo)) as bar:
-            for source in todo:
-                try:
-                    notes += _predict_one(predictor, expected, source, staging, finals[source], ledger)
-                    written.append(finals[source])
-                except PipelineError as error:
-                    failures.append(str(error))
-                    ledger.make_room(source, finals[source])
-                bar.advance(note=source.name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not any(out.iterdir()):
-            out.rmdir()
+    with stage_folder(out) as staging, progress_bar("predict", len(todo)) as bar:
+        for source in todo:
+            try:
+                notes += _predict_one(predictor, expected, source, staging, finals[source], ledger)
+                written.append(finals[source])
+            except PipelineError as error:
+                failures.append(str(error))
+                ledger.make_room(source, finals[source])
+            bar.advance(note=source.name)
     if failures:
         listed = "\n".join(f"  {message}" for message in failures)
         raise PredictionError(f"{len(failures)} of {len(todo)} images could not be predicted:\n{listed}")
@@ -117,7 +110,7 @@ def _predict_one(
     try:
         written, moved = predictor.predict(files, place / "result")
     except Exception as error:  # whatever the bundle's own transforms raise
-        cause = " ".join(str(error.__cause__ or error).split())[:300]
+        cause = describe_failure(error.__cause__ or error, 300)
         raise PredictionError(f"{source.files[0].name} cannot be predicted by the bundle: {cause}.") from error
     ledger.make_room(source, final)
     _finish(written, files[0], image.spatial_shape, final)

@@ -18,6 +18,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
+from pipeline.boundary import describe_failure
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
@@ -184,9 +185,8 @@ def _build_components(folder: BundleFolder, output_dir: Path, device: str | None
     """The parts of inference.json that a prediction needs, by their ids."""
     folder.make_modules_importable()
     parser = ConfigParser()
-    parser.read_config(str(folder.config("inference")))
-    parser["bundle_root"] = str(folder.root)
-    parser["output_dir"] = str(output_dir)
+    parser.read_config(folder.read_config("inference"))
+    parser["bundle_root"], parser["output_dir"] = str(folder.root), str(output_dir)
     if device is not None:
         parser["device"] = build_device(device)
     if not tuned:
@@ -262,5 +262,5 @@ def load_weights(network: torch.nn.Module, weights: Path, device: torch.device) 
     try:
         network.load_state_dict(torch.load(weights, map_location=device, weights_only=True), strict=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        cause = " ".join(str(error).split())[:200]
+        cause = describe_failure(error)
         raise BundleError(f"{shown} does not fit the network of the bundle: {cause}. Train again.") from error

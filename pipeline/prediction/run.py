@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ import torch
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.problems import Problem
 from pipeline.errors import PredictionError
-from pipeline.files import PARTIAL_PREFIX
+from pipeline.files import stage_folder
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.case_steps import CaseSteps
 from pipeline.prediction.forecast import Forecast, forecast_images
@@ -87,9 +85,7 @@ def predict_images(
     finals, todo, kept = _sort_inputs(inputs, out, plan, probabilities, ledger)
     if not todo:
         return Predictions(out, (), kept)
-    out.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=out))
-    try:
+    with stage_folder(out) as staging:
         predictor = build_predictor(folder, weights, staging, device, mirror, runtime=runtime, precision=precision)
         windowing = settle_windows(predictor, todo, runtime, probabilities)
         announce(describe_windowing(windowing, predictor.obstacle is None))
@@ -100,10 +96,6 @@ def predict_images(
             found = _watch(outcomes, len(todo))
         for note in predictor.list_notes():
             announce(f"device   {note}")
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not any(out.iterdir()):
-            out.rmdir()
     _require_all(found, finals, plan.output_suffix, ledger)
     written = tuple(finals[outcome.item] for outcome in found)
     notes = tuple(note for outcome in found for note in outcome.result or ())

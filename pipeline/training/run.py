@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ast
 import errno
-import json
 import logging
+import logging.config
 import shlex
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.boundary import list_causes
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PipelineError, PlanError, TrainingError, suggest
 from pipeline.training.determinism import NondeterministicKernels
@@ -21,6 +23,7 @@ from pipeline.training.determinism import NondeterministicKernels
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
+_FAILED_TRANSFORM = "applying transform"  # in the words of MONAI
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -56,7 +59,7 @@ def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
     Raises:
         PlanError: names the nearest id.
     """
-    config = json.loads(folder.config("train").read_text(encoding="utf-8"))
+    config = folder.read_config("train")
     for key in overrides:
         place: Any = config
         for depth, part in enumerate(key.split("#")):
@@ -139,28 +142,29 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     """
     import torch
 
+    from pipeline.training.loading import end_loader_processes
     from pipeline.training.progress import list_choices
 
-    started_s = time.monotonic()
+    started_s, cases = time.monotonic(), list[dict[str, str]]()
     folder.make_modules_importable()  # MONAI does it later, in `run`; the trainer is asked for before
-    with warnings.catch_warnings(), NondeterministicKernels() as kernels:
+    with warnings.catch_warnings(), NondeterministicKernels() as kernels, _own_errors(cases), end_loader_processes():
         warnings.filterwarnings("ignore", message="parsing config_file")
         warnings.filterwarnings("ignore", category=FutureWarning)
         # it announces logging.conf on stderr, over the progress bar
         logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)
+        # what ended it is told once, by the error
+        logging.getLogger("ignite.engine.engine.SupervisedTrainer").setLevel(logging.CRITICAL)
+        logging.getLogger("ignite.engine.engine.SupervisedEvaluator").setLevel(logging.CRITICAL)
+        logging.getLogger("dev_collate").disabled = True  # MONAI's search for what a batch could not be made of
         workflow = _build_workflow(folder, settings)
-        _check_files(workflow.parser.get_parsed_content("training_cases"))
-        _check_files(workflow.parser.get_parsed_content("validation_cases"))
+        for side in ("training_cases", "validation_cases"):
+            cases += workflow.parser.get_parsed_content(side)
+        _check_files(cases)
         workflow.initialize()
         trainer, evaluator = workflow.trainer, workflow.evaluator
         if watch is not None:
             watch(trainer, evaluator)
-        try:
-            workflow.run()
-        except (RuntimeError, OSError) as error:  # MONAI wraps whatever a config's expression raises
-            if (own := _find_own_error(error)) is not None:
-                raise own from error
-            raise
+        workflow.run()
         workflow.finalize()
     if getattr(trainer.state, "stopped_by", None) == "SIGINT":
         raise KeyboardInterrupt
@@ -185,6 +189,8 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
 def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> ConfigWorkflow:
     from monai.bundle import ConfigWorkflow
 
+    folder.require_stock_text(int(settings["fold"]))
+    _check_logging(folder)
     return ConfigWorkflow(
         config_file=str(folder.config("train")),
         meta_file=str(folder.metadata),
@@ -194,18 +200,55 @@ def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> Config
     )
 
 
+def _check_logging(folder: BundleFolder) -> None:
+    """Whether logging.conf can be used; MONAI takes it for sure."""
+    try:
+        logging.config.fileConfig(str(folder.logging), disable_existing_loggers=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # it builds what the file names, which can be anything
+        cause = " ".join(f"{type(error).__name__}: {error}".split()).replace(str(folder.logging), "it")[:120]
+        raise TrainingError(
+            f"configs/logging.conf of {folder.name} is no configuration of Python's logging ({cause}). Write it again with "
+            f"`unet-pipeline plan --refresh {folder.root}`."
+        ) from error
+
+
+@contextmanager
+def _own_errors(cases: list[dict[str, str]]) -> Iterator[None]:
+    """Errors of this package as they were raised; MONAI wraps whatever a config's expression raises.
+
+    A transform of MONAI that failed, in a config from before `CaseCompose`, does not say on which of the cases it did.
+    """
+    from pipeline.training.loading import find_damage
+
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if (own := _find_own_error(error)) is not None:
+            raise own from error
+        in_transform = any(_FAILED_TRANSFORM in str(cause) for cause in list_causes(error))
+        if in_transform and (damage := find_damage(cases)):
+            raise TrainingError(damage) from error
+        raise
+
+
 def _find_own_error(error: BaseException) -> PipelineError | None:
-    """The error of this package that another one was raised from; a full disk becomes one."""
-    cause: BaseException | None = error
-    while cause is not None:
+    """The error of this package that another one was raised from; a full disk, and the end of a loader's process, become one."""
+    from pipeline.training.loading import LoadingError, explain_loading
+
+    for cause in list_causes(error):
+        if isinstance(cause, LoadingError):
+            return TrainingError(str(cause))
         if isinstance(cause, PipelineError):
             return cause
+        if (explained := explain_loading(cause)) is not None:
+            return explained
         if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
             return TrainingError(
                 f"Cannot write {Path(str(cause.filename or 'a file')).name}: {cause.strerror}. The checkpoints before it are whole. "
                 "Free some space, then continue with `unet-pipeline train BUNDLE --resume`."
             )
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

@@ -2,12 +2,17 @@
 
 `import pipeline` offers them; the command line adds only parsing and printing. A verb is imported when it is first asked for, and torch,
 monai and pandas, which take seconds, when it runs: a prediction does not wait for the planner, nor a check for either.
+
+Each runs inside `boundary.guarded`: what goes wrong with a file is a `PipelineError` for those who call it from Python too.
 """
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from pipeline.boundary import guard
 
 if TYPE_CHECKING:
     from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
@@ -55,7 +60,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
-        return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        found = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        return guard(found) if inspect.isfunction(found) else found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -132,7 +132,7 @@ def _write(
     try:
         return write_bundle(root, planned, report, splits, prepared, start)
     except BaseException:
-        shutil.rmtree(data)
+        shutil.rmtree(data, ignore_errors=True)  # what went wrong is told, not what fails after it
         raise
 
 

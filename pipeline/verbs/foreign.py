@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError, PredictionError
-from pipeline.files import compute_sha256
+from pipeline.files import compute_sha256, write_together
 from pipeline.prediction.inputs import PredictionInput, list_inputs
 from pipeline.verbs.evaluation_result import Evaluation
 
@@ -150,7 +150,7 @@ def _measure(
         for case in measured.cases
     ]
     outputs = name_outputs(read_format(folder.read_metadata(), folder.name), measured, pairs)
-    rows = write_rows(target, compare_outputs(pairs, outputs, measured.ignore_value))
+    compared = compare_outputs(pairs, outputs, measured.ignore_value)
     facts: dict[str, Any] = {
         "title": f"{measured.name}, all {len(pairs)} cases",
         "dataset": DataRecord(name=measured.name, manifest_sha256=None),
@@ -160,7 +160,9 @@ def _measure(
         "excluded": [],
         "notes": [f"Whether {folder.name} was trained on some of these cases is not known.", *outputs.notes],
     }
-    return rows, write_summary(target, build_summary(rows, outputs.scored, **facts))
+    with write_together():
+        rows = write_rows(target, compared)
+        return rows, write_summary(target, build_summary(rows, outputs.scored, **facts))
 
 
 def _hash_foreign(folder: BundleFolder) -> str:

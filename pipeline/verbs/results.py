@@ -14,7 +14,7 @@ from pipeline.dataset.dataset import Dataset
 from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
-from pipeline.files import compute_sha256
+from pipeline.files import compute_sha256, write_together
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.outputs import find_output
 from pipeline.verbs.evaluation_result import Evaluation
@@ -170,8 +170,10 @@ def _write_numbers(
     from pipeline.evaluation.files import build_summary, write_rows, write_summary
     from pipeline.evaluation.subgroups import add_columns
 
-    rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
-    return rows, write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
+    measured_rows = add_columns(evaluate_by_plan(pairs, settled), cuts, columns)
+    with write_together():  # a summary is always that of the rows beside it
+        rows = write_rows(target, measured_rows)
+        return rows, write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
 
 
 def _read_measured(folder: BundleFolder, dataset: Path | str | None, check_data: bool) -> Dataset | None:
