@@ -67,6 +67,7 @@ class CaseFindings:
     coarsest_factor: int = 1
     coarse_map: np.ndarray | None = None
     image_digest: str = ""
+    modality: str = ""
     image_changed: bool = False
     label_changed: bool = False
     tile: Tile | None = None
@@ -106,6 +107,7 @@ def examine_case(
         _count_values(findings, label, case.label)
     if image is not None and label is not None and not findings.has_errors:
         findings.shape, findings.spacing_mm = image.spatial_shape, image.spacing_mm
+        findings.modality = image.modality
         findings.num_channels, findings.dtype = image.array.shape[0], image.array.dtype
         annotated = label.array[0]
         if ignore_value in findings.voxels_by_value:

@@ -275,6 +275,7 @@ def _build_fingerprint(
         intensities=intensities,
         mirroring_matters=find_mirroring_that_matters(maps) if maps else (),
         turning_matters=find_turning_that_matters(maps),
+        modalities=tuple(sorted({finding.modality for finding in findings if finding.modality})),
         cases=tuple(
             CaseFingerprint(
                 case=finding.case.name,

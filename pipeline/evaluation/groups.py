@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bundle_folder import BundleFolder, require_ensemble
+from pipeline.config_values import quote_name
 from pipeline.dataset.dataset import Dataset
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.cross_validation import name_folds
@@ -92,7 +93,7 @@ def group_dataset(
     folds = folder.trained_folds() if ensemble else (folder.fold_of_weights(settled.fold),)
     trained = set().union(*(_hash_training_images(folder, fold) for fold in folds))
     # patients that were found when the bundle was planned, by --patient or by equal images
-    known = folder.read_patients() if dataset.name == settled.dataset_name else {}
+    known = folder.read_patients() if quote_name(dataset.name) == settled.dataset_name else {}
     cases, excluded = [], []
     for case in dataset.cases:
         source = PredictionInput(case.name, tuple(dataset.root / image for image in case.images))

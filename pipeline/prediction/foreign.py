@@ -20,6 +20,7 @@ from monai.data import FolderLayout, MetaTensor, decollate_batch, list_data_coll
 from monai.transforms import Compose, LoadImaged, SaveImage, SaveImaged
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import quote_paths
 from pipeline.errors import BundleError, PredictionError
 from pipeline.prediction.inference import build_device
 from pipeline.types import IMAGE, PRED
@@ -147,7 +148,7 @@ def build_foreign_predictor(folder: BundleFolder, device: str | None = None) -> 
     parser = ConfigParser()
     parser.read_config(str(config))
     parser.read_meta(str(folder.metadata))
-    parser["bundle_root"] = str(folder.root)
+    parser.update(quote_paths({"bundle_root": folder.root}))
     if device is not None:
         parser["device"] = build_device(device)
     own = [step for step in _OWN_STEPS if (parser.get("evaluator") or {}).get(step) is not None]

@@ -22,6 +22,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import quote_paths
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, case_name
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import WARNING, Message, Problem
@@ -319,8 +320,7 @@ def _build_components(folder: BundleFolder, output_dir: Path, device: str | None
     folder.make_modules_importable()
     parser = ConfigParser()
     parser.read_config(str(folder.config("inference")))
-    parser["bundle_root"] = str(folder.root)
-    parser["output_dir"] = str(output_dir)
+    parser.update(quote_paths({"bundle_root": folder.root, "output_dir": output_dir}))
     if device is not None:
         parser["device"] = build_device(device)
     if not tuned:
