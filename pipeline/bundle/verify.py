@@ -28,7 +28,7 @@ from pipeline.dataset.image import read_image
 from pipeline.errors import BundleError
 from pipeline.files import write_json
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.inference import load_weights
+from pipeline.prediction.weights import load_weights
 
 # name, MONAI's type, configs
 WORKFLOWS = (

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.problems import Problem
-from pipeline.prediction.inference import Predictor, check_input
+from pipeline.errors import PredictionError
+from pipeline.prediction.inference import Predictor
+from pipeline.prediction.input_check import check_grid, check_input, check_size
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import finish_output, probabilities_path, write_probabilities, write_volume
 from pipeline.training.memory import release_freed_pages
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # as PyTorch says it on a CPU
 LARGE_BYTES = 1 << 26  # of an image whose preprocessing leaves more than page faults cost
 
 
@@ -60,6 +65,23 @@ class ComputedCase:
     sample: dict[str, Any] | None = None
 
 
+@contextmanager
+def _naming_lack_of_memory(source: PredictionInput) -> Iterator[None]:
+    """Say which image an allocation failed for; the others may be smaller."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = str(error).lower()
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
+            part in words for part in _NO_MEMORY
+        ):
+            raise
+        raise PredictionError(
+            f"{source.files[0].name} takes more memory than is free. Crop it, or predict on a machine with more memory; "
+            "`predict --dry-run` says how much."
+        ) from error
+
+
 @dataclass(frozen=True)
 class CaseSteps:
     """The steps of every case of one call.
@@ -89,9 +111,10 @@ class CaseSteps:
             ImageFileError: a file cannot be read.
             PredictionError: the network cannot take it.
         """
-        with self.predictor.stopwatch.measure("read"):
-            image = source.read()
-            notes = check_input(image, self.predictor.plan, source.files[0].name)
+        with self.predictor.stopwatch.measure("read"), _naming_lack_of_memory(source):
+            image = self._read_checked(source)
+            shown = source.files[0].name
+            notes = check_input(image, self.predictor.plan, shown, self.predictor.modalities)
             copies = self.staging / "readable"
             copies.mkdir(exist_ok=True)
             readable = source.write_readable(image, copies, self.predictor.plan.image_suffix)
@@ -100,8 +123,18 @@ class CaseSteps:
             case.image = image
             del image
             if self.prepares_ahead:
-                self._prepare(case)
+                with _naming_lack_of_memory(source):
+                    self._prepare(case)
         return case
+
+    def _read_checked(self, source: PredictionInput) -> MedicalImage:
+        """The voxels, once the header is sure to be of an image that fits; a series is judged by what was read, in one pass."""
+        shown, is_series = source.files[0].name, any(path.is_dir() for path in source.files)
+        image = source.read() if is_series else None
+        grid = source.read_grid() if image is None else image.grid
+        check_grid(grid, self.predictor.plan, shown)
+        check_size(grid, self.predictor.preprocessing, shown)
+        return source.read() if image is None else image
 
     def _prepare(self, case: OpenedCase) -> MetaTensor:
         if case.image is not None:
@@ -115,6 +148,10 @@ class CaseSteps:
 
     def compute(self, case: OpenedCase) -> ComputedCase:
         """Label values, or what MONAI writes as such, of an image."""
+        with _naming_lack_of_memory(case.source):
+            return self._compute(case)
+
+    def _compute(self, case: OpenedCase) -> ComputedCase:
         if case.image is None and case.prepared is None:
             with self.predictor.stopwatch.measure("postprocess"):
                 return ComputedCase(case, sample=self.predictor.predict_sample(case.readable))

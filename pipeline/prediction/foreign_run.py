@@ -25,6 +25,7 @@ from pipeline.prediction.foreign import (
     check_image,
     read_format,
 )
+from pipeline.prediction.input_check import note_content
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import output_path, write_volume
 from pipeline.prediction.run import Predictions, refuse_own_folder
@@ -105,7 +106,8 @@ def _predict_one(
         cause = " ".join(str(error.__cause__ or error).split())[:300]
         raise PredictionError(f"{source.files[0].name} cannot be predicted by the bundle: {cause}.") from error
     _finish(written, files[0], image.spatial_shape, final)
-    return (*((MOVED.about(source.files[0].name),) if moved else ()), *image.notes)
+    seen = note_content(image, source.files[0].name, expected.modalities)
+    return (*((MOVED.about(source.files[0].name),) if moved else ()), *seen, *image.notes)
 
 
 def _finish(written: Path, image: Path, spatial_shape: tuple[int, ...], final: Path) -> None:

@@ -23,18 +23,20 @@ from monai.transforms import Compose
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.config_values import quote_paths
-from pipeline.dataset.dataset import PICTURE_SUFFIXES, case_name
-from pipeline.dataset.medical_image import ImageGrid, MedicalImage
-from pipeline.dataset.problems import WARNING, Message, Problem
-from pipeline.errors import BundleError, PredictionError, suggest
+from pipeline.dataset.dataset import case_name
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.errors import PredictionError, suggest
 from pipeline.lean_imports import leave_out_readers
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction import streaming
 from pipeline.prediction.grids import map_grid
+from pipeline.prediction.input_check import is_box
 from pipeline.prediction.late_head import LateHead, build_late_head, take_heads_off
 from pipeline.prediction.mirroring import Mirrored
+from pipeline.prediction.modality import read_modalities
 from pipeline.prediction.runtime import TORCH, build_exported_network, choose_device
 from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
+from pipeline.prediction.weights import load_weights
 from pipeline.prediction.windows import is_plain
 from pipeline.training.instance_norm import speed_up_instance_norm
 from pipeline.training.precision import BFLOAT16, FLOAT32, supports_fast_bfloat16
@@ -72,6 +74,7 @@ class Predictor:
         stopwatch: counts the seconds of what it does.
         late_heads: the networks in two parts where images are streamed and few features make many classes; otherwise none.
         windowing: how windows are computed; as the bundle's inferer says, on `device`, if None.
+        modalities: DICOM's codes of the images that were trained on, as far as they are known.
     """
 
     plan: Plan
@@ -89,6 +92,7 @@ class Predictor:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     late_heads: tuple[LateHead, ...] = ()
     windowing: Windowing | None = None
+    modalities: tuple[str, ...] = ()
 
     def with_windowing(self, windowing: Windowing) -> Predictor:
         """The same predictor with other windows at once, or blended elsewhere; label maps differ by rounding at most."""
@@ -107,8 +111,8 @@ class Predictor:
         return self.windowing.blended_on if self.windowing is not None else self.device
 
     def can_stream(self, image: MedicalImage) -> bool:
-        """Whether `stream` takes the image: a volume, with transforms that are known."""
-        return self.obstacle is None and len(image.spatial_shape) == 3
+        """Whether `stream` takes the image: a volume whose axes are orthogonal, with transforms that are known."""
+        return self.obstacle is None and len(image.spatial_shape) == 3 and is_box(image.grid, self.preprocessing)
 
     def preprocess(self, image: MedicalImage) -> MetaTensor:
         """The image on the network's grid; see `streaming.preprocess`."""
@@ -194,52 +198,6 @@ def _name_classes(classes: np.ndarray, label_values: Sequence[int]) -> np.ndarra
     return values
 
 
-UNSEEN_SPACING = Message(
-    "unseen-spacing",
-    WARNING,
-    "has voxels of {found} mm, and the network was trained at {expected} mm",
-    "The label map is made all the same; look at it before you use it.",
-)
-_FAR_SPACING = 3.0  # times finer or coarser
-
-
-def check_input(image: MedicalImage, plan: Plan, shown: str) -> tuple[Problem, ...]:
-    """Whether the planned network can take an image.
-
-    Returns:
-        What the user should know about it, worst first; no errors.
-
-    Raises:
-        PredictionError: other number of channels or dimensions, or voxels without a value.
-    """
-    check_grid(image.grid, plan, shown)
-    if image.array.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(image.array)))):
-        raise PredictionError(f"{shown} has {count} voxels that are NaN or infinite; expected numbers. Replace them.")
-    if plan.image_suffix in PICTURE_SUFFIXES:  # counted in pixels
-        return image.notes
-    ratios = np.sort(image.spacing_mm) / np.sort(plan.spacing_mm)
-    if (np.maximum(ratios, 1 / ratios) <= _FAR_SPACING).all():
-        return image.notes
-    sizes = ["x".join(f"{size:.3g}" for size in spacing) for spacing in (image.spacing_mm, plan.spacing_mm)]
-    return (UNSEEN_SPACING.about(shown, found=sizes[0], expected=sizes[1]), *image.notes)
-
-
-def check_grid(grid: ImageGrid, plan: Plan, shown: str) -> None:
-    """Whether the planned network can take an image, by its header.
-
-    Raises:
-        PredictionError: other number of channels or dimensions.
-    """
-    found = len(grid.spatial_shape), grid.num_channels
-    expected = plan.spatial_dims, len(plan.channel_names)
-    if found != expected:
-        raise PredictionError(
-            f"{shown} has {found[0]} dimensions and {found[1]} channel(s); the bundle expects {expected[0]} and "
-            f"{expected[1]} ({', '.join(plan.channel_names)}). Give it images like those it was trained on"
-            + ("; the last axis of a 4D file, such as time, counts as channels." if found[1] > 4 else ".")
-        )
-
-
 def build_predictor(
     folder: BundleFolder,
     weights: Sequence[Path],
@@ -299,6 +257,7 @@ def build_predictor(
         late_heads=_build_late_heads(members, plan, components["inferer"].roi_size, components["device"], prepare)
         if is_split
         else (),
+        modalities=read_modalities(folder, plan.channel_names),
     )
 
 
@@ -384,17 +343,3 @@ def build_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise PredictionError(f"Device {name!r} cannot be used here: {str(error).splitlines()[0]}. Try cpu.") from error
     return device
-
-
-def load_weights(network: torch.nn.Module, weights: Path, device: torch.device) -> None:
-    """Load a state_dict strictly and without running code of the file.
-
-    Raises:
-        BundleError: the file is damaged, or its parameters are not the network's.
-    """
-    shown = f"{weights.parent.name}/{weights.name}"
-    try:
-        network.load_state_dict(torch.load(weights, map_location=device, weights_only=True), strict=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        cause = " ".join(str(error).split())[:200]
-        raise BundleError(f"{shown} does not fit the network of the bundle: {cause}. Train again.") from error

@@ -16,8 +16,8 @@ import pipeline
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.image import read_grid, read_image
 from pipeline.errors import PredictionError
-from pipeline.prediction.forecast import find_network_grid
 from pipeline.prediction.inference import Windowing, build_predictor
+from pipeline.prediction.input_check import find_network_grid
 from pipeline.prediction.windows import read_windows
 
 from .conftest import TrainedBundle
