@@ -239,7 +239,7 @@ def build_predictor(
     )
     timed = partial(TimedNetwork, stopwatch=stopwatch, bfloat16=precision == BFLOAT16, device=components["device"])
     prepare = (lambda member: timed(Mirrored(member, plan.mirrored_axes))) if mirror else timed
-    is_split = obstacle is None and runtime == TORCH
+    late_heads = _build_late_heads(members, plan, components, prepare) if obstacle is None and runtime == TORCH else ()
     return Predictor(
         plan=plan,
         preprocessing=components["preprocessing"],
@@ -254,9 +254,7 @@ def build_predictor(
         logit_scale=streaming.read_logit_scale(to_probabilities) if obstacle is None else 1.0,
         precision=precision,
         stopwatch=stopwatch,
-        late_heads=_build_late_heads(members, plan, components["inferer"].roi_size, components["device"], prepare)
-        if is_split
-        else (),
+        late_heads=late_heads,
         modalities=read_modalities(folder, plan.channel_names),
     )
 
@@ -264,13 +262,12 @@ def build_predictor(
 def _build_late_heads(
     members: Sequence[torch.nn.Module],
     plan: Plan,
-    window_size: Sequence[int],
-    device: torch.device,
+    components: dict[str, Any],
     prepare: Callable[[torch.nn.Module], TimedNetwork],
 ) -> tuple[LateHead, ...]:
-    shape = (1, len(plan.channel_names), *window_size)
+    shape = (1, len(plan.channel_names), *components["inferer"].roi_size)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    halves = take_heads_off(members, images.to(device), len(plan.label_table))
+    halves = take_heads_off(members, images.to(components["device"]), len(plan.label_table))
     return tuple(build_late_head(prepare(body), convolution) for body, convolution in halves)
 
 
