@@ -46,8 +46,10 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
         EvaluationError: the dataset is not where the plan says, or a fold has no case that was not trained on.
     """
     folds = folder.trained_folds()
-    # a training with stock MONAI leaves model.pt only, and that is the plan's fold
-    weights = {fold: folder.fold_weights(fold) for fold in folds} or {settled.fold: folder.weights}
+    # a packaged bundle has model.pt only, of the fold that is noted; stock MONAI notes none, and trains the plan's
+    weights = {fold: folder.fold_weights(fold) for fold in folds} or {
+        folder.fold_of_weights(settled.fold): folder.weights
+    }
     root = folder.root / settled.dataset_dir
     if not root.is_dir():
         raise EvaluationError(
