@@ -175,7 +175,7 @@ def expect_uncertainty(records: Records) -> str:
 
 
 def expect_results(records: Records) -> str:
-    return " ".join(expect_results_of(summary) for summary in records.summaries)
+    return ".*".join(expect_results_of(summary) for summary in records.summaries)
 
 
 def expect_results_of(summary: dict[str, Any]) -> str:
@@ -184,9 +184,7 @@ def expect_results_of(summary: dict[str, Any]) -> str:
         if row["label"] == "mean of labels" and row["mean"] is not None:
             mean = format_value(row["metric"], row["mean"])
             bounds = [format_value(row["metric"], row.get(key)) for key in ("low", "high")]
-            told.append(
-                (f"{mean} ({bounds[0]} to {bounds[1]}, n = {row['n']})", f"{mean} (n = 1, n = 1)")[row["n"] == 1]
-            )
+            told.append((f"{mean} ({bounds[0]} to {bounds[1]}, n = {row['n']})", f"{mean} (n = 1)")[row["n"] == 1])
     return re.escape(summary["title"]) + ".*" + ".*".join(map(re.escape, told))
 
 
@@ -195,7 +193,7 @@ def expect_internal_results(records: Records) -> str:
 
 
 def expect_external_results(records: Records) -> str:
-    return " ".join(map(expect_results_of, records.summaries[1:]))
+    return ".*".join(map(expect_results_of, records.summaries[1:]))
 
 
 def expect_failures(records: Records) -> str:

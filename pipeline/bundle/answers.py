@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.bundle.history import (
     EvaluationRecord,
     History,
-    format_interval,
+    format_support,
     format_value,
     title_metric,
 )
@@ -276,8 +276,7 @@ def tell_results_of(record: EvaluationRecord) -> str:
     """Every metric of the mean of labels in one sentence; the labels are in the report's table."""
     rows = [row for row in record.rows if row["label"] == ALL_LABELS and row.get("mean") is not None]
     told = "; ".join(
-        f"{title_metric(row)} {format_value(row['metric'], row['mean'])} ({format_interval(row)}, n = {row['n']})"
-        for row in rows
+        f"{title_metric(row)} {format_value(row['metric'], row['mean'])} ({format_support(row)})" for row in rows
     )
     return f"{record.title}, {ALL_LABELS}: {told or 'undefined in every case'}."
 

@@ -290,6 +290,12 @@ def format_interval(row: Mapping[str, Any]) -> str:
     return f"{format_value(row['metric'], row['low'])} to {format_value(row['metric'], row['high'])}"
 
 
+def format_support(row: Mapping[str, Any]) -> str:
+    """Interval and number of cases of a row of summary.json."""
+    interval = format_interval(row)
+    return interval if interval.startswith("n = ") else f"{interval}, n = {row['n']}"
+
+
 def title_metric(row: Mapping[str, Any]) -> str:
     """Name of a row's metric with its unit, where it has one."""
     known = METRICS.get(row["metric"])
