@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
+from pipeline.dataset.case_reading import read_case_label
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.dicom_folders import find_series, list_dicom_files, name_by_first_folder, name_series
 from pipeline.dataset.image import read_image
 from pipeline.dataset.layouts import read_dataset
+from pipeline.dataset.options import ReadOptions
 from pipeline.errors import ImageFileError
 from pipeline.prediction.inputs import list_inputs
 
@@ -118,6 +121,24 @@ def test_read_dataset_x_rays_as_files_in_images_are_a_case_each(tmp_path: Path) 
     assert report.errors == ()
     assert [case.name for case in report.dataset.cases] == ["chest0", "chest1", "chest2"]
     assert report.require_no_errors().modalities == ("DX",)
+
+
+def test_read_dataset_x_rays_take_masks_that_are_plain_pictures(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_x_ray(tmp_path / "images" / f"chest{seed}.dcm", seed)
+        rows = np.zeros((9, 7), np.uint8)
+        rows[2:5, 1:3] = 1
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        PillowImage.fromarray(rows).save(tmp_path / "labels" / f"chest{seed}.png")
+    report = check_dataset(read_dataset(tmp_path))
+    assert report.errors == ()
+    notes = [problem for problem in report.problems if problem.code == "label-without-pixel-size"]
+    assert len(notes) == 3
+    assert "states no pixel size; its image's is used" in str(notes[0])
+    case = report.dataset.cases[0]
+    label, changed = read_case_label(tmp_path, case, read_image(tmp_path / case.image), ReadOptions())
+    assert changed
+    assert label.spacing_mm == (0.5, 0.75)
 
 
 def test_name_by_first_folder_two_series_of_a_patient_keep_their_paths() -> None:

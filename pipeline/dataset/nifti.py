@@ -34,7 +34,7 @@ SHEAR = Message(
     "nifti-shear",
     WARNING,
     "has axes that are not orthogonal: {angle:.2f} degrees between two of them; expected 90",
-    "Resample it to an orthogonal grid, or see that the shear is meant (a tilted gantry).",
+    "Resample it to an orthogonal grid, or see that the shear is meant (a tilted gantry); `predict` takes up to 0.5 degrees.",
 )
 BAD_PIXDIM = Message(
     "nifti-voxel-size",

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
+from pipeline.dataset.geometry import lacks_pixel_size, with_grid_of
 from pipeline.dataset.image import MedicalImage, read_image, read_label_map
 from pipeline.dataset.instance_maps import find_instances
 from pipeline.errors import EvaluationError
@@ -103,6 +104,8 @@ def evaluate_pairs(
     with progress_bar("evaluate", len(pairs)) as bar:
         for pair in pairs:
             reference, prediction = read_label_map(pair.reference), read_label_map(pair.prediction)
+            if lacks_pixel_size(prediction, reference):
+                reference = with_grid_of(reference, prediction)
             _check_pair(pair, reference, prediction, label_table)
             rows += _compare(pair, reference, prediction, labels, ignore_value, in_mm)
             bar.advance()
