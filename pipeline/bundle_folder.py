@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import importlib
 import re
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -314,7 +315,9 @@ def open_bundle(root: Path | str) -> BundleFolder:
     """
     folder = BundleFolder(Path(root))
     if not folder.root.is_dir():
-        raise BundleError(f"Bundle folder not found: {root}. Make one with `unet-pipeline plan DATASET {root}`.")
+        raise BundleError(
+            f"Bundle folder not found: {root}. Make one with `unet-pipeline plan DATASET {shlex.quote(str(root))}`."
+        )
     for path in (folder.plan, folder.metadata, folder.config("train"), folder.config("inference")):
         if not path.is_file():
             raise BundleError(
@@ -347,7 +350,7 @@ def require_ensemble(folder: BundleFolder) -> tuple[Path, ...]:
     if len(folds) < 2:
         raise BundleError(
             f"{folder.name} has weights of {len(folds)} fold(s); expected two or more for an ensemble. Train them with "
-            f"`unet-pipeline train {folder.root} --fold all`."
+            f"`unet-pipeline train {shlex.quote(str(folder.root))} --fold all`."
         )
     return tuple(folder.fold_weights(fold) for fold in folds)
 
@@ -363,6 +366,6 @@ def require_weights(folder: BundleFolder, weights: Path | None = None) -> Path:
         shown = weights.relative_to(folder.root) if weights.is_relative_to(folder.root) else weights.name
         raise BundleError(
             f"{folder.name} has no weights: {shown} is missing. "
-            f"Train it first with `unet-pipeline train {folder.root}`."
+            f"Train it first with `unet-pipeline train {shlex.quote(str(folder.root))}`."
         )
     return weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -87,7 +88,7 @@ def print_plan(settled: Plan, bundle: Path) -> None:
     say(f"  patch     {'x'.join(map(str, settled.patch_size))}, batch {settled.batch_size}")
     say(f"  training  {settled.num_epochs} epochs of {settled.iterations_per_epoch} iterations")
     say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
-    say(f"Next: unet-pipeline train {bundle}")
+    say(f"Next: unet-pipeline train {shlex.quote(str(bundle))}")
 
 
 def print_network(description: Description) -> None:

@@ -751,7 +751,7 @@ def series_with_a_screenshot(root: Path) -> None:
     header.save_as(root / "images/b/screenshot.dcm")
 
 
-@trial(series, TRICKY, "holds 1 file(s) that are no DICOM, such as notes.txt")
+@trial(series, TRICKY, "holds 1 file(s) that are no DICOM and are passed over: notes.txt")
 def series_with_a_foreign_file(root: Path) -> None:
     (root / "images/b/notes.txt").write_text("seen by nobody")
 

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.bundle.history import (
     EvaluationRecord,
     History,
-    format_interval,
+    format_support,
     format_value,
     title_metric,
 )
@@ -197,11 +197,21 @@ def list_overrides(run: dict[str, Any]) -> list[str]:
 
 
 def tell_model_choice(history: History) -> str:
-    """How the epoch was chosen."""
-    return (
+    """How the epoch was chosen, and which it was."""
+    told = (
         "The weights of the epoch with the highest mean Dice on the validation cases, on the resampled grid; this Dice only picks the "
-        f"weights and is no result. Validated every {history.plan.val_interval} epochs."
+        "weights and is no result. "
     )
+    if not history.finished_runs:
+        return f"{told}Planned: validated every {history.plan.val_interval} epochs."
+    return told + " ".join(_tell_choice(run, history.plan.val_interval) for run in history.finished_runs)
+
+
+def _tell_choice(run: dict[str, Any], planned_interval: int) -> str:
+    interval = (run.get("settings") or {}).get("val_interval", planned_interval)
+    best = (run.get("result") or {}).get("best_epoch")
+    chosen = f", epoch {best} chosen" if best is not None else ""
+    return f"{run.get('id', 'run')}: validated every {interval} epochs{chosen}."
 
 
 def tell_ensembling(history: History) -> str | None:
@@ -266,8 +276,7 @@ def tell_results_of(record: EvaluationRecord) -> str:
     """Every metric of the mean of labels in one sentence; the labels are in the report's table."""
     rows = [row for row in record.rows if row["label"] == ALL_LABELS and row.get("mean") is not None]
     told = "; ".join(
-        f"{title_metric(row)} {format_value(row['metric'], row['mean'])} ({format_interval(row)}, n = {row['n']})"
-        for row in rows
+        f"{title_metric(row)} {format_value(row['metric'], row['mean'])} ({format_support(row)})" for row in rows
     )
     return f"{record.title}, {ALL_LABELS}: {told or 'undefined in every case'}."
 
@@ -288,8 +297,13 @@ def tell_counts(history: History) -> str | None:
         f"{title}: {count} left out, because they were trained on" for title, count in excluded.items() if count
     )
     used = len({*(name for fold in history.folds for name in (*fold.training, *fold.validation))})
-    told = f"{history.manifest['num_cases']} cases found, {used} in the cross-validation, {len(history.test_cases)} held out as test"
-    return told + (f"; {left_out}." if left_out else "; none left out.")
+    found, held_out = int(history.manifest["num_cases"]), len(history.test_cases)
+    told = f"{found} cases found, {used} in the cross-validation, {held_out} held out as test"
+    if rest := found - used - held_out:
+        told += f"; {rest} not in any fold"
+    elif not left_out:
+        told += "; none left out"
+    return told + (f"; {left_out}." if left_out else ".")
 
 
 def tell_characteristics(history: History) -> str | None:
@@ -313,8 +327,10 @@ def tell_limits(history: History) -> str:
     ]
     if not any(record.name != "validation" for record in history.evaluations):
         lines.append("No test on data of another origin.")
-    trained = history.folder.trained_folds()
-    if len(trained) < history.plan.num_folds:
+    trained = history.trained_folds
+    if not trained and history.imported_folds:
+        lines.append("The weights are of a training on all cases together, so that no fold has a result of its own.")
+    elif len(trained) < history.plan.num_folds:
         lines.append(f"{len(trained)} of {history.plan.num_folds} folds trained.")
     if history.num_patients is None:
         lines.append(
@@ -367,10 +383,13 @@ def tell_separation(history: History) -> str | None:
     """How evaluated cases are kept apart from the training."""
     if not history.evaluations:
         return None
+    given = [record.title for record in history.evaluations if record.was_given]
+    if len(given) == len(history.evaluations):
+        return None
     return (
         "Every case was predicted with weights that were not trained on it; a case whose image was trained on is left out of an "
         "evaluation on another data set."
-    )
+    ) + (f" Except for label maps that were given, whose weights are not known: {'; '.join(given)}." if given else "")
 
 
 ANSWERS: dict[str, Callable[[History], str | None]] = {

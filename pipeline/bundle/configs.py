@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import quote_value
 from pipeline.errors import BundleError, PlanError, suggest
 from pipeline.files import format_json, write_json, write_text, write_together
 from pipeline.planning.plan import Plan
@@ -32,7 +33,7 @@ def compute_numbers(plan: Plan) -> dict[str, Any]:
     """The plan's fields, and what follows from them, under the names that the wiring uses."""
     numbers = plan.model_dump(mode="json")
     labels = list(plan.label_table.items())
-    numbers["dataset_location"] = numbers.pop("dataset_dir")
+    numbers["dataset_location"] = quote_value(numbers.pop("dataset_dir"))
     numbers["num_channels"] = len(plan.channel_names)
     numbers["num_classes"] = len(labels)
     numbers["label_values"] = [value for _, value in labels]

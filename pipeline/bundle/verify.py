@@ -23,12 +23,13 @@ from pipeline.bundle.configs import find_differences
 from pipeline.bundle.metadata import Metadata
 from pipeline.bundle.stale_evidence import check_evidence
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import quote_paths
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.image import read_image
 from pipeline.errors import BundleError, PipelineError
 from pipeline.files import write_json
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.inference import load_weights
+from pipeline.prediction.weights import load_weights
 from pipeline.text_files import read_json
 
 # name, MONAI's type, configs
@@ -210,9 +211,9 @@ def _check_prediction(folder: BundleFolder) -> str:
             meta_file=str(folder.metadata),
             logging_file=False,
             workflow_type="inference",
-            bundle_root=str(folder.root),
-            dataset_dir=str(image.parent),
-            output_dir=str(temporary / "output"),
+            **quote_paths(
+                {"bundle_root": folder.root, "dataset_dir": image.parent, "output_dir": temporary / "output"}
+            ),
         )
         workflow.initialize()
         workflow.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -99,7 +100,7 @@ def require_free(root: Path) -> None:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise BundleError(
             f"{root} exists already. Choose another folder, or edit its configs/plan.yaml and run "
-            f"`unet-pipeline plan --refresh {root}`."
+            f"`unet-pipeline plan --refresh {shlex.quote(str(root))}`."
         )
 
 

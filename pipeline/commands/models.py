@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,17 +73,21 @@ def train(
             )
     except PreemptedError as stop:
         say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")
-        say(f"Next: unet-pipeline train {bundle} --resume" if stop.is_recorded else "Next: the same command again")
+        say(
+            f"Next: unet-pipeline train {shlex.quote(str(bundle))} --resume"
+            if stop.is_recorded
+            else "Next: the same command again"
+        )
         return
     for run in runs:
         if run.stopped_by is not None:
             say(f"fold {run.fold}: stopped by {run.stopped_by} and saved\nrecord   {run.run_dir / 'run.json'}")
-            say(f"Next: unet-pipeline train {bundle} --resume")
+            say(f"Next: unet-pipeline train {shlex.quote(str(bundle))} --resume")
             return
         _say_end(run)
     if seeds > 1:
         print_spread(runs)
-    say(f"Next: unet-pipeline evaluate {bundle}")
+    say(f"Next: unet-pipeline evaluate {shlex.quote(str(bundle))}")
     write_json_option(
         json_file,
         [{key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()} for run in runs],

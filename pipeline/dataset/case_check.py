@@ -70,6 +70,8 @@ class CaseFindings:
     coarsest_factor: int = 1
     coarse_map: np.ndarray | None = None
     image_digest: str = ""
+    channel_digests: tuple[str, ...] = ()
+    modality: str = ""
     image_changed: bool = False
     label_changed: bool = False
     tile: Tile | None = None
@@ -109,6 +111,7 @@ def examine_case(
         _count_values(findings, label, case.label)
     if image is not None and label is not None and not findings.has_errors:
         findings.shape, findings.spacing_mm = image.spatial_shape, image.spacing_mm
+        findings.modality = image.modality
         findings.num_channels, findings.dtype = image.array.shape[0], image.array.dtype
         annotated = label.array[0]
         if ignore_value in findings.voxels_by_value:
@@ -167,26 +170,51 @@ def _record_files(root: Path, relative: Path) -> list[FileRecord]:
 
 def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
     file = findings.case.image.as_posix()
-    digest = hashlib.blake2b(str(image.spatial_shape).encode(), digest_size=16)
+    whole = hashlib.blake2b(str(image.spatial_shape).encode(), digest_size=16)
+    digests = []
     not_finite, lowest, highest = 0, np.inf, -np.inf
     real = image.array.dtype.kind == "f"
     for channel in image.array:
         voxels = flatten_in_memory_order(channel)
+        digest = _begin_digest(image)
         for start in range(0, voxels.size, _PIECE):
             piece = voxels[start : start + _PIECE]
-            digest.update(np.ascontiguousarray(piece).data)
+            _add_to_digest(digest, piece)
             if real:
                 finite = np.isfinite(piece)
                 not_finite += int(piece.size - np.count_nonzero(finite))
                 piece = piece[finite]
             if piece.size:
                 lowest, highest = min(lowest, float(piece.min())), max(highest, float(piece.max()))
-    findings.image_digest = digest.hexdigest()
+        digests.append(digest.hexdigest())
+        whole.update(digest.digest())
+    findings.image_digest, findings.channel_digests = whole.hexdigest(), tuple(digests)
     if not_finite:
         findings.add(NOT_FINITE.about(file, count=not_finite))
     elif lowest == highest:
         findings.add(CONSTANT.about(file, value=lowest))
     _compare_spacing(findings, image)
+
+
+def digest_channels(image: MedicalImage) -> tuple[str, ...]:
+    """A hash of each channel's size and values, whatever the type and the format of its file; none of a constant channel."""
+    found = []
+    for channel in image.array:
+        if channel.min() == channel.max():
+            continue
+        digest, voxels = _begin_digest(image), flatten_in_memory_order(channel)
+        for start in range(0, voxels.size, _PIECE):
+            _add_to_digest(digest, voxels[start : start + _PIECE])
+        found.append(digest.hexdigest())
+    return tuple(found)
+
+
+def _begin_digest(image: MedicalImage) -> hashlib.blake2b:
+    return hashlib.blake2b(str(image.spatial_shape).encode(), digest_size=16)
+
+
+def _add_to_digest(digest: hashlib.blake2b, voxels: np.ndarray) -> None:
+    digest.update(np.ascontiguousarray(voxels, dtype=np.float32).data)
 
 
 def _compare_spacing(findings: CaseFindings, image: MedicalImage) -> None:

@@ -11,6 +11,7 @@ from pipeline.dataset.case_check import CaseFindings
 from pipeline.dataset.dataset import Dataset
 from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message, Problem
 
+TEST, _NOT_SAID = "test", "training"  # a case whose split is not said is trained on, or validates
 _SPACING_OUTLIER = 3.0  # times the median, nnU-Net's threshold for an anisotropic axis
 _VALUE_AND_COLOUR = re.compile(r"\b(\d+)=(#[0-9a-f]{6})")  # as the notes on colours and palettes write them
 
@@ -105,8 +106,9 @@ def report_twins(twins: list[tuple[CaseFindings, CaseFindings]]) -> Iterator[Pro
     """Problems of images that are there twice; an error when they are on both sides of a split."""
     for first, later in twins:
         other, file = first.case, later.case.image.as_posix()
-        if other.split and later.case.split and other.split != later.case.split:
-            yield DUPLICATE_ACROSS.about(file, split=later.case.split, other=other.image, other_split=other.split)
+        sides = other.split or _NOT_SAID, later.case.split or _NOT_SAID
+        if sides[0] != sides[1] and (_NOT_SAID not in sides or TEST in sides):
+            yield DUPLICATE_ACROSS.about(file, split=sides[1], other=other.image, other_split=sides[0])
         else:
             yield DUPLICATE_IMAGE.about(file, other=other.image)
 

@@ -56,7 +56,7 @@ def read_case_image(root: Path, case: Case, options: ReadOptions) -> MedicalImag
         _check_channel(image, channel, path, first)
         arrays.append(channel.array)
         notes += channel.notes
-    return MedicalImage(np.concatenate(arrays), image.affine, image.spacing_mm, tuple(notes))
+    return MedicalImage(np.concatenate(arrays), image.affine, image.spacing_mm, tuple(notes), image.modality)
 
 
 def read_case_grid(root: Path, case: Case) -> ImageGrid:

@@ -17,6 +17,7 @@ from pipeline.dataset.case_comparison import (
 from pipeline.dataset.contact_sheet import Tile
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, Dataset, image_suffix, order_labels
 from pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from pipeline.dataset.held_out_images import find_trained_test_images
 from pipeline.dataset.intensities import PooledIntensities, count_samples
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
@@ -121,6 +122,7 @@ def check_dataset(
     problems += compare_cases(dataset, readable)
     twins = find_twins(findings)
     problems += report_twins(twins)
+    problems += find_trained_test_images(dataset, findings)
     problems += compare_colours(findings)
     problems += find_patients_across(dataset, patients)
     labelled = [finding for finding in findings if finding.voxels_by_value]
@@ -275,6 +277,7 @@ def _build_fingerprint(
         intensities=intensities,
         mirroring_matters=find_mirroring_that_matters(maps) if maps else (),
         turning_matters=find_turning_that_matters(maps),
+        modalities=tuple(sorted({finding.modality for finding in findings if finding.modality})),
         cases=tuple(
             CaseFingerprint(
                 case=finding.case.name,

@@ -54,6 +54,7 @@ class Fingerprint(BaseModel):
     `spacing_mm` of pictures is 1.0 per axis and means pixels. `intensities` has one entry per channel.
     `ignore_value` marks voxels without annotation in the label files. `regions` are names for several values together.
     `mirroring_matters`, for each axis of pictures, and `turning_matters` say whether the pictures lie one way round.
+    `modalities` are DICOM's codes of the images, such as "CT"; empty where the files do not say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +69,7 @@ class Fingerprint(BaseModel):
     regions: dict[str, tuple[int, ...]] = {}
     mirroring_matters: tuple[bool, ...] = ()
     turning_matters: bool = False
+    modalities: tuple[str, ...] = ()
     intensities: tuple[IntensityStatistics, ...]
     cases: tuple[CaseFingerprint, ...]
 

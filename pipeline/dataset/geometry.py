@@ -47,6 +47,12 @@ NO_GEOMETRY = Message(
     "has no place in the world (its affine is the identity), its image has one",
     "If its voxels correspond to the image's, `--copy-header` takes the image's header; otherwise export it again.",
 )
+PIXEL_SIZE_TAKEN = Message(
+    "label-without-pixel-size",
+    NOTE,
+    "states no pixel size; its image's is used",
+    "Nothing has to be done.",
+)
 GRID_DIFFERS = Message(
     "grid-differs",
     ERROR,
@@ -105,10 +111,19 @@ def compare_grids(image: MedicalImage | ImageGrid, label: MedicalImage | ImageGr
         return GridComparison(SAME, None, distance_mm)
     if distance_mm <= _ROUNDING_VOXELS * min(image.spacing_mm):
         return GridComparison(ROUNDING, HEADER_ROUNDED.about(file, distance=distance_mm), distance_mm)
+    if lacks_pixel_size(image, label):
+        return GridComparison(ROUNDING, PIXEL_SIZE_TAKEN.about(file), 0.0)
     if np.array_equal(label.affine, np.eye(4)):
         return GridComparison(OTHER_HEADER, NO_GEOMETRY.about(file), distance_mm)
     problem = HEADER_DIFFERS.about(file, difference=describe_difference(image.affine, label.affine))
     return GridComparison(OTHER_HEADER, problem, distance_mm)
+
+
+def lacks_pixel_size(image: MedicalImage | ImageGrid, label: MedicalImage | ImageGrid) -> bool:
+    """Whether both are pictures without a place in the world, such as an X-ray, and only the image knows the size of a pixel."""
+    axes_alone = np.diag([*image.spacing_mm, *[1.0] * (4 - len(image.spacing_mm))])
+    is_picture = len(image.spatial_shape) == 2 and np.allclose(image.affine, axes_alone)
+    return is_picture and image.spatial_shape == label.spatial_shape and np.array_equal(label.affine, np.eye(4))
 
 
 def _corners(shape: tuple[int, ...]) -> np.ndarray:

@@ -14,7 +14,8 @@ from PIL import UnidentifiedImageError
 
 from pipeline.boundary import describe_cause
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, SHOWN_FORMATS, image_suffix
-from pipeline.dataset.dicom import is_dicom_file, read_dicom, read_dicom_grid
+from pipeline.dataset.dicom import read_dicom, read_dicom_grid
+from pipeline.dataset.dicom_file import is_dicom_file
 from pipeline.dataset.itk import read_itk, read_itk_grid
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.nifti import read_nifti, read_nifti_grid

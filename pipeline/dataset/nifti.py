@@ -35,7 +35,7 @@ SHEAR = Message(
     "nifti-shear",
     WARNING,
     "has axes that are not orthogonal: {angle:.2f} degrees between two of them; expected 90",
-    "Resample it to an orthogonal grid, or see that the shear is meant (a tilted gantry).",
+    "Resample it to an orthogonal grid, or see that the shear is meant (a tilted gantry); `predict` takes up to 0.5 degrees.",
 )
 BAD_PIXDIM = Message(
     "nifti-voxel-size",
@@ -52,14 +52,28 @@ ODD_PIXDIM = Message(
 UNIT = Message(
     "nifti-unit",
     WARNING,
-    "says that its lengths are in {unit}; they are taken as mm, as nibabel and MONAI do",
-    "Convert the affine and the voxel size to mm, or correct xyzt_units in the header.",
+    "says that its lengths are in {unit}s; they were converted, which makes voxels of {found} mm",
+    "See that this is their size; if the numbers are mm already, correct xyzt_units in the header.",
+)
+ODD_UNIT = Message(
+    "nifti-odd-unit",
+    ERROR,
+    "says that its lengths are in {unit}s, which would make voxels of {found} mm; expected less than {most:g} mm",
+    "Correct xyzt_units in the header: 2 means mm.",
+)
+ODD_SLOPE = Message(
+    "nifti-scaling",
+    ERROR,
+    "has the scaling {slope} x value + {intercept} in its header; expected numbers",
+    "Correct scl_slope and scl_inter, or convert the image again from its source.",
 )
 
 _NIFTI_HEADER_BYTES = 348
+_UNIT_BYTE = 123  # of the header, in either byte order
 _MAX_DEFLATE_RATIO = 1032  # the most that DEFLATE can shrink anything (zlib's technical notes)
 _CHUNK_BYTES = 1 << 20
-_UNITS = {1: "metre", 3: "micrometre"}  # the lower three bits of xyzt_units; 2 is mm, 0 unknown
+_UNITS = {1: ("metre", 1e3), 3: ("micrometre", 1e-3)}  # the lower three bits of xyzt_units, and mm; 2 is mm, 0 unknown
+_MOST_MM = 100.0  # of a voxel, where the unit is an unusual one
 _FORMS_TOLERANCE_MM = 1e-3
 _MAX_SHEAR_COSINE = 1e-3
 _FLOAT32_EPS = float(np.finfo(np.float32).eps)
@@ -80,7 +94,7 @@ def read_nifti(path: Path, shown: str) -> MedicalImage:
         while stream.read(_CHUNK_BYTES):  # to the end, so that gzip compares its checksum
             pass
     array = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
-    affine = np.asarray(image.affine, dtype=np.float64)
+    affine = _find_affine_mm(image)
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[: array.ndim - 1]
     return MedicalImage(array, affine, tuple(float(size) for size in spacing_mm), tuple(notes))
 
@@ -95,11 +109,26 @@ def read_nifti_grid(path: Path, shown: str) -> ImageGrid:
         image, _, _ = _read_head(stream, path, shown)
     shape = _trim_shape(image.shape)
     spatial_shape = shape[:3]
-    affine = np.asarray(image.affine, dtype=np.float64)
+    affine = _find_affine_mm(image)
     spacing_mm = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[: len(spatial_shape)])
     scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
     value_bytes = 4 if scaled else image.get_data_dtype().itemsize
     return ImageGrid(shape[3] if len(shape) == 4 else 1, spatial_shape, affine, spacing_mm, value_bytes)
+
+
+def uses_mm(path: Path) -> bool:
+    """Whether the lengths of a NIfTI file are in mm, as all take them that do not look at the unit; also where it states none."""
+    with _open(path) as stream:
+        start = stream.read(_NIFTI_HEADER_BYTES)
+    return len(start) < _NIFTI_HEADER_BYTES or start[_UNIT_BYTE] & 7 not in _UNITS
+
+
+def _find_affine_mm(image: nib.Nifti1Image) -> np.ndarray:
+    """The affine with its lengths in mm, whatever the header's unit is."""
+    affine = np.array(image.affine, dtype=np.float64)
+    _, mm = _UNITS.get(int(image.header["xyzt_units"]) & 7, ("", 1.0))
+    affine[:3] *= mm
+    return affine
 
 
 def _open(path: Path) -> gzip.GzipFile | BufferedReader:
@@ -122,6 +151,7 @@ def _read_head(
     if claimed_bytes > possible_bytes:
         raise EOFError(f"the header claims {claimed_bytes} bytes, the file can hold {possible_bytes} at most")
     head = start + stream.read(max(0, offset - len(start)))
+    _require_scaling(header, shown)
     notes = _note_pixdim(header, shown)
     image = nib.Nifti1Image.from_bytes(head)  # the header's checks and the affine; it reads no voxels
     _check_layout(image)
@@ -211,8 +241,24 @@ def _note_grid(image: nib.Nifti1Image, header: nib.Nifti1Header, shown: str) -> 
     if abs(90 - (angle := _find_sharpest_angle(image.affine))) > np.degrees(np.arcsin(_MAX_SHEAR_COSINE)):
         notes.append(SHEAR.about(shown, angle=angle))
     if unit := _UNITS.get(int(header["xyzt_units"]) & 7):
-        notes.append(UNIT.about(shown, unit=unit))
+        notes.append(_note_unit(image, unit[0], shown))
     return notes
+
+
+def _note_unit(image: nib.Nifti1Image, unit: str, shown: str) -> Problem:
+    sizes = np.linalg.norm(_find_affine_mm(image)[:3, :3], axis=0)
+    found = "x".join(f"{size:.4g}" for size in sizes)
+    if sizes.max() > _MOST_MM:
+        raise ODD_UNIT.error(shown, unit=unit, found=found, most=_MOST_MM)
+    return UNIT.about(shown, unit=unit, found=found)
+
+
+def _require_scaling(header: nib.Nifti1Header, shown: str) -> None:
+    """Slope and intercept are numbers; a slope of 0 or NaN means that there is no scaling."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    is_scaled = slope != 0 and not np.isnan(slope)
+    if np.isinf(slope) or (is_scaled and not np.isfinite(intercept)):
+        raise ODD_SLOPE.error(shown, slope=slope, intercept=intercept)
 
 
 def _compare_forms(image: nib.Nifti1Image) -> str:

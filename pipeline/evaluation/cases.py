@@ -15,7 +15,14 @@ import pandas as pd
 import psutil
 
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
-from pipeline.dataset.geometry import ROUNDING, SAME, compare_grids, describe_difference
+from pipeline.dataset.geometry import (
+    ROUNDING,
+    SAME,
+    compare_grids,
+    describe_difference,
+    lacks_pixel_size,
+    with_grid_of,
+)
 from pipeline.dataset.image import MedicalImage, read_grid, read_image, read_label_map
 from pipeline.dataset.instance_maps import find_instances
 from pipeline.errors import EvaluationError
@@ -108,6 +115,8 @@ def evaluate_pairs(
 
     def measure(pair: Pair) -> list[dict[str, object]]:
         reference, prediction = read_label_map(pair.reference), read_label_map(pair.prediction)
+        if lacks_pixel_size(prediction, reference):
+            reference = with_grid_of(reference, prediction)
         _check_pair(pair, reference, prediction, label_table)
         return _compare(pair, reference, prediction, labels, ignore_value, in_mm)
 

@@ -40,9 +40,14 @@ def list_fold_notes(folder: BundleFolder, folds: Sequence[int], num_folds: int) 
     """
     notes = []
     missing = [fold for fold in range(num_folds) if fold not in folds]
-    if missing:
-        number = "fold" if len(missing) == 1 else "folds"
-        notes.append(f"not trained and not in this result: {number} {_join(missing)} of {num_folds}")
+    trained = [fold for fold in missing if _read_latest_run(folder, fold) is not None]
+    untrained = [fold for fold in missing if fold not in trained]
+    for listed, what in (
+        (untrained, "not trained and not in this result"),
+        (trained, "trained, and not in this result"),
+    ):
+        if listed:
+            notes.append(f"{what}: {'fold' if len(listed) == 1 else 'folds'} {_join(listed)} of {num_folds}")
     records = {fold: record for fold in folds if (record := _read_latest_run(folder, fold)) is not None}
     for key, title in _RECORDED.items():
         groups: dict[str, list[int]] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bundle_folder import BundleFolder, require_ensemble
+from pipeline.config_values import quote_name
 from pipeline.dataset.dataset import Dataset
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import BundleError, EvaluationError
@@ -45,8 +46,10 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
         EvaluationError: the dataset is not where the plan says, or a fold has no case that was not trained on.
     """
     folds = folder.trained_folds()
-    # a training with stock MONAI leaves model.pt only, and that is the plan's fold
-    weights = {fold: folder.fold_weights(fold) for fold in folds} or {settled.fold: folder.weights}
+    # a packaged bundle has model.pt only, of the fold that is noted; stock MONAI notes none, and trains the plan's
+    weights = {fold: folder.fold_weights(fold) for fold in folds} or {
+        folder.fold_of_weights(settled.fold): folder.weights
+    }
     root = folder.root / settled.dataset_dir
     if not root.is_dir():
         raise EvaluationError(
@@ -92,7 +95,7 @@ def group_dataset(
     folds = folder.trained_folds() if ensemble else (folder.fold_of_weights(settled.fold),)
     trained = set().union(*(_hash_training_images(folder, fold) for fold in folds))
     # patients that were found when the bundle was planned, by --patient or by equal images
-    known = folder.read_patients() if dataset.name == settled.dataset_name else {}
+    known = folder.read_patients() if quote_name(dataset.name) == settled.dataset_name else {}
     cases, excluded = [], []
     for case in dataset.cases:
         source = PredictionInput(case.name, tuple(dataset.root / image for image in case.images))

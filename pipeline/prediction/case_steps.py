@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.problems import Problem
-from pipeline.prediction.inference import check_input
+from pipeline.prediction.input_check import check_grid, check_input, check_size
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.out_of_memory import explain_out_of_memory
 from pipeline.prediction.outputs import finish_output, probabilities_path, write_probabilities, write_volume
@@ -100,8 +100,9 @@ class CaseSteps:
         with self._explain(source), self.predictor.stopwatch.measure("read"):
             with suppress(OSError):  # reading says it better
                 self.ledger.note_image(source)
-            image = source.read()
-            notes = check_input(image, self.predictor.plan, source.files[0].name)
+            image = self._read_checked(source)
+            shown = source.files[0].name
+            notes = check_input(image, self.predictor.plan, shown, self.predictor.modalities)
             copies = self.staging / "readable"
             copies.mkdir(exist_ok=True)
             readable = source.write_readable(image, copies, self.predictor.plan.image_suffix)
@@ -113,6 +114,15 @@ class CaseSteps:
                 with self._explain(source):
                     self._prepare(case)
         return case
+
+    def _read_checked(self, source: PredictionInput) -> MedicalImage:
+        """The voxels, once the header is sure to be of an image that fits; a series is judged by what was read, in one pass."""
+        shown, is_series = source.files[0].name, any(path.is_dir() for path in source.files)
+        image = source.read() if is_series else None
+        grid = source.read_grid() if image is None else image.grid
+        check_grid(grid, self.predictor.plan, shown)
+        check_size(grid, self.predictor.preprocessing, shown)
+        return source.read() if image is None else image
 
     def _explain(self, source: PredictionInput) -> AbstractContextManager[None]:
         """Of memory that runs out within a block."""

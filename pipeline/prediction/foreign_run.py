@@ -26,6 +26,7 @@ from pipeline.prediction.foreign import (
     check_image,
     read_format,
 )
+from pipeline.prediction.input_check import note_content
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import output_path, write_volume
 from pipeline.prediction.reuse import Ledger, without_record
@@ -115,7 +116,8 @@ def _predict_one(
     ledger.make_room(source, final)
     _finish(written, files[0], image.spatial_shape, final)
     ledger.finish(source, final)
-    return (*((MOVED.about(source.files[0].name),) if moved else ()), *image.notes)
+    seen = note_content(image, source.files[0].name, expected.modalities)
+    return (*((MOVED.about(source.files[0].name),) if moved else ()), *seen, *image.notes)
 
 
 def _finish(written: Path, image: Path, spatial_shape: tuple[int, ...], final: Path) -> None:

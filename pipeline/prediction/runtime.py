@@ -6,6 +6,7 @@ The copies are made by `package` (pipeline/bundle/export.py) and hold the weight
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def check_runtime(folder: BundleFolder, runtime: str, ensemble: bool = False) ->
 def _check_export(folder: BundleFolder, runtime: str) -> None:
     path = folder.export(runtime)
     shown = path.relative_to(folder.root)
-    remedy = f"Run `unet-pipeline package {folder.root} --export {runtime}`."
+    remedy = f"Run `unet-pipeline package {shlex.quote(str(folder.root))} --export {runtime}`."
     if not path.is_file() or not folder.exports.is_file():
         missing = (shown if not path.is_file() else folder.exports.relative_to(folder.root)).as_posix()
         raise BundleError(f"{folder.name} has no export for {runtime}: {missing} is missing. {remedy}")

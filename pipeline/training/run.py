@@ -6,6 +6,7 @@ import ast
 import errno
 import logging
 import logging.config
+import os
 import shlex
 import time
 import warnings
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.boundary import list_causes
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import PATH_IDS, quote_argument, quote_paths
 from pipeline.errors import PipelineError, PlanError, TrainingError, suggest
 from pipeline.training.determinism import NondeterministicKernels
 
@@ -73,7 +75,7 @@ def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Key and value of `KEY=VALUE`; the value is a Python literal when it is one, otherwise a string.
+    """Key and value of `KEY=VALUE`; the value is a Python literal when it is one and no path, otherwise a string.
 
     Raises:
         PlanError: there is no "=".
@@ -81,6 +83,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise PlanError(f"{text!r} is no override; expected KEY=VALUE, such as num_epochs=5.")
+    if key in PATH_IDS and value not in ("null", "None"):
+        return key, value
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -122,11 +126,21 @@ def build_settings(
 
 
 def build_stock_command(folder: BundleFolder, settings: Mapping[str, Any]) -> str:
-    """The command of stock MONAI that does the same."""
-    words = ["python", "-m", "monai.bundle", "run", "--config_file", str(folder.config("train"))]
+    """The command of stock MONAI that does the same, run in the bundle's folder; `BUNDLE` there is its path in a shell's quotes."""
+    words = ["python", "-m", "monai.bundle", "run", "--config_file", "configs/train.json"]
     for key, value in settings.items():
-        words += [f"--{key}", value if isinstance(value, str) else repr(value)]
-    return shlex.join(words)
+        if key != "bundle_root":
+            is_path = key in PATH_IDS and isinstance(value, str)
+            words += [f"--{key}", quote_argument(_start_at(folder.root, value) if is_path else value, is_path)]
+    return f"cd {shlex.quote(str(folder.root))} && {shlex.join(words)}"
+
+
+def _start_at(root: Path, path: str) -> str:
+    """A path that leads to the same place from the bundle's folder."""
+    try:
+        return Path(os.path.relpath(path, root)).as_posix()
+    except ValueError:  # another drive
+        return Path(path).resolve().as_posix()
 
 
 def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any = None) -> TrainingRun:
@@ -196,7 +210,7 @@ def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> Config
         meta_file=str(folder.metadata),
         logging_file=str(folder.logging),
         workflow_type="train",
-        **settings,
+        **quote_paths(settings),
     )
 
 
