@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import EvaluationError
-from pipeline.evaluation.cases import COLUMNS, Pair, build_requests, evaluate_by_plan, evaluate_pairs
+from pipeline.evaluation.cases import COLUMNS, build_requests, evaluate_by_plan, evaluate_pairs
 from pipeline.evaluation.measurement import Request
 from pipeline.evaluation.metric_table import METRICS
+from pipeline.evaluation.pairs import Pair
 from pipeline.planning.planner import plan_from_fingerprint
 
 LABELS = {"background": 0, "organ": 1, "tumour": 2}

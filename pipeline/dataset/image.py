@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from nibabel.filebasedimages import ImageFileError as NiftiFileError
 from nibabel.spatialimages import HeaderDataError
 from PIL import Image as PillowImage
@@ -16,6 +15,7 @@ from PIL import UnidentifiedImageError
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, SHOWN_FORMATS, image_suffix
 from pipeline.dataset.dicom import is_dicom_file, read_dicom, read_dicom_grid
 from pipeline.dataset.itk import read_itk, read_itk_grid
+from pipeline.dataset.label_values import round_values
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.nifti import read_nifti, read_nifti_grid
 from pipeline.dataset.picture import (
@@ -51,12 +51,6 @@ SEVERAL_CHANNELS = Message(
     ERROR,
     "has {found} channels; expected a label map with one",
     "Save the label values as a grey image.",
-)
-NOT_WHOLE = Message(
-    "label-not-whole",
-    ERROR,
-    "has the value {value:g}; expected whole numbers",
-    "Save the label map without interpolation.",
 )
 _READ_ERRORS = (
     OSError,
@@ -124,13 +118,13 @@ def _read_safely(reader: Callable[[Path, str], _Read], path: Path, shown: str, f
 
 
 def read_label_map(path: Path, shown_as: str | None = None, pages_as_slices: bool = False) -> MedicalImage:
-    """Read one label file: one channel of whole numbers.
+    """Read one label file: one channel of whole numbers, or of values so near to few of them that they are rounded, with a note.
 
     Returns:
         The image with an integer array of shape (1, i, j) or (1, i, j, k).
 
     Raises:
-        ImageFileError: as `read_image`; or several channels, or values that are not whole numbers.
+        ImageFileError: as `read_image`; or several channels, or values that are no whole numbers.
     """
     shown = shown_as or path.name
     suffix = image_suffix(path)
@@ -141,10 +135,4 @@ def read_label_map(path: Path, shown_as: str | None = None, pages_as_slices: boo
         image = read_image(path, shown, pages_as_slices)
     if (channels := image.array.shape[0]) != 1:
         raise SEVERAL_CHANNELS.error(shown, found=channels)
-    if np.issubdtype(image.array.dtype, np.integer):
-        return image
-    rounded = np.rint(image.array)
-    usable = (rounded == image.array) & (np.abs(rounded) <= np.iinfo(np.int32).max)
-    if not usable.all():
-        raise NOT_WHOLE.error(shown, value=image.array[~usable].flat[0])
-    return MedicalImage(rounded.astype(np.int32), image.affine, image.spacing_mm, image.notes)
+    return round_values(image, shown)

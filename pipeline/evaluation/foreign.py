@@ -13,8 +13,10 @@ import pandas as pd
 
 from pipeline.dataset.dataset import Dataset, image_suffix
 from pipeline.dataset.image import read_label_map
+from pipeline.dataset.problems import Problem
 from pipeline.errors import EvaluationError
-from pipeline.evaluation.cases import Pair, evaluate_pairs
+from pipeline.evaluation.cases import evaluate_pairs
+from pipeline.evaluation.pairs import Pair
 from pipeline.prediction.foreign import ForeignFormat
 from pipeline.types import BACKGROUND
 
@@ -82,19 +84,22 @@ def _has_channels(pair: Pair) -> bool:
     return len(nib.load(pair.prediction).shape) > len(read_label_map(pair.reference).spatial_shape)
 
 
-def compare_outputs(pairs: Sequence[Pair], outputs: Outputs, ignore_value: int | None = None) -> pd.DataFrame:
-    """Rows as from `evaluate_pairs`, for label maps or for structures that may overlap.
+def compare_outputs(
+    pairs: Sequence[Pair], outputs: Outputs, ignore_value: int | None = None, notes: list[Problem] | None = None
+) -> pd.DataFrame:
+    """Rows as from `evaluate_pairs`, for label maps or for structures that may overlap; `notes` gets the changes of label maps.
 
     Raises:
         EvaluationError: files on another grid, or a prediction with a value that is no label.
     """
     if not outputs.in_channels:
-        return evaluate_pairs(pairs, {name: values[0] for name, values in outputs.values_of.items()}, ignore_value)
+        table = {name: values[0] for name, values in outputs.values_of.items()}
+        return evaluate_pairs(pairs, table, ignore_value, notes=notes)
     tables = []
     with tempfile.TemporaryDirectory() as folder:
         for channel, (name, values) in enumerate(outputs.values_of.items()):
             masks = [_write_masks(pair, channel, values, ignore_value, Path(folder)) for pair in pairs]
-            rows = evaluate_pairs(masks, {BACKGROUND: 0, name: 1}, _IGNORED)
+            rows = evaluate_pairs(masks, {BACKGROUND: 0, name: 1}, _IGNORED, notes=None if channel else notes)
             tables.append(rows[rows["label"] == name])
     joined = pd.concat(tables, ignore_index=True)
     order = {case: index for index, case in enumerate(dict.fromkeys(joined["case"]))}

@@ -15,14 +15,15 @@ from pipeline.errors import EvaluationError
 from pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.outputs import find_output
+from pipeline.prediction.outputs import find_any_output, find_output
 from pipeline.verbs.evaluation_result import Evaluation
 from pipeline.verbs.forecasting import prepare_prediction
 from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.cases import Pair
+    from pipeline.dataset.problems import Problem
     from pipeline.evaluation.comparison import ComparisonRecord
+    from pipeline.evaluation.pairs import Pair
     from pipeline.evaluation.tuning import Tuning
     from pipeline.prediction.run import Predictions
 
@@ -136,9 +137,11 @@ def evaluate(
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
         record["precision"] = used
         made = [given or _predict_group(folder, group, target, device, mirror, used or precision) for group in groups]
-        pairs = _pair_cases(groups, made, settled.output_suffix)
-        rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
-        facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
+        pairs = _pair_cases(groups, made, settled.output_suffix, given is not None)
+        changes: list[Problem] = []
+        rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled, changes), cuts, columns))
+        facts = _describe_evaluation(folder, settled, measured, groups, changes)
+        facts |= {"title": title, "excluded": list(excluded)}
         summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
@@ -158,23 +161,25 @@ def _name_evaluation(dataset: Path | str | None) -> str:
 
 
 def _describe_evaluation(
-    folder: BundleFolder, settled: Plan, dataset: Dataset | None, groups: Sequence[Group]
+    folder: BundleFolder, settled: Plan, dataset: Dataset | None, groups: Sequence[Group], changes: Sequence[Problem]
 ) -> dict[str, Any]:
     """Fields of the summary that do not follow from the rows."""
     from pipeline.evaluation.cross_validation import list_fold_notes
     from pipeline.evaluation.files import DataRecord
+    from pipeline.evaluation.pairs import sum_up_changes
 
+    notes = sum_up_changes(changes)
     labels = dict(settled.label_table)
     if dataset is not None:
         data = DataRecord(name=dataset.name, manifest_sha256=None)
-        return {"dataset": data, "labels": labels, "folds": None, "num_folds": None, "notes": []}
+        return {"dataset": data, "labels": labels, "folds": None, "num_folds": None, "notes": notes}
     trained = [group.fold for group in groups if group.fold is not None]
     return {
         "dataset": DataRecord(name=settled.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest)),
         "labels": labels,
         "folds": trained,
         "num_folds": settled.num_folds,
-        "notes": list(list_fold_notes(folder, trained, settled.num_folds)),
+        "notes": [*list_fold_notes(folder, trained, settled.num_folds), *notes],
     }
 
 
@@ -200,20 +205,24 @@ def _name_predictions(folder: BundleFolder, weights: Sequence[Path], mirror: boo
     return f"{hashlib.sha256(content.encode()).hexdigest()[:12]}{'_mirrored' if mirror else ''}"
 
 
-def _pair_cases(groups: Sequence[Group], made: Sequence[Path], suffix: str) -> list[Pair]:
-    """References with label maps; `made` has the folder of each group's."""
+def _pair_cases(groups: Sequence[Group], made: Sequence[Path], suffix: str, given: bool) -> list[Pair]:
+    """References with label maps; `made` has the folder of each group's, of any format where they were `given`."""
     return [
-        _pair_case(case, where, suffix, group.fold)
+        _pair_case(case, where, suffix, group.fold, given)
         for group, where in zip(groups, made, strict=True)
         for case in group.cases
     ]
 
 
-def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int | None) -> Pair:
-    from pipeline.evaluation.cases import Pair
+def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int | None, given: bool) -> Pair:
+    from pipeline.evaluation.pairs import Pair
 
     prediction = find_output(case.source, predictions, suffix)
-    return Pair(case.source.name, case.label, prediction, fold, case.pixel_spacing_mm, case.patient)
+    if given and not prediction.is_file():
+        found = find_any_output(case.source, predictions)
+        prediction = found if found.is_file() else prediction
+    facts = (fold, case.pixel_spacing_mm, case.patient, case.source)
+    return Pair(case.source.name, case.label, prediction, *facts)
 
 
 def compare(
