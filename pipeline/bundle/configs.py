@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.errors import BundleError, PlanError, suggest
 from pipeline.files import write_json, write_text
 from pipeline.planning.plan import Plan
@@ -79,6 +80,7 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         f"network_{plan.network_name}",
         *(("transposed_bias",) if plan.transposed_bias else ()),
         *(("as_stored",) if plan.axcodes is None else ()),
+        *(("channels_last",) if _has_channels_last(plan) else ()),
         *(() if plan.padded else ("overlap_tile",)),
     )
     if config == "inference":
@@ -93,6 +95,11 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
     start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
     return (*network, "train", *start, *heads, *loss, *(() if plan.padded else ("train_overlap_tile",)))
+
+
+def _has_channels_last(plan: Plan) -> bool:
+    """Whether the images are 2D with several channels in NIfTI files, whose third axis MONAI would take for slices."""
+    return plan.spatial_dims == 2 and len(plan.channel_names) > 1 and plan.image_suffix not in PICTURE_SUFFIXES
 
 
 def _complete(

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.dataset.case_reading import read_case_image, read_case_label
 from pipeline.dataset.contact_sheet import Tile, make_tile
-from pipeline.dataset.dataset import Case
+from pipeline.dataset.dataset import Case, list_parts
 from pipeline.dataset.fingerprint import compute_coarsest_factor
 from pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
 from pipeline.dataset.medical_image import MedicalImage
@@ -128,7 +128,7 @@ def _read(findings: CaseFindings, root: Path, case: Case, options: ReadOptions) 
         _add_error(findings, error)
         return None
     for path in case.images:
-        files = sorted((root / path).iterdir()) if (root / path).is_dir() else [root / path]
+        files = sorted((root / path).iterdir()) if (root / path).is_dir() else list_parts(root / path)
         findings.records += [_record_file(root, file.relative_to(root)) for file in files if file.is_file()]
     findings.problems += image.notes
     findings.image_changed = not all(stock_reads(root / path) for path in case.images)
@@ -145,7 +145,7 @@ def _read_label(
         _add_error(findings, error)
         return None
     findings.label_changed |= not stock_reads(root / path, as_label=True)
-    findings.records.append(_record_file(root, path))
+    findings.records += [_record_file(root, file.relative_to(root)) for file in list_parts(root / path)]
     findings.problems += label.notes
     return label
 

@@ -12,12 +12,12 @@ from nibabel.spatialimages import HeaderDataError
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from pipeline.dataset.dataset import PICTURE_SUFFIXES, SHOWN_FORMATS, image_suffix
+from pipeline.dataset.dataset import NIFTI_SUFFIXES, PICTURE_SUFFIXES, SHOWN_FORMATS, image_suffix
 from pipeline.dataset.dicom import is_dicom_file, read_dicom, read_dicom_grid
 from pipeline.dataset.itk import read_itk, read_itk_grid
 from pipeline.dataset.label_values import round_values
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
-from pipeline.dataset.nifti import read_nifti, read_nifti_grid
+from pipeline.dataset.nifti import COLOURS, read_nifti, read_nifti_grid
 from pipeline.dataset.picture import (
     read_picture,
     read_picture_grid,
@@ -31,7 +31,7 @@ from pipeline.errors import ImageFileError
 Reader = Callable[[Path, str], MedicalImage]
 _Read = TypeVar("_Read", MedicalImage, ImageGrid)
 READERS: dict[str, Reader] = {
-    **dict.fromkeys((".nii.gz", ".nii"), read_nifti),
+    **dict.fromkeys(NIFTI_SUFFIXES, read_nifti),
     **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), read_itk),
     **dict.fromkeys(PICTURE_SUFFIXES, read_picture),
 }
@@ -45,6 +45,12 @@ MISSING = Message("missing", ERROR, "does not exist", "Restore it, or remove the
 UNKNOWN_FORMAT = Message("unknown-format", ERROR, "is not in a known format; expected {known}", "Convert it.")
 UNREADABLE = Message(
     "unreadable", ERROR, "cannot be read as {format}: {cause}", "Copy it again from its source, or remove the case."
+)
+LABEL_IN_COLOUR = Message(
+    "label-nifti-colours",
+    ERROR,
+    "holds colours (RGB); expected a label map with one whole number per voxel",
+    "Save the label values themselves, not their colours.",
 )
 SEVERAL_CHANNELS = Message(
     "label-channels",
@@ -133,6 +139,8 @@ def read_label_map(path: Path, shown_as: str | None = None, pages_as_slices: boo
         image = _read_safely(read_picture_label_stack if as_volume else read_picture_labels, path, shown, suffix)
     else:
         image = read_image(path, shown, pages_as_slices)
+    if any(note.code == COLOURS.code for note in image.notes):
+        raise LABEL_IN_COLOUR.error(shown)
     if (channels := image.array.shape[0]) != 1:
         raise SEVERAL_CHANNELS.error(shown, found=channels)
     return round_values(image, shown)

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message, Problem
+from pipeline.dataset.signatures import name_content
 
 SAVE_LABELS = "Save the label values as a grey PNG, without smoothing and without lossy compression."
 OTHER_CONTENT = Message(
@@ -76,21 +77,6 @@ LOSSY_LABEL = Message(
 _MAX_PIXELS = 2**28  # a page of 16,384 x 16,384
 _MAX_RATIO = 2**16  # decoded to stored bytes; beyond what any of the compressions reaches on a blank page
 _CHUNK_BYTES = 1 << 16
-_SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "BigTIFF",
-    b"MM\0+": "BigTIFF",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"RIFF": "WebP",
-    b"\0\0\0\x0cjP": "JPEG 2000",
-    b"\x1f\x8b": "gzip",
-    b"%PDF": "PDF",
-    b"PK": "ZIP",
-}
 _SUFFIX_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 _OPENERS: dict[str, type[ImageFile]] = {"PNG": PngImageFile, "JPEG": JpegImageFile, "TIFF": TiffImageFile}
 _VALUE_BYTES = {"I;16": 2, "I;16B": 2, "I": 4, "F": 4}
@@ -200,8 +186,7 @@ def _say(error: Exception, path: Path, shown: str) -> str:
 def _find_format(stream: BinaryIO, path: Path, shown: str) -> str:
     start = stream.read(132)
     stream.seek(0)
-    found = next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), "")
-    found = "DICOM" if start[128:] == b"DICM" else found
+    found = name_content(start)
     expected = _SUFFIX_FORMATS.get(path.suffix.lower(), "picture")
     if not found:
         raise TRUNCATED.error(shown, cause=f"it does not begin as a {expected} file does")

@@ -11,8 +11,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from pipeline.dataset.dataset import Dataset, image_suffix
-from pipeline.dataset.image import read_label_map
+from pipeline.dataset.dataset import NIFTI_SUFFIXES, Dataset, image_suffix
+from pipeline.dataset.image import read_image, read_label_map
+from pipeline.dataset.nifti_file import read_stored_shape
 from pipeline.dataset.problems import Problem
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.cases import evaluate_pairs
@@ -79,9 +80,9 @@ def name_outputs(form: ForeignFormat, dataset: Dataset, pairs: Sequence[Pair]) -
 
 
 def _has_channels(pair: Pair) -> bool:
-    if not image_suffix(pair.prediction).startswith(".nii"):
+    if image_suffix(pair.prediction) not in NIFTI_SUFFIXES:
         return False
-    return len(nib.load(pair.prediction).shape) > len(read_label_map(pair.reference).spatial_shape)
+    return len(read_stored_shape(pair.prediction)) > len(read_label_map(pair.reference).spatial_shape)
 
 
 def compare_outputs(
@@ -108,13 +109,13 @@ def compare_outputs(
 
 def _write_masks(pair: Pair, channel: int, values: tuple[int, ...], ignore_value: int | None, folder: Path) -> Pair:
     """One structure of a case as two label maps with the value 1."""
-    reference, predicted = read_label_map(pair.reference), nib.load(pair.prediction)
+    reference, predicted = read_label_map(pair.reference), read_image(pair.prediction)
     found = reference.array[0]
     mask = np.isin(found, values).astype(np.uint8)
     if ignore_value is not None:
         mask[found == ignore_value] = _IGNORED
     paths = tuple(folder / f"{pair.case}_{side}.nii.gz" for side in ("reference", "prediction"))
-    inside = (np.asarray(predicted.dataobj)[..., channel] > 0).astype(np.uint8)
+    inside = (predicted.array[channel] > 0).astype(np.uint8)
     for path, array, affine in zip(paths, (mask, inside), (reference.affine, predicted.affine), strict=True):
         nib.save(nib.Nifti1Image(array, affine), path)
     return replace(pair, reference=paths[0], prediction=paths[1])

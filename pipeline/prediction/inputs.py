@@ -14,6 +14,7 @@ from pipeline.dataset.dataset import (
     case_name,
     image_suffix,
     list_images,
+    list_parts,
 )
 from pipeline.dataset.dicom import is_dicom_file
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
@@ -35,7 +36,9 @@ class PredictionInput:
 
     def list_files(self) -> tuple[Path, ...]:
         """All files, those of a DICOM folder one by one."""
-        return tuple(file for path in self.files for file in (sorted(path.iterdir()) if path.is_dir() else [path]))
+        return tuple(
+            file for path in self.files for file in (sorted(path.iterdir()) if path.is_dir() else list_parts(path))
+        )
 
     def read(self) -> MedicalImage:
         """The image.
