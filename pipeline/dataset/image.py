@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,9 +22,7 @@ from pipeline.dataset.nifti import COLOURS, read_nifti, read_nifti_grid
 from pipeline.dataset.picture import (
     read_picture,
     read_picture_grid,
-    read_picture_label_stack,
     read_picture_labels,
-    read_picture_stack,
 )
 from pipeline.dataset.problems import ERROR, Message
 from pipeline.errors import ImageFileError
@@ -58,6 +57,7 @@ SEVERAL_CHANNELS = Message(
     "has {found} channels; expected a label map with one",
     "Save the label values as a grey image.",
 )
+_TIFF_SUFFIXES = (".tif", ".tiff")
 _READ_ERRORS = (
     OSError,
     EOFError,
@@ -77,15 +77,16 @@ def read_image(path: Path, shown_as: str | None = None, pages_as_slices: bool = 
     Args:
         path: the file or folder.
         shown_as: the name for messages; a path relative to the dataset. The file name when not given.
-        pages_as_slices: a TIFF file of several pages is a volume.
+        pages_as_slices: the pages of a TIFF file are slices where its tags do not say what they are.
 
     Raises:
         ImageFileError: the file is missing, unreadable, truncated, or not 2D or 3D.
     """
     shown = shown_as or path.name
     reader, format_name = _choose_reader(path, shown)
-    as_volume = pages_as_slices and format_name in (".tif", ".tiff")
-    return _read_safely(read_picture_stack if as_volume else reader, path, shown, format_name)
+    if pages_as_slices and format_name in _TIFF_SUFFIXES:
+        reader = partial(read_picture, pages_as_slices=True)
+    return _read_safely(reader, path, shown, format_name)
 
 
 def read_grid(path: Path, shown_as: str | None = None) -> ImageGrid:
@@ -135,8 +136,8 @@ def read_label_map(path: Path, shown_as: str | None = None, pages_as_slices: boo
     shown = shown_as or path.name
     suffix = image_suffix(path)
     if suffix in PICTURE_SUFFIXES and path.is_file():
-        as_volume = pages_as_slices and suffix in (".tif", ".tiff")
-        image = _read_safely(read_picture_label_stack if as_volume else read_picture_labels, path, shown, suffix)
+        reader = partial(read_picture_labels, pages_as_slices=pages_as_slices and suffix in _TIFF_SUFFIXES)
+        image = _read_safely(reader, path, shown, suffix)
     else:
         image = read_image(path, shown, pages_as_slices)
     if any(note.code == COLOURS.code for note in image.notes):
