@@ -79,6 +79,7 @@ _PHOTOMETRIC = {
     32803: "raw sensor data (CFA)",
 }
 _UNSPECIFIED = 0
+_WRITERS = {"imagej": "ImageJ", "ome": "OME"}
 _ORIENTATION_TAG = 274
 _MAX_PAGES = 1 << 16
 
@@ -196,6 +197,9 @@ def _choose_series(tiff: TiffFile, pages_as_slices: bool, shown: str) -> TiffPag
     series = tiff.series
     if not series:
         raise ValueError("its tags describe no image")
+    for kind, is_described in (("imagej", tiff.is_imagej), ("ome", tiff.is_ome)):
+        if is_described and series[0].kind != kind:
+            raise EOFError(f"it does not hold the pages that its {_WRITERS[kind]} tags describe")
     if len(series) > 1:
         kinds = [
             f"{one.shape[-1]} x {one.shape[-2]} of {one.dtype}" if one.ndim > 1 else "no picture" for one in series[:2]
@@ -220,7 +224,7 @@ def _describe(series: TiffPageSeries, labels: bool, pages_as_slices: bool, shown
     times = lengths.pop(_TIMES, 1)
     others = math.prod(lengths.values())
     if times > 1 and not (pages_as_slices and slices == 1):
-        raise TIMES.error(shown, count=times, kind={"imagej": "ImageJ", "ome": "OME"}.get(series.kind, "own"))
+        raise TIMES.error(shown, count=times, kind=_WRITERS.get(series.kind, "own"))
     if others > 1 and not pages_as_slices:
         if not set(lengths) <= set("IQ"):
             raise UNSUPPORTED_AXES.error(shown, found=f"the axes {series.axes} {series.shape}")
@@ -288,13 +292,17 @@ def _check_complete(series: TiffPageSeries, size: int) -> None:
 
 
 def _check_directory(tiff: TiffFile) -> None:
-    """Raise EOFError where the last directory lacks its end, which names the next page; tifffile takes it for the last then."""
+    """Raise EOFError where pages are missing behind the last one that tifffile finds."""
     stream, form = tiff.filehandle, tiff.tiff
     stream.seek(tiff.pages[-1].offset)
     (num_tags,) = struct.unpack(form.tagnoformat, stream.read(form.tagnosize))
     end = stream.tell() + num_tags * form.tagsize + form.offsetsize
     if end > stream.size:
         raise EOFError(f"its last directory ends at byte {end}, the file has {stream.size}")
+    stream.seek(end - form.offsetsize)
+    (following,) = struct.unpack(form.offsetformat, stream.read(form.offsetsize))
+    if following:
+        raise EOFError(f"its last directory names a further page at byte {following}, which is none")
 
 
 def _check_page(page: TiffPage | TiffFrame, keyframe: TiffPage, size: int) -> None:
