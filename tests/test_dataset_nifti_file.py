@@ -194,6 +194,14 @@ def test_read_nifti_further_axes_of_length_one_are_dropped(tmp_path: Path, axes:
     assert is_plain_nifti(path) == (len(axes) == 1)
 
 
+@pytest.mark.parametrize(("stored", "expected"), [((4, 5), (4, 5)), ((4, 5, 1), (4, 5, 1)), ((4, 5, 1, 1), (4, 5))])
+def test_read_nifti_two_dimensions_are_kept_with_and_without_further_axes(
+    tmp_path: Path, stored: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    image = read(save(tmp_path / "a.nii.gz", VOLUME[:, :, 0].reshape(stored)))
+    np.testing.assert_array_equal(image.array[0], VOLUME[:, :, 0].reshape(expected))
+
+
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 6)])
 def test_read_nifti_colours_become_three_channels_with_a_note(tmp_path: Path, shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(2).integers(0, 255, (*shape, 3)).astype(np.uint8)

@@ -84,7 +84,7 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         *(() if plan.padded else ("overlap_tile",)),
     )
     if config == "inference":
-        return (*network, "native", "inference")
+        return (*network, "native", "inference", *(("flat_nifti",) if _is_flat_nifti(plan) else ()))
     if config == "evaluate":
         return ("native", "evaluate")
     if config == "multi_gpu_train":
@@ -99,7 +99,11 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
 
 def _has_channels_last(plan: Plan) -> bool:
     """Whether the images are 2D with several channels in NIfTI files, whose third axis MONAI would take for slices."""
-    return plan.spatial_dims == 2 and len(plan.channel_names) > 1 and plan.image_suffix not in PICTURE_SUFFIXES
+    return _is_flat_nifti(plan) and len(plan.channel_names) > 1
+
+
+def _is_flat_nifti(plan: Plan) -> bool:
+    return plan.spatial_dims == 2 and plan.image_suffix not in PICTURE_SUFFIXES
 
 
 def _complete(

@@ -124,12 +124,22 @@ def list_images(folder: Path) -> list[Path]:
 
 def list_parts(path: Path) -> list[Path]:
     """The files of an image that are there: both of a pair, of any other only itself."""
-    suffix = image_suffix(path)
+    return [path, *[path.with_name(name) for name in list_pair_names(path.name) if path.with_name(name).is_file()][:1]]
+
+
+def list_pair_names(name: str) -> list[str]:
+    """Names, with their folder, that the other file of a pair may have; none for an image in one file."""
+    suffix = image_suffix(Path(name))
     if suffix not in PAIR_SUFFIXES:
-        return [path]
+        return []
     other = ".img" if suffix.startswith(".hdr") else ".hdr"
-    names = [case_name(path) + form for ending in (other, f"{other}.gz") for form in (ending, ending.upper())]
-    return [path, *[path.with_name(name) for name in names if path.with_name(name).is_file()][:1]]
+    stem = name[: len(name) - len(suffix)]
+    return [stem + form for ending in (other, f"{other}.gz") for form in (ending, ending.upper())]
+
+
+def is_pair_header(path: Path) -> bool:
+    """Whether a file is the header of a pair, which may be the same for many images."""
+    return image_suffix(path).startswith(".hdr")
 
 
 def order_labels(labels: dict[str, int]) -> dict[str, int]:

@@ -181,6 +181,8 @@ def arrange_axes(header: SpatialHeader, shown: str) -> Arrangement:
     shape = tuple(int(size) for size in header.get_data_shape())
     if not shape or min(shape) < 1:
         raise ValueError(f"it has no voxels, shape {shape}")
+    if len(shape) > 3 and set(shape[2:]) == {1}:
+        shape = shape[:2]  # as ITK reads and MONAI writes a 2D image
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     in_voxel = RGB_CODES.get(code, 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bundle_folder import BundleFolder, require_ensemble
-from pipeline.dataset.dataset import Dataset
+from pipeline.dataset.dataset import Dataset, is_pair_header, list_pair_names
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.cross_validation import name_folds
 from pipeline.files import compute_sha256
@@ -96,7 +96,7 @@ def group_dataset(
     cases, excluded = [], []
     for case in dataset.cases:
         source = PredictionInput(case.name, tuple(dataset.root / image for image in case.images))
-        if any(compute_sha256(file) in trained for file in source.list_files()):
+        if any(compute_sha256(file) in trained for file in source.list_files() if not is_pair_header(file)):
             excluded.append(case.name)
         else:
             patient = known.get(case.name) or case.patient
@@ -122,6 +122,6 @@ def _hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
             sha256 |= {
                 record["sha256"]
                 for record in manifest["files"]
-                if record["path"] == image or record["path"].startswith(f"{image}/")
+                if record["path"] in (image, *list_pair_names(image)) or record["path"].startswith(f"{image}/")
             }
     return sha256
