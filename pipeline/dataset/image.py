@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -58,12 +59,17 @@ SEVERAL_CHANNELS = Message(
     "Save the label values as a grey image.",
 )
 _TIFF_SUFFIXES = (".tif", ".tiff")
-_READ_ERRORS = (
+_READ_ERRORS = (  # what the libraries raise about damaged files, each of them seen in benchmarks/fuzz_readers.py
     OSError,
     EOFError,
     ValueError,
-    OverflowError,  # an infinite vox_offset
-    KeyError,
+    ArithmeticError,  # an infinite vox_offset
+    LookupError,
+    AttributeError,  # pydicom, of an element that is missing
+    TypeError,
+    NotImplementedError,
+    RecursionError,
+    struct.error,
     zlib.error,
     HeaderDataError,
     PillowImage.DecompressionBombError,
