@@ -134,7 +134,16 @@ def run(inputs: int, seed: int, first: int = 0) -> tuple[int, str]:
         progress = Path(name) / "number"
         while first < end:
             progress.unlink(missing_ok=True)
-            arguments = ["--worker", str(progress), "--first", str(first), "--inputs", str(end - first), "--seed", str(seed)]
+            arguments = [
+                "--worker",
+                str(progress),
+                "--first",
+                str(first),
+                "--inputs",
+                str(end - first),
+                "--seed",
+                str(seed),
+            ]
             done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=False)
             found += done.stdout
             if not progress.is_file():

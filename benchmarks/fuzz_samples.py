@@ -146,7 +146,12 @@ def _build_lists() -> list[Sample]:
     entries = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names]
     labels = {"0": "background", "1": "organ"}
     decathlon = {"name": "x", "modality": {"0": "MRI"}, "labels": labels, "numTraining": 2, "training": entries}
-    raw = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "organ": 1}, "numTraining": 2, "file_ending": ".nii.gz"}
+    raw = {
+        "channel_names": {"0": "T1"},
+        "labels": {"background": 0, "organ": 1},
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+    }
     lines = ["case,image,label,patient,split,spacing_mm,age"]
     lines += [f"{name},imagesTr/{name}.nii.gz,labelsTr/{name}.nii.gz,p{name},,1.0,40" for name in names]
     table = [{"case": name, **entry} for name, entry in zip(names, entries, strict=True)]
@@ -157,5 +162,6 @@ def _build_lists() -> list[Sample]:
         "cases.json": (json.dumps(table).encode(), images),
     }
     return [
-        Sample(name, {name.split()[0]: content, **files}, ".", is_dataset=True) for name, (content, files) in lists.items()
+        Sample(name, {name.split()[0]: content, **files}, ".", is_dataset=True)
+        for name, (content, files) in lists.items()
     ]

@@ -125,7 +125,10 @@ def _read_safely(reader: Callable[[Path, str], _Read], path: Path, shown: str, f
         return reader(path, shown)
     except ImageFileError:
         raise
-    except (UnidentifiedImageError, *_READ_ERRORS) as error:
+    except Exception as error:
+        is_of_pydicom = type(error).__module__.startswith("pydicom")  # imported where it is needed only
+        if not is_of_pydicom and not isinstance(error, (UnidentifiedImageError, *_READ_ERRORS)):
+            raise
         cause = str(error).replace(str(path), shown) or type(error).__name__
         raise UNREADABLE.error(shown, format=format_name, cause=cause.rstrip(".")) from error
 
