@@ -163,6 +163,10 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
     found["train", "dynunet from other weights"] = list_sources("train", tuned)
     imported = plan.model_copy(update={"axcodes": None, "transposed_bias": True})
     found["train", "dynunet of nnU-Net"] = list_sources("train", imported)
+    flat_plan = plan.model_copy(update={"spatial_dims": 2, "channel_names": ("DAPI", "GFP"), "image_suffix": ".nii.gz"})
+    found |= {
+        (name, "dynunet of 2D images with channels"): list_sources(name, flat_plan) for name in ("train", "inference")
+    }
     return found
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.config_values import quote_value
+from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.errors import BundleError, PlanError, suggest
 from pipeline.files import format_json, write_json, write_text, write_together
 from pipeline.planning.plan import Plan
@@ -81,10 +82,11 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         f"network_{plan.network_name}",
         *(("transposed_bias",) if plan.transposed_bias else ()),
         *(("as_stored",) if plan.axcodes is None else ()),
+        *(("channels_last",) if _has_channels_last(plan) else ()),
         *(() if plan.padded else ("overlap_tile",)),
     )
     if config == "inference":
-        return (*network, "native", "inference")
+        return (*network, "native", "inference", *(("flat_nifti",) if _is_flat_nifti(plan) else ()))
     if config == "evaluate":
         return ("native", "evaluate")
     if config == "multi_gpu_train":
@@ -95,6 +97,15 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
     start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
     return (*network, "train", *start, *heads, *loss, *(() if plan.padded else ("train_overlap_tile",)))
+
+
+def _has_channels_last(plan: Plan) -> bool:
+    """Whether the images are 2D with several channels in NIfTI files, whose third axis MONAI would take for slices."""
+    return _is_flat_nifti(plan) and len(plan.channel_names) > 1
+
+
+def _is_flat_nifti(plan: Plan) -> bool:
+    return plan.spatial_dims == 2 and plan.image_suffix not in PICTURE_SUFFIXES
 
 
 def _complete(

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from PIL import Image as PillowImage
 
@@ -26,6 +25,8 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.config_values import quote_paths
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.image import read_image
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.writing import write_image
 from pipeline.errors import BundleError, PipelineError
 from pipeline.files import write_json
 from pipeline.planning.plan import Plan, read_plan
@@ -248,5 +249,6 @@ def write_phantom(path: Path, plan: Plan) -> Path:
         affine = np.diag([*(size * 1.1 for size in plan.spacing_mm), *([1.0] * (3 - plan.spatial_dims)), 1.0])
         affine[:3, 3] = (-20, 10, 5)
         affine[0] *= -1  # stored the other way round than the network sees it
-        nib.save(nib.Nifti1Image(array.astype(np.float32), affine), path)
+        channels_first = np.moveaxis(array.reshape(*shape, -1), -1, 0).astype(np.float32)
+        write_image(path, MedicalImage(channels_first, affine, plan.spacing_mm))
     return path

@@ -60,7 +60,10 @@ ResampleLabels = Annotated[
     bool,
     typer.Option("--resample-labels", help="Labels on another grid are resampled to the image's, nearest neighbour."),
 ]
-PagesAsSlices = Annotated[bool, typer.Option("--pages-as-slices", help="A TIFF file of several pages is a volume.")]
+PagesAsSlices = Annotated[
+    bool,
+    typer.Option("--pages-as-slices", help="Pages of a TIFF file are slices unless its tags say otherwise."),
+]
 Patient = Annotated[
     str | None,
     typer.Option(

@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.dataset.dicom_stream import read_elements
+
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
@@ -45,10 +47,9 @@ def read_header(path: Path) -> FileDataset:
     Raises:
         InvalidDicomError, EOFError, OSError, ValueError, ...: whatever pydicom raises for a damaged file.
     """
-    import pydicom  # takes a tenth of a second, and few images are DICOM
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    header = pydicom.dcmread(path, defer_size=_DEFERRED_BYTES, force=True)
+    header = read_elements(path, defer_size=_DEFERRED_BYTES, force=True)
     if "TransferSyntaxUID" not in header.file_meta:
         is_implicit, is_little = header.original_encoding
         explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
@@ -74,10 +75,8 @@ def _begins_with_element(start: bytes) -> bool:
 
 def _names_an_object(path: Path) -> bool:
     """Whether pydicom finds class or series in a file that has no mark; chance does not make these."""
-    import pydicom
-
     try:
-        found = pydicom.dcmread(
+        found = read_elements(
             path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID", "SeriesInstanceUID", "Modality"]
         )
         return any(str(found.get(name, "")) for name in ("SOPClassUID", "SeriesInstanceUID", "Modality"))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
+from pipeline.dataset.dicom_stream import read_elements
 
 VOLUME_MODALITIES = ("CT", "MR", "PT", "NM")
 _PASSED_OVER = (".", "__")  # hidden folders, and __MACOSX
@@ -61,12 +62,10 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 def _are_pictures_of_their_own(files: Sequence[Path]) -> bool:
     """Whether every file is an X-ray or the like: one frame without a position, of which no volume can be made."""
-    import pydicom  # takes a tenth of a second, and few images are DICOM
-
     tags = ["ImagePositionPatient", "NumberOfFrames", "Modality", "Rows"]
     for file in files:
         try:
-            header = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
+            header = read_elements(file, force=True, stop_before_pixels=True, specific_tags=tags)
             frames = int(header.get("NumberOfFrames", 1) or 1)
         except Exception:  # a damaged file is for the reader to complain about
             return False

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.dataset.dataset import list_parts
 from pipeline.dataset.itk import find_data_file
 from pipeline.errors import ImageFileError
 from pipeline.files import compute_sha256
 
 _DETACHED_HEADERS = (".mhd", ".nhdr", ".mha", ".nrrd")  # the latter two have their voxels inside, as a rule
-_ANALYZE_VOXELS = (".img", ".img.gz", ".IMG")  # beside a .hdr
 
 
 def list_image_files(path: Path) -> tuple[Path, ...]:
@@ -29,10 +29,7 @@ def list_image_files(path: Path) -> tuple[Path, ...]:
         except (ImageFileError, OSError):  # a reader will say what is wrong with it
             return (path,)
         return (path,) if data_path == path else (path, data_path)
-    if suffix == ".hdr":
-        stem = path.name[: -len(suffix)]
-        return (path, *(voxels for end in _ANALYZE_VOXELS if (voxels := path.with_name(f"{stem}{end}")).is_file()))
-    return (path,)
+    return tuple(list_parts(path))
 
 
 def _list_folder(folder: Path) -> list[Path]:

@@ -37,7 +37,7 @@ def parse_path(text: str, where: str) -> Path:
     """
     path = PurePosixPath(text.strip().replace("\\", "/"))
     is_drive = len(text) > 1 and text[1] == ":"
-    if not text.strip() or path.is_absolute() or is_drive or ".." in path.parts:
+    if not text.strip() or "\0" in text or path.is_absolute() or is_drive or ".." in path.parts:
         raise DatasetError(f"{where}, leads out of the dataset: {text!r}. Expected paths inside the folder.")
     return Path(path)
 

@@ -106,6 +106,8 @@ def _read_rows(table: Path) -> list[_Row]:
         return []
     delimiter = max(",;\t", key=lines[0].count)
     reader = csv.DictReader(lines, delimiter=delimiter, restkey="", skipinitialspace=True)
+    if not reader.fieldnames:
+        return []
     rows = []
     for row in reader:
         where = f"{table.name}, row {reader.line_num}"

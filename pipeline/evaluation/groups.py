@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.bundle_folder import BundleFolder, require_ensemble
 from pipeline.config_values import quote_name
-from pipeline.dataset.dataset import Dataset
+from pipeline.dataset.dataset import Dataset, is_pair_header, list_pair_names
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import BundleError, EvaluationError
 from pipeline.evaluation.cross_validation import name_folds
@@ -99,7 +99,7 @@ def group_dataset(
     cases, excluded = [], []
     for case in dataset.cases:
         source = PredictionInput(case.name, tuple(dataset.root / image for image in case.images))
-        if any(compute_sha256(file) in trained for file in source.list_files()):
+        if any(compute_sha256(file) in trained for file in source.list_files() if not is_pair_header(file)):
             excluded.append(case.name)
         else:
             patient = known.get(case.name) or case.patient
@@ -128,6 +128,8 @@ def _hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
         for image in manifest.cases[name].image:
             # the files of a DICOM series lie below the folder that stands for the image
             sha256 |= {
-                entry.sha256 for entry in manifest.files if entry.path == image or entry.path.startswith(f"{image}/")
+                entry.sha256
+                for entry in manifest.files
+                if entry.path in (image, *list_pair_names(image)) or entry.path.startswith(f"{image}/")
             }
     return sha256

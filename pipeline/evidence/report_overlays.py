@@ -18,6 +18,7 @@ import pandas as pd
 
 from pipeline.bundle.history import EvaluationRecord, History
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.geometry import put_on_grid
 from pipeline.dataset.image import read_image, read_label_map
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.errors import PipelineError
@@ -141,10 +142,9 @@ def _has_counts(path: Path, rows: pd.DataFrame, column: str, plan: Plan) -> bool
 
 
 def _draw_panels(case: str, files: _Files, plan: Plan) -> Iterator[Panel]:
-    image, reference, prediction = (
-        read_image(files.image),
-        read_label_map(files.reference),
-        read_label_map(files.prediction),
+    image = read_image(files.image)
+    reference, prediction = (
+        put_on_grid(read_label_map(path), image, path.name) for path in (files.reference, files.prediction)
     )
     values = list(plan.label_table.values())[1:]
     wrong = reference.array[0] != prediction.array[0]

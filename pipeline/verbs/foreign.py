@@ -17,7 +17,8 @@ from pipeline.verbs.evaluation_result import Evaluation
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.dataset.dataset import Dataset
+    from pipeline.dataset.dataset import Case, Dataset
+    from pipeline.dataset.problems import Problem
     from pipeline.evaluation.files import SummaryRecord
     from pipeline.prediction.run import Predictions
 
@@ -102,9 +103,7 @@ def evaluate_foreign(
     measured = read_dataset(dataset)
     target = Path(out) if out is not None else folder.evaluations / f"dataset_{measured.name}"
     made = Path(predictions) if predictions is not None else target / f"predictions_{_hash_foreign(folder)}"
-    sources = [
-        PredictionInput(case.name, tuple(measured.root / image for image in case.images)) for case in measured.cases
-    ]
+    sources = [_name_source(measured, case) for case in measured.cases]
     with record_foreign_evaluation(folder, target, predictions is not None) as record:
         if predictions is None:
             _predict(folder, sources, made, device, announce)
@@ -129,13 +128,17 @@ def _predict(
         return predict_foreign(folder, sources, made, device, ledger)
 
 
+def _name_source(measured: Dataset, case: Case) -> PredictionInput:
+    return PredictionInput(case.name, tuple(measured.root / image for image in case.images))
+
+
 def _measure(
     folder: BundleFolder, measured: Dataset, files: dict[str, Path], target: Path
 ) -> tuple[pd.DataFrame, SummaryRecord]:
     """Write metrics.csv and summary.json of predicted files, by case."""
-    from pipeline.evaluation.cases import Pair
     from pipeline.evaluation.files import DataRecord, build_summary, write_rows, write_summary
     from pipeline.evaluation.foreign import compare_outputs, name_outputs
+    from pipeline.evaluation.pairs import Pair, sum_up_changes
     from pipeline.prediction.foreign import read_format
 
     pairs = [
@@ -146,11 +149,13 @@ def _measure(
             None,
             case.spacing_mm,
             case.patient,
+            _name_source(measured, case),
         )
         for case in measured.cases
     ]
     outputs = name_outputs(read_format(folder.read_metadata(), folder.name), measured, pairs)
-    compared = compare_outputs(pairs, outputs, measured.ignore_value)
+    changes: list[Problem] = []
+    compared = compare_outputs(pairs, outputs, measured.ignore_value, changes)
     facts: dict[str, Any] = {
         "title": f"{measured.name}, all {len(pairs)} cases",
         "dataset": DataRecord(name=measured.name, manifest_sha256=None),
@@ -158,7 +163,11 @@ def _measure(
         "folds": None,
         "num_folds": None,
         "excluded": [],
-        "notes": [f"Whether {folder.name} was trained on some of these cases is not known.", *outputs.notes],
+        "notes": [
+            f"Whether {folder.name} was trained on some of these cases is not known.",
+            *outputs.notes,
+            *sum_up_changes(changes),
+        ],
     }
     with write_together():
         rows = write_rows(target, compared)

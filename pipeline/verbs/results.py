@@ -16,7 +16,7 @@ from pipeline.errors import EvaluationError
 from pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from pipeline.files import compute_sha256, write_together
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.outputs import find_output
+from pipeline.prediction.outputs import find_any_output, find_output
 from pipeline.verbs.evaluation_result import Evaluation
 from pipeline.verbs.forecasting import arrange_process, prepare_prediction
 from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
@@ -24,9 +24,10 @@ from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.evaluation.cases import Pair
+    from pipeline.dataset.problems import Problem
     from pipeline.evaluation.comparison import ComparisonRecord
     from pipeline.evaluation.files import SummaryRecord
+    from pipeline.evaluation.pairs import Pair
     from pipeline.evaluation.subgroups import Cut
     from pipeline.evaluation.tuning import Tuning
     from pipeline.prediction.run import Predictions
@@ -150,7 +151,7 @@ def evaluate(
         record["precision"] = used
         way = device, mirror, used or precision, announce
         made = [given or _predict_group(folder, group, target, *way) for group in groups]
-        pairs = _pair_cases(groups, made, settled.output_suffix)
+        pairs = _pair_cases(groups, made, settled.output_suffix, given is not None)
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
         rows, summary = _write_numbers(target, settled, pairs, cuts, columns, facts)
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
@@ -168,9 +169,12 @@ def _write_numbers(
     """Compare the pairs, and write metrics.csv and summary.json."""
     from pipeline.evaluation.cases import evaluate_by_plan
     from pipeline.evaluation.files import build_summary, write_rows, write_summary
+    from pipeline.evaluation.pairs import sum_up_changes
     from pipeline.evaluation.subgroups import add_columns
 
-    measured_rows = add_columns(evaluate_by_plan(pairs, settled), cuts, columns)
+    changes: list[Problem] = []
+    measured_rows = add_columns(evaluate_by_plan(pairs, settled, changes), cuts, columns)
+    facts = {**facts, "notes": [*facts["notes"], *sum_up_changes(changes)]}
     with write_together():  # a summary is always that of the rows beside it
         rows = write_rows(target, measured_rows)
         return rows, write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
@@ -257,20 +261,24 @@ def _name_predictions(folder: BundleFolder, weights: Sequence[Path], mirror: boo
     return f"{hashlib.sha256(content.encode()).hexdigest()[:12]}{'_mirrored' if mirror else ''}"
 
 
-def _pair_cases(groups: Sequence[Group], made: Sequence[Path], suffix: str) -> list[Pair]:
-    """References with label maps; `made` has the folder of each group's."""
+def _pair_cases(groups: Sequence[Group], made: Sequence[Path], suffix: str, given: bool) -> list[Pair]:
+    """References with label maps; `made` has the folder of each group's, of any format where they were `given`."""
     return [
-        _pair_case(case, where, suffix, group.fold)
+        _pair_case(case, where, suffix, group.fold, given)
         for group, where in zip(groups, made, strict=True)
         for case in group.cases
     ]
 
 
-def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int | None) -> Pair:
-    from pipeline.evaluation.cases import Pair
+def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int | None, given: bool) -> Pair:
+    from pipeline.evaluation.pairs import Pair
 
     prediction = find_output(case.source, predictions, suffix)
-    return Pair(case.source.name, case.label, prediction, fold, case.pixel_spacing_mm, case.patient)
+    if given and not prediction.is_file():
+        found = find_any_output(case.source, predictions)
+        prediction = found if found.is_file() else prediction
+    facts = (fold, case.pixel_spacing_mm, case.patient, case.source)
+    return Pair(case.source.name, case.label, prediction, *facts)
 
 
 def compare(
