@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ import pandas as pd
 import psutil
 
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
-from pipeline.dataset.image import MedicalImage, read_grid
+from pipeline.dataset.geometry import PLACED, compare_grids, put_on_grid
+from pipeline.dataset.image import MedicalImage, read_grid, read_label_map
 from pipeline.dataset.instance_maps import find_instances
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.measurement import Request, measure_instances, measure_masks
@@ -27,6 +28,8 @@ from pipeline.progress import progress_bar
 if TYPE_CHECKING:
     from pipeline.dataset.problems import Problem
     from pipeline.types import LabelMap, Mask
+
+    _Measured = tuple[list[dict[str, object]], list[Problem]]
 
 MOST_THREADS = 8  # a heuristic: Python's own lock lets no more than some run
 _BYTES_PER_VOXEL, _SHARE_OF_MEMORY = 24, 0.25  # of both label maps and the masks; of what is free
@@ -89,26 +92,33 @@ def evaluate_pairs(
         _Label(name, tuple(values), requests.get(name, Request()), tuple(values) != (min(label_table.values()),))
         for name, values in values_of.items()
     ]
-    rows: list[dict[str, object]] = []
     in_mm = all(pair.pixel_spacing_mm or not _is_picture(pair.reference) for pair in pairs)
 
-    def measure(pair: Pair) -> tuple[list[dict[str, object]], list[Problem]]:
+    def measure(pair: Pair) -> _Measured:
         reference, prediction = read_pair(pair)
         _check_values(pair, prediction, label_table)
         return _compare(pair, reference, prediction, labels, ignore_value, in_mm), list_changes(reference, prediction)
 
+    found = _measure_all(pairs, measure)
+    rows = [row for rows_of_pair, _ in found for row in rows_of_pair]
+    if notes is not None:
+        notes += [note for _, changes in found for note in changes]
+    measured = set().union(*rows)
+    return pd.DataFrame(rows, columns=[name for name in COLUMNS if name in measured])
+
+
+def _measure_all(pairs: Sequence[Pair], measure: Callable[[Pair], _Measured]) -> list[_Measured]:
+    """What `measure` finds for each pair, in their order, several at the same time."""
+    results = []
     with progress_bar("evaluate", len(pairs)) as bar, ThreadPoolExecutor(_count_threads(pairs)) as executor:
         try:
-            for found, changes in executor.map(measure, pairs):
-                rows += found
-                if notes is not None:
-                    notes += changes
+            for found in executor.map(measure, pairs):
+                results.append(found)
                 bar.advance()
         except BaseException:
             executor.shutdown(wait=True, cancel_futures=True)
             raise
-    measured = set().union(*rows)
-    return pd.DataFrame(rows, columns=[name for name in COLUMNS if name in measured])
+    return results
 
 
 @dataclass(frozen=True)

@@ -68,12 +68,17 @@ def _choose_grid(pair: Pair, reference: MedicalImage, prediction: MedicalImage) 
 
 
 def _describe(pair: Pair, reference: MedicalImage, prediction: MedicalImage, error: ImageFileError) -> str:
+    name, beside = pair.prediction.name, pair.reference.name
     if reference.spatial_shape != prediction.spatial_shape:
         found = f"has shape {prediction.spatial_shape}, its reference {reference.spatial_shape}"
-    else:
-        found = f"has another affine than its reference {pair.reference.name}"
+        return (
+            f"Prediction {name} {found}; expected the same grid, or a crop by whole voxels, and {error.file} {error.cause}. "
+            "Predict on the original image, or resample the label map to it."
+        )
+    distance_mm = geometry.compare_grids(reference, prediction, name).max_distance_mm
+    difference = geometry.describe_difference(reference.affine, prediction.affine)
     return (
-        f"Prediction {pair.prediction.name} {found}; expected the same grid, or a crop by whole voxels, and {error.file} {error.cause}. "
+        f"Prediction {name} lies up to {distance_mm:.3g} mm beside its reference {beside} ({difference}); expected the same grid. "
         "Predict on the original image, or resample the label map to it."
     )
 

@@ -79,8 +79,7 @@ def build_predictor(
     mirrored = partial(Mirrored, axes=plan.mirrored_axes, at_once=accelerated)
     prepare = (lambda member: wrap(mirrored(member))) if mirror else wrap
     networks: tuple[TimedNetwork, ...] = tuple(map(prepare, members))
-    is_split = obstacle is None and runtime == TORCH
-    late_heads = _build_late_heads(members, plan, components, prepare) if is_split else ()
+    late_heads = _build_late_heads(members, plan, components, prepare) if obstacle is None and runtime == TORCH else ()
     return Predictor(
         plan=plan,
         preprocessing=components["preprocessing"],

@@ -143,12 +143,11 @@ def evaluate(
     settled, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
     measured = _read_measured(folder, dataset, check_data)
     groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
-    columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
+    columns = _list_columns(folder, measured)
     cuts = [read_cut(text, columns) for text in by]
     given = Path(predictions) if predictions is not None else None
-    used = None if given else settle_precision(precision, device)
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
-        record["precision"] = used
+        record["precision"] = used = None if given else settle_precision(precision, device)
         way = device, mirror, used or precision, announce
         made = [given or _predict_group(folder, group, target, *way) for group in groups]
         pairs = _pair_cases(groups, made, settled.output_suffix, given is not None)
@@ -178,6 +177,11 @@ def _write_numbers(
     with write_together():  # a summary is always that of the rows beside it
         rows = write_rows(target, measured_rows)
         return rows, write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
+
+
+def _list_columns(folder: BundleFolder, measured: Dataset | None) -> dict[str, dict[str, str]]:
+    """Further columns of the list of cases, by case."""
+    return folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
 
 
 def _read_measured(folder: BundleFolder, dataset: Path | str | None, check_data: bool) -> Dataset | None:
