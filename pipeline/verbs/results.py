@@ -121,8 +121,7 @@ def evaluate(
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
         check_data: compare the files with the dataset manifest first; False where that has been done.
-        device, mirror, trust, precision, alone, announce: as in `predict`; precision is in run.json and in the name of
-            the predictions' folder.
+        device, mirror, trust, precision, alone, announce: as in `predict`; run.json and the folder of predictions name the precision.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
@@ -131,11 +130,9 @@ def evaluate(
     """
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     if not folder.is_planned:
-        foreign = (mirror, ensemble, precision, tuple(by)), announce
-        return evaluate_foreign(folder, dataset, out, predictions, device, *foreign)
-    require_weights(folder)
-    folder.require_data()
-    arrange_process(folder, alone, "cpu" if predictions is not None else device)
+        options = mirror, ensemble, precision, tuple(by)
+        return evaluate_foreign(folder, dataset, out, predictions, device, options, announce)
+    _require_ready(folder, alone, "cpu" if predictions is not None else device)
     from pipeline.evaluation.subgroups import read_cut
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
     from pipeline.prediction.inference import settle_precision
@@ -145,7 +142,7 @@ def evaluate(
     groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
     columns = _list_columns(folder, measured)
     cuts = [read_cut(text, columns) for text in by]
-    given = Path(predictions) if predictions is not None else None
+    given = None if predictions is None else Path(predictions)
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
         record["precision"] = used = None if given else settle_precision(precision, device)
         way = device, mirror, used or precision, announce
@@ -155,6 +152,13 @@ def evaluate(
         rows, summary = _write_numbers(target, settled, pairs, cuts, columns, facts)
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
+
+
+def _require_ready(folder: BundleFolder, alone: bool, device: str | None) -> None:
+    """Weights and data are there; the process is arranged for the device before torch is imported."""
+    require_weights(folder)
+    folder.require_data()
+    arrange_process(folder, alone, device)
 
 
 def _write_numbers(
