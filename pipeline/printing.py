@@ -73,15 +73,13 @@ def list_problems(problems: Sequence[Problem]) -> Iterator[str]:
 
 
 def print_plan(settled: Plan, bundle: Path) -> None:
-    """A new plan in a few lines, and what to do next."""
+    """A new plan in a few lines."""
     say(f"planned  {bundle}")
     say(
         f"  network   {settled.network_name}, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels"
     )
     say(f"  patch     {'x'.join(map(str, settled.patch_size))}, batch {settled.batch_size}")
     say(f"  training  {settled.num_epochs} epochs of {settled.iterations_per_epoch} iterations")
-    say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
-    say(f"Next: unet-pipeline train {bundle}")
 
 
 def print_network(description: Description) -> None:
