@@ -18,6 +18,7 @@ from pipeline.bundle.history import (
     title_metric,
 )
 from pipeline.bundle.metadata import INTENDED_USE
+from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.evaluation.summary import ALL_LABELS
 
 _SET_BY_TRAIN = ("bundle_root", "fold", "output_dir", "weights_path", "resume")
@@ -180,6 +181,8 @@ def _tell_run(run: dict[str, Any]) -> str:
     told = f"{run.get('id', 'run')} {run.get('state', 'of unknown state')}"
     if "num_epochs" in (run.get("result") or {}):
         told += f", {run['result']['num_epochs']} epochs"
+    if short := describe_shortfall(run):
+        told += f" (cut short: {short})"
     if overrides := list_overrides(run):
         told += f" with {', '.join(overrides)}"
     if "duration_s" in run:
@@ -198,6 +201,9 @@ def list_overrides(run: dict[str, Any]) -> list[str]:
 
 def tell_model_choice(history: History) -> str:
     """How the epoch was chosen."""
+    chosen = [(run.get("result") or {}).get("best_epoch", 1) for run in history.finished_runs]
+    if chosen and all((epoch or 0) < 1 for epoch in chosen):
+        return "The weights at the end of the training; no validation picked an epoch."
     return (
         "The weights of the epoch with the highest mean Dice on the validation cases, on the resampled grid; this Dice only picks the "
         f"weights and is no result. Validated every {history.plan.val_interval} epochs."
@@ -316,6 +322,7 @@ def tell_limits(history: History) -> str:
     trained = history.folder.trained_folds()
     if len(trained) < history.plan.num_folds:
         lines.append(f"{len(trained)} of {history.plan.num_folds} folds trained.")
+    lines += [f"The training {run} was cut short: {short}." for run, short in history.list_cut_short()]
     if history.num_patients is None:
         lines.append(
             "The record does not say which images are of one patient, so that a patient may lie on both sides of a split."

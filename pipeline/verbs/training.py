@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +182,7 @@ def _train_one(
                 _publish_weights(job, run)
             else:
                 record["state"], record["stopped_by"] = PREEMPTED, run.stopped_by
-    return run
+    return replace(run, cut_short=record["cut_short"])
 
 
 def _join(*watchers: Any) -> Any:
