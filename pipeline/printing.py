@@ -121,10 +121,13 @@ def print_tuning(tuning: Tuning) -> None:
         table.add_row(decision.label, decision.candidate, str(decision.n), *scores, interval, taken)
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     found = tuning.calibration
-    say(
-        f"temperature {found.temperature:.3f}: calibration error {found.error_before:.4f} before, {found.error_after:.4f} after; "
-        f"loss {found.loss_before:.4f} and {found.loss_after:.4f} ({found.num_voxels:,} voxels)"
-    )
+    if found.obstacle:
+        say(f"temperature not changed: {found.obstacle} (calibration error {found.error_before:.4f})")
+    else:
+        say(
+            f"temperature {found.temperature:.3f}: calibration error {found.error_before:.4f} before, {found.error_after:.4f} after; "
+            f"loss {found.loss_before:.4f} and {found.loss_after:.4f} ({found.num_voxels:,} voxels)"
+        )
     say("Results on the same cases are a little better than they will be on others, because the choice has seen them.")
 
 

@@ -236,6 +236,11 @@ def tell_calibration(history: History) -> str | None:
     if not history.tuning or "calibration" not in history.tuning:
         return None
     found = history.tuning["calibration"]
+    if found.get("obstacle"):
+        return (
+            f"Expected calibration error {found['error_before']:.4f} on {history.tuning['num_cases']} out-of-fold predictions; no "
+            f"temperature was taken, because {found['obstacle']}."
+        )
     return (
         f"Expected calibration error {found['error_before']:.4f} before and {found['error_after']:.4f} after a temperature of "
         f"{found['temperature']:.4f}, on {history.tuning['num_cases']} out-of-fold predictions."
@@ -322,6 +327,11 @@ def tell_limits(history: History) -> str:
     trained = history.folder.trained_folds()
     if len(trained) < history.plan.num_folds:
         lines.append(f"{len(trained)} of {history.plan.num_folds} folds trained.")
+    if shown := [fold.fold for fold in history.folds if set(fold.training) & set(fold.validation)]:
+        lines.append(
+            f"In fold {', '.join(map(str, shown))} the validation shows cases that were trained on, because there is one patient: nothing "
+            "could be validated."
+        )
     lines += [f"The training {run} was cut short: {short}." for run, short in history.list_cut_short()]
     if history.num_patients is None:
         lines.append(
