@@ -210,7 +210,13 @@ def test_postprocessing_of_the_plan_runs_in_stock_monai(copy_of_2d: TrainedBundl
     python = make_stock_environment(tmp_path / "env", further=("scikit-image", "scipy"))
     command = [python, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
     command += ["--dataset_dir", image.parent, "--output_dir", tmp_path / "stock"]
-    subprocess.run(command, cwd=copy_of_2d.root, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+    subprocess.run(
+        command,
+        cwd=copy_of_2d.root,
+        check=True,
+        capture_output=True,
+        env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
+    )
     command = [sys.executable, "-m", "pipeline", "predict", copy_of_2d.root, image, tmp_path / "lean"]
     subprocess.run(command, check=True, capture_output=True)  # MONAI without what this does not need
     names = ("plain", "ours", "stock", "lean")
