@@ -819,7 +819,9 @@ def test_check_gives_the_verdict_and_leaves_everything_as_it_is(
     assert str(tmp_path) not in printed
     assert list_files(tmp_path) == before
     if status == ERROR:
-        planned, said = call("plan", "dataset", "bundle", "--preset", "quick", "--folds", "2", *trial.options)
+        planned, said = call(
+            "plan", "dataset", "bundle", "--preset", "quick", "--folds", "2", "--no-forecast", *trial.options
+        )
         assert planned == ERROR
         assert "Traceback" not in said
         assert list_files(tmp_path) == before
@@ -833,7 +835,7 @@ def test_plan_of_a_tricky_dataset_is_complete(
     call: Callable[..., tuple[int, str]],
 ) -> None:
     build(pipeline_data, tmp_path / "dataset")
-    status, printed = call("plan", "dataset", "bundle", "--preset", "quick", "--folds", "2")
+    status, printed = call("plan", "dataset", "bundle", "--preset", "quick", "--folds", "2", "--no-forecast")
     assert status == 0, printed
     split = json.loads((tmp_path / "bundle/evidence/splits/fold_0.json").read_text())
     copies = build is not table

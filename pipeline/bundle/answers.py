@@ -18,6 +18,7 @@ from pipeline.bundle.history import (
     title_metric,
 )
 from pipeline.bundle.metadata import INTENDED_USE
+from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.evaluation.summary import ALL_LABELS
 
 _SET_BY_TRAIN = ("bundle_root", "fold", "output_dir", "weights_path", "resume")
@@ -180,6 +181,8 @@ def _tell_run(run: dict[str, Any]) -> str:
     told = f"{run.get('id', 'run')} {run.get('state', 'of unknown state')}"
     if "num_epochs" in (run.get("result") or {}):
         told += f", {run['result']['num_epochs']} epochs"
+    if short := describe_shortfall(run):
+        told += f" (cut short: {short})"
     if overrides := list_overrides(run):
         told += f" with {', '.join(overrides)}"
     if "duration_s" in run:
@@ -198,6 +201,9 @@ def list_overrides(run: dict[str, Any]) -> list[str]:
 
 def tell_model_choice(history: History) -> str:
     """How the epoch was chosen, and which it was."""
+    chosen = [(run.get("result") or {}).get("best_epoch", 1) for run in history.finished_runs]
+    if chosen and all((epoch or 0) < 1 for epoch in chosen):
+        return "The weights at the end of the training; no validation picked an epoch."
     told = (
         "The weights of the epoch with the highest mean Dice on the validation cases, on the resampled grid; this Dice only picks the "
         "weights and is no result. "
@@ -240,6 +246,11 @@ def tell_calibration(history: History) -> str | None:
     if not history.tuning or "calibration" not in history.tuning:
         return None
     found = history.tuning["calibration"]
+    if found.get("obstacle"):
+        return (
+            f"Expected calibration error {found['error_before']:.4f} on {history.tuning['num_cases']} out-of-fold predictions; no "
+            f"temperature was taken, because {found['obstacle']}."
+        )
     return (
         f"Expected calibration error {found['error_before']:.4f} before and {found['error_after']:.4f} after a temperature of "
         f"{found['temperature']:.4f}, on {history.tuning['num_cases']} out-of-fold predictions."
@@ -332,6 +343,12 @@ def tell_limits(history: History) -> str:
         lines.append("The weights are of a training on all cases together, so that no fold has a result of its own.")
     elif len(trained) < history.plan.num_folds:
         lines.append(f"{len(trained)} of {history.plan.num_folds} folds trained.")
+    if shown := [fold.fold for fold in history.folds if set(fold.training) & set(fold.validation)]:
+        lines.append(
+            f"In fold {', '.join(map(str, shown))} the validation shows cases that were trained on, because there is one patient: nothing "
+            "could be validated."
+        )
+    lines += [f"The training {run} was cut short: {short}." for run, short in history.list_cut_short()]
     if history.num_patients is None:
         lines.append(
             "The record does not say which images are of one patient, so that a patient may lie on both sides of a split."

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import FileContentError
 from pipeline.evaluation.metric_table import METRICS
@@ -102,6 +103,11 @@ class History:
     def finished_runs(self) -> tuple[dict[str, Any], ...]:
         return tuple(run for run in self.runs if run.get("state") == "finished")
 
+    def list_cut_short(self) -> list[tuple[str, str]]:
+        """The finished trainings that were shorter than planned, and how."""
+        found = ((str(run.get("id", "run")), describe_shortfall(run)) for run in self.finished_runs)
+        return [(name, short) for name, short in found if short]
+
     @property
     def trained_folds(self) -> tuple[int, ...]:
         """Folds with a finished training on record, or with weights; a packaged bundle has the weights of one fold only."""
@@ -177,7 +183,12 @@ def read_history(folder: BundleFolder) -> History:
         data_facts=_read_data_facts(folder),
         weights_fold=None if origin is None else int(origin["fold"]),
         hashes=_hash_files(folder),
-        notes=(*notes, *_note_missing(folder, runs, evaluations), *_note_changed_plan(folder, runs)),
+        notes=(
+            *notes,
+            *_note_missing(folder, runs, evaluations),
+            *_note_changed_plan(folder, runs),
+            *_note_cut_short(runs),
+        ),
     )
 
 
@@ -273,6 +284,14 @@ def _note_changed_plan(folder: BundleFolder, runs: tuple[dict[str, Any], ...]) -
     return [
         f"configs/plan.yaml is not the file that {', '.join(changed)} was trained with (its SHA-256 differs): `tune` changes it, and so "
         "does an edit."
+    ]
+
+
+def _note_cut_short(runs: tuple[dict[str, Any], ...]) -> list[str]:
+    return [
+        f"The training {run.get('id', 'run')} was cut short: {short}. Results are not those of the plan."
+        for run in runs
+        if run.get("state") != "running" and (short := describe_shortfall(run))
     ]
 
 

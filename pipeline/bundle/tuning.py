@@ -55,15 +55,16 @@ def tune_bundle(
 
 
 def describe_changes(tuning: Tuning) -> dict[str, tuple[Any, str]]:
-    """Fields of the plan with their values and reasons."""
+    """Fields of the plan with their values and reasons; the temperature stays as it is where none was found."""
     source = f"chosen on {tuning.num_cases} out-of-fold predictions (evidence/tuning.json)"
     calibration = tuning.calibration
+    found = (
+        round(calibration.temperature, 4),
+        f"logits are divided by it: expected calibration error {calibration.error_before:.4f} before, "
+        f"{calibration.error_after:.4f} after; {source}",
+    )
     return {
-        "temperature": (
-            round(calibration.temperature, 4),
-            f"logits are divided by it: expected calibration error {calibration.error_before:.4f} before, "
-            f"{calibration.error_after:.4f} after; {source}",
-        ),
+        **({} if calibration.obstacle else {"temperature": found}),
         "without_holes": (
             list(tuning.list_taken(FILLED)),
             f"labels whose holes are filled: the interval of the gain in Dice is above 0; {source}",

@@ -81,7 +81,8 @@ def train(
         return
     for run in runs:
         if run.stopped_by is not None:
-            say(f"fold {run.fold}: stopped by {run.stopped_by} and saved\nrecord   {run.run_dir / 'run.json'}")
+            done = f" after {run.cut_short}" if run.cut_short else ""
+            say(f"fold {run.fold}: stopped by {run.stopped_by} and saved{done}\nrecord   {run.run_dir / 'run.json'}")
             say(f"Next: unet-pipeline train {shlex.quote(str(bundle))} --resume")
             return
         _say_end(run)
@@ -107,10 +108,13 @@ def _say_end(run: TrainingRun) -> None:
     from pipeline.progress import format_duration
     from pipeline.training.profile import describe
 
-    say(
-        f"fold {run.fold}, seed {run.seed}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, best Dice "
-        f"{run.best_dice:.4f} in epoch {run.best_epoch} (resampled grid; it picks the weights and is no result)"
-    )
+    if run.best_dice is None:
+        best = "no validation, so the weights are the last ones"
+    else:
+        best = f"best Dice {run.best_dice:.4f} in epoch {run.best_epoch} (resampled grid; it picks the weights and is no result)"
+    say(f"fold {run.fold}, seed {run.seed}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, {best}")
+    if run.cut_short:
+        say(f"short    {run.cut_short}: results are not those of the plan")
     if run.profile:
         say(describe(run.profile["shares"], run.profile["verdict"]))
     say(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")

@@ -51,6 +51,12 @@ PATIENT_ACROSS = Message(
     "is for {split}, and {other} of the same patient is for {other_split}",
     "Put all cases of a patient on one side.",
 )
+LONE_PATIENT = Message(
+    "nothing-to-validate",
+    WARNING,
+    "has {what}, so nothing can be validated: a validation shows what was trained on, and its Dice is no result",
+    "Add cases of other patients; two patients are the least.",
+)
 COLOURS_DIFFER = Message(
     "label-colours-differ",
     ERROR,
@@ -131,6 +137,21 @@ def find_patients_across(dataset: Dataset, patients: dict[str, str]) -> Iterator
             if side_of[first] != side and (first, name) not in seen:
                 seen.add((first, name))
                 yield PATIENT_ACROSS.about(name, split=side, other=first, other_split=side_of[first])
+
+
+def find_lone_patient(dataset: Dataset, patients: dict[str, str]) -> Iterator[Problem]:
+    """Whether there is one case, or one patient, to train and validate on; a dataset that brings its own split decides itself.
+
+    Args:
+        dataset: with its cases.
+        patients: patient of each case that has one; images with the same voxels are of one patient.
+    """
+    if dataset.folds or any(case.split == "validation" for case in dataset.cases):
+        return
+    usable = [case.name for case in dataset.cases if case.label is not None and case.split != "test"]
+    if len({patients.get(name, f"case {name}") for name in usable}) == 1:
+        what = "one case to train on" if len(usable) == 1 else f"{len(usable)} cases of one patient to train on"
+        yield LONE_PATIENT.about("dataset", what=what)
 
 
 def compare_colours(findings: list[CaseFindings]) -> Iterator[Problem]:

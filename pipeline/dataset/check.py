@@ -10,6 +10,7 @@ from pipeline.dataset.case_check import CaseFindings, FileRecord, examine_case
 from pipeline.dataset.case_comparison import (
     compare_cases,
     compare_colours,
+    find_lone_patient,
     find_patients_across,
     find_twins,
     report_twins,
@@ -125,6 +126,7 @@ def check_dataset(
     problems += find_trained_test_images(dataset, findings)
     problems += compare_colours(findings)
     problems += find_patients_across(dataset, patients)
+    patients = _join_twins(dataset, patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
     table, problems_of_labels = _settle_labels(
         labels or dataset.labels, labelled, len(labelled) == len(findings), dataset.ignore_value
@@ -135,6 +137,8 @@ def check_dataset(
     reason = _find_need_for_preparation(dataset, findings)
     if reason and usable:
         problems.append(PREPARED.about("dataset", cause=reason))
+    if usable:
+        problems += find_lone_patient(dataset, patients)
     problems.sort(key=lambda problem: (SEVERITIES.index(problem.severity), problem.file))
     return CheckReport(
         dataset=checked,
@@ -143,7 +147,7 @@ def check_dataset(
         manifest=tuple(record for finding in findings for record in finding.records),
         options=options,
         needs_preparation=reason,
-        patients=_join_twins(dataset, patients, twins),
+        patients=patients,
         tiles=_order_tiles(findings, problems),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import TrainingError
 from pipeline.evidence.record import FAILED, FINISHED, RECORD, RESOLVED_CONFIG, find_state, read_record, resolve_config
@@ -120,7 +121,7 @@ def find_finished(folder: BundleFolder, run_dir: Path, settings: Mapping[str, An
 
     A run that was cut off between its last epoch and its end is continued, to end.
     """
-    from pipeline.training.checkpoint import read_newest_checkpoint
+    from pipeline.training.checkpoint import read_best, read_newest_checkpoint
     from pipeline.training.run import TrainingRun
 
     record = read_record(run_dir / RECORD)
@@ -131,15 +132,18 @@ def find_finished(folder: BundleFolder, run_dir: Path, settings: Mapping[str, An
     config = resolve_config(folder, settings)
     if state["epoch"] != config["num_epochs"]:
         return None
+    best_dice, best_epoch = read_best(state["best_metric"], state["best_metric_epoch"])
     return TrainingRun(
         fold=settings["fold"],
         weights=weights,
         run_dir=run_dir,
         num_epochs=state["epoch"],
-        best_epoch=state["best_metric_epoch"],
-        best_dice=state["best_metric"],
+        best_epoch=best_epoch,
+        best_dice=best_dice,
         duration_s=record.get("duration_s", 0.0),
         seed=config["seed"],
+        num_iterations=state.get("iteration", 0),
+        cut_short=describe_shortfall(record),
     )
 
 
@@ -149,6 +153,7 @@ def describe_result(run: TrainingRun) -> dict[str, Any]:
         "best_epoch": run.best_epoch,
         "best_dice_resampled_grid": run.best_dice,
         "num_epochs": run.num_epochs,
+        "num_iterations": run.num_iterations,
         "weights_sha256": compute_sha256(run.weights),
     }
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.bundle_folder import BundleFolder
 from pipeline.config_values import PATH_IDS, quote_paths
 from pipeline.errors import PreemptedError
@@ -154,7 +155,7 @@ def record_run(
         fold: of the cross-validation.
 
     Yields:
-        The record; what the caller adds under "result" is kept.
+        The record; what the caller adds under "result" is kept, and "cut_short" says how it falls short of the plan.
     """
     earlier = read_record(run_dir / RECORD)
     config = resolve_config(folder, settings)
@@ -177,7 +178,10 @@ def record_run(
         **{key: earlier[key] for key in ("tracking",) if earlier is not None and key in earlier},
     }
     with keep_record(run_dir / RECORD, folder.root, content, earlier) as record:
-        yield record
+        try:
+            yield record
+        finally:
+            record["cut_short"] = describe_shortfall(record)
 
 
 def describe_bundle(folder: BundleFolder) -> dict[str, Any]:

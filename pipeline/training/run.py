@@ -33,7 +33,8 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class TrainingRun:
     """Outcome of the training of one fold.
 
-    `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report. `profile` says where
+    `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report, and None, as `best_epoch`,
+    where no validation was made. `cut_short` says how it fell short of its plan, empty when it did not. `profile` says where
     the time went (`profile.ProfileHandler`). `stopped_by` names the signal that ended it early, and `nondeterministic_kernels` what
     could not be made to give the same bits every time. `device_choices` are lines about what was done for the device, and
     `precision` is that of the steps; empty when there was none.
@@ -43,8 +44,8 @@ class TrainingRun:
     weights: Path
     run_dir: Path
     num_epochs: int
-    best_epoch: int
-    best_dice: float
+    best_epoch: int | None
+    best_dice: float | None
     duration_s: float
     profile: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -53,6 +54,8 @@ class TrainingRun:
     nondeterministic_kernels: tuple[str, ...] = ()
     device_choices: tuple[str, ...] = ()
     precision: str = ""
+    num_iterations: int = 0
+    cut_short: str = ""
 
 
 def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
@@ -156,6 +159,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     """
     import torch
 
+    from pipeline.training.checkpoint import read_best
     from pipeline.training.loading import end_loader_processes
     from pipeline.training.progress import list_choices
 
@@ -182,13 +186,14 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         workflow.finalize()
     if getattr(trainer.state, "stopped_by", None) == "SIGINT":
         raise KeyboardInterrupt
+    best_dice, best_epoch = read_best(evaluator.state.best_metric, evaluator.state.best_metric_epoch)
     return TrainingRun(
         fold=settings["fold"],
         weights=Path(settings["weights_path"]),
         run_dir=Path(settings["output_dir"]),
         num_epochs=trainer.state.epoch,
-        best_epoch=int(evaluator.state.best_metric_epoch),
-        best_dice=float(evaluator.state.best_metric),
+        best_epoch=best_epoch,
+        best_dice=best_dice,
         duration_s=time.monotonic() - started_s,
         profile=getattr(trainer.state, "profile", {}),
         seed=int(workflow.parser.get_parsed_content("seed")),
@@ -197,6 +202,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         nondeterministic_kernels=tuple(kernels.messages),
         device_choices=tuple(list_choices(trainer)),
         precision=getattr(trainer.state, "precision", ""),
+        num_iterations=trainer.state.iteration,
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
     from pipeline.verbs.evaluation_result import Evaluation
     from pipeline.verbs.evidence import report, reproduce
-    from pipeline.verbs.forecasting import forecast
+    from pipeline.verbs.forecasting import forecast, forecast_training
     from pipeline.verbs.handover import audit, package
     from pipeline.verbs.nnunet import ImportedFolder, import_nnunet
     from pipeline.verbs.results import compare, evaluate, predict, tune
@@ -28,7 +28,7 @@ _HOMES = {
     "data": ("PlannedFolder", "check", "describe", "plan", "refresh"),
     "evaluation_result": ("Evaluation",),
     "evidence": ("report", "reproduce"),
-    "forecasting": ("forecast",),
+    "forecasting": ("forecast", "forecast_training"),
     "handover": ("audit", "package"),
     "nnunet": ("ImportedFolder", "import_nnunet"),
     "results": ("compare", "evaluate", "predict", "tune"),
@@ -46,6 +46,7 @@ __all__ = [
     "describe",
     "evaluate",
     "forecast",
+    "forecast_training",
     "import_nnunet",
     "package",
     "plan",

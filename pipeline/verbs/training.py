@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +145,7 @@ def _train_one(
     from pipeline.training.run import build_settings, build_stock_command, next_run_dir, run_training
 
     folder, fold, overrides = job.folder, job.fold, job.overrides
-    folder.read_split(fold)
+    _say_lone_patient(folder, fold, announce)
     run_dir = find_resumable(folder, job.name) if resume else None
     if resume and run_dir is None and not is_one_of_several:
         raise TrainingError(f"Nothing to resume for fold {fold} of {folder.name}. Train without --resume.")
@@ -187,7 +187,18 @@ def _train_one(
                 _publish_weights(job, run)
             else:
                 record["state"], record["stopped_by"] = PREEMPTED, run.stopped_by
-    return run
+    return replace(run, cut_short=record["cut_short"])
+
+
+def _say_lone_patient(folder: BundleFolder, fold: int, announce: Any) -> None:
+    """Whether the validation shows what is trained on, as it does for a single case or patient."""
+    split = folder.read_split(fold)
+    trained = {case["case"] for case in split["training"]}
+    if shown := [case["case"] for case in split["validation"] if case["case"] in trained]:
+        announce(
+            f"warning: fold {fold} validates on {len(shown)} case(s) that it is trained on ({shown[0]}), because the dataset has one "
+            "patient. Its Dice says nothing about others; add cases of other patients for a result."
+        )
 
 
 def _join(*watchers: Any) -> Any:
