@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# further words for pytest, such as SELECT="tests/test_cli.py -x"
+SELECT ?=
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -18,7 +20,7 @@ demo: $(VENV)/.demo
 	$(BIN)/unet-pipeline demo --out demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal $(SELECT)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -26,7 +26,8 @@ import torch
 import yaml
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.evaluation.cases import Pair, evaluate_pairs
+from pipeline.evaluation.cases import evaluate_pairs
+from pipeline.evaluation.pairs import Pair
 from pipeline.evaluation.summary import ALL_LABELS, summarize
 from pipeline.evidence.record import describe_machine, read_code_version
 from pipeline.files import write_text

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pipeline.bundle
 import pipeline.dataset
+from pipeline.boundary import list_sentences
 from pipeline.bundle.audit_findings import SEVERITIES as AUDIT_SEVERITIES
 from pipeline.bundle.audit_findings import Notice
 from pipeline.dataset.problems import SEVERITIES, Message
 from pipeline.dataset.report import CheckRecord
+from pipeline.text_files import SENTENCES
 
 TARGET = Path(__file__).with_name("messages.md")
 SCHEMA = Path(__file__).with_name("check.schema.json")
@@ -46,6 +48,22 @@ Before any image is read, a folder, a list or an option may be refused:
 {refusals}
 """
 
+_FILES = """
+# Files that cannot be read or written
+
+What every verb says, on the command line and from Python, when the system refuses a file, as `FileError: FILE CAUSE. REMEDY`; the
+verb ends with status 1, nothing half-written is left, and the same command works once the cause is gone.
+
+| system | cause | what to do |
+|---|---|---|
+{system}
+
+About a text or JSON file that can be read and is damaged:
+
+| cause | what to do |
+|---|---|
+{damaged}
+"""
 _AUDIT = """
 # Messages of `audit`
 
@@ -124,7 +142,21 @@ def build_messages_text() -> str:
         for severity in SEVERITIES
     ]
     refusals = "\n".join(f"- {_cell(text)}" for text in collect_refusals())
-    return _HEAD + "".join(tables) + _REFUSALS.format(refusals=refusals) + _AUDIT + "".join(_build_audit_tables())
+    return (
+        _HEAD
+        + "".join(tables)
+        + _REFUSALS.format(refusals=refusals)
+        + _build_files()
+        + _AUDIT
+        + "".join(_build_audit_tables())
+    )
+
+
+def _build_files() -> str:
+    """What is said about files that the system refuses, or whose text is damaged."""
+    system = [f"| {name} | {_cell(cause)} | {_cell(remedy)} |" for name, cause, remedy in list_sentences()]
+    damaged = [f"| {_cell(cause)} | {_cell(remedy)} |" for cause, remedy in SENTENCES]
+    return _FILES.format(system="\n".join(system), damaged="\n".join(damaged))
 
 
 def _build_audit_tables() -> list[str]:

@@ -24,6 +24,7 @@ from pipeline.dataset.demo import write_demo_cohort
 from pipeline.dataset.image import read_image, read_label_map
 from pipeline.evaluation.summary import ALL_LABELS
 from pipeline.evidence.overlay import draw_overlay
+from pipeline.planning.edit import edit_plan
 
 # %matplotlib inline
 # %config InlineBackend.figure_formats = ["jpeg"]
@@ -35,13 +36,16 @@ progress = io.StringIO()
 # %% [markdown]
 # ## Plan, and who is trained on
 #
-# Which case is on which side is settled before the training and kept in the bundle's `evidence/splits`.
+# Which case is on which side is settled before the training and kept in the bundle's `evidence/splits`. One number of
+# the plan is changed: a grid of 3 mm instead of 2 has a third of the voxels, and this page is made in a third of the time.
 
 # %%
 with contextlib.redirect_stderr(progress):
     cohort = write_demo_cohort(folder)
     planned = pipeline.plan(cohort.training, folder / "brain_tissue", preset="demo", folds=4)
 bundle = planned.bundle.root
+edit_plan(planned.bundle.plan, {"spacing_mm": ([3.0, 3.0, 3.0], "coarser than the images, for a first look")})
+pipeline.refresh(bundle)
 
 for side, cases in planned.bundle.read_split(0).items():
     print(f"{side:<10}  {', '.join(case['case'] for case in cases)}")

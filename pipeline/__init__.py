@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         describe,
         evaluate,
         forecast,
+        forecast_training,
         import_nnunet,
         package,
         plan,
@@ -47,6 +48,7 @@ __all__ = [
     "draw",
     "evaluate",
     "forecast",
+    "forecast_training",
     "import_nnunet",
     "package",
     "plan",
@@ -61,8 +63,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        module = "pipeline.demonstration" if name in ("demo", "draw") else "pipeline.verbs"
-        return getattr(import_module(module), name)
+        from pipeline.boundary import guard
+
+        if name in ("demo", "draw"):
+            return guard(getattr(import_module("pipeline.demonstration"), name))
+        return getattr(import_module("pipeline.verbs"), name)
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
 
 

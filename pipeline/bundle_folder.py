@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import csv
 import importlib
-import json
 import re
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BundleError
+from pipeline.text_files import read_json_object, require_plain_utf8
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,38 @@ class BundleFolder:
             f"{self.name} has no configs/{stem}.json or .yaml; expected one. It is no bundle that predicts."
         )
 
+    def read_config(self, name: str) -> dict[str, Any]:
+        """Contents of the config of that name.
+
+        Raises:
+            BundleError: it is damaged.
+        """
+        remedy = f"Write it again with `unet-pipeline plan --refresh {self.root} --force`."
+        return read_json_object(self.config(name), (), BundleError, f"configs/{name}.json of {self.name}", remedy)
+
+    def require_stock_text(self, fold: int) -> None:
+        """Whether MONAI can read what it reads itself in a training of that fold.
+
+        Raises:
+            BundleError: a file is damaged, or in another encoding than MONAI knows.
+        """
+        self.read_config("train")
+        self.read_metadata()
+        self.read_split(fold)
+        for path in (self.config("train"), self.metadata, self.split(fold), self.logging):
+            require_plain_utf8(path, BundleError, f"{path.relative_to(self.root)} of {self.name}")
+
     def read_metadata(self) -> dict[str, Any]:
         """Contents of metadata.json.
 
         Raises:
             BundleError: it is missing or no JSON.
         """
+        shown = f"configs/metadata.json of {self.name}"
         try:
-            return json.loads(self.metadata.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(
-                f"configs/metadata.json of {self.name} cannot be read: {error}. Get the bundle again."
-            ) from error
+            return read_json_object(self.metadata, (), BundleError, shown, "Get the bundle again.")
+        except OSError as error:
+            raise BundleError(f"{shown} cannot be read: {error.strerror}. Get the bundle again.") from error
 
     def read_required_packages(self) -> tuple[str, ...]:
         """Packages that metadata.json names beside MONAI, PyTorch and NumPy, with their versions."""
@@ -161,6 +182,11 @@ class BundleFolder:
         return self.evidence / "dataset_manifest.json"
 
     @property
+    def seen_files(self) -> Path:
+        """What the files of the manifest looked like when they were compared last: of this machine, and hidden, so never packaged."""
+        return self.evidence / ".seen_files.json"
+
+    @property
     def generated_configs(self) -> Path:
         """SHA-256 of every generated config as it was written, to notice an edit by hand."""
         return self.evidence / "generated_configs.json"
@@ -226,7 +252,7 @@ class BundleFolder:
         """Patient of each case that shares one with another case."""
         if not self.split_record.is_file():
             return {}
-        return json.loads(self.split_record.read_text(encoding="utf-8"))["patients"]
+        return self._read_part(self.split_record, "patients")["patients"]
 
     def read_case_table(self) -> dict[str, dict[str, str]]:
         """By case, the columns of `case_table` with their values as text; names of columns in small letters."""
@@ -250,14 +276,14 @@ class BundleFolder:
         """Fold that models/model.pt was trained on; `default` after a training with stock MONAI, which notes none."""
         if not self.weights_origin.is_file():
             return default
-        return int(json.loads(self.weights_origin.read_text(encoding="utf-8"))["fold"])
+        return int(self._read_part(self.weights_origin, "fold")["fold"])
 
     def read_split(self, fold: int) -> dict[str, list[dict[str, Any]]]:
         """The data list of a fold: "training" and "validation", each a list of case, image and label, and
         spacing_mm where only the dataset knows it.
 
         Raises:
-            BundleError: the bundle has no such fold.
+            BundleError: the bundle has no such fold, or its file is damaged.
         """
         path = self.split(fold)
         if not path.is_file():
@@ -265,7 +291,20 @@ class BundleFolder:
                 f"Fold {fold} does not exist in {self.name}: {path.relative_to(self.root)} is missing. "
                 "Choose a fold that `plan --folds` made."
             )
-        return json.loads(path.read_text(encoding="utf-8"))
+        split = self._read_part(path, "training", "validation")
+        for side in ("training", "validation"):
+            cases = split[side] if isinstance(split[side], list) else [None]
+            if not all(isinstance(case, dict) and {"case", "image", "label"} <= case.keys() for case in cases):
+                raise BundleError(
+                    f'{path.relative_to(self.root)} of {self.name}: "{side}" is no list of cases with case, image and label. '
+                    "Restore the file from a copy, or plan again."
+                )
+        return split
+
+    def _read_part(self, path: Path, *keys: str) -> dict[str, Any]:
+        """A JSON file of the bundle with these keys."""
+        shown = f"{path.relative_to(self.root)} of {self.name}"
+        return read_json_object(path, keys, BundleError, shown, "Restore the file from a copy, or plan again.")
 
 
 def open_bundle(root: Path | str) -> BundleFolder:
@@ -276,7 +315,9 @@ def open_bundle(root: Path | str) -> BundleFolder:
     """
     folder = BundleFolder(Path(root))
     if not folder.root.is_dir():
-        raise BundleError(f"Bundle folder not found: {root}. Make one with `unet-pipeline plan DATASET {root}`.")
+        raise BundleError(
+            f"Bundle folder not found: {root}. Make one with `unet-pipeline plan DATASET {shlex.quote(str(root))}`."
+        )
     for path in (folder.plan, folder.metadata, folder.config("train"), folder.config("inference")):
         if not path.is_file():
             raise BundleError(
@@ -309,7 +350,7 @@ def require_ensemble(folder: BundleFolder) -> tuple[Path, ...]:
     if len(folds) < 2:
         raise BundleError(
             f"{folder.name} has weights of {len(folds)} fold(s); expected two or more for an ensemble. Train them with "
-            f"`unet-pipeline train {folder.root} --fold all`."
+            f"`unet-pipeline train {shlex.quote(str(folder.root))} --fold all`."
         )
     return tuple(folder.fold_weights(fold) for fold in folds)
 
@@ -325,6 +366,6 @@ def require_weights(folder: BundleFolder, weights: Path | None = None) -> Path:
         shown = weights.relative_to(folder.root) if weights.is_relative_to(folder.root) else weights.name
         raise BundleError(
             f"{folder.name} has no weights: {shown} is missing. "
-            f"Train it first with `unet-pipeline train {folder.root}`."
+            f"Train it first with `unet-pipeline train {shlex.quote(str(folder.root))}`."
         )
     return weights

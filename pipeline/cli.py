@@ -5,14 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 import warnings
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, get_type_hints
 
 import typer
 
+from pipeline.boundary import guarded, let_streams_print
 from pipeline.commands import data, evidence, handover, models
 from pipeline.errors import PipelineError
 from pipeline.lean_imports import arrange_quick_start
+from pipeline.printing import flush_output
 
 EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
 
@@ -50,6 +56,11 @@ for _command in (
     evidence.reproduce,
     handover.import_nnunet,
 ):
+    # who may read a path is for the verbs to find out: they say what to do, and an administrator's rights are not seen by typer
+    _command.__annotations__ = get_type_hints(_command, include_extras=True)
+    for _hint in _command.__annotations__.values():
+        for _option in getattr(_hint, "__metadata__", ()):
+            _option.readable = False
     app.command(_command.__name__.replace("_", "-"))(_command)
 
 
@@ -62,11 +73,20 @@ def main() -> None:
         warnings.filterwarnings("ignore", message="parsing config_file")
         # an optional decoder for DICOM on GPUs, which this package does not use
         logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+        # without a home folder it keeps its fonts elsewhere, and says so
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    let_streams_print()
     try:
-        app()
+        with guarded(), _naming_output():
+            try:
+                app()
+            except SystemExit:  # of every verb that ends well
+                flush_output()
+                raise
     except PipelineError as error:
         if "--debug" in sys.argv:
             raise
+        _leave_output()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(EXIT_PROBLEM) from None
     except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit of an interrupt
@@ -75,5 +95,25 @@ def main() -> None:
         print("Interrupted. `unet-pipeline train BUNDLE --resume` continues a training.", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:  # the reader of a pipe went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         raise SystemExit(EXIT_PROBLEM) from None
+
+
+@contextmanager
+def _naming_output() -> Iterator[None]:
+    """The system names no file for a stdout that is full; what printing.py and its like could not write gets a name."""
+    try:
+        yield
+    except OSError as error:
+        files = (Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
+        if error.filename is None and any(file.stem.startswith("printing") for file in files):
+            error.filename = "What is printed"
+        raise
+
+
+def _leave_output() -> None:
+    """Write nothing more to a stdout that fails, as Python would try at the end of the process, and complain."""
+    try:
+        flush_output()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

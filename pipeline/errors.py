@@ -33,6 +33,24 @@ class ImageFileError(DatasetError):
         self.file, self.cause, self.remedy, self.code = file, cause, remedy, code
 
 
+class FileError(PipelineError):
+    """A file or folder that the operating system does not let us read or write.
+
+    Attributes:
+        file: the path as the user should see it.
+        cause: what is wrong, continuing the sentence that begins with the file.
+        remedy: what to do, as a sentence.
+    """
+
+    def __init__(self, file: str, cause: str, remedy: str) -> None:
+        super().__init__(f"{file} {cause}. {remedy}")
+        self.file, self.cause, self.remedy = file, cause, remedy
+
+
+class FileContentError(FileError, ValueError):
+    """A file that can be read, and whose text, JSON or YAML is damaged; a ValueError too, as those that the parsers raise."""
+
+
 class PlanError(PipelineError):
     """A value of the plan or of the configs made from it has a problem."""
 

@@ -1,21 +1,40 @@
 """Files that are whole or absent: temporary name, flush, fsync, rename.
 
-A file under its final name is complete, even when the process is killed or the disk fills up while it is written.
+A file under its final name is complete, even when the process is killed or the disk fills up while it is written. What is no file, such
+as a device or a pipe, is written into and never replaced.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PARTIAL_PREFIX = ".partial-"
 _CHUNK_BYTES = 1 << 20
+_OPEN_ALREADY = ("/dev/fd/", "/dev/std", "/proc/")  # names of what a process has open
+
+
+class _Finished(NamedTuple):
+    """A whole file under its temporary name."""
+
+    partial: Path
+    path: Path
+    previous: Path | None
+    made: tuple[Path, ...]
+
+
+_together: ContextVar[list[_Finished] | None] = ContextVar("together", default=None)
 
 
 @contextmanager
@@ -23,32 +42,93 @@ def write_atomically(path: Path, previous: Path | None = None) -> Iterator[Path]
     """Temporary path beside `path` that replaces it when the block ends without an error.
 
     The temporary name keeps the whole suffix of `path`, because writers choose their format by it. After an error
-    the temporary file is removed and an earlier `path` is untouched. With `previous` the earlier `path` is kept under
-    that name, in the same folder; a process that is killed between both renames leaves `previous` alone.
+    the temporary file and the folders that were made for it are removed, and an earlier `path` is untouched. With `previous` the
+    earlier `path` is kept under that name, in the same folder; a process that is killed between both renames leaves `previous` alone.
+    What is written for a device or a pipe is copied into it.
+
+    Raises:
+        OSError: it cannot be written; `filename` is `path` where the system names no file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if _is_stream(path):
+        with _write_through(path) as partial:
+            yield partial
+        return
+    made = _make_folders(path.parent)
     partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{path.name}")
     try:
-        yield partial
-        with partial.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        if previous is not None and path.is_file():
-            os.replace(path, previous)
-        os.replace(partial, path)
-        _sync_folder(path.parent)
+        with _naming(path):
+            yield partial
+            with partial.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            _finish(_Finished(partial, path, previous, made))
+    except BaseException:
+        _remove(partial, made)
+        raise
+
+
+@contextmanager
+def write_together() -> Iterator[None]:
+    """Files that are written in the block get their names when it ends, all of them; after an error none does.
+
+    A block that reads what it has written sees the earlier file.
+    """
+    if _together.get() is not None:
+        yield
+        return
+    finished: list[_Finished] = []
+    token = _together.set(finished)
+    try:
+        yield
+    except BaseException:
+        for one in finished:
+            _remove(one.partial, ())
+        for one in reversed(finished):
+            _remove_empty(one.made)
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        _together.reset(token)
+    for one in finished:
+        with _naming(one.path):
+            _rename(one)
+
+
+@contextmanager
+def stage_folder(parent: Path) -> Iterator[Path]:
+    """A new folder in `parent` for files that are not finished.
+
+    It is removed at the end, and `parent` with it if it was made here and is empty. That never hides an error of the block.
+    """
+    made = _make_folders(parent)
+    try:
+        with _naming(parent):
+            staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=parent))
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    finally:
+        _remove_empty(made)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
+    data = text.encode("utf-8")
     with write_atomically(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(data)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON with two spaces of indentation and a final newline, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, format_json(content) + "\n")
+
+
+def format_json(content: Any) -> str:
+    """JSON with two spaces of indentation; a name of a file whose bytes are no UTF-8 is escaped."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    with suppress(UnicodeEncodeError):
+        text.encode("utf-8")
+        return text
+    return json.dumps(content, indent=2)
 
 
 def replace_between(text: str, begin: str, end: str, content: str) -> str:
@@ -71,11 +151,99 @@ def compute_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _is_stream(path: Path) -> bool:
+    """Whether the name is that of a device, a pipe or a socket, or of something that a process has open.
+
+    Raises:
+        OSError: it is a folder, or a link that leads to itself.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return not stat.S_ISREG(mode) or str(path.absolute()).startswith(_OPEN_ALREADY)
+
+
+@contextmanager
+def _write_through(path: Path) -> Iterator[Path]:
+    """Temporary path whose content is copied into a device or a pipe when the block ends without an error."""
+    with tempfile.TemporaryDirectory(prefix="unet-pipeline-", ignore_cleanup_errors=True) as folder:
+        partial = Path(folder) / path.name
+        yield partial
+        with _naming(path), partial.open("rb") as source, path.open("wb", buffering=0) as stream:
+            while chunk := source.read(_CHUNK_BYTES):
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[stream.write(rest) or 0 :]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error of the system while a file is written, such as a full disk, has the file's name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+def _make_folders(folder: Path) -> tuple[Path, ...]:
+    """Make a folder and those above it; gives back what was not there, the innermost first."""
+    missing = []
+    for place in (folder, *folder.parents):
+        if place.exists():
+            break
+        missing.append(place)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        _remove_empty(missing)
+        raise
+    return tuple(missing)
+
+
+def _finish(one: _Finished) -> None:
+    waiting = _together.get()
+    if waiting is None:
+        _rename(one)
+    else:
+        waiting.append(one)
+
+
+def _rename(one: _Finished) -> None:
+    if one.previous is not None and one.path.is_file():
+        os.replace(one.path, one.previous)
+    os.replace(one.partial, one.path)
+    _sync_folder(one.path.parent)
+
+
+def _remove(partial: Path, made: tuple[Path, ...]) -> None:
+    """Clean up after an error, which is the one to be seen."""
+    with suppress(OSError):
+        partial.unlink(missing_ok=True)
+    _remove_empty(made)
+
+
+def _remove_empty(folders: tuple[Path, ...] | list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def _sync_folder(folder: Path) -> None:
     if os.name == "nt":  # Windows has no file descriptor for a folder
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one that may be written and not listed
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:  # a file system that does not know it; the file itself is written
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)

@@ -26,6 +26,12 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
+def flush_output() -> None:
+    """Write what waits in stdout."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
 def show_path(path: Path) -> str:
     """A path as the user would type it: relative where it lies below the current folder."""
     resolved, here = path.resolve(), Path.cwd()
@@ -73,15 +79,13 @@ def list_problems(problems: Sequence[Problem]) -> Iterator[str]:
 
 
 def print_plan(settled: Plan, bundle: Path) -> None:
-    """A new plan in a few lines, and what to do next."""
+    """A new plan in a few lines."""
     say(f"planned  {bundle}")
     say(
         f"  network   {settled.network_name}, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels"
     )
     say(f"  patch     {'x'.join(map(str, settled.patch_size))}, batch {settled.batch_size}")
     say(f"  training  {settled.num_epochs} epochs of {settled.iterations_per_epoch} iterations")
-    say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
-    say(f"Next: unet-pipeline train {bundle}")
 
 
 def print_network(description: Description) -> None:
@@ -123,10 +127,13 @@ def print_tuning(tuning: Tuning) -> None:
         table.add_row(decision.label, decision.candidate, str(decision.n), *scores, interval, taken)
     Console(width=None if sys.stdout.isatty() else 110).print(table)
     found = tuning.calibration
-    say(
-        f"temperature {found.temperature:.3f}: calibration error {found.error_before:.4f} before, {found.error_after:.4f} after; "
-        f"loss {found.loss_before:.4f} and {found.loss_after:.4f} ({found.num_voxels:,} voxels)"
-    )
+    if found.obstacle:
+        say(f"temperature not changed: {found.obstacle} (calibration error {found.error_before:.4f})")
+    else:
+        say(
+            f"temperature {found.temperature:.3f}: calibration error {found.error_before:.4f} before, {found.error_after:.4f} after; "
+            f"loss {found.loss_before:.4f} and {found.loss_after:.4f} ({found.num_voxels:,} voxels)"
+        )
     say("Results on the same cases are a little better than they will be on others, because the choice has seen them.")
 
 

@@ -1,16 +1,20 @@
-"""What `predict --dry-run` prints."""
+"""What `predict --dry-run` prints, and `plan` about the time of the training."""
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.printing import say
 
 if TYPE_CHECKING:
     from pipeline.prediction.forecast import CaseForecast, Forecast
+    from pipeline.training.forecast import TrainingForecast
 
 _MAX_CASES = 10  # printed one by one; `--json` has all
 _GIB = 2**30
+_SHORTEST = ("quick", "demo")  # presets that none is shorter than
 
 
 def print_forecast(forecast: Forecast) -> None:
@@ -98,3 +102,50 @@ def _case_as_data(case: CaseForecast) -> dict[str, Any]:
     data = {name: value for name, value in vars(case).items() if not name.endswith("_bytes")}
     sizes = {"peak_gib": case.peak_bytes, "device_peak_gib": case.device_bytes}
     return data | {name: round(value / _GIB, 3) for name, value in sizes.items()}
+
+
+def print_training_forecast(forecast: TrainingForecast, bundle: Path) -> None:
+    """How long the training will take on this machine and, where that is more than the preset promises, what to do."""
+    steps = f"{forecast.num_steps:,} steps of {_describe_step(forecast.step_s)} on {forecast.device}"
+    say(f"  time      {describe_time(forecast.total_s)} for one fold on this machine ({steps})")
+    if forecast.slowdown > 1:
+        busy = describe_time(forecast.total_s * forecast.slowdown)
+        say(f"            when nothing else runs; {busy} beside the other work that runs now")
+    if forecast.reading_s > forecast.total_s / 2:
+        say(
+            f"            most of it is reading images: {forecast.cache_rate:.0%} of them stay in memory; a larger cache_rate in plan.yaml "
+            "helps where there is memory for it"
+        )
+    if forecast.promised_s is None or forecast.keeps_promise:
+        return
+    promised = describe_time(forecast.promised_s).removeprefix("about ")
+    changes = " ".join(f"{key}={value}" for key, value in forecast.shorten().items())
+    say(
+        f"            the preset {forecast.preset} promises {promised} at most, which this machine cannot keep. Train on a GPU,"
+    )
+    say(
+        f"            or shorter and most likely less accurately: unet-pipeline train {shlex.quote(str(bundle))} {changes}"
+    )
+    if forecast.preset not in _SHORTEST:
+        say("            or plan again with --preset quick")
+
+
+def _describe_step(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def describe_time(seconds: float) -> str:
+    """A time in the words that suit how well it is known, such as "about 12 minutes"."""
+    minutes = seconds / 60
+    if minutes < 0.75:
+        return "less than a minute"
+    if minutes < 1.5:
+        return "about a minute"
+    if minutes < 20:
+        return f"about {minutes:.0f} minutes"
+    if minutes < 87.5:
+        return f"about {5 * round(minutes / 5)} minutes"
+    hours = minutes / 60
+    if hours < 10:
+        return f"about {round(2 * hours) / 2:g} hours"
+    return f"about {hours:.0f} hours" if hours < 48 else f"about {hours / 24:.0f} days"

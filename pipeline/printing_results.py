@@ -56,7 +56,10 @@ def evaluation_as_data(result: Evaluation) -> dict[str, Any]:
 def print_spread(runs: Sequence[TrainingRun]) -> None:
     """Mean, standard deviation and range of the validation Dice over the seeds of each fold."""
     for fold in sorted({run.fold for run in runs}):
-        values = [run.best_dice for run in runs if run.fold == fold]
+        values = [run.best_dice for run in runs if run.fold == fold and run.best_dice is not None]
+        if len(values) < 2:
+            say(f"fold {fold}: fewer than two seeds have a validation, so there is no spread")
+            continue
         say(
             f"fold {fold}, {len(values)} seeds: best Dice {statistics.mean(values):.4f} (SD {statistics.stdev(values):.4f}, "
             f"{min(values):.4f} to {max(values):.4f}; resampled grid)"

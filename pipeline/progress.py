@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 PLAIN_INTERVAL_S = 15.0
+LARGE_BYTES = 1 << 30  # to hash takes seconds
 
 
 class Bar(Protocol):
@@ -24,13 +25,23 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Bar]:
-    """Bar over `total` steps on stderr; results go to stdout, so that they can be piped."""
-    if sys.stderr.isatty():
+def progress_bar(title: str, total: int, is_shown: bool = True) -> Iterator[Bar]:
+    """Bar over `total` steps on stderr; results go to stdout, so that they can be piped. Not shown for what takes no time."""
+    if not is_shown:
+        yield _HiddenBar()
+    elif sys.stderr.isatty():
         with _terminal_bar(title, total) as bar:
             yield bar
     else:
         yield _PlainBar(title, total)
+
+
+class _HiddenBar:
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
+
+    def report(self, line: str) -> None:
+        pass
 
 
 class _PlainBar:

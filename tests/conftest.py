@@ -39,6 +39,17 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test is marked `real_data` because it takes the real data, and for no other reason: it is skipped exactly where they are missing."""
+    takes_data = pipeline_data.__name__ in getattr(item, "fixturenames", ())
+    if takes_data:
+        item.add_marker("real_data")
+    elif item.get_closest_marker("real_data") is not None:
+        raise pytest.UsageError(
+            f"{item.nodeid} is marked real_data and does not take the fixture pipeline_data; take the fixture, or remove the mark."
+        )
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Where the real data are promised (continuous integration), a skipped test is a failed one."""
@@ -231,8 +242,8 @@ def call_main(
 
 @pytest.fixture(scope="session")
 def pipeline_data() -> Path:
-    """The folder with the development datasets."""
-    if "PIPELINE_DATA" not in os.environ:
+    """The folder with the development datasets. Nothing else reads the variable, so that a test without them is skipped."""
+    if not os.environ.get("PIPELINE_DATA"):
         pytest.skip("PIPELINE_DATA is not set")
     return Path(os.environ["PIPELINE_DATA"])
 

@@ -97,7 +97,7 @@ def plan_small(
 
 def list_label_maps(folder: Path) -> list[Path]:
     """What `predict` wrote, without its record."""
-    return sorted(path for path in folder.iterdir() if path.suffix != ".json")
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".json")
 
 
 def silently(function: Any, *arguments: Any, **keywords: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -80,10 +79,10 @@ def test_readme_table_is_that_of_the_bundles() -> None:
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", [name for name in NAMES if build.USE_CASES[name].card != build.DEMO])
-def test_bundle_prediction_gives_the_dice_of_its_evidence(name: str, tmp_path: Path) -> None:
+def test_bundle_prediction_gives_the_dice_of_its_evidence(name: str, pipeline_data: Path, tmp_path: Path) -> None:
     case = BundleFolder(BUNDLES / name).read_split(0)["validation"][0]
     plan = read_plan(name)
-    data = Path(os.environ["PIPELINE_DATA"]) / build.read_card(build.USE_CASES[name].card)["name"]
+    data = pipeline_data / build.read_card(build.USE_CASES[name].card)["name"]
     label = read_label_map(data / case["label"]).array
     image = tmp_path / "image" / f"{case['case']}{plan['image_suffix']}"
     image.parent.mkdir()

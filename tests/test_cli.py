@@ -357,7 +357,19 @@ def test_check_json_has_the_problems_of_a_dataset_that_fails(run: Run, nifti_fol
 def test_plan_json_is_the_plan_that_was_written(run: Run, tmp_path: Path) -> None:
     phantoms.write_pictures(tmp_path / "cells", num_cases=3)
     labels = ["--label", "background=0", "--label", "cell=255"]
-    outcome = run("plan", "cells", "bundle", "--preset", "quick", "--folds", "3", *labels, "--json", "out/plan.json")
+    outcome = run(
+        "plan",
+        "cells",
+        "bundle",
+        "--preset",
+        "quick",
+        "--folds",
+        "3",
+        *labels,
+        "--no-forecast",
+        "--json",
+        "out/plan.json",
+    )
     assert outcome.status == 0
     content = json.loads(Path("out/plan.json").read_text(encoding="utf-8"))
     assert content == yaml.safe_load(Path("bundle/configs/plan.yaml").read_text(encoding="utf-8"))
@@ -377,3 +389,69 @@ def test_check_and_plan_do_without_torch_and_monai(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.fixture
+def planned_twice(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
+    """Two plans of the same cells, with a step of 2 ms and with one of 20 s."""
+    from pipeline.training import probe
+
+    phantoms.write_pictures(tmp_path / "cells", num_cases=3)
+    outcomes = []
+    for name, step_s in (("fast", 0.002), ("slow", 20.0)):
+        monkeypatch.setattr(
+            probe, "time_step", lambda folder, plan, step_s=step_s: probe.StepTime(step_s, step_s, "cpu", 1.0)
+        )
+        outcomes.append(run("plan", "cells", f"{name}/bundle", "--preset", "quick"))
+    return outcomes
+
+
+def test_plan_says_how_long_the_training_will_take(planned_twice: list[Outcome]) -> None:
+    fast, slow = planned_twice
+    assert fast.status == slow.status == 0
+    assert re.search(
+        r"^  time +less than a minute for one fold on this machine \(6,000 steps of 2 ms on cpu\)$", fast.out, re.M
+    )
+    assert "promises" not in fast.out
+    assert re.search(r"^  time +about 3\d hours for one fold on this machine", slow.out, re.M)
+    assert "the preset quick promises 30 minutes at most, which this machine cannot keep" in slow.out
+    assert "unet-pipeline train slow/bundle num_epochs=1 iterations_per_epoch=" in slow.out
+
+
+def test_plan_writes_no_number_of_the_machine(planned_twice: list[Outcome], tmp_path: Path) -> None:
+    assert all(outcome.status == 0 for outcome in planned_twice)
+    fast, slow = (
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("fast", "slow")
+    )
+    assert fast.keys() == slow.keys()
+    assert [path for path in fast if fast[path] != slow[path]] == []
+
+
+def test_plan_without_forecast_is_asked_for(run: Run, tmp_path: Path) -> None:
+    phantoms.write_pictures(tmp_path / "cells", num_cases=3)
+    outcome = run("plan", "cells", "bundle", "--preset", "quick", "--no-forecast")
+    assert outcome.status == 0
+    assert "time" not in outcome.out
+    assert "Next: unet-pipeline train bundle" in outcome.out
+
+
+def test_plan_step_that_cannot_be_timed_is_said_and_the_plan_stays(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.training import probe
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(probe, "time_step", fail)
+    phantoms.write_pictures(tmp_path / "cells", num_cases=3)
+    outcome = run("plan", "cells", "bundle", "--preset", "quick")
+    assert outcome.status == 0
+    assert "time      not known. A step of the training cannot be timed on this machine (MemoryError" in outcome.out
+    assert Path("bundle/configs/plan.yaml").is_file()
+    assert "Next: unet-pipeline train bundle" in outcome.out

@@ -57,6 +57,24 @@ def test_read_case_label_says_whether_it_was_changed(tmp_path: Path, write_nifti
     assert [note.code for note in label.notes] == ["header-copied"]
 
 
+def test_read_case_label_cropped_or_rounded_is_changed(tmp_path: Path, write_nifti: Callable) -> None:
+    write_nifti(tmp_path / "a.nii.gz", VOLUME)
+    label = (VOLUME > 50).astype(np.uint8)
+    image = read_case_image(tmp_path, Case("a", Path("a.nii.gz"), None), PLAIN)
+    moved = image.affine.copy()
+    moved[:3, 3] += image.affine[:3, :3] @ [1, 2, 0]
+    write_nifti(tmp_path / "cropped.nii.gz", label[1:, 2:4], affine=moved)
+    write_nifti(tmp_path / "near.nii.gz", (label * 0.999).astype(np.float32))
+    cropped, changed = read_case_label(tmp_path, Case("a", Path("a.nii.gz"), Path("cropped.nii.gz")), image, PLAIN)
+    expected = np.zeros_like(label)
+    expected[1:, 2:4] = label[1:, 2:4]
+    assert changed
+    np.testing.assert_array_equal(cropped.array[0], expected)
+    near, changed = read_case_label(tmp_path, Case("a", Path("a.nii.gz"), Path("near.nii.gz")), image, PLAIN)
+    assert changed
+    np.testing.assert_array_equal(near.array[0], label)
+
+
 def test_read_case_pages_are_slices_of_image_and_label(tmp_path: Path) -> None:
     pages = [np.full((5, 8), level, np.uint8) for level in (10, 20, 30)]
     masks = [(page > 15).astype(np.uint8) for page in pages]

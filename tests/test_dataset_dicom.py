@@ -171,7 +171,8 @@ def test_read_dicom_foreign_files_are_counted(tmp_path: Path) -> None:
     (folder / "DICOMDIR").write_bytes(b"x")
     (folder / ".hidden").write_bytes(b"x")
     (note,) = read_image(folder).notes
-    assert "holds 1 file(s) that are no DICOM, such as notes.txt" in note.cause
+    assert note.severity == "warning"
+    assert "holds 1 file(s) that are no DICOM and are passed over: notes.txt" in note.cause
 
 
 # what is refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dataset import geometry
-from pipeline.dataset.geometry import compare_grids, resample_label, with_grid_of
+from pipeline.dataset.geometry import compare_grids, put_on_grid, resample_label, with_grid_of
 from pipeline.dataset.medical_image import MedicalImage
+from pipeline.errors import ImageFileError
 
 SHAPE, SPACING = (6, 8, 5), (0.8, 1.0, 2.5)
 
@@ -109,12 +111,38 @@ def test_compare_grids_finer_grid_of_the_same_box_can_be_resampled() -> None:
     assert "(12, 8, 5), its image (6, 8, 5), and both cover the same part of the world" in comparison.problem.cause
 
 
-@pytest.mark.parametrize("shape", [(6, 8, 4), (8, 6, 5), (6, 8)])
-def test_compare_grids_other_shape_is_another_image(shape: tuple[int, ...]) -> None:
-    comparison = compare_grids(build(), build(shape), "a")
+@pytest.mark.parametrize(
+    ("shape", "affine"), [((6, 8), None), ((8, 6, 5), np.eye(4)), ((8, 6, 5), turned(90)), ((5, 7, 4), turned(3))]
+)
+def test_compare_grids_other_shape_is_another_image(shape: tuple[int, ...], affine: np.ndarray | None) -> None:
+    comparison = compare_grids(build(), build(shape) if affine is None else build(shape, affine), "a")
     assert comparison.kind == geometry.OTHER_CONTENT
     assert not comparison.copy_header_helps
     assert not comparison.resampling_helps
+
+
+def test_compare_grids_last_slices_lacking_may_be_a_crop_or_a_loss_and_needs_a_choice() -> None:
+    comparison = compare_grids(build(), build((6, 8, 3)), "labels/a.nii.gz")
+    assert comparison.resampling_helps
+    assert comparison.problem
+    assert comparison.problem.code == "label-lacks-slices"
+    assert "lacks the last 2 along one axis" in comparison.problem.cause
+    with pytest.raises(ImageFileError, match="--resample-labels"):
+        put_on_grid(build((6, 8, 3)), build(), "labels/a.nii.gz")
+
+
+def test_compare_grids_between_the_voxels_names_the_offset_in_voxels() -> None:
+    image = build()
+    comparison = compare_grids(image, build((3, 4, 2), shifted(image.affine, (1.5, 2, 1))), "a")
+    assert comparison.resampling_helps
+    assert comparison.problem
+    assert "is (1.5, 2, 1) voxels from the image's" in comparison.problem.cause
+
+
+def shifted(affine: np.ndarray, voxels: tuple[float, ...]) -> np.ndarray:
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ np.array(voxels)
+    return moved
 
 
 @pytest.mark.parametrize("codes", CODES)
@@ -150,3 +178,54 @@ def test_with_grid_of_keeps_voxels_and_takes_the_place() -> None:
     assert taken.array is label.array
     np.testing.assert_array_equal(taken.affine, image.affine)
     assert taken.spacing_mm == image.spacing_mm
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 5), (6, 8)])
+@pytest.mark.parametrize("seed", range(4))
+def test_put_on_grid_any_crop_comes_back_where_it_was(shape: tuple[int, ...], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = build(shape, turned(17.3))
+    first, last = rng.integers(1, 3, len(shape)), rng.integers(3, 5, len(shape))
+    box = tuple(slice(start, end) for start, end in zip(first, last, strict=True))
+    expected = np.zeros_like(image.array)
+    expected[(0, *box)] = image.array[(0, *box)]
+    cropped = build(shape, shifted(image.affine, (*first, 0)[:3]))
+    cropped = replace(cropped, array=image.array[(slice(None), *box)])
+    placed = put_on_grid(cropped, image, "labels/a.nrrd")
+    np.testing.assert_array_equal(placed.array, expected)
+    np.testing.assert_array_equal(placed.affine, image.affine)
+    assert [note.code for note in placed.notes] == ["label-placed"]
+    assert f"lies {tuple(first.tolist())} whole voxels" in placed.notes[0].cause
+    assert "padded to the image's grid" in placed.notes[0].cause
+
+
+def test_put_on_grid_padded_label_is_cropped_and_lost_voxels_are_counted() -> None:
+    image = build()
+    array = np.zeros((1, 10, 12, 9), np.uint8)
+    array[0, 2:8, 2:10, 2:7] = image.array[0] > 1
+    affine = shifted(image.affine, (-2, -2, -2))
+    placed = put_on_grid(MedicalImage(array, affine, image.spacing_mm), image, "a")
+    np.testing.assert_array_equal(placed.array, image.array > 1)
+    assert [note.code for note in placed.notes] == ["label-placed"]
+    assert "cropped to the image's grid" in placed.notes[0].cause
+    array[0, 0, 0, :4] = 1
+    placed = put_on_grid(MedicalImage(array, affine, image.spacing_mm), image, "a")
+    assert [(note.code, note.severity) for note in placed.notes] == [("label-placed", "note"), ("label-cut", "warning")]
+    assert "has 4 labelled voxels outside" in placed.notes[1].cause
+
+
+@pytest.mark.parametrize("rounding", [0.0004, -0.0004])
+def test_put_on_grid_rounded_header_still_lies_on_the_lattice(rounding: float) -> None:
+    image = build(affine=turned(17.3))
+    cropped = build((3, 4, 2), shifted(image.affine, (2 + rounding * 10, 2, 1)).round(3))
+    assert put_on_grid(cropped, image, "a").spatial_shape == image.spatial_shape
+
+
+def test_put_on_grid_pictures_and_places_beside_the_image_are_never_placed() -> None:
+    picture = MedicalImage(np.zeros((1, 6, 8), np.uint8), np.eye(4), (1.0, 1.0))
+    with pytest.raises(ImageFileError, match=r"has shape \(4, 8\), its image \(6, 8\)\. Draw or export"):
+        put_on_grid(MedicalImage(picture.array[:, :4], np.eye(4), (1.0, 1.0)), picture, "a")
+    image = build()
+    for voxels in ((6, 0, 0), (-3, 0, 0), (0, 0, 400)):
+        with pytest.raises(ImageFileError, match="its image"):
+            put_on_grid(build((3, 4, 2), shifted(image.affine, voxels)), image, "a")

@@ -161,7 +161,10 @@ def test_read_image_name_not_given_uses_the_file_name(tmp_path: Path) -> None:
 
 def test_read_image_unknown_suffix_lists_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "case.xyz").touch()
-    assert "NIfTI (.nii, .nii.gz), NRRD, MHA/MHD, PNG, TIFF, JPEG" in read_problem(tmp_path / "case.xyz").cause
+    assert (
+        "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MHA/MHD, PNG, TIFF, JPEG"
+        in read_problem(tmp_path / "case.xyz").cause
+    )
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
@@ -202,11 +205,6 @@ def test_read_image_file_that_is_no_nifti_is_refused(tmp_path: Path, content: by
     path = tmp_path / f"case{suffix}"
     path.write_bytes(content)
     read_problem(path)
-
-
-def test_read_image_nifti_2_is_refused(tmp_path: Path) -> None:
-    nib.save(nib.Nifti2Image(np.zeros((3, 4, 5), np.uint8), np.eye(4)), tmp_path / "case.nii")
-    assert "NIfTI-1" in read_problem(tmp_path / "case.nii").cause
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -256,7 +254,7 @@ def test_read_image_unknown_data_type_is_refused(volume: Path) -> None:
 
 def test_read_image_five_dimensions_are_refused_with_shape(tmp_path: Path, write_nifti: Callable) -> None:
     path = write_nifti(tmp_path / "case.nii.gz", np.zeros((2, 3, 4, 2, 2), np.uint8))
-    assert "(2, 3, 4, 2, 2)" in read_problem(path).cause
+    assert "2 volumes of 2 channels each (2, 3, 4, 2, 2)" in read_problem(path).cause
 
 
 def test_read_image_no_voxels_is_refused(volume: Path) -> None:
@@ -276,13 +274,9 @@ def test_read_image_affine_without_inverse_is_refused(tmp_path: Path, value: flo
     assert "affine has no inverse" in read_problem(tmp_path / "case.nii").cause
 
 
-def test_read_image_colour_nifti_is_refused(tmp_path: Path, write_nifti: Callable) -> None:
-    colours = np.zeros((3, 4, 5), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    read_problem(write_nifti(tmp_path / "case.nii.gz", colours))
-
-
 def test_read_image_complex_nifti_is_refused(tmp_path: Path, write_nifti: Callable) -> None:
-    read_problem(write_nifti(tmp_path / "case.nii.gz", np.full((3, 4, 5), 1j, dtype=np.complex64)))
+    path = write_nifti(tmp_path / "case.nii.gz", np.full((3, 4, 5), 1j, dtype=np.complex64))
+    assert "complex numbers as voxels" in read_problem(path).cause
 
 
 def test_read_image_damaged_headers_give_a_file_problem_or_an_image(
@@ -385,7 +379,7 @@ def test_read_label_map_picture_keeps_255(tmp_path: Path, write_picture: Callabl
     np.testing.assert_array_equal(array[0].T, label)
 
 
-@pytest.mark.parametrize("value", [0.5, 1.0001, float("nan"), float("inf"), 1e12])
+@pytest.mark.parametrize("value", [0.5, 1.06, float("nan"), float("inf"), 1e12])
 def test_read_label_map_value_that_is_no_label_is_named(tmp_path: Path, write_nifti: Callable, value: float) -> None:
     label = np.zeros((3, 4, 5), dtype=np.float64)
     label[1, 1, 1] = value
@@ -404,4 +398,5 @@ def test_read_label_map_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_read_label_map_colour_nifti_is_refused(tmp_path: Path, write_nifti: Callable) -> None:
     colours = np.zeros((3, 4, 5), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    read_problem(write_nifti(tmp_path / "case.nii.gz", colours), read_label_map)
+    problem = read_problem(write_nifti(tmp_path / "case.nii.gz", colours), read_label_map)
+    assert "holds colours (RGB); expected a label map" in problem.cause

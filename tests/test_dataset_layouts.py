@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.dataset import decathlon, folders
+from pipeline.dataset.check import check_dataset
 from pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, list_images, order_labels
 from pipeline.dataset.layouts import READERS, read_dataset
 from pipeline.errors import DatasetError
@@ -265,7 +266,7 @@ def test_read_decathlon_broken_json_is_named(decathlon_folder: Path, content: st
 
 def test_read_decathlon_json_in_another_encoding_is_named(decathlon_folder: Path) -> None:
     (decathlon_folder / "dataset.json").write_bytes('{"name": "Größe"}'.encode("latin-1"))
-    assert "dataset.json is not valid JSON" in read_error(decathlon_folder)
+    assert "dataset.json is not text in UTF-8: byte 13 is 0xf6" in read_error(decathlon_folder)
 
 
 @pytest.mark.parametrize("entry", ["imagesTr/a.nii.gz", {"image": "imagesTr/a.nii.gz"}, {"image": 1, "label": 2}, None])
@@ -284,10 +285,30 @@ def test_read_decathlon_path_out_of_the_dataset_is_refused(decathlon_folder: Pat
 def test_read_decathlon_unlisted_files_are_problems(decathlon_folder: Path) -> None:
     edit_dataset_json(decathlon_folder, lambda content: content["training"].pop(0))
     dataset = read_dataset(decathlon_folder)
+    assert {problem.severity for problem in dataset.problems_of_layout} == {"warning"}
+    assert check_dataset(dataset).errors == (), "the others can be used"
     assert [(problem.file, problem.cause) for problem in dataset.problems_of_layout] == [
-        ("imagesTr/case_01.nii.gz", "is not listed in dataset.json"),
-        ("labelsTr/case_01.nii.gz", "is not listed in dataset.json"),
+        ("imagesTr/case_01.nii.gz", "is not listed in dataset.json and is left out"),
+        ("labelsTr/case_01.nii.gz", "is not listed in dataset.json and is left out"),
     ]
+
+
+@pytest.mark.parametrize("declared", [3, 5, "5", 260])
+def test_read_decathlon_number_of_cases_that_contradicts_the_list_is_a_warning(
+    decathlon_folder: Path, declared: object
+) -> None:
+    edit_dataset_json(decathlon_folder, lambda content: content.update(numTraining=declared))
+    (problem,) = read_dataset(decathlon_folder).problems_of_layout
+    assert (problem.severity, problem.file) == ("warning", "dataset.json")
+    assert problem.cause == f"says numTraining {declared}, and there are 4 cases"
+
+
+@pytest.mark.parametrize("declared", [4, "4", None, "many", [4]])
+def test_read_decathlon_number_of_cases_that_fits_or_says_nothing_is_taken(
+    decathlon_folder: Path, declared: object
+) -> None:
+    edit_dataset_json(decathlon_folder, lambda content: content.update(numTraining=declared))
+    assert read_dataset(decathlon_folder).problems_of_layout == ()
 
 
 def test_read_decathlon_fold_of_every_entry_is_taken_over(decathlon_folder: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from pipeline.dataset.medical_image import MedicalImage
-from pipeline.dataset.nifti import read_nifti
+from pipeline.dataset.nifti import read_nifti, read_nifti_grid, uses_mm
 from pipeline.errors import ImageFileError
 
 # offsets of the NIfTI-1 standard
@@ -146,14 +146,57 @@ def test_read_nifti_negative_voxel_size_is_taken_as_positive(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("code", "unit"), [(0, ""), (2, ""), (10, ""), (1, "metre"), (3, "micrometre"), (11, "micrometre")]
+    ("code", "unit", "size", "size_mm"),
+    [
+        (0, "", 2.0, 2.0),
+        (2, "", 2.0, 2.0),
+        (10, "", 2.0, 2.0),
+        (4, "", 2.0, 2.0),
+        (1, "metre", 0.002, 2.0),
+        (9, "metre", 0.002, 2.0),
+        (3, "micrometre", 2000.0, 2.0),
+        (11, "micrometre", 500.0, 0.5),
+    ],
 )
-def test_read_nifti_unit_other_than_mm_is_named_and_not_converted(tmp_path: Path, code: int, unit: str) -> None:
-    path = patch(save(tmp_path / "case.nii", np.diag([2.0, 2, 2, 1])), XYZT_UNITS, "B", code)
-    image = read_nifti(path, "case")
+@pytest.mark.parametrize("form", ["sform", "qform"])
+def test_read_nifti_other_unit_is_converted_to_mm_and_named(
+    tmp_path: Path, code: int, unit: str, size: float, size_mm: float, form: str
+) -> None:
+    affine = np.diag([size, size, size, 1])
+    affine[:3, 3] = size * np.array([5, -7, 9])
+    path = save(tmp_path / "case.nii", affine, affine if form == "qform" else None, int(form == "sform"))
+    image = read_nifti(patch(path, XYZT_UNITS, "B", code), "case")
     assert list_codes(image) == (["nifti-unit"] if unit else [])
-    assert not unit or f"are in {unit};" in image.notes[0].cause
-    assert image.spacing_mm == (2.0, 2.0, 2.0)
+    assert (
+        not unit or f"are in {unit}s; they were converted, which makes voxels of {size_mm:g}x" in image.notes[0].cause
+    )
+    assert image.spacing_mm == pytest.approx((size_mm,) * 3)
+    np.testing.assert_allclose(image.affine[:3, 3], size_mm * np.array([5, -7, 9]), rtol=1e-5)
+    grid = read_nifti_grid(path, "case")
+    np.testing.assert_array_equal(grid.affine, image.affine)
+    assert grid.spacing_mm == image.spacing_mm
+    assert uses_mm(path) == (unit == "")
+
+
+def test_read_nifti_metres_beside_numbers_in_mm_are_refused(tmp_path: Path) -> None:
+    path = patch(save(tmp_path / "case.nii", np.diag([2.0, 2, 2, 1])), XYZT_UNITS, "B", 1)
+    with pytest.raises(ImageFileError, match="in metres, which would make voxels of 2000x2000x2000 mm"):
+        read_nifti(path, "case")
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept"), [(float("inf"), 0.0), (float("-inf"), 0.0), (2.0, float("nan")), (1.0, float("inf"))]
+)
+def test_read_nifti_scaling_that_is_no_number_is_refused(tmp_path: Path, slope: float, intercept: float) -> None:
+    path = patch(save(tmp_path / "case.nii", np.eye(4)), SLOPE_INTERCEPT, "ff", slope, intercept)
+    with pytest.raises(ImageFileError, match=f"has the scaling {slope} x value"):
+        read_nifti(path, "case")
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0.0, 0.0), (float("nan"), float("nan")), (0.0, float("inf"))])
+def test_read_nifti_no_scaling_in_its_usual_forms_is_none(tmp_path: Path, slope: float, intercept: float) -> None:
+    path = patch(save(tmp_path / "case.nii", np.eye(4)), SLOPE_INTERCEPT, "ff", slope, intercept)
+    assert read_nifti(path, "case").array.dtype == np.int16
 
 
 # values and memory

@@ -102,6 +102,14 @@ def test_read_nnunet_listed_files_are_taken(tmp_path: Path) -> None:
     assert (case.name, case.images) == ("x", (Path("imagesTr/a_0000.nii.gz"), Path("imagesTr/b_0000.nii.gz")))
 
 
+def test_read_nnunet_files_that_are_not_listed_are_warnings(tmp_path: Path) -> None:
+    listed = {"x": {"images": ["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz"], "label": "labelsTr/a.nii.gz"}}
+    problems = read_dataset(build(tmp_path, dataset=listed, numTraining=1)).problems_of_layout
+    assert {(problem.code, problem.severity) for problem in problems} == {("not-listed", "warning")}
+    assert {"imagesTr/b_0000.nii.gz", "labelsTr/b.nii.gz"} <= {problem.file for problem in problems}
+    assert not {"imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"} & {problem.file for problem in problems}
+
+
 @pytest.mark.parametrize("path", ["../a.nii.gz", "/etc/a.nii.gz", "", "C:\\a.nii.gz"])
 def test_read_nnunet_listed_path_that_leaves_is_refused(tmp_path: Path, path: str) -> None:
     listed = {"x": {"images": [path, "imagesTr/b_0000.nii.gz"], "label": "labelsTr/a.nii.gz"}}

@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from PIL import ImageDraw
 from pipeline.dataset.picture import (
     measure_in_between,
     read_picture,
-    read_picture_label_stack,
+    read_picture_grid,
     read_picture_labels,
-    read_picture_stack,
 )
 from pipeline.errors import ImageFileError
+
+read_picture_stack = partial(read_picture, pages_as_slices=True)
+read_picture_label_stack = partial(read_picture_labels, pages_as_slices=True)
 
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 70)).astype(np.uint8)
 COLOURS = np.stack([NOISE, NOISE.T.reshape(40, 70), 255 - NOISE], axis=-1)
@@ -164,28 +167,31 @@ def test_read_picture_alpha_that_hides_pixels_is_refused_with_their_number(tmp_p
     assert "RGBA, and 6 pixels" in read_problem(save(tmp_path / "case.png", rows)).cause
 
 
-def test_read_picture_colours_of_sixteen_bit_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "case.png").write_bytes(build_png(4, 3, 16, 2, bytes(3 * (1 + 4 * 6))))
-    rgb16 = {256: (4,), 257: (3,), 258: (16, 16, 16), 259: (1,), 262: (2,), 277: (3,), 278: (3,)}
-    (tmp_path / "case.tif").write_bytes(build_tiff(rgb16, bytes(4 * 3 * 6)))
-    for name in ("case.png", "case.tif"):
-        assert "colours of 16 bit" in read_problem(tmp_path / name).cause
-
-
-@pytest.mark.parametrize(
-    ("tags", "found"),
-    [
-        ({258: (16,), 262: (0,)}, "white as 0"),
-        ({258: (8,), 262: (1,), 339: (2,)}, "signed whole numbers of 8 bit"),
-        ({258: (8,) * 4, 262: (2,), 277: (4,), 338: (0,)}, "4 samples"),
-    ],
-)
-def test_read_picture_tiff_that_pillow_would_change_is_refused(
-    tmp_path: Path, tags: dict[int, tuple[int, ...]], found: str
+@pytest.mark.parametrize("num_samples", [2, 3, 4])
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_read_picture_png_of_sixteen_bit_keeps_its_colours_and_drops_opaque_alpha(
+    tmp_path: Path, num_samples: int, hidden: int
 ) -> None:
-    content = build_tiff({256: (4,), 257: (3,), 259: (1,), 277: (1,), 278: (3,), **tags}, bytes(48))
-    (tmp_path / "case.tif").write_bytes(content)
-    assert found in read_problem(tmp_path / "case.tif").cause
+    rows = np.random.default_rng(3).integers(0, 65535, (3, 4, num_samples)).astype(np.uint16)
+    if has_alpha := num_samples != 3:
+        rows[..., -1] = 65535
+        rows.reshape(-1, num_samples)[:hidden, -1] = 65534
+    pixels = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
+    (tmp_path / "case.png").write_bytes(build_png(4, 3, 16, {2: 4, 3: 2, 4: 6}[num_samples], pixels))
+    if has_alpha and hidden:
+        assert "and 5 pixels are not opaque" in read_problem(tmp_path / "case.png").cause
+        return
+    image, grid = read_picture(tmp_path / "case.png", "case"), read_picture_grid(tmp_path / "case.png", "case")
+    np.testing.assert_array_equal(image.array, rows.transpose(2, 1, 0)[: num_samples - has_alpha])
+    assert (grid.num_channels, grid.spatial_shape, grid.value_bytes) == (num_samples - has_alpha, (4, 3), 2)
+    assert [note.code for note in image.notes] == ["picture-opaque-alpha"] * has_alpha
+
+
+def test_read_picture_grey_with_opaque_alpha_is_grey(tmp_path: Path) -> None:
+    path = tmp_path / "case.png"
+    PillowImage.fromarray(NOISE).convert("LA").save(path)
+    np.testing.assert_array_equal(read_picture(path, "case").array[0].T, NOISE)
+    np.testing.assert_array_equal(read_picture_labels(save(path, NOISE // 100), "case").array[0].T, NOISE // 100)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png"])

@@ -61,3 +61,12 @@ def test_stock_reads_volumes_as_we_do(tmp_path: Path, write_nifti: Callable) -> 
 def test_stock_reads_no_series_and_no_other_format(tmp_path: Path) -> None:
     assert not stock_reads(tmp_path)
     assert not stock_reads(tmp_path / "a.mha")
+
+
+def test_stock_reads_no_volume_in_another_unit(tmp_path: Path, write_nifti: Callable) -> None:
+    path = write_nifti(tmp_path / "a.nii", np.zeros((4, 5, 6), np.float32))
+    content = bytearray(path.read_bytes())
+    for code, readable in ((0, True), (2, True), (1, False), (3, False)):
+        content[123] = code
+        path.write_bytes(content)
+        assert stock_reads(path) is stock_reads(path, as_label=True) is readable

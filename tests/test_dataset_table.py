@@ -127,7 +127,8 @@ def test_read_table_list_that_cannot_be_used_is_refused(tmp_path: Path, text: st
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"image,label\n\xe9.png,b.png\n"])
 def test_read_table_other_encoding_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "cases.csv").write_bytes(content)
-    assert "cannot be read as UTF-8" in refused(tmp_path)
+    assert "is not text in UTF-" in (message := refused(tmp_path))
+    assert "Save it as UTF-8" in message
 
 
 @pytest.mark.parametrize("content", ["{", '{"image": 1}', "[1, 2]"])

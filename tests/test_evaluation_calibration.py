@@ -43,6 +43,39 @@ def test_fit_temperature_any_voxels_never_make_the_loss_worse(seed: int, num_vox
     assert 0.05 <= found.temperature <= 20
 
 
+@pytest.mark.parametrize("sure", [0.6, 0.9, 0.999])
+def test_fit_temperature_network_that_is_always_right_gets_none(sure: float) -> None:
+    """The loss falls with the temperature down to 0; the end of the range is where the search stops, and no finding."""
+    found = fit_temperature(np.array([[sure, 1 - sure]] * 50), np.zeros(50, int))
+    assert found.temperature == 1
+    assert "end of the range (0.05 to 20)" in found.obstacle
+    assert "right nearly everywhere" in found.obstacle
+    assert found.loss_after == found.loss_before
+    assert found.bins_after == found.bins_before
+
+
+def test_fit_temperature_network_that_is_always_wrong_gets_none() -> None:
+    found = fit_temperature(np.array([[0.9, 0.1]] * 50), np.ones(50, int))
+    assert (found.temperature, found.error_after) == (1, found.error_before)
+    assert "wrong as often" in found.obstacle
+
+
+def test_fit_temperature_of_one_case_is_not_taken() -> None:
+    found = fit_temperature(*draw_voxels(2.5), num_cases=1)
+    assert found.temperature == 1
+    assert "one case alone" in found.obstacle
+    assert fit_temperature(*draw_voxels(2.5), num_cases=2).temperature == pytest.approx(2.5, rel=0.05)
+
+
+@given(seed=st.integers(0, 10_000), num_voxels=st.integers(1, 50))
+def test_fit_temperature_is_never_an_end_of_the_range(seed: int, num_voxels: int) -> None:
+    generator = np.random.default_rng(seed)
+    probabilities = generator.dirichlet(np.ones(2), num_voxels)
+    found = fit_temperature(probabilities, generator.integers(0, 2, num_voxels))
+    assert 0.051 <= found.temperature <= 19.7
+    assert bool(found.obstacle) <= (found.temperature == 1)
+
+
 def test_fit_temperature_without_voxels_is_refused() -> None:
     with pytest.raises(ValueError, match="0 voxels with 0 classes"):
         fit_temperature(np.zeros((0, 2)), np.zeros(0, int))

@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.dataset.geometry import ROUNDING, SAME, compare_grids
+from pipeline.dataset.image import read_image
 from pipeline.errors import EvaluationError
-from pipeline.evaluation.cases import COLUMNS, Pair, build_requests, evaluate_by_plan, evaluate_pairs
+from pipeline.evaluation.cases import COLUMNS, build_requests, evaluate_by_plan, evaluate_pairs
 from pipeline.evaluation.measurement import Request
 from pipeline.evaluation.metric_table import METRICS
+from pipeline.evaluation.pairs import Pair
 from pipeline.planning.planner import plan_from_fingerprint
 
 LABELS = {"background": 0, "organ": 1, "tumour": 2}
@@ -214,3 +217,23 @@ def test_evaluate_pairs_unknown_value_is_refused(volumes) -> None:
 def test_evaluate_pairs_other_shape_is_refused(volumes) -> None:
     with pytest.raises(EvaluationError, match=r"shape \(7, 6, 5\), its reference \(8, 6, 5\)"):
         evaluate_pairs([volumes("a", draw(slice(1, 5)), draw(slice(1, 5))[:7])], LABELS)
+
+
+@pytest.mark.parametrize(("shift_voxels", "is_one_grid"), [(0.0, True), (0.049, True), (0.051, False), (-1.0, False)])
+def test_evaluate_pairs_header_is_judged_as_check_judges_it(
+    tmp_path: Path, write_nifti: Callable[..., Path], shift_voxels: float, is_one_grid: bool
+) -> None:
+    affine, other = np.diag([2.0, 2.0, 2.0, 1.0]), np.diag([2.0, 2.0, 2.0, 1.0])
+    other[0, 3] = 2.0 * shift_voxels
+    label_map = draw(slice(1, 5)).astype(np.uint8)
+    reference = write_nifti(tmp_path / "reference" / "a.nii.gz", label_map, affine=other)
+    prediction = write_nifti(tmp_path / "prediction" / "a.nii.gz", label_map, affine=affine)
+    checked = compare_grids(read_image(prediction), read_image(reference), "a.nii.gz")
+    assert (checked.kind in (SAME, ROUNDING)) is is_one_grid
+    if is_one_grid:
+        assert find(evaluate_pairs([Pair("a", reference, prediction)], LABELS), "a", "organ")["dice"] == 1
+        return
+    with pytest.raises(
+        EvaluationError, match=r"a\.nii\.gz lies up to .* mm beside its reference a\.nii\.gz \(origin shifted"
+    ):
+        evaluate_pairs([Pair("a", reference, prediction)], LABELS)

@@ -20,6 +20,7 @@ from pipeline.evidence.record import (
     find_latest_training,
     find_state,
     hide_root,
+    hide_setting,
     keep_record,
     list_training_records,
     read_record,
@@ -160,5 +161,28 @@ def test_find_latest_training_passes_over_what_did_not_finish(planned: BundleFol
 def test_hide_root_other_values_stay() -> None:
     root = Path("bundle").resolve()
     assert hide_root(f"{root}/models/model.pt", root) == "BUNDLE/models/model.pt"
-    assert hide_root(5, root) == 5
     assert hide_root("instance", root) == "instance"
+
+
+def test_hide_root_of_a_short_name_leaves_words_that_hold_it_alone() -> None:
+    assert hide_root("evidence of e", Path("e")) == "evidence of e"
+    root = Path("e").resolve()
+    assert hide_root(f"no space for {root}/models and {root}2", root) == f"no space for BUNDLE/models and {root}2"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hidden"),
+    [
+        ("weights_path", "e/models/model.pt", "BUNDLE/models/model.pt"),
+        ("dataset_dir", "my data/#1", "BUNDLE/../my data/#1"),
+        ("bundle_root", "e", "BUNDLE"),
+        ("image_interpolation", "e", "e"),
+        ("initial_weights", None, None),
+        ("num_epochs", 5, 5),
+    ],
+)
+def test_hide_setting_a_path_starts_at_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object, hidden: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hide_setting(key, value, Path("e")) == hidden

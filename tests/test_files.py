@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from pipeline.files import PARTIAL_PREFIX, compute_sha256, replace_between, write_atomically, write_json, write_text
+from pipeline.files import (
+    PARTIAL_PREFIX,
+    compute_sha256,
+    replace_between,
+    stage_folder,
+    write_atomically,
+    write_json,
+    write_text,
+    write_together,
+)
 
 
 def list_names(folder: Path) -> list[str]:
@@ -144,3 +156,131 @@ def test_replace_between_keeps_the_marks_and_what_is_around_them() -> None:
 def test_replace_between_other_than_one_pair_of_marks_raises(text: str) -> None:
     with pytest.raises(ValueError, match="values to unpack"):
         replace_between(text, "<b>", "<e>", "new")
+
+
+def test_write_text_error_of_the_system_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.txt"
+    with pytest.raises(OSError, match="Errno 28") as caught:
+        write_half(path, OSError(28, "No space left on device"))
+    assert caught.value.filename == str(path)
+
+
+def test_write_text_folders_made_for_a_file_that_fails_are_removed(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        write_half(tmp_path / "a" / "b" / "report.txt", RuntimeError("disk full"))
+    assert list_names(tmp_path) == []
+    (tmp_path / "a").mkdir()
+    with pytest.raises(RuntimeError):
+        write_half(tmp_path / "a" / "b" / "report.txt", RuntimeError("disk full"))
+    assert list_names(tmp_path) == ["a"]
+
+
+def test_write_atomically_error_while_cleaning_up_does_not_hide_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_half(tmp_path / "report.txt", RuntimeError("disk full"))
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
+def test_write_text_device_is_written_into_and_never_replaced(device: str) -> None:
+    before = os.lstat(device)
+    if device == "/dev/full":
+        with pytest.raises(OSError, match="Errno 28") as caught:
+            write_text(Path(device), "content")
+        assert caught.value.filename == device
+    else:
+        write_text(Path(device), "content")
+    after = os.lstat(device)
+    assert (after.st_mode, after.st_ino, after.st_rdev) == (before.st_mode, before.st_ino, before.st_rdev)
+    assert not [path for path in Path("/dev").iterdir() if path.name.startswith(PARTIAL_PREFIX)]
+
+
+def test_write_text_link_to_a_device_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "null").symlink_to("/dev/null")
+    write_text(tmp_path / "null", "content")
+    assert (tmp_path / "null").is_symlink()
+
+
+def test_write_text_pipe_gets_the_content_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    write_text(pipe, "content" * 20_000)
+    reader.join(10)
+    assert got == [b"content" * 20_000]
+    assert pipe.is_fifo()
+    assert list_names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [("folder", errno.EISDIR), ("loop", errno.ELOOP), ("below a file", errno.ENOTDIR)]
+)
+def test_write_text_what_is_no_place_for_a_file_is_refused_and_stays(tmp_path: Path, kind: str, number: int) -> None:
+    path = tmp_path / "out"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "loop":
+        path.symlink_to("out")
+    else:
+        path.write_text("old")
+    with pytest.raises(OSError, match="Errno") as caught:
+        write_text(path / "report.txt" if kind == "below a file" else path, "new")
+    assert caught.value.errno in (number, errno.EEXIST)
+    assert list_names(tmp_path) == ["out"]
+
+
+def test_write_together_all_files_appear_at_the_end_or_none_does(tmp_path: Path) -> None:
+    first, second = tmp_path / "metrics.csv", tmp_path / "a" / "summary.json"
+    first.write_text("old")
+
+    def write_both(error: BaseException | None) -> None:
+        with write_together():
+            write_text(first, "new")
+            write_json(second, {"n": 3})
+            write_json(second.with_name("notes.json"), [])
+            assert (first.read_text(), second.exists()) == ("old", False)
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        write_both(KeyboardInterrupt())
+    assert (first.read_text(), list_names(tmp_path)) == ("old", ["metrics.csv"])
+    write_both(None)
+    assert (first.read_text(), second.read_text()) == ("new", '{\n  "n": 3\n}\n')
+    assert (list_names(tmp_path), list_names(tmp_path / "a")) == (["a", "metrics.csv"], ["notes.json", "summary.json"])
+
+
+def test_write_together_inside_of_another_waits_for_the_outer_one(tmp_path: Path) -> None:
+    with write_together():
+        with write_together():
+            write_text(tmp_path / "a.txt", "a")
+        assert not (tmp_path / "a.txt").exists()
+    assert (tmp_path / "a.txt").read_text() == "a"
+
+
+def test_stage_folder_is_gone_afterwards_with_the_folder_made_for_it(tmp_path: Path) -> None:
+    def fail() -> None:
+        with stage_folder(tmp_path / "out") as staging:
+            (staging / "half").write_text("x")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list_names(tmp_path) == []
+    with stage_folder(tmp_path / "out") as staging:
+        (staging / "whole").write_text("x")
+        (staging / "whole").rename(tmp_path / "out" / "whole")
+    assert list_names(tmp_path / "out") == ["whole"]
+
+
+def test_write_json_name_with_bytes_that_are_no_utf8_is_escaped_and_comes_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"p\xff.png")
+    write_json(tmp_path / "list.json", [name, "Größe"])
+    assert json.loads((tmp_path / "list.json").read_text(encoding="ascii")) == [name, "Größe"]

@@ -119,7 +119,9 @@ def test_read_plan_no_yaml_is_named_without_its_absolute_place(path: Path, conte
     path.write_bytes(content)
     with pytest.raises(PlanError) as caught:
         read_plan(path)
-    assert str(caught.value).startswith("configs/plan.yaml is not valid YAML")
+    assert str(caught.value).startswith(
+        ("configs/plan.yaml is not valid YAML", "configs/plan.yaml is not text in UTF-16")
+    )
     assert str(path.parent) not in str(caught.value)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from monai.networks.nets import DynUNet
 
 from pipeline.dataset.check import CheckReport
+from pipeline.dataset.fingerprint import read_fingerprint
 from pipeline.errors import PlanError
-from pipeline.planning.plan import Plan
+from pipeline.planning.plan import UNPADDED, Plan, read_plan
 from pipeline.planning.planner import plan_from_fingerprint
 from pipeline.planning.presets import PRESETS
 
@@ -140,6 +142,51 @@ def test_plan_from_fingerprint_network_can_be_built_and_takes_its_patch(
 
 
 # real data
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (64, 64), (10, 10, 1), (1, 64, 64), (96, 80, 1), (16, 16, 16)])
+@pytest.mark.parametrize(("preset", "ceiling"), [("quick", 6000), ("standard", 60_000), ("demo", 2400)])
+def test_plan_from_fingerprint_tiny_images_make_no_endless_training(
+    make_fingerprint: Callable, shape: tuple[int, ...], preset: str, ceiling: int
+) -> None:
+    suffix = ".png" if len(shape) == 2 else ".nii.gz"
+    planned = plan_from_fingerprint(make_fingerprint(shapes=[shape] * 4, suffix=suffix), "data", preset)
+    plan = planned.plan
+    assert plan.num_epochs * plan.iterations_per_epoch <= ceiling
+    assert plan.num_epochs % plan.val_interval == 0
+    if math.prod(shape) < 200:
+        assert plan.num_epochs * plan.iterations_per_epoch == ceiling
+        assert f"at most {ceiling}, because a step takes its time" in planned.reasons["num_epochs"]
+
+
+QUICK_BUNDLES = (
+    "hippocampus_mri",
+    "membrane_em",
+    "nuclei_fluorescence",
+    "nuclei_histology",
+    "fetal_head_ultrasound",
+    "lung_xray",
+)
+
+
+@pytest.mark.parametrize("name", QUICK_BUNDLES)
+def test_plan_from_fingerprint_ready_bundles_would_be_planned_the_same(name: str) -> None:
+    """The ceiling of steps is above every data set of a usual size."""
+    bundle = Path(__file__).parents[1] / "bundles" / name
+    before = read_plan(bundle / "configs" / "plan.yaml")
+    fingerprint = read_fingerprint(bundle / "evidence" / "fingerprint.json")
+    network, padded = before.network_name, before.network_name in UNPADDED and before.padded
+    now = plan_from_fingerprint(fingerprint, before.dataset_dir, "quick", network=network, padded=padded).plan
+    schedule = (
+        "num_epochs",
+        "iterations_per_epoch",
+        "val_interval",
+        "warmup_iterations",
+        "batch_size",
+        "patch_size",
+        "filters",
+    )
+    assert [getattr(now, field) for field in schedule] == [getattr(before, field) for field in schedule]
 
 
 @pytest.mark.real_data

@@ -206,6 +206,8 @@ def build_preset(**changes: Any) -> Preset:
     values = {
         "name": "phantom",
         "budget_tflop": 30.0,
+        "max_iterations": 250_000,
+        "promised_minutes": 30.0,
         "base_filters": 16,
         "max_filters": 256,
         "batch_size": 2,
@@ -248,7 +250,29 @@ def test_choose_schedule_network_beyond_the_budget_still_trains() -> None:
     assert schedule.warmup_iterations == 10
 
 
-@given(forward_flop=st.floats(1e6, 1e13), num_validations=st.integers(1, 50))
+def test_choose_schedule_small_patch_has_the_ceiling_of_steps_and_says_so() -> None:
+    # 30e12 / (3 passes x 1e6 x 2 patches) = 5 million iterations, a day of them without the ceiling
+    choice = rules.choose_schedule(build_preset(max_iterations=6000), forward_flop=1e6)
+    assert choice.value.num_epochs * choice.value.iterations_per_epoch == 6000
+    assert choice.value.warmup_iterations == 240
+    assert "0.0010 GFLOP a patch" in choice.reason
+    assert "5000000 iterations; at most 6000" in choice.reason
+
+
+def test_choose_schedule_below_the_ceiling_is_as_without_one() -> None:
+    assert rules.choose_schedule(build_preset(max_iterations=5000), 1e9) == rules.choose_schedule(build_preset(), 1e9)
+
+
+@given(forward_flop=st.floats(1e3, 1e13), num_validations=st.integers(1, 50), ceiling=st.integers(100, 10_000))
+def test_choose_schedule_any_cost_keeps_the_ceiling(forward_flop: float, num_validations: int, ceiling: int) -> None:
+    preset = build_preset(num_validations=num_validations, max_iterations=ceiling)
+    schedule = rules.choose_schedule(preset, forward_flop).value
+    # whole epochs, and whole intervals between validations
+    rounding = schedule.val_interval * schedule.iterations_per_epoch
+    assert schedule.num_epochs * schedule.iterations_per_epoch <= ceiling + rounding
+
+
+@given(forward_flop=st.floats(1e8, 1e13), num_validations=st.integers(1, 50))
 def test_choose_schedule_any_cost_keeps_the_budget(forward_flop: float, num_validations: int) -> None:
     schedule = rules.choose_schedule(build_preset(num_validations=num_validations), forward_flop).value
     iterations = schedule.num_epochs * schedule.iterations_per_epoch

@@ -103,6 +103,28 @@ def test_choose_splits_is_the_same_every_time(nifti_folders: Path) -> None:
     assert len(others) > 1
 
 
+def warn_of_validation(report: CheckReport) -> list[str]:
+    return [
+        f"{problem.severity}: {problem.cause}" for problem in report.problems if problem.code == "nothing-to-validate"
+    ]
+
+
+def test_check_lone_patient_is_warned_of(nifti_folders: Path) -> None:
+    (warning,) = warn_of_validation(check_with(nifti_folders, ReadOptions(patient_pattern="(case)_")))
+    assert warning.startswith("warning: has 4 cases of one patient to train on, so nothing can be validated")
+
+
+@pytest.mark.parametrize("sides", [[None, "test", "test", "test"], ["train", "test", "test", "test"]])
+def test_check_lone_case_is_warned_of(nifti_folders: Path, sides: list[str | None]) -> None:
+    (warning,) = warn_of_validation(check_with(nifti_folders, sides=sides))
+    assert warning.startswith("warning: has one case to train on, so nothing can be validated")
+
+
+@pytest.mark.parametrize("sides", [[None] * 4, [None, None, "test", "test"], ["train", "validation", "test", "test"]])
+def test_check_two_patients_are_enough(nifti_folders: Path, sides: list[str | None]) -> None:
+    assert warn_of_validation(check_with(nifti_folders, sides=sides)) == []
+
+
 def test_choose_splits_lone_patient_is_on_both_sides_and_said(nifti_folders: Path) -> None:
     splits = choose_splits(check_with(nifti_folders, ReadOptions(patient_pattern="(case)_")), 5, seed=0)
     (fold,) = splits.folds

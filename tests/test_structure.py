@@ -24,6 +24,8 @@ from pipeline.planning.planner import plan_from_fingerprint
 
 from .conftest import build_fingerprint
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "pipeline"
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
@@ -161,6 +163,10 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
     found["train", "dynunet from other weights"] = list_sources("train", tuned)
     imported = plan.model_copy(update={"axcodes": None, "transposed_bias": True})
     found["train", "dynunet of nnU-Net"] = list_sources("train", imported)
+    flat_plan = plan.model_copy(update={"spatial_dims": 2, "channel_names": ("DAPI", "GFP"), "image_suffix": ".nii.gz"})
+    found |= {
+        (name, "dynunet of 2D images with channels"): list_sources(name, flat_plan) for name in ("train", "inference")
+    }
     return found
 
 
@@ -321,6 +327,56 @@ def test_inference_config_needs_nothing_of_this_package(
     assert len(targets) > 10
     assert not [text for _, text in iterate_strings(config) if re.search(r"\bpipeline\b", text)]
     assert config == json.loads(json.dumps(config)), "JSON must not change it"
+
+
+# where the tests look for real images
+
+DATA_VARIABLES = re.compile("PIPELINE_" + r"(?:REQUIRE_)?DATA\b")
+
+
+def test_real_data_are_decided_about_in_one_place() -> None:
+    found = {path for path, _ in find_in_texts(DATA_VARIABLES) if path.endswith((".py", ".ipynb", ".sh"))}
+    assert found == {"tests/conftest.py"}, "take the fixture pipeline_data instead of reading the variable"
+    source = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
+    reading = {
+        function.name
+        for function in ast.parse(source).body
+        if isinstance(function, ast.FunctionDef) and "environ" in ast.unparse(function)
+    }
+    assert reading == {"pipeline_data", "pytest_runtest_makereport"}
+
+
+def test_tests_that_take_real_data_carry_the_mark(request: pytest.FixtureRequest) -> None:
+    for item in request.session.items:
+        takes_data = "pipeline_data" in getattr(item, "fixturenames", ())
+        assert takes_data == (item.get_closest_marker("real_data") is not None), item.nodeid
+
+
+def test_tests_with_the_mark_and_without_the_data_are_refused(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.real_data
+        def test_reads_some_other_folder():
+            pass
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_reads_some_other_folder is marked real_data and does not take the fixture*"])
+
+
+def test_tests_of_a_newcomer_are_skipped(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATA", "REQUIRE_DATA"):
+        monkeypatch.delenv(f"PIPELINE_{name}", raising=False)
+    pytester.makeconftest((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    pytester.makeini("[pytest]\nmarkers = real_data: reads real images")
+    pytester.makepyfile("def test_a(pipeline_data): pass\ndef test_b(hippocampus_report): pass\ndef test_c(): pass")
+    pytester.runpytest_inprocess("-m", "real_data").assert_outcomes(skipped=2, deselected=1)
+    monkeypatch.setenv("PIPELINE_" + "REQUIRE_DATA", "1")
+    pytester.runpytest_inprocess("-m", "real_data").assert_outcomes(errors=2, deselected=1)
 
 
 # what is published

@@ -170,7 +170,8 @@ def test_resume_other_settings_are_refused_and_named(finished: Path, overrides: 
 
 
 def test_resume_fewer_epochs_are_refused(finished: Path) -> None:
-    with pytest.raises(TrainingError, match="it has 4 epochs already; expected num_epochs=4 or more, found 2"):
+    # 4, or 6 where the test below was the first, as it may be in parallel
+    with pytest.raises(TrainingError, match=r"it has ([46]) epochs already; expected num_epochs=\1 or more, found 2"):
         phantoms.silently(pipeline.train, finished, resume=True, overrides={"num_epochs": 2})
 
 

@@ -13,11 +13,12 @@ from typing import Any
 from pipeline.bundle.history import (
     EvaluationRecord,
     History,
-    format_interval,
+    format_support,
     format_value,
     title_metric,
 )
 from pipeline.bundle.metadata import INTENDED_USE
+from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.evaluation.summary import ALL_LABELS
 
 _SET_BY_TRAIN = ("bundle_root", "fold", "output_dir", "weights_path", "resume")
@@ -180,6 +181,8 @@ def _tell_run(run: dict[str, Any]) -> str:
     told = f"{run.get('id', 'run')} {run.get('state', 'of unknown state')}"
     if "num_epochs" in (run.get("result") or {}):
         told += f", {run['result']['num_epochs']} epochs"
+    if short := describe_shortfall(run):
+        told += f" (cut short: {short})"
     if overrides := list_overrides(run):
         told += f" with {', '.join(overrides)}"
     if "duration_s" in run:
@@ -197,11 +200,24 @@ def list_overrides(run: dict[str, Any]) -> list[str]:
 
 
 def tell_model_choice(history: History) -> str:
-    """How the epoch was chosen."""
-    return (
+    """How the epoch was chosen, and which it was."""
+    chosen = [(run.get("result") or {}).get("best_epoch", 1) for run in history.finished_runs]
+    if chosen and all((epoch or 0) < 1 for epoch in chosen):
+        return "The weights at the end of the training; no validation picked an epoch."
+    told = (
         "The weights of the epoch with the highest mean Dice on the validation cases, on the resampled grid; this Dice only picks the "
-        f"weights and is no result. Validated every {history.plan.val_interval} epochs."
+        "weights and is no result. "
     )
+    if not history.finished_runs:
+        return f"{told}Planned: validated every {history.plan.val_interval} epochs."
+    return told + " ".join(_tell_choice(run, history.plan.val_interval) for run in history.finished_runs)
+
+
+def _tell_choice(run: dict[str, Any], planned_interval: int) -> str:
+    interval = (run.get("settings") or {}).get("val_interval", planned_interval)
+    best = (run.get("result") or {}).get("best_epoch")
+    chosen = f", epoch {best} chosen" if best is not None else ""
+    return f"{run.get('id', 'run')}: validated every {interval} epochs{chosen}."
 
 
 def tell_ensembling(history: History) -> str | None:
@@ -230,6 +246,11 @@ def tell_calibration(history: History) -> str | None:
     if not history.tuning or "calibration" not in history.tuning:
         return None
     found = history.tuning["calibration"]
+    if found.get("obstacle"):
+        return (
+            f"Expected calibration error {found['error_before']:.4f} on {history.tuning['num_cases']} out-of-fold predictions; no "
+            f"temperature was taken, because {found['obstacle']}."
+        )
     return (
         f"Expected calibration error {found['error_before']:.4f} before and {found['error_after']:.4f} after a temperature of "
         f"{found['temperature']:.4f}, on {history.tuning['num_cases']} out-of-fold predictions."
@@ -266,8 +287,7 @@ def tell_results_of(record: EvaluationRecord) -> str:
     """Every metric of the mean of labels in one sentence; the labels are in the report's table."""
     rows = [row for row in record.rows if row["label"] == ALL_LABELS and row.get("mean") is not None]
     told = "; ".join(
-        f"{title_metric(row)} {format_value(row['metric'], row['mean'])} ({format_interval(row)}, n = {row['n']})"
-        for row in rows
+        f"{title_metric(row)} {format_value(row['metric'], row['mean'])} ({format_support(row)})" for row in rows
     )
     return f"{record.title}, {ALL_LABELS}: {told or 'undefined in every case'}."
 
@@ -288,8 +308,13 @@ def tell_counts(history: History) -> str | None:
         f"{title}: {count} left out, because they were trained on" for title, count in excluded.items() if count
     )
     used = len({*(name for fold in history.folds for name in (*fold.training, *fold.validation))})
-    told = f"{history.manifest['num_cases']} cases found, {used} in the cross-validation, {len(history.test_cases)} held out as test"
-    return told + (f"; {left_out}." if left_out else "; none left out.")
+    found, held_out = int(history.manifest["num_cases"]), len(history.test_cases)
+    told = f"{found} cases found, {used} in the cross-validation, {held_out} held out as test"
+    if rest := found - used - held_out:
+        told += f"; {rest} not in any fold"
+    elif not left_out:
+        told += "; none left out"
+    return told + (f"; {left_out}." if left_out else ".")
 
 
 def tell_characteristics(history: History) -> str | None:
@@ -313,9 +338,17 @@ def tell_limits(history: History) -> str:
     ]
     if not any(record.name != "validation" for record in history.evaluations):
         lines.append("No test on data of another origin.")
-    trained = history.folder.trained_folds()
-    if len(trained) < history.plan.num_folds:
+    trained = history.trained_folds
+    if not trained and history.imported_folds:
+        lines.append("The weights are of a training on all cases together, so that no fold has a result of its own.")
+    elif len(trained) < history.plan.num_folds:
         lines.append(f"{len(trained)} of {history.plan.num_folds} folds trained.")
+    if shown := [fold.fold for fold in history.folds if set(fold.training) & set(fold.validation)]:
+        lines.append(
+            f"In fold {', '.join(map(str, shown))} the validation shows cases that were trained on, because there is one patient: nothing "
+            "could be validated."
+        )
+    lines += [f"The training {run} was cut short: {short}." for run, short in history.list_cut_short()]
     if history.num_patients is None:
         lines.append(
             "The record does not say which images are of one patient, so that a patient may lie on both sides of a split."
@@ -367,10 +400,13 @@ def tell_separation(history: History) -> str | None:
     """How evaluated cases are kept apart from the training."""
     if not history.evaluations:
         return None
+    given = [record.title for record in history.evaluations if record.was_given]
+    if len(given) == len(history.evaluations):
+        return None
     return (
         "Every case was predicted with weights that were not trained on it; a case whose image was trained on is left out of an "
         "evaluation on another data set."
-    )
+    ) + (f" Except for label maps that were given, whose weights are not known: {'; '.join(given)}." if given else "")
 
 
 ANSWERS: dict[str, Callable[[History], str | None]] = {

@@ -36,6 +36,7 @@ _ABSOLUTE = re.compile(r"^(?:/(?!$)|~|[A-Za-z]:[\\/])")
 _INSIDE = re.compile(r"__\w+__")
 # folders of results and documents, of which nothing is run
 RESULTS = frozenset(("evidence", "docs", "output", "input"))
+_MAX_DEPTH = 200  # of YAML
 _YAML_TAG_OF_PLAIN_VALUES = "tag:yaml.org,2002:"
 # what MONAI itself puts into every expression
 _GIVEN = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}
@@ -205,11 +206,21 @@ def _keep_all(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _check_depth(events: Iterator[Any]) -> None:
+    """Whether YAML is shallow enough to be composed: libyaml's composer calls itself, and one that is too deep ends the process."""
+    depth = 0
+    for event in events:
+        depth += type(event).__name__.endswith("StartEvent") - type(event).__name__.endswith("EndEvent")
+        if depth > _MAX_DEPTH:
+            raise RecursionError
+
+
 def _read_yaml(file: str, text: str, findings: list[Finding]) -> Any:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
+        _check_depth(yaml.parse(text, Loader=loader))
         documents = list(yaml.compose_all(text, Loader=loader))
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error

@@ -16,9 +16,12 @@ from typing import Any
 import yaml
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import quote_value
+from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.errors import BundleError, PlanError, suggest
-from pipeline.files import write_json, write_text
+from pipeline.files import format_json, write_json, write_text, write_together
 from pipeline.planning.plan import Plan
+from pipeline.text_files import read_json_object
 from pipeline.types import BACKGROUND
 
 CONFIGS = ("train", "inference", "evaluate", "multi_gpu_train")
@@ -31,7 +34,7 @@ def compute_numbers(plan: Plan) -> dict[str, Any]:
     """The plan's fields, and what follows from them, under the names that the wiring uses."""
     numbers = plan.model_dump(mode="json")
     labels = list(plan.label_table.items())
-    numbers["dataset_location"] = numbers.pop("dataset_dir")
+    numbers["dataset_location"] = quote_value(numbers.pop("dataset_dir"))
     numbers["num_channels"] = len(plan.channel_names)
     numbers["num_classes"] = len(labels)
     numbers["label_values"] = [value for _, value in labels]
@@ -79,10 +82,11 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         f"network_{plan.network_name}",
         *(("transposed_bias",) if plan.transposed_bias else ()),
         *(("as_stored",) if plan.axcodes is None else ()),
+        *(("channels_last",) if _has_channels_last(plan) else ()),
         *(() if plan.padded else ("overlap_tile",)),
     )
     if config == "inference":
-        return (*network, "native", "inference")
+        return (*network, "native", "inference", *(("flat_nifti",) if _is_flat_nifti(plan) else ()))
     if config == "evaluate":
         return ("native", "evaluate")
     if config == "multi_gpu_train":
@@ -93,6 +97,15 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
     start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
     return (*network, "train", *start, *heads, *loss, *(() if plan.padded else ("train_overlap_tile",)))
+
+
+def _has_channels_last(plan: Plan) -> bool:
+    """Whether the images are 2D with several channels in NIfTI files, whose third axis MONAI would take for slices."""
+    return _is_flat_nifti(plan) and len(plan.channel_names) > 1
+
+
+def _is_flat_nifti(plan: Plan) -> bool:
+    return plan.spatial_dims == 2 and plan.image_suffix not in PICTURE_SUFFIXES
 
 
 def _complete(
@@ -150,11 +163,13 @@ def write_configs(folder: BundleFolder, plan: Plan, force: bool = False) -> tupl
             f"Edited by hand since generated: {names} in {folder.name}. Move the changes to configs/plan.yaml, "
             "or give --force to overwrite them."
         )
-    for name, content in configs.items():
-        write_json(folder.config(name), content)
-    write_text(folder.logging, (_WIRING / "logging.conf").read_text(encoding="utf-8"))
-    hashes = {name: _hash_config(folder, name) for name in configs}
-    write_json(folder.generated_configs, hashes)
+    texts = {name: format_json(content) + "\n" for name, content in configs.items()}
+    with write_together():  # configs without their hashes would count as edited by hand
+        for name, text in texts.items():
+            write_text(folder.config(name), text)
+        write_text(folder.logging, (_WIRING / "logging.conf").read_text(encoding="utf-8"))
+        hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+        write_json(folder.generated_configs, hashes)
     return tuple(folder.config(name) for name in configs)
 
 
@@ -162,7 +177,7 @@ def find_edited_configs(folder: BundleFolder) -> tuple[str, ...]:
     """Names of generated configs whose file is another one now."""
     if not folder.generated_configs.is_file():
         return ()
-    hashes = json.loads(folder.generated_configs.read_text(encoding="utf-8"))
+    hashes = read_json_object(folder.generated_configs)
     return tuple(
         name for name, value in hashes.items() if folder.config(name).is_file() and _hash_config(folder, name) != value
     )
@@ -172,7 +187,7 @@ def find_differences(folder: BundleFolder, plan: Plan) -> tuple[str, ...]:
     """Ids, as `train: num_epochs`, in which the bundle's configs differ from what the plan gives."""
     differences = []
     for name, expected in build_configs(plan).items():
-        found = json.loads(folder.config(name).read_text(encoding="utf-8"))
+        found = read_json_object(folder.config(name))
         # through JSON, so that tuples and lists compare equal
         expected = json.loads(json.dumps(expected))
         differences += [

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import io
-import json
 import tempfile
 import warnings
 import zipfile
@@ -31,6 +30,7 @@ from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.inference import build_predictor
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.runtime import ONNX, TORCHSCRIPT, build_exported_network
+from pipeline.text_files import read_json_object
 
 FORMATS = (TORCHSCRIPT, ONNX)
 OPSET = 17  # read by onnxruntime from 1.12 and TensorRT from 8.6 on
@@ -121,7 +121,7 @@ def export_bundle(folder: BundleFolder, formats: Sequence[str]) -> tuple[Export,
     Raises:
         BundleError: an export does not agree with the eager network; it is not written.
     """
-    known = json.loads(folder.exports.read_text(encoding="utf-8")) if folder.exports.is_file() else {}
+    known = read_json_object(folder.exports) if folder.exports.is_file() else {}
     made: dict[str, Any] = {}
     for name in known.keys() - set(formats):
         folder.export(name).unlink(missing_ok=True)
@@ -232,7 +232,7 @@ class Exporter:
             )
         configs = {"inference.json": self.folder.config("inference").read_bytes()}
         stream = io.BytesIO()  # a file's name would become part of its content
-        metadata = json.loads(self.folder.metadata.read_text(encoding="utf-8"))
+        metadata = self.folder.read_metadata()
         save_net_with_metadata(
             module, stream, include_config_vals=False, meta_values=metadata, more_extra_files=configs
         )

@@ -5,18 +5,22 @@ A part that is missing is None or empty here and has a note; only a bundle witho
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.bundle_folder import BundleFolder
+from pipeline.errors import FileContentError
 from pipeline.evaluation.metric_table import METRICS
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan, read_plan, read_reasons
+from pipeline.text_files import read_json
 
 VALIDATION = "validation"
+_FOLD = re.compile(r"fold_(\d+)")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class EvaluationRecord:
     def interval(self) -> str:
         """How the intervals were made."""
         return str(self.summary.get("interval", "95 % interval over cases"))
+
+    @property
+    def was_given(self) -> bool:
+        """Whether its label maps were made before, with weights that nobody knows."""
+        return bool((_read(self.folder / "run.json") or {}).get("predictions_given", False))
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -93,6 +102,30 @@ class History:
     @property
     def finished_runs(self) -> tuple[dict[str, Any], ...]:
         return tuple(run for run in self.runs if run.get("state") == "finished")
+
+    def list_cut_short(self) -> list[tuple[str, str]]:
+        """The finished trainings that were shorter than planned, and how."""
+        found = ((str(run.get("id", "run")), describe_shortfall(run)) for run in self.finished_runs)
+        return [(name, short) for name, short in found if short]
+
+    @property
+    def trained_folds(self) -> tuple[int, ...]:
+        """Folds with a finished training on record, or with weights; a packaged bundle has the weights of one fold only."""
+        found = {fold for run in self.finished_runs if (fold := find_fold(run)) is not None}
+        found |= {
+            *self.folder.trained_folds(),
+            *(int(match[1]) for match in map(_FOLD.fullmatch, self.imported_folds) if match),
+        }
+        if self.weights_fold is not None:
+            found.add(self.weights_fold)
+        elif not found and not self.imported_folds and self.folder.weights.is_file():
+            found.add(self.plan.fold)  # of a training with stock MONAI, which notes nothing
+        return tuple(sorted(fold for fold in found if 0 <= fold < self.plan.num_folds))
+
+    @property
+    def imported_folds(self) -> tuple[str, ...]:
+        """Names of nnU-Net's folds that the weights were taken from, such as "fold_0" or "fold_all"; empty for own trainings."""
+        return tuple((_read(self.folder.imported) or {}).get("folds", ()))
 
     @property
     def test_cases(self) -> tuple[str, ...]:
@@ -150,15 +183,26 @@ def read_history(folder: BundleFolder) -> History:
         data_facts=_read_data_facts(folder),
         weights_fold=None if origin is None else int(origin["fold"]),
         hashes=_hash_files(folder),
-        notes=(*notes, *_note_missing(folder, runs, evaluations), *_note_changed_plan(folder, runs)),
+        notes=(
+            *notes,
+            *_note_missing(folder, runs, evaluations),
+            *_note_changed_plan(folder, runs),
+            *_note_cut_short(runs),
+        ),
     )
+
+
+def find_fold(run: Mapping[str, Any]) -> int | None:
+    """The fold of a run record; None where it does not say."""
+    fold = run.get("fold", (run.get("settings") or {}).get("fold"))
+    return int(fold) if fold is not None and str(fold).lstrip("-").isdecimal() else None
 
 
 def _read(path: Path, notes: list[str] | None = None, name: str = "") -> dict[str, Any] | None:
     """JSON of a file; None and a note when it is missing or broken."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = read_json(path)
+    except (OSError, FileContentError) as error:
         if notes is not None:
             what = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
             notes.append(f"{name} ({path.parent.name}/{path.name}) {what}.")
@@ -243,6 +287,14 @@ def _note_changed_plan(folder: BundleFolder, runs: tuple[dict[str, Any], ...]) -
     ]
 
 
+def _note_cut_short(runs: tuple[dict[str, Any], ...]) -> list[str]:
+    return [
+        f"The training {run.get('id', 'run')} was cut short: {short}. Results are not those of the plan."
+        for run in runs
+        if run.get("state") != "running" and (short := describe_shortfall(run))
+    ]
+
+
 def format_value(metric: str, value: float | None) -> str:
     """A metric's value with the decimals of its table; "undefined" for None."""
     if value is None:
@@ -256,6 +308,12 @@ def format_interval(row: Mapping[str, Any]) -> str:
     if row.get("low") is None or row.get("high") is None:
         return "n = 1" if row.get("n") == 1 else "-"
     return f"{format_value(row['metric'], row['low'])} to {format_value(row['metric'], row['high'])}"
+
+
+def format_support(row: Mapping[str, Any]) -> str:
+    """Interval and number of cases of a row of summary.json."""
+    interval = format_interval(row)
+    return interval if interval.startswith("n = ") else f"{interval}, n = {row['n']}"
 
 
 def title_metric(row: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline import __version__
+from pipeline.config_values import quote_name
 from pipeline.planning.architecture import compute_input_size
 from pipeline.planning.plan import Plan
 from pipeline.types import BACKGROUND
@@ -97,16 +98,16 @@ def build_metadata(
         pytorch_version=_version_of("torch").partition("+")[0],
         numpy_version=_version_of("numpy"),
         required_packages_version={package: _version_of(package) for package in list_required_packages(plan)},
-        name=name,
+        name=quote_name(name),
         task=f"{plan.spatial_dims}D segmentation of {', '.join(label for label in list(plan.label_table)[1:])}",
         description=f"Segmentation network trained on {plan.dataset_name}. {', '.join(REQUIRED_FOR_TRAINING)} are needed for training only.",
         authors="see docs/README.md",
         copyright="see LICENSE for the configs and docs/data_license.txt for the data",
-        data_source=plan.dataset_name,
+        data_source=quote_name(plan.dataset_name),
         data_type=plan.image_suffix.lstrip("."),
-        image_classes=f"{', '.join(plan.channel_names)}; resampled to {list(plan.spacing_mm)}, normalised by the preprocessing",
-        label_classes=shown,
-        pred_classes=shown,
+        image_classes=f"{quote_name(', '.join(plan.channel_names))}; resampled to {list(plan.spacing_mm)}, normalised by the preprocessing",
+        label_classes=quote_name(shown),
+        pred_classes=quote_name(shown),
         eval_metrics=eval_metrics,
         intended_use=INTENDED_USE,
         references=[
@@ -130,19 +131,19 @@ def list_required_packages(plan: Plan) -> tuple[str, ...]:
 
 def _build_data_format(plan: Plan) -> DataFormat:
     """What goes into and comes out of the network, for one patch."""
-    classes = {str(index): label for index, label in enumerate(plan.label_table)}
+    classes = {str(index): quote_name(label) for index, label in enumerate(plan.label_table)}
     format_name = "magnitude" if plan.spatial_dims == 3 else "image"
     spatial_shape = _describe_sizes(plan)
     image = Tensor(
         type="image",
         format=format_name,
-        modality=", ".join(plan.channel_names),
+        modality=quote_name(", ".join(plan.channel_names)),
         num_channels=len(plan.channel_names),
         spatial_shape=spatial_shape,
         dtype="float32",
         value_range=[],
         is_patch_data=True,
-        channel_def={str(index): channel for index, channel in enumerate(plan.channel_names)},
+        channel_def={str(index): quote_name(channel) for index, channel in enumerate(plan.channel_names)},
     )
     # MONAI's tools look for the name "background" in the first class, whatever the label table calls it
     classes_for_monai = {**classes, "0": BACKGROUND} if BACKGROUND not in plan.label_table else classes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pipeline.errors import BundleError
 from pipeline.evaluation.summary import ALL_LABELS
 from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, write_json, write_text
 from pipeline.planning.plan import read_plan
+from pipeline.text_files import read_json_object
 from pipeline.training.checkpoint import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT
 from pipeline.training.claim import RUN_LOCK
 
@@ -34,6 +34,7 @@ _LEFT_OUT_PATTERNS = (
     "models/initial.pt",
     "models/.*.lock",
     "evidence/evaluations/*/predictions*/*",
+    "evidence/evaluations/*/predictions*/replaced/*",
     "evidence/case_table.csv",
     "output/*",
     "input/*",
@@ -101,7 +102,7 @@ def read_eval_metrics(folder: BundleFolder) -> dict[str, float]:
     path = folder.evaluations / "validation" / "summary.json"
     if not path.is_file():
         return {}
-    summary = json.loads(path.read_text(encoding="utf-8"))
+    summary = read_json_object(path, ("rows",))
     return {
         f"{'mean' if row['label'] == ALL_LABELS else row['label']}_{row['metric']}": round(row["mean"], 6)
         for row in summary["rows"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import read_plan
+from pipeline.text_files import read_json_object
 
 
 def check_evidence(folder: BundleFolder) -> str:
@@ -62,4 +62,4 @@ def _find_reasons(folder: BundleFolder, target: Path, record: dict[str, Any]) ->
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json_object(path) if path.is_file() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def describe_refusal(found: Audit) -> str:
     listed = "\n".join(lines)
     return (
         f"{found.name} needs trust; nothing of it was run. Its audit found {len(dangers)} danger(s):\n{listed}\n"
-        f"`unet-pipeline audit {found.name}` lists all. Give --trust to use it all the same, if you know who made it."
+        f"`unet-pipeline audit {shlex.quote(found.name)}` lists all. Give --trust to use it all the same, if you know who made it."
     )
 
 

@@ -12,7 +12,7 @@ from pipeline.errors import BundleError
 from pipeline.evaluation.groups import Group
 from pipeline.evaluation.postprocessing import FILLED, LARGEST
 from pipeline.evaluation.tuning import Tuning, tune_on
-from pipeline.files import compute_sha256, write_json
+from pipeline.files import compute_sha256, write_json, write_together
 from pipeline.planning.edit import edit_plan
 from pipeline.planning.plan import read_plan
 
@@ -42,27 +42,29 @@ def tune_bundle(
         device, mirror: for predicting.
     """
     tuning = tune_on(folder, read_plan(folder.plan), groups, device, mirror)
-    write_configs(folder, edit_plan(folder.plan, describe_changes(tuning)))
     record = {
         "title": title,
         "mirrored": mirror,
         "weights_sha256": [compute_sha256(path) for group in groups for path in group.weights],
         **asdict(tuning),
     }
-    write_json(folder.tuning, record)
+    with write_together():
+        write_configs(folder, edit_plan(folder.plan, describe_changes(tuning)))
+        write_json(folder.tuning, record)
     return tuning
 
 
 def describe_changes(tuning: Tuning) -> dict[str, tuple[Any, str]]:
-    """Fields of the plan with their values and reasons."""
+    """Fields of the plan with their values and reasons; the temperature stays as it is where none was found."""
     source = f"chosen on {tuning.num_cases} out-of-fold predictions (evidence/tuning.json)"
     calibration = tuning.calibration
+    found = (
+        round(calibration.temperature, 4),
+        f"logits are divided by it: expected calibration error {calibration.error_before:.4f} before, "
+        f"{calibration.error_after:.4f} after; {source}",
+    )
     return {
-        "temperature": (
-            round(calibration.temperature, 4),
-            f"logits are divided by it: expected calibration error {calibration.error_before:.4f} before, "
-            f"{calibration.error_after:.4f} after; {source}",
-        ),
+        **({} if calibration.obstacle else {"temperature": found}),
         "without_holes": (
             list(tuning.list_taken(FILLED)),
             f"labels whose holes are filled: the interval of the gain in Dice is above 0; {source}",

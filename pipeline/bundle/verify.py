@@ -14,20 +14,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from PIL import Image as PillowImage
 
+from pipeline.boundary import describe_failure
 from pipeline.bundle.configs import find_differences
 from pipeline.bundle.metadata import Metadata
 from pipeline.bundle.stale_evidence import check_evidence
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import quote_paths
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.image import read_image
-from pipeline.errors import BundleError
+from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.writing import write_image
+from pipeline.errors import BundleError, PipelineError
 from pipeline.files import write_json
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.inference import load_weights
+from pipeline.prediction.weights import load_weights
+from pipeline.text_files import read_json
 
 # name, MONAI's type, configs
 WORKFLOWS = (
@@ -69,10 +73,10 @@ def verify_bundle(folder: BundleFolder) -> tuple[Verification, ...]:
         try:
             with _quiet():
                 passed.append(Verification(name, check(folder)))
-        except BundleError:
+        except PipelineError:
             raise
         except Exception as error:  # whatever MONAI raises, the check has failed
-            cause = " ".join(str(error).split())[:500] or type(error).__name__
+            cause = describe_failure(error, 500)
             raise BundleError(f"Bundle {folder.name} fails the check {name!r}: {cause}.") from error
     write_json(folder.verification, [asdict(verification) for verification in passed])
     return tuple(passed)
@@ -99,7 +103,7 @@ def _check_plan(folder: BundleFolder) -> str:
 def _check_paths(folder: BundleFolder) -> str:
     configs = sorted(folder.configs.glob("*.json"))
     for path in configs:
-        for key, value in _iterate_strings(json.loads(path.read_text(encoding="utf-8"))):
+        for key, value in _iterate_strings(read_json(path)):
             if _ABSOLUTE_PATH.match(value):
                 raise BundleError(
                     f"configs/{path.name} has an absolute path under {key}: {value}. It exists on one machine only; "
@@ -184,7 +188,7 @@ def load_network(folder: BundleFolder) -> Any:
 
     folder.make_modules_importable()
     parser = ConfigParser()
-    parser.read_config(str(folder.config("inference")))
+    parser.read_config(folder.read_config("inference"))
     network = parser.get_parsed_content("network_def")
     load_weights(network, folder.weights, torch.device("cpu"))
     return network.eval()
@@ -208,9 +212,9 @@ def _check_prediction(folder: BundleFolder) -> str:
             meta_file=str(folder.metadata),
             logging_file=False,
             workflow_type="inference",
-            bundle_root=str(folder.root),
-            dataset_dir=str(image.parent),
-            output_dir=str(temporary / "output"),
+            **quote_paths(
+                {"bundle_root": folder.root, "dataset_dir": image.parent, "output_dir": temporary / "output"}
+            ),
         )
         workflow.initialize()
         workflow.run()
@@ -245,5 +249,6 @@ def write_phantom(path: Path, plan: Plan) -> Path:
         affine = np.diag([*(size * 1.1 for size in plan.spacing_mm), *([1.0] * (3 - plan.spatial_dims)), 1.0])
         affine[:3, 3] = (-20, 10, 5)
         affine[0] *= -1  # stored the other way round than the network sees it
-        nib.save(nib.Nifti1Image(array.astype(np.float32), affine), path)
+        channels_first = np.moveaxis(array.reshape(*shape, -1), -1, 0).astype(np.float32)
+        write_image(path, MedicalImage(channels_first, affine, plan.spacing_mm))
     return path

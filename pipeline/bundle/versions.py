@@ -5,13 +5,12 @@ Equal weights, configs, plan and modules keep the version, however often the bun
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from pipeline.bundle.write import FIRST_VERSION
 from pipeline.bundle_folder import BundleFolder
 from pipeline.files import compute_sha256, write_json
+from pipeline.text_files import read_json_object
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def write_version(folder: BundleFolder, version: Version) -> None:
 def _read_last(folder: BundleFolder) -> Version | None:
     if not folder.versions.is_file():
         return None
-    content: dict[str, Any] = json.loads(folder.versions.read_text(encoding="utf-8"))
+    content = read_json_object(folder.versions)
     return Version(**content)
 
 

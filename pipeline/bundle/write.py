@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipeline.bundle.configs import copy_license, write_configs
+from pipeline.bundle.data_state import note_seen_files
 from pipeline.bundle.metadata import build_metadata
 from pipeline.bundle.modules import write_modules
 from pipeline.bundle.trust import break_seal
@@ -19,7 +20,7 @@ from pipeline.dataset.check import CheckReport
 from pipeline.dataset.prepare import PreparedCase
 from pipeline.dataset.report import build_manifest
 from pipeline.errors import BundleError
-from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, write_json, write_text
+from pipeline.files import compute_sha256, stage_folder, write_atomically, write_json, write_text
 from pipeline.planning.fine_tuning import Start
 from pipeline.planning.plan import Plan, read_plan, write_plan
 from pipeline.planning.planner import PlannedBundle
@@ -72,9 +73,8 @@ def write_whole(root: Path, planned: PlannedBundle, fill: Callable[[BundleFolder
         BundleError: `root` exists and is not empty.
     """
     require_free(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    staging = BundleFolder(Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=root.parent)))
-    try:
+    with stage_folder(root.parent) as place:
+        staging = BundleFolder(place)
         for part in (staging.configs, staging.models, staging.docs, staging.evidence):
             part.mkdir(parents=True)
         write_plan(staging.plan, planned.plan, planned.reasons)
@@ -88,8 +88,6 @@ def write_whole(root: Path, planned: PlannedBundle, fill: Callable[[BundleFolder
         if root.exists():
             root.rmdir()
         os.replace(staging.root, root)
-    finally:
-        shutil.rmtree(staging.root, ignore_errors=True)
     return BundleFolder(root)
 
 
@@ -102,7 +100,7 @@ def require_free(root: Path) -> None:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise BundleError(
             f"{root} exists already. Choose another folder, or edit its configs/plan.yaml and run "
-            f"`unet-pipeline plan --refresh {root}`."
+            f"`unet-pipeline plan --refresh {shlex.quote(str(root))}`."
         )
 
 
@@ -117,6 +115,7 @@ def write_data(
     fingerprint = report.require_no_errors()
     write_json(folder.fingerprint, fingerprint.model_dump(mode="json"))
     write_json(folder.dataset_manifest, build_manifest(report, prepared))
+    note_seen_files(folder, report)
     _write_splits(folder, plan, report, splits, prepared)
     _write_case_table(folder, report)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from pipeline.commands.options import (
     read_options,
     write_json_option,
 )
-from pipeline.errors import DatasetError, suggest
+from pipeline.errors import DatasetError, PlanError, suggest
 from pipeline.printing import (
     network_as_data,
     print_network,
@@ -31,6 +32,7 @@ from pipeline.printing import (
     say,
     show_path,
 )
+from pipeline.printing_forecast import print_training_forecast
 from pipeline.printing_results import evaluation_as_data, print_evaluation
 
 Network = Annotated[
@@ -143,6 +145,9 @@ def plan(
     force: Annotated[
         bool, typer.Option("--force", help="With --refresh: overwrite configs that were edited by hand.")
     ] = False,
+    no_forecast: Annotated[
+        bool, typer.Option("--no-forecast", help="Do not time a step to tell how long the training will take.")
+    ] = False,
     json_file: Json = None,
 ) -> None:
     """Write a complete bundle for a dataset, or with --refresh its configs again."""
@@ -152,6 +157,7 @@ def plan(
     if refresh is not None:
         settled = verbs.refresh(refresh, force)
         say(f"Configs of {refresh} written again from its plan.yaml.")
+        _say_time(refresh, 0.0, no_forecast)
     else:
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
@@ -162,7 +168,24 @@ def plan(
         settled = planned.plan
         print_report(planned.report)
         print_plan(settled, bundle)
+        _say_time(bundle, planned.read_case_s, no_forecast)
+        say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
+        say(f"Next: unet-pipeline train {shlex.quote(str(bundle))}")
     write_json_option(json_file, settled.model_dump(mode="json"))
+
+
+def _say_time(bundle: Path, read_case_s: float, skipped: bool) -> None:
+    """How long the training will take; a bundle whose step cannot be timed is as good as any other."""
+    if skipped:
+        return
+    from pipeline import verbs
+
+    try:
+        forecast = verbs.forecast_training(bundle, read_case_s)
+    except PlanError as error:
+        say(f"  time      not known. {error}")
+        return
+    print_training_forecast(forecast, bundle)
 
 
 def _check_names(preset: str, network: str | None) -> None:

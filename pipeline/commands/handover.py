@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -100,5 +101,8 @@ def import_nnunet(
     )
     for line in result.describe_differences():
         say(f"  differs   {line}")
-    say(f"Next: unet-pipeline predict {bundle} IMAGES OUT" + (" --ensemble" if len(result.epochs) > 1 else ""))
+    say(
+        f"Next: unet-pipeline predict {shlex.quote(str(bundle))} IMAGES OUT"
+        + (" --ensemble" if len(result.epochs) > 1 else "")
+    )
     write_json_option(json_file, {"folds": dict(result.epochs), "plan": result.plan.model_dump(mode="json")})

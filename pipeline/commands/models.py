@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,17 +73,22 @@ def train(
             )
     except PreemptedError as stop:
         say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")
-        say(f"Next: unet-pipeline train {bundle} --resume" if stop.is_recorded else "Next: the same command again")
+        say(
+            f"Next: unet-pipeline train {shlex.quote(str(bundle))} --resume"
+            if stop.is_recorded
+            else "Next: the same command again"
+        )
         return
     for run in runs:
         if run.stopped_by is not None:
-            say(f"fold {run.fold}: stopped by {run.stopped_by} and saved\nrecord   {run.run_dir / 'run.json'}")
-            say(f"Next: unet-pipeline train {bundle} --resume")
+            done = f" after {run.cut_short}" if run.cut_short else ""
+            say(f"fold {run.fold}: stopped by {run.stopped_by} and saved{done}\nrecord   {run.run_dir / 'run.json'}")
+            say(f"Next: unet-pipeline train {shlex.quote(str(bundle))} --resume")
             return
         _say_end(run)
     if seeds > 1:
         print_spread(runs)
-    say(f"Next: unet-pipeline evaluate {bundle}")
+    say(f"Next: unet-pipeline evaluate {shlex.quote(str(bundle))}")
     write_json_option(
         json_file,
         [{key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()} for run in runs],
@@ -102,10 +108,13 @@ def _say_end(run: TrainingRun) -> None:
     from pipeline.progress import format_duration
     from pipeline.training.profile import describe
 
-    say(
-        f"fold {run.fold}, seed {run.seed}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, best Dice "
-        f"{run.best_dice:.4f} in epoch {run.best_epoch} (resampled grid; it picks the weights and is no result)"
-    )
+    if run.best_dice is None:
+        best = "no validation, so the weights are the last ones"
+    else:
+        best = f"best Dice {run.best_dice:.4f} in epoch {run.best_epoch} (resampled grid; it picks the weights and is no result)"
+    say(f"fold {run.fold}, seed {run.seed}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, {best}")
+    if run.cut_short:
+        say(f"short    {run.cut_short}: results are not those of the plan")
     if run.profile:
         say(describe(run.profile["shares"], run.profile["verdict"]))
     say(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
@@ -117,7 +126,12 @@ def predict(
         Path,
         typer.Argument(metavar="INPUT", help="An image, a folder of images, a DICOM series, or a folder of series."),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the label maps; finished ones are kept.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Folder for the label maps; those of the same image, weights and options are kept."
+        ),
+    ],
     device: Device = None,
     mirror: Mirror = False,
     ensemble: Ensemble = False,
@@ -157,6 +171,7 @@ def predict(
         {
             "written": list(map(str, result.written)),
             "kept": list(map(str, result.kept)),
+            "again": dict(result.again),
             "precision": result.precision,
             "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
             "notes": [vars(note) for note in result.notes],
@@ -207,7 +222,7 @@ def evaluate(
             "--ensemble needs a DATASET: every validation case was in the training of the other folds"
         )
     options = (device, mirror, ensemble, by or (), trust, precision)
-    result = verbs.evaluate(bundle, dataset, out, predictions, *options, alone=True)
+    result = verbs.evaluate(bundle, dataset, out, predictions, *options, alone=True, announce=say)
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
     write_json_option(json_file, evaluation_as_data(result))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +60,10 @@ ResampleLabels = Annotated[
     bool,
     typer.Option("--resample-labels", help="Labels on another grid are resampled to the image's, nearest neighbour."),
 ]
-PagesAsSlices = Annotated[bool, typer.Option("--pages-as-slices", help="A TIFF file of several pages is a volume.")]
+PagesAsSlices = Annotated[
+    bool,
+    typer.Option("--pages-as-slices", help="Pages of a TIFF file are slices unless its tags say otherwise."),
+]
 Patient = Annotated[
     str | None,
     typer.Option(
@@ -104,6 +106,6 @@ def parse_labels(texts: list[str] | None) -> dict[str, int] | None:
 def write_json_option(path: Path | None, content: Any) -> None:
     """What a verb printed, as data in the file of `--json`; nothing without one."""
     if path is not None:
-        from pipeline.files import write_text
+        from pipeline.files import write_json
 
-        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_json(path, content)

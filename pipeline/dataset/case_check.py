@@ -12,7 +12,9 @@ from pipeline.dataset.case_reading import read_case_image, read_case_label
 from pipeline.dataset.contact_sheet import Tile, make_tile
 from pipeline.dataset.dataset import Case
 from pipeline.dataset.fingerprint import compute_coarsest_factor
+from pipeline.dataset.image_files import list_image_files
 from pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
+from pipeline.dataset.manifest import Stamp, read_stamp
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import compute_coarse_map
@@ -44,11 +46,12 @@ SPACING_DISAGREES = Message(
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file of the manifest."""
+    """One file of the manifest; `stamp` is what it looked like before it was hashed (`manifest.read_stamp`)."""
 
     path: str
     num_bytes: int
     sha256: str
+    stamp: Stamp | None = None
 
 
 @dataclass
@@ -67,6 +70,8 @@ class CaseFindings:
     coarsest_factor: int = 1
     coarse_map: np.ndarray | None = None
     image_digest: str = ""
+    channel_digests: tuple[str, ...] = ()
+    modality: str = ""
     image_changed: bool = False
     label_changed: bool = False
     tile: Tile | None = None
@@ -106,6 +111,7 @@ def examine_case(
         _count_values(findings, label, case.label)
     if image is not None and label is not None and not findings.has_errors:
         findings.shape, findings.spacing_mm = image.spatial_shape, image.spacing_mm
+        findings.modality = image.modality
         findings.num_channels, findings.dtype = image.array.shape[0], image.array.dtype
         annotated = label.array[0]
         if ignore_value in findings.voxels_by_value:
@@ -128,8 +134,7 @@ def _read(findings: CaseFindings, root: Path, case: Case, options: ReadOptions) 
         _add_error(findings, error)
         return None
     for path in case.images:
-        files = sorted((root / path).iterdir()) if (root / path).is_dir() else [root / path]
-        findings.records += [_record_file(root, file.relative_to(root)) for file in files if file.is_file()]
+        findings.records += _record_files(root, path)
     findings.problems += image.notes
     findings.image_changed = not all(stock_reads(root / path) for path in case.images)
     return image
@@ -145,7 +150,7 @@ def _read_label(
         _add_error(findings, error)
         return None
     findings.label_changed |= not stock_reads(root / path, as_label=True)
-    findings.records.append(_record_file(root, path))
+    findings.records += _record_files(root, path)
     findings.problems += label.notes
     return label
 
@@ -154,33 +159,62 @@ def _add_error(findings: CaseFindings, error: ImageFileError) -> None:
     findings.add(Problem(ERROR, error.file, error.cause, error.remedy, error.code))
 
 
-def _record_file(root: Path, relative: Path) -> FileRecord:
-    path = root / relative
-    return FileRecord(relative.as_posix(), path.stat().st_size, compute_sha256(path))
+def _record_files(root: Path, relative: Path) -> list[FileRecord]:
+    """The files of an image or label map, for the manifest."""
+    records = []
+    for file in list_image_files(root / relative):
+        stamp = read_stamp(file)
+        records.append(FileRecord(file.relative_to(root).as_posix(), stamp[0], compute_sha256(file), stamp))
+    return records
 
 
 def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
     file = findings.case.image.as_posix()
-    digest = hashlib.blake2b(str(image.spatial_shape).encode(), digest_size=16)
+    whole = hashlib.blake2b(str(image.spatial_shape).encode(), digest_size=16)
+    digests = []
     not_finite, lowest, highest = 0, np.inf, -np.inf
     real = image.array.dtype.kind == "f"
     for channel in image.array:
         voxels = flatten_in_memory_order(channel)
+        digest = _begin_digest(image)
         for start in range(0, voxels.size, _PIECE):
             piece = voxels[start : start + _PIECE]
-            digest.update(np.ascontiguousarray(piece).data)
+            _add_to_digest(digest, piece)
             if real:
                 finite = np.isfinite(piece)
                 not_finite += int(piece.size - np.count_nonzero(finite))
                 piece = piece[finite]
             if piece.size:
                 lowest, highest = min(lowest, float(piece.min())), max(highest, float(piece.max()))
-    findings.image_digest = digest.hexdigest()
+        digests.append(digest.hexdigest())
+        whole.update(digest.digest())
+    findings.image_digest, findings.channel_digests = whole.hexdigest(), tuple(digests)
     if not_finite:
         findings.add(NOT_FINITE.about(file, count=not_finite))
     elif lowest == highest:
         findings.add(CONSTANT.about(file, value=lowest))
     _compare_spacing(findings, image)
+
+
+def digest_channels(image: MedicalImage) -> tuple[str, ...]:
+    """A hash of each channel's size and values, whatever the type and the format of its file; none of a constant channel."""
+    found = []
+    for channel in image.array:
+        if channel.min() == channel.max():
+            continue
+        digest, voxels = _begin_digest(image), flatten_in_memory_order(channel)
+        for start in range(0, voxels.size, _PIECE):
+            _add_to_digest(digest, voxels[start : start + _PIECE])
+        found.append(digest.hexdigest())
+    return tuple(found)
+
+
+def _begin_digest(image: MedicalImage) -> hashlib.blake2b:
+    return hashlib.blake2b(str(image.spatial_shape).encode(), digest_size=16)
+
+
+def _add_to_digest(digest: hashlib.blake2b, voxels: np.ndarray) -> None:
+    digest.update(np.ascontiguousarray(voxels, dtype=np.float32).data)
 
 
 def _compare_spacing(findings: CaseFindings, image: MedicalImage) -> None:

@@ -11,6 +11,7 @@ from pipeline.dataset.case_check import CaseFindings
 from pipeline.dataset.dataset import Dataset
 from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message, Problem
 
+TEST, _NOT_SAID = "test", "training"  # a case whose split is not said is trained on, or validates
 _SPACING_OUTLIER = 3.0  # times the median, nnU-Net's threshold for an anisotropic axis
 _VALUE_AND_COLOUR = re.compile(r"\b(\d+)=(#[0-9a-f]{6})")  # as the notes on colours and palettes write them
 
@@ -49,6 +50,12 @@ PATIENT_ACROSS = Message(
     ERROR,
     "is for {split}, and {other} of the same patient is for {other_split}",
     "Put all cases of a patient on one side.",
+)
+LONE_PATIENT = Message(
+    "nothing-to-validate",
+    WARNING,
+    "has {what}, so nothing can be validated: a validation shows what was trained on, and its Dice is no result",
+    "Add cases of other patients; two patients are the least.",
 )
 COLOURS_DIFFER = Message(
     "label-colours-differ",
@@ -105,8 +112,9 @@ def report_twins(twins: list[tuple[CaseFindings, CaseFindings]]) -> Iterator[Pro
     """Problems of images that are there twice; an error when they are on both sides of a split."""
     for first, later in twins:
         other, file = first.case, later.case.image.as_posix()
-        if other.split and later.case.split and other.split != later.case.split:
-            yield DUPLICATE_ACROSS.about(file, split=later.case.split, other=other.image, other_split=other.split)
+        sides = other.split or _NOT_SAID, later.case.split or _NOT_SAID
+        if sides[0] != sides[1] and (_NOT_SAID not in sides or TEST in sides):
+            yield DUPLICATE_ACROSS.about(file, split=sides[1], other=other.image, other_split=sides[0])
         else:
             yield DUPLICATE_IMAGE.about(file, other=other.image)
 
@@ -129,6 +137,21 @@ def find_patients_across(dataset: Dataset, patients: dict[str, str]) -> Iterator
             if side_of[first] != side and (first, name) not in seen:
                 seen.add((first, name))
                 yield PATIENT_ACROSS.about(name, split=side, other=first, other_split=side_of[first])
+
+
+def find_lone_patient(dataset: Dataset, patients: dict[str, str]) -> Iterator[Problem]:
+    """Whether there is one case, or one patient, to train and validate on; a dataset that brings its own split decides itself.
+
+    Args:
+        dataset: with its cases.
+        patients: patient of each case that has one; images with the same voxels are of one patient.
+    """
+    if dataset.folds or any(case.split == "validation" for case in dataset.cases):
+        return
+    usable = [case.name for case in dataset.cases if case.label is not None and case.split != "test"]
+    if len({patients.get(name, f"case {name}") for name in usable}) == 1:
+        what = "one case to train on" if len(usable) == 1 else f"{len(usable)} cases of one patient to train on"
+        yield LONE_PATIENT.about("dataset", what=what)
 
 
 def compare_colours(findings: list[CaseFindings]) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.dataset import geometry
 from pipeline.dataset.dataset import Case
 from pipeline.dataset.image import read_grid, read_image, read_label_map
+from pipeline.dataset.label_values import is_rounded
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.problems import ERROR, NOTE, Message
@@ -56,7 +57,7 @@ def read_case_image(root: Path, case: Case, options: ReadOptions) -> MedicalImag
         _check_channel(image, channel, path, first)
         arrays.append(channel.array)
         notes += channel.notes
-    return MedicalImage(np.concatenate(arrays), image.affine, image.spacing_mm, tuple(notes))
+    return MedicalImage(np.concatenate(arrays), image.affine, image.spacing_mm, tuple(notes), image.modality)
 
 
 def read_case_grid(root: Path, case: Case) -> ImageGrid:
@@ -100,15 +101,16 @@ def read_case_label(
     path = case.require_label()
     shown = path.as_posix()
     label = read_label_map(root / path, shown, options.pages_as_slices)
+    is_changed = is_rounded(label)
     if image is None:
-        return label, False
+        return label, is_changed
     comparison = geometry.compare_grids(image, label, shown)
     problem = comparison.problem
     if problem is None:
-        return label, False
-    if comparison.kind == geometry.ROUNDING:
-        changed, note = geometry.with_grid_of(label, image), problem
-    elif comparison.copy_header_helps and options.copy_header:
+        return label, is_changed
+    if comparison.kind in (geometry.ROUNDING, geometry.PLACED):
+        return geometry.put_on_grid(label, image, shown), True
+    if comparison.copy_header_helps and options.copy_header:
         changed, note = geometry.with_grid_of(label, image), HEADER_COPIED.about(shown, cause=problem.cause)
     elif comparison.resampling_helps and options.resample_labels:
         changed, note = geometry.resample_label(label, image), LABEL_RESAMPLED.about(shown, cause=problem.cause)

@@ -10,6 +10,7 @@ from pipeline.dataset.case_check import CaseFindings, FileRecord, examine_case
 from pipeline.dataset.case_comparison import (
     compare_cases,
     compare_colours,
+    find_lone_patient,
     find_patients_across,
     find_twins,
     report_twins,
@@ -17,6 +18,7 @@ from pipeline.dataset.case_comparison import (
 from pipeline.dataset.contact_sheet import Tile
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, Dataset, image_suffix, order_labels
 from pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from pipeline.dataset.held_out_images import find_trained_test_images
 from pipeline.dataset.intensities import PooledIntensities, count_samples
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
@@ -121,8 +123,10 @@ def check_dataset(
     problems += compare_cases(dataset, readable)
     twins = find_twins(findings)
     problems += report_twins(twins)
+    problems += find_trained_test_images(dataset, findings)
     problems += compare_colours(findings)
     problems += find_patients_across(dataset, patients)
+    patients = _join_twins(dataset, patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
     table, problems_of_labels = _settle_labels(
         labels or dataset.labels, labelled, len(labelled) == len(findings), dataset.ignore_value
@@ -133,6 +137,8 @@ def check_dataset(
     reason = _find_need_for_preparation(dataset, findings)
     if reason and usable:
         problems.append(PREPARED.about("dataset", cause=reason))
+    if usable:
+        problems += find_lone_patient(dataset, patients)
     problems.sort(key=lambda problem: (SEVERITIES.index(problem.severity), problem.file))
     return CheckReport(
         dataset=checked,
@@ -141,7 +147,7 @@ def check_dataset(
         manifest=tuple(record for finding in findings for record in finding.records),
         options=options,
         needs_preparation=reason,
-        patients=_join_twins(dataset, patients, twins),
+        patients=patients,
         tiles=_order_tiles(findings, problems),
     )
 
@@ -275,6 +281,7 @@ def _build_fingerprint(
         intensities=intensities,
         mirroring_matters=find_mirroring_that_matters(maps) if maps else (),
         turning_matters=find_turning_that_matters(maps),
+        modalities=tuple(sorted({finding.modality for finding in findings if finding.modality})),
         cases=tuple(
             CaseFingerprint(
                 case=finding.case.name,

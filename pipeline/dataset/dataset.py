@@ -95,9 +95,13 @@ class Dataset:
 
 
 STOCK_SUFFIXES = (".nii.gz", ".nii", ".png", ".jpg", ".jpeg")  # what MONAI reads with the packages that it needs anyway
-IMAGE_SUFFIXES = (*STOCK_SUFFIXES, ".tif", ".tiff", ".nrrd", ".nhdr", ".mha", ".mhd")
+PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")  # NIfTI or Analyze in two files
+NIFTI_SUFFIXES = (".nii.gz", ".nii", *PAIR_SUFFIXES)
+IMAGE_SUFFIXES = (*STOCK_SUFFIXES, *PAIR_SUFFIXES, ".tif", ".tiff", ".nrrd", ".nhdr", ".mha", ".mhd")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-SHOWN_FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MHA/MHD, PNG, TIFF, JPEG, or a folder with one DICOM series"
+SHOWN_FORMATS = (
+    "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MHA/MHD, PNG, TIFF, JPEG, or a folder with one DICOM series"
+)
 
 
 def image_suffix(path: Path) -> str:
@@ -112,8 +116,30 @@ def case_name(path: Path) -> str:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files directly in `folder`, sorted by name; hidden files are passed over."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and image_suffix(path))
+    """Image files directly in `folder`, sorted by name; hidden files are passed over, and of a pair of files the header is listed."""
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and image_suffix(path))
+    headers = {case_name(path) for path in found if image_suffix(path).startswith(".hdr")}
+    return [path for path in found if not (image_suffix(path).startswith(".img") and case_name(path) in headers)]
+
+
+def list_parts(path: Path) -> list[Path]:
+    """The files of an image that are there: both of a pair, of any other only itself."""
+    return [path, *[path.with_name(name) for name in list_pair_names(path.name) if path.with_name(name).is_file()][:1]]
+
+
+def list_pair_names(name: str) -> list[str]:
+    """Names, with their folder, that the other file of a pair may have; none for an image in one file."""
+    suffix = image_suffix(Path(name))
+    if suffix not in PAIR_SUFFIXES:
+        return []
+    other = ".img" if suffix.startswith(".hdr") else ".hdr"
+    stem = name[: len(name) - len(suffix)]
+    return [stem + form for ending in (other, f"{other}.gz") for form in (ending, ending.upper())]
+
+
+def is_pair_header(path: Path) -> bool:
+    """Whether a file is the header of a pair, which may be the same for many images."""
+    return image_suffix(path).startswith(".hdr")
 
 
 def order_labels(labels: dict[str, int]) -> dict[str, int]:

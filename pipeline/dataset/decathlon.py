@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from pipeline.dataset.dataset import Case, Dataset, case_name, list_images, order_labels
+from pipeline.dataset.dataset import Case, Dataset, case_name, order_labels
 from pipeline.dataset.given_splits import Folds, build_folds
+from pipeline.dataset.listing import find_unlisted, find_wrong_count
 from pipeline.dataset.paths import parse_path
-from pipeline.dataset.problems import ERROR, Message, Problem
 from pipeline.errors import DatasetError
+from pipeline.text_files import read_json
 
-NOT_LISTED = Message(
-    "not-listed",
-    ERROR,
-    "is not listed in dataset.json",
-    "Add it to `training` together with its partner, or remove the file.",
-)
 LAYOUT = "Medical Segmentation Decathlon"
 
 
@@ -57,15 +51,12 @@ def read(root: Path) -> Dataset:
         licence=str(content.get("licence", content.get("license", ""))),
         reference=str(content.get("reference", "")).strip(),
         folds=_read_folds(content["training"], cases),
-        problems_of_layout=tuple(_find_unlisted(root, cases)),
+        problems_of_layout=(*find_unlisted(root, cases), *find_wrong_count(content, len(cases))),
     )
 
 
 def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{path.name} is not valid JSON: {error}. Correct it.") from error
+    return read_json(path, DatasetError, path.name, "Correct it.")
 
 
 def _read_entry(entry: object, number: int) -> Case:
@@ -89,16 +80,3 @@ def _read_folds(entries: list[dict], cases: tuple[Case, ...]) -> Folds:
     if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers) or len(set(numbers)) < 2:
         return ()
     return build_folds({case.name: int(entry["fold"]) for case, entry in zip(cases, entries, strict=True)})
-
-
-def _find_unlisted(root: Path, cases: tuple[Case, ...]) -> list[Problem]:
-    """Files in the folders of the listed images and labels that no entry names."""
-    listed = {(root / path).resolve() for case in cases for path in case.files}
-    folders = sorted({(root / path).parent for case in cases for path in case.files})
-    return [
-        NOT_LISTED.about(path.relative_to(root))
-        for folder in folders
-        if folder.is_dir()
-        for path in list_images(folder)
-        if path.resolve() not in listed
-    ]

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.dataset.dicom_geometry import Series, Slice, build_affine, order_slices
+from pipeline.dataset.dicom_file import DIRECTORY_CLASS, is_dicom_file, is_directory_file, read_header
+from pipeline.dataset.dicom_folders import VOLUME_MODALITIES
+from pipeline.dataset.dicom_geometry import Series, Slice, build_affine, name_file, order_slices
 from pipeline.dataset.dicom_messages import (
     COLOUR,
     CORRUPT,
@@ -25,8 +27,10 @@ from pipeline.dataset.dicom_messages import (
     NOT_DECODED,
     NOT_DICOM,
     SET_ASIDE,
+    SEVERAL_PICTURES,
     SEVERAL_SERIES,
     SHORT_PIXELS,
+    SLICES_LEFT_OUT,
 )
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import Problem
@@ -34,19 +38,11 @@ from pipeline.dataset.problems import Problem
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset as Header
 
-_PREAMBLE_BYTES = 128
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_DIRECTORY = "1.2.840.10008.1.3.10"
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
 _VALUE_BYTES = 2  # nearly always, see `_shrink`
-_VOLUME_MODALITIES = ("CT", "MR", "PT", "NM")
+_SHOWN_NAMES = 5
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-def is_dicom_file(path: Path) -> bool:
-    """Whether a file has DICOM's mark after the preamble."""
-    with path.open("rb") as stream:
-        return stream.read(_PREAMBLE_BYTES + 4)[_PREAMBLE_BYTES:] == b"DICM"
 
 
 def read_dicom(path: Path, shown: str) -> MedicalImage:
@@ -66,13 +62,13 @@ def read_dicom(path: Path, shown: str) -> MedicalImage:
     with _silent():
         if _has_frames(series):
             array, affine = _read_frames(series.slices[0], shown)
-        elif "ImagePositionPatient" not in first:
+        elif _is_projection(series, shown):
             return _read_projection(series.slices[0], shown, notes)
         else:
             ordered, step = order_slices(series.slices, shown)
             array, affine = _read_slices(ordered, shown), build_affine(ordered[0], step)
     spacing_mm = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
-    return MedicalImage(array[None], _LPS_TO_RAS @ affine, spacing_mm, tuple(notes))
+    return MedicalImage(array[None], _LPS_TO_RAS @ affine, spacing_mm, tuple(notes), _read_modality(first))
 
 
 def read_dicom_grid(path: Path, shown: str) -> ImageGrid:
@@ -86,7 +82,7 @@ def read_dicom_grid(path: Path, shown: str) -> ImageGrid:
     in_plane = int(first.header.Columns), int(first.header.Rows)
     if _has_frames(series):
         _, ordered, affine = _order_frames(first, shown)
-    elif "ImagePositionPatient" not in first.header:
+    elif _is_projection(series, shown):
         affine, spacing_mm = _place_projection(first, shown)
         return ImageGrid(1, in_plane, affine, spacing_mm, _VALUE_BYTES)
     else:
@@ -107,30 +103,48 @@ def _has_frames(series: Series) -> bool:
     return len(series.slices) == 1 and int(series.slices[0].header.get("NumberOfFrames", 1) or 1) > 1
 
 
+def _is_projection(series: Series, shown: str) -> bool:
+    """Whether it is one picture without a place in the world.
+
+    Raises:
+        ImageFileError: there are several such pictures.
+    """
+    if any("ImagePositionPatient" in item.header for item in series.slices):
+        return False  # of a volume in which one lacks its position `order_slices` says so
+    if len(series.slices) > 1:
+        names = _list_names(sorted(item.path.name for item in series.slices))
+        raise SEVERAL_PICTURES.error(shown, count=len(series.slices), names=names)
+    return True
+
+
 def _read_headers(files: Sequence[Path], shown: str) -> tuple[list[Slice], list[Problem]]:
-    import pydicom  # takes a tenth of a second, and few images are DICOM
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import InvalidDicomError  # takes a tenth of a second, and few images are DICOM
 
     slices, foreign = [], []
     for file in files:
-        if file.name.startswith(".") or file.name == "DICOMDIR":
+        if file.name.startswith(".") or is_directory_file(file):
             continue
         try:
             if not is_dicom_file(file):
                 foreign.append(file.name)
                 continue
-            header = pydicom.dcmread(file, defer_size=1024)
+            header = read_header(file)
         except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-            raise CORRUPT.error(f"{shown}/{file.name}", cause=_first_line(error)) from error
-        if header.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
+            raise CORRUPT.error(name_file(shown, file), cause=_first_line(error)) from error
+        if header.file_meta.get("MediaStorageSOPClassUID") == DIRECTORY_CLASS:
             continue
         if "SeriesInstanceUID" not in header:
-            raise CORRUPT.error(f"{shown}/{file.name}", cause="it belongs to no series")
+            raise CORRUPT.error(name_file(shown, file), cause="it belongs to no series")
         slices.append(Slice(file, header))
     if not slices:
         raise NO_DICOM.error(shown)
-    notes = [NOT_DICOM.about(shown, count=len(foreign), name=foreign[0])] if foreign else []
+    notes = [NOT_DICOM.about(shown, count=len(foreign), names=_list_names(foreign))] if foreign else []
     return slices, notes
+
+
+def _list_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
 
 
 def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Problem]]:
@@ -140,21 +154,25 @@ def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Pro
         ImageFileError: there is none, or there are several.
     """
     images: dict[str, list[Slice]] = {}
-    aside: dict[str, int] = {}
+    aside: dict[str, list[Slice]] = {}
     for item in slices:
         if reason := _reason_to_set_aside(item.header):
-            aside[reason] = aside.get(reason, 0) + 1
+            aside.setdefault(reason, []).append(item)
         else:
             images.setdefault(str(item.header.get("SeriesInstanceUID", "")), []).append(item)
     found = [
         Series(hashlib.sha256(uid.encode()).hexdigest()[:8], tuple(items)) for uid, items in sorted(images.items())
     ]
-    listed = ", ".join(f"{count} {reason}" for reason, count in sorted(aside.items()))
+    listed = ", ".join(f"{len(items)} {reason}" for reason, items in sorted(aside.items()))
     if not found:
         raise NO_IMAGE_SERIES.error(shown, found=listed)
     if len(found) > 1:
         raise SEVERAL_SERIES.error(shown, count=len(found), listed="; ".join(map(str, found)))
     notes = [SET_ASIDE.about(shown, listed=listed, taken=found[0])] if aside else []
+    (uid,) = images
+    lost = [item.path.name for items in aside.values() for item in items if item.header.get("SeriesInstanceUID") == uid]
+    if lost:
+        notes.append(SLICES_LEFT_OUT.about(shown, names=_list_names(sorted(lost)), taken=found[0]))
     return found[0], notes
 
 
@@ -167,7 +185,7 @@ def _reason_to_set_aside(header: Header) -> str:
     if "LOCALIZER" in [str(value).upper() for value in header.get("ImageType", None) or []]:
         return "localizer(s)"
     frames = int(header.get("NumberOfFrames", 1) or 1)
-    if modality in _VOLUME_MODALITIES and frames == 1 and "ImagePositionPatient" not in header:
+    if modality in VOLUME_MODALITIES and frames == 1 and "ImagePositionPatient" not in header:
         return f"{modality} picture(s) without position"
     return ""
 
@@ -194,7 +212,7 @@ def _read_pixels(item: Slice, shown: str) -> np.ndarray:
     """Rescaled pixels of a file, shape (rows, columns), or (frames, rows, columns)."""
     import SimpleITK  # takes as long as all of this package, and most images are NIfTI or pictures
 
-    file = f"{shown}/{item.path.name}" if item.path.name != Path(shown).name else shown
+    file = name_file(shown, item.path)
     _require_pixels(item, file)
     try:
         pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(item.path), imageIO="GDCMImageIO"))
@@ -273,7 +291,7 @@ def _read_projection(item: Slice, shown: str, notes: list[Problem]) -> MedicalIm
     """A single picture without a place in the world, such as an X-ray."""
     affine, spacing_mm = _place_projection(item, shown)
     pixels = _shrink(_read_pixels(item, shown))
-    return MedicalImage(pixels.T[None], affine, spacing_mm, tuple(notes))
+    return MedicalImage(pixels.T[None], affine, spacing_mm, tuple(notes), _read_modality(item.header))
 
 
 def _place_projection(item: Slice, shown: str) -> tuple[np.ndarray, tuple[float, float]]:
@@ -284,6 +302,10 @@ def _place_projection(item: Slice, shown: str) -> tuple[np.ndarray, tuple[float,
     spacing = item.header.get("PixelSpacing") or item.header.get("ImagerPixelSpacing") or (1.0, 1.0)
     between_rows, between_columns = (float(value) for value in spacing)
     return np.diag([between_columns, between_rows, 1.0, 1.0]), (between_columns, between_rows)
+
+
+def _read_modality(header: Header) -> str:
+    return str(header.get("Modality") or "").strip().upper()
 
 
 def _first_line(error: Exception) -> str:

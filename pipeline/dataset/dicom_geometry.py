@@ -69,6 +69,11 @@ class Series:
         return f"series {self.number} ({first.get('Modality', '?')}, {len(self.slices)} file(s) of {shape})"
 
 
+def name_file(shown: str, path: Path) -> str:
+    """A file of the series for a message; `shown` is the folder's name, or the file's own."""
+    return shown if path.name == Path(shown).name else f"{shown}/{path.name}"
+
+
 def order_slices(slices: Sequence[Slice], shown: str) -> tuple[list[Slice], np.ndarray]:
     """Slices in the order of their positions along the normal, and the step from one to the next in mm (LPS).
 
@@ -80,7 +85,7 @@ def order_slices(slices: Sequence[Slice], shown: str) -> tuple[list[Slice], np.n
     first = slices[0]
     for item in slices[1:]:
         if difference := _find_difference(first, item):
-            raise MIXED_SLICES.error(f"{shown}/{item.path.name}", difference=difference, first=first.path.name)
+            raise MIXED_SLICES.error(name_file(shown, item.path), difference=difference, first=first.path.name)
     ordered = sorted(slices, key=lambda item: float(item.position @ first.normal))
     if len(ordered) == 1:
         thickness = float(first.header.get("SliceThickness", 0) or 0)
@@ -92,7 +97,9 @@ def order_slices(slices: Sequence[Slice], shown: str) -> tuple[list[Slice], np.n
     for number, gap in enumerate(gaps):
         before, after = ordered[number].path.name, ordered[number + 1].path.name
         if gap < _GAP_MM:
-            raise DUPLICATED_SLICE.error(f"{shown}/{after}", position=distances[number], other=before)
+            raise DUPLICATED_SLICE.error(
+                name_file(shown, ordered[number + 1].path), position=distances[number], other=before
+            )
         if abs(gap - usual) > tolerance_mm:
             raise MISSING_SLICE.error(shown, gap=gap, first=before, second=after, usual=usual)
     step = (ordered[-1].position - ordered[0].position) / (len(ordered) - 1)
@@ -109,9 +116,9 @@ def _require_geometry(item: Slice, shown: str) -> None:
         if item.header.get(name) in (None, "")
     ]
     if missing:
-        raise NO_SPACING.error(f"{shown}/{item.path.name}", missing=", ".join(missing))
+        raise NO_SPACING.error(name_file(shown, item.path), missing=", ".join(missing))
     if int(item.header.get("SamplesPerPixel", 1)) != 1:
-        raise COLOUR.error(f"{shown}/{item.path.name}", kind=item.header.get("PhotometricInterpretation"))
+        raise COLOUR.error(name_file(shown, item.path), kind=item.header.get("PhotometricInterpretation"))
 
 
 def _find_difference(first: Slice, other: Slice) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.dataset.problems import ERROR, NOTE, Message
+from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message
 
 CORRUPT = Message(
     "dicom-corrupt",
@@ -15,9 +15,21 @@ NO_DICOM = Message(
 )
 NOT_DICOM = Message(
     "dicom-foreign-files",
-    NOTE,
-    "holds {count} file(s) that are no DICOM, such as {name}; they are passed over",
-    "Nothing has to be done.",
+    WARNING,
+    "holds {count} file(s) that are no DICOM and are passed over: {names}",
+    "If one of them is a slice, the volume lacks it: copy it again from its source. Otherwise nothing has to be done.",
+)
+SLICES_LEFT_OUT = Message(
+    "dicom-slices-left-out",
+    WARNING,
+    "holds files that belong to {taken} and are not part of the volume: {names}",
+    "See that they are no slices of it; export the series again if they are.",
+)
+SEVERAL_PICTURES = Message(
+    "dicom-several-pictures",
+    ERROR,
+    "holds {count} pictures without position, which make no volume: {names}",
+    "Give them one by one, or all in a folder whose files are such pictures.",
 )
 NO_IMAGE_SERIES = Message(
     "dicom-no-images",

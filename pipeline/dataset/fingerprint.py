@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import FileContentError
+from pipeline.text_files import read_json
 
 if TYPE_CHECKING:
     from pipeline.types import LabelMap
@@ -51,6 +54,7 @@ class Fingerprint(BaseModel):
     `spacing_mm` of pictures is 1.0 per axis and means pixels. `intensities` has one entry per channel.
     `ignore_value` marks voxels without annotation in the label files. `regions` are names for several values together.
     `mirroring_matters`, for each axis of pictures, and `turning_matters` say whether the pictures lie one way round.
+    `modalities` are DICOM's codes of the images, such as "CT"; empty where the files do not say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +69,7 @@ class Fingerprint(BaseModel):
     regions: dict[str, tuple[int, ...]] = {}
     mirroring_matters: tuple[bool, ...] = ()
     turning_matters: bool = False
+    modalities: tuple[str, ...] = ()
     intensities: tuple[IntensityStatistics, ...]
     cases: tuple[CaseFingerprint, ...]
 
@@ -89,8 +94,22 @@ class Fingerprint(BaseModel):
 
 
 def read_fingerprint(path: Path) -> Fingerprint:
-    """The fingerprint that `check --out` or `plan` wrote."""
-    return Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
+    """The fingerprint that `check --out` or `plan` wrote.
+
+    Raises:
+        FileContentError: it is damaged.
+    """
+    content = read_json(path)
+    try:
+        return Fingerprint.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "its content"
+        raise FileContentError(
+            "/".join(path.parts[-2:]),
+            f"is damaged: {place}: {first['msg'].lower()}",
+            "Restore it from a copy, or plan again.",
+        ) from error
 
 
 def compute_coarsest_factor(label: LabelMap) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, list_images
+from pipeline.dataset.dicom_folders import find_series, list_dicom_files, name_by_first_folder, name_series
 from pipeline.dataset.problems import ERROR, NOTE, Message, Problem
 from pipeline.errors import DatasetError
 
@@ -47,6 +48,7 @@ def read(root: Path) -> Dataset:
     images, problems = _find_cases(root, image_folder)
     labels, problems_of_labels = _find_cases(root, label_folder)
     problems += problems_of_labels
+    images = _name_as_labels(root / image_folder, root, images, labels)
     images, labels = _strip_endings(images, labels)
     suffix = _ending(labels) or _ending(images)
     problems += [
@@ -77,16 +79,35 @@ def _choose_folder(root: Path, names: tuple[str, ...]) -> str:
 
 
 def _find_cases(root: Path, folder: str) -> tuple[dict[str, Path], list[Problem]]:
-    """Files by case name, and those whose name another file has already taken; a sub-folder with files is a DICOM series."""
+    """Files by case name, and those whose name another file has already taken; DICOM files and series count as files."""
     found: dict[str, Path] = {}
     problems: list[Problem] = []
-    series = (path for path in (root / folder).iterdir() if path.is_dir() and _has_files(path))
-    for path in [*list_images(root / folder), *sorted(series)]:
+    place = root / folder
+    named = [(case_name(path), path) for path in list_images(place)]
+    named += [(name, path) for path, name in _name_dicom(place).items()]
+    for name, path in named:
         relative = path.relative_to(root)
-        first = found.setdefault(case_name(path), relative)
+        first = found.setdefault(name, relative)
         if first != relative:
             problems.append(SAME_CASE.about(relative.as_posix(), other=first.name))
     return found, problems
+
+
+def _name_dicom(place: Path) -> dict[Path, str]:
+    """Series and single pictures below a folder by their path; a sub-folder of files that are none is there to be complained about."""
+    series = [path for path in find_series(place) if path != place] or list_dicom_files(place)
+    covered = {place / path.relative_to(place).parts[0] for path in series}
+    others = (path for path in sorted(place.iterdir()) if path.is_dir() and _has_files(path) and path not in covered)
+    return name_by_first_folder(place, series) | {path: path.name for path in others}
+
+
+def _name_as_labels(place: Path, root: Path, images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Path]:
+    """Images by case name, a series that is alone in its patient's folder by its whole path where the label map has that name."""
+    named = {}
+    for name, path in images.items():
+        whole = name_series(place, root / path) if (root / path).is_dir() else name
+        named[whole if name not in labels and whole in labels else name] = path
+    return named
 
 
 def _has_files(folder: Path) -> bool:

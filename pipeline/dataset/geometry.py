@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.dataset.lattice import PLACED as LABEL_PLACED
+from pipeline.dataset.lattice import find_offset, is_whole, place_label
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import ERROR, NOTE, Message, Problem
 
 if TYPE_CHECKING:
     from pipeline.types import Affine
 
-SAME, ROUNDING, OTHER_HEADER, RESAMPLED, OTHER_CONTENT = (
+SAME, ROUNDING, PLACED, OTHER_HEADER, RESAMPLED, OTHER_CONTENT = (
     "same",
     "rounding",
+    "placed",
     "other header",
     "resampled",
     "other content",
@@ -47,11 +50,31 @@ NO_GEOMETRY = Message(
     "has no place in the world (its affine is the identity), its image has one",
     "If its voxels correspond to the image's, `--copy-header` takes the image's header; otherwise export it again.",
 )
+PIXEL_SIZE_TAKEN = Message(
+    "label-without-pixel-size",
+    NOTE,
+    "states no pixel size; its image's is used",
+    "Nothing has to be done.",
+)
 GRID_DIFFERS = Message(
     "grid-differs",
     ERROR,
     "has shape {found}, its image {expected}, and both cover the same part of the world",
     "Draw or export the label on the image's own grid, or let `--resample-labels` do so with nearest neighbours.",
+)
+OFF_LATTICE = Message(
+    "label-between-voxels",
+    ERROR,
+    "has shape {found}, its image {expected}; its voxels are as large and turned as the image's, but lie between them: its first voxel is "
+    "({offset}) voxels from the image's, and a whole number of voxels would be on the image's lattice",
+    "Export it on the image's own grid, or let `--resample-labels` take the nearest voxels.",
+)
+SLICES_LACK = Message(
+    "label-lacks-slices",
+    ERROR,
+    "has shape {found}, its image {expected}; it begins at the image's first voxel and lacks the last {missing} along one axis, as a map "
+    "does that was cropped, and one that lost slices anywhere",
+    "Draw or export the label on the image's own grid; if it was cropped, `--resample-labels` pads it.",
 )
 SHAPE_DIFFERS = Message(
     "shape-differs",
@@ -66,14 +89,16 @@ class GridComparison:
     """How a label map lies with respect to its image.
 
     Attributes:
-        kind: SAME, ROUNDING, OTHER_HEADER, RESAMPLED or OTHER_CONTENT.
+        kind: SAME, ROUNDING, PLACED (cropped or padded by whole voxels), OTHER_HEADER, RESAMPLED or OTHER_CONTENT.
         problem: what to tell the user; None when both are the same.
         max_distance_mm: the farthest that a corner voxel of the one lies from that of the other; infinite for other shapes.
+        offset_voxels: of a label map to be placed, where its first voxel lies in the image.
     """
 
     kind: str
     problem: Problem | None
     max_distance_mm: float
+    offset_voxels: tuple[int, ...] = ()
 
     @property
     def copy_header_helps(self) -> bool:
@@ -94,6 +119,8 @@ def compare_grids(image: MedicalImage | ImageGrid, label: MedicalImage | ImageGr
     """
     if image.spatial_shape != label.spatial_shape:
         shapes = {"found": label.spatial_shape, "expected": image.spatial_shape}
+        if (offset := find_offset(image, label)) is not None:
+            return _compare_lattices(offset, file, image.spatial_shape, label.spatial_shape)
         if _cover_the_same(image, label):
             return GridComparison(RESAMPLED, GRID_DIFFERS.about(file, **shapes), float("inf"))
         return GridComparison(OTHER_CONTENT, SHAPE_DIFFERS.about(file, **shapes), float("inf"))
@@ -105,10 +132,55 @@ def compare_grids(image: MedicalImage | ImageGrid, label: MedicalImage | ImageGr
         return GridComparison(SAME, None, distance_mm)
     if distance_mm <= _ROUNDING_VOXELS * min(image.spacing_mm):
         return GridComparison(ROUNDING, HEADER_ROUNDED.about(file, distance=distance_mm), distance_mm)
+    if lacks_pixel_size(image, label):
+        return GridComparison(ROUNDING, PIXEL_SIZE_TAKEN.about(file), 0.0)
     if np.array_equal(label.affine, np.eye(4)):
         return GridComparison(OTHER_HEADER, NO_GEOMETRY.about(file), distance_mm)
     problem = HEADER_DIFFERS.about(file, difference=describe_difference(image.affine, label.affine))
     return GridComparison(OTHER_HEADER, problem, distance_mm)
+
+
+def lacks_pixel_size(image: MedicalImage | ImageGrid, label: MedicalImage | ImageGrid) -> bool:
+    """Whether both are pictures without a place in the world, such as an X-ray, and only the image knows the size of a pixel."""
+    axes_alone = np.diag([*image.spacing_mm, *[1.0] * (4 - len(image.spacing_mm))])
+    is_picture = len(image.spatial_shape) == 2 and np.allclose(image.affine, axes_alone)
+    return is_picture and image.spatial_shape == label.spatial_shape and np.array_equal(label.affine, np.eye(4))
+
+
+def _compare_lattices(
+    offset: np.ndarray, file: str, image_shape: tuple[int, ...], label_shape: tuple[int, ...]
+) -> GridComparison:
+    """Grids of other shapes whose voxels are alike: a crop by whole voxels, or one between the image's voxels."""
+    shapes = {"found": label_shape, "expected": image_shape}
+    if not is_whole(offset):
+        shown = ", ".join(f"{part:.3g}" for part in offset)
+        return GridComparison(RESAMPLED, OFF_LATTICE.about(file, **shapes, offset=shown), float("inf"))
+    whole = tuple(int(part) for part in np.rint(offset))
+    missing = [there - here for there, here in zip(image_shape, label_shape, strict=True) if there != here]
+    if not any(whole) and len(missing) == 1 and missing[0] > 0:
+        return GridComparison(RESAMPLED, SLICES_LACK.about(file, **shapes, missing=missing[0]), float("inf"))
+    return GridComparison(PLACED, LABEL_PLACED.about(file, **shapes, offset=whole, done="put"), float("inf"), whole)
+
+
+def put_on_grid(label: MedicalImage, image: MedicalImage | ImageGrid, file: str) -> MedicalImage:
+    """The label map on the image's grid, where that needs no choice: it lies there, up to rounding, or was cropped or padded.
+
+    Args:
+        label: one channel.
+        image: the grid.
+        file: of the label, for messages.
+
+    Raises:
+        ImageFileError: it lies elsewhere.
+    """
+    comparison = compare_grids(image, label, file)
+    if comparison.problem is None:
+        return label
+    if comparison.kind == ROUNDING:
+        return MedicalImage(label.array, image.affine, image.spacing_mm, (*label.notes, comparison.problem))
+    if comparison.kind != PLACED:
+        raise comparison.problem.as_error()
+    return place_label(label, image, comparison.offset_voxels, file)
 
 
 def _corners(shape: tuple[int, ...]) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import DatasetError
+from pipeline.text_files import read_json
 
 SPLITS_FILE = "splits_final.json"
 Folds = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
@@ -25,10 +25,7 @@ def read_nnunet_splits(path: Path, cases: Sequence[str]) -> Folds:
     Raises:
         DatasetError: another form, an unknown case, or a case on both sides.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{path.name} is not valid JSON: {error}. Correct it or remove it.") from error
+    content = read_json(path, DatasetError, path.name, "Correct it or remove it.")
     known, folds = set(cases), []
     for number, entry in enumerate(content if isinstance(content, list) else [None]):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(side), list) for side in ("train", "val")):

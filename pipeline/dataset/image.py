@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from nibabel.filebasedimages import ImageFileError as NiftiFileError
 from nibabel.spatialimages import HeaderDataError
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
-from pipeline.dataset.dataset import PICTURE_SUFFIXES, SHOWN_FORMATS, image_suffix
-from pipeline.dataset.dicom import is_dicom_file, read_dicom, read_dicom_grid
+from pipeline.boundary import describe_cause
+from pipeline.dataset.dataset import NIFTI_SUFFIXES, PICTURE_SUFFIXES, SHOWN_FORMATS, image_suffix
+from pipeline.dataset.dicom import read_dicom, read_dicom_grid
+from pipeline.dataset.dicom_file import is_dicom_file
 from pipeline.dataset.itk import read_itk, read_itk_grid
+from pipeline.dataset.label_values import round_values
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
-from pipeline.dataset.nifti import read_nifti, read_nifti_grid
+from pipeline.dataset.nifti import COLOURS, read_nifti, read_nifti_grid
 from pipeline.dataset.picture import (
     read_picture,
     read_picture_grid,
-    read_picture_label_stack,
     read_picture_labels,
-    read_picture_stack,
 )
 from pipeline.dataset.problems import ERROR, Message
 from pipeline.errors import ImageFileError
@@ -31,7 +33,7 @@ from pipeline.gzip_files import GZIP_ERRORS
 Reader = Callable[[Path, str], MedicalImage]
 _Read = TypeVar("_Read", MedicalImage, ImageGrid)
 READERS: dict[str, Reader] = {
-    **dict.fromkeys((".nii.gz", ".nii"), read_nifti),
+    **dict.fromkeys(NIFTI_SUFFIXES, read_nifti),
     **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), read_itk),
     **dict.fromkeys(PICTURE_SUFFIXES, read_picture),
 }
@@ -46,24 +48,36 @@ UNKNOWN_FORMAT = Message("unknown-format", ERROR, "is not in a known format; exp
 UNREADABLE = Message(
     "unreadable", ERROR, "cannot be read as {format}: {cause}", "Copy it again from its source, or remove the case."
 )
+NOT_ACCESSIBLE = Message(
+    "not-accessible",
+    ERROR,
+    "{cause}",
+    "Change its permissions, or look at the disk or the network drive, then try again.",
+)
+LABEL_IN_COLOUR = Message(
+    "label-nifti-colours",
+    ERROR,
+    "holds colours (RGB); expected a label map with one whole number per voxel",
+    "Save the label values themselves, not their colours.",
+)
 SEVERAL_CHANNELS = Message(
     "label-channels",
     ERROR,
     "has {found} channels; expected a label map with one",
     "Save the label values as a grey image.",
 )
-NOT_WHOLE = Message(
-    "label-not-whole",
-    ERROR,
-    "has the value {value:g}; expected whole numbers",
-    "Save the label map without interpolation.",
-)
-_READ_ERRORS = (
+_TIFF_SUFFIXES = (".tif", ".tiff")
+_READ_ERRORS = (  # what the libraries raise about damaged files, each of them seen in benchmarks/fuzz_readers.py
     OSError,
     EOFError,
     ValueError,
-    OverflowError,  # an infinite vox_offset
-    KeyError,
+    ArithmeticError,  # an infinite vox_offset
+    LookupError,
+    AttributeError,  # pydicom, of an element that is missing
+    TypeError,
+    NotImplementedError,
+    RecursionError,
+    struct.error,
     *GZIP_ERRORS,
     HeaderDataError,
     PillowImage.DecompressionBombError,
@@ -77,15 +91,16 @@ def read_image(path: Path, shown_as: str | None = None, pages_as_slices: bool = 
     Args:
         path: the file or folder.
         shown_as: the name for messages; a path relative to the dataset. The file name when not given.
-        pages_as_slices: a TIFF file of several pages is a volume.
+        pages_as_slices: the pages of a TIFF file are slices where its tags do not say what they are.
 
     Raises:
         ImageFileError: the file is missing, unreadable, truncated, or not 2D or 3D.
     """
     shown = shown_as or path.name
     reader, format_name = _choose_reader(path, shown)
-    as_volume = pages_as_slices and format_name in (".tif", ".tiff")
-    return _read_safely(read_picture_stack if as_volume else reader, path, shown, format_name)
+    if pages_as_slices and format_name in _TIFF_SUFFIXES:
+        reader = partial(read_picture, pages_as_slices=True)
+    return _read_safely(reader, path, shown, format_name)
 
 
 def read_grid(path: Path, shown_as: str | None = None) -> ImageGrid:
@@ -118,33 +133,34 @@ def _read_safely(reader: Callable[[Path, str], _Read], path: Path, shown: str, f
         return reader(path, shown)
     except ImageFileError:
         raise
-    except (UnidentifiedImageError, *_READ_ERRORS) as error:
+    except Exception as error:
+        is_of_pydicom = type(error).__module__.startswith("pydicom")  # imported where it is needed only
+        if not is_of_pydicom and not isinstance(error, (UnidentifiedImageError, *_READ_ERRORS)):
+            raise
+        if isinstance(error, OSError) and error.errno is not None:  # not the file's content
+            raise NOT_ACCESSIBLE.error(shown, cause=describe_cause(error)) from error
         cause = str(error).replace(str(path), shown) or type(error).__name__
         raise UNREADABLE.error(shown, format=format_name, cause=cause.rstrip(".")) from error
 
 
 def read_label_map(path: Path, shown_as: str | None = None, pages_as_slices: bool = False) -> MedicalImage:
-    """Read one label file: one channel of whole numbers.
+    """Read one label file: one channel of whole numbers, or of values so near to few of them that they are rounded, with a note.
 
     Returns:
         The image with an integer array of shape (1, i, j) or (1, i, j, k).
 
     Raises:
-        ImageFileError: as `read_image`; or several channels, or values that are not whole numbers.
+        ImageFileError: as `read_image`; or several channels, or values that are no whole numbers.
     """
     shown = shown_as or path.name
     suffix = image_suffix(path)
     if suffix in PICTURE_SUFFIXES and path.is_file():
-        as_volume = pages_as_slices and suffix in (".tif", ".tiff")
-        image = _read_safely(read_picture_label_stack if as_volume else read_picture_labels, path, shown, suffix)
+        reader = partial(read_picture_labels, pages_as_slices=pages_as_slices and suffix in _TIFF_SUFFIXES)
+        image = _read_safely(reader, path, shown, suffix)
     else:
         image = read_image(path, shown, pages_as_slices)
+    if any(note.code == COLOURS.code for note in image.notes):
+        raise LABEL_IN_COLOUR.error(shown)
     if (channels := image.array.shape[0]) != 1:
         raise SEVERAL_CHANNELS.error(shown, found=channels)
-    if np.issubdtype(image.array.dtype, np.integer):
-        return image
-    rounded = np.rint(image.array)
-    usable = (rounded == image.array) & (np.abs(rounded) <= np.iinfo(np.int32).max)
-    if not usable.all():
-        raise NOT_WHOLE.error(shown, value=image.array[~usable].flat[0])
-    return MedicalImage(rounded.astype(np.int32), image.affine, image.spacing_mm, image.notes)
+    return round_values(image, shown)

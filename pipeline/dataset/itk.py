@@ -140,6 +140,16 @@ def read_itk_grid(path: Path, shown: str) -> ImageGrid:
     return ImageGrid(reader.GetNumberOfComponents(), reader.GetSize(), affine, spacing_mm, claim.item_bytes)
 
 
+def find_data_file(path: Path) -> Path:
+    """The file with the voxels that a NRRD or MetaImage header names: another one, or its own.
+
+    Raises:
+        ImageFileError: as `read_itk_grid`.
+    """
+    claim, _ = _read_claim(path, path.name)
+    return _find_data(path, claim.data_name, path.name)
+
+
 def _read_claim(path: Path, shown: str) -> tuple[_Claim, int]:
     """What the header says, and its length in bytes."""
     is_nrrd = _is_nrrd(path)

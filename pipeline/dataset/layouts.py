@@ -9,7 +9,7 @@ from types import ModuleType
 
 from pipeline.dataset import decathlon, folders, nnunet, table, unlabelled
 from pipeline.dataset.dataset import SHOWN_FORMATS, Dataset
-from pipeline.dataset.paths import find_links_outside, find_names_that_differ_in_case
+from pipeline.dataset.paths import find_links_outside, find_names_that_look_alike
 from pipeline.errors import DatasetError, suggest
 
 READERS: dict[str, ModuleType] = {"decathlon": decathlon, "nnunet": nnunet, "table": table, "folders": folders}
@@ -49,7 +49,10 @@ def read_dataset(root: Path | str, layout: str | None = None) -> Dataset:
         )
     _require_names(root, dataset)
     files = sorted({path for case in dataset.cases for path in case.files} | _find_left_over(dataset))
-    problems = (*find_links_outside(dataset.root, files), *find_names_that_differ_in_case(files))
+    problems = (
+        *find_links_outside(dataset.root, files),
+        *find_names_that_look_alike(files, [case.name for case in dataset.cases]),
+    )
     return replace(dataset, problems_of_layout=(*dataset.problems_of_layout, *problems))
 
 

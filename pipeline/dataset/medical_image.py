@@ -39,12 +39,14 @@ class MedicalImage:
         affine: voxel indices to world coordinates in mm, RAS+; identity for pictures, which have no spacing.
         spacing_mm: voxel size along each spatial axis; 1.0 per axis for pictures, meaning pixels.
         notes: what the reader saw and did that a user should know; warnings and notes, never errors.
+        modality: DICOM's code, such as "CT"; "" where the file does not say.
     """
 
     array: ImageArray
     affine: Affine
     spacing_mm: tuple[float, ...]
     notes: tuple[Problem, ...] = ()
+    modality: str = ""
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

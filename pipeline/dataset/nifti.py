@@ -6,18 +6,37 @@ SimpleITK fills a truncated file with zeros.
 
 from __future__ import annotations
 
-import gzip
-from io import BufferedReader
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
+from pipeline.dataset.dataset import PAIR_SUFFIXES, image_suffix
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
-from pipeline.dataset.problems import ERROR, WARNING, Message, Problem
-from pipeline.gzip_files import open_gzip
+from pipeline.dataset.nifti_file import (
+    HEADER_ALONE,
+    UNSUPPORTED_VALUES,
+    Arrangement,
+    arrange_axes,
+    build_image,
+    find_parts,
+    has_own_voxels,
+    is_analyze,
+    is_compressed,
+    open_content,
+    read_header,
+)
+from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message, Problem
+
+if TYPE_CHECKING:
+    import gzip
+
+    from nibabel.spatialimages import SpatialHeader, SpatialImage
 
 FORMS_DIFFER = Message(
     "nifti-forms-differ",
@@ -35,7 +54,7 @@ SHEAR = Message(
     "nifti-shear",
     WARNING,
     "has axes that are not orthogonal: {angle:.2f} degrees between two of them; expected 90",
-    "Resample it to an orthogonal grid, or see that the shear is meant (a tilted gantry).",
+    "Resample it to an orthogonal grid, or see that the shear is meant (a tilted gantry); `predict` takes up to 0.5 degrees.",
 )
 BAD_PIXDIM = Message(
     "nifti-voxel-size",
@@ -52,136 +71,245 @@ ODD_PIXDIM = Message(
 UNIT = Message(
     "nifti-unit",
     WARNING,
-    "says that its lengths are in {unit}; they are taken as mm, as nibabel and MONAI do",
-    "Convert the affine and the voxel size to mm, or correct xyzt_units in the header.",
+    "says that its lengths are in {unit}s; they were converted, which makes voxels of {found} mm",
+    "See that this is their size; if the numbers are mm already, correct xyzt_units in the header.",
+)
+ODD_UNIT = Message(
+    "nifti-odd-unit",
+    ERROR,
+    "says that its lengths are in {unit}s, which would make voxels of {found} mm; expected less than {most:g} mm",
+    "Correct xyzt_units in the header: 2 means mm.",
+)
+ODD_SLOPE = Message(
+    "nifti-scaling",
+    ERROR,
+    "has the scaling {slope} x value + {intercept} in its header; expected numbers",
+    "Correct scl_slope and scl_inter, or convert the image again from its source.",
 )
 
-_NIFTI_HEADER_BYTES = 348
+ANALYZE = Message(
+    "analyze-orientation",
+    WARNING,
+    "is Analyze 7.5, whose header does not say which side is left; the first axis is taken to run to the left, as nibabel and SPM do",
+    "See that left and right are where they should be, or convert it again from its source as NIfTI.",
+)
+COLOURS = Message(
+    "nifti-colours",
+    NOTE,
+    "holds colours (RGB); they are read as three channels",
+    "Nothing to do, if the colours are the image; grey that was saved as RGB is better saved as one channel.",
+)
+OPAQUE = Message(
+    "nifti-opaque-alpha", NOTE, "has an alpha channel that is 255 everywhere; it is read as RGB", "Nothing to do."
+)
+
+_MAX_HEAD_BYTES = 1 << 26  # extensions of real files have up to some megabytes
 _MAX_DEFLATE_RATIO = 1032  # the most that DEFLATE can shrink anything (zlib's technical notes)
 _CHUNK_BYTES = 1 << 20
-_UNITS = {1: "metre", 3: "micrometre"}  # the lower three bits of xyzt_units; 2 is mm, 0 unknown
+_UNITS = {1: ("metre", 1e3), 3: ("micrometre", 1e-3)}  # the lower three bits of xyzt_units, and mm; 2 is mm, 0 unknown
+_MOST_MM = 100.0  # of a voxel, where the unit is an unusual one
 _FORMS_TOLERANCE_MM = 1e-3
 _MAX_SHEAR_COSINE = 1e-3
 _FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 
 def read_nifti(path: Path, shown: str) -> MedicalImage:
-    """The image of a NIfTI-1 file; float32 where the header scales the values, otherwise the type of the file.
+    """The image of a NIfTI-1, NIfTI-2 or Analyze file; float32 where the header scales the values, otherwise the type of the file.
 
     Holds the result and a chunk of the file in memory.
 
+    Args:
+        path: one file, or either file of a pair.
+        shown: its name for messages.
+
     Raises:
-        ImageFileError: a voxel size that gives no grid.
+        ImageFileError: a voxel size that gives no grid, or axes or values that no image to be segmented has.
         OSError, EOFError, ValueError, ...: anything that the stream, its header or its affine makes unusable.
     """
-    with _open(path) as stream:
-        image, claimed_bytes, notes = _read_head(stream, path, shown)
-        array = _read_voxels(stream, image, claimed_bytes)
-        while stream.read(_CHUNK_BYTES):  # to the end, so that gzip compares its checksum
+    with ExitStack() as opened:
+        head = _read_head(path, shown, opened)
+        flat = _read_voxels(head)
+        while head.stream.read(_CHUNK_BYTES):  # to the end, so that gzip compares its checksum
             pass
-    array = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
-    affine = np.asarray(image.affine, dtype=np.float64)
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[: array.ndim - 1]
-    return MedicalImage(array, affine, tuple(float(size) for size in spacing_mm), tuple(notes))
+    array, notes = _put_channels_first(flat, head.arrangement, shown)
+    affine, spacing_mm = _find_grid(head)
+    return MedicalImage(array, affine, spacing_mm, (*head.notes, *notes))
 
 
 def read_nifti_grid(path: Path, shown: str) -> ImageGrid:
-    """The grid of a NIfTI-1 file, from its header alone.
+    """The grid of a NIfTI or Analyze file, from its header alone.
 
     Raises:
         ImageFileError, OSError, ...: as `read_nifti`, as far as the header shows it.
     """
-    with _open(path) as stream:
-        image, _, _ = _read_head(stream, path, shown)
-    shape = _trim_shape(image.shape)
-    spatial_shape = shape[:3]
-    affine = np.asarray(image.affine, dtype=np.float64)
-    spacing_mm = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[: len(spatial_shape)])
-    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
-    value_bytes = 4 if scaled else image.get_data_dtype().itemsize
-    return ImageGrid(shape[3] if len(shape) == 4 else 1, spatial_shape, affine, spacing_mm, value_bytes)
+    with ExitStack() as opened:
+        head = _read_head(path, shown, opened)
+    affine, spacing_mm = _find_grid(head)
+    value_bytes = 4 if head.is_scaled else head.stored.itemsize // head.arrangement.in_voxel
+    return ImageGrid(head.arrangement.num_channels, head.arrangement.spatial_shape, affine, spacing_mm, value_bytes)
 
 
-def _open(path: Path) -> gzip.GzipFile | BufferedReader:
-    return open_gzip(path) if path.name.lower().endswith(".gz") else path.open("rb")
+def uses_mm(path: Path) -> bool:
+    """Whether the lengths of a file that this package has read are in mm, as all take them that do not look at the unit."""
+    header_path, _ = find_parts(path, path.name)
+    with open_content(header_path) as stream:
+        _, header = read_header(stream, path.name, _name_format(path))
+    return _find_unit(header) is None
 
 
-def _read_head(
-    stream: BufferedReader | gzip.GzipFile, path: Path, shown: str
-) -> tuple[nib.Nifti1Image, int, list[Problem]]:
-    """An image without voxels, the bytes that its header claims, and notes; the stream is then at the voxels."""
-    start = stream.read(_NIFTI_HEADER_BYTES)
-    if len(start) < _NIFTI_HEADER_BYTES:
-        raise EOFError(f"{len(start)} bytes are no NIfTI header, which has {_NIFTI_HEADER_BYTES}")
-    header = _parse_header(start)
+def _find_unit(header: SpatialHeader) -> tuple[str, float] | None:
+    """Name and mm of an unusual unit; None for mm, and where the header has none."""
+    return None if is_analyze(header) else _UNITS.get(int(header["xyzt_units"]) & 7)
+
+
+def _find_affine_mm(image: SpatialImage) -> np.ndarray:
+    """The affine with its lengths in mm, whatever the header's unit is."""
+    affine = np.array(image.affine, dtype=np.float64)
+    _, mm = _find_unit(image.header) or ("", 1.0)
+    affine[:3] *= mm
+    return affine
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What comes before the voxels.
+
+    Attributes:
+        image: without voxels.
+        arrangement: of its axes.
+        stream: at the voxels.
+        claimed_bytes: of the file with the voxels, by the header.
+        notes: what a user should know.
+    """
+
+    image: SpatialImage
+    arrangement: Arrangement
+    stream: BinaryIO | gzip.GzipFile
+    claimed_bytes: int
+    notes: tuple[Problem, ...]
+
+    @property
+    def stored(self) -> np.dtype:
+        return self.image.get_data_dtype()
+
+    @property
+    def is_scaled(self) -> bool:
+        return (self.image.dataobj.slope, self.image.dataobj.inter) != (1, 0) and self.arrangement.in_voxel == 1
+
+
+def _find_grid(head: _Head) -> tuple[np.ndarray, tuple[float, ...]]:
+    affine = _find_affine_mm(head.image)
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[: len(head.arrangement.spatial_shape)]
+    return affine, tuple(float(size) for size in spacing_mm)
+
+
+def _read_head(path: Path, shown: str, opened: ExitStack) -> _Head:
+    """Everything before the voxels; the stream is kept open by `opened`."""
+    header_path, voxel_path = find_parts(path, shown)
+    stream = open_content(header_path)
+    opened.callback(stream.close)
+    start, header = read_header(stream, shown, _name_format(path))
+    arrangement = arrange_axes(header, shown)
+    is_alone = has_own_voxels(header)
+    if not is_alone and header_path == voxel_path:
+        raise HEADER_ALONE.error(shown)
+    if not is_alone:
+        stream = open_content(voxel_path)
+        opened.callback(stream.close)
+    claimed_bytes = _count_claimed_bytes(header, header_path if is_alone else voxel_path, is_compressed(stream))
     offset = int(header["vox_offset"])
+    head = start + stream.read(max(0, offset - len(start))) if is_alone else start
+    if not is_analyze(header):
+        _require_scaling(header, shown)
+    notes = _note_pixdim(header, shown)
+    image = build_image(header, head)  # nibabel's checks of the header, and the affine; it reads no voxels
+    _check_place(image)
+    notes += [ANALYZE.about(shown)] if is_analyze(header) else _note_grid(image, header, shown)
+    if is_alone and (len(head) < offset or offset < len(start)):
+        raise EOFError(f"it is truncated, {len(head)} bytes of {claimed_bytes}")
+    if not is_alone:
+        _skip(stream, offset)
+    return _Head(image, arrangement, stream, claimed_bytes, tuple(notes))
+
+
+def _name_format(path: Path) -> str:
+    return "NIfTI or Analyze" if image_suffix(path) in PAIR_SUFFIXES else "NIfTI"
+
+
+def _count_claimed_bytes(header: SpatialHeader, path: Path, compressed: bool) -> int:
+    """Bytes of the file with the voxels, by the header, once they are known to be possible.
+
+    Raises:
+        EOFError, ValueError: the file cannot hold them.
+    """
+    offset = int(header["vox_offset"])
+    if not 0 <= offset <= _MAX_HEAD_BYTES:
+        raise ValueError(f"its voxels begin at byte {offset}; expected 0 to {_MAX_HEAD_BYTES}")
     claimed_bytes = offset + int(np.prod(header.get_data_shape(), dtype=np.float64)) * (
         header.get_data_dtype().itemsize  # what nibabel allocates by; `bitpix` may say otherwise
     )
-    possible_bytes = path.stat().st_size * (_MAX_DEFLATE_RATIO if isinstance(stream, gzip.GzipFile) else 1)
+    possible_bytes = path.stat().st_size * (_MAX_DEFLATE_RATIO if compressed else 1)
     if claimed_bytes > possible_bytes:
         raise EOFError(f"the header claims {claimed_bytes} bytes, the file can hold {possible_bytes} at most")
-    head = start + stream.read(max(0, offset - len(start)))
-    notes = _note_pixdim(header, shown)
-    image = nib.Nifti1Image.from_bytes(head)  # the header's checks and the affine; it reads no voxels
-    _check_layout(image)
-    notes += _note_grid(image, header, shown)
-    if len(head) < offset or offset < _NIFTI_HEADER_BYTES:
-        raise EOFError(f"it is truncated, {len(head)} bytes of {claimed_bytes}")
-    return image, claimed_bytes, notes
+    return claimed_bytes
 
 
-def _parse_header(start: bytes) -> nib.Nifti1Header:
-    size = int.from_bytes(start[:4], "little")
-    if size not in (348, 0x5C010000):  # either byte order; NIfTI-2 says 540
-        raise ValueError("it does not begin with a NIfTI-1 header")
-    return nib.Nifti1Header(start, check=False)
-
-
-def _check_layout(image: nib.Nifti1Image) -> None:
-    if image.get_data_dtype().kind not in "iuf":
-        raise ValueError(f"its voxels are {image.get_data_dtype()}; expected whole or real numbers")
-    shape = _trim_shape(image.shape)
-    if len(shape) not in (2, 3, 4):
-        raise ValueError(f"it has {len(shape)} dimensions {shape}; expected 2, 3, or 4 with channels last")
-    if 0 in shape:
-        raise ValueError(f"it has no voxels, shape {shape}")
+def _check_place(image: SpatialImage) -> None:
     if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-12:
         raise ValueError("its affine has no inverse, so its voxels have no place in the world")
 
 
-def _trim_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape without axes of length 1 behind the third."""
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    return tuple(int(size) for size in shape)
+def _skip(stream: BinaryIO | gzip.GzipFile, count: int) -> None:
+    if len(stream.read(count)) < count:
+        raise EOFError(f"its voxels begin behind the end of the file, at byte {count}")
 
 
-def _read_voxels(stream: BufferedReader | gzip.GzipFile, image: nib.Nifti1Image, claimed_bytes: int) -> np.ndarray:
-    """The voxels from the stream's position on, first axis fastest; scaled chunk by chunk."""
-    shape, stored = _trim_shape(image.shape), image.get_data_dtype()
-    slope, intercept = image.dataobj.slope, image.dataobj.inter
-    scaled = (slope, intercept) != (1, 0)
-    flat = np.empty(int(np.prod(shape)), dtype=np.float32 if scaled else stored.newbyteorder("="))
-    num_chunk = max(1, _CHUNK_BYTES // stored.itemsize)
-    chunk = np.empty(min(flat.size, num_chunk), dtype=stored)
-    for first in range(0, flat.size, num_chunk):
+def _read_voxels(head: _Head) -> np.ndarray:
+    """The voxels from the stream's position on, one behind the other; scaled chunk by chunk."""
+    slope, intercept = head.image.dataobj.slope, head.image.dataobj.inter
+    count = int(np.prod(head.image.shape))
+    flat = np.empty(count, dtype=np.float32 if head.is_scaled else _choose_type(head.stored))
+    num_chunk = max(1, _CHUNK_BYTES // head.stored.itemsize)
+    chunk = np.empty(min(count, num_chunk), dtype=head.stored)
+    for first in range(0, count, num_chunk):
         target = flat[first : first + num_chunk]
-        part = target if target.dtype == stored else chunk[: target.size]
-        if missing := _fill(stream, part):
-            num_read = claimed_bytes - (flat.size - first) * stored.itemsize + part.nbytes - missing
-            raise EOFError(f"it is truncated, {num_read} bytes of {claimed_bytes}")
+        part = target if target.dtype == head.stored else chunk[: target.size]
+        if missing := _fill(head.stream, part):
+            num_read = head.claimed_bytes - (count - first) * part.itemsize + part.nbytes - missing
+            raise EOFError(f"it is truncated, {num_read} bytes of {head.claimed_bytes}")
         if part is not target:
-            target[...] = part.astype(np.float64) * slope + intercept if scaled else part
-    return flat.reshape(shape, order="F")
+            target[...] = part.astype(np.float64) * slope + intercept if head.is_scaled else part
+    return flat
 
 
-def _fill(stream: BufferedReader | gzip.GzipFile, part: np.ndarray) -> int:
+def _choose_type(stored: np.dtype) -> np.dtype:
+    """The type of the file in the machine's byte order; nothing reads real numbers of 16 bytes."""
+    return np.dtype(np.float64) if stored.kind == "f" and stored.itemsize > 8 else stored.newbyteorder("=")
+
+
+def _fill(stream: BinaryIO | gzip.GzipFile, part: np.ndarray) -> int:
     """Fill an array from a stream, in its memory; number of bytes that are missing."""
     memory, first = part.view(np.uint8).data, 0
-    while first < len(memory) and (count := stream.readinto(memory[first:])):
+    while first < len(memory) and (count := stream.readinto(memory[first:])):  # type: ignore[union-attr]
         first += count
     return len(memory) - first
+
+
+def _put_channels_first(
+    flat: np.ndarray, arrangement: Arrangement, shown: str
+) -> tuple[np.ndarray, tuple[Problem, ...]]:
+    """Shape (channels, i, j) or (channels, i, j, k), each channel in the order of the file."""
+    notes: list[Problem] = []
+    if arrangement.in_voxel > 1:
+        colours = flat.view(np.uint8).reshape(-1, arrangement.in_voxel)
+        if arrangement.in_voxel == 4:
+            if hidden := int(np.count_nonzero(colours[:, 3] != 255)):
+                raise UNSUPPORTED_VALUES.error(shown, found=f"colours with transparency in {hidden} of them (RGBA)")
+            notes.append(OPAQUE.about(shown))
+        notes.append(COLOURS.about(shown))
+        flat = np.concatenate([colours[:, channel] for channel in range(3)])
+    shape = (*arrangement.spatial_shape, arrangement.num_channels)
+    return np.moveaxis(flat.reshape(shape, order="F"), -1, 0), tuple(notes)
 
 
 # what a user should know about the grid
@@ -193,7 +321,7 @@ def _note_pixdim(header: nib.Nifti1Header, shown: str) -> list[Problem]:
     found = " x ".join(f"{size:g}" for size in sizes)
     unusable = ~np.isfinite(sizes) | (sizes == 0)
     if unusable.any():
-        if int(header["sform_code"]) <= 0:
+        if is_analyze(header) or int(header["sform_code"]) <= 0:
             raise BAD_PIXDIM.error(shown, found=found)
         return [ODD_PIXDIM.about(shown, found=found, taken="it does not matter here, because the sform gives the grid")]
     if (sizes < 0).any():
@@ -211,8 +339,24 @@ def _note_grid(image: nib.Nifti1Image, header: nib.Nifti1Header, shown: str) -> 
     if abs(90 - (angle := _find_sharpest_angle(image.affine))) > np.degrees(np.arcsin(_MAX_SHEAR_COSINE)):
         notes.append(SHEAR.about(shown, angle=angle))
     if unit := _UNITS.get(int(header["xyzt_units"]) & 7):
-        notes.append(UNIT.about(shown, unit=unit))
+        notes.append(_note_unit(image, unit[0], shown))
     return notes
+
+
+def _note_unit(image: nib.Nifti1Image, unit: str, shown: str) -> Problem:
+    sizes = np.linalg.norm(_find_affine_mm(image)[:3, :3], axis=0)
+    found = "x".join(f"{size:.4g}" for size in sizes)
+    if sizes.max() > _MOST_MM:
+        raise ODD_UNIT.error(shown, unit=unit, found=found, most=_MOST_MM)
+    return UNIT.about(shown, unit=unit, found=found)
+
+
+def _require_scaling(header: nib.Nifti1Header, shown: str) -> None:
+    """Slope and intercept are numbers; a slope of 0 or NaN means that there is no scaling."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    is_scaled = slope != 0 and not np.isnan(slope)
+    if np.isinf(slope) or (is_scaled and not np.isfinite(intercept)):
+        raise ODD_SLOPE.error(shown, slope=slope, intercept=intercept)
 
 
 def _compare_forms(image: nib.Nifti1Image) -> str:

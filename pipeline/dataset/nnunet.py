@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, order_labels
 from pipeline.dataset.given_splits import SPLITS_FILE, read_nnunet_splits
+from pipeline.dataset.listing import find_unlisted, find_wrong_count
 from pipeline.dataset.paths import parse_path
-from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message, Problem
+from pipeline.dataset.problems import ERROR, NOTE, Message, Problem
 from pipeline.dataset.regions import name_value
 from pipeline.errors import DatasetError
+from pipeline.text_files import read_json
 
 LAYOUT = "nnU-Net raw"
 IMAGES, LABELS = "imagesTr", "labelsTr"
@@ -35,12 +36,6 @@ NO_CHANNEL_NUMBER = Message(
 )
 NO_LABEL = Message("nnunet-no-label", ERROR, "has no label", "Add {expected}, or remove the image.")
 NO_IMAGE = Message("nnunet-no-image", ERROR, "has no image", "Add {expected}, or remove the label.")
-WRONG_COUNT = Message(
-    "case-count",
-    WARNING,
-    "says numTraining {declared}, and there are {found} cases",
-    "Correct it, or look for the missing cases.",
-)
 REGIONS = Message(
     "regions",
     NOTE,
@@ -69,14 +64,13 @@ def read(root: Path) -> Dataset:
     labels, regions, ignore_value, notes = _read_labels(content)
     if isinstance(content.get("dataset"), dict):
         cases, problems = _read_listed(content["dataset"], len(channels))
+        problems += find_unlisted(root, cases)
     else:
         ending = str(content.get("file_ending", ""))
         if not ending.startswith("."):
             raise DatasetError('dataset.json has no usable "file_ending"; expected one such as ".nii.gz".')
         cases, problems = _find_cases(root, ending, len(channels))
-    declared = content.get("numTraining")
-    if isinstance(declared, int) and declared != len(cases):
-        problems.append(WRONG_COUNT.about("dataset.json", declared=declared, found=len(cases)))
+    problems += find_wrong_count(content, len(cases))
     splits = root / SPLITS_FILE
     folds = read_nnunet_splits(splits, [case.name for case in cases]) if splits.is_file() else ()
     return Dataset(
@@ -95,10 +89,7 @@ def read(root: Path) -> Dataset:
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{path.name} is not valid JSON: {error}. Correct it.") from error
+    return read_json(path, DatasetError, path.name, "Correct it.")
 
 
 def _read_channels(content: dict[str, Any]) -> tuple[str, ...]:

@@ -8,15 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
-from pipeline.dataset.picture_file import SAVE_LABELS, PicturePage, decode_picture, measure_picture
+from pipeline.dataset.picture_file import PicturePage, decode_picture, measure_picture
+from pipeline.dataset.picture_messages import SAVE_LABELS, UNCLEAR_PIXELS
 from pipeline.dataset.problems import ERROR, NOTE, Message, Problem
 
-UNEQUAL_PAGES = Message(
-    "picture-unequal-pages",
-    ERROR,
-    "has pages that do not fit together: page 1 is {first}, page {page} is {found}",
-    "Save pages of equal size and type, or one file per image.",
-)
 PALETTE = Message(
     "label-palette",
     NOTE,
@@ -45,14 +40,21 @@ SMOOTHED = Message(
 MAX_LABEL_COLOURS = 16
 
 
-def read_picture(path: Path, shown: str) -> MedicalImage:
-    """The image of a picture file, shape (channels, i, j): one channel for grey, three for RGB.
+def read_picture(path: Path, shown: str, pages_as_slices: bool = False) -> MedicalImage:
+    """The image of a picture file, shape (channels, i, j): one channel for grey, three for RGB, others as TIFF's tags say.
+
+    A TIFF file whose tags say that its pages are slices is a volume, shape (channels, i, j, k) with k = page.
+
+    Args:
+        path: the file.
+        shown: its name for messages.
+        pages_as_slices: pages of a TIFF file that no tag speaks of are slices, and a single page is one.
 
     Raises:
         ImageFileError: damaged, too large, of several pages, or with pixels that can be understood in several ways.
     """
-    pages, notes = decode_picture(path, shown, one_page=True)
-    return MedicalImage(_channels_first(pages[0].rows), np.eye(4), (1.0, 1.0), notes)
+    picture = decode_picture(path, shown, pages_as_slices=pages_as_slices)
+    return _build([page.rows for page in picture.pages], picture.is_volume, picture.notes)
 
 
 def read_picture_grid(path: Path, shown: str) -> ImageGrid:
@@ -61,52 +63,33 @@ def read_picture_grid(path: Path, shown: str) -> ImageGrid:
     Raises:
         ImageFileError: as `read_picture`, as far as the header shows it.
     """
-    size, num_channels, value_bytes = measure_picture(path, shown)
-    return ImageGrid(num_channels, size, np.eye(4), (1.0, 1.0), value_bytes)
+    shape, num_channels, value_bytes = measure_picture(path, shown)
+    return ImageGrid(num_channels, shape, np.eye(4), (1.0,) * len(shape), value_bytes)
 
 
-def read_picture_stack(path: Path, shown: str) -> MedicalImage:
-    """The volume of a picture file whose pages are slices, shape (channels, i, j, k) with k = page.
-
-    Raises:
-        ImageFileError: as `read_picture`; or the pages differ in size or type.
-    """
-    pages, notes = decode_picture(path, shown)
-    return _stack([page.rows for page in pages], shown, notes)
-
-
-def read_picture_labels(path: Path, shown: str) -> MedicalImage:
-    """The label map of a picture file, shape (1, i, j).
+def read_picture_labels(path: Path, shown: str, pages_as_slices: bool = False) -> MedicalImage:
+    """The label map of a picture file, shape (1, i, j), or (1, i, j, k) of a volume; see `read_picture`.
 
     Grey gives its values, a palette its indices, RGB a number per colour: black is 0, the others follow from 1 in the
-    order of their value. A note states such a mapping.
+    order of their value. A note states such a mapping, one for all pages.
 
     Raises:
         ImageFileError: as `read_picture`; or JPEG, more than 16 colours, or values left behind by smoothing.
     """
-    pages, notes = decode_picture(path, shown, labels=True, one_page=True)
-    rows, of_mapping = _label_rows(pages, shown)
-    return MedicalImage(_channels_first(rows[0]), np.eye(4), (1.0, 1.0), notes + of_mapping)
+    picture = decode_picture(path, shown, labels=True, pages_as_slices=pages_as_slices)
+    rows, of_mapping = _label_rows(picture.pages, shown)
+    return _build(rows, picture.is_volume, picture.notes + of_mapping)
 
 
-def read_picture_label_stack(path: Path, shown: str) -> MedicalImage:
-    """The label map of a picture file whose pages are slices, shape (1, i, j, k); rules as in `read_picture_labels`."""
-    pages, notes = decode_picture(path, shown, labels=True)
-    rows, of_mapping = _label_rows(pages, shown)
-    return _stack(rows, shown, notes + of_mapping)
+def _build(pages: list[np.ndarray], is_volume: bool, notes: tuple[Problem, ...]) -> MedicalImage:
+    if not is_volume:
+        return MedicalImage(_channels_first(pages[0]), np.eye(4), (1.0, 1.0), notes)
+    stacked = np.stack([_channels_first(rows) for rows in pages], axis=-1)
+    return MedicalImage(stacked, np.eye(4), (1.0,) * 3, notes)
 
 
 def _channels_first(rows: np.ndarray) -> np.ndarray:
     return rows.T[None] if rows.ndim == 2 else rows.transpose(2, 1, 0)
-
-
-def _stack(pages: list[np.ndarray], shown: str, notes: tuple[Problem, ...]) -> MedicalImage:
-    for number, rows in enumerate(pages, start=1):
-        if (rows.shape, rows.dtype) != (pages[0].shape, pages[0].dtype):
-            raise UNEQUAL_PAGES.error(
-                shown, first=PicturePage(pages[0]).kind, page=number, found=PicturePage(rows).kind
-            )
-    return MedicalImage(np.stack([_channels_first(rows) for rows in pages], axis=-1), np.eye(4), (1.0,) * 3, notes)
 
 
 # label values
@@ -172,6 +155,10 @@ def _label_rows(pages: list[PicturePage], shown: str) -> tuple[list[np.ndarray],
     """Label values of all pages, and the note on the one mapping of the whole file."""
     if all(page.rows.ndim == 3 and (page.rows == page.rows[..., :1]).all() for page in pages):
         pages = [PicturePage(np.ascontiguousarray(page.rows[..., 0])) for page in pages]
+    if pages[0].rows.ndim == 3 and (pages[0].rows.shape[2] != 3 or pages[0].rows.dtype != np.uint8):
+        if pages[0].rows.shape[2] != 3:
+            return [page.rows for page in pages], ()  # channels, of which a label map has one
+        raise UNCLEAR_PIXELS.error(shown, found=f"colours of {8 * pages[0].rows.itemsize} bit")
     colours = _list_colours(pages, shown)
     for page in pages:
         drawn = page.rows if page.palette is None else page.palette[page.rows]

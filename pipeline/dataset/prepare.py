@@ -6,10 +6,12 @@ reads otherwise than `check` does, is therefore written once; the user's files s
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +22,10 @@ from pipeline.dataset.instance_maps import INSTANCES, find_instances
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.writing import write_image
 from pipeline.errors import DatasetError
-from pipeline.files import PARTIAL_PREFIX, compute_sha256
+from pipeline.files import compute_sha256, stage_folder, write_json
 from pipeline.progress import progress_bar
+
+COPIES_RECORD = "copies.json"
 
 
 @dataclass(frozen=True)
@@ -54,24 +58,41 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
             f"{target} exists already; `plan` wants to write readable copies of {report.dataset.name} there. "
             "Remove it, or choose another name for the bundle."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=target.parent))
     cases, prepared = [], []
-    try:
+    with stage_folder(target.parent) as staging:
         with progress_bar("prepare", len(report.dataset.cases)) as bar:
             for case in report.dataset.cases:
                 copy = _copy_case(report, case, staging, fingerprint.suffix)
                 cases.append(replace(case, image=Path(copy.image), label=Path(copy.label), further_channels=()))
                 prepared.append(copy)
                 bar.advance(note=case.name)
+        write_json(staging / COPIES_RECORD, _describe_copies(report, target, prepared))
         staging.chmod(0o755)  # mkdtemp makes it private
         if target.exists():
             target.rmdir()
         staging.replace(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     dataset = replace(report.dataset, root=target, cases=tuple(cases))
     return dataset, tuple(prepared)
+
+
+def _describe_copies(report: CheckReport, target: Path, prepared: Sequence[PreparedCase]) -> dict[str, Any]:
+    """What the copies were made of: the dataset's place, as seen from the copies, and the SHA-256 of its files and of the copies."""
+    return {
+        "dataset_name": report.dataset.name,
+        "source": Path(os.path.relpath(report.dataset.root.resolve(), target.resolve())).as_posix(),
+        "source_sha256": {record.path: record.sha256 for record in report.manifest},
+        "copies": [vars(copy) for copy in prepared],
+    }
+
+
+def find_source(copies: Path) -> Path | None:
+    """The dataset that the copies in a folder were made of; None if that is not known, or if it is not there any more."""
+    try:
+        record = json.loads((copies / COPIES_RECORD).read_text(encoding="utf-8"))
+        source = copies / record["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return source if source.is_dir() else None
 
 
 def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> PreparedCase:

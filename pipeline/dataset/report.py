@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pipeline.dataset.check import CheckReport
 from pipeline.dataset.contact_sheet import write_contact_sheet
 from pipeline.dataset.prepare import PreparedCase
-from pipeline.files import write_json
+from pipeline.files import write_json, write_together
 
 
 class ProblemRecord(BaseModel):
@@ -73,14 +73,15 @@ def write_report(report: CheckReport, folder: Path) -> tuple[Path, ...]:
         report has tiles.
     """
     written = [folder / "problems.json"]
-    write_json(written[0], [vars(problem) for problem in report.problems])
-    if report.fingerprint is not None:
-        written += [folder / "fingerprint.json", folder / "dataset_manifest.json"]
-        write_json(written[1], report.fingerprint.model_dump(mode="json"))
-        write_json(written[2], build_manifest(report))
-    if report.tiles:
-        written.append(folder / "contact_sheet.png")
-        write_contact_sheet(written[-1], report.tiles)
+    with write_together():  # one folder never describes two datasets
+        write_json(written[0], [vars(problem) for problem in report.problems])
+        if report.fingerprint is not None:
+            written += [folder / "fingerprint.json", folder / "dataset_manifest.json"]
+            write_json(written[1], report.fingerprint.model_dump(mode="json"))
+            write_json(written[2], build_manifest(report))
+        if report.tiles:
+            written.append(folder / "contact_sheet.png")
+            write_contact_sheet(written[-1], report.tiles)
     return tuple(written)
 
 
@@ -89,7 +90,9 @@ def build_manifest(report: CheckReport, prepared: Sequence[PreparedCase] = ()) -
 
     Every file with its size and SHA-256, in the order of the paths; the files of every case; the copies, if any.
     """
-    files = sorted((vars(record) for record in report.manifest), key=lambda record: record["path"])
+    records = sorted(report.manifest, key=lambda record: record.path)
+    # no time stamps: the same files have the same manifest everywhere
+    files = [{"path": record.path, "num_bytes": record.num_bytes, "sha256": record.sha256} for record in records]
     return {
         "dataset_name": report.dataset.name,
         "layout": report.dataset.layout,

@@ -7,6 +7,8 @@ from pathlib import Path
 from PIL import Image as PillowImage
 
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, image_suffix
+from pipeline.dataset.nifti import uses_mm
+from pipeline.dataset.nifti_file import is_plain_nifti
 
 _GREY_MODES = ("1", "L", "I;16")
 
@@ -22,6 +24,6 @@ def stock_reads(path: Path, as_label: bool = False) -> bool:
     if path.is_dir() or suffix not in STOCK_SUFFIXES:
         return False
     if suffix not in PICTURE_SUFFIXES:
-        return True
+        return is_plain_nifti(path) and uses_mm(path)
     with PillowImage.open(path) as picture:
         return picture.mode in (_GREY_MODES if as_label else (*_GREY_MODES, "RGB"))

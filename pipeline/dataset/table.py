@@ -7,7 +7,6 @@ several paths separated by a semicolon, or a list in JSON.
 from __future__ import annotations
 
 import csv
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipeline.dataset.dataset import Case, Dataset, case_name
 from pipeline.dataset.paths import parse_path
 from pipeline.dataset.problems import ERROR, Message, Problem
 from pipeline.errors import DatasetError, suggest
+from pipeline.text_files import parse_json, read_text
 
 LAYOUT = "list of cases"
 SUFFIXES = (".csv", ".json")
@@ -98,10 +98,7 @@ def read(root: Path) -> Dataset:
 
 
 def _read_rows(table: Path) -> list[_Row]:
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{table.name} cannot be read as UTF-8 text: {error}. Save it as UTF-8.") from error
+    text = read_text(table, DatasetError, table.name)
     if table.suffix.lower() == ".json":
         return _read_json_rows(table, text)
     lines = text.splitlines()
@@ -109,6 +106,8 @@ def _read_rows(table: Path) -> list[_Row]:
         return []
     delimiter = max(",;\t", key=lines[0].count)
     reader = csv.DictReader(lines, delimiter=delimiter, restkey="", skipinitialspace=True)
+    if not reader.fieldnames:
+        return []
     rows = []
     for row in reader:
         where = f"{table.name}, row {reader.line_num}"
@@ -121,10 +120,7 @@ def _read_rows(table: Path) -> list[_Row]:
 
 
 def _read_json_rows(table: Path, text: str) -> list[_Row]:
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise DatasetError(f"{table.name} is not valid JSON: {error}. Correct it.") from error
+    content = parse_json(text, table, DatasetError, table.name, "Correct it.")
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise DatasetError(f'{table.name} is no list of objects. Expected [{{"image": PATH, "label": PATH}}, ...].')
     return [

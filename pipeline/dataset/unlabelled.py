@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.dataset.dataset import Case, Dataset, case_name, list_images
-from pipeline.dataset.dicom import is_dicom_file
+from pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, list_images
+from pipeline.dataset.dicom_folders import find_series, name_series
 from pipeline.dataset.problems import ERROR, Message
 
 LAYOUT = "images without labels"
@@ -19,24 +19,15 @@ NO_LABELS = Message(
 
 
 def matches(root: Path) -> bool:
-    """Whether `root` has images, is a DICOM series, or has sub-folders with series."""
+    """Whether `root` has images, is a DICOM series, or has series below it."""
     return root.is_dir() and bool(list_images(root) or find_series(root))
 
 
 def read(root: Path) -> Dataset:
     """The images of `root`, each a case without a label."""
     found = list_images(root) or find_series(root)
-    cases = tuple(Case(case_name(path) or path.resolve().name, path.relative_to(root), None) for path in found)
+    cases = tuple(
+        Case(case_name(path) if image_suffix(path) else name_series(root, path), path.relative_to(root), None)
+        for path in found
+    )
     return Dataset(root=root, layout=LAYOUT, cases=cases, problems_of_layout=(NO_LABELS.about("dataset"),))
-
-
-def find_series(folder: Path) -> list[Path]:
-    """The folder itself when it holds DICOM files, otherwise its sub-folders that do."""
-    if _holds_dicom(folder):
-        return [folder]
-    subfolders = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [path for path in sorted(subfolders) if _holds_dicom(path)]
-
-
-def _holds_dicom(folder: Path) -> bool:
-    return any(is_dicom_file(path) for path in folder.iterdir() if path.is_file())

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.nifti_file import VECTOR_INTENT
 from pipeline.errors import DatasetError
 from pipeline.files import write_atomically
 
@@ -16,7 +17,7 @@ _NIFTI_TYPES = {"bool": np.uint8, "float16": np.float32, "float64": np.float32, 
 
 
 def write_image(path: Path, image: MedicalImage) -> None:
-    """Write an image as NIfTI or PNG, by the suffix of `path`; values and grid stay.
+    """Write an image as NIfTI or PNG, by the suffix of `path`; values and grid stay. Channels lie along the last axis of a NIfTI file.
 
     Raises:
         DatasetError: the format cannot hold the channels or the type of the values.
@@ -25,7 +26,7 @@ def write_image(path: Path, image: MedicalImage) -> None:
         if path.name.endswith(".png"):
             _to_picture(image, path.name).save(partial)
         else:
-            nib.save(_to_nifti(image, path.name), partial)
+            nib.save(_to_nifti(image), partial)
 
 
 def fits_png(dtype: np.dtype, num_channels: int) -> bool:
@@ -37,23 +38,19 @@ def _to_picture(image: MedicalImage, shown: str) -> PillowImage.Image:
     if not fits_png(image.array.dtype, image.array.shape[0]):
         raise DatasetError(
             f"{shown}: {image.array.shape[0]} channel(s) of {image.array.dtype} do not fit into a PNG file; expected 8 bit "
-            "grey or RGB, or 16 bit grey. Save the image as NIfTI."
+            "grey or RGB, or 16 bit grey. Save the image with 8 bits per channel."
         )
     rows = image.array[0].T if image.array.shape[0] == 1 else image.array.transpose(2, 1, 0)
     return PillowImage.fromarray(np.ascontiguousarray(rows))
 
 
-def _to_nifti(image: MedicalImage, shown: str) -> nib.Nifti1Image:
+def _to_nifti(image: MedicalImage) -> nib.Nifti1Image:
     array = image.array.astype(_NIFTI_TYPES.get(str(image.array.dtype), image.array.dtype), copy=False)
-    if array.shape[0] == 1:
-        array = array[0]
-    elif array.ndim == 4:
-        array = np.moveaxis(array, 0, -1)
-    else:
-        raise DatasetError(
-            f"{shown}: a 2D image with {array.shape[0]} channels has no place in a NIfTI file. Save it as an RGB picture."
-        )
+    array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
     written = nib.Nifti1Image(array, image.affine)
+    if image.array.ndim == 3 and image.array.shape[0] > 1:
+        # a 2D image with channels: MONAI takes the third axis for them, as the bundle's config says, and readers know it by the intent
+        written.header["intent_code"] = VECTOR_INTENT
     written.header.set_xyzt_units("mm")
     written.set_qform(image.affine, 1)
     written.set_sform(image.affine, 1)

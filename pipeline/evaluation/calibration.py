@@ -10,6 +10,7 @@ from scipy.special import log_softmax
 
 _LEAST_PROBABILITY = 1e-7
 _RANGE = (0.05, 20.0)
+_FLAT = 1e-4  # of the loss: an end of the range that costs no more than the minimum is where the loss still falls
 _NUM_BINS = 15
 
 
@@ -41,6 +42,7 @@ class Calibration:
         error_after: at the fitted temperature.
         bins_before: 15 equal stretches of confidence, from 0 to 1: the reliability diagram.
         bins_after: at the fitted temperature.
+        obstacle: why no temperature was found, as a clause; the temperature is 1 then. Empty where one was.
     """
 
     temperature: float
@@ -51,14 +53,16 @@ class Calibration:
     error_after: float
     bins_before: tuple[Bin, ...] = ()
     bins_after: tuple[Bin, ...] = ()
+    obstacle: str = ""
 
 
-def fit_temperature(probabilities: np.ndarray, classes: np.ndarray) -> Calibration:
-    """The temperature of the least negative log-likelihood.
+def fit_temperature(probabilities: np.ndarray, classes: np.ndarray, num_cases: int | None = None) -> Calibration:
+    """The temperature of the least negative log-likelihood; 1 with an obstacle where there is none within the range.
 
     Args:
         probabilities: shape (voxels, classes), rows sum to 1.
         classes: the true class of each voxel, shape (voxels,).
+        num_cases: that the voxels are of; a single one is not enough for a temperature. None for unknown.
 
     Raises:
         ValueError: no voxel, or shapes that do not belong together.
@@ -73,16 +77,34 @@ def fit_temperature(probabilities: np.ndarray, classes: np.ndarray) -> Calibrati
     found = minimize_scalar(measure, bounds=tuple(np.log(_RANGE)), method="bounded", options={"xatol": 1e-4})
     before = measure(0.0)
     temperature = float(np.exp(found.x)) if found.fun < before else 1.0
+    ends = {end: measure(float(np.log(end))) for end in _RANGE}
+    reached = [end for end, loss in ends.items() if loss <= found.fun + _FLAT * before and found.fun < before]
+    obstacle = _find_obstacle(reached, num_cases)
+    temperature = 1.0 if obstacle else temperature
     return Calibration(
         temperature=temperature,
         num_voxels=len(classes),
         loss_before=before,
-        loss_after=min(float(found.fun), before),
+        loss_after=before if obstacle else min(float(found.fun), before),
         error_before=compute_calibration_error(logits, classes),
         error_after=compute_calibration_error(logits / temperature, classes),
         bins_before=compute_bins(logits, classes),
         bins_after=compute_bins(logits / temperature, classes),
+        obstacle=obstacle,
     )
+
+
+def _find_obstacle(reached: list[float], num_cases: int | None) -> str:
+    """Why a temperature must not be taken; empty where it may. `reached` has the ends of the range that fit as well as the best."""
+    if num_cases == 1:
+        return "one case alone does not show how sure a network may be of others"
+    if not reached:
+        return ""
+    lowest, highest = _RANGE
+    known = (
+        "is right nearly everywhere" if reached[0] == lowest else "is wrong as often as it is right, however sure it is"
+    )
+    return f"the loss falls up to the end of the range ({lowest:g} to {highest:g}), because the network {known}"
 
 
 def compute_loss(logits: np.ndarray, classes: np.ndarray) -> float:

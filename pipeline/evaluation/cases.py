@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +15,25 @@ import pandas as pd
 import psutil
 
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
-from pipeline.dataset.image import MedicalImage, read_grid, read_image, read_label_map
+from pipeline.dataset.geometry import PLACED, compare_grids, put_on_grid
+from pipeline.dataset.image import MedicalImage, read_grid, read_label_map
 from pipeline.dataset.instance_maps import find_instances
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.measurement import Request, measure_instances, measure_masks
 from pipeline.evaluation.metric_table import METRICS
+from pipeline.evaluation.pairs import Pair, list_changes, read_pair
 from pipeline.planning.plan import Plan
 from pipeline.progress import progress_bar
 
 if TYPE_CHECKING:
+    from pipeline.dataset.problems import Problem
     from pipeline.types import LabelMap, Mask
 
-_AFFINE_TOLERANCE_MM = 1e-3
+    _Measured = tuple[list[dict[str, object]], list[Problem]]
+
 MOST_THREADS = 8  # a heuristic: Python's own lock lets no more than some run
 _BYTES_PER_VOXEL, _SHARE_OF_MEMORY = 24, 0.25  # of both label maps and the masks; of what is free
+
 KEYS = ("fold", "case", "patient", "label")
 FACTS = (
     "missed",
@@ -46,30 +51,13 @@ FACTS = (
 COLUMNS = (*KEYS, *METRICS, *FACTS)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two label map files of one case.
-
-    Attributes:
-        fold: the fold that validates the case; None for a test set.
-        pixel_spacing_mm: of a picture, where the dataset knows it; one value counts for every axis.
-        patient: whose image it is; None for a patient with this case only.
-    """
-
-    case: str
-    reference: Path
-    prediction: Path
-    fold: int | None = None
-    pixel_spacing_mm: tuple[float, ...] | None = None
-    patient: str | None = None
-
-
 def evaluate_pairs(
     pairs: Sequence[Pair],
     label_table: Mapping[str, int],
     ignore_value: int | None = None,
     regions: Mapping[str, Sequence[int]] | None = None,
     requests: Mapping[str, Request] | None = None,
+    notes: list[Problem] | None = None,
 ) -> pd.DataFrame:
     """Compare every pair.
 
@@ -82,6 +70,7 @@ def evaluate_pairs(
         regions: name and file values of labels that join several; each gets a row per case too.
         ignore_value: of the reference, for voxels without annotation: they count for nothing, whatever was predicted.
         requests: what is measured for a label or region beside what every one gets; from `build_requests`.
+        notes: gets what was done to label maps before they were compared.
 
     Returns:
         One row per case and label with those of `COLUMNS` that were measured: metrics of `METRICS`, NaN where they are undefined or not
@@ -103,24 +92,33 @@ def evaluate_pairs(
         _Label(name, tuple(values), requests.get(name, Request()), tuple(values) != (min(label_table.values()),))
         for name, values in values_of.items()
     ]
-    rows: list[dict[str, object]] = []
     in_mm = all(pair.pixel_spacing_mm or not _is_picture(pair.reference) for pair in pairs)
 
-    def measure(pair: Pair) -> list[dict[str, object]]:
-        reference, prediction = read_label_map(pair.reference), read_label_map(pair.prediction)
-        _check_pair(pair, reference, prediction, label_table)
-        return _compare(pair, reference, prediction, labels, ignore_value, in_mm)
+    def measure(pair: Pair) -> _Measured:
+        reference, prediction = read_pair(pair)
+        _check_values(pair, prediction, label_table)
+        return _compare(pair, reference, prediction, labels, ignore_value, in_mm), list_changes(reference, prediction)
 
+    found = _measure_all(pairs, measure)
+    rows = [row for rows_of_pair, _ in found for row in rows_of_pair]
+    if notes is not None:
+        notes += [note for _, changes in found for note in changes]
+    measured = set().union(*rows)
+    return pd.DataFrame(rows, columns=[name for name in COLUMNS if name in measured])
+
+
+def _measure_all(pairs: Sequence[Pair], measure: Callable[[Pair], _Measured]) -> list[_Measured]:
+    """What `measure` finds for each pair, in their order, several at the same time."""
+    results = []
     with progress_bar("evaluate", len(pairs)) as bar, ThreadPoolExecutor(_count_threads(pairs)) as executor:
         try:
             for found in executor.map(measure, pairs):
-                rows += found
+                results.append(found)
                 bar.advance()
         except BaseException:
             executor.shutdown(wait=True, cancel_futures=True)
             raise
-    measured = set().union(*rows)
-    return pd.DataFrame(rows, columns=[name for name in COLUMNS if name in measured])
+    return results
 
 
 @dataclass(frozen=True)
@@ -133,9 +131,9 @@ class _Label:
     has_instances: bool
 
 
-def evaluate_by_plan(pairs: Sequence[Pair], plan: Plan) -> pd.DataFrame:
+def evaluate_by_plan(pairs: Sequence[Pair], plan: Plan, notes: list[Problem] | None = None) -> pd.DataFrame:
     """Compare every pair as the plan says; see `evaluate_pairs`."""
-    return evaluate_pairs(pairs, plan.label_table, plan.ignore_value, plan.regions, build_requests(plan))
+    return evaluate_pairs(pairs, plan.label_table, plan.ignore_value, plan.regions, build_requests(plan), notes)
 
 
 def build_requests(plan: Plan) -> dict[str, Request]:
@@ -218,7 +216,12 @@ def _read_instances(pair: Pair, reference: MedicalImage) -> LabelMap | None:
     path = find_instances(pair.reference)
     if path is None:
         return None
-    instances = read_image(path)
+    instances = read_label_map(path)
+    if (
+        instances.spatial_shape != reference.spatial_shape
+        and compare_grids(reference, instances, path.name).kind == PLACED
+    ):
+        instances = put_on_grid(instances, reference, path.name)
     if instances.array.shape != reference.array.shape or not np.issubdtype(instances.array.dtype, np.integer):
         raise EvaluationError(
             f"Instance map instances/{path.name} has the shape {instances.array.shape} and the type {instances.array.dtype}; expected whole "
@@ -236,17 +239,7 @@ def _choose_spacing(pair: Pair, reference: MedicalImage, in_mm: bool) -> tuple[f
     return spacing_mm * dims if len(spacing_mm) == 1 else spacing_mm
 
 
-def _check_pair(pair: Pair, reference: MedicalImage, prediction: MedicalImage, label_table: Mapping[str, int]) -> None:
-    if reference.spatial_shape != prediction.spatial_shape:
-        raise EvaluationError(
-            f"Prediction {pair.prediction.name} has shape {prediction.spatial_shape}, its reference "
-            f"{reference.spatial_shape}; expected the same grid. Predict on the original image."
-        )
-    if not np.allclose(reference.affine, prediction.affine, rtol=0, atol=_AFFINE_TOLERANCE_MM):
-        raise EvaluationError(
-            f"Prediction {pair.prediction.name} has another affine than its reference {pair.reference.name}; expected "
-            "the same grid. Predict on the original image."
-        )
+def _check_values(pair: Pair, prediction: MedicalImage, label_table: Mapping[str, int]) -> None:
     if unknown := sorted(set(np.unique(prediction.array.ravel(order="K")).tolist()) - set(label_table.values())):
         raise EvaluationError(
             f"Prediction {pair.prediction.name} has the value {unknown[0]}; expected "

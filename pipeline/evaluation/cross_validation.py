@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.text_files import read_json_object
 
 PACKAGES_WITHOUT_EFFECT = ("tensorboard", "mlflow-skinny", "nilearn", "onnxruntime")
 """Packages of a run record's versions that change no number of a training."""
@@ -39,9 +40,14 @@ def list_fold_notes(folder: BundleFolder, folds: Sequence[int], num_folds: int) 
     """
     notes = []
     missing = [fold for fold in range(num_folds) if fold not in folds]
-    if missing:
-        number = "fold" if len(missing) == 1 else "folds"
-        notes.append(f"not trained and not in this result: {number} {_join(missing)} of {num_folds}")
+    trained = [fold for fold in missing if _read_latest_run(folder, fold) is not None]
+    untrained = [fold for fold in missing if fold not in trained]
+    for listed, what in (
+        (untrained, "not trained and not in this result"),
+        (trained, "trained, and not in this result"),
+    ):
+        if listed:
+            notes.append(f"{what}: {'fold' if len(listed) == 1 else 'folds'} {_join(listed)} of {num_folds}")
     records = {fold: record for fold in folds if (record := _read_latest_run(folder, fold)) is not None}
     for key, title in _RECORDED.items():
         groups: dict[str, list[int]] = {}
@@ -58,7 +64,7 @@ def list_fold_notes(folder: BundleFolder, folds: Sequence[int], num_folds: int) 
 def _read_latest_run(folder: BundleFolder, fold: int) -> dict[str, Any] | None:
     """Record of the latest finished training of a fold; None after a training with stock MONAI, which leaves none."""
     paths = sorted(folder.runs.glob(f"fold_{fold}-*/run.json"))
-    records = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+    records = (read_json_object(path) for path in paths)
     finished = [record for record in records if record.get("state") == "finished"]
     return finished[-1] if finished else None
 

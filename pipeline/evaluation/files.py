@@ -6,7 +6,7 @@ Everything in summary.json is computed from the rows as metrics.csv has them, so
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pipeline.evaluation.failures import Failure, list_failures
 from pipeline.evaluation.subgroups import Cut, SubgroupRow, summarize_subgroups
 from pipeline.evaluation.summary import FoldRow, SummaryRow, note_few_patients, summarize, summarize_folds, to_records
 from pipeline.files import write_atomically, write_json
+from pipeline.text_files import read_json_object, read_text
 
 METRICS_FILE, SUMMARY_FILE = "metrics.csv", "summary.json"
 _TEXT = ("case", "patient", "label", "length_unit", "size_unit")
@@ -66,7 +67,7 @@ def write_rows(target: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """
     with write_atomically(target / METRICS_FILE) as partial:
         rows.to_csv(partial, index=False, float_format=_DIGITS)
-    return read_rows(target)
+        return _read_table(partial, target.name)
 
 
 def read_rows(folder: Path) -> pd.DataFrame:
@@ -80,11 +81,14 @@ def read_rows(folder: Path) -> pd.DataFrame:
         raise EvaluationError(
             f"{folder.name} has no {METRICS_FILE}. Expected the folder of an evaluation; make one with `unet-pipeline evaluate BUNDLE`."
         )
-    with path.open(encoding="utf-8", newline="") as stream:
-        table = pd.DataFrame(list(csv.DictReader(stream)))
+    return _read_table(path, folder.name)
+
+
+def _read_table(path: Path, folder_name: str) -> pd.DataFrame:
+    table = pd.DataFrame(list(csv.DictReader(io.StringIO(read_text(path, EvaluationError), newline=""))))
     if missing := {"case", "label", "dice"} - set(table.columns):
         raise EvaluationError(
-            f"{METRICS_FILE} in {folder.name} has no column {sorted(missing)[0]!r}; expected a row per case and label. "
+            f"{METRICS_FILE} in {folder_name} has no column {sorted(missing)[0]!r}; expected a row per case and label. "
             "Evaluate again."
         )
     for name in table.columns:
@@ -95,7 +99,7 @@ def read_rows(folder: Path) -> pd.DataFrame:
                 table[name] = [float(text) if text else float("nan") for text in table[name]]
             except ValueError as error:
                 raise EvaluationError(
-                    f"{METRICS_FILE} in {folder.name}, column {name!r}: {error}. Expected numbers. Evaluate again."
+                    f"{METRICS_FILE} in {folder_name}, column {name!r}: {error}. Expected numbers. Evaluate again."
                 ) from error
     return table
 
@@ -148,11 +152,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """Contents of a folder's summary.json.
 
     Raises:
-        EvaluationError: no such file.
+        EvaluationError: no such file, or it is damaged.
     """
     path = folder / SUMMARY_FILE
     if not path.is_file():
         raise EvaluationError(
             f"{folder.name} has no {SUMMARY_FILE} beside its {METRICS_FILE}. Make both with `unet-pipeline evaluate`."
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json_object(path, ("rows",), EvaluationError, remedy="Evaluate again.")

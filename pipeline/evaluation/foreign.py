@@ -11,10 +11,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from pipeline.dataset.dataset import Dataset, image_suffix
-from pipeline.dataset.image import read_label_map
+from pipeline.dataset.dataset import NIFTI_SUFFIXES, Dataset, image_suffix
+from pipeline.dataset.image import read_image, read_label_map
+from pipeline.dataset.nifti_file import read_stored_shape
+from pipeline.dataset.problems import Problem
 from pipeline.errors import EvaluationError
-from pipeline.evaluation.cases import Pair, evaluate_pairs
+from pipeline.evaluation.cases import evaluate_pairs
+from pipeline.evaluation.pairs import Pair
 from pipeline.prediction.foreign import ForeignFormat
 from pipeline.types import BACKGROUND
 
@@ -77,24 +80,27 @@ def name_outputs(form: ForeignFormat, dataset: Dataset, pairs: Sequence[Pair]) -
 
 
 def _has_channels(pair: Pair) -> bool:
-    if not image_suffix(pair.prediction).startswith(".nii"):
+    if image_suffix(pair.prediction) not in NIFTI_SUFFIXES:
         return False
-    return len(nib.load(pair.prediction).shape) > len(read_label_map(pair.reference).spatial_shape)
+    return len(read_stored_shape(pair.prediction)) > len(read_label_map(pair.reference).spatial_shape)
 
 
-def compare_outputs(pairs: Sequence[Pair], outputs: Outputs, ignore_value: int | None = None) -> pd.DataFrame:
-    """Rows as from `evaluate_pairs`, for label maps or for structures that may overlap.
+def compare_outputs(
+    pairs: Sequence[Pair], outputs: Outputs, ignore_value: int | None = None, notes: list[Problem] | None = None
+) -> pd.DataFrame:
+    """Rows as from `evaluate_pairs`, for label maps or for structures that may overlap; `notes` gets the changes of label maps.
 
     Raises:
         EvaluationError: files on another grid, or a prediction with a value that is no label.
     """
     if not outputs.in_channels:
-        return evaluate_pairs(pairs, {name: values[0] for name, values in outputs.values_of.items()}, ignore_value)
+        table = {name: values[0] for name, values in outputs.values_of.items()}
+        return evaluate_pairs(pairs, table, ignore_value, notes=notes)
     tables = []
     with tempfile.TemporaryDirectory() as folder:
         for channel, (name, values) in enumerate(outputs.values_of.items()):
             masks = [_write_masks(pair, channel, values, ignore_value, Path(folder)) for pair in pairs]
-            rows = evaluate_pairs(masks, {BACKGROUND: 0, name: 1}, _IGNORED)
+            rows = evaluate_pairs(masks, {BACKGROUND: 0, name: 1}, _IGNORED, notes=None if channel else notes)
             tables.append(rows[rows["label"] == name])
     joined = pd.concat(tables, ignore_index=True)
     order = {case: index for index, case in enumerate(dict.fromkeys(joined["case"]))}
@@ -103,13 +109,13 @@ def compare_outputs(pairs: Sequence[Pair], outputs: Outputs, ignore_value: int |
 
 def _write_masks(pair: Pair, channel: int, values: tuple[int, ...], ignore_value: int | None, folder: Path) -> Pair:
     """One structure of a case as two label maps with the value 1."""
-    reference, predicted = read_label_map(pair.reference), nib.load(pair.prediction)
+    reference, predicted = read_label_map(pair.reference), read_image(pair.prediction)
     found = reference.array[0]
     mask = np.isin(found, values).astype(np.uint8)
     if ignore_value is not None:
         mask[found == ignore_value] = _IGNORED
     paths = tuple(folder / f"{pair.case}_{side}.nii.gz" for side in ("reference", "prediction"))
-    inside = (np.asarray(predicted.dataobj)[..., channel] > 0).astype(np.uint8)
+    inside = (predicted.array[channel] > 0).astype(np.uint8)
     for path, array, affine in zip(paths, (mask, inside), (reference.affine, predicted.affine), strict=True):
         nib.save(nib.Nifti1Image(array, affine), path)
     return replace(pair, reference=paths[0], prediction=paths[1])

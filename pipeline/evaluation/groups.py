@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.bundle_folder import BundleFolder, require_ensemble
-from pipeline.dataset.dataset import Dataset
-from pipeline.errors import EvaluationError
+from pipeline.config_values import quote_name
+from pipeline.dataset.dataset import Dataset, is_pair_header, list_pair_names
+from pipeline.dataset.manifest import read_manifest
+from pipeline.errors import BundleError, EvaluationError
 from pipeline.evaluation.cross_validation import name_folds
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan
@@ -45,8 +46,10 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
         EvaluationError: the dataset is not where the plan says, or a fold has no case that was not trained on.
     """
     folds = folder.trained_folds()
-    # a training with stock MONAI leaves model.pt only, and that is the plan's fold
-    weights = {fold: folder.fold_weights(fold) for fold in folds} or {settled.fold: folder.weights}
+    # a packaged bundle has model.pt only, of the fold that is noted; stock MONAI notes none, and trains the plan's
+    weights = {fold: folder.fold_weights(fold) for fold in folds} or {
+        folder.fold_of_weights(settled.fold): folder.weights
+    }
     root = folder.root / settled.dataset_dir
     if not root.is_dir():
         raise EvaluationError(
@@ -92,11 +95,11 @@ def group_dataset(
     folds = folder.trained_folds() if ensemble else (folder.fold_of_weights(settled.fold),)
     trained = set().union(*(_hash_training_images(folder, fold) for fold in folds))
     # patients that were found when the bundle was planned, by --patient or by equal images
-    known = folder.read_patients() if dataset.name == settled.dataset_name else {}
+    known = folder.read_patients() if quote_name(dataset.name) == settled.dataset_name else {}
     cases, excluded = [], []
     for case in dataset.cases:
         source = PredictionInput(case.name, tuple(dataset.root / image for image in case.images))
-        if any(compute_sha256(file) in trained for file in source.list_files()):
+        if any(compute_sha256(file) in trained for file in source.list_files() if not is_pair_header(file)):
             excluded.append(case.name)
         else:
             patient = known.get(case.name) or case.patient
@@ -113,15 +116,20 @@ def group_dataset(
 
 def _hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
     """SHA-256 of every image file that a fold was trained on, and of the copies made of them."""
-    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    manifest = read_manifest(folder.dataset_manifest, folder.name)
     trained = {case["case"] for case in folder.read_split(fold)["training"]}
-    sha256 = {copy["image_sha256"] for copy in manifest["prepared"] if copy["case"] in trained}
+    if missing := sorted(trained - manifest.cases.keys()):
+        raise BundleError(
+            f"evidence/dataset_manifest.json of {folder.name} lacks case {missing[0]}, which fold {fold} trained on; expected every case. "
+            "Get it from a copy of the bundle."
+        )
+    sha256 = {copy.image_sha256 for copy in manifest.prepared if copy.case in trained}
     for name in trained:
-        for image in manifest["cases"][name]["image"]:
+        for image in manifest.cases[name].image:
             # the files of a DICOM series lie below the folder that stands for the image
             sha256 |= {
-                record["sha256"]
-                for record in manifest["files"]
-                if record["path"] == image or record["path"].startswith(f"{image}/")
+                entry.sha256
+                for entry in manifest.files
+                if entry.path in (image, *list_pair_names(image)) or entry.path.startswith(f"{image}/")
             }
     return sha256

@@ -88,7 +88,7 @@ def tune_on(
         num_cases=len(classes),
         folds=tuple(group.fold for group in groups),
         decisions=decide(table, list(plan.label_table)[1:], folder.read_patients()),
-        calibration=fit_temperature(np.concatenate(probabilities), np.concatenate(classes)),
+        calibration=fit_temperature(np.concatenate(probabilities), np.concatenate(classes), len(classes)),
     )
 
 

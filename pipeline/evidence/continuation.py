@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import TrainingError
 from pipeline.evidence.record import FAILED, FINISHED, RECORD, RESOLVED_CONFIG, find_state, read_record, resolve_config
 from pipeline.files import compute_sha256
+from pipeline.text_files import read_json_object
 
 if TYPE_CHECKING:
     from pipeline.training.run import TrainingRun
@@ -97,7 +99,7 @@ def check_unchanged(folder: BundleFolder, run_dir: Path, fold: int, settings: Ma
     path, record = run_dir / RESOLVED_CONFIG, read_record(run_dir / RECORD)
     if not path.is_file() or record is None:  # of a stock run
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_json_object(path)
     now = json.loads(json.dumps(resolve_config(folder, settings)))
     known = [key for key in sorted(before.keys() | now.keys()) if key not in _MAY_CHANGE]
     differences = [
@@ -119,7 +121,7 @@ def find_finished(folder: BundleFolder, run_dir: Path, settings: Mapping[str, An
 
     A run that was cut off between its last epoch and its end is continued, to end.
     """
-    from pipeline.training.checkpoint import read_newest_checkpoint
+    from pipeline.training.checkpoint import read_best, read_newest_checkpoint
     from pipeline.training.run import TrainingRun
 
     record = read_record(run_dir / RECORD)
@@ -130,15 +132,18 @@ def find_finished(folder: BundleFolder, run_dir: Path, settings: Mapping[str, An
     config = resolve_config(folder, settings)
     if state["epoch"] != config["num_epochs"]:
         return None
+    best_dice, best_epoch = read_best(state["best_metric"], state["best_metric_epoch"])
     return TrainingRun(
         fold=settings["fold"],
         weights=weights,
         run_dir=run_dir,
         num_epochs=state["epoch"],
-        best_epoch=state["best_metric_epoch"],
-        best_dice=state["best_metric"],
+        best_epoch=best_epoch,
+        best_dice=best_dice,
         duration_s=record.get("duration_s", 0.0),
         seed=config["seed"],
+        num_iterations=state.get("iteration", 0),
+        cut_short=describe_shortfall(record),
     )
 
 
@@ -148,6 +153,7 @@ def describe_result(run: TrainingRun) -> dict[str, Any]:
         "best_epoch": run.best_epoch,
         "best_dice_resampled_grid": run.best_dice,
         "num_epochs": run.num_epochs,
+        "num_iterations": run.num_iterations,
         "weights_sha256": compute_sha256(run.weights),
     }
 

@@ -6,7 +6,6 @@ gives the same file: every time in it is that of a run.
 
 from __future__ import annotations
 
-import json
 import mimetypes
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Any
 
 from pipeline.bundle.package import list_sealed_files
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.manifest import read_manifest
 from pipeline.evidence.record import FINISHED, RECORD, find_state, read_record
 from pipeline.files import compute_sha256, write_json
 from pipeline.planning.plan import read_plan
@@ -86,7 +86,7 @@ def _describe_shared(folder: BundleFolder) -> Iterator[Entity]:
         "description": "Plans, trains and evaluates the bundle; each action names version and commit.",
     }
     stated = _read_data_license(folder)
-    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    manifest = read_manifest(folder.dataset_manifest, folder.name).model_dump(mode="json")
     yield {
         "@id": _DATA,
         "@type": "Dataset",

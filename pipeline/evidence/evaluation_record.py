@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-
 from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.dataset import image_suffix
+from pipeline.dataset.dataset import NIFTI_SUFFIXES, image_suffix
 from pipeline.dataset.image import read_image, read_label_map
+from pipeline.dataset.nifti_file import read_stored_shape
 from pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from pipeline.evaluation.groups import Group
 from pipeline.evidence.record import RECORD, RunRecord, describe_bundle, keep_record
@@ -94,7 +93,7 @@ def hash_label_map(path: Path) -> str:
 
     Not of the file, whose bytes depend on the version of the compression too.
     """
-    several = image_suffix(path).startswith(".nii") and len(nib.load(path).shape) > 3  # structures that may overlap
+    several = image_suffix(path) in NIFTI_SUFFIXES and len(read_stored_shape(path)) > 3  # structures that may overlap
     array = (read_image if several else read_label_map)(path).array.astype("uint8")
     return hashlib.sha256(repr(array.shape).encode() + array.tobytes(order="C")).hexdigest()
 

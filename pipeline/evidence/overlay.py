@@ -82,7 +82,10 @@ def _show_slice(panel, image: MedicalImage, axis: int, centre: tuple[int, ...]) 
     remaining = [size for index, size in enumerate(image.spacing_mm) if index != axis]
     aspect = remaining[1] / remaining[0]
     if axis < 0 and image.array.shape[0] == 3:
-        panel.imshow(np.transpose(image.array, (2, 1, 0)), aspect=aspect)
+        colours = np.transpose(image.array, (2, 1, 0))
+        if colours.dtype != np.uint8:  # matplotlib takes others for numbers from 0 to 1
+            colours = np.clip(colours / max(float(colours.max()), 1e-6), 0, 1)
+        panel.imshow(colours, aspect=aspect)
         return
     plane = _turn(_take(image.array[0], axis, centre)).astype(np.float32)
     low, high = np.percentile(plane, [1, 99.5])

@@ -2,74 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.image_files import hash_image_files
 from pipeline.evaluation.groups import Group
 from pipeline.evidence.record import RunRecord, describe_bundle, keep_record, read_record
 from pipeline.files import compute_sha256
-from pipeline.prediction.inputs import PredictionInput
-from pipeline.prediction.outputs import find_any_output, find_output
+from pipeline.prediction.reuse import Ledger, Origin
 
 PREDICTIONS_RECORD, TUNING_RECORD = "predictions_run.json", "tuning_run.json"
+
+
+def open_ledger(
+    folder: BundleFolder, out: Path, weights: Sequence[Path], options: Mapping[str, Any], entries: Any = None
+) -> Ledger:
+    """The ledger of the label maps in `out`, for predictions of a bundle.
+
+    Args:
+        folder: the bundle.
+        out: of the label maps; its record, if there is one, has the entries.
+        weights: state_dict files that predict; of a bundle of others all that it has.
+        options: that reach the label values.
+        entries: of the record, where it is open already.
+    """
+    origin = Origin(
+        weights_sha256=tuple(map(compute_sha256, weights)),
+        configs_sha256={
+            path.relative_to(folder.root).as_posix(): compute_sha256(path) for path in _list_deciding(folder)
+        },
+        options=dict(options),
+    )
+    found = (_read_earlier(out / PREDICTIONS_RECORD) or {}).get("images") if entries is None else entries
+    return Ledger(out, origin, found if isinstance(found, dict) else {})
+
+
+def _list_deciding(folder: BundleFolder) -> list[Path]:
+    """The files of a bundle that decide about a label map beside the weights."""
+    if folder.is_planned:
+        modules = sorted(folder.modules.rglob("*.py")) if folder.modules.is_dir() else []
+        return [folder.plan, folder.config("inference"), *modules]
+    # any config may name another one, and any module of the bundle
+    configs = (path for path in folder.configs.rglob("*") if path.is_file())
+    return sorted({*configs, *folder.root.rglob("*.py")})
+
+
+def _read_earlier(path: Path) -> dict[str, Any] | None:
+    """The record of an earlier call; None where there is none, or one that is no record."""
+    try:
+        found = read_record(path)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 @contextmanager
 def record_predictions(
     folder: BundleFolder,
     out: Path,
-    inputs: Sequence[PredictionInput],
     weights: Sequence[Path],
-    suffix: str | None,
     settings: Mapping[str, Any],
-) -> Iterator[RunRecord]:
-    """Keep `out`/predictions_run.json while images are predicted.
+    options: Mapping[str, Any],
+    announce: Callable[[str], None] = lambda line: None,
+) -> Iterator[tuple[RunRecord, Ledger]]:
+    """Keep `out`/predictions_run.json while images are predicted, so that a call that is cut off leaves one too.
 
-    At the end "images" has an entry for every label map: SHA-256 of the image's files, of the label map and of the weights. A label map that
-    was there before keeps its entry as long as it is the same file; without one its weights are None. A call that leaves no label map
-    leaves no record.
+    "images" has an entry for every label map: SHA-256 of the image's files, of the label map, of the weights and of the configs, and the
+    options. Label maps of earlier calls keep theirs. A call that leaves no label map leaves no record.
 
     Args:
         folder: the bundle.
         out: of the label maps.
-        inputs: the images.
         weights: state_dict files that predict them; of a bundle of others all that it has.
-        suffix: of the label maps; None where only the bundle knows it.
-        settings: options of the call.
+        settings: options of the call, as given.
+        options: those that reach the label values, with what they come to.
+        announce: called with why label maps that are there are made again.
 
     Yields:
-        The record.
+        The record, and the ledger that decides which label maps are kept and adds the others.
     """
     path, is_new_folder = out / PREDICTIONS_RECORD, not out.exists()
-    earlier = read_record(path)
-    metadata = folder.read_metadata()
+    earlier = _read_earlier(path)
+    ledger = open_ledger(folder, out, weights, options, (earlier or {}).get("images", {}))
+    files = zip(weights, ledger.origin.weights_sha256, strict=True)
     content = {
         "id": out.resolve().name,
         "kind": "predict",
-        "bundle": {"name": folder.name, "version": metadata.get("version")},
-        "weights": [
-            {"file": file.relative_to(folder.root).as_posix(), "sha256": compute_sha256(file)} for file in weights
-        ],
+        "bundle": {"name": folder.name, "version": folder.read_metadata().get("version")},
+        "weights": [{"file": file.relative_to(folder.root).as_posix(), "sha256": sha256} for file, sha256 in files],
         **_hash_bundle(folder),
         "settings": dict(settings),
-        "images": (earlier or {}).get("images", {}),
+        "images": ledger.entries,
     }
-    before = {source.name: find_label_map(source, out, suffix) for source in inputs}
-    kept = {name: compute_sha256(file) for name, file in before.items() if file is not None}
     try:
         with keep_record(path, folder.root, content) as record:
+            ledger.save, ledger.announce, ledger.started = record.beat, announce, record["started"]
             try:
-                yield record
+                yield record, ledger
             finally:
-                record["images"] = _describe_images(record, out, inputs, suffix, kept)
+                record["images"] = {name: entry for name, entry in ledger.entries.items() if _has_label_map(out, entry)}
     finally:
-        if earlier is None and not any(entry.name != path.name for entry in out.iterdir()):
-            path.unlink()
-            if is_new_folder:
-                out.rmdir()
+        with suppress(OSError):  # what went wrong is told, not what fails after it
+            if earlier is None and not any(entry.name != path.name for entry in out.iterdir()):
+                path.unlink(missing_ok=True)
+                if is_new_folder:
+                    out.rmdir()
+
+
+def _has_label_map(out: Path, entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("label_map"), str) and (out / entry["label_map"]).is_file()
 
 
 def _hash_bundle(folder: BundleFolder) -> dict[str, Any]:
@@ -77,35 +121,6 @@ def _hash_bundle(folder: BundleFolder) -> dict[str, Any]:
     if not folder.is_planned:
         return {"inference_config_sha256": compute_sha256(folder.find_config("inference"))}
     return {key: value for key, value in describe_bundle(folder).items() if key.endswith("_sha256")}
-
-
-def find_label_map(source: PredictionInput, out: Path, suffix: str | None) -> Path | None:
-    """The label map of an image; None when there is none."""
-    path = find_any_output(source, out) if suffix is None else find_output(source, out, suffix)
-    return path if path.is_file() else None
-
-
-def _describe_images(
-    record: RunRecord, out: Path, inputs: Sequence[PredictionInput], suffix: str | None, kept: Mapping[str, str]
-) -> dict[str, Any]:
-    """Entries of all label maps that are in `out` now."""
-    images = {name: entry for name, entry in record["images"].items() if (out / entry["label_map"]).is_file()}
-    for source in inputs:
-        path = find_label_map(source, out, suffix)
-        if path is None:
-            continue
-        sha256 = compute_sha256(path)
-        is_kept = kept.get(source.name) == sha256
-        if is_kept and images.get(source.name, {}).get("label_map_sha256") == sha256:
-            continue
-        images[source.name] = {
-            "files_sha256": {} if is_kept else {file.name: compute_sha256(file) for file in source.list_files()},
-            "label_map": path.name,
-            "label_map_sha256": sha256,
-            "weights_sha256": None if is_kept else [entry["sha256"] for entry in record["weights"]],
-            "started": record["started"],
-        }
-    return images
 
 
 @contextmanager
@@ -135,7 +150,7 @@ def record_tuning(folder: BundleFolder, groups: Sequence[Group], settings: Mappi
         },
         "cases": {
             case.source.name: {
-                "files_sha256": {file.name: compute_sha256(file) for file in case.source.list_files()},
+                "files_sha256": hash_image_files(case.source.files),
                 "label_sha256": compute_sha256(case.label),
             }
             for group in groups

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,7 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import PATH_IDS, quote_paths
 from pipeline.errors import PreemptedError
 from pipeline.evidence.energy import EnergyMeter
 from pipeline.evidence.machine import (
@@ -26,6 +29,7 @@ from pipeline.evidence.machine import (
 )
 from pipeline.files import compute_sha256, write_json
 from pipeline.planning.plan import read_plan
+from pipeline.text_files import read_json_object
 
 RECORD = "run.json"
 RESOLVED_CONFIG = "config.json"
@@ -151,7 +155,7 @@ def record_run(
         fold: of the cross-validation.
 
     Yields:
-        The record; what the caller adds under "result" is kept.
+        The record; what the caller adds under "result" is kept, and "cut_short" says how it falls short of the plan.
     """
     earlier = read_record(run_dir / RECORD)
     config = resolve_config(folder, settings)
@@ -160,8 +164,8 @@ def record_run(
     content = {
         "kind": "train",
         "command": _hide_paths(command, settings, folder.root),
-        "settings": {key: hide_root(str(value), folder.root) for key, value in settings.items()},
-        "overrides": {key: hide_root(value, folder.root) for key, value in settings.items()},
+        "settings": {key: str(hide_setting(key, value, folder.root)) for key, value in settings.items()},
+        "overrides": {key: hide_setting(key, value, folder.root) for key, value in settings.items()},
         "fold": fold,
         "seeds": {"seed": config.get("seed"), "fold": fold},
         "resolved_config": RESOLVED_CONFIG,
@@ -174,7 +178,10 @@ def record_run(
         **{key: earlier[key] for key in ("tracking",) if earlier is not None and key in earlier},
     }
     with keep_record(run_dir / RECORD, folder.root, content, earlier) as record:
-        yield record
+        try:
+            yield record
+        finally:
+            record["cut_short"] = describe_shortfall(record)
 
 
 def describe_bundle(folder: BundleFolder) -> dict[str, Any]:
@@ -197,31 +204,37 @@ def resolve_config(folder: BundleFolder, settings: Mapping[str, Any]) -> dict[st
     from monai.bundle import ConfigParser
 
     parser = ConfigParser()
-    parser.read_config(str(folder.config("train")))
-    parser.update({key: hide_root(value, folder.root, ".") for key, value in settings.items()})
+    parser.read_config(folder.read_config("train"))
+    parser.update(quote_paths({key: hide_setting(key, value, folder.root, ".") for key, value in settings.items()}))
     return parser.get()
 
 
-def hide_root(value: Any, root: Path, name: str = "BUNDLE") -> Any:
-    """A text without the bundle's folder, which has another place elsewhere; other values as they are.
+def hide_root(text: str, root: Path, name: str = "BUNDLE") -> str:
+    """A text in which the bundle's folder, which has another place elsewhere, has a name instead."""
+    shown = {root.resolve().as_posix(), str(root.resolve()), *([str(root)] if root.is_absolute() else [])}
+    for place in sorted(shown - {"/"}, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w./-]){re.escape(place)}(?![\w-])", lambda _: name, text)
+    return text
 
-    An absolute path that leads elsewhere starts at the bundle's root.
-    """
-    if not isinstance(value, str):
+
+def hide_setting(key: str, value: Any, root: Path, name: str = "BUNDLE") -> Any:
+    """The value of an id without the bundle's folder: a path starts at the bundle's root, wherever it leads."""
+    if not isinstance(value, (str, Path)):
         return value
-    if Path(value).is_absolute() and not Path(value).is_relative_to(root.resolve()) and " " not in value:
-        outside = os.path.relpath(value, root.resolve())
-        return value.replace(str(root), name) if value.startswith(str(root)) else f"{name}/{outside}"
-    for shown in sorted({str(root), str(root.resolve())}, key=len, reverse=True):
-        if shown not in (".", "/"):
-            value = value.replace(shown, name)
-    return value
+    if key not in PATH_IDS:
+        return hide_root(str(value), root, name)
+    try:
+        inside = Path(os.path.relpath(Path(value).resolve(), root.resolve())).as_posix()
+    except ValueError:  # another drive
+        inside = Path(value).name
+    return name if inside == "." else f"{name}/{inside}"
 
 
 def _hide_paths(command: str, settings: Mapping[str, Any], root: Path) -> str:
-    for value in settings.values():
+    command = command.replace(f"cd {shlex.quote(str(root))} && ", "cd BUNDLE && ")
+    for key, value in settings.items():
         if isinstance(value, str) and Path(value).is_absolute():
-            command = command.replace(value, hide_root(value, root))
+            command = command.replace(value, hide_setting(key, value, root))
     return hide_root(command, root)
 
 
@@ -236,7 +249,7 @@ def _end_session(earlier: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 def read_record(path: Path) -> dict[str, Any] | None:
     """A record; None where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json_object(path) if path.is_file() else None
 
 
 def find_state(record: Mapping[str, Any]) -> str:

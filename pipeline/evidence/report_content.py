@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline.bundle import answers
 from pipeline.bundle.history import EvaluationRecord, History, format_interval, format_value, title_metric
+from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.files import read_rows
 from pipeline.evaluation.metric_table import METRICS
@@ -101,8 +102,8 @@ def describe_runs(history: History) -> Table | None:
                 _measure(run.get("duration_s"), 1 / 60, 1, f"{run.get('id')} duration_s"),
                 _measure(run.get("processor_s"), 1 / 60, 1, f"{run.get('id')} processor_s"),
                 _measure(run.get("peak_memory_gib"), 1, 2, f"{run.get('id')} peak_memory_gib"),
-                Cell(str(result.get("num_epochs", "-"))),
-                Cell(str(result.get("best_epoch", "-"))),
+                Cell(_show_epochs(run)),
+                Cell(str(best) if (best := result.get("best_epoch") or 0) >= 1 else "-"),
                 Cell(f"{processor}, {machine.get('memory_gib', '?')} GiB"),
                 Cell(", ".join(answers.list_overrides(run)) or "none"),
             )
@@ -120,6 +121,13 @@ def describe_runs(history: History) -> Table | None:
         "changed from the plan",
     )
     return Table(headings, tuple(rows))
+
+
+def _show_epochs(run: Mapping[str, Any]) -> str:
+    """Epochs of a run; of one that was cut short, with how."""
+    if run.get("state") != "running" and (short := describe_shortfall(run)):
+        return f"cut short: {short}"
+    return str((run.get("result") or {}).get("num_epochs", "-"))
 
 
 def _measure(value: Any, scale: float, decimals: int, key: str) -> Cell:

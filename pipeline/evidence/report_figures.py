@@ -52,9 +52,7 @@ def draw_flow(history: History) -> Figure | None:
         '<path class="axis" d="M200 88H240"/>',
     ]
     most = max(len(fold.training) + len(fold.validation) for fold in history.folds)
-    trained = set(history.folder.trained_folds()) or (
-        {history.plan.fold} if history.folder.weights.is_file() else set()
-    )
+    trained = history.trained_folds
     top = 124
     parts.append(
         f'<text x="10" y="{top}">fold</text><text x="70" y="{top}">training (plain), validation (hatched)</text>'

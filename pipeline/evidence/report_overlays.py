@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,13 @@ import pandas as pd
 
 from pipeline.bundle.history import EvaluationRecord, History
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.geometry import put_on_grid
 from pipeline.dataset.image import read_image, read_label_map
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.errors import PipelineError
 from pipeline.evidence.overlay import COLOURS
 from pipeline.planning.plan import Plan
+from pipeline.text_files import read_json_object
 
 _INCHES, _DOTS_PER_INCH = 3.6, 100
 _MOST_PIXELS = 1024  # a larger side is thinned before it is drawn: outlines on more cannot be seen
@@ -99,7 +100,7 @@ def _list_files(folder: BundleFolder, plan: Plan) -> dict[str, tuple[Path, Path]
     found: dict[str, tuple[Path, Path]] = {}
     for path in sorted((folder.evidence / "splits").glob("*.json")):
         try:
-            lists = json.loads(path.read_text(encoding="utf-8"))
+            lists = read_json_object(path)
             entries = [*lists.get("training", ()), *lists.get("validation", ()), *lists.get("test", ())]
             found |= {entry["case"]: (root / entry["image"], root / entry["label"]) for entry in entries}
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
@@ -141,10 +142,9 @@ def _has_counts(path: Path, rows: pd.DataFrame, column: str, plan: Plan) -> bool
 
 
 def _draw_panels(case: str, files: _Files, plan: Plan) -> Iterator[Panel]:
-    image, reference, prediction = (
-        read_image(files.image),
-        read_label_map(files.reference),
-        read_label_map(files.prediction),
+    image = read_image(files.image)
+    reference, prediction = (
+        put_on_grid(read_label_map(path), image, path.name) for path in (files.reference, files.prediction)
     )
     values = list(plan.label_table.values())[1:]
     wrong = reference.array[0] != prediction.array[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pipeline.evidence.evaluation_record import list_label_maps
 from pipeline.evidence.reproduction_checks import Finding
 from pipeline.files import compute_sha256
 from pipeline.planning.edit import edit_plan
+from pipeline.text_files import read_json_object
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within the interval", "different"
 _KEYS = ["case", "label"]
@@ -210,7 +210,7 @@ def _name(key: tuple[str, ...]) -> str:
 
 def compare_summaries(recorded: Path, found: Path) -> Comparison:
     """Every value of summary.json that both files have, but for the notes, which are about the bundle's other trainings."""
-    before, now = (json.loads(path.read_text(encoding="utf-8")) | {"notes": None} for path in (recorded, found))
+    before, now = (read_json_object(path) | {"notes": None} for path in (recorded, found))
     pairs = list(_pair_values(before, now, ""))
     differences = [f"{place}: {new}, recorded {old}" for place, old, new in pairs if old != new]
     return Comparison(SUMMARY_FILE, len(pairs), len(differences), tuple(differences[:_MAX_EXAMPLES]))

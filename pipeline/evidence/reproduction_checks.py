@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.manifest import read_manifest
 from pipeline.evaluation.cross_validation import PACKAGES_WITHOUT_EFFECT
 from pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from pipeline.evidence.machine import describe_machine, read_code_version, read_versions
@@ -16,6 +16,7 @@ from pipeline.evidence.record import RESOLVED_CONFIG, resolve_config
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.progress import progress_bar
+from pipeline.text_files import read_json_object
 
 DATA, SPLIT, PLAN, CONFIG, VERSION, WEIGHTS, EVIDENCE = (
     "data",
@@ -62,7 +63,7 @@ def find_changes_of_data(folder: BundleFolder, root: Path, dataset_manifest_sha2
     if not root.is_dir():
         yield Finding(DATA, f"the dataset is not at {root.name}/; say with --dataset where it is")
         return
-    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    manifest = read_manifest(folder.dataset_manifest, folder.name).model_dump(mode="json")
     yield from compare_files(root, list(_list_files(manifest)))
 
 
@@ -138,7 +139,7 @@ def find_changes_of_plan(folder: BundleFolder, record: Mapping[str, Any]) -> Ite
                 yield Finding(PLAN, f"{name} is {found}, was {before}{' in the training' if later else ''}", not later)
     resolved = folder.runs / record["id"] / record.get("resolved_config", RESOLVED_CONFIG)
     if resolved.is_file():
-        config = json.loads(resolved.read_text(encoding="utf-8"))
+        config = read_json_object(resolved)
         now = resolve_config(folder, {key: value for key, value in read_overrides(record).items() if key in config})
         for name in sorted((now.keys() | config.keys()) - {*_PLACES, "fold"}):  # `train --fold` names the fold
             if now.get(name) != config.get(name):

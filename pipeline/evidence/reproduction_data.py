@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.check import check_dataset
 from pipeline.dataset.layouts import read_dataset
+from pipeline.dataset.manifest import read_manifest
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.prepare import prepare_dataset
 from pipeline.evidence.reproduction_checks import Finding, compare_files
@@ -34,7 +34,7 @@ def provide_data(folder: BundleFolder, dataset: Path | None) -> Iterator[tuple[P
     Raises:
         DatasetError: the dataset cannot be read as it was.
     """
-    manifest = json.loads(folder.dataset_manifest.read_text(encoding="utf-8"))
+    manifest = read_manifest(folder.dataset_manifest, folder.name).model_dump(mode="json")
     copies = manifest["prepared"]
     if dataset is None or not copies or (dataset / copies[0]["image"]).is_file() or not dataset.exists():
         yield dataset, ()

@@ -256,10 +256,13 @@ class RunTracker:
             write_json(record.path, record)
         if result := record.get("result"):
             values = {"best_val_mean_dice": result["best_dice_resampled_grid"], "best_epoch": result["best_epoch"]}
-            metrics = [Metric(key, value, _now_ms(), result["num_epochs"]) for key, value in values.items()]
+            known = {key: value for key, value in values.items() if value is not None}
+            metrics = [Metric(key, value, _now_ms(), result["num_epochs"]) for key, value in known.items()]
             store.client.log_batch(self._run_id, metrics=metrics)
         store.client.log_artifact(self._run_id, str(record.path))
         store.client.set_tag(self._run_id, "state", record["state"])
+        if record.get("cut_short"):
+            store.client.set_tag(self._run_id, "cut_short", record["cut_short"])
         status = {FINISHED: "FINISHED", FAILED: "FAILED"}.get(record["state"], "KILLED")
         store.client.set_terminated(self._run_id, status)
 

@@ -13,6 +13,7 @@ import yaml
 from pipeline.errors import PlanError
 from pipeline.files import write_text
 from pipeline.planning.plan import Plan, build_plan_from
+from pipeline.text_files import read_text
 
 
 def edit_plan(path: Path, changes: Mapping[str, tuple[Any, str]]) -> Plan:
@@ -28,7 +29,7 @@ def edit_plan(path: Path, changes: Mapping[str, tuple[Any, str]]) -> Plan:
     Raises:
         PlanError: a field is missing in the file, or the changed plan is not valid; nothing is written.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).splitlines()
     for name, (value, reason) in changes.items():
         at = next((index for index, line in enumerate(lines) if re.match(rf"{name}\s*:", line)), None)
         if at is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.config_values import quote_name
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.fingerprint import Fingerprint
 from pipeline.errors import PlanError
@@ -84,7 +85,7 @@ def check_start(
     """
     plan = start.plan
     if len(fingerprint.channels) != len(plan.channel_names) or not all(
-        map(_agree, fingerprint.channels, plan.channel_names)
+        map(_agree, map(quote_name, fingerprint.channels), plan.channel_names)
     ):
         raise PlanError(
             f"{fingerprint.dataset_name} has the channel(s) {', '.join(fingerprint.channels)}; expected those of bundle {start.bundle}: "

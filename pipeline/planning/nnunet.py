@@ -5,7 +5,6 @@ nnU-Net's arrays have the axes of the file in reverse, then in the order of `tra
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, Intensity
 from pipeline.errors import PlanError, suggest
 from pipeline.planning.plan import build_plan_from
 from pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
+from pipeline.text_files import read_json_object
 
 NETWORKS = {"PlainConvUNet": "dynunet", "ResidualEncoderUNet": "resenc"}
 _PICTURES, _REORIENTED = "NaturalImage2DIO", "NibabelIOWithReorient"
@@ -113,10 +113,10 @@ def read_results(root: Path, checkpoint: str) -> NnunetResults:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json_object(path, (), PlanError, remedy="Give a whole folder of results.")
+    except OSError as error:
         raise PlanError(
-            f"{path.parent.name}/{path.name} cannot be read: {error}. Give a whole folder of results."
+            f"{path.parent.name}/{path.name} cannot be read: {error.strerror}. Give a whole folder of results."
         ) from error
 
 

@@ -18,6 +18,7 @@ from pipeline.dataset.regions import name_value
 from pipeline.errors import PlanError, suggest
 from pipeline.files import write_text
 from pipeline.planning.architecture import NETWORKS, Shape, compute_output_size
+from pipeline.text_files import read_text
 from pipeline.types import BACKGROUND
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -305,11 +306,15 @@ def read_plan(path: Path) -> Plan:
     """
     shown = f"{path.parent.name}/{path.name}"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path, PlanError))
     except FileNotFoundError as error:
         raise PlanError(f"{shown} does not exist. Make a bundle with `unet-pipeline plan DATASET BUNDLE`.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PlanError(f"{shown} is not valid YAML: {error}. Correct it.") from error
+    except yaml.YAMLError as error:
+        raise PlanError(f"{shown} is not valid YAML: {' '.join(str(error).split())}. Correct it.") from error
+    except RecursionError as error:
+        raise PlanError(
+            f"{shown} is nested too deeply; expected lines such as `num_epochs: 100`. Correct it."
+        ) from error
     if not isinstance(content, dict):
         raise PlanError(f"{shown} has no fields; expected lines such as `num_epochs: 100`.")
     return build_plan_from(content, shown)
@@ -340,7 +345,7 @@ def read_reasons(path: Path) -> dict[str, str]:
     """The comment above each field of plan.yaml, without its mark; "" for a field whose comment was taken away."""
     reasons: dict[str, str] = {}
     comment: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path, PlanError).splitlines():
         name = line.partition(":")[0].strip()
         if line.startswith("#"):
             comment.append(line.lstrip("# ").rstrip())

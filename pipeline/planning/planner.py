@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.config_values import quote_name
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.fingerprint import Fingerprint
 from pipeline.errors import PlanError, suggest
@@ -98,14 +99,15 @@ def plan_from_fingerprint(
 
 
 def _add_data(draft: _Draft, fingerprint: Fingerprint, dataset_dir: str, num_folds: int, fold: int, seed: int) -> None:
-    draft.add("the folder that was planned", dataset_name=fingerprint.dataset_name)
+    draft.add("the folder that was planned", dataset_name=quote_name(fingerprint.dataset_name))
     draft.add(
-        "relative to the bundle's root; `--dataset_dir DIR` at run time for another place", dataset_dir=dataset_dir
+        "relative to the bundle's root; `--dataset_dir DIR` at run time for another place",
+        dataset_dir=dataset_dir if quote_name(dataset_dir) == dataset_dir else f"./{dataset_dir}",
     )
     draft.add("format of the images", image_suffix=fingerprint.suffix)
     lossless = ".png" if fingerprint.suffix in PICTURE_SUFFIXES else ".nii.gz"
     draft.add("format of the predictions: compressed without loss", output_suffix=lossless)
-    draft.add("image channels in their order", channel_names=fingerprint.channels)
+    draft.add("image channels in their order", channel_names=tuple(map(quote_name, fingerprint.channels)))
     draft.add(
         "name: value in the label files; the position is the network's output channel", label_table=fingerprint.labels
     )

@@ -23,7 +23,9 @@ class Preset:
     """How much compute and memory a plan may use.
 
     Attributes:
-        budget_tflop: operations of all forward and backward passes together, in 10^12.
+        budget_tflop: operations of all forward and backward passes together, in 10^12; 0 for as many as the steps take.
+        max_iterations: steps at most; a step of small images costs hardly any operations, and its time all the same.
+        promised_minutes: that a training should take at most on the machine that the preset is meant for; None for no promise.
         patch_voxels: the most voxels of a training patch, for 2D and for 3D.
         window_growth: the inference window's size by the patch's, per axis, at most.
         foreground_share: of the training patches that are centred on a label other than the first.
@@ -34,6 +36,8 @@ class Preset:
 
     name: str
     budget_tflop: float
+    max_iterations: int
+    promised_minutes: float | None
     base_filters: int
     max_filters: int
     batch_size: int
@@ -50,14 +54,15 @@ class Preset:
 PRESETS = {
     preset.name: preset
     for preset in (
-        # 12 to 14 minutes on 2 CPU cores with bf16 instructions (docs/experiments.md)
-        Preset("quick", 140, 16, 256, 2, {2: 256**2, 3: 64**3}, 1.0, 4, 3e-3, 0.5, 1.0, False, 8),
+        # 12 to 14 minutes on 2 CPU cores with bf16 instructions (docs/experiments.md); images of the usual sizes make at most 5,200 steps
+        Preset("quick", 140, 6_000, 30, 16, 256, 2, {2: 256**2, 3: 64**3}, 1.0, 4, 3e-3, 0.5, 1.0, False, 8),
         # minutes of a data-centre GPU, or an evening of a workstation's
-        Preset("standard", 6_000, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 25, 2e-3, 0.5, 1.0, True, 16),
+        Preset(
+            "standard", 6_000, 60_000, 12 * 60, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 25, 2e-3, 0.5, 1.0, True, 16
+        ),
         # nnU-Net's 250,000 iterations
-        Preset("full", 0, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 50, 1e-3, 0.33, 1.0, True, 16),
+        Preset("full", 0, 250_000, None, 32, 320, 2, {2: 512**2, 3: 128**3}, 1.0, 50, 1e-3, 0.33, 1.0, True, 16),
         # the embedded demo: a minute of training on 2 CPU cores with bf16 instructions
-        Preset("demo", 15, 16, 128, 2, {2: 128**2, 3: 48**3}, 4 / 3, 1, 8e-3, 0.95, 0.2, False, 8),
+        Preset("demo", 15, 2_400, 5, 16, 128, 2, {2: 128**2, 3: 48**3}, 4 / 3, 1, 8e-3, 0.95, 0.2, False, 8),
     )
 }
-FULL_ITERATIONS = 250_000

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.fingerprint import Fingerprint
-from pipeline.planning.presets import FULL_ITERATIONS, NNUNET, Choice, Preset
+from pipeline.planning.presets import NNUNET, Choice, Preset
 
 _ANISOTROPIC_RATIO = 3.0  # nnU-Net's threshold for a coarse axis
 
@@ -181,15 +181,18 @@ class Schedule:
 
 
 def choose_schedule(preset: Preset, forward_flop: float) -> Choice[Schedule]:
-    """Iterations that the preset's compute buys; a backward pass costs two forward passes."""
+    """Iterations that the preset's compute buys, within its ceiling; a backward pass costs two forward passes."""
     if preset.budget_tflop:
         iterations = max(40, int(preset.budget_tflop * 1e12 / (3 * forward_flop * preset.batch_size)))
         reason = (
-            f"preset {preset.name}: {preset.budget_tflop:g} TFLOP / (3 x {forward_flop / 1e9:.1f} GFLOP a patch "
+            f"preset {preset.name}: {preset.budget_tflop:g} TFLOP / (3 x {forward_flop / 1e9:.{_decimals(forward_flop)}f} GFLOP a patch "
             f"x {preset.batch_size} patches) = {iterations} iterations"
         )
+        if iterations > preset.max_iterations:
+            iterations = preset.max_iterations
+            reason += f"; at most {iterations}, because a step takes its time however small the patch is"
     else:
-        iterations = FULL_ITERATIONS
+        iterations = preset.max_iterations
         reason = f"preset {preset.name}: {iterations} iterations ({NNUNET})"
     iterations_per_epoch = min(250, max(10, iterations // 20))
     # whole intervals, so that the last epoch is validated
@@ -203,6 +206,11 @@ def choose_schedule(preset: Preset, forward_flop: float) -> Choice[Schedule]:
         ),
         reason,
     )
+
+
+def _decimals(flop: float) -> int:
+    """Decimals that show a number of GFLOP which may be far below one."""
+    return 1 if flop >= 1e8 else 4
 
 
 def choose_cache_rate(fingerprint: Fingerprint, spacing_mm: Sequence[float], budget_gib: float = 8.0) -> Choice[float]:

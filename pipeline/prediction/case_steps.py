@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from monai.data import MetaTensor
 
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.problems import Problem
-from pipeline.prediction.inference import check_input
+from pipeline.prediction.input_check import check_grid, check_input, check_size
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.out_of_memory import explain_out_of_memory
 from pipeline.prediction.outputs import finish_output, probabilities_path, write_probabilities, write_volume
 from pipeline.prediction.predictor import Predictor
+from pipeline.prediction.reuse import Ledger
 from pipeline.training.memory import release_freed_pages
 
 LARGE_BYTES = 1 << 26  # of an image whose preprocessing leaves more than page faults cost
@@ -73,6 +74,7 @@ class CaseSteps:
         finals: the label map of each input.
         probabilities: write them too.
         prepares_ahead: preprocess right after reading, beside the network of the case before.
+        ledger: of the folder of the label maps.
 
     Each step raises PredictionError where memory runs out.
     """
@@ -82,6 +84,7 @@ class CaseSteps:
     finals: Mapping[PredictionInput, Path]
     probabilities: bool
     prepares_ahead: bool
+    ledger: Ledger
 
     def run(self, source: PredictionInput) -> tuple[Problem, ...]:
         """All steps of an image, in this thread; raises what they raise."""
@@ -95,8 +98,11 @@ class CaseSteps:
             PredictionError: the network cannot take it.
         """
         with self._explain(source), self.predictor.stopwatch.measure("read"):
-            image = source.read()
-            notes = check_input(image, self.predictor.plan, source.files[0].name)
+            with suppress(OSError):  # reading says it better
+                self.ledger.note_image(source)
+            image = self._read_checked(source)
+            shown = source.files[0].name
+            notes = check_input(image, self.predictor.plan, shown, self.predictor.modalities)
             copies = self.staging / "readable"
             copies.mkdir(exist_ok=True)
             readable = source.write_readable(image, copies, self.predictor.plan.image_suffix)
@@ -108,6 +114,15 @@ class CaseSteps:
                 with self._explain(source):
                     self._prepare(case)
         return case
+
+    def _read_checked(self, source: PredictionInput) -> MedicalImage:
+        """The voxels, once the header is sure to be of an image that fits; a series is judged by what was read, in one pass."""
+        shown, is_series = source.files[0].name, any(path.is_dir() for path in source.files)
+        image = source.read() if is_series else None
+        grid = source.read_grid() if image is None else image.grid
+        check_grid(grid, self.predictor.plan, shown)
+        check_size(grid, self.predictor.preprocessing, shown)
+        return source.read() if image is None else image
 
     def _explain(self, source: PredictionInput) -> AbstractContextManager[None]:
         """Of memory that runs out within a block."""
@@ -141,14 +156,17 @@ class CaseSteps:
         """Give the label map its name; what the user should know about the image."""
         case = computed.opened
         final = self.finals[case.source]
+        beside = probabilities_path(final, self.predictor.plan.output_suffix)
         with self._explain(case.source), self.predictor.stopwatch.measure("write"):
+            self.ledger.make_room(case.source, final, beside)
             written, found = "", computed.probabilities
             if computed.sample is not None:
                 written, found = self.predictor.write_sample(computed.sample, case.readable)
             if self.probabilities and found is not None:
-                write_probabilities(probabilities_path(final, self.predictor.plan.output_suffix), found, case.readable)
+                write_probabilities(beside, found, case.readable)
             if computed.values is not None:
                 write_volume(final, computed.values, case.readable)
             else:
                 finish_output(self.staging / written, case.readable, case.spatial_shape, final)
+            self.ledger.finish(case.source, final, beside if self.probabilities and found is not None else None)
         return case.notes

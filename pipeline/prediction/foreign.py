@@ -19,9 +19,13 @@ from monai.bundle import ConfigParser
 from monai.data import FolderLayout, MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose, LoadImaged, SaveImage, SaveImaged
 
+from pipeline.boundary import describe_failure
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import quote_paths
 from pipeline.errors import BundleError, PredictionError
 from pipeline.prediction.inference import build_device
+from pipeline.prediction.modality import find_modalities
+from pipeline.prediction.weights import require_finite
 from pipeline.types import IMAGE, PRED
 
 _LOADER = "CheckpointLoader"
@@ -38,11 +42,13 @@ class ForeignFormat:
         channel_names: of the image, in their order.
         spatial_dims: axes of the image.
         output_names: of the output channels, in their order: classes, or structures that may overlap.
+        modalities: DICOM's codes of the images that it was trained on, as far as they are known.
     """
 
     channel_names: tuple[str, ...]
     spatial_dims: int
     output_names: tuple[str, ...]
+    modalities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,8 @@ def read_format(metadata: Mapping[str, Any], name: str) -> ForeignFormat:
         channels = tuple(defined.get(channel, f"channel_{channel}") for channel in range(int(image["num_channels"])))
         named = {int(channel): str(label) for channel, label in output.get("channel_def", {}).items()}
         outputs = tuple(named.get(channel, f"label_{channel}") for channel in range(int(output["num_channels"])))
-        return ForeignFormat(channels, len(image["spatial_shape"]), outputs)
+        modalities = find_modalities([str(image.get("modality") or ""), *channels])
+        return ForeignFormat(channels, len(image["spatial_shape"]), outputs, modalities)
     except (KeyError, StopIteration, TypeError, ValueError, AttributeError) as error:
         raise BundleError(
             f"configs/metadata.json of {name} does not say what goes in and out ({error!r}); expected network_data_format with inputs and "
@@ -147,7 +154,7 @@ def build_foreign_predictor(folder: BundleFolder, device: str | None = None) -> 
     parser = ConfigParser()
     parser.read_config(str(config))
     parser.read_meta(str(folder.metadata))
-    parser["bundle_root"] = str(folder.root)
+    parser.update(quote_paths({"bundle_root": folder.root}))
     if device is not None:
         parser["device"] = build_device(device)
     own = [step for step in _OWN_STEPS if (parser.get("evaluator") or {}).get(step) is not None]
@@ -158,13 +165,16 @@ def build_foreign_predictor(folder: BundleFolder, device: str | None = None) -> 
         )
     with _importing_from(folder.root), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        weights, key, strict = find_weights(parser, folder)
+        state = _read_state(
+            weights, key, folder
+        )  # first: a part that is missing matters less than weights that are no use
         network = _build(parser, folder, "network" if "network" in parser else "network_def")
+        _load(network, state, weights, strict, folder)
         found = torch.device(_build(parser, folder, "device") if "device" in parser else "cpu")
         preprocessing = _build(parser, folder, "preprocessing")
         inferer = _build(parser, folder, "inferer")
         postprocessing = _build(parser, folder, "postprocessing")
-        weights, key, strict = find_weights(parser, folder)
-    _load(network, weights, key, strict, folder)
     transforms = list(Compose([postprocessing]).flatten().transforms)
     savers = [transform for transform in transforms if isinstance(transform, SaveImaged)]
     of_pred = [transform for transform in savers if PRED in transform.keys] or savers[:1]
@@ -204,7 +214,7 @@ def _build(parser: ConfigParser, folder: BundleFolder, name: str) -> Any:
     try:
         return parser.get_parsed_content(name)
     except Exception as error:  # whatever the bundle's own code raises
-        cause = " ".join(str(error.__cause__ or error).split())[:300]
+        cause = describe_failure(error.__cause__ or error, 300)
         packages = ", ".join(folder.read_required_packages()) or "none are named"
         raise BundleError(
             f"{name!r} of the inference config of {folder.name} cannot be built: {cause}. Install the packages that its metadata.json "
@@ -238,17 +248,29 @@ def find_weights(parser: ConfigParser, folder: BundleFolder) -> tuple[Path, str,
     return path, str(key), strict
 
 
-def _load(network: torch.nn.Module, path: Path, key: str, strict: bool, folder: BundleFolder) -> None:
-    """Load weights without running code of the file: a state_dict, or a dictionary that has it under a key."""
+def _read_state(path: Path, key: str, folder: BundleFolder) -> Mapping[str, torch.Tensor]:
+    """Weights without running code of the file: a state_dict, or a dictionary that has it under a key."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content[key] if isinstance(content.get(key), Mapping) else content
-        network.load_state_dict(state, strict=strict)
     except Exception as error:  # torch raises many kinds for a damaged file
         cause = " ".join(str(error).split())[:200]
         raise BundleError(
-            f"{path.name} of {folder.name} does not fit its network, or cannot be read without running code of it: {cause}. "
-            "Get the bundle again."
+            f"{path.name} of {folder.name} cannot be read without running code of it, or is damaged: {cause}. Get the bundle again."
+        ) from error
+    require_finite(state, f"{path.name} of {folder.name}", "Get the bundle again.")
+    return state
+
+
+def _load(
+    network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path, strict: bool, folder: BundleFolder
+) -> None:
+    try:
+        network.load_state_dict(state, strict=strict)
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"{path.name} of {folder.name} does not fit its network: {cause}. Get the bundle again."
         ) from error
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from pipeline.boundary import describe_failure
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
 from pipeline.dataset.image import read_image
 from pipeline.dataset.problems import WARNING, Message, Problem
 from pipeline.dataset.stock import stock_reads
 from pipeline.errors import PipelineError, PredictionError
-from pipeline.files import PARTIAL_PREFIX
+from pipeline.files import stage_folder
 from pipeline.prediction.foreign import (
     ForeignFormat,
     ForeignPredictor,
@@ -25,8 +26,10 @@ from pipeline.prediction.foreign import (
     check_image,
     read_format,
 )
+from pipeline.prediction.input_check import note_content
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import output_path, write_volume
+from pipeline.prediction.reuse import Ledger, without_record
 from pipeline.prediction.run import Predictions, refuse_own_folder
 from pipeline.progress import progress_bar
 
@@ -39,7 +42,11 @@ MOVED = Message(
 
 
 def predict_foreign(
-    folder: BundleFolder, inputs: Sequence[PredictionInput], out: Path, device: str | None = None
+    folder: BundleFolder,
+    inputs: Sequence[PredictionInput],
+    out: Path,
+    device: str | None = None,
+    ledger: Ledger | None = None,
 ) -> Predictions:
     """Predict images with a bundle that this package did not make.
 
@@ -49,8 +56,9 @@ def predict_foreign(
     Args:
         folder: the bundle.
         inputs: with distinct names.
-        out: made when missing; a finished file in it is kept.
+        out: made when missing; a finished file in it is kept as `ledger` says.
         device: see `build_foreign_predictor`.
+        ledger: of `out`; none is kept, if None.
 
     Raises:
         BundleError: the bundle cannot be built.
@@ -60,36 +68,37 @@ def predict_foreign(
     predictor = build_foreign_predictor(folder, device)
     expected = read_format(folder.read_metadata(), folder.name)
     finals = {source: output_path(source, out, predictor.saver.output_ext or ".nii.gz") for source in inputs}
-    todo = [source for source in inputs if not finals[source].is_file()]
-    kept = tuple(finals[source] for source in inputs if source not in todo)
+    ledger = ledger or without_record(out)
+    todo, kept = ledger.sort(finals)
     if not todo:
         return Predictions(out, (), kept)
-    out.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=out))
     failures, notes = list[str](), list[Problem]()
     written = []
-    try:
-        with progress_bar("predict", len(todo)) as bar:
-            for source in todo:
-                try:
-                    notes += _predict_one(predictor, expected, source, staging, finals[source])
-                    written.append(finals[source])
-                except PipelineError as error:
-                    failures.append(str(error))
-                bar.advance(note=source.name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not any(out.iterdir()):
-            out.rmdir()
+    with stage_folder(out) as staging, progress_bar("predict", len(todo)) as bar:
+        for source in todo:
+            try:
+                notes += _predict_one(predictor, expected, source, staging, finals[source], ledger)
+                written.append(finals[source])
+            except PipelineError as error:
+                failures.append(str(error))
+                ledger.make_room(source, finals[source])
+            bar.advance(note=source.name)
     if failures:
         listed = "\n".join(f"  {message}" for message in failures)
         raise PredictionError(f"{len(failures)} of {len(todo)} images could not be predicted:\n{listed}")
-    return Predictions(out, tuple(written), kept, tuple(notes))
+    return Predictions(out, tuple(written), kept, tuple(notes), again=dict(ledger.again))
 
 
 def _predict_one(
-    predictor: ForeignPredictor, expected: ForeignFormat, source: PredictionInput, staging: Path, final: Path
+    predictor: ForeignPredictor,
+    expected: ForeignFormat,
+    source: PredictionInput,
+    staging: Path,
+    final: Path,
+    ledger: Ledger,
 ) -> tuple[Problem, ...]:
+    with suppress(OSError):  # reading says it better
+        ledger.note_image(source)
     image = source.read()
     check_image(len(image.spatial_shape), image.array.shape[0], expected, source.files[0].name)
     place = Path(tempfile.mkdtemp(dir=staging))
@@ -102,10 +111,13 @@ def _predict_one(
     try:
         written, moved = predictor.predict(files, place / "result")
     except Exception as error:  # whatever the bundle's own transforms raise
-        cause = " ".join(str(error.__cause__ or error).split())[:300]
+        cause = describe_failure(error.__cause__ or error, 300)
         raise PredictionError(f"{source.files[0].name} cannot be predicted by the bundle: {cause}.") from error
+    ledger.make_room(source, final)
     _finish(written, files[0], image.spatial_shape, final)
-    return (*((MOVED.about(source.files[0].name),) if moved else ()), *image.notes)
+    ledger.finish(source, final)
+    seen = note_content(image, source.files[0].name, expected.modalities)
+    return (*((MOVED.about(source.files[0].name),) if moved else ()), *seen, *image.notes)
 
 
 def _finish(written: Path, image: Path, spatial_shape: tuple[int, ...], final: Path) -> None:

@@ -13,76 +13,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.dataset import PICTURE_SUFFIXES
-from pipeline.dataset.medical_image import ImageGrid, MedicalImage
-from pipeline.dataset.problems import WARNING, Message, Problem
-from pipeline.errors import BundleError, PredictionError, suggest
+from pipeline.config_values import quote_paths
+from pipeline.errors import PredictionError, suggest
 from pipeline.lean_imports import leave_out_readers
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction import streaming
 from pipeline.prediction.device_network import DeviceForm, DeviceNetwork, record_on
 from pipeline.prediction.late_head import LateHead, build_late_head, take_heads_off
 from pipeline.prediction.mirroring import Joined, Mirrored
+from pipeline.prediction.modality import read_modalities
 from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.runtime import TORCH, build_exported_network, choose_device
 from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
+from pipeline.prediction.weights import load_weights
 from pipeline.training.instance_norm import speed_up_instance_norm
 from pipeline.training.precision import BFLOAT16, FLOAT32, supports_fast_bfloat16
 
 PRECISIONS = (FLOAT32, BFLOAT16, "auto")
 _AFTER_THE_NETWORK = ("native_probability_transforms", "native_label_transforms", "output_transforms")
-
-
-UNSEEN_SPACING = Message(
-    "unseen-spacing",
-    WARNING,
-    "has voxels of {found} mm, and the network was trained at {expected} mm",
-    "The label map is made all the same; look at it before you use it.",
-)
-_FAR_SPACING = 3.0  # times finer or coarser
-
-
-def check_input(image: MedicalImage, plan: Plan, shown: str) -> tuple[Problem, ...]:
-    """Whether the planned network can take an image.
-
-    Returns:
-        What the user should know about it, worst first; no errors.
-
-    Raises:
-        PredictionError: other number of channels or dimensions, or voxels without a value.
-    """
-    check_grid(image.grid, plan, shown)
-    if image.array.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(image.array)))):
-        raise PredictionError(f"{shown} has {count} voxels that are NaN or infinite; expected numbers. Replace them.")
-    if plan.image_suffix in PICTURE_SUFFIXES:  # counted in pixels
-        return image.notes
-    ratios = np.sort(image.spacing_mm) / np.sort(plan.spacing_mm)
-    if (np.maximum(ratios, 1 / ratios) <= _FAR_SPACING).all():
-        return image.notes
-    sizes = ["x".join(f"{size:.3g}" for size in spacing) for spacing in (image.spacing_mm, plan.spacing_mm)]
-    return (UNSEEN_SPACING.about(shown, found=sizes[0], expected=sizes[1]), *image.notes)
-
-
-def check_grid(grid: ImageGrid, plan: Plan, shown: str) -> None:
-    """Whether the planned network can take an image, by its header.
-
-    Raises:
-        PredictionError: other number of channels or dimensions.
-    """
-    found = len(grid.spatial_shape), grid.num_channels
-    expected = plan.spatial_dims, len(plan.channel_names)
-    if found != expected:
-        raise PredictionError(
-            f"{shown} has {found[0]} dimensions and {found[1]} channel(s); the bundle expects {expected[0]} and "
-            f"{expected[1]} ({', '.join(plan.channel_names)}). Give it images like those it was trained on"
-            + ("; the last axis of a 4D file, such as time, counts as channels." if found[1] > 4 else ".")
-        )
 
 
 def build_predictor(
@@ -126,8 +79,7 @@ def build_predictor(
     mirrored = partial(Mirrored, axes=plan.mirrored_axes, at_once=accelerated)
     prepare = (lambda member: wrap(mirrored(member))) if mirror else wrap
     networks: tuple[TimedNetwork, ...] = tuple(map(prepare, members))
-    is_split = obstacle is None and runtime == TORCH
-    late_heads = _build_late_heads(members, plan, before[1].roi_size, components["device"], prepare) if is_split else ()
+    late_heads = _build_late_heads(members, plan, components, prepare) if obstacle is None and runtime == TORCH else ()
     return Predictor(
         plan=plan,
         preprocessing=components["preprocessing"],
@@ -144,6 +96,7 @@ def build_predictor(
         stopwatch=stopwatch,
         late_heads=late_heads,
         joint=_join([head.body for head in late_heads] or list(networks), wrap),
+        modalities=read_modalities(folder, plan.channel_names),
     )
 
 
@@ -170,13 +123,12 @@ def _join(bodies: Sequence[object], wrap: Callable[[torch.nn.Module], TimedNetwo
 def _build_late_heads(
     members: Sequence[torch.nn.Module],
     plan: Plan,
-    window_size: Sequence[int],
-    device: torch.device,
+    components: dict[str, Any],
     prepare: Callable[[torch.nn.Module], TimedNetwork],
 ) -> tuple[LateHead, ...]:
-    shape = (1, len(plan.channel_names), *window_size)
+    shape = (1, len(plan.channel_names), *components["inferer"].roi_size)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    halves = take_heads_off(members, images.to(device), len(plan.label_table))
+    halves = take_heads_off(members, images.to(components["device"]), len(plan.label_table))
     return tuple(build_late_head(prepare(body), convolution) for body, convolution in halves)
 
 
@@ -184,9 +136,8 @@ def _build_components(folder: BundleFolder, output_dir: Path, device: str | None
     """The parts of inference.json that a prediction needs, by their ids."""
     folder.make_modules_importable()
     parser = ConfigParser()
-    parser.read_config(str(folder.config("inference")))
-    parser["bundle_root"] = str(folder.root)
-    parser["output_dir"] = str(output_dir)
+    parser.read_config(folder.read_config("inference"))
+    parser.update(quote_paths({"bundle_root": folder.root, "output_dir": output_dir}))
     if device is not None:
         parser["device"] = build_device(device)
     if not tuned:
@@ -250,17 +201,3 @@ def build_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise PredictionError(f"Device {name!r} cannot be used here: {str(error).splitlines()[0]}. Try cpu.") from error
     return device
-
-
-def load_weights(network: torch.nn.Module, weights: Path, device: torch.device) -> None:
-    """Load a state_dict strictly and without running code of the file.
-
-    Raises:
-        BundleError: the file is damaged, or its parameters are not the network's.
-    """
-    shown = f"{weights.parent.name}/{weights.name}"
-    try:
-        network.load_state_dict(torch.load(weights, map_location=device, weights_only=True), strict=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        cause = " ".join(str(error).split())[:200]
-        raise BundleError(f"{shown} does not fit the network of the bundle: {cause}. Train again.") from error

@@ -15,11 +15,12 @@ from pipeline.dataset.dataset import (
     image_suffix,
     list_images,
 )
-from pipeline.dataset.dicom import is_dicom_file
+from pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
+from pipeline.dataset.dicom_folders import find_series, name_series
+from pipeline.dataset.image_files import list_image_files
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.stock import stock_reads
-from pipeline.dataset.unlabelled import find_series
 from pipeline.dataset.writing import write_image
 from pipeline.errors import PredictionError
 
@@ -34,8 +35,8 @@ class PredictionInput:
     files: tuple[Path, ...]
 
     def list_files(self) -> tuple[Path, ...]:
-        """All files, those of a DICOM folder one by one."""
-        return tuple(file for path in self.files for file in (sorted(path.iterdir()) if path.is_dir() else [path]))
+        """All files: those of a DICOM folder one by one, and voxels beside their header."""
+        return tuple(file for path in self.files for file in list_image_files(path))
 
     def read(self) -> MedicalImage:
         """The image.
@@ -74,20 +75,22 @@ def list_inputs(source: Path, num_channels: int = 1) -> list[PredictionInput]:
     """The images to predict.
 
     Args:
-        source: an image, a DICOM series, a folder of images, or a folder of series.
+        source: an image, a DICOM series, a folder of images, or a folder with series below it at any depth.
         num_channels: of the network; with several, files named CASE_0000, CASE_0001, ... are one image.
 
     Raises:
         PredictionError: it does not exist, is no image, has no image, or has two images of one name.
     """
+    if source.is_file() and is_directory_file(source) and is_dicom_file(source):
+        source = source.parent  # it names the files that lie below its folder
     if source.is_file():
         if not image_suffix(source) and not is_dicom_file(source):
             raise PredictionError(f"{source.name} is not in a known format; expected {SHOWN_FORMATS}. Convert it.")
-        return [PredictionInput(case_name(source), (source,))]
+        return [PredictionInput(case_name(source) if image_suffix(source) else dicom_case_name(source), (source,))]
     if not source.is_dir():
         raise PredictionError(f"Input {source} does not exist. Expected an image file or a folder of images.")
     inputs = _group_channels(list_images(source), num_channels) or [
-        PredictionInput(path.resolve().name, (path,)) for path in find_series(source)
+        PredictionInput(name_series(source, path), (path,)) for path in find_series(source)
     ]
     if not inputs:
         raise PredictionError(f"Input folder {source} has no image; expected {SHOWN_FORMATS}. Check the path.")

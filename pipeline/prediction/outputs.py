@@ -54,8 +54,11 @@ def finish_output(written: Path, image: Path, spatial_shape: tuple[int, ...], fi
     """
     if image_suffix(final).startswith(".nii"):
         label_map = nib.load(written)
-        _check_shape(label_map.shape, spatial_shape, image)
-        write_volume(final, np.asarray(label_map.dataobj, dtype=np.uint8), image)
+        values = np.asarray(label_map.dataobj, dtype=np.uint8)
+        while values.ndim > len(spatial_shape) and values.shape[-1] == 1:  # as MONAI writes 2D label maps
+            values = values[..., 0]
+        _check_shape(values.shape, spatial_shape, image)
+        write_volume(final, values, image)
     else:
         _check_shape(read_image(written).spatial_shape, spatial_shape, image)
         os.replace(written, final)

@@ -22,6 +22,7 @@ from pipeline.prediction import streaming
 from pipeline.prediction.device_network import BATCHES_THAT_PAY_TRIALS, DeviceNetwork
 from pipeline.prediction.graph import DEVICE_LOCK
 from pipeline.prediction.grids import GridMap, map_grid
+from pipeline.prediction.input_check import is_box
 from pipeline.prediction.late_head import LateHead
 from pipeline.prediction.memory import fits_whole
 from pipeline.prediction.out_of_memory import is_out_of_memory, release_cached_memory
@@ -64,6 +65,7 @@ class Predictor:
         windowing: how windows are computed; as the bundle's inferer says, on `device`, if None.
         joint: on a GPU all members (without their last convolutions where those are late) as one network, so that a window is cut out
             once; None elsewhere.
+        modalities: DICOM's codes of the images that were trained on, as far as they are known.
     """
 
     plan: Plan
@@ -82,6 +84,7 @@ class Predictor:
     late_heads: tuple[LateHead, ...] = ()
     windowing: Windowing | None = None
     joint: DeviceNetwork | None = None
+    modalities: tuple[str, ...] = ()
 
     def with_windowing(self, windowing: Windowing) -> Predictor:
         """The same predictor with other windows at once, or blended elsewhere; label maps differ by rounding at most."""
@@ -110,8 +113,8 @@ class Predictor:
         return self.windowing.blended_on if self.windowing is not None else self.device
 
     def can_stream(self, image: MedicalImage) -> bool:
-        """Whether `stream` takes the image: a volume, with transforms that are known."""
-        return self.obstacle is None and len(image.spatial_shape) == 3
+        """Whether `stream` takes the image: a volume whose axes are orthogonal, with transforms that are known."""
+        return self.obstacle is None and len(image.spatial_shape) == 3 and is_box(image.grid, self.preprocessing)
 
     def preprocess(self, image: MedicalImage) -> MetaTensor:
         """The image on the network's grid, on the device that blends; see `streaming.preprocess`."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ import torch
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.problems import Problem
 from pipeline.errors import PredictionError
-from pipeline.files import PARTIAL_PREFIX
+from pipeline.files import stage_folder
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.case_steps import CaseSteps
 from pipeline.prediction.forecast import Forecast, forecast_images
@@ -24,6 +22,7 @@ from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.outputs import output_path, probabilities_path
 from pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, count_cores, run_cases, run_side_by_side
 from pipeline.prediction.predictor import Predictor
+from pipeline.prediction.reuse import Ledger, without_record
 from pipeline.prediction.runtime import TORCH, choose_device
 from pipeline.prediction.window_choice import describe_windowing, settle_windows
 from pipeline.progress import progress_bar
@@ -33,10 +32,10 @@ _Outcome = Outcome[PredictionInput, tuple[Problem, ...]]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Label map files of one call: `written` now, `kept` because they were finished before.
+    """Label map files of one call: `written` now, `kept` because they were finished before, from the same images in the same way.
 
-    `notes` are what was seen in the images and should be known: warnings and notes. `shares` are those of the time in reading,
-    preprocessing, network, postprocessing and writing.
+    `again` are the images whose label map was there and was not kept, with the reason. `notes` are what was seen in the images and should
+    be known: warnings and notes. `shares` are those of the time in reading, preprocessing, network, postprocessing and writing.
     """
 
     out: Path
@@ -45,6 +44,7 @@ class Predictions:
     notes: tuple[Problem, ...] = ()
     precision: str = "float32"
     shares: Mapping[str, float] = field(default_factory=dict)
+    again: Mapping[str, str] = field(default_factory=dict)
 
 
 def predict_images(
@@ -59,13 +59,14 @@ def predict_images(
     precision: str = "float32",
     overlap: Overlap | None = None,
     announce: Callable[[str], None] = lambda line: None,
+    ledger: Ledger | None = None,
 ) -> Predictions:
     """Predict images into `out`, one label map per image under the image's name.
 
     Args:
         folder: the bundle.
         inputs: with distinct names.
-        out: made when missing; a finished label map in it is kept.
+        out: made when missing; a finished label map in it is kept as `ledger` says.
         weights: see `build_predictor`.
         device: see `build_predictor`.
         mirror: see `build_predictor`.
@@ -74,37 +75,45 @@ def predict_images(
         precision: of the network; see `choose_precision`.
         overlap: what runs beside the network; several images side by side or else `choose_overlap`, if None.
         announce: called once before the first image, with how many windows and images at once there will be.
+        ledger: of `out`; none is kept, if None.
 
     Raises:
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
     """
     plan = read_plan(folder.plan)
-    finals, todo, kept = _sort_inputs(inputs, out, plan, probabilities)
+    ledger = ledger or without_record(out)
+    finals, todo, kept = _sort_inputs(inputs, out, plan, probabilities, ledger)
     if not todo:
         return Predictions(out, (), kept)
-    out.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=out))
-    try:
+    with stage_folder(out) as staging:
         predictor = build_predictor(folder, weights, staging, device, mirror, runtime=runtime, precision=precision)
         windowing = settle_windows(predictor, todo, runtime, probabilities)
         announce(describe_windowing(windowing, predictor.obstacle is None))
         predictor = predictor.with_windowing(windowing)
-        build = partial(CaseSteps, staging=staging, finals=finals, probabilities=probabilities)
+        build = partial(CaseSteps, staging=staging, finals=finals, probabilities=probabilities, ledger=ledger)
         outcomes = _start(todo, predictor, build, windowing.num_images if overlap is None else 1, overlap)
         with closing(outcomes):
             found = _watch(outcomes, len(todo))
         for note in predictor.list_notes():
             announce(f"device   {note}")
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not any(out.iterdir()):
-            out.rmdir()
-    if failures := [f"  {outcome.error}" for outcome in found if outcome.error is not None]:
-        listed = "\n".join(failures)
-        raise PredictionError(f"{len(failures)} of {len(todo)} images could not be predicted:\n{listed}")
+    _require_all(found, finals, plan.output_suffix, ledger)
     written = tuple(finals[outcome.item] for outcome in found)
     notes = tuple(note for outcome in found for note in outcome.result or ())
-    return Predictions(out, written, kept, notes, predictor.precision, predictor.stopwatch.list_shares())
+    shares = predictor.stopwatch.list_shares()
+    return Predictions(out, written, kept, notes, predictor.precision, shares, dict(ledger.again))
+
+
+def _require_all(
+    found: Sequence[_Outcome], finals: Mapping[PredictionInput, Path], suffix: str, ledger: Ledger
+) -> None:
+    """Whether every image was predicted; under the name of one that was not lies no label map of another image afterwards."""
+    failures = [outcome for outcome in found if outcome.error is not None]
+    for outcome in failures:
+        final = finals[outcome.item]
+        ledger.make_room(outcome.item, final, probabilities_path(final, suffix))
+    if failures:
+        listed = "\n".join(f"  {outcome.error}" for outcome in failures)
+        raise PredictionError(f"{len(failures)} of {len(found)} images could not be predicted:\n{listed}")
 
 
 def _start(
@@ -149,13 +158,14 @@ def forecast_prediction(
     probabilities: bool = False,
     runtime: str = TORCH,
     precision: str = "float32",
+    ledger: Ledger | None = None,
 ) -> Forecast:
     """What `predict_images` would do with the same arguments, from the headers of the images; nothing is written.
 
     Raises:
         PredictionError: as `predict_images`, before the first image; or the preprocessing is not what `plan` writes.
     """
-    _, todo, kept = _sort_inputs(inputs, out, read_plan(folder.plan), probabilities)
+    _, todo, kept = _sort_inputs(inputs, out, read_plan(folder.plan), probabilities, ledger or without_record(out))
     # an exported network takes what PyTorch's takes, up to its library's own buffers
     taken = "float32" if runtime != TORCH else precision
     predictor = build_predictor(folder, weights, out, choose_device(runtime, device), mirror, precision=taken)
@@ -164,14 +174,13 @@ def forecast_prediction(
 
 
 def _sort_inputs(
-    inputs: Sequence[PredictionInput], out: Path, plan: Plan, probabilities: bool
+    inputs: Sequence[PredictionInput], out: Path, plan: Plan, probabilities: bool, ledger: Ledger
 ) -> tuple[dict[PredictionInput, Path], list[PredictionInput], tuple[Path, ...]]:
     """The label map of each input, the inputs that are left to do, and the label maps that are there."""
     refuse_own_folder(inputs, out)
     finals = {source: output_path(source, out, plan.output_suffix) for source in inputs}
-    done = {source for source, final in finals.items() if _is_done(final, plan, probabilities)}
-    kept = tuple(finals[source] for source in inputs if source in done)
-    return finals, [source for source in inputs if source not in done], kept
+    todo, kept = ledger.sort(finals, plan.output_suffix if probabilities else None)
+    return finals, todo, kept
 
 
 def refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
@@ -186,7 +195,3 @@ def refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:
                 f"The output folder holds the image {source.files[0].name}, whose name its label map would take. "
                 "Choose another folder."
             )
-
-
-def _is_done(final: Path, plan: Plan, probabilities: bool) -> bool:
-    return final.is_file() and (not probabilities or probabilities_path(final, plan.output_suffix).is_file())

@@ -6,16 +6,18 @@ The copies are made by `package` (pipeline/bundle/export.py) and hold the weight
 from __future__ import annotations
 
 import importlib.util
-import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipeline.boundary import describe_failure
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, PredictionError, suggest
 from pipeline.files import compute_sha256
+from pipeline.text_files import read_json_object
 
 TORCH, TORCHSCRIPT, ONNX = "torch", "torchscript", "onnx"
 RUNTIMES = (TORCH, TORCHSCRIPT, ONNX)
@@ -51,11 +53,11 @@ def check_runtime(folder: BundleFolder, runtime: str, ensemble: bool = False) ->
 def _check_export(folder: BundleFolder, runtime: str) -> None:
     path = folder.export(runtime)
     shown = path.relative_to(folder.root)
-    remedy = f"Run `unet-pipeline package {folder.root} --export {runtime}`."
+    remedy = f"Run `unet-pipeline package {shlex.quote(str(folder.root))} --export {runtime}`."
     if not path.is_file() or not folder.exports.is_file():
         missing = (shown if not path.is_file() else folder.exports.relative_to(folder.root)).as_posix()
         raise BundleError(f"{folder.name} has no export for {runtime}: {missing} is missing. {remedy}")
-    entry = json.loads(folder.exports.read_text(encoding="utf-8")).get(runtime, {})
+    entry = read_json_object(folder.exports).get(runtime, {})
     if entry.get("sha256") != compute_sha256(path):
         raise BundleError(f"{shown} in {folder.name} is not the file that evidence/exports.json describes. {remedy}")
     if entry.get("weights_sha256") != compute_sha256(folder.weights):
@@ -88,7 +90,7 @@ def build_exported_network(path: Path, runtime: str, device: torch.device) -> to
     except PredictionError:
         raise
     except Exception as error:  # both libraries raise many kinds for a damaged file
-        cause = " ".join(str(error).split())[:200]
+        cause = describe_failure(error)
         raise BundleError(
             f"{path.parent.name}/{path.name} cannot be read: {cause}. Package the bundle again."
         ) from error

@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose
 
-from pipeline.dataset.medical_image import ImageGrid
 from pipeline.errors import PipelineError, PredictionError
 from pipeline.prediction import memory
 from pipeline.prediction.grids import map_grid
-from pipeline.prediction.inference import check_grid
+from pipeline.prediction.input_check import check_grid, check_size, find_network_grid
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.memory import CaseSize
 from pipeline.prediction.mirroring import Mirrored
@@ -23,9 +19,8 @@ from pipeline.prediction.overlap import Overlap
 from pipeline.prediction.predictor import Predictor, Windowing
 from pipeline.prediction.runtime import TORCH
 from pipeline.prediction.stopwatch import TimedNetwork
-from pipeline.prediction.streaming import begins_as_planned, list_image_transforms
+from pipeline.prediction.streaming import begins_as_planned
 from pipeline.prediction.windows import Windows, is_plain, read_windows
-from pipeline.types import IMAGE
 
 # voxels of all windows at once that fill a GPU, and how many of them at most
 GPU_BATCH_VOXELS, MOST_WINDOWS_ON_GPU = 1 << 23, 64
@@ -49,19 +44,6 @@ class SizedCase:
     windows: Windows | None
 
 
-def find_network_grid(grid: ImageGrid, preprocessing: Compose) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine of an image on the network's grid, without its voxels.
-
-    Args:
-        grid: of the image.
-        preprocessing: that begins as `plan` writes it.
-    """
-    image = MetaTensor(torch.zeros(1).expand(1, *grid.spatial_shape), affine=torch.from_numpy(grid.affine))
-    for transform in list_image_transforms(preprocessing)[2:4]:
-        image = transform({IMAGE: image}, lazy=True)[IMAGE]
-    return tuple(map(int, image.peek_pending_shape())), image.peek_pending_affine().numpy()
-
-
 def _size_case(source: PredictionInput, predictor: Predictor, probabilities: bool) -> SizedCase:
     """What the headers of an input say.
 
@@ -71,6 +53,7 @@ def _size_case(source: PredictionInput, predictor: Predictor, probabilities: boo
     """
     grid = source.read_grid()
     check_grid(grid, predictor.plan, source.files[0].name)
+    check_size(grid, predictor.preprocessing, source.files[0].name)
     shape, affine = find_network_grid(grid, predictor.preprocessing)
     back = map_grid(affine, shape, grid.affine, grid.spatial_shape)
     size = CaseSize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import sys
 import time
@@ -97,6 +98,11 @@ def has_checkpoint(run_dir: Path) -> bool:
     return any((run_dir / name).is_file() for name in (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT))
 
 
+def read_best(metric: float, epoch: int) -> tuple[float | None, int | None]:
+    """Dice and epoch of the best validation; None and None where there was none, which MONAI writes as -1."""
+    return (float(metric), int(epoch)) if epoch >= 1 and math.isfinite(metric) else (None, None)
+
+
 class CheckpointHandler:
     """Saves the weights of the best validation, and all that a continued training needs: after every epoch, within a long
     epoch from time to time, and when a signal asks to stop.
@@ -110,7 +116,7 @@ class CheckpointHandler:
         evaluator: the validation; its key metric, higher is better, picks the best weights.
         weights_path: gets the best weights.
         output_dir: gets `checkpoint_last.pt` and `checkpoint_previous.pt`.
-        val_interval: epochs from one validation to the next.
+        val_interval: epochs from one validation to the next; the last epoch is validated in any case.
         interval_s: longest time without a checkpoint.
         resume: continue from the last checkpoint.
     """
@@ -175,11 +181,20 @@ class CheckpointHandler:
             return
         if asked or due:
             complete = engine.state.iteration % engine.state.epoch_length == 0
-            self.save_last(engine, validated=not (complete and engine.state.epoch % self.val_interval == 0))
+            self.save_last(engine, validated=not (complete and self._is_validated(engine)))
         if asked:
             self._stop(engine)
 
+    def _is_validated(self, engine: Engine) -> bool:
+        """Whether the validation follows on this epoch: at the interval, and on the last epoch, whatever the interval."""
+        return engine.state.epoch % self.val_interval == 0 or engine.state.epoch == engine.state.max_epochs
+
     def _after_epoch(self, engine: Engine) -> None:
+        if self._is_validated(engine) and engine.state.epoch % self.val_interval:
+            self.evaluator.run(engine.state.epoch)  # the interval's own has run before
+        self._finish_epoch(engine)
+
+    def _finish_epoch(self, engine: Engine) -> None:
         self.save_last(engine, validated=not self._validation_stopped)
         if self.request.is_made(engine.state.device):
             self._stop(engine)
@@ -202,7 +217,7 @@ class CheckpointHandler:
             _write(self.weights_path, self._best_weights)
 
     def save_unvalidated(self, engine: Engine) -> None:
-        """Keep the final weights of a training that was too short for a validation."""
+        """Keep the final weights of a training whose validations picked none."""
         if self.evaluator.state.best_metric_epoch < 1 and not is_secondary():
             save_weights(self.weights_path, self.parts["network"])
 
@@ -256,7 +271,7 @@ class CheckpointHandler:
             drop_later_events(self.run_dir, {LOSS_TAG: iteration}, engine.state.epoch - (not validated))
         if not validated:
             self.evaluator.run(engine.state.epoch)
-            self._after_epoch(engine)
+            self._finish_epoch(engine)
 
     def _check_place(self, engine: Engine, state: dict[str, Any], iteration: int) -> None:
         length = engine.state.epoch_length

@@ -5,6 +5,8 @@ SIGTERM and SIGUSR1 come from a batch system such as Slurm, which runs the job a
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 import sys
 import threading
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pipeline.training.loading import kill_children, report_lost_batches
 from pipeline.training.processes import num_processes
 
 PREEMPTING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
@@ -58,7 +61,15 @@ class StopRequest:
 def leave_signals_to_main(worker: int) -> None:
     """`worker_init_fn` of the training's loader: a signal for the whole process group ends no worker.
 
-    A dead worker would end the training in the middle of a step. The loader stops its workers through their queue.
+    A dead worker would end the training in the middle of a step. The loader stops its workers through their queue, and what is left of
+    them at the end of this process is killed (`end_workers_at_exit`).
     """
+    report_lost_batches()
     for number in (*PREEMPTING, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def end_workers_at_exit() -> None:
+    """A training with stock MONAI that ends with an error leaves workers, which Python would ask to end and then wait for in vain."""
+    kill_children({child for child in multiprocessing.active_children() if child.daemon})

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy._core.multiarray import scalar
 
+from pipeline.boundary import describe_failure
 from pipeline.errors import TrainingError
 
 # numbers of NumPy in nnU-Net's log of losses; the names are those of NumPy 1 and 2
@@ -59,7 +60,7 @@ def read_checkpoint(path: Path) -> NnunetCheckpoint:
             str(content.get("trainer_name", "")),
         )
     except Exception as error:  # torch raises many kinds for a damaged file
-        cause = " ".join(str(error).split())[:200]
+        cause = describe_failure(error)
         raise TrainingError(
             f"{path.parent.name}/{path.name} cannot be read as a checkpoint of nnU-Net v2, without running code of it: {cause}. Give "
             "checkpoint_final.pth of its results."

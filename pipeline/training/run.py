@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import ast
 import errno
-import json
 import logging
+import logging.config
+import os
 import shlex
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.boundary import list_causes
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import PATH_IDS, quote_argument, quote_paths
 from pipeline.errors import PipelineError, PlanError, TrainingError, suggest
 from pipeline.training.determinism import NondeterministicKernels
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
+_FAILED_TRANSFORM = "applying transform"  # in the words of MONAI
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -28,7 +33,8 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class TrainingRun:
     """Outcome of the training of one fold.
 
-    `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report. `profile` says where
+    `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report, and None, as `best_epoch`,
+    where no validation was made. `cut_short` says how it fell short of its plan, empty when it did not. `profile` says where
     the time went (`profile.ProfileHandler`). `stopped_by` names the signal that ended it early, and `nondeterministic_kernels` what
     could not be made to give the same bits every time. `device_choices` are lines about what was done for the device, and
     `precision` is that of the steps; empty when there was none.
@@ -38,8 +44,8 @@ class TrainingRun:
     weights: Path
     run_dir: Path
     num_epochs: int
-    best_epoch: int
-    best_dice: float
+    best_epoch: int | None
+    best_dice: float | None
     duration_s: float
     profile: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
@@ -48,6 +54,8 @@ class TrainingRun:
     nondeterministic_kernels: tuple[str, ...] = ()
     device_choices: tuple[str, ...] = ()
     precision: str = ""
+    num_iterations: int = 0
+    cut_short: str = ""
 
 
 def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
@@ -56,7 +64,7 @@ def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
     Raises:
         PlanError: names the nearest id.
     """
-    config = json.loads(folder.config("train").read_text(encoding="utf-8"))
+    config = folder.read_config("train")
     for key in overrides:
         place: Any = config
         for depth, part in enumerate(key.split("#")):
@@ -70,7 +78,7 @@ def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Key and value of `KEY=VALUE`; the value is a Python literal when it is one, otherwise a string.
+    """Key and value of `KEY=VALUE`; the value is a Python literal when it is one and no path, otherwise a string.
 
     Raises:
         PlanError: there is no "=".
@@ -78,6 +86,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise PlanError(f"{text!r} is no override; expected KEY=VALUE, such as num_epochs=5.")
+    if key in PATH_IDS and value not in ("null", "None"):
+        return key, value
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -119,11 +129,21 @@ def build_settings(
 
 
 def build_stock_command(folder: BundleFolder, settings: Mapping[str, Any]) -> str:
-    """The command of stock MONAI that does the same."""
-    words = ["python", "-m", "monai.bundle", "run", "--config_file", str(folder.config("train"))]
+    """The command of stock MONAI that does the same, run in the bundle's folder; `BUNDLE` there is its path in a shell's quotes."""
+    words = ["python", "-m", "monai.bundle", "run", "--config_file", "configs/train.json"]
     for key, value in settings.items():
-        words += [f"--{key}", value if isinstance(value, str) else repr(value)]
-    return shlex.join(words)
+        if key != "bundle_root":
+            is_path = key in PATH_IDS and isinstance(value, str)
+            words += [f"--{key}", quote_argument(_start_at(folder.root, value) if is_path else value, is_path)]
+    return f"cd {shlex.quote(str(folder.root))} && {shlex.join(words)}"
+
+
+def _start_at(root: Path, path: str) -> str:
+    """A path that leads to the same place from the bundle's folder."""
+    try:
+        return Path(os.path.relpath(path, root)).as_posix()
+    except ValueError:  # another drive
+        return Path(path).resolve().as_posix()
 
 
 def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any = None) -> TrainingRun:
@@ -139,39 +159,42 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     """
     import torch
 
+    from pipeline.training.checkpoint import read_best
+    from pipeline.training.loading import end_loader_processes
     from pipeline.training.progress import list_choices
 
-    started_s = time.monotonic()
+    started_s, cases = time.monotonic(), list[dict[str, str]]()
     _require_current_config(folder)
     folder.make_modules_importable()  # MONAI does it later, in `run`; the trainer is asked for before
-    with warnings.catch_warnings(), NondeterministicKernels() as kernels:
+    with warnings.catch_warnings(), NondeterministicKernels() as kernels, _own_errors(cases), end_loader_processes():
         warnings.filterwarnings("ignore", message="parsing config_file")
         warnings.filterwarnings("ignore", category=FutureWarning)
         # it announces logging.conf on stderr, over the progress bar
         logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)
+        # what ended it is told once, by the error
+        logging.getLogger("ignite.engine.engine.SupervisedTrainer").setLevel(logging.CRITICAL)
+        logging.getLogger("ignite.engine.engine.SupervisedEvaluator").setLevel(logging.CRITICAL)
+        logging.getLogger("dev_collate").disabled = True  # MONAI's search for what a batch could not be made of
         workflow = _build_workflow(folder, settings)
-        _check_files(workflow.parser.get_parsed_content("training_cases"))
-        _check_files(workflow.parser.get_parsed_content("validation_cases"))
+        for side in ("training_cases", "validation_cases"):
+            cases += workflow.parser.get_parsed_content(side)
+        _check_files(cases)
         workflow.initialize()
         trainer, evaluator = workflow.trainer, workflow.evaluator
         if watch is not None:
             watch(trainer, evaluator)
-        try:
-            workflow.run()
-        except (RuntimeError, OSError) as error:  # MONAI wraps whatever a config's expression raises
-            if (own := _find_own_error(error)) is not None:
-                raise own from error
-            raise
+        workflow.run()
         workflow.finalize()
     if getattr(trainer.state, "stopped_by", None) == "SIGINT":
         raise KeyboardInterrupt
+    best_dice, best_epoch = read_best(evaluator.state.best_metric, evaluator.state.best_metric_epoch)
     return TrainingRun(
         fold=settings["fold"],
         weights=Path(settings["weights_path"]),
         run_dir=Path(settings["output_dir"]),
         num_epochs=trainer.state.epoch,
-        best_epoch=int(evaluator.state.best_metric_epoch),
-        best_dice=float(evaluator.state.best_metric),
+        best_epoch=best_epoch,
+        best_dice=best_dice,
         duration_s=time.monotonic() - started_s,
         profile=getattr(trainer.state, "profile", {}),
         seed=int(workflow.parser.get_parsed_content("seed")),
@@ -180,6 +203,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         nondeterministic_kernels=tuple(kernels.messages),
         device_choices=tuple(list_choices(trainer)),
         precision=getattr(trainer.state, "precision", ""),
+        num_iterations=trainer.state.iteration,
     )
 
 
@@ -196,27 +220,66 @@ def _require_current_config(folder: BundleFolder) -> None:
 def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> ConfigWorkflow:
     from monai.bundle import ConfigWorkflow
 
+    folder.require_stock_text(int(settings["fold"]))
+    _check_logging(folder)
     return ConfigWorkflow(
         config_file=str(folder.config("train")),
         meta_file=str(folder.metadata),
         logging_file=str(folder.logging),
         workflow_type="train",
-        **settings,
+        **quote_paths(settings),
     )
 
 
+def _check_logging(folder: BundleFolder) -> None:
+    """Whether logging.conf can be used; MONAI takes it for sure."""
+    try:
+        logging.config.fileConfig(str(folder.logging), disable_existing_loggers=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # it builds what the file names, which can be anything
+        cause = " ".join(f"{type(error).__name__}: {error}".split()).replace(str(folder.logging), "it")[:120]
+        raise TrainingError(
+            f"configs/logging.conf of {folder.name} is no configuration of Python's logging ({cause}). Write it again with "
+            f"`unet-pipeline plan --refresh {folder.root}`."
+        ) from error
+
+
+@contextmanager
+def _own_errors(cases: list[dict[str, str]]) -> Iterator[None]:
+    """Errors of this package as they were raised; MONAI wraps whatever a config's expression raises.
+
+    A transform of MONAI that failed, in a config from before `CaseCompose`, does not say on which of the cases it did.
+    """
+    from pipeline.training.loading import find_damage
+
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if (own := _find_own_error(error)) is not None:
+            raise own from error
+        in_transform = any(_FAILED_TRANSFORM in str(cause) for cause in list_causes(error))
+        if in_transform and (damage := find_damage(cases)):
+            raise TrainingError(damage) from error
+        raise
+
+
 def _find_own_error(error: BaseException) -> PipelineError | None:
-    """The error of this package that another one was raised from; a full disk becomes one."""
-    cause: BaseException | None = error
-    while cause is not None:
+    """The error of this package that another one was raised from; a full disk, and the end of a loader's process, become one."""
+    from pipeline.training.loading import LoadingError, explain_loading
+
+    for cause in list_causes(error):
+        if isinstance(cause, LoadingError):
+            return TrainingError(str(cause))
         if isinstance(cause, PipelineError):
             return cause
+        if (explained := explain_loading(cause)) is not None:
+            return explained
         if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
             return TrainingError(
                 f"Cannot write {Path(str(cause.filename or 'a file')).name}: {cause.strerror}. The checkpoints before it are whole. "
                 "Free some space, then continue with `unet-pipeline train BUNDLE --resume`."
             )
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

@@ -2,18 +2,23 @@
 
 `import pipeline` offers them; the command line adds only parsing and printing. A verb is imported when it is first asked for, and torch,
 monai and pandas, which take seconds, when it runs: a prediction does not wait for the planner, nor a check for either.
+
+Each runs inside `boundary.guarded`: what goes wrong with a file is a `PipelineError` for those who call it from Python too.
 """
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from pipeline.boundary import guard
 
 if TYPE_CHECKING:
     from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
     from pipeline.verbs.evaluation_result import Evaluation
     from pipeline.verbs.evidence import report, reproduce
-    from pipeline.verbs.forecasting import forecast
+    from pipeline.verbs.forecasting import forecast, forecast_training
     from pipeline.verbs.handover import audit, package
     from pipeline.verbs.nnunet import ImportedFolder, import_nnunet
     from pipeline.verbs.results import compare, evaluate, predict, tune
@@ -23,7 +28,7 @@ _HOMES = {
     "data": ("PlannedFolder", "check", "describe", "plan", "refresh"),
     "evaluation_result": ("Evaluation",),
     "evidence": ("report", "reproduce"),
-    "forecasting": ("forecast",),
+    "forecasting": ("forecast", "forecast_training"),
     "handover": ("audit", "package"),
     "nnunet": ("ImportedFolder", "import_nnunet"),
     "results": ("compare", "evaluate", "predict", "tune"),
@@ -41,6 +46,7 @@ __all__ = [
     "describe",
     "evaluate",
     "forecast",
+    "forecast_training",
     "import_nnunet",
     "package",
     "plan",
@@ -55,7 +61,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
-        return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        found = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        return guard(found) if inspect.isfunction(found) else found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -241,8 +241,8 @@ def _run(
                 **_restore_paths(folder, read_overrides(record)),
                 "dataset_dir": str(recorded.dataset),
             }
-            with _threads_of(record):  # the copy is trusted as the bundle is
-                (run,) = train(copy.root, fold, overrides=overrides, announce=say, trust=True)
+            with _threads_of(record):  # the copy is trusted as the bundle is, and the data were compared
+                (run,) = train(copy.root, fold, overrides=overrides, announce=say, trust=True, check_data=False)
             sha256 = record["result"]["weights_sha256"]
             comparisons.append(reproduction.compare_weights(fold, sha256, weights.get(fold), run.weights))
     outside = None
@@ -250,7 +250,8 @@ def _run(
         with _threads_of(recorded.evaluation or recorded.trainings.get(folds[0])):
             known = recorded.evaluation or {}
             by, precision = known.get("by", ()), known.get("precision") or "float32"
-            evaluate(copy.root, device=device, mirror=recorded.was_mirrored(), by=by, trust=True, precision=precision)
+            mirror = recorded.was_mirrored()
+            evaluate(copy.root, None, None, None, device, mirror, False, by, True, precision, check_data=False)
         found = copy.evaluations / "validation"
         comparisons += _compare_results(recorded, found)
         scored = read_plan(folder.plan).scored_labels

@@ -1,4 +1,4 @@
-"""What `predict` would do, without doing it."""
+"""What `predict` would do and what `train` would take, without doing it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from pipeline.bundle.configs import find_edited_configs
 from pipeline.bundle.trust import open_for_reading
-from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_ensemble, require_weights
-from pipeline.errors import PredictionError
+from pipeline.bundle_folder import BundleFolder, open_any_bundle, open_bundle, require_ensemble, require_weights
+from pipeline.dataset.fingerprint import read_fingerprint
+from pipeline.errors import PipelineError, PlanError, PredictionError
 from pipeline.lean_imports import arrange_lean_import
 from pipeline.planning.plan import read_plan
 from pipeline.prediction.inputs import PredictionInput, list_inputs
 
 if TYPE_CHECKING:
     from pipeline.prediction.forecast import Forecast
+    from pipeline.training.forecast import TrainingForecast
 
 
 def arrange_process(folder: BundleFolder, alone: bool, device: str | None) -> None:
@@ -83,8 +85,45 @@ def forecast(
                 "Predict without --dry-run."
             )
         weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone, device)
+        from pipeline.evidence.prediction_record import open_ledger
+        from pipeline.prediction.reuse import settle_options
         from pipeline.prediction.run import forecast_prediction
+        from pipeline.prediction.runtime import TORCH
 
+        options = settle_options(mirror, runtime, precision, device)
+        used = weights if runtime == TORCH else (folder.export(runtime),)
+        ledger = open_ledger(folder, Path(out), used, options)
         return forecast_prediction(
-            folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision
+            folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision, ledger
         )
+
+
+def forecast_training(bundle: Path | str, read_case_s: float = 0.0) -> TrainingForecast:
+    """How long the planned training of a fold will take on this machine; a step is timed for a few seconds, nothing is written.
+
+    Args:
+        bundle: from `plan`; its data are not read.
+        read_case_s: of reading one image and its label, such as `PlannedFolder.read_case_s`.
+
+    Raises:
+        BundleError: no bundle.
+        PlanError: a step cannot be timed; says why.
+    """
+    folder = open_bundle(bundle)
+    plan = read_plan(folder.plan)
+    shape, spacing_mm = plan.patch_size, tuple(plan.spacing_mm)
+    if folder.fingerprint.is_file():
+        shape = read_fingerprint(folder.fingerprint).median_shape(spacing_mm)
+    split = folder.read_split(plan.fold)
+    from pipeline.training.forecast import forecast_training as add_up
+    from pipeline.training.probe import time_step
+
+    try:
+        step = time_step(folder, plan)
+    except PipelineError:
+        raise
+    except Exception as error:  # a machine may fail in many ways, and the plan is good without its time
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise PlanError(f"A step of the training cannot be timed on this machine ({cause}).") from error
+    sizes = len(split["training"]), len(split["validation"])
+    return add_up(plan, step, *sizes, shape, read_case_s)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bundle.data_state import is_planned_dataset, require_unchanged_data
 from pipeline.bundle.trust import break_seal, open_for_reading, open_trusted
 from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_weights
 from pipeline.dataset.dataset import Dataset
 from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
-from pipeline.files import compute_sha256
+from pipeline.files import compute_sha256, write_together
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.outputs import find_output
+from pipeline.prediction.outputs import find_any_output, find_output
 from pipeline.verbs.evaluation_result import Evaluation
 from pipeline.verbs.forecasting import arrange_process, prepare_prediction
 from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.cases import Pair
+    import pandas as pd
+
+    from pipeline.dataset.problems import Problem
     from pipeline.evaluation.comparison import ComparisonRecord
+    from pipeline.evaluation.files import SummaryRecord
+    from pipeline.evaluation.pairs import Pair
+    from pipeline.evaluation.subgroups import Cut
     from pipeline.evaluation.tuning import Tuning
     from pipeline.prediction.run import Predictions
 
@@ -47,7 +53,9 @@ def predict(
         bundle: trained; a folder, or the zip that `package` made. A bundle of others, such as the model zoo's, runs as its inference
             config says, without the options about the network.
         source: an image, a DICOM series, or a folder of images or of series.
-        out: folder for the label maps, and their record, predictions_run.json.
+        out: folder for the label maps, and their record, predictions_run.json. A label map that is there is kept if the record has it with
+            the same image, weights, configs and options; otherwise it is made again. A file of that name which `predict` did not write, or
+            that was edited since, goes into the folder `replaced`.
         device: such as "cpu" or "cuda:1"; a GPU when there is one, if None.
         mirror: average over all mirrored copies.
         ensemble: average the probabilities of all trained folds.
@@ -56,7 +64,7 @@ def predict(
         runtime: torch, or torchscript or onnx for a network that `package` exported.
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
         alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
-        announce: called before the first image with how windows are computed, in one line.
+        announce: called before the first image, with why label maps that are there are made again, and how windows are computed.
 
     Raises:
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
@@ -65,21 +73,22 @@ def predict(
     with open_for_reading(bundle, trust, open_any_bundle) as folder:
         if not folder.is_planned:
             return predict_with_foreign(
-                folder, source, out, device, (mirror, ensemble, probabilities, runtime, precision)
+                folder, source, out, device, (mirror, ensemble, probabilities, runtime, precision), announce
             )
         weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone, device)
         from pipeline.evidence.prediction_record import record_predictions
+        from pipeline.prediction.reuse import settle_options
         from pipeline.prediction.run import predict_images, refuse_own_folder
         from pipeline.prediction.runtime import TORCH
 
-        suffix = read_plan(folder.plan).output_suffix
         refuse_own_folder(inputs, Path(out))
-        options = {"device": device, "mirror": mirror, "ensemble": ensemble, "probabilities": probabilities}
-        options |= {"runtime": runtime, "precision": precision}
+        settings = {"device": device, "mirror": mirror, "ensemble": ensemble, "probabilities": probabilities}
+        settings |= {"runtime": runtime, "precision": precision}
+        options = settle_options(mirror, runtime, precision, device)
         used = weights if runtime == TORCH else (folder.export(runtime),)
-        with record_predictions(folder, Path(out), inputs, used, suffix, options) as record:
+        with record_predictions(folder, Path(out), used, settings, options, announce) as (record, ledger):
             given = (device, mirror, probabilities, runtime, precision)
-            made = predict_images(folder, inputs, Path(out), weights, *given, announce=announce)
+            made = predict_images(folder, inputs, Path(out), weights, *given, announce=announce, ledger=ledger)
             record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
         return made
 
@@ -96,6 +105,8 @@ def evaluate(
     trust: bool = False,
     precision: str = "float32",
     alone: bool = False,
+    announce: Callable[[str], None] = lambda line: None,
+    check_data: bool = True,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -109,41 +120,80 @@ def evaluate(
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
-        device, mirror, trust, precision, alone: as in `predict`; precision is in run.json and in the name of the predictions' folder.
+        check_data: compare the files with the dataset manifest first; False where that has been done.
+        device, mirror, trust, precision, alone, announce: as in `predict`; run.json and the folder of predictions name the precision.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
+        DatasetError: images or label maps that the bundle was planned from have changed since.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     if not folder.is_planned:
-        return evaluate_foreign(folder, dataset, out, predictions, device, (mirror, ensemble, precision, tuple(by)))
-    require_weights(folder)
-    folder.require_data()
-    arrange_process(folder, alone, "cpu" if predictions is not None else device)
-    from pipeline.evaluation.cases import evaluate_by_plan
-    from pipeline.evaluation.files import build_summary, write_rows, write_summary
-    from pipeline.evaluation.subgroups import add_columns, read_cut
+        options = mirror, ensemble, precision, tuple(by)
+        return evaluate_foreign(folder, dataset, out, predictions, device, options, announce)
+    _require_ready(folder, alone, "cpu" if predictions is not None else device)
+    from pipeline.evaluation.subgroups import read_cut
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
     from pipeline.prediction.inference import settle_precision
 
-    settled = read_plan(folder.plan)
-    target = Path(out) if out is not None else folder.evaluations / _name_evaluation(dataset)
-    measured = read_dataset(dataset) if dataset is not None else None
+    settled, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
+    measured = _read_measured(folder, dataset, check_data)
     groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
-    columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
+    columns = _list_columns(folder, measured)
     cuts = [read_cut(text, columns) for text in by]
-    given = Path(predictions) if predictions is not None else None
-    used = None if given else settle_precision(precision, device)
+    given = None if predictions is None else Path(predictions)
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
-        record["precision"] = used
-        made = [given or _predict_group(folder, group, target, device, mirror, used or precision) for group in groups]
-        pairs = _pair_cases(groups, made, settled.output_suffix)
-        rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
+        record["precision"] = used = None if given else settle_precision(precision, device)
+        way = device, mirror, used or precision, announce
+        made = [given or _predict_group(folder, group, target, *way) for group in groups]
+        pairs = _pair_cases(groups, made, settled.output_suffix, given is not None)
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
-        summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
+        rows, summary = _write_numbers(target, settled, pairs, cuts, columns, facts)
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
+
+
+def _require_ready(folder: BundleFolder, alone: bool, device: str | None) -> None:
+    """Weights and data are there; the process is arranged for the device before torch is imported."""
+    require_weights(folder)
+    folder.require_data()
+    arrange_process(folder, alone, device)
+
+
+def _write_numbers(
+    target: Path,
+    settled: Plan,
+    pairs: Sequence[Pair],
+    cuts: Sequence[Cut],
+    columns: Mapping[str, Mapping[str, str]],
+    facts: Mapping[str, Any],
+) -> tuple[pd.DataFrame, SummaryRecord]:
+    """Compare the pairs, and write metrics.csv and summary.json."""
+    from pipeline.evaluation.cases import evaluate_by_plan
+    from pipeline.evaluation.files import build_summary, write_rows, write_summary
+    from pipeline.evaluation.pairs import sum_up_changes
+    from pipeline.evaluation.subgroups import add_columns
+
+    changes: list[Problem] = []
+    measured_rows = add_columns(evaluate_by_plan(pairs, settled, changes), cuts, columns)
+    facts = {**facts, "notes": [*facts["notes"], *sum_up_changes(changes)]}
+    with write_together():  # a summary is always that of the rows beside it
+        rows = write_rows(target, measured_rows)
+        return rows, write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
+
+
+def _list_columns(folder: BundleFolder, measured: Dataset | None) -> dict[str, dict[str, str]]:
+    """Further columns of the list of cases, by case."""
+    return folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
+
+
+def _read_measured(folder: BundleFolder, dataset: Path | str | None, check_data: bool) -> Dataset | None:
+    """The dataset to measure, None for the bundle's own; where it is the bundle's own, its files are compared with the manifest."""
+    measured = read_dataset(dataset) if dataset is not None else None
+    if check_data and (measured is None or is_planned_dataset(folder, measured.root)):
+        require_unchanged_data(folder)
+    return measured
 
 
 def _group_cases(
@@ -181,18 +231,35 @@ def _describe_evaluation(
 
 
 def _predict_group(
-    folder: BundleFolder, group: Group, target: Path, device: str | None, mirror: bool, precision: str
+    folder: BundleFolder,
+    group: Group,
+    target: Path,
+    device: str | None,
+    mirror: bool,
+    precision: str,
+    announce: Callable[[str], None],
 ) -> Path:
-    """Folder of the label maps of a group below `target`; those that are there already are kept."""
+    """Folder of the label maps of a group below `target`; those of the same images that are there already are kept.
+
+    Args:
+        folder: the bundle.
+        group: cases and weights.
+        target: of the evaluation.
+        device, mirror, precision: as in `predict`.
+        announce: called with why label maps that are there are made again.
+    """
+    from pipeline.evidence.prediction_record import record_predictions
+    from pipeline.prediction.reuse import settle_options
     from pipeline.prediction.run import predict_images
     from pipeline.training.memory import keep_freed_pages
 
     keep_freed_pages()
     made = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
     made = made if precision == "float32" else made.with_name(f"{made.name}_{precision}")
-    predict_images(
-        folder, [case.source for case in group.cases], made, group.weights, device, mirror, precision=precision
-    )
+    options = settle_options(mirror, "torch", precision, device)
+    sources = [case.source for case in group.cases]
+    with record_predictions(folder, made, group.weights, options, options, announce) as (_, ledger):
+        predict_images(folder, sources, made, group.weights, device, mirror, precision=precision, ledger=ledger)
     return made
 
 
@@ -202,20 +269,24 @@ def _name_predictions(folder: BundleFolder, weights: Sequence[Path], mirror: boo
     return f"{hashlib.sha256(content.encode()).hexdigest()[:12]}{'_mirrored' if mirror else ''}"
 
 
-def _pair_cases(groups: Sequence[Group], made: Sequence[Path], suffix: str) -> list[Pair]:
-    """References with label maps; `made` has the folder of each group's."""
+def _pair_cases(groups: Sequence[Group], made: Sequence[Path], suffix: str, given: bool) -> list[Pair]:
+    """References with label maps; `made` has the folder of each group's, of any format where they were `given`."""
     return [
-        _pair_case(case, where, suffix, group.fold)
+        _pair_case(case, where, suffix, group.fold, given)
         for group, where in zip(groups, made, strict=True)
         for case in group.cases
     ]
 
 
-def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int | None) -> Pair:
-    from pipeline.evaluation.cases import Pair
+def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int | None, given: bool) -> Pair:
+    from pipeline.evaluation.pairs import Pair
 
     prediction = find_output(case.source, predictions, suffix)
-    return Pair(case.source.name, case.label, prediction, fold, case.pixel_spacing_mm, case.patient)
+    if given and not prediction.is_file():
+        found = find_any_output(case.source, predictions)
+        prediction = found if found.is_file() else prediction
+    facts = (fold, case.pixel_spacing_mm, case.patient, case.source)
+    return Pair(case.source.name, case.label, prediction, *facts)
 
 
 def compare(
@@ -267,6 +338,7 @@ def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, tr
 
     Raises:
         BundleError: no weights, or configs that were edited by hand.
+        DatasetError: images or label maps that the bundle was planned from have changed since.
         EvaluationError: no case to choose on.
     """
     from pipeline.bundle.tuning import require_generated_configs, tune_bundle
@@ -276,6 +348,7 @@ def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, tr
     require_weights(folder)
     folder.require_data()
     require_generated_configs(folder)
+    require_unchanged_data(folder)
     groups, _, title = group_by_fold(folder, read_plan(folder.plan))
     break_seal(folder)  # from here on the bundle has another record than it was sealed with
     with record_tuning(folder, groups, {"device": device, "mirror": mirror}):

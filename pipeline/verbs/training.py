@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.bundle.data_state import find_dataset, require_unchanged_data
 from pipeline.bundle.trust import break_seal, open_trusted, require_trusted
 from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
 from pipeline.errors import TrainingError
@@ -37,12 +38,13 @@ def train(
     fold: int | str | None = None,
     resume: bool = False,
     overrides: Mapping[str, Any] | None = None,
-    announce: Any = None,
+    announce: Any = lambda line: None,
     initial: Path | str | None = None,
     trust: bool = False,
     deterministic: bool = False,
     seeds: int = 1,
     tracking: str | None = None,
+    check_data: bool = True,
 ) -> tuple[TrainingRun, ...]:
     """Train one fold, or all of them.
 
@@ -59,6 +61,7 @@ def train(
         deterministic: the same bits every time on a CPU with the same number of threads; as far as the kernels allow on a GPU.
         seeds: train the plan's seed and the ones after it; only the first gives the bundle its weights.
         tracking: "mlflow" or "none"; as the interrupted run was, if None.
+        check_data: compare the files with the dataset manifest first; False where that has been done.
 
     Returns:
         One for each training; a training that a signal stopped is the last.
@@ -66,6 +69,7 @@ def train(
     Raises:
         BundleError: the bundle, or `initial`, needs trust.
         PlanError: unknown id.
+        DatasetError: images or label maps have changed since the bundle was planned.
         InUseError: another process trains the same fold.
         TrainingError: a data file is gone, nothing to resume, resumed with other settings, the initial weights do not fit, a
             checkpoint cannot be written, or the loss is not finite; MLflow is missing, or does not answer before a new training.
@@ -82,11 +86,10 @@ def train(
     }
     check_overrides(folder, overrides)
     jobs = _list_jobs(folder, fold, seeds, overrides)
-    announce = announce or (lambda line: None)
     store = _open_tracking(folder, jobs, resume, tracking, announce)
     runs = []
     for job in jobs:
-        runs.append(_train_one(job, resume, len(jobs) > 1, announce, store))
+        runs.append(_train_one(job, resume, len(jobs) > 1, announce, store, check_data))
         if runs[-1].stopped_by is not None:
             break
     return tuple(runs)
@@ -134,7 +137,7 @@ def _open_tracking(
 
 
 def _train_one(
-    job: _Job, resume: bool, is_one_of_several: bool, announce: Any, store: TrackingStore | None
+    job: _Job, resume: bool, is_one_of_several: bool, announce: Any, store: TrackingStore | None, check_data: bool
 ) -> TrainingRun:
     from pipeline.training.checkpoint import has_checkpoint
     from pipeline.training.claim import hold_outputs
@@ -142,7 +145,7 @@ def _train_one(
     from pipeline.training.run import build_settings, build_stock_command, next_run_dir, run_training
 
     folder, fold, overrides = job.folder, job.fold, job.overrides
-    folder.read_split(fold)
+    _say_lone_patient(folder, fold, announce)
     run_dir = find_resumable(folder, job.name) if resume else None
     if resume and run_dir is None and not is_one_of_several:
         raise TrainingError(f"Nothing to resume for fold {fold} of {folder.name}. Train without --resume.")
@@ -153,6 +156,8 @@ def _train_one(
         overrides = recall_start(run_dir, overrides)
     run_dir = run_dir or find_never_begun(folder, job.name) or next_run_dir(folder, job.name)
     settings = build_settings(folder, fold, run_dir, continues, overrides, job.further_seed)
+    if check_data:
+        require_unchanged_data(folder, find_dataset(folder, settings))
     with hold_outputs(run_dir, Path(settings["weights_path"])):
         if continues:
             check_unchanged(folder, run_dir, fold, settings)
@@ -182,7 +187,18 @@ def _train_one(
                 _publish_weights(job, run)
             else:
                 record["state"], record["stopped_by"] = PREEMPTED, run.stopped_by
-    return run
+    return replace(run, cut_short=record["cut_short"])
+
+
+def _say_lone_patient(folder: BundleFolder, fold: int, announce: Any) -> None:
+    """Whether the validation shows what is trained on, as it does for a single case or patient."""
+    split = folder.read_split(fold)
+    trained = {case["case"] for case in split["training"]}
+    if shown := [case["case"] for case in split["validation"] if case["case"] in trained]:
+        announce(
+            f"warning: fold {fold} validates on {len(shown)} case(s) that it is trained on ({shown[0]}), because the dataset has one "
+            "patient. Its Dice says nothing about others; add cases of other patients for a result."
+        )
 
 
 def _join(*watchers: Any) -> Any:

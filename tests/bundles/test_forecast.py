@@ -17,8 +17,8 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.image import read_grid, read_image
 from pipeline.errors import PredictionError
 from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.input_check import find_network_grid
 from pipeline.prediction.predictor import Windowing
-from pipeline.prediction.window_choice import find_network_grid
 from pipeline.prediction.windows import read_windows
 
 from .conftest import TrainedBundle

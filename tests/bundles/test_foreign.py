@@ -282,3 +282,36 @@ def edit(root: Path, name: str, value: Any) -> None:
     content = json.loads(config.read_text())
     content = {key: item for key, item in content.items() if key != name}
     write_json(config, content if value is None else {**content, name: value})
+
+
+@pytest.mark.parametrize("missing", [None, "preprocessing", "inferer", "postprocessing"])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("nan", r"model\.pt of spleen_like has \d+ weights that are NaN or infinite, the first in"),
+        ("other network", r"model\.pt of spleen_like does not fit its network: .*Missing key"),
+        ("cut off", r"model\.pt of spleen_like cannot be read without running code of it, or is damaged"),
+    ],
+)
+def test_predict_zoo_bundle_whose_weights_are_no_use_says_so_before_all_else(
+    softmax: Path, volumes: Path, tmp_path: Path, missing: str | None, kind: str, words: str
+) -> None:
+    weights = softmax / "models" / "model.pt"
+    if kind == "nan":
+        state = {name: value * float("nan") for name, value in torch.load(weights, weights_only=True).items()}
+        torch.save(state, weights)
+    elif kind == "other network":
+        torch.save(torch.nn.Linear(2, 1).state_dict(), weights)
+    else:
+        weights.write_bytes(weights.read_bytes()[:200])
+    config = json.loads((softmax / "configs" / "inference.json").read_text())
+    config.pop(missing, None)
+    write_json(softmax / "configs" / "inference.json", config)
+    with pytest.raises(BundleError, match=words):
+        phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+
+
+def test_predict_zoo_bundle_constant_image_and_other_modality_are_warned_of(softmax: Path, tmp_path: Path) -> None:
+    phantoms.write_volume(tmp_path / "in" / "a.nii.gz", np.full(SHAPE, 5, np.int16), AFFINE)
+    result = phantoms.silently(pipeline.predict, softmax, tmp_path / "in", tmp_path / "out", trust=True)
+    assert [note.code for note in result.notes if note.severity == "warning"] == ["constant-input"]

@@ -75,7 +75,13 @@ def test_inference_without_this_package_gives_the_label_maps_of_predict(
     command = [stock_python, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
     command += ["--dataset_dir", images_of(bundle), "--output_dir", tmp_path / "stock"]
     # an empty environment: nothing of this one's paths may lead to the package
-    subprocess.run(command, cwd=bundle.root, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+    subprocess.run(
+        command,
+        cwd=bundle.root,
+        check=True,
+        capture_output=True,
+        env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
+    )
     pipeline.predict(bundle.root, images_of(bundle), tmp_path / "ours")
     ours, stock = sorted((tmp_path / "ours").iterdir()), sorted((tmp_path / "stock").iterdir())
     ours.remove(tmp_path / "ours" / "predictions_run.json")

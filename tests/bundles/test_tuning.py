@@ -131,6 +131,29 @@ def test_tune_again_gives_the_same(copy_of_2d: TrainedBundle) -> None:
     assert phantoms.silently(pipeline.tune, copy_of_2d.root) == first
 
 
+def test_tune_without_a_temperature_leaves_the_plans_own_and_says_why(
+    copy_of_2d: TrainedBundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.evaluation import tuning as stage
+    from pipeline.printing import print_tuning
+
+    fit = stage.fit_temperature
+    monkeypatch.setattr(stage, "fit_temperature", lambda probabilities, classes, _: fit(probabilities, classes, 1))
+    folder = BundleFolder(copy_of_2d.root)
+    edit_plan(folder.plan, {"temperature": (1.3, "chosen on many cases")})
+    pipeline.refresh(copy_of_2d.root)
+    tuning = phantoms.silently(pipeline.tune, copy_of_2d.root)
+    assert read_plan(folder.plan).temperature == 1.3
+    assert "chosen on many cases" in folder.plan.read_text()
+    assert json.loads(folder.tuning.read_text())["calibration"]["obstacle"] == tuning.calibration.obstacle != ""
+    print_tuning(tuning)
+    assert "temperature not changed: one case alone" in capsys.readouterr().out
+    from pipeline.bundle import answers
+    from pipeline.bundle.history import read_history
+
+    assert "no temperature was taken, because one case alone" in (answers.tell_calibration(read_history(folder)) or "")
+
+
 def test_tune_config_edited_by_hand_is_not_overwritten(copy_of_2d: TrainedBundle) -> None:
     folder = BundleFolder(copy_of_2d.root)
     config = json.loads(folder.config("inference").read_text())
@@ -187,7 +210,13 @@ def test_postprocessing_of_the_plan_runs_in_stock_monai(copy_of_2d: TrainedBundl
     python = make_stock_environment(tmp_path / "env", further=("scikit-image", "scipy"))
     command = [python, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
     command += ["--dataset_dir", image.parent, "--output_dir", tmp_path / "stock"]
-    subprocess.run(command, cwd=copy_of_2d.root, check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+    subprocess.run(
+        command,
+        cwd=copy_of_2d.root,
+        check=True,
+        capture_output=True,
+        env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
+    )
     command = [sys.executable, "-m", "pipeline", "predict", copy_of_2d.root, image, tmp_path / "lean"]
     subprocess.run(command, check=True, capture_output=True)  # MONAI without what this does not need
     names = ("plain", "ours", "stock", "lean")

@@ -270,14 +270,58 @@ def test_predict_damaged_weights_writes_nothing(copy_of_2d: TrainedBundle, tmp_p
 def test_predict_finished_outputs_are_kept_and_named(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    for name in ("cell_00.png", "cell_01.png"):
-        shutil.copy(bundle_2d.dataset / "images" / name, source)
-    out.mkdir()
-    (out / "cell_00.png").write_bytes(b"finished before")
+    shutil.copy(bundle_2d.dataset / "images" / "cell_00.png", source)
+    phantoms.silently(pipeline.predict, bundle_2d.root, source, out)
+    before = (out / "cell_00.png").stat()
+    shutil.copy(bundle_2d.dataset / "images" / "cell_01.png", source)
     result = phantoms.silently(pipeline.predict, bundle_2d.root, source, out)
     assert [path.name for path in result.kept] == ["cell_00.png"]
     assert [path.name for path in result.written] == ["cell_01.png"]
-    assert (out / "cell_00.png").read_bytes() == b"finished before"
+    assert result.again == {}
+    assert (out / "cell_00.png").stat() == before
+
+
+def test_predict_another_image_of_the_same_name_is_predicted(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"p{number}").mkdir()
+        shutil.copy(bundle_2d.dataset / "images" / f"cell_0{number}.png", tmp_path / f"p{number}" / "scan.png")
+        phantoms.silently(pipeline.predict, bundle_2d.root, tmp_path / f"p{number}", tmp_path / f"alone_{number}")
+    lines: list[str] = []
+    for number in (0, 1):
+        result = phantoms.silently(
+            pipeline.predict, bundle_2d.root, tmp_path / f"p{number}", tmp_path / "out", announce=lines.append
+        )
+        found = (tmp_path / "out" / "scan.png").read_bytes()
+        assert found == (tmp_path / f"alone_{number}" / "scan.png").read_bytes()
+    assert result.again == {"scan": "it was made of another image"}
+    assert "again    scan: it was made of another image" in lines
+    # one that fails leaves nothing of the other patient
+    (tmp_path / "p1" / "scan.png").write_bytes(b"damaged")
+    with pytest.raises(PredictionError, match=r"scan\.png is truncated or damaged"):
+        phantoms.silently(pipeline.predict, bundle_2d.root, tmp_path / "p1", tmp_path / "out")
+    assert not (tmp_path / "out" / "scan.png").exists()
+
+
+def test_predict_and_evaluate_of_other_weights_and_images_are_made_again(copy_of_2d: TrainedBundle) -> None:
+    folder, lines = BundleFolder(copy_of_2d.root), list[str]()
+    first = phantoms.silently(pipeline.evaluate, copy_of_2d.root, announce=lines.append)
+    (made,) = first.predictions
+    times = {path.name: path.stat().st_mtime_ns for path in made.glob("*.png")}
+    assert phantoms.silently(pipeline.evaluate, copy_of_2d.root, announce=lines.append).predictions == (made,)
+    assert {path.name: path.stat().st_mtime_ns for path in made.glob("*.png")} == times
+    assert lines == []
+    edited = sorted(made.glob("*.png"))[0]
+    edited.write_bytes(edited.read_bytes() + b" ")
+    phantoms.silently(pipeline.evaluate, copy_of_2d.root, announce=lines.append)
+    assert lines == [f"again    {edited.stem}: it is another file than was recorded"]
+    out = folder.root.parent / "out"
+    images = copy_of_2d.dataset / "images"
+    phantoms.silently(pipeline.predict, copy_of_2d.root, images, out)
+    state = torch.load(folder.weights, weights_only=True)
+    torch.save({name: value * 0.5 for name, value in state.items()}, folder.weights)
+    result = phantoms.silently(pipeline.predict, copy_of_2d.root, images, out)
+    assert result.kept == ()
+    assert set(result.again.values()) == {"it was made with other weights"}
 
 
 def test_predict_one_unreadable_image_does_not_stop_the_others(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
@@ -370,7 +414,7 @@ def test_evaluate_prediction_on_another_grid_is_refused(bundle_3d: TrainedBundle
         affine = label.affine.copy()
         affine[0, 3] += 2.0
         phantoms.write_volume(tmp_path / "shifted" / path.name, np.asarray(label.dataobj), affine)
-    with pytest.raises(EvaluationError, match="another affine"):
+    with pytest.raises(EvaluationError, match=r"lies up to 2 mm beside its reference .*origin shifted"):
         phantoms.silently(pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=tmp_path / "shifted")
 
 

@@ -1,0 +1,95 @@
+"""What a network can take: said from the header, before its grid is allocated; and warnings about what it was not made for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Orientationd, Spacingd
+
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from pipeline.errors import PredictionError
+from pipeline.prediction.input_check import check_size, find_network_grid, is_box, note_content
+
+SHAPE = (36, 40, 32)
+
+
+def build_grid(spacing_mm: float = 1.0, shape: tuple[int, ...] = SHAPE, lean: float = 0.0) -> ImageGrid:
+    affine = np.diag([spacing_mm] * 3 + [1.0])
+    affine[0, 1] = lean * spacing_mm
+    return ImageGrid(1, shape, affine, (spacing_mm,) * 3, 4)
+
+
+def build_preprocessing(spacing_mm: float = 1.0) -> Compose:
+    """As `plan` begins it."""
+    return Compose(
+        [
+            LoadImaged("image"),
+            EnsureChannelFirstd("image"),
+            Orientationd("image", axcodes="RAS", labels=None),
+            Spacingd("image", pixdim=[spacing_mm] * 3, mode="bilinear"),
+        ]
+    )
+
+
+def test_check_size_ordinary_image_passes() -> None:
+    check_size(build_grid(), build_preprocessing(), "a.nii.gz")
+    check_size(build_grid(3.0), build_preprocessing(), "a.nii.gz")
+
+
+@pytest.mark.parametrize("free_bytes", [1 << 34, 1 << 60])
+def test_check_size_voxel_of_60_mm_is_refused_with_its_sizes(free_bytes: int) -> None:
+    with pytest.raises(PredictionError) as caught:
+        check_size(build_grid(60.0), build_preprocessing(), "a.nii.gz", free_bytes)
+    words = str(caught.value)
+    assert (
+        "a.nii.gz is too large on the network's grid: 36x40x32 voxels of 60x60x60 mm become 2101x2341x1861 of 1x1x1 mm"
+        in words
+    )
+    assert "34.1 GiB at least" in words
+    assert f"{free_bytes / 2**30:.1f} GiB are free" in words
+    assert "voxel size in its header" in words
+
+
+def test_check_size_is_about_what_is_free() -> None:
+    grid, bytes_at_least = build_grid(), 2 * 4 * 36 * 40 * 32
+    check_size(grid, build_preprocessing(), "a", bytes_at_least)
+    with pytest.raises(PredictionError, match=r"0\.0 GiB are free"):
+        check_size(grid, build_preprocessing(), "a", bytes_at_least - 1)
+
+
+def test_check_size_large_image_at_its_own_size_is_only_a_matter_of_memory() -> None:
+    check_size(build_grid(shape=(2000, 2000, 2000)), build_preprocessing(), "a", 1 << 40)
+
+
+def test_find_network_grid_of_a_huge_grid_allocates_nothing() -> None:
+    shape, _ = find_network_grid(build_grid(1e4), build_preprocessing())
+    assert shape == (350001, 390001, 310001)
+
+
+@pytest.mark.parametrize(("lean", "box"), [(0.0, True), (1e-7, True), (0.002, False), (0.4, False)])
+def test_is_box_sheared_grid_is_none(lean: float, box: bool) -> None:
+    assert is_box(build_grid(lean=lean), build_preprocessing()) is box
+
+
+def build_image(array: np.ndarray, modality: str = "") -> MedicalImage:
+    return MedicalImage(array[None], np.eye(4), (1.0, 1.0, 1.0), (), modality)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+@pytest.mark.parametrize("value", [0, 7])
+def test_note_content_constant_image_is_a_warning_with_its_value(dtype: type, value: int) -> None:
+    (problem,) = note_content(build_image(np.full((3, 4, 5), value, dtype)), "a.nii.gz")
+    assert problem.severity == "warning"
+    assert f"a.nii.gz has the value {value} in every voxel" in str(problem)
+
+
+def test_note_content_ordinary_image_has_none() -> None:
+    array = np.zeros((3, 4, 5), np.int16)
+    array[0, 0, 0] = 1
+    assert note_content(build_image(array, "MR"), "a", ("MR",)) == ()
+
+
+def test_note_content_other_modality_names_both() -> None:
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    (problem,) = note_content(build_image(array, "CT"), "series", ("MR",))
+    assert "series is of the DICOM modality CT, and the network was trained on MR" in str(problem)
