@@ -18,6 +18,7 @@ from pipeline.bundle.history import (
     title_metric,
 )
 from pipeline.bundle.metadata import INTENDED_USE
+from pipeline.bundle.model_choice import tell_model_choice as tell_model_choice
 from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.evaluation.summary import ALL_LABELS
 
