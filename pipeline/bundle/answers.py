@@ -18,6 +18,7 @@ from pipeline.bundle.history import (
     title_metric,
 )
 from pipeline.bundle.metadata import INTENDED_USE
+from pipeline.bundle.model_choice import tell_model_choice as tell_model_choice
 from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.evaluation.summary import ALL_LABELS
 
@@ -197,27 +198,6 @@ def list_overrides(run: dict[str, Any]) -> list[str]:
     """What a run set otherwise than the plan, as KEY=VALUE."""
     settings = run.get("settings") or {}
     return [f"{key}={value}" for key, value in settings.items() if key not in _SET_BY_TRAIN]
-
-
-def tell_model_choice(history: History) -> str:
-    """How the epoch was chosen, and which it was."""
-    chosen = [(run.get("result") or {}).get("best_epoch", 1) for run in history.finished_runs]
-    if chosen and all((epoch or 0) < 1 for epoch in chosen):
-        return "The weights at the end of the training; no validation picked an epoch."
-    told = (
-        "The weights of the epoch with the highest mean Dice on the validation cases, on the resampled grid; this Dice only picks the "
-        "weights and is no result. "
-    )
-    if not history.finished_runs:
-        return f"{told}Planned: validated every {history.plan.val_interval} epochs."
-    return told + " ".join(_tell_choice(run, history.plan.val_interval) for run in history.finished_runs)
-
-
-def _tell_choice(run: dict[str, Any], planned_interval: int) -> str:
-    interval = (run.get("settings") or {}).get("val_interval", planned_interval)
-    best = (run.get("result") or {}).get("best_epoch")
-    chosen = f", epoch {best} chosen" if best is not None else ""
-    return f"{run.get('id', 'run')}: validated every {interval} epochs{chosen}."
 
 
 def tell_ensembling(history: History) -> str | None:
