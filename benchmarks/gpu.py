@@ -1,9 +1,9 @@
 """Everything that is measured on a GPU, in one command and under 8 minutes, on a machine that needs no network.
 
-    python benchmarks/gpu.py [DATASET] [--parts bare,loop,nnunet,quick,predict,evaluate,profile,volume,ct] [--commit HASH] [--out FOLDER]
-    python benchmarks/gpu.py --device cpu --short      # whether every part runs; the numbers mean nothing
+    python benchmarks/gpu.py DATASET [--parts bare,loop,nnunet,quick,predict,evaluate,profile,volume,ct] [--commit HASH] [--out FOLDER]
+    python benchmarks/gpu.py DATASET --device cpu --short      # whether every part runs; the numbers mean nothing
 
-DATASET is Task04_Hippocampus, below PIPELINE_DATA where it is not given. The package may lie on PYTHONPATH uninstalled. Each part
+DATASET is Task04_Hippocampus. The package may lie on PYTHONPATH uninstalled. Each part
 runs in a process of its own with a time limit; what fails or takes too long is a row that says so. After every part
 FOLDER/gpu_CARD.json and .md are written, with the targets and whether they are met. nnU-Net's part needs nnunetv2 on PYTHONPATH too.
 
@@ -76,9 +76,7 @@ def main() -> None:
 def read_arguments() -> argparse.Namespace:
     """Options of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = os.environ.get("PIPELINE_DATA")
-    default = Path(data) / "Task04_Hippocampus" if data else None
-    parser.add_argument("dataset", type=Path, nargs="?", default=default, help="Task04_Hippocampus")
+    parser.add_argument("dataset", type=Path, help="Task04_Hippocampus")
     parser.add_argument("--parts", default=",".join(NAMES), help="separated by commas; all if not given")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--short", action="store_true", help="a few steps on a few cases, to see that every part runs")
@@ -91,8 +89,6 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="folder that stays; a temporary one if not given")
     parser.add_argument("--worker", choices=list(gpu_parts.PARTS), help="for the script itself: one of its processes")
     arguments = parser.parse_args()
-    if arguments.dataset is None:
-        parser.error("DATASET is missing, and PIPELINE_DATA is not set")
     unknown = set(arguments.parts.split(",")) - set(NAMES)
     if unknown:
         parser.error(f"--parts has {', '.join(sorted(unknown))}; expected some of {', '.join(NAMES)}")

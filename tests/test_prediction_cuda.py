@@ -21,7 +21,7 @@ from pipeline.prediction.streaming import (
     stream_classes_on_device,
 )
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 WINDOW = (48, 64, 48)
 
 
