@@ -10,10 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.check import CheckReport
 from pipeline.dataset.manifest import (
     GONE,
     Difference,
@@ -28,6 +27,9 @@ from pipeline.dataset.prepare import find_source
 from pipeline.errors import BundleError, DatasetError
 from pipeline.files import write_json
 from pipeline.planning.plan import read_plan
+
+if TYPE_CHECKING:
+    from pipeline.dataset.check import CheckReport
 
 _MAX_SHOWN = 5
 

@@ -11,12 +11,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.dataset.case_reading import read_case_image, read_case_label
-from pipeline.dataset.check import CheckReport
 from pipeline.dataset.dataset import Case, Dataset
 from pipeline.dataset.instance_maps import INSTANCES, find_instances
 from pipeline.dataset.medical_image import MedicalImage
@@ -24,6 +23,9 @@ from pipeline.dataset.writing import write_image
 from pipeline.errors import DatasetError
 from pipeline.files import compute_sha256, stage_folder, write_json
 from pipeline.progress import progress_bar
+
+if TYPE_CHECKING:
+    from pipeline.dataset.check import CheckReport
 
 COPIES_RECORD = "copies.json"
 
