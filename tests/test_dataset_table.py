@@ -95,7 +95,7 @@ def test_read_table_only_list_is_found_beside_other_files(tmp_path: Path) -> Non
     ("row", "message"),
     [
         (",l.png", "row 2, has an empty image"),
-        ("a.png,", "row 2, column label, leads out of the dataset: ''"),
+        ("a.png,", "row 2, has an empty label"),
         ("../a.png,l.png", "row 2, column image, leads out of the dataset: '../a.png'"),
         ("/a.png,l.png", "leads out of the dataset"),
         ("a.png,l.png,,sometimes", "row 2, has the split 'sometimes'"),
@@ -112,7 +112,8 @@ def test_read_table_row_that_cannot_be_used_is_named(tmp_path: Path, row: str, m
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,mask\na,b\n", "has no column 'label'"),
+        ("image,truth\na,b\n", "has no column 'label'"),
+        ("image,label,Image\na,b,c\n", "row 1, names the column 'image' twice"),
         ("picture,label\na,b\n", "has no column 'image'"),
         ("image,label\n", "has no rows"),
         ("", "has no rows"),

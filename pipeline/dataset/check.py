@@ -22,6 +22,7 @@ from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
 from pipeline.dataset.problems import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem
 from pipeline.dataset.split import choose_groups
+from pipeline.dataset.structure_masks import has_masks, name_structures
 from pipeline.dataset.writing import fits_png
 from pipeline.errors import DatasetError
 from pipeline.progress import progress_bar
@@ -113,6 +114,7 @@ def check_dataset(
         DatasetError: the pattern for patients does not fit a case name.
     """
     options = options or ReadOptions()
+    dataset = name_structures(dataset, labels)
     patients = _name_patients(dataset, options)
     findings, intensities = _examine_cases(dataset, options, with_tiles)
     problems = [*dataset.problems_of_layout]
@@ -125,7 +127,10 @@ def check_dataset(
     problems += find_patients_across(dataset, patients)
     labelled = [finding for finding in findings if finding.voxels_by_value]
     table, problems_of_labels = _settle_labels(
-        labels or dataset.labels, labelled, len(labelled) == len(findings), dataset.ignore_value
+        dataset.labels if labels is None or has_masks(dataset) else labels,
+        labelled,
+        len(labelled) == len(findings),
+        dataset.ignore_value,
     )
     problems += problems_of_labels
     checked = replace(dataset, labels=table)
@@ -192,13 +197,15 @@ def _join_twins(
 def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -> str:
     """Why stock MONAI could not read the files as they are; empty when it can."""
     suffixes = {image_suffix(image) or "DICOM" for case in dataset.cases for image in case.images}
-    label_suffixes = {image_suffix(case.label) for case in dataset.cases if case.label is not None}
+    label_suffixes = {image_suffix(path) for case in dataset.cases for path in case.label_files}
     if foreign := sorted((suffixes | label_suffixes) - set(STOCK_SUFFIXES)):
         return f"has {', '.join(foreign)} files"
     if len(suffixes) > 1:
         return f"mixes the image formats {', '.join(sorted(suffixes))}"
     if any(case.further_channels for case in dataset.cases):
         return "has a file per channel"
+    if has_masks(dataset):
+        return "has a mask file per structure, which are joined into one label map"
     if changed := sum(finding.label_changed for finding in findings):
         return f"has {changed} label map(s) whose grid or form is put right"
     if changed := sum(finding.image_changed for finding in findings):

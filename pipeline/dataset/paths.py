@@ -1,8 +1,12 @@
-"""Paths that a dataset's own lists name: inside the dataset, or refused."""
+"""Paths that a dataset's own lists name, inside the dataset or refused; and links, which may lead anywhere or nowhere."""
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+import errno
+import os
+import posixpath
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from pipeline.dataset.problems import ERROR, Message, Problem
 from pipeline.errors import DatasetError
@@ -11,8 +15,15 @@ LEAVES = Message(
     "path-leaves-dataset",
     ERROR,
     "is a link that leads out of the dataset, to {target}",
-    "Copy the file into the dataset.",
+    "Follow such links with --follow-links, or copy the file into the dataset.",
 )
+LINK_BROKEN = Message(
+    "link-broken",
+    ERROR,
+    "is a link to {target}, which does not exist",
+    "Fetch the file, with `git annex get`, `datalad get` or `dvc pull` where one of these manages the data, or correct the link.",
+)
+LINK_LOOP = Message("link-loop", ERROR, "is a link that leads back to itself", "Correct or remove the link.")
 ONLY_CASE_DIFFERS = Message(
     "names-differ-in-case",
     ERROR,
@@ -21,28 +32,76 @@ ONLY_CASE_DIFFERS = Message(
 )
 
 
-def parse_path(text: str, where: str) -> Path:
-    """A relative path of a list.
+def parse_path(text: str, where: str, root: Path) -> Path:
+    """A path of a list, relative to the dataset; separators may be those of Windows.
+
+    An absolute path is taken where it lies inside the dataset, or inside a folder of the dataset's name from where it was moved here.
 
     Raises:
-        DatasetError: it is empty, absolute, or leads upwards; names `where` it stands.
+        DatasetError: it is empty, or leads out of the dataset; names `where` it stands.
     """
-    path = PurePosixPath(text.strip().replace("\\", "/"))
-    is_drive = len(text) > 1 and text[1] == ":"
-    if not text.strip() or path.is_absolute() or is_drive or ".." in path.parts:
+    plain = text.strip().replace("\\", "/")
+    relative = _relate(plain, root) if _is_absolute(plain) else posixpath.normpath(plain)
+    if not plain or relative is None or relative == ".." or relative.startswith("../"):
         raise DatasetError(f"{where}, leads out of the dataset: {text!r}. Expected paths inside the folder.")
-    return Path(path)
+    return Path(relative)
 
 
-def find_links_outside(root: Path, paths: list[Path]) -> list[Problem]:
-    """Files, relative to `root`, that are links to somewhere else."""
-    inside = root.resolve()
+def _is_absolute(plain: str) -> bool:
+    return PurePosixPath(plain).is_absolute() or bool(PureWindowsPath(plain).drive)
+
+
+def _relate(plain: str, root: Path) -> str | None:
+    """An absolute path from the dataset's root; None where it leads elsewhere."""
+    path = PurePosixPath(posixpath.normpath(plain))
+    for place in (root.absolute(), root.resolve()):
+        if path.is_relative_to(place.as_posix()):
+            return path.relative_to(place.as_posix()).as_posix()
+    name = root.resolve().name
+    for at in [at for at, part in enumerate(path.parts) if part == name][::-1]:
+        moved = PurePosixPath(*path.parts[at + 1 :])
+        if moved.parts and os.path.lexists(root / moved):
+            return moved.as_posix()
+    return None
+
+
+def find_links(root: Path, paths: Iterable[Path], follow: bool) -> list[Problem]:
+    """Problems of files, relative to `root`, that are links or lie behind one: broken, in a circle, or leading out of the dataset.
+
+    Args:
+        root: of the dataset.
+        paths: files, and folders of DICOM series.
+        follow: links may lead out of the dataset.
+    """
+    inside = Path(os.path.realpath(root))
     problems = []
     for path in paths:
-        target = (root / path).resolve()
-        if not target.is_relative_to(inside):
-            problems.append(LEAVES.about(path.as_posix(), target=target.name))
+        for file in _list_files(root, path):
+            problem = _find_dead_end(root, file)
+            target = Path(os.path.realpath(root / file))
+            if problem is None and not follow and not target.is_relative_to(inside):
+                problem = LEAVES.about(file.as_posix(), target=target.name)
+            problems += [problem] if problem else []
     return problems
+
+
+def _find_dead_end(root: Path, file: Path) -> Problem | None:
+    """The problem of a link that leads nowhere; None for a file, and for one that does not exist and is no link."""
+    try:
+        (root / file).stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return LINK_LOOP.about(file.as_posix())
+        if (root / file).is_symlink():
+            return LINK_BROKEN.about(file.as_posix(), target=(root / file).readlink().name)
+    return None
+
+
+def _list_files(root: Path, path: Path) -> list[Path]:
+    """The path itself, and the files of a folder."""
+    if not (root / path).is_dir():
+        return [path]
+    return [path, *(file.relative_to(root) for file in sorted((root / path).iterdir()) if file.is_symlink())]
 
 
 def find_names_that_differ_in_case(paths: list[Path]) -> list[Problem]:

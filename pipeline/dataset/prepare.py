@@ -61,7 +61,9 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
         with progress_bar("prepare", len(report.dataset.cases)) as bar:
             for case in report.dataset.cases:
                 copy = _copy_case(report, case, staging, fingerprint.suffix)
-                cases.append(replace(case, image=Path(copy.image), label=Path(copy.label), further_channels=()))
+                cases.append(
+                    replace(case, image=Path(copy.image), label=Path(copy.label), further_channels=(), masks=None)
+                )
                 prepared.append(copy)
                 bar.advance(note=case.name)
         staging.chmod(0o755)  # mkdtemp makes it private
@@ -98,7 +100,7 @@ def _copy_instances(report: CheckReport, case: Case, image: MedicalImage, target
     path = find_instances(root / case.require_label())
     if path is None:
         return
-    as_label = replace(case, label=path.relative_to(root))
+    as_label = replace(case, label=path.relative_to(root), masks=None)
     instances, _ = read_case_label(root, as_label, image, report.options)
     ends = int(instances.array.min()), int(instances.array.max())
     smallest = np.result_type(*map(np.min_scalar_type, ends))  # PNG holds 16 bits
