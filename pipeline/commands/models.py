@@ -9,8 +9,10 @@ import typer
 
 from pipeline.commands.options import (
     Bundle,
+    DataRoot,
     Device,
     Ensemble,
+    FollowLinks,
     Initial,
     Json,
     Mirror,
@@ -115,7 +117,10 @@ def predict(
     bundle: Bundle,
     source: Annotated[
         Path,
-        typer.Argument(metavar="INPUT", help="An image, a folder of images, a DICOM series, or a folder of series."),
+        typer.Argument(
+            metavar="INPUT",
+            help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series.",
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the label maps; finished ones are kept.")],
     device: Device = None,
@@ -196,6 +201,8 @@ def evaluate(
         ),
     ] = None,
     precision: Precision = "float32",
+    follow_links: FollowLinks = False,
+    data_root: DataRoot = None,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -206,7 +213,8 @@ def evaluate(
         raise typer.BadParameter(
             "--ensemble needs a DATASET: every validation case was in the training of the other folds"
         )
-    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble, by or (), trust, precision)
+    given = (by or (), trust, precision, follow_links, data_root)
+    result = verbs.evaluate(bundle, dataset, out, predictions, device, mirror, ensemble, *given)
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
     write_json_option(json_file, evaluation_as_data(result))

@@ -138,6 +138,7 @@ def check_dataset(
     reason = _find_need_for_preparation(dataset, findings)
     if reason and usable:
         problems.append(PREPARED.about("dataset", cause=reason))
+    problems = list(dict.fromkeys(problems))  # a broken link is seen by its name and when it is read
     problems.sort(key=lambda problem: (SEVERITIES.index(problem.severity), problem.file))
     return CheckReport(
         dataset=checked,

@@ -11,7 +11,7 @@ from types import ModuleType
 from pipeline.dataset import case_folders, decathlon, folders, nnunet, table, unlabelled
 from pipeline.dataset.dataset import SHOWN_FORMATS, Dataset
 from pipeline.dataset.decathlon import read_description
-from pipeline.dataset.paths import find_links, find_names_that_differ_in_case
+from pipeline.dataset.paths import find_dead_end, find_links, find_names_that_differ_in_case
 from pipeline.dataset.table_rows import SPREADSHEET_SUFFIXES, require_no_spreadsheet
 from pipeline.errors import DatasetError, suggest
 
@@ -33,7 +33,7 @@ _EXPECTED = {
 
 
 def read_dataset(
-    root: Path | str, layout: str | None = None, follow_links: bool = False, data_root: Path | None = None
+    root: Path | str, layout: str | None = None, follow_links: bool = False, data_root: Path | str | None = None
 ) -> Dataset:
     """The dataset at `root` as its layout's reader sees it; no image is opened yet.
 
@@ -46,7 +46,7 @@ def read_dataset(
     Raises:
         DatasetError: the folder is missing, empty, of no known layout, has no case, or has two cases of one name.
     """
-    root = Path(root)
+    root, data_root = Path(root), Path(data_root) if data_root is not None else None
     if layout is not None and layout not in READERS:
         raise DatasetError(f"Unknown layout {layout!r}; {suggest(layout, READERS)}.")
     _require_dataset(root, data_root)
@@ -71,6 +71,8 @@ def _require_dataset(root: Path, data_root: Path | None) -> None:
     Raises:
         DatasetError: nothing, an empty folder, or a file that is no list.
     """
+    if problem := find_dead_end(root, root.name):
+        raise problem.as_error()
     if not root.is_dir() and not (root.is_file() and any(reader.matches(root) for reader in _LISTS)):
         what = "is a file, not a folder" if root.is_file() else "does not exist"
         raise DatasetError(
@@ -99,6 +101,8 @@ def _choose_reader(root: Path, layout: str | None) -> ModuleType:
         if (root.is_dir() or reader in _LISTS) and reader.matches(root):
             return reader
     for path in sorted(root.iterdir()):
+        if problem := find_dead_end(path, path.name):
+            raise problem.as_error()
         if path.suffix.lower() in SPREADSHEET_SUFFIXES and path.is_file():
             require_no_spreadsheet(path)
     if unlabelled.matches(root):

@@ -24,12 +24,21 @@ LINK_BROKEN = Message(
     "Fetch the file, with `git annex get`, `datalad get` or `dvc pull` where one of these manages the data, or correct the link.",
 )
 LINK_LOOP = Message("link-loop", ERROR, "is a link that leads back to itself", "Correct or remove the link.")
+NOT_FETCHED = Message(
+    "not-fetched", ERROR, "is a pointer of {tool}, not the image itself", "Fetch the images with `{command}`."
+)
 ONLY_CASE_DIFFERS = Message(
     "names-differ-in-case",
     ERROR,
     "differs from {other} in upper and lower case only, which many file systems take for one name",
     "Rename one of them.",
 )
+
+_MOST_POINTER_BYTES = 32768  # git-annex's own limit
+_POINTERS = {
+    b"version https://git-lfs.github.com/spec/": ("Git LFS", "git lfs pull"),
+    b"/annex/objects/": ("git-annex", "git annex get"),
+}
 
 
 def parse_path(text: str, where: str, root: Path) -> Path:
@@ -77,7 +86,7 @@ def find_links(root: Path, paths: Iterable[Path], follow: bool) -> list[Problem]
     problems = []
     for path in paths:
         for file in _list_files(root, path):
-            problem = _find_dead_end(root, file)
+            problem = find_dead_end(root / file, file.as_posix())
             target = Path(os.path.realpath(root / file))
             if problem is None and not follow and not target.is_relative_to(inside):
                 problem = LEAVES.about(file.as_posix(), target=target.name)
@@ -85,16 +94,39 @@ def find_links(root: Path, paths: Iterable[Path], follow: bool) -> list[Problem]
     return problems
 
 
-def _find_dead_end(root: Path, file: Path) -> Problem | None:
-    """The problem of a link that leads nowhere; None for a file, and for one that does not exist and is no link."""
+def find_dead_end(path: Path, shown: str) -> Problem | None:
+    """The problem of a link that leads nowhere; None for a file, and for one that does not exist and is no link.
+
+    Args:
+        path: of the file.
+        shown: the name for the message.
+    """
     try:
-        (root / file).stat()
+        path.stat()
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return LINK_LOOP.about(file.as_posix())
-        if (root / file).is_symlink():
-            return LINK_BROKEN.about(file.as_posix(), target=(root / file).readlink().name)
+            return LINK_LOOP.about(shown)
+        if path.is_symlink():
+            return LINK_BROKEN.about(shown, target=path.readlink().name)
     return None
+
+
+def require_fetched(path: Path, shown: str) -> None:
+    """Whether a file holds an image rather than the note that stands for one.
+
+    Raises:
+        ImageFileError: it is a pointer of Git LFS or git-annex, whose content has not been fetched.
+    """
+    try:
+        if path.stat().st_size > _MOST_POINTER_BYTES:
+            return
+        with path.open("rb") as stream:
+            start = stream.read(64)
+    except OSError:
+        return  # said where it is read
+    for begin, (tool, command) in _POINTERS.items():
+        if start.startswith(begin):
+            raise NOT_FETCHED.error(shown, tool=tool, command=command)
 
 
 def _list_files(root: Path, path: Path) -> list[Path]:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.dataset.case_reading import read_case_image, read_case_label
+from pipeline.dataset.case_reading import read_case_grid, read_case_image, read_case_label
 from pipeline.dataset.check import CheckReport
-from pipeline.dataset.dataset import Case, Dataset
+from pipeline.dataset.dataset import PICTURE_SUFFIXES, Case, Dataset, image_suffix
 from pipeline.dataset.instance_maps import INSTANCES, find_instances
 from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.writing import write_image
 from pipeline.errors import DatasetError
 from pipeline.files import PARTIAL_PREFIX, compute_sha256
@@ -92,6 +93,25 @@ def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> Pr
         label_path.as_posix(),
         compute_sha256(folder / label_path),
     )
+
+
+def write_joined_label(root: Path, case: Case, folder: Path) -> Path:
+    """Write the label map of a case with a mask per structure, on the image's grid.
+
+    Args:
+        root: of the dataset.
+        case: with masks.
+        folder: gets CASE.nii.gz, or CASE.png for a picture; an earlier file of that name is replaced.
+
+    Raises:
+        ImageFileError: a mask cannot be read, or lies on another grid.
+    """
+    grid = read_case_grid(root, case)
+    label, _ = read_case_label(root, case, grid, ReadOptions())
+    is_picture = all(image_suffix(path) in PICTURE_SUFFIXES for path in case.images) and len(grid.spatial_shape) == 2
+    path = folder / f"{case.name}{'.png' if is_picture else '.nii.gz'}"
+    write_image(path, label)
+    return path
 
 
 def _copy_instances(report: CheckReport, case: Case, image: MedicalImage, target: Path) -> None:

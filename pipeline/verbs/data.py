@@ -43,6 +43,7 @@ def check(
     out: Path | str | None = None,
     labels: dict[str, int] | None = None,
     options: ReadOptions | None = None,
+    data_root: Path | str | None = None,
 ) -> CheckReport:
     """Read every file of a labelled folder and report all problems.
 
@@ -51,12 +52,14 @@ def check(
         out: gets problems.json, contact_sheet.png and, for a usable dataset, fingerprint.json and dataset_manifest.json.
         labels: names for the label values, where the layout does not give them.
         options: how the files are to be read.
+        data_root: folder that the paths of a list of cases start from; found by looking when None.
 
     Raises:
         DatasetError: there is no dataset to check.
     """
     options = options or ReadOptions()
-    report = check_dataset(read_dataset(dataset, options.layout), labels, options, with_tiles=out is not None)
+    found = read_dataset(dataset, options.layout, options.follow_links, data_root)
+    report = check_dataset(found, labels, options, with_tiles=out is not None)
     if out is not None:
         write_report(report, Path(out))
     return report
@@ -75,6 +78,7 @@ def plan(
     memory_gib: float | None = None,
     initial: Path | str | None = None,
     trust: bool = False,
+    data_root: Path | str | None = None,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
 
@@ -90,6 +94,7 @@ def plan(
         initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
             patch are taken over, and its weights are copied.
         trust: take it although its audit finds a danger.
+        data_root: as in `check`.
 
     Raises:
         DatasetError: the dataset has an error.
@@ -100,7 +105,8 @@ def plan(
     options = options or ReadOptions()
     require_free(root)
     with _open_start(initial, trust) as start:
-        report = check_dataset(read_dataset(dataset, options.layout), labels, options)
+        found = read_dataset(dataset, options.layout, options.follow_links, data_root)
+        report = check_dataset(found, labels, options)
         fingerprint = report.require_no_errors()
         splits = choose_splits(report, folds, seed)
         data = (

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError, PredictionError
 from pipeline.files import compute_sha256
 from pipeline.prediction.inputs import PredictionInput, list_inputs
 from pipeline.verbs.evaluation_result import Evaluation
+from pipeline.verbs.references import join_references, read_references
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def predict_with_foreign(
 
     keep_freed_pages()
     expected = read_format(folder.read_metadata(), folder.name)
-    inputs = list_inputs(Path(source), len(expected.channel_names))
+    inputs = list_inputs(Path(source), len(expected.channel_names), expected.channel_names)
     refuse_own_folder(inputs, Path(out))
     with record_predictions(folder, Path(out), inputs, folder.list_model_files(), None, {"device": device}):
         return predict_foreign(folder, inputs, Path(out), device)
@@ -65,6 +65,8 @@ def evaluate_foreign(
     predictions: Path | str | None,
     device: str | None,
     options: tuple[Any, ...],
+    follow_links: bool = False,
+    data_root: Path | str | None = None,
 ) -> Evaluation:
     """The verb `evaluate` for a bundle of others, on a dataset with labels.
 
@@ -77,6 +79,7 @@ def evaluate_foreign(
         predictions: files made before, instead of predicting now.
         device: see `predict`.
         options: mirror, ensemble, precision, by; none of them is known here.
+        follow_links, data_root: as in `evaluate`.
 
     Raises:
         EvaluationError: no dataset, an option, or outputs that are none of the dataset's labels.
@@ -94,8 +97,9 @@ def evaluate_foreign(
     from pipeline.prediction.foreign_run import predict_foreign
     from pipeline.prediction.outputs import find_any_output
 
-    measured = read_dataset(dataset)
+    measured = read_references(dataset, follow_links, data_root)
     target = Path(out) if out is not None else folder.evaluations / f"dataset_{measured.name}"
+    measured = join_references(measured, None, target)
     made = Path(predictions) if predictions is not None else target / f"predictions_{_hash_foreign(folder)}"
     sources = [
         PredictionInput(case.name, tuple(measured.root / image for image in case.images)) for case in measured.cases

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.bundle.trust import break_seal, open_for_reading, open_trusted
 from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_weights
 from pipeline.dataset.dataset import Dataset
-from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from pipeline.files import compute_sha256
@@ -19,6 +18,7 @@ from pipeline.prediction.outputs import find_output
 from pipeline.verbs.evaluation_result import Evaluation
 from pipeline.verbs.forecasting import prepare_prediction
 from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
+from pipeline.verbs.references import join_references, read_references
 
 if TYPE_CHECKING:
     from pipeline.evaluation.cases import Pair
@@ -95,6 +95,8 @@ def evaluate(
     by: Sequence[str] = (),
     trust: bool = False,
     precision: str = "float32",
+    follow_links: bool = False,
+    data_root: Path | str | None = None,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -109,6 +111,8 @@ def evaluate(
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
         device, mirror, trust, precision: as in `predict`; precision is in run.json and in the name of the predictions' folder.
+        follow_links: links of `dataset` may lead out of it.
+        data_root: folder that the paths of a list of cases start from; found by looking when None.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
@@ -116,7 +120,8 @@ def evaluate(
     """
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     if not folder.is_planned:
-        return evaluate_foreign(folder, dataset, out, predictions, device, (mirror, ensemble, precision, tuple(by)))
+        options = (mirror, ensemble, precision, tuple(by))
+        return evaluate_foreign(folder, dataset, out, predictions, device, options, follow_links, data_root)
     require_weights(folder)
     folder.require_data()
     from pipeline.evaluation.cases import evaluate_by_plan
@@ -127,7 +132,9 @@ def evaluate(
 
     settled = read_plan(folder.plan)
     target = Path(out) if out is not None else folder.evaluations / _name_evaluation(dataset)
-    measured = read_dataset(dataset) if dataset is not None else None
+    measured = None
+    if dataset is not None:
+        measured = join_references(read_references(dataset, follow_links, data_root), settled.label_table, target)
     groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
     columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
     cuts = [read_cut(text, columns) for text in by]
