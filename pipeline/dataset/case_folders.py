@@ -172,9 +172,8 @@ def _group_cases(dataset: Dataset, folder_of: dict[str, Path]) -> Dataset:
     count = {"count": len(groups), "total": len(dataset.cases)}
     names_differ = all(folder.name == name for name, folder in folder_of.items())
     if len(groups) <= _MOST_GROUPS and names_differ:
-        return replace(
-            dataset, problems_of_layout=(*dataset.problems_of_layout, GROUP_FOLDERS.about("dataset", **count))
-        )
+        notes = [GROUP_FOLDERS.about("dataset", **count)] if len(groups) > 1 else []
+        return replace(dataset, problems_of_layout=(*dataset.problems_of_layout, *notes))
     cases = (replace(case, patient=group_of[case.name].as_posix()) for case in dataset.cases)
     note = PATIENT_FOLDERS.about("dataset", **count)
     return replace(dataset, cases=tuple(cases), problems_of_layout=(*dataset.problems_of_layout, note))

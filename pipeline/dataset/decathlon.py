@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset.dataset import Case, Dataset, list_images, order_labels
+from pipeline.dataset.dataset import Case, Dataset, case_name, list_images, order_labels
+from pipeline.dataset.file_names import remove_common_start
 from pipeline.dataset.given_splits import Folds, build_folds
 from pipeline.dataset.listed_entries import (
     ListedCase,
@@ -20,7 +21,7 @@ from pipeline.dataset.listed_entries import (
     read_entries,
     read_extra_entries,
 )
-from pipeline.dataset.listed_paths import DATA_ROOT, find_data_root
+from pipeline.dataset.listed_paths import describe_place, find_data_root
 from pipeline.dataset.nnunet import WRONG_COUNT
 from pipeline.dataset.problems import NOTE, Message, Problem
 from pipeline.errors import DatasetError
@@ -57,8 +58,13 @@ def find_list(root: Path) -> Path | None:
     path = root / FILE
     if path.is_file():
         return path if _is_list(read_description(path)) else None
-    found = [path for path in sorted(root.glob("*.json")) if not path.name.startswith(".") and _looks_like_a_list(path)]
+    found = find_lists(root)
     return found[0] if len(found) == 1 else None
+
+
+def find_lists(root: Path) -> list[Path]:
+    """The JSON files of a folder that are such lists."""
+    return [path for path in sorted(root.glob("*.json")) if not path.name.startswith(".") and _looks_like_a_list(path)]
 
 
 def _is_list(content: object) -> bool:
@@ -99,8 +105,8 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
     split, problems_of_channels = find_first_channels(place, entries, len(channels or ()))
     cases = name_listed(split, {entry.where: entry.split for entry in extra})
     problems += problems_of_channels
-    if place != path.parent and data_root is None:
-        problems.append(DATA_ROOT.about(path.name, folder=place.resolve().name))
+    images = [image for case in cases for image in case.images]
+    problems += describe_place(path.name, path.parent, place, data_root, images)
     declared = content.get("numTraining")
     if isinstance(declared, int) and declared != len(training):
         problems.append(WRONG_COUNT.about(path.name, declared=declared, found=len(training)))
@@ -110,7 +116,7 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
         root=place,
         layout=NNUNET_1 if is_nnunet else LAYOUT if is_decathlon else f"{MONAI_LIST} ({path.name})",
         cases=cases,
-        channels=channels,
+        channels=channels or _name_channels(cases),
         labels=labels,
         licence=str(content.get("licence", content.get("license", ""))),
         reference=str(content.get("reference", "")).strip(),
@@ -158,6 +164,13 @@ def _read_channels(content: Mapping[str, Any], name: str) -> tuple[str, ...] | N
     except (AttributeError, ValueError) as error:
         raise DatasetError(f'{name} has no usable "modality"; expected an object such as {{"0": "MRI"}}.') from error
     return tuple(channel for _, channel in channels) or None
+
+
+def _name_channels(cases: tuple[Case, ...]) -> tuple[str, ...] | None:
+    """What distinguishes the files of a case's channels, such as ("t1", "flair"), where it is the same in every case."""
+    found = {tuple(remove_common_start(case_name(path) for path in case.images).values()) for case in cases}
+    names = found.pop() if len(found) == 1 else ()
+    return names if len(names) > 1 and not any(name.isdecimal() for name in names) else None
 
 
 def _read_other_parts(content: Mapping[str, Any], name: str) -> tuple[list[ListedCase], list[Problem]]:

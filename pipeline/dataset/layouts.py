@@ -105,6 +105,10 @@ def _choose_reader(root: Path, layout: str | None) -> ModuleType:
             raise problem.as_error()
         if path.suffix.lower() in SPREADSHEET_SUFFIXES and path.is_file():
             require_no_spreadsheet(path)
+    if lists := [path.name for reader in _LISTS for path in reader.find_lists(root)]:
+        raise DatasetError(
+            f"Dataset folder {root} has the lists of cases {', '.join(lists)}; expected one. Give the path of one of them as DATASET."
+        )
     if unlabelled.matches(root):
         return unlabelled
     listed = "; ".join(f"{expected} ({name})" for name, expected in _EXPECTED.items())

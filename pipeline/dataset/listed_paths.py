@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.dataset.dataset import case_name
 from pipeline.dataset.file_names import remove_common_start, split_image_word
-from pipeline.dataset.problems import NOTE, Message
+from pipeline.dataset.problems import ERROR, NOTE, Message, Problem
 
 _MOST_LEVELS = 3  # a list in lists/ or splits/fold_0/ below the data
 
@@ -18,6 +18,31 @@ DATA_ROOT = Message(
     "lists paths that start from the folder {folder}/, not from its own",
     "Say with --data-root where they start, if that is wrong.",
 )
+
+DATA_ROOT_UNKNOWN = Message(
+    "data-root-unknown",
+    ERROR,
+    "lists {path}, which exists neither in its own folder nor in those near it",
+    "Say with --data-root which folder the paths start from, or correct the list.",
+)
+
+
+def describe_place(name: str, folder: Path, place: Path, given: Path | None, images: Iterable[Path]) -> list[Problem]:
+    """What is to be said about the folder that the paths of a list start from.
+
+    Args:
+        name: of the list.
+        folder: of the list.
+        place: where the paths start.
+        given: the same, if the user said so.
+        images: relative to `place`.
+    """
+    listed = list(images)
+    if listed and not any(os.path.lexists(place / path) for path in listed):
+        return [DATA_ROOT_UNKNOWN.about(name, path=listed[0].as_posix())]
+    if place != folder and given is None:
+        return [DATA_ROOT.about(name, folder=place.resolve().name)]
+    return []
 
 
 def find_data_root(folder: Path, texts: Sequence[str], exists: tuple[str, ...] = ("",)) -> Path:

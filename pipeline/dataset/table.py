@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.dataset.dataset import Case, Dataset
-from pipeline.dataset.listed_paths import DATA_ROOT, find_data_root, name_cases
+from pipeline.dataset.listed_paths import describe_place, find_data_root, name_cases
 from pipeline.dataset.paths import parse_path
 from pipeline.dataset.problems import ERROR, Message, Problem
 from pipeline.dataset.table_columns import COLUMNS, SPLITS, parse_spacing
@@ -42,7 +42,7 @@ def find_table(root: Path) -> Path | None:
         if root.suffix.lower() in SPREADSHEET_SUFFIXES:
             require_no_spreadsheet(root)
         return root if root.suffix.lower() in SUFFIXES else None
-    files = [path for path in sorted(root.iterdir()) if not path.name.startswith((".", "~$")) and path.is_file()]
+    files = _list_files(root)
     by_name = {path.name.lower(): path for path in files}
     for name in NAMES:
         if name in by_name:
@@ -50,8 +50,18 @@ def find_table(root: Path) -> Path | None:
     for path in files:
         if path.stem.lower() == "cases" and path.suffix.lower() in SPREADSHEET_SUFFIXES:
             require_no_spreadsheet(path)
-    found = [path for path in files if path.suffix.lower() in SUFFIXES and _looks_like_a_list(path)]
+    found = find_lists(root)
     return found[0] if len(found) == 1 else None
+
+
+def find_lists(root: Path) -> list[Path]:
+    """The files of a folder that are lists of cases, whatever their names."""
+    return [path for path in _list_files(root) if path.suffix.lower() in SUFFIXES and _looks_like_a_list(path)]
+
+
+def _list_files(root: Path) -> list[Path]:
+    """Files, but for hidden ones and those that a spreadsheet program keeps while it is open."""
+    return [path for path in sorted(root.iterdir()) if not path.name.startswith((".", "~$")) and path.is_file()]
 
 
 def _looks_like_a_list(path: Path) -> bool:
@@ -87,8 +97,7 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
     cases = _read_cases(rows, place)
     _require_unique_names(table, cases)
     problems = _find_repeated_images(cases)
-    if place != table.parent and data_root is None:
-        problems.append(DATA_ROOT.about(table.name, folder=place.resolve().name))
+    problems += describe_place(table.name, table.parent, place, data_root, [case.image for case in cases])
     return Dataset(
         root=place, layout=f"{LAYOUT} ({table.name})", cases=tuple(cases), problems_of_layout=tuple(problems)
     )
