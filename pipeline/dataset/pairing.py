@@ -139,7 +139,7 @@ def _read_structures(
     """Label files named as their image and a structure, or all with one further word."""
     if images is None:
         return None
-    placed = _place(labels, images, split, fold)
+    placed = _place(labels, images, split, fold, strip_label_words)
     if placed is None:
         return None
     words = set().union(*placed.values())
@@ -151,14 +151,20 @@ def _read_structures(
     return joined and _with_lone_labels(joined, labels, split, fold)
 
 
-def _place(names: Sequence[str], cases: _Groups, split: _Split, fold: Callable[[str], str]) -> _Groups | None:
+def _place(
+    names: Sequence[str],
+    cases: _Groups,
+    split: _Split,
+    fold: Callable[[str], str],
+    clean: Callable[[str], str] = str,
+) -> _Groups | None:
     """Names that begin or end with the name of a case; None when one is the case's name itself, which is another reading."""
     placed: dict[str, dict[str, str]] = {}
     for name in names:
         found = split_case(fold(split(name)[0]), cases.keys())
         if found is None:
             continue
-        case, part = found
+        case, part = found[0], clean(found[1])
         if not part or part in placed.setdefault(case, {}):
             return None
         placed[case][part] = name
