@@ -129,7 +129,8 @@ def _order_channels(
     named = any(channel and not channel.isdecimal() for channel in images) and not all(
         _UNNAMED_CHANNEL.fullmatch(name) for name in wanted
     )
-    if len(in_order) == 1 or (len(in_order) == num_channels and not named):
+    is_whole = len(in_order) == 1 and not (num_channels > 1 and set(by_name) & set(wanted))
+    if is_whole or (len(in_order) == num_channels and not named):
         return in_order
     found = ", ".join(path.name for path in in_order)
     raise PredictionError(

@@ -89,12 +89,11 @@ def plan(
         bundle: does not exist yet.
         preset, folds, seed, padded, memory_gib: see `plan_from_fingerprint`.
         labels: as in `check`.
-        options: as in `check`.
+        options, data_root: as in `check`.
         network: a name; dynunet, or that of `initial`, if None.
         initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
             patch are taken over, and its weights are copied.
         trust: take it although its audit finds a danger.
-        data_root: as in `check`.
 
     Raises:
         DatasetError: the dataset has an error.

@@ -59,3 +59,16 @@ def join_references(dataset: Dataset, labels: Mapping[str, int] | None, target: 
             cases.append(replace(case, label=path, masks=None))
             bar.advance(note=case.name)
     return replace(named, cases=tuple(cases))
+
+
+def open_references(
+    dataset: Path | str | None,
+    labels: Mapping[str, int],
+    target: Path,
+    follow_links: bool = False,
+    data_root: Path | str | None = None,
+) -> Dataset | None:
+    """`read_references`, then `join_references`; None without a dataset."""
+    if dataset is None:
+        return None
+    return join_references(read_references(dataset, follow_links, data_root), labels, target)

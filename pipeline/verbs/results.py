@@ -18,7 +18,7 @@ from pipeline.prediction.outputs import find_output
 from pipeline.verbs.evaluation_result import Evaluation
 from pipeline.verbs.forecasting import prepare_prediction
 from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
-from pipeline.verbs.references import join_references, read_references
+from pipeline.verbs.references import open_references
 
 if TYPE_CHECKING:
     from pipeline.evaluation.cases import Pair
@@ -105,23 +105,21 @@ def evaluate(
 
     Args:
         bundle: trained; or one of others, then `dataset` is needed.
-        dataset: a labelled folder.
+        dataset: a labelled folder; `follow_links` and `data_root` say how it is read, as in `read_references`.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
         device, mirror, trust, precision: as in `predict`; precision is in run.json and in the name of the predictions' folder.
-        follow_links: links of `dataset` may lead out of it.
-        data_root: folder that the paths of a list of cases start from; found by looking when None.
 
     Raises:
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
+    reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
-        options = (mirror, ensemble, precision, tuple(by))
-        return evaluate_foreign(folder, dataset, out, predictions, device, options, follow_links, data_root)
+        return evaluate_foreign(folder, dataset, out, predictions, device, options, *reading)
     require_weights(folder)
     folder.require_data()
     from pipeline.evaluation.cases import evaluate_by_plan
@@ -132,16 +130,13 @@ def evaluate(
 
     settled = read_plan(folder.plan)
     target = Path(out) if out is not None else folder.evaluations / _name_evaluation(dataset)
-    measured = None
-    if dataset is not None:
-        measured = join_references(read_references(dataset, follow_links, data_root), settled.label_table, target)
+    measured = open_references(dataset, settled.label_table, target, *reading)
     groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
-    columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
+    columns = _list_columns(folder, measured)
     cuts = [read_cut(text, columns) for text in by]
     given = Path(predictions) if predictions is not None else None
-    used = None if given else settle_precision(precision, device)
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
-        record["precision"] = used
+        record["precision"] = used = None if given else settle_precision(precision, device)
         made = [given or _predict_group(folder, group, target, device, mirror, used or precision) for group in groups]
         pairs = _pair_cases(groups, made, settled.output_suffix)
         rows = write_rows(target, add_columns(evaluate_by_plan(pairs, settled), cuts, columns))
@@ -149,6 +144,11 @@ def evaluate(
         summary = write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
+
+
+def _list_columns(folder: BundleFolder, measured: Dataset | None) -> dict[str, dict[str, str]]:
+    """Further columns of the list of cases, by case."""
+    return folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
 
 
 def _group_cases(
