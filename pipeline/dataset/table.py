@@ -41,7 +41,8 @@ def find_table(root: Path) -> Path | None:
     if root.is_file():
         if root.suffix.lower() in SPREADSHEET_SUFFIXES:
             require_no_spreadsheet(root)
-        return root if root.suffix.lower() in SUFFIXES else None
+        suffix = root.suffix.lower()
+        return root if suffix in SUFFIXES and (suffix != ".txt" or _looks_like_a_list(root)) else None
     files = _list_files(root)
     by_name = {path.name.lower(): path for path in files}
     for name in NAMES:
