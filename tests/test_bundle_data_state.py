@@ -166,7 +166,7 @@ def test_require_unchanged_data_without_stamps_every_file_is_read(
         ("{}", "dataset_name: Field required"),
         ("[]", "Input should be an object"),
         ('{"dataset_name": "cut', "Invalid JSON"),
-        ("\ufeff{}", "Invalid JSON"),
+        ("\ufeff{}", "dataset_name: Field required"),
         (None, "No such file"),
     ],
 )

@@ -27,6 +27,7 @@ from pipeline.dataset.prepare import find_source
 from pipeline.errors import BundleError, DatasetError
 from pipeline.files import write_json
 from pipeline.planning.plan import read_plan
+from pipeline.text_files import read_json
 
 if TYPE_CHECKING:
     from pipeline.dataset.check import CheckReport
@@ -49,7 +50,7 @@ def find_dataset(folder: BundleFolder, settings: Mapping[str, Any]) -> Path:
     """
     if "dataset_dir" in settings:
         return Path(str(settings["dataset_dir"]))
-    config = json.loads(folder.config("train").read_text(encoding="utf-8"))
+    config = read_json(folder.config("train"))
     written = str(config.get("dataset_dir", "$"))
     if "dataset_location" not in settings and not written.startswith("$"):  # edited by hand
         return Path(written)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -82,7 +83,7 @@ def read_manifest(path: Path, bundle: str) -> Manifest:
         BundleError: it is missing, empty or damaged, or lacks the files of a case.
     """
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         first = error.errors()[0]
         place = "/".join(map(str, first["loc"]))

@@ -20,6 +20,7 @@ from pipeline.boundary import list_causes
 from pipeline.bundle_folder import BundleFolder
 from pipeline.config_values import PATH_IDS, quote_argument, quote_paths
 from pipeline.errors import PipelineError, PlanError, TrainingError, suggest
+from pipeline.text_files import read_text
 from pipeline.training.determinism import NondeterministicKernels
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
 
 def _require_current_config(folder: BundleFolder) -> None:
     """Refuse a train.json of a version whose parts are no longer there, before MONAI says so in its own words."""
-    text = folder.config("train").read_text(encoding="utf-8")
+    text = read_text(folder.config("train"))
     if "pipeline.training.augmentation.BatchAugmentation" in text:
         raise PlanError(
             "configs/train.json was written by an older version of this package: it names pipeline.training.augmentation.BatchAugmentation, "

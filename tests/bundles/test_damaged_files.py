@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import re
 import time
@@ -127,8 +129,15 @@ def test_image_damaged_after_plan_ends_the_training_at_once_and_is_named(
 ) -> None:
     config = place / BUNDLE / "configs" / "train.json"  # the latter is in bundles of before
     config.write_text(config.read_text(encoding="utf-8").replace("pipeline.training.loading.CaseCompose", compose))
+    manifest = (
+        place / BUNDLE / "evidence" / "dataset_manifest.json"
+    )  # as if they were damaged between its comparison and the reading
+    content = json.loads(manifest.read_text(encoding="utf-8"))
     for path in (place / DATA / "images").iterdir():
         path.write_bytes(path.read_bytes()[:500])
+        (entry,) = (entry for entry in content["files"] if entry["path"] == f"images/{path.name}")
+        entry |= {"num_bytes": 500, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    manifest.write_text(json.dumps(content), encoding="utf-8")
     started_s = time.monotonic()
     status, _, err = call_main(*VERBS["train"], f"num_workers={num_workers}", "cache_rate=0.0")
     assert time.monotonic() - started_s < 30
