@@ -10,6 +10,8 @@ from math import prod
 
 import torch
 
+from pipeline.training.instance_norm import change_classes
+
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -80,7 +82,4 @@ def replace_norms(network: torch.nn.Module) -> int:
     Returns:
         How many there are. Classes derived from PyTorch's are left alone.
     """
-    found = [module for module in network.modules() if type(module) in _FASTER]
-    for module in found:
-        module.__class__ = _FASTER[type(module)]
-    return len(found)
+    return change_classes(network, _FASTER)
