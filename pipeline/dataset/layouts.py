@@ -9,6 +9,7 @@ from types import ModuleType
 
 from pipeline.dataset import decathlon, folders, nnunet, table, unlabelled
 from pipeline.dataset.dataset import SHOWN_FORMATS, Dataset
+from pipeline.dataset.dataset_facts import add_facts
 from pipeline.dataset.paths import find_links_outside, find_names_that_look_alike
 from pipeline.errors import DatasetError, suggest
 
@@ -41,7 +42,7 @@ def read_dataset(root: Path | str, layout: str | None = None) -> Dataset:
         )
     if root.is_dir() and not any(root.iterdir()):
         raise DatasetError(f"Dataset folder {root} is empty. Expected images and labels. Check the path.")
-    dataset = _choose_reader(root, layout).read(root)
+    dataset = add_facts(_choose_reader(root, layout).read(root))
     if not dataset.cases:
         raise DatasetError(
             f"Dataset folder {root} ({dataset.layout}) has no pair of image and label. "
