@@ -36,7 +36,7 @@ def write_lists(folder: Path, expected: Dataset, source: Dataset) -> Dataset:
     Raises:
         DatasetError: no list can say it, because of a path.
     """
-    found = _read_again(folder, expected, source)
+    found = _read_again(folder, expected, source) or _read_with_facts(folder, expected, source)
     if found is None and _rewrite_lists(folder, expected, source):
         found = _read_again(folder, expected, source)
     if found is None:
@@ -64,6 +64,15 @@ def _read_again(folder: Path, expected: Dataset, source: Dataset) -> Dataset | N
     same &= sorted(map(_describe, found.cases)) == sorted(map(_describe, expected.cases))
     counts = [Counter(problem.code for problem in dataset.problems_of_layout) for dataset in (found, source)]
     return found if same and counts[0] <= counts[1] else None
+
+
+def _read_with_facts(folder: Path, expected: Dataset, source: Dataset) -> Dataset | None:
+    """The dataset, if it needs no more than names beside it; they are not left otherwise."""
+    write_facts(folder, expected)
+    found = _read_again(folder, expected, source)
+    if found is None:
+        (folder / FACTS_FILE).unlink(missing_ok=True)
+    return found
 
 
 def _describe(case: Case) -> tuple[str, ...]:
@@ -129,9 +138,12 @@ def _normalise(text: str) -> str:
 
 
 def _set_facts(content: dict[str, Any], expected: Dataset, source: Dataset) -> None:
-    """Number of cases and names of labels in a dataset.json."""
+    """Number of cases, and names of channels and labels, in a dataset.json."""
     if "numTraining" in content:
         content["numTraining"] = len(expected.cases)
+    for key in ("modality", "channel_names"):
+        if key in content and expected.channels and expected.channels != source.channels:
+            content[key] = {str(index): name for index, name in enumerate(expected.channels)}
     if expected.labels == source.labels or not isinstance(content.get("labels"), dict) or not expected.labels:
         return
     if all(str(key).isdecimal() for key in content["labels"]):

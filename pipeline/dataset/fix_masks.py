@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 SMOOTHED_CODES = tuple(message.code for message in (SMOOTHED, LOSSY_LABEL, TOO_MANY_COLOURS, NOT_WHOLE, OFF_WHOLE))
 _FULL_SCALE = (1, 255, 65535)  # white
 _SNAP = 0.02  # of full scale: JPEG leaves 254 for 255
+_BINS = 64  # of the upper half: what noise spreads over a few values is one
 _MAX_BACKGROUND = 0.1  # of white
-_BETWEEN = (0.25, 0.75)  # of the way from black to white
+_BETWEEN = (0.15, 0.85)  # of the way from black to white
 _FLAT = 0.1  # of the way, within a neighbourhood: a region, and no border
 _MIN_REGION = 9  # flat voxels that touch: the middle of a region of 5 x 5
-_BLOCK = 16  # pixels of JPEG that share their colours
-_BLOCK_MIDDLE = (_BLOCK - 4) ** 2  # pixels of such a block whose neighbourhood of 5 x 5 is in it
+_BLOCK = 16  # pixels of JPEG that share their colours; its noise reaches no farther
+_NOISE, _NOISE_VALUES = 0.1, 6  # so many values so near to black are the noise of JPEG
+_LARGE_REGION = 4 * _BLOCK**2  # voxels that no such noise has in one piece
 _MAX_FLAT_FRACTION = 0.01  # of the voxels in between
-_MAX_COLOUR_DISTANCE = 0.15  # from the line between black and the colour of the mask
+_MAX_COLOUR_DISTANCE = 0.3  # from the line between black and the colour of the mask: JPEG stores colours coarsely
+_REGION_DISTANCE = 0.1  # of a region of another colour
 _MAX_OFF_LINE_FRACTION = 0.001
 
 
@@ -85,21 +88,34 @@ def _project_colours(array: ImageArray) -> ImageArray | None:
     length = float(np.linalg.norm(colour))
     share = colour @ pixels / length**2
     distance = np.linalg.norm(pixels - colour[:, None] * share, axis=0) / length
-    if np.mean(distance > _MAX_COLOUR_DISTANCE) > _MAX_OFF_LINE_FRACTION:
+    if np.mean(distance > _MAX_COLOUR_DISTANCE) > _MAX_OFF_LINE_FRACTION or _has_other_colour(
+        distance.reshape(array.shape[1:])
+    ):
         return None
     is_grey = np.ptp(colour) <= _SNAP * colour.max()
     return (share * (colour.max() if is_grey else 1)).reshape(1, *array.shape[1:])
 
 
+def _has_other_colour(distance: np.ndarray) -> bool:
+    from scipy import ndimage
+
+    return _has_region(ndimage.minimum_filter(distance, size=3) > _REGION_DISTANCE)
+
+
 def find_white(array: ImageArray) -> float:
-    """The value of the mask's inside: the median of the upper half of its range; full scale where it is near to that."""
+    """The value of the mask's inside: the most frequent one in the upper half of its range; full scale where it is near to that."""
     values = flatten_in_memory_order(array)
     if array.dtype.kind == "f":
         values = values[np.isfinite(values)]
     if not values.size:
         return 0.0
     low, high = float(values.min()), float(values.max())
-    white = float(np.median(values[values > (low + high) / 2])) if high > low else high
+    white = high
+    if high > low:
+        upper = values[values > (low + high) / 2]
+        counts, edges = np.histogram(upper, bins=_BINS)
+        most = int(counts.argmax())
+        white = float(np.median(upper[(upper >= edges[most]) & (upper <= edges[most + 1])]))
     return next((float(full) for full in _FULL_SCALE if abs(white - full) <= _SNAP * full), white)
 
 
@@ -141,7 +157,7 @@ def find_obstacle(array: ImageArray, white: float, is_lossy: bool = False) -> st
         return f"its background is {background:g}; expected 0"
     if len(np.unique(values[: 1 << 16])) <= 2 and len(np.unique(values)) <= 2:
         return ""
-    if not is_lossy and not _is_smoothed(array[0]):
+    if not is_lossy and not _is_smoothed(array[0]) and not _is_scattered(array[0], white):
         return "its values do not lie along borders only, as smoothing leaves them"
     third = _find_third(array[0].astype(np.float32) / np.float32(white))
     return "" if third is None else f"it has regions of a third value, about {third * white:.3g}"
@@ -156,6 +172,23 @@ def _is_smoothed(array: ImageArray) -> bool:
         for axis in range(array.ndim)
         for index in range(array.shape[axis])
     )
+
+
+def _is_scattered(array: ImageArray, white: float) -> bool:
+    """Whether single pixels lie a little beside black, and others beside white, as JPEG of the best quality leaves them."""
+    from scipy import ndimage
+
+    dark, bright = np.abs(array) <= _SNAP * white, np.abs(array - white) <= _SNAP * white
+    if not (dark | bright).all():
+        return False
+    ends = []
+    for end in (dark, bright):
+        values, counts = np.unique(array[end], return_counts=True)
+        if len(values) < 2:
+            return False
+        ends.append(values[counts.argmax()])
+    constant = ndimage.maximum_filter(array, size=3) == ndimage.minimum_filter(array, size=3)
+    return not (constant & ~np.isin(array, ends)).any()
 
 
 def _find_third(share: ImageArray) -> float | None:
@@ -183,12 +216,13 @@ def _find_dark_label(share: ImageArray) -> float | None:
         return None
     # the tail of a blur is as wide as its border
     wide = dark & (ndimage.maximum_filter(share, size=5) == ndimage.minimum_filter(share, size=5))
-    if share.ndim == 2:
-        near_white = ndimage.maximum_filter(share, size=2 * _BLOCK + 1) > 0.5
-        smallest = _BLOCK_MIDDLE + 1
-        found = _has_region(wide, smallest) or _has_region(wide & ~near_white)
-    else:
+    if len(np.unique(share[(share > 0) & (share <= _NOISE)])) < _NOISE_VALUES:
         found = _has_region(wide)
+    else:
+        values, counts = np.unique(share[np.abs(share) <= _SNAP], return_counts=True)
+        wide &= share != values[counts.argmax()]  # JPEG may store black as 1 or 2 everywhere
+        near_white = ndimage.maximum_filter(share, size=2 * _BLOCK + 1) > 0.5
+        found = _has_region(wide, _LARGE_REGION) or _has_region(wide & ~near_white)
     return float(np.median(share[wide])) if found else None
 
 
