@@ -28,7 +28,7 @@ def print_fixes(fixed: FixedDataset) -> None:
         say("  nothing had to be changed; all files were copied as they are")
     say(f"  every change with its values: {show_path(fixed.out / FIXES_FILE)}")
     if left_out := fixed.record.left_out:
-        say(f"  not copied (hidden, or cannot be read): {_shorten(left_out)}")
+        say(f"  not copied (links that lead elsewhere, or no readable files): {_shorten(left_out)}")
     if any(change.kind in ("header-copied", "label-resampled") for change in changes):
         say(f"  see that the outlines fit the images: unet-pipeline check {shown} --out {Path(shown).name}_report")
     if fixed.record.not_fixed:

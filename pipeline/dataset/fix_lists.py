@@ -14,6 +14,8 @@ from pipeline.dataset.dataset import Case, Dataset
 from pipeline.dataset.dataset_facts import FACTS_FILE, write_facts
 from pipeline.dataset.given_splits import SPLITS_FILE
 from pipeline.dataset.layouts import read_dataset
+from pipeline.dataset.table import LAYOUT as TABLE
+from pipeline.dataset.table import find_table
 from pipeline.errors import DatasetError
 from pipeline.files import write_json, write_text
 from pipeline.text_files import read_json
@@ -40,8 +42,7 @@ def write_lists(folder: Path, expected: Dataset, source: Dataset) -> Dataset:
     if found is None and _rewrite_lists(folder, expected, source):
         found = _read_again(folder, expected, source)
     if found is None:
-        for name in (*_LISTS, "cases.json", FACTS_FILE):
-            (folder / name).unlink(missing_ok=True)
+        _remove_lists(folder, source)
         write_text(folder / CASES_FILE, format_cases(expected.cases))
         write_facts(folder, expected)
         found = _read_again(folder, expected, source)
@@ -51,6 +52,15 @@ def write_lists(folder: Path, expected: Dataset, source: Dataset) -> Dataset:
             "without line breaks. Rename them."
         )
     return found
+
+
+def _remove_lists(folder: Path, source: Dataset) -> None:
+    """Remove what would contradict a new list, or be read in its place."""
+    for name in (*_LISTS, FACTS_FILE):
+        (folder / name).unlink(missing_ok=True)
+    table = find_table(folder) if source.layout.startswith(TABLE) else None
+    if table is not None:
+        table.unlink()
 
 
 def _read_again(folder: Path, expected: Dataset, source: Dataset) -> Dataset | None:

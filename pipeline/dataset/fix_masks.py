@@ -54,8 +54,10 @@ def read_grey_mask(path: Path, shown: str, pages_as_slices: bool = False) -> Med
     image = _read_values(path, shown, pages_as_slices)
     if image.array.shape[0] == 1:
         return image
-    if image.array.shape[0] == 3 and (single := _project_colours(image.array)) is not None:
-        return replace(image, array=single)
+    if image.array.shape[0] == 3 and image.array.dtype.kind == "u":
+        single = _project_colours(image.array)
+        if single is not None:
+            return replace(image, array=single)
     raise ImageFileError(
         shown, "has several colours or channels", "Save the label values as a grey picture.", TOO_MANY_COLOURS.code
     )
@@ -92,8 +94,10 @@ def _project_colours(array: ImageArray) -> ImageArray | None:
         distance.reshape(array.shape[1:])
     ):
         return None
-    is_grey = np.ptp(colour) <= _SNAP * colour.max()
-    return (share * (colour.max() if is_grey else 1)).reshape(1, *array.shape[1:])
+    single = share.reshape(1, *array.shape[1:])
+    if np.ptp(colour) > _SNAP * colour.max():
+        return single
+    return np.rint(single * colour.max()).clip(0, np.iinfo(array.dtype).max).astype(array.dtype)
 
 
 def _has_other_colour(distance: np.ndarray) -> bool:

@@ -55,7 +55,7 @@ class FixRecord(BaseModel):
         options: what the user said about reading and naming.
         changes: in the order of the cases. What is not in it was copied byte for byte.
         not_fixed: errors of the copy, with what to do about each.
-        left_out: files of the source that no error is about and that are not in the copy, because they are hidden or cannot be read.
+        left_out: files of the source that are not in the copy: links that lead out of it, and what cannot be read as a file.
     """
 
     source: str
