@@ -53,7 +53,11 @@ def _list_files(changes: list[Change]) -> str:
         return ", ".join(f"{name}={value}" for name, value in changes[0].after.items())
     if changes[0].kind == "patients-named":
         return f"{len(set(changes[0].after.values()))} with {len(changes[0].after)} cases"
-    return _shorten([change.file for change in changes])
+    if changes[0].kind == "channels-named":
+        return ", ".join(changes[0].after)
+    return _shorten(
+        [change.result or change.file if change.kind == "list-written" else change.file for change in changes]
+    )
 
 
 def _shorten(files: list[str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.dataset.dataset import Case, Dataset
-from pipeline.dataset.fix_lists import format_cases, keep_cases, write_lists
+from pipeline.dataset.fix_lists import format_cases, keep_cases, list_list_changes, write_lists
 from pipeline.dataset.layouts import read_dataset
 from pipeline.files import compute_sha256, write_json
 
@@ -125,3 +125,21 @@ def test_keep_cases_folds_lose_the_cases_and_those_without_a_side_go(tmp_path: P
     folds = ((("a", "b"), ("c",)), (("a", "c"), ("b",)))
     dataset = Dataset(root=tmp_path, layout="test", cases=cases, folds=folds)
     assert keep_cases(dataset, cases[:2], {}).folds == ((("a",), ("b",)),)
+
+
+def test_list_list_changes_names_what_is_new_other_or_gone(decathlon_folder: Path) -> None:
+    source, folder = read_dataset(decathlon_folder), copy(decathlon_folder)
+    assert list_list_changes(folder, source) == []
+    for kind in ("imagesTr", "labelsTr"):
+        (folder / kind / "case_04.nii.gz").unlink()
+    write_lists(folder, keep_cases(source, source.cases[:3], {}), source)
+    (rewritten,) = list_list_changes(folder, source)
+    assert (rewritten.file, rewritten.done, rewritten.result) == ("dataset.json", "written again", "dataset.json")
+    assert rewritten.source_sha256 == compute_sha256(decathlon_folder / "dataset.json")
+    write_lists(folder, keep_cases(source, source.cases[:3], {"case_01": "p"}), source)
+    done = {change.file + change.result: change.done for change in list_list_changes(folder, source)}
+    assert done == {
+        "dataset.json": "left out for cases.csv and dataset_facts.json",
+        "datasetcases.csv": "written",
+        "datasetdataset_facts.json": "written",
+    }

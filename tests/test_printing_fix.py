@@ -29,7 +29,7 @@ def test_print_fixes_names_every_kind_with_its_files(
     changes = [Change(file=f"file_{n}", kind=kind, wrong="w", done="d", after={"a": 1}) for n in range(7)]
     out = print_record(capsys, monkeypatch, tmp_path, changes=changes)
     assert f"  {KINDS[kind]}: " in out
-    if kind not in ("labels-named", "patients-named"):
+    if kind not in ("labels-named", "patients-named", "channels-named"):
         assert "file_0, file_1, file_2, file_3, file_4 and 2 more" in out
 
 

@@ -27,7 +27,7 @@ from pipeline.dataset.fix_cases import CaseRules, FixedCase, fix_case, list_chan
 from pipeline.dataset.fix_copies import copy_files
 from pipeline.dataset.fix_exclusion import Excluded, choose_excluded
 from pipeline.dataset.fix_images import find_grey_cases
-from pipeline.dataset.fix_lists import keep_cases, write_lists
+from pipeline.dataset.fix_lists import keep_cases, list_list_changes, write_lists
 from pipeline.dataset.fix_masks import SMOOTHED_CODES, choose_white, find_white, read_grey_mask
 from pipeline.dataset.fix_record import Change, FixRecord, Remaining, write_record
 from pipeline.dataset.layouts import read_dataset
@@ -40,6 +40,7 @@ from pipeline.progress import progress_bar
 
 _MASK_CODES = (*SMOOTHED_CODES, TOO_MANY_VALUES.code, UNDECLARED.code)
 _TABLE_CODES = (TABLE_GAPS.code, TABLE_SPARSE.code, TABLE_UNUSABLE.code)
+_GIVEN = "given with an option"
 GREY = "grey"  # name of the one channel that is left of three
 
 
@@ -97,7 +98,7 @@ def fix_dataset(
         record = FixRecord(
             source=source.name,
             options={**options.model_dump(mode="json"), "labels": table, "exclude": list(exclude)},
-            changes=[*of_dataset, *excluded.changes, *list_changes(fixed)],
+            changes=[*of_dataset, *excluded.changes, *list_changes(fixed), *list_list_changes(staging, source)],
             not_fixed=_list_remaining(source, copy, excluded, reasons),
             left_out=left_out,
         )
@@ -183,18 +184,23 @@ def _settle_facts(
     if options.patient_pattern is not None:
         patients = choose_groups([case.name for case in source.cases], options.patient_pattern)
         before = {case.name: case.patient for case in source.cases if case.patient}
-        changes.append(_give("patients-named", "says not which cases are of one patient", before or None, patients))
+        changes.append(
+            _settle("patients-named", "says not which cases are of one patient", _GIVEN, before or None, patients)
+        )
     expected = keep_cases(source, [one.case for one in fixed], patients)
     if table is not None and table != source.labels:
-        changes.append(_give("labels-named", "has no names, or others, for its label values", source.labels, table))
+        changes.append(
+            _settle("labels-named", "has no names, or others, for its label values", _GIVEN, source.labels, table)
+        )
         expected = replace(expected, labels=table)
     if rules.grey and source.channels and len(source.channels) == 3:
         expected = replace(expected, channels=(GREY,))
+        changes.append(_settle("channels-named", "names three channels", "one is left", source.channels, (GREY,)))
     return expected, changes
 
 
-def _give(kind: str, wrong: str, before: Any, after: Any) -> Change:
-    return Change(file="dataset", kind=kind, wrong=wrong, done="given with an option", before=before, after=after)
+def _settle(kind: str, wrong: str, done: str, before: Any, after: Any) -> Change:
+    return Change(file="dataset", kind=kind, wrong=wrong, done=done, before=before, after=after)
 
 
 # what is left

@@ -12,12 +12,13 @@ from typing import Any
 
 from pipeline.dataset.dataset import Case, Dataset
 from pipeline.dataset.dataset_facts import FACTS_FILE, write_facts
+from pipeline.dataset.fix_record import Change
 from pipeline.dataset.given_splits import SPLITS_FILE
 from pipeline.dataset.layouts import read_dataset
 from pipeline.dataset.table import LAYOUT as TABLE
 from pipeline.dataset.table import find_table
 from pipeline.errors import DatasetError
-from pipeline.files import write_json, write_text
+from pipeline.files import compute_sha256, write_json, write_text
 from pipeline.text_files import read_json
 
 CASES_FILE = "cases.csv"
@@ -90,6 +91,32 @@ def _describe(case: Case) -> tuple[str, ...]:
     label = "" if case.label is None else case.label.as_posix()
     values = (case.patient, case.split, case.spacing_mm, sorted(case.columns.items()))
     return (case.name, label, *(path.as_posix() for path in case.images), *map(str, values))
+
+
+def list_list_changes(folder: Path, source: Dataset) -> list[Change]:
+    """Lists of a copy that are other than the source's: written again, new, or left out for another."""
+    table = find_table(source.root) if source.layout.startswith(TABLE) else None
+    names = dict.fromkeys([*_LISTS, CASES_FILE, FACTS_FILE, *([table.name] if table is not None else [])])
+    added = [name for name in names if (folder / name).is_file() and not (source.root / name).is_file()]
+    changes = []
+    for name in names:
+        before, after = source.root / name, folder / name
+        hashes = [compute_sha256(path) if path.is_file() else "" for path in (before, after)]
+        if hashes[0] == hashes[1]:
+            continue
+        done = "written again" if all(hashes) else "written" if hashes[1] else f"left out for {' and '.join(added)}"
+        changes.append(
+            Change(
+                file=name if hashes[0] else "dataset",
+                kind="list-written",
+                wrong="does not say what the copy holds" if hashes[0] else "has no file that says so",
+                done=done,
+                source_sha256=hashes[0],
+                result=name if hashes[1] else "",
+                result_sha256=hashes[1],
+            )
+        )
+    return changes
 
 
 # lists of the source

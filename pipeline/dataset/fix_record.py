@@ -75,6 +75,8 @@ KINDS = {
     "pages-as-slices": "pages written as slices of a volume",
     "labels-named": "label names given",
     "patients-named": "patients given",
+    "channels-named": "channels named anew",
+    "list-written": "lists written",
     "excluded": "left out as listed with --exclude",
 }
 
