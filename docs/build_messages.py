@@ -16,6 +16,7 @@ import pipeline.dataset
 from pipeline.boundary import list_sentences
 from pipeline.bundle.audit_findings import SEVERITIES as AUDIT_SEVERITIES
 from pipeline.bundle.audit_findings import Notice
+from pipeline.dataset.fix_record import KINDS
 from pipeline.dataset.problems import SEVERITIES, Message
 from pipeline.dataset.report import CheckRecord
 from pipeline.text_files import SENTENCES
@@ -48,6 +49,16 @@ Before any image is read, a folder, a list or an option may be refused:
 {refusals}
 """
 
+_FIXES = """
+## Changes of `check --fix`
+
+Everything that is other in a corrected copy is in its fixes.json, with the file, what was wrong, what was done, the values before and after,
+and the SHA-256 of source and result:
+
+| kind | what |
+|---|---|
+{kinds}
+"""
 _FILES = """
 # Files that cannot be read or written
 
@@ -146,6 +157,7 @@ def build_messages_text() -> str:
         _HEAD
         + "".join(tables)
         + _REFUSALS.format(refusals=refusals)
+        + _FIXES.format(kinds="\n".join(f"| `{kind}` | {words} |" for kind, words in KINDS.items()))
         + _build_files()
         + _AUDIT
         + "".join(_build_audit_tables())

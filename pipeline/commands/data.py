@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,8 @@ from pipeline.commands.options import (
     CopyHeader,
     DataRoot,
     Dataset,
+    Exclude,
+    Fix,
     FollowLinks,
     Json,
     Labels,
@@ -36,6 +38,9 @@ from pipeline.printing import (
 )
 from pipeline.printing_forecast import print_training_forecast
 from pipeline.printing_results import evaluation_as_data, print_evaluation
+
+if TYPE_CHECKING:
+    from pipeline.dataset.fix import FixedDataset
 
 Network = Annotated[
     str | None,
@@ -100,13 +105,19 @@ def check(
     pages_as_slices: PagesAsSlices = False,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
+    fix: Fix = None,
+    exclude: Exclude = None,
     json_file: Json = None,
 ) -> None:
     """Read every file of a dataset; list problems and what to do about each."""
     from pipeline import verbs
 
+    if exclude and fix is None:
+        raise typer.BadParameter("--exclude is for --fix OUT, which is not given")
+    labels = parse_labels(label)
     options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-    report = verbs.check(dataset, out, parse_labels(label), options, data_root)
+    fixed = None if fix is None else verbs.fix(dataset, fix, labels, options, exclude or (), data_root)
+    report = verbs.check(dataset, out, labels, options, data_root) if fixed is None or out else fixed.source
     print_report(report)
     if out is not None:
         say(f"  written to {out}")
@@ -114,10 +125,25 @@ def check(
         from pipeline.dataset.report import describe_report
 
         write_json_option(json_file, describe_report(report).model_dump(mode="json"))
-    if report.errors:
+    if fixed is not None:
+        _finish_fix(fixed)
+    elif report.errors:
         first = report.errors[0]
         raise DatasetError(
             f"{len(report.errors)} error(s) in {report.dataset.name}; the list above says what to do about each. "
+            f"The first: {first.file} {first.cause}."
+        )
+
+
+def _finish_fix(fixed: FixedDataset) -> None:
+    """Say what was changed, and end with status 1 where errors are left."""
+    from pipeline.printing_fix import print_fixes
+
+    print_fixes(fixed)
+    if remaining := fixed.record.not_fixed:
+        first = remaining[0]
+        raise DatasetError(
+            f"{len(remaining)} error(s) could not be corrected in {show_path(fixed.out)}; the list above says what to do about each. "
             f"The first: {first.file} {first.cause}."
         )
 

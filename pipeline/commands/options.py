@@ -62,6 +62,22 @@ ResampleLabels = Annotated[
     bool,
     typer.Option("--resample-labels", help="Labels on another grid are resampled to the image's, nearest neighbour."),
 ]
+Fix = Annotated[
+    Path | None,
+    typer.Option(
+        "--fix",
+        metavar="OUT",
+        help="Write a corrected copy of the dataset into this new folder; fixes.json lists every change.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="CASE",
+        help="With --fix: leave out this case, or file, that has an error; repeat for each.",
+    ),
+]
 PagesAsSlices = Annotated[
     bool,
     typer.Option("--pages-as-slices", help="Pages of a TIFF file are slices unless its tags say otherwise."),

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.dataset.case_reading import read_case_image, read_case_label
 from pipeline.dataset.contact_sheet import Tile, make_tile
-from pipeline.dataset.dataset import Case
+from pipeline.dataset.dataset import PICTURE_SUFFIXES, Case, image_suffix
 from pipeline.dataset.fingerprint import compute_coarsest_factor
 from pipeline.dataset.image_files import list_image_files
 from pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
@@ -18,7 +18,7 @@ from pipeline.dataset.manifest import Stamp, read_stamp
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import compute_coarse_map
-from pipeline.dataset.problems import ERROR, WARNING, Message, Problem
+from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message, Problem
 from pipeline.dataset.stock import stock_reads
 from pipeline.errors import ImageFileError
 from pipeline.files import compute_sha256
@@ -30,6 +30,12 @@ NOT_FINITE = Message(
     "not-finite", ERROR, "has {count} voxels that are NaN or infinite", "Replace them, or remove the case."
 )
 CONSTANT = Message("constant", ERROR, "is constant ({value:g})", "Export it again, or remove the case.")
+GREY_AS_COLOURS = Message(
+    "grey-as-colours",
+    NOTE,
+    "has three channels that are the same: it is grey, saved as colours",
+    "Nothing has to be done; `--fix OUT` keeps one channel in a copy, which is trained on faster.",
+)
 TOO_MANY_VALUES = Message(
     "too-many-values",
     ERROR,
@@ -194,6 +200,13 @@ def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
         findings.add(NOT_FINITE.about(file, count=not_finite))
     elif lowest == highest:
         findings.add(CONSTANT.about(file, value=lowest))
+    elif (
+        image_suffix(findings.case.image) in PICTURE_SUFFIXES
+        and len(findings.case.images) == 1
+        and len(digests) == 3
+        and len(set(digests)) == 1
+    ):
+        findings.add(GREY_AS_COLOURS.about(file))
     _compare_spacing(findings, image)
 
 

@@ -183,6 +183,15 @@ def put_on_grid(label: MedicalImage, image: MedicalImage | ImageGrid, file: str)
     return place_label(label, image, comparison.offset_voxels, file)
 
 
+def fill_the_same(image: MedicalImage | ImageGrid, label: MedicalImage | ImageGrid) -> bool:
+    """Whether the voxels of both lie on the same places of the world in another order, as after a flip with its header; one shape."""
+    corners = _corners(image.spatial_shape)
+    places = [_to_world(grid.affine, corners) for grid in (image, label)]
+    tolerance_mm = _ROUNDING_VOXELS * min(image.spacing_mm)
+    apart_mm = np.linalg.norm(places[0][:, None] - places[1][None], axis=2)
+    return bool((apart_mm.min(axis=0) <= tolerance_mm).all() and (apart_mm.min(axis=1) <= tolerance_mm).all())
+
+
 def _corners(shape: tuple[int, ...]) -> np.ndarray:
     """Indices of the corner voxels, shape (corners, 3); missing axes are 0."""
     ends = [(0, size - 1) for size in shape] + [(0, 0)] * (3 - len(shape))

@@ -10,6 +10,7 @@ from types import ModuleType
 
 from pipeline.dataset import case_folders, decathlon, folders, nnunet, table, unlabelled
 from pipeline.dataset.dataset import SHOWN_FORMATS, Dataset
+from pipeline.dataset.dataset_facts import add_facts
 from pipeline.dataset.decathlon import read_description
 from pipeline.dataset.paths import find_dead_end, find_links, find_names_that_look_alike
 from pipeline.dataset.table_rows import SPREADSHEET_SUFFIXES, require_no_spreadsheet
@@ -53,7 +54,7 @@ def read_dataset(
     reader = _choose_reader(root, layout)
     if data_root is not None and reader not in _LISTS:
         raise DatasetError(f"{root} is no list of cases, so no paths start from {data_root}. Leave out --data-root.")
-    dataset = reader.read(root, data_root) if reader in _LISTS else reader.read(root)
+    dataset = add_facts(reader.read(root, data_root) if reader in _LISTS else reader.read(root))
     if not dataset.cases:
         raise DatasetError(
             f"Dataset folder {root} ({dataset.layout}) has no pair of image and label. "

@@ -35,7 +35,7 @@ SMOOTHED = Message(
     ERROR,
     "has {values} in-between values on {percent:.2g} % of the pixels ({border_percent:.0f} % of those along borders), as "
     "smoothing (antialiasing), interpolation or JPEG compression leave behind",
-    "Threshold it, or save the labels again without smoothing.",
+    "Threshold it (`--fix OUT` does so in a copy, for a mask of two values), or save the labels again without smoothing.",
 )
 MAX_LABEL_COLOURS = 16
 

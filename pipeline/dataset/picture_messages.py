@@ -9,7 +9,10 @@ MAX_RATIO = (
     2**14
 )  # pixels to stored bytes; beyond what PNG (8,256 with one bit) and JPEG (some 500) reach on a blank page
 
-SAVE_LABELS = "Save the label values as a grey PNG, without smoothing and without lossy compression."
+SAVE_LABELS = (
+    "Save the label values as a grey PNG, without smoothing and without lossy compression; of a mask of two values `--fix OUT` does so in a "
+    "copy."
+)
 OTHER_CONTENT = Message(
     "picture-other-content",
     ERROR,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.boundary import guard
 
 if TYPE_CHECKING:
-    from pipeline.verbs.data import PlannedFolder, check, describe, plan, refresh
+    from pipeline.verbs.data import PlannedFolder, check, describe, fix, plan, refresh
     from pipeline.verbs.evaluation_result import Evaluation
     from pipeline.verbs.evidence import report, reproduce
     from pipeline.verbs.forecasting import forecast, forecast_training
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.verbs.training import train
 
 _HOMES = {
-    "data": ("PlannedFolder", "check", "describe", "plan", "refresh"),
+    "data": ("PlannedFolder", "check", "describe", "fix", "plan", "refresh"),
     "evaluation_result": ("Evaluation",),
     "evidence": ("report", "reproduce"),
     "forecasting": ("forecast", "forecast_training"),
@@ -45,6 +45,7 @@ __all__ = [
     "compare",
     "describe",
     "evaluate",
+    "fix",
     "forecast",
     "forecast_training",
     "import_nnunet",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
 from pipeline.planning.splits import Splits, choose_splits
 
 if TYPE_CHECKING:
+    from pipeline.dataset.fix import FixedDataset
     from pipeline.evidence.network_drawing import Description
 
 
@@ -65,6 +66,36 @@ def check(
     if out is not None:
         write_report(report, Path(out))
     return report
+
+
+def fix(
+    dataset: Path | str,
+    out: Path | str,
+    labels: dict[str, int] | None = None,
+    options: ReadOptions | None = None,
+    exclude: Sequence[str] = (),
+    data_root: Path | str | None = None,
+) -> FixedDataset:
+    """Write a corrected copy of a labelled folder; nothing of the source is touched. `check --fix` on the command line.
+
+    Args:
+        dataset: the folder, or a table of cases.
+        out: does not exist yet; gets all files, corrected where that needs no choice, and fixes.json with every change.
+        labels: names for the label values, which the copy then has.
+        options: how the source is to be read. What they settle (`copy_header`, `resample_labels`, ...) is settled in the copy.
+        exclude: cases, or files, that `check` names in an error and that are to be left out.
+        data_root: as in `check`.
+
+    Returns:
+        The report of the source, that of the copy, and what was changed; `copy.errors` is empty when everything was mended.
+
+    Raises:
+        DatasetError: `out` exists, or lies in the source or around it; there is no dataset; `exclude` has what no error is about.
+        FileError: something cannot be written; nothing is left of the copy then.
+    """
+    from pipeline.dataset.fix import fix_dataset
+
+    return fix_dataset(dataset, Path(out), labels, options, exclude, data_root)
 
 
 def plan(
