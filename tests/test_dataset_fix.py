@@ -734,3 +734,38 @@ def test_check_exclude_without_fix_is_wrong_usage(
     status, _, err = call_main("check", nifti_folders, "--exclude", "case_01")
     assert status == 2
     assert "--fix OUT" in err
+
+
+def test_fix_masks_per_structure_are_corrected_each_in_its_file(tmp_path: Path) -> None:
+    source, spacing = tmp_path / "total", np.eye(4)
+    for number in range(3):
+        nib.save(
+            nib.Nifti1Image(np.arange(512, dtype=np.float32).reshape(8, 8, 8), spacing), make(source, number, "ct")
+        )
+        for name, first in (("liver", 1), ("spleen", 5)):
+            mask = np.zeros((8, 8, 8), np.uint8)
+            mask[first : first + 2, 2:5, 2:5] = 1
+            nib.save(nib.Nifti1Image(mask, spacing), make(source, number, f"segmentations/{name}"))
+    before = check_dataset(read_dataset(source)).require_no_errors()
+    path = make(source, 1, "segmentations/spleen")
+    nib.save(nib.Nifti1Image(np.asarray(nib.load(path).dataobj) * np.float32(0.9998), spacing), path)
+    path = make(source, 2, "segmentations/liver")
+    nib.save(nib.load(path).slicer[1:4, 2:6, 1:7], path)
+    fixed = fix_dataset(source, tmp_path / "fixed")
+    assert [(change.file, change.kind) for change in fixed.record.changes] == [
+        ("s1/segmentations/spleen.nii.gz", "values-rounded"),
+        ("s2/segmentations/liver.nii.gz", "label-placed"),
+    ]
+    assert not fixed.record.not_fixed
+    again = check_dataset(read_dataset(tmp_path / "fixed"))
+    assert again.require_no_errors().cases == before.cases
+    assert not [problem for problem in again.problems if problem.code in ("label-rounded", "label-padded")]
+    assert sorted(np.unique(nib.load(make(tmp_path / "fixed", 1, "segmentations/spleen")).dataobj)) == [0, 1]
+    with pytest.raises(DatasetError, match="expected no --label with --fix"):
+        fix_dataset(source, tmp_path / "named", {"liver": 2})
+
+
+def make(root: Path, number: int, name: str) -> Path:
+    path = root / f"s{number}" / f"{name}.nii.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -34,6 +34,7 @@ from pipeline.dataset.layouts import read_dataset
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.problems import ERROR, Problem
 from pipeline.dataset.split import choose_groups
+from pipeline.dataset.structure_masks import has_masks
 from pipeline.errors import DatasetError, ImageFileError
 from pipeline.files import stage_folder
 from pipeline.progress import progress_bar
@@ -86,6 +87,11 @@ def fix_dataset(
     options = options or ReadOptions()
     source = read_dataset(dataset, options.layout, options.follow_links, data_root)
     _require_place(out, source.root)
+    if labels and has_masks(source):
+        raise DatasetError(
+            f"{source.name} has a mask file per structure, whose names are those of the labels; expected no --label with --fix. Leave it "
+            "out here, and give it to `check` and `plan` of the copy."
+        )
     table = order_labels(labels) if labels else None
     report = check_dataset(source, table, options)
     excluded = choose_excluded(report, source, exclude)
@@ -146,7 +152,7 @@ def _settle_rules(
 ) -> tuple[CaseRules, dict[str, str]]:
     """The rules, and why some masks cannot be thresholded."""
     cases = excluded.keep(source.cases)
-    labels = table or source.labels
+    labels = None if has_masks(source) else table or source.labels
     masks = _find_masks(cases, report.problems)
     whites, reasons = [], {}
     for path in masks:
@@ -167,9 +173,9 @@ def _find_masks(cases: Sequence[Case], problems: Sequence[Problem]) -> dict[Path
     of_table = next((f"{LABEL_TABLE} {problem.cause}" for problem in problems if problem.code in _TABLE_CODES), "")
     found = {}
     for case in cases:
-        wrong = "" if case.label is None else of_file.get(case.label.as_posix(), of_table)
-        if wrong and case.label is not None:
-            found[case.label] = wrong
+        for path in case.label_files:
+            if wrong := of_file.get(path.as_posix(), of_table):
+                found[path] = wrong
     return found
 
 

@@ -84,12 +84,25 @@ def fix_case(rules: CaseRules, case: Case, target: Path) -> FixedCase:
     fixed = FixedCase(case)
     image = _read_image(rules, case)
     _fix_images(rules, fixed, image, target)
-    if case.label is not None:
-        draft = _correct_label(rules, fixed, case, image)
-        if draft is not None and draft.steps:
-            fixed.case = replace(fixed.case, label=_write(rules, fixed, case.label, draft, target, is_label=True))
+    if case.masks is not None:
+        _fix_masks(rules, fixed, case, image, target)
+    elif case.label is not None:
+        fixed.case = replace(fixed.case, label=_fix_label(rules, fixed, case, image, target))
         _fix_instances(rules, fixed, case, image, target)
     return fixed
+
+
+def _fix_label(rules: CaseRules, fixed: FixedCase, case: Case, image: MedicalImage | None, target: Path) -> Path:
+    """Where the label map of a case lies in the copy, once it is corrected."""
+    path, draft = case.require_label(), _correct_label(rules, fixed, case, image)
+    return path if draft is None or not draft.steps else _write(rules, fixed, path, draft, target, is_label=True)
+
+
+def _fix_masks(rules: CaseRules, fixed: FixedCase, case: Case, image: MedicalImage | None, target: Path) -> None:
+    """Masks of single structures stay files of their own."""
+    alone = {mask: replace(case, label=mask.path, masks=None) for mask in case.masks or ()}
+    paths = {mask: _fix_label(rules, fixed, one, image, target) for mask, one in alone.items()}
+    fixed.case = replace(fixed.case, masks=tuple(replace(mask, path=path) for mask, path in paths.items()))
 
 
 def _read_image(rules: CaseRules, case: Case) -> MedicalImage | None:

@@ -15,6 +15,7 @@ from pipeline.dataset.dataset_facts import FACTS_FILE, write_facts
 from pipeline.dataset.fix_record import Change
 from pipeline.dataset.given_splits import SPLITS_FILE
 from pipeline.dataset.layouts import read_dataset
+from pipeline.dataset.structure_masks import has_masks
 from pipeline.dataset.table import LAYOUT as TABLE
 from pipeline.dataset.table import find_table
 from pipeline.errors import DatasetError
@@ -42,6 +43,11 @@ def write_lists(folder: Path, expected: Dataset, source: Dataset) -> Dataset:
     found = _read_again(folder, expected, source) or _read_with_facts(folder, expected, source)
     if found is None and _rewrite_lists(folder, expected, source):
         found = _read_again(folder, expected, source)
+    if found is None and has_masks(source):
+        raise DatasetError(
+            f"The layout of {source.name} does not hold once its files are corrected, and a list of cases has no place for a mask per "
+            "structure. Expected masks that keep their names. Save the masks of a case as one label map."
+        )
     if found is None:
         _remove_lists(folder, source)
         write_text(folder / CASES_FILE, format_cases(expected.cases))
@@ -90,6 +96,8 @@ def _describe(case: Case) -> tuple[str, ...]:
     """What a list says about a case."""
     label = "" if case.label is None else case.label.as_posix()
     values = (case.patient, case.split, case.spacing_mm, sorted(case.columns.items()))
+    masks = [f"{mask.structure}={mask.value} {mask.path.as_posix()}" for mask in case.masks or ()]
+    label = " ".join(masks) if masks else label  # the folder, or the first of the masks
     return (case.name, label, *(path.as_posix() for path in case.images), *map(str, values))
 
 
