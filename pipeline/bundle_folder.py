@@ -100,9 +100,11 @@ class BundleFolder:
             raise BundleError(f"{shown} cannot be read: {error.strerror}. Get the bundle again.") from error
 
     def read_required_packages(self) -> tuple[str, ...]:
-        """Packages that metadata.json names beside MONAI, PyTorch and NumPy, with their versions."""
+        """Packages that metadata.json names beside MONAI, PyTorch and NumPy, with their versions; () where it has no table of them."""
         metadata = self.read_metadata()
         named = metadata.get("required_packages_version") or metadata.get("optional_packages_version") or {}
+        if not isinstance(named, dict):
+            return ()
         return tuple(f"{name} {version}" for name, version in named.items())
 
     @property
@@ -334,9 +336,18 @@ def open_any_bundle(root: Path | str) -> BundleFolder:
         BundleError: the folder or its configs are missing.
     """
     folder = BundleFolder(Path(root))
-    if folder.is_planned or not folder.metadata.is_file():
+    if folder.is_planned or not folder.root.is_dir():
         return open_bundle(root)
+    if not folder.configs.is_dir():
+        raise BundleError(
+            f"{folder.name} is no bundle: it has no folder configs. Give the folder of a bundle, or make one with "
+            "`unet-pipeline plan DATASET BUNDLE`."
+        )
     folder.find_config("inference")
+    if not folder.metadata.is_file():
+        raise BundleError(
+            f"{folder.name} has no configs/metadata.json, which says what goes in and out; expected one. Get the whole bundle."
+        )
     return folder
 
 

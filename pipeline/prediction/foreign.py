@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,17 @@ from monai.bundle import ConfigParser
 from monai.data import FolderLayout, MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose, LoadImaged, SaveImage, SaveImaged
 
-from pipeline.boundary import describe_failure
 from pipeline.bundle_folder import BundleFolder
 from pipeline.config_values import quote_paths
 from pipeline.errors import BundleError, PredictionError
+from pipeline.prediction.foreign_config import build_part, build_part_device, read_foreign_config, require_part
+from pipeline.prediction.foreign_weights import find_weights, load_state, read_state
 from pipeline.prediction.inference import build_device
 from pipeline.prediction.modality import find_modalities
-from pipeline.prediction.weights import require_finite
 from pipeline.types import IMAGE, PRED
 
-_LOADER = "CheckpointLoader"
 _AFFINE_TOLERANCE_MM = 1e-2
+_MOST_CHANNELS = 1 << 16
 # of the evaluator: it then feeds the network in a way of its own, which the case loop does not know
 _OWN_STEPS = ("iteration_update", "prepare_batch")
 
@@ -126,17 +126,28 @@ def read_format(metadata: Mapping[str, Any], name: str) -> ForeignFormat:
         form = metadata["network_data_format"]
         image = form["inputs"].get(IMAGE) or next(iter(form["inputs"].values()))
         output = form["outputs"].get(PRED) or next(iter(form["outputs"].values()))
-        defined = {int(channel): str(label) for channel, label in image.get("channel_def", {}).items()}
-        channels = tuple(defined.get(channel, f"channel_{channel}") for channel in range(int(image["num_channels"])))
-        named = {int(channel): str(label) for channel, label in output.get("channel_def", {}).items()}
-        outputs = tuple(named.get(channel, f"label_{channel}") for channel in range(int(output["num_channels"])))
+        channels = _name_channels(image, "channel")
+        outputs = _name_channels(output, "label")
         modalities = find_modalities([str(image.get("modality") or ""), *channels])
-        return ForeignFormat(channels, len(image["spatial_shape"]), outputs, modalities)
+        spatial_shape = image["spatial_shape"]
+        if not isinstance(spatial_shape, list) or len(spatial_shape) not in (2, 3):
+            raise ValueError("spatial_shape")
+        return ForeignFormat(channels, len(spatial_shape), outputs, modalities)
     except (KeyError, StopIteration, TypeError, ValueError, AttributeError) as error:
         raise BundleError(
-            f"configs/metadata.json of {name} does not say what goes in and out ({error!r}); expected network_data_format with inputs and "
-            "outputs, num_channels and spatial_shape. Complete it."
+            f"configs/metadata.json of {name} does not say what goes in and out; expected network_data_format with inputs and outputs, "
+            "each with num_channels, and spatial_shape as a list of 2 or 3. Complete it."
         ) from error
+
+
+def _name_channels(part: Mapping[str, Any], kind: str) -> tuple[str, ...]:
+    """Names of the channels of an input or output; by their number where channel_def does not name them."""
+    count, given = int(part["num_channels"]), part.get("channel_def")
+    if not 1 <= count <= _MOST_CHANNELS:
+        raise ValueError("num_channels")
+    listed = dict(enumerate(given)) if isinstance(given, list) else given if isinstance(given, dict) else {}
+    named = {str(channel).strip(): str(label) for channel, label in listed.items()}
+    return tuple(named.get(str(channel), f"{kind}_{channel}") for channel in range(count))
 
 
 def build_foreign_predictor(folder: BundleFolder, device: str | None = None) -> ForeignPredictor:
@@ -152,12 +163,14 @@ def build_foreign_predictor(folder: BundleFolder, device: str | None = None) -> 
     """
     config = folder.find_config("inference")
     parser = ConfigParser()
-    parser.read_config(str(config))
-    parser.read_meta(str(folder.metadata))
+    parser.read_config(read_foreign_config(config, folder))
+    parser.read_meta(folder.read_metadata())
     parser.update(quote_paths({"bundle_root": folder.root}))
     if device is not None:
         parser["device"] = build_device(device)
-    own = [step for step in _OWN_STEPS if (parser.get("evaluator") or {}).get(step) is not None]
+    evaluator = parser.get("evaluator")
+    evaluator = evaluator if isinstance(evaluator, dict) else {}
+    own = [step for step in _OWN_STEPS if evaluator.get(step) is not None]
     if own:
         raise BundleError(
             f"The evaluator of {folder.name} has its own {own[0]}; expected images, network and postprocessing alone. Run it with "
@@ -166,15 +179,16 @@ def build_foreign_predictor(folder: BundleFolder, device: str | None = None) -> 
     with _importing_from(folder.root), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         weights, key, strict = find_weights(parser, folder)
-        state = _read_state(
-            weights, key, folder
-        )  # first: a part that is missing matters less than weights that are no use
-        network = _build(parser, folder, "network" if "network" in parser else "network_def")
-        _load(network, state, weights, strict, folder)
-        found = torch.device(_build(parser, folder, "device") if "device" in parser else "cpu")
-        preprocessing = _build(parser, folder, "preprocessing")
-        inferer = _build(parser, folder, "inferer")
-        postprocessing = _build(parser, folder, "postprocessing")
+        # first: a part that is missing matters less than weights that are no use
+        state = read_state(weights, key, folder)
+        of_network = "network" if "network" in parser else "network_def"
+        network = require_part(build_part(parser, folder, of_network), torch.nn.Module, of_network, "a network", folder)
+        load_state(network, state, weights, strict, folder)
+        found = build_part_device(parser, folder)
+        preprocessing, inferer, postprocessing = (
+            require_part(build_part(parser, folder, name), Callable, name, "something to call", folder)
+            for name in ("preprocessing", "inferer", "postprocessing")
+        )
     transforms = list(Compose([postprocessing]).flatten().transforms)
     savers = [transform for transform in transforms if isinstance(transform, SaveImaged)]
     of_pred = [transform for transform in savers if PRED in transform.keys] or savers[:1]
@@ -190,7 +204,7 @@ def build_foreign_predictor(folder: BundleFolder, device: str | None = None) -> 
         postprocessing=Compose([transform for transform in transforms if transform not in savers]),
         saver=saver,
         device=found,
-        amp=bool((parser.get("evaluator") or {}).get("amp", False)),
+        amp=bool(evaluator.get("amp", False)),
     )
 
 
@@ -203,75 +217,6 @@ def _importing_from(root: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(place)
-
-
-def _build(parser: ConfigParser, folder: BundleFolder, name: str) -> Any:
-    if name not in parser:
-        raise BundleError(
-            f"The inference config of {folder.name} has no id {name!r}; expected device, network or network_def, preprocessing, inferer, "
-            "postprocessing. It is no bundle that predicts images."
-        )
-    try:
-        return parser.get_parsed_content(name)
-    except Exception as error:  # whatever the bundle's own code raises
-        cause = describe_failure(error.__cause__ or error, 300)
-        packages = ", ".join(folder.read_required_packages()) or "none are named"
-        raise BundleError(
-            f"{name!r} of the inference config of {folder.name} cannot be built: {cause}. Install the packages that its metadata.json "
-            f"names ({packages}), or ask its makers."
-        ) from error
-
-
-def find_weights(parser: ConfigParser, folder: BundleFolder) -> tuple[Path, str, bool]:
-    """The file that the config's CheckpointLoader names, the key that it loads, and whether all must fit.
-
-    Without one, models/model.pt.
-
-    Raises:
-        BundleError: the file does not exist.
-    """
-    places: list[tuple[str, Any]] = list(parser.get().items())
-    for name, items in parser.get().items():
-        places += [(f"{name}#{index}", item) for index, item in enumerate(items)] if isinstance(items, list) else []
-    path, key, strict = folder.weights, "model", True
-    for name, item in places:
-        if isinstance(item, dict) and str(item.get("_target_", "")).rpartition(".")[2] == _LOADER:
-            path = Path(str(parser.get_parsed_content(f"{name}#load_path")))
-            key, strict = next(iter(item.get("load_dict") or {"model": None})), bool(item.get("strict", True))
-            break
-    if not path.is_file():
-        shown = path.relative_to(folder.root) if path.is_relative_to(folder.root) else path.name
-        raise BundleError(
-            f"{folder.name} has no weights: {shown} is missing. Get the whole bundle; the zoo keeps large files apart, and "
-            "`python -m monai.bundle download` fetches them."
-        )
-    return path, str(key), strict
-
-
-def _read_state(path: Path, key: str, folder: BundleFolder) -> Mapping[str, torch.Tensor]:
-    """Weights without running code of the file: a state_dict, or a dictionary that has it under a key."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content[key] if isinstance(content.get(key), Mapping) else content
-    except Exception as error:  # torch raises many kinds for a damaged file
-        cause = " ".join(str(error).split())[:200]
-        raise BundleError(
-            f"{path.name} of {folder.name} cannot be read without running code of it, or is damaged: {cause}. Get the bundle again."
-        ) from error
-    require_finite(state, f"{path.name} of {folder.name}", "Get the bundle again.")
-    return state
-
-
-def _load(
-    network: torch.nn.Module, state: Mapping[str, torch.Tensor], path: Path, strict: bool, folder: BundleFolder
-) -> None:
-    try:
-        network.load_state_dict(state, strict=strict)
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        cause = " ".join(str(error).split())[:200]
-        raise BundleError(
-            f"{path.name} of {folder.name} does not fit its network: {cause}. Get the bundle again."
-        ) from error
 
 
 def check_image(spatial_dims: int, num_channels: int, expected: ForeignFormat, shown: str) -> None:
