@@ -316,6 +316,10 @@ def open_bundle(root: Path | str) -> BundleFolder:
         BundleError: the folder or its configs are missing.
     """
     folder = BundleFolder(Path(root))
+    if not folder.root.is_dir() and re.match(r"[a-z0-9+]{2,}:/", str(root)):
+        raise BundleError(
+            f"{root} is an address; expected a local bundle. Download it first, and give the file or the folder."
+        )
     if not folder.root.is_dir():
         raise BundleError(
             f"Bundle folder not found: {root}. Make one with `unet-pipeline plan DATASET {shlex.quote(str(root))}`."
@@ -340,8 +344,8 @@ def open_any_bundle(root: Path | str) -> BundleFolder:
         return open_bundle(root)
     if not folder.configs.is_dir():
         raise BundleError(
-            f"{folder.name} is no bundle: it has no folder configs. Give the folder of a bundle, or make one with "
-            "`unet-pipeline plan DATASET BUNDLE`."
+            f"{folder.name} is no bundle: configs/plan.yaml is missing, and any other config. Give the folder of a bundle, or make one "
+            "with `unet-pipeline plan DATASET BUNDLE`."
         )
     folder.find_config("inference")
     if not folder.metadata.is_file():

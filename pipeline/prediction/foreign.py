@@ -89,6 +89,7 @@ class ForeignPredictor:
         batch = list_data_collate([self.preprocessing({self.image_key: given})])
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.amp and self.device.type == "cuda"):
             batch[PRED] = self.inferer(batch[self.image_key].to(self.device), self.network)
+        _require_numbers(batch[PRED])
         (item,) = decollate_batch(batch)
         result = self.postprocessing(item)[self.pred_key]
         self.saver.folder_layout = FolderLayout(str(folder), extension=self.saver.output_ext, makedirs=True)
@@ -99,6 +100,18 @@ class ForeignPredictor:
         self.saver.set_options(meta_kwargs=own)
         (written,) = folder.iterdir()
         return written, moved and not own["resample"]
+
+
+def _require_numbers(output: Any) -> None:
+    """Whether a network gave numbers; of NaN every later step makes a class.
+
+    Raises:
+        ValueError: some are none.
+    """
+    if torch.is_tensor(output) and not bool(torch.isfinite(output).all()):
+        raise ValueError(
+            "its network gives values that are NaN or infinite; its weights or the image's values are out of range"
+        )
 
 
 def _lies_elsewhere(result: torch.Tensor) -> bool:

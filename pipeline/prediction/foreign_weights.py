@@ -56,9 +56,8 @@ def read_state(path: Path, key: str, folder: BundleFolder) -> Mapping[str, torch
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        cause = describe_failure(error).rstrip(".")
         raise BundleError(
-            f"{shown} cannot be read without running code of it, or is damaged: {cause}. Get the bundle again."
+            f"{shown} cannot be read without running code of it, or is damaged: {_describe_fault(error)}. Get the bundle again."
         ) from error
     state = content.get(key, content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not any(map(torch.is_tensor, state.values())):
@@ -67,6 +66,16 @@ def read_state(path: Path, key: str, folder: BundleFolder) -> Mapping[str, torch
         )
     require_finite(state, shown, "Get the bundle again.")
     return state
+
+
+def _describe_fault(error: Exception) -> str:
+    """Why torch.load refuses a file, without its advice to run the file's code."""
+    text = describe_failure(error)
+    if "TorchScript" in text:
+        return "it is TorchScript, which is a program; expected weights alone"
+    if "Weights only load failed" in text:
+        return "it holds more than numbers"
+    return text.rstrip(".")
 
 
 def load_state(
@@ -78,6 +87,13 @@ def load_state(
         BundleError: they do not fit; or, where the config asks for less (strict: false), they leave parameters as they were drawn.
     """
     shown = f"{path.name} of {folder.name}"
+    own = network.state_dict()
+    for name, value in state.items():
+        if name in own and own[name].is_floating_point() and torch.is_tensor(value) and not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise BundleError(
+                f"{shown} does not fit its network: {name} holds {kind}; expected real numbers. Get the bundle again."
+            )
     try:
         missing = set(network.load_state_dict(state, strict=strict).missing_keys)
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
 from pipeline.dataset.dataset import case_name, image_suffix, list_images
 from pipeline.dataset.image import read_image
@@ -74,10 +76,11 @@ def write_volume(final: Path, values: np.ndarray, image: Path) -> None:
     """
     header = nib.load(image).header
     restored = nib.Nifti1Image(values, None)
-    restored.header.set_xyzt_units(*header.get_xyzt_units())
+    restored.header["xyzt_units"] = header["xyzt_units"]  # also a code that stands for no unit
     restored.header.set_zooms((*header.get_zooms(), 1.0)[: values.ndim])
     # the codes say which of both is valid, and a reader picks by them
-    restored.set_qform(header.get_qform(), int(header["qform_code"]), strip_shears=False)
+    with suppress(HeaderDataError):  # a quaternion that is no rotation; the sform is what is read then
+        restored.set_qform(header.get_qform(), int(header["qform_code"]), strip_shears=False)
     restored.set_sform(header.get_sform(), int(header["sform_code"]))
     with write_atomically(final) as partial:
         _save(restored, values, partial)
