@@ -40,13 +40,14 @@ _MARKS = (
 )
 
 
-def read_text(path: Path, refuse: Refuse | None = None, shown: str | None = None) -> str:
+def read_text(path: Path, refuse: Refuse | None = None, shown: str | None = None, remedy: str = _SAVE_AS_UTF8) -> str:
     """Text in UTF-8, with or without a byte order mark, or in UTF-16 or UTF-32 with one.
 
     Args:
         path: of the file.
         refuse: makes the error of a message; `FileContentError` if None.
         shown: the file in the message; the last folder and the name if None.
+        remedy: what to do about another encoding.
 
     Raises:
         FileContentError: another encoding, or no text.
@@ -59,7 +60,7 @@ def read_text(path: Path, refuse: Refuse | None = None, shown: str | None = None
     except UnicodeDecodeError as error:
         wrong = f"byte {error.start + 1} is 0x{data[error.start]:02x}" if error.start < len(data) else "it is cut off"
         cause = _NOT_TEXT.format(encoding=encoding.removesuffix("-sig").upper(), wrong=wrong)
-        raise _build(path, cause, _SAVE_AS_UTF8, refuse, shown) from error
+        raise _build(path, cause, remedy, refuse, shown) from error
 
 
 def require_plain_utf8(path: Path, refuse: Refuse | None = None, shown: str | None = None) -> None:

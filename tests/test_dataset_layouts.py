@@ -124,9 +124,21 @@ def test_read_dataset_both_layouts_prefer_dataset_json(decathlon_folder: Path) -
     assert read_dataset(decathlon_folder).layout == decathlon.LAYOUT
 
 
-def test_read_dataset_json_without_training_list_is_left_to_other_readers(png_folders: Path) -> None:
-    (png_folders / "dataset.json").write_text('{"channel_names": {"0": "CT"}}')
-    assert read_dataset(png_folders).layout == folders.LAYOUT
+@pytest.mark.parametrize(
+    "content", ['{"channel_names": {"0": "CT"}}', "{}", "[]", '"a"', "3", '{"training": {"image": "a"}}']
+)
+def test_read_dataset_description_that_nobody_can_use_is_not_passed_over(png_folders: Path, content: str) -> None:
+    (png_folders / "dataset.json").write_text(content)
+    message = read_error(png_folders)
+    assert "dataset.json has" in message
+    assert "which is no known description of a dataset" in message
+    assert "--layout folders" in message
+    assert read_dataset(png_folders, "folders").layout == folders.LAYOUT
+
+
+def test_read_dataset_unusable_description_shows_its_keys(png_folders: Path) -> None:
+    (png_folders / "dataset.json").write_text('{"name": "x", "channel_names": {"0": "CT"}}')
+    assert "has the keys 'name', 'channel_names', which" in read_error(png_folders)
 
 
 def test_read_dataset_missing_folder_is_named() -> None:
@@ -159,7 +171,7 @@ def test_read_dataset_empty_image_folder_says_what_a_pair_is(tmp_path: Path) -> 
 
 def test_read_dataset_names_that_never_match_show_an_example(png_folders: Path) -> None:
     for path in sorted((png_folders / "labels").iterdir()):
-        path.rename(path.with_name(f"mask_{path.name}"))
+        path.rename(path.with_name(f"of_another_{path.stem}_kind.png"))
     assert "images/case_01.png has no label" in read_error(png_folders)
 
 
@@ -237,23 +249,34 @@ def test_read_decathlon_without_modality_has_no_channel_names(decathlon_folder: 
     assert read_dataset(decathlon_folder).channels is None
 
 
-@pytest.mark.parametrize("modality", [["MRI"], "MRI", {"T1": "MRI"}, None])
+@pytest.mark.parametrize("modality", [{"T1": "MRI"}, None, 3])
 def test_read_decathlon_modality_of_another_form_is_a_dataset_error(decathlon_folder: Path, modality: object) -> None:
     edit_dataset_json(decathlon_folder, lambda content: content.update(modality=modality))
     assert "modality" in read_error(decathlon_folder)
 
 
 @pytest.mark.parametrize(
-    "labels", [None, [], "background", {"background": 0, "liver": 1}, {"0": "background"}, {"1": "left", "2": "right"}]
+    "labels", [None, [], "background", {"background": 0}, {"0": "background"}, {"1": "left", "2": "right"}]
 )
 def test_read_decathlon_unusable_labels_are_refused(decathlon_folder: Path, labels: object) -> None:
     edit_dataset_json(decathlon_folder, lambda content: content.update(labels=labels))
     assert "label" in read_error(decathlon_folder)
 
 
-def test_read_decathlon_missing_labels_show_the_expected_form(decathlon_folder: Path) -> None:
-    edit_dataset_json(decathlon_folder, lambda content: content.pop("labels"))
+def test_read_decathlon_unusable_labels_show_the_expected_form(decathlon_folder: Path) -> None:
+    edit_dataset_json(decathlon_folder, lambda content: content.update(labels=None))
     assert '{"0": "background"' in read_error(decathlon_folder)
+
+
+def test_read_decathlon_labels_by_name_are_the_same_table(decathlon_folder: Path) -> None:
+    edit_dataset_json(decathlon_folder, lambda content: content.update(labels={"liver": 1, "background": 0}))
+    assert read_dataset(decathlon_folder).labels == {"background": 0, "liver": 1}
+
+
+@pytest.mark.parametrize("modality", ["MRI", ["MRI"], {"0": "MRI"}])
+def test_read_decathlon_modality_may_be_a_name_or_a_list(decathlon_folder: Path, modality: object) -> None:
+    edit_dataset_json(decathlon_folder, lambda content: content.update(modality=modality))
+    assert read_dataset(decathlon_folder).channels == ("MRI",)
 
 
 @pytest.mark.parametrize("content", ["{", "", '{"training": ['])
@@ -282,7 +305,7 @@ def test_read_decathlon_path_out_of_the_dataset_is_refused(decathlon_folder: Pat
     assert "training entry 1, leads out of the dataset" in read_error(decathlon_folder)
 
 
-def test_read_decathlon_unlisted_files_are_problems(decathlon_folder: Path) -> None:
+def test_read_decathlon_unlisted_files_are_noted(decathlon_folder: Path) -> None:
     edit_dataset_json(decathlon_folder, lambda content: content["training"].pop(0))
     dataset = read_dataset(decathlon_folder)
     assert {problem.severity for problem in dataset.problems_of_layout} == {"warning"}

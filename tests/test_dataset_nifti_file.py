@@ -138,7 +138,6 @@ def test_read_nifti_compression_is_found_by_content(tmp_path: Path, kind: type) 
         (b"NRRD0004\n" + bytes(400), "NRRD"),
         (b"ObjectType = Image\n" + bytes(400), "MetaImage"),
         (bytes(128) + b"DICM" + bytes(400), "DICOM"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
         (b"PK\x03\x04" + bytes(400), "ZIP"),
         (b"<!DOCTYPE html>", "HTML"),
     ],

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.dataset.dataset import Case
 from pipeline.dataset.layouts import read_dataset
+from pipeline.dataset.table_columns import parse_spacing
 from pipeline.errors import DatasetError
 
 
@@ -81,7 +82,7 @@ def test_read_table_file_itself_may_be_given(tmp_path: Path) -> None:
     write(tmp_path, "image,label\nc.png,d.png\n", "other.csv")
     assert read_dataset(tmp_path / "mine.csv").cases[0].name == "a"
     assert read_dataset(tmp_path / "mine.csv").root == tmp_path
-    assert "no known layout" in refused(tmp_path)  # two lists: which one?
+    assert "has the lists of cases mine.csv, other.csv; expected one" in refused(tmp_path)
 
 
 def test_read_table_only_list_is_found_beside_other_files(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_read_table_only_list_is_found_beside_other_files(tmp_path: Path) -> Non
     ("row", "message"),
     [
         (",l.png", "row 2, has an empty image"),
-        ("a.png,", "row 2, column label, leads out of the dataset: ''"),
+        ("a.png,", "row 2, has an empty label"),
         ("../a.png,l.png", "row 2, column image, leads out of the dataset: '../a.png'"),
         ("/a.png,l.png", "leads out of the dataset"),
         ("a.png,l.png,,sometimes", "row 2, has the split 'sometimes'"),
@@ -112,7 +113,8 @@ def test_read_table_row_that_cannot_be_used_is_named(tmp_path: Path, row: str, m
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,mask\na,b\n", "has no column 'label'"),
+        ("image,truth\na,b\n", "has no column 'label'"),
+        ("image,label,Image\na,b,c\n", "row 1, names the column 'image' twice"),
         ("picture,label\na,b\n", "has no column 'image'"),
         ("image,label\n", "has no rows"),
         ("", "has no rows"),
@@ -137,6 +139,7 @@ def test_read_table_json_of_another_form_is_refused(tmp_path: Path, content: str
 
 
 def test_read_table_image_of_two_cases_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
     dataset = read_dataset(write(tmp_path, "case,image,label\nx,a.png,b.png\ny,a.png,c.png\n"))
     assert [problem.code for problem in dataset.problems_of_layout] == ["image-listed-twice"]
 
@@ -167,3 +170,153 @@ def test_read_table_fetal_heads_have_their_spacing(pipeline_data: Path) -> None:
     assert (dataset.layout, len(dataset.cases)) == ("list of cases (cases.csv)", 98)
     assert dataset.cases[0].name == "000_HC"
     assert dataset.cases[0].spacing_mm == (0.0691358041432,)
+
+
+# as pandas, R and spreadsheets write it
+
+
+ROWS = [(f"images/p{number}.png", f"labels/p{number}.png") for number in range(3)]
+EXPECTED = tuple(Case(f"p{number}", Path(image), Path(label)) for number, (image, label) in enumerate(ROWS))
+
+
+def join(header: str, pattern: str) -> str:
+    return header + "".join(
+        pattern.format(image=image, label=label, number=number) for number, (image, label) in enumerate(ROWS)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        join(",image,label\n", "{number},{image},{label}\n"),
+        join('"","image","label"\n', '"{number}","{image}","{label}"\n'),
+        join("Unnamed: 0,image,label\n", "{number},{image},{label}\n"),
+        join("image,label,,\n", "{image},{label},,\n"),
+        join("image,label,\n", "{image},{label},checked\n"),
+        join("image,label\n", "{image},{label},\n"),
+        join("image,label\n\n", "{image},{label}\n\n") + ",\n,\n",
+        join("\n\nimage,label\n", "{image},{label}\n"),
+        join('"Image","Mask"\n', '"{image}","{label}"\n'),
+        join("sep=;\r\nImage;Label\r\n", "{image};{label}\r\n"),
+        join('"sep=\t"\nimage\tlabel\n', "{image}\t{label}\n"),
+        join("image\tmask\n", "{image}\t{label}\n"),
+        join("image , label\n", "{image} , {label}\n"),
+        join("IMAGE_PATH|SEGMENTATION\n", "{image}|{label}\n"),
+        join("image,label\n", "./{image},images/../{label}\n"),
+        join("image,label\n", "{image},{label}\n").replace("/", "\\"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_read_table_of_other_programs_is_read(tmp_path: Path, text: str, encoding: str) -> None:
+    touch(tmp_path, *(path for row in ROWS for path in row))
+    (tmp_path / "cases.csv").write_bytes(text.encode(encoding))
+    dataset = read_dataset(tmp_path)
+    assert dataset.cases == EXPECTED
+    assert dataset.problems_of_layout == ()
+
+
+def touch(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+@pytest.mark.parametrize("name", ["cases.tsv", "list.txt", "Cases.CSV"])
+def test_read_table_other_names_are_found(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, *(path for row in ROWS for path in row))
+    write(tmp_path, join("image\tlabel\n", "{image}\t{label}\n"), name)
+    assert read_dataset(tmp_path).cases == EXPECTED
+
+
+def test_read_table_mask_beside_label_stays_a_column(tmp_path: Path) -> None:
+    (case,) = read_dataset(write(tmp_path, "image,label,mask\na.png,b.png,c.png\n")).cases
+    assert (case.label, case.columns) == (Path("b.png"), {"mask": "c.png"})
+
+
+@pytest.mark.parametrize("name", ["cases.xlsx", "cases.xls", "cases.ods", "list.xlsx"])
+def test_read_table_spreadsheet_says_how_to_save_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    for place in (tmp_path, tmp_path / name):
+        message = refused(place)
+        assert f"{name} is a spreadsheet; expected text" in message
+        assert "'CSV UTF-8 (comma delimited)'" in message
+
+
+def test_read_table_spreadsheet_under_the_name_of_a_list_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_bytes(b"PK\x03\x04\x00\xff")
+    assert "cases.csv is a spreadsheet" in refused(tmp_path)
+
+
+def test_read_table_spreadsheet_of_cases_is_not_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, *(path for row in ROWS for path in row), "cases.xlsx")
+    assert "cases.xlsx is a spreadsheet" in refused(tmp_path)
+    assert read_dataset(tmp_path, "folders").layout == "plain folders"
+
+
+def test_read_table_absolute_paths_inside_the_dataset(tmp_path: Path) -> None:
+    root = touch(tmp_path / "set", *(path for row in ROWS for path in row))
+    write(root, join("image,label\n", f"{root}/{{image}},{root}/{{label}}\n"))
+    assert read_dataset(root).cases == EXPECTED
+
+
+def test_read_table_absolute_paths_from_before_the_folder_was_moved(tmp_path: Path) -> None:
+    root = touch(tmp_path / "set", *(path for row in ROWS for path in row))
+    write(root, join("image,label\n", "C:\\data\\set\\{image},/mnt9/set/{label}\n"))
+    assert read_dataset(root).cases == EXPECTED
+
+
+def test_read_table_absolute_path_to_elsewhere_is_refused(tmp_path: Path) -> None:
+    root = touch(tmp_path / "set", "a.png")
+    touch(tmp_path, "secret.png")
+    assert "leads out of the dataset" in refused(write(root, f"image,label\na.png,{tmp_path}/secret.png\n"))
+
+
+def test_read_table_patient_folders_name_the_cases(tmp_path: Path) -> None:
+    dataset = read_dataset(write(tmp_path, "image,label\np1/ct.nii.gz,p1/seg.nii.gz\np2/ct.nii.gz,p2/seg.nii.gz\n"))
+    assert [case.name for case in dataset.cases] == ["p1", "p2"]
+
+
+def test_read_table_paths_that_start_elsewhere_are_found_or_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path / "data", *(path for row in ROWS for path in row))
+    (tmp_path / "data" / "lists").mkdir()
+    (tmp_path / "far").mkdir()
+    text = join("image,label\n", "{image},{label}\n")
+    near = read_dataset(write(tmp_path / "data" / "lists", text) / "cases.csv")
+    assert (near.root.resolve(), near.cases) == ((tmp_path / "data").resolve(), EXPECTED)
+    assert [(note.code, note.severity) for note in near.problems_of_layout] == [("data-root", "note")]
+    far = write(tmp_path / "far", text) / "cases.csv"
+    assert [problem.code for problem in read_dataset(far).problems_of_layout] == ["data-root-unknown"]
+    given = read_dataset(far, data_root=tmp_path / "data")
+    assert (given.root, given.cases, given.problems_of_layout) == (tmp_path / "data", EXPECTED, ())
+
+
+def test_read_table_data_root_needs_a_list_and_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path / "set", "images/a.png", "labels/a.png")
+    with pytest.raises(DatasetError, match="is no list of cases"):
+        read_dataset(tmp_path / "set", data_root=tmp_path)
+    with pytest.raises(DatasetError, match="of --data-root does not exist"):
+        read_dataset(tmp_path / "set", data_root=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0,5", (0.5,)),
+        ("0,5x0,5x2", (0.5, 0.5, 2.0)),
+        ("0,5 0,5 2,0", (0.5, 0.5, 2.0)),
+        ("0,5;0,5;2", (0.5, 0.5, 2.0)),
+        ("[0.5, 0.5, 2.0]", (0.5, 0.5, 2.0)),
+        ("(1, 1, 3)", (1.0, 1.0, 3.0)),
+        ("1,1,2.5", (1.0, 1.0, 2.5)),
+        ("0.5×0.5", (0.5, 0.5)),
+        (0.5, (0.5,)),
+        ([1, 1, 2], (1.0, 1.0, 2.0)),
+        ("wide", None),
+        ("0", None),
+        ("1 1 1 1", None),
+        ("", None),
+    ],
+)
+def test_parse_spacing_decimal_commas_and_lists(text: object, expected: tuple[float, ...] | None) -> None:
+    assert parse_spacing(text) == expected

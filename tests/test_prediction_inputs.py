@@ -78,3 +78,63 @@ def test_write_readable_tiff_becomes_the_same_picture(tmp_path: Path) -> None:
     written = source.write_readable(source.read(), tmp_path / "copies", ".png")
     assert written == tmp_path / "copies" / "a.png"
     np.testing.assert_array_equal(read_image(written).array[0], rows.T)
+
+
+# a folder per case, and files named by their channels
+
+
+def save_all(root: Path, write_nifti: Callable, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        write_nifti(root / path, np.zeros((3, 3, 3), np.uint8))
+
+
+def test_list_inputs_folder_per_case_has_the_networks_channels(tmp_path: Path, write_nifti: Callable) -> None:
+    paths = [f"B-{n}/B-{n}-{part}.nii.gz" for n in (1, 2) for part in ("t1n", "t2w", "seg")]
+    save_all(tmp_path, write_nifti, *paths)
+    for names in (("t2w", "t1n"), ("T1N", "T2W")):
+        expected = [
+            PredictionInput(f"B-{n}", tuple(tmp_path / f"B-{n}/B-{n}-{name.lower()}.nii.gz" for name in names))
+            for n in (1, 2)
+        ]
+        assert list_inputs(tmp_path, 2, names) == expected
+
+
+def test_list_inputs_folder_per_case_without_names_takes_them_in_order(tmp_path: Path, write_nifti: Callable) -> None:
+    save_all(tmp_path, write_nifti, "a/t2.nii.gz", "a/t1.nii.gz")
+    (item,) = list_inputs(tmp_path, 2, ("channel_0", "channel_1"))
+    assert [path.name for path in item.files] == ["t1.nii.gz", "t2.nii.gz"]
+
+
+def test_list_inputs_folder_per_case_with_masks_gives_the_image(tmp_path: Path, write_nifti: Callable) -> None:
+    save_all(tmp_path, write_nifti, "s0/ct.nii.gz", "s0/segmentations/liver.nii.gz", "s1/ct.nii.gz")
+    assert [item.files for item in list_inputs(tmp_path, 1, ("ct",))] == [
+        (tmp_path / "s0/ct.nii.gz",),
+        (tmp_path / "s1/ct.nii.gz",),
+    ]
+
+
+def test_list_inputs_folder_per_case_lacking_a_channel_is_named(tmp_path: Path, write_nifti: Callable) -> None:
+    save_all(tmp_path, write_nifti, "a/t1.nii.gz", "a/adc.nii.gz", "a/dwi.nii.gz")
+    with pytest.raises(
+        PredictionError, match=r"Case a has the images adc.nii.gz, dwi.nii.gz, t1.nii.gz; the bundle expects 2"
+    ):
+        list_inputs(tmp_path, 2, ("t1", "t2"))
+
+
+def test_list_inputs_files_named_by_channel_are_one_image(tmp_path: Path, write_nifti: Callable) -> None:
+    save_all(tmp_path, write_nifti, "p1_T2.nii.gz", "p1_T1.nii.gz", "p2_T1.nii.gz", "p2_T2.nii.gz")
+    inputs = list_inputs(tmp_path, 2, ("t1", "t2"))
+    assert [(item.name, [path.name for path in item.files]) for item in inputs] == [
+        ("p1", ["p1_T1.nii.gz", "p1_T2.nii.gz"]),
+        ("p2", ["p2_T1.nii.gz", "p2_T2.nii.gz"]),
+    ]
+    (tmp_path / "p2_T2.nii.gz").unlink()
+    with pytest.raises(PredictionError, match="Case p2 has the images"):
+        list_inputs(tmp_path, 2, ("t1", "t2"))
+
+
+def test_read_channels_in_different_folders(tmp_path: Path, write_nifti: Callable) -> None:
+    save_all(tmp_path, write_nifti, "t1/a.nii.gz", "t2/a.nii.gz")
+    item = PredictionInput("a", (tmp_path / "t1/a.nii.gz", tmp_path / "t2/a.nii.gz"))
+    assert item.read().array.shape == (2, 3, 3, 3)

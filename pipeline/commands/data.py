@@ -11,7 +11,9 @@ import typer
 from pipeline.commands.options import (
     Bundle,
     CopyHeader,
+    DataRoot,
     Dataset,
+    FollowLinks,
     Json,
     Labels,
     Layout,
@@ -96,13 +98,15 @@ def check(
     copy_header: CopyHeader = False,
     resample_labels: ResampleLabels = False,
     pages_as_slices: PagesAsSlices = False,
+    follow_links: FollowLinks = False,
+    data_root: DataRoot = None,
     json_file: Json = None,
 ) -> None:
     """Read every file of a dataset; list problems and what to do about each."""
     from pipeline import verbs
 
-    options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
-    report = verbs.check(dataset, out, parse_labels(label), options)
+    options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+    report = verbs.check(dataset, out, parse_labels(label), options, data_root)
     print_report(report)
     if out is not None:
         say(f"  written to {out}")
@@ -139,6 +143,8 @@ def plan(
     copy_header: CopyHeader = False,
     resample_labels: ResampleLabels = False,
     pages_as_slices: PagesAsSlices = False,
+    follow_links: FollowLinks = False,
+    data_root: DataRoot = None,
     refresh: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Write the JSON of this bundle again from its plan.yaml.")
     ] = None,
@@ -161,10 +167,9 @@ def plan(
     else:
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
-        options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
-        planned = verbs.plan(
-            dataset, bundle, preset, folds, seed, parse_labels(label), options, network, padded, memory, initial, trust
-        )
+        options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+        given = (network, padded, memory, initial, trust, data_root)
+        planned = verbs.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *given)
         settled = planned.plan
         print_report(planned.report)
         print_plan(settled, bundle)

@@ -10,8 +10,10 @@ import typer
 
 from pipeline.commands.options import (
     Bundle,
+    DataRoot,
     Device,
     Ensemble,
+    FollowLinks,
     Initial,
     Json,
     Mirror,
@@ -124,7 +126,10 @@ def predict(
     bundle: Bundle,
     source: Annotated[
         Path,
-        typer.Argument(metavar="INPUT", help="An image, a folder of images, a DICOM series, or a folder of series."),
+        typer.Argument(
+            metavar="INPUT",
+            help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series.",
+        ),
     ],
     out: Annotated[
         Path,
@@ -211,6 +216,8 @@ def evaluate(
         ),
     ] = None,
     precision: Precision = "float32",
+    follow_links: FollowLinks = False,
+    data_root: DataRoot = None,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -222,7 +229,17 @@ def evaluate(
             "--ensemble needs a DATASET: every validation case was in the training of the other folds"
         )
     options = (device, mirror, ensemble, by or (), trust, precision)
-    result = verbs.evaluate(bundle, dataset, out, predictions, *options, alone=True, announce=say)
+    result = verbs.evaluate(
+        bundle,
+        dataset,
+        out,
+        predictions,
+        *options,
+        alone=True,
+        announce=say,
+        follow_links=follow_links,
+        data_root=data_root,
+    )
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
     write_json_option(json_file, evaluation_as_data(result))

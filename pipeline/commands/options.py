@@ -14,7 +14,7 @@ Dataset = Annotated[
     Path,
     typer.Argument(
         metavar="DATASET",
-        help="Labelled folder (Medical Segmentation Decathlon, nnU-Net raw, or images/ and labels/), or a CSV or JSON list.",
+        help="Labelled folder (Medical Segmentation Decathlon, nnU-Net raw, images/ and labels/, a folder per case), or a CSV or JSON list.",
     ),
 ]
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")]
@@ -51,7 +51,9 @@ Labels = Annotated[
 ]
 Layout = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="decathlon, nnunet, table or folders; found by looking, if not given."),
+    typer.Option(
+        metavar="NAME", help="decathlon, nnunet, table, folders or case_folders; found by looking, if not given."
+    ),
 ]
 CopyHeader = Annotated[
     bool, typer.Option("--copy-header", help="Labels of the image's shape that claim to lie elsewhere get its header.")
@@ -64,6 +66,19 @@ PagesAsSlices = Annotated[
     bool,
     typer.Option("--pages-as-slices", help="Pages of a TIFF file are slices unless its tags say otherwise."),
 ]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links", help="Links may lead out of the dataset, as those of DVC, datalad and git-annex do."
+    ),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder that the paths of a list of cases start from; found by looking near the list, if not given.",
+    ),
+]
 Patient = Annotated[
     str | None,
     typer.Option(
@@ -74,7 +89,12 @@ Patient = Annotated[
 
 
 def read_options(
-    layout: str | None, patient: str | None, copy_header: bool, resample_labels: bool, pages_as_slices: bool
+    layout: str | None,
+    patient: str | None,
+    copy_header: bool,
+    resample_labels: bool,
+    pages_as_slices: bool,
+    follow_links: bool,
 ) -> ReadOptions:
     """The options about the files of a dataset, in one."""
     from pipeline.dataset.options import ReadOptions
@@ -84,6 +104,7 @@ def read_options(
         copy_header=copy_header,
         resample_labels=resample_labels,
         pages_as_slices=pages_as_slices,
+        follow_links=follow_links,
         patient_pattern=patient,
     )
 

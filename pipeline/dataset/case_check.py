@@ -104,7 +104,7 @@ def examine_case(
     """
     findings = CaseFindings(case)
     image = _read(findings, root, case, options)
-    label = None if case.label is None else _read_label(findings, root, case.label, image, options)
+    label = None if case.label is None else _read_label(findings, root, image, options)
     if image is not None:
         _examine_intensities(findings, image)
     if label is not None and case.label is not None:
@@ -141,7 +141,7 @@ def _read(findings: CaseFindings, root: Path, case: Case, options: ReadOptions) 
 
 
 def _read_label(
-    findings: CaseFindings, root: Path, path: Path, image: MedicalImage | None, options: ReadOptions
+    findings: CaseFindings, root: Path, image: MedicalImage | None, options: ReadOptions
 ) -> MedicalImage | None:
     """The label map; without a readable image it is read all the same, because it tells which values there are."""
     try:
@@ -149,8 +149,9 @@ def _read_label(
     except ImageFileError as error:
         _add_error(findings, error)
         return None
-    findings.label_changed |= not stock_reads(root / path, as_label=True)
-    findings.records += _record_files(root, path)
+    for path in findings.case.label_files:
+        findings.label_changed |= not stock_reads(root / path, as_label=True)
+        findings.records += _record_files(root, path)
     findings.problems += label.notes
     return label
 
@@ -234,7 +235,7 @@ def _count_values(findings: CaseFindings, label: MedicalImage, path: Path) -> No
     for start in range(0, voxels.size, _PIECE):
         for value, count in zip(*np.unique(voxels[start : start + _PIECE], return_counts=True), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(count)
-    if len(counts) > _MAX_LABEL_VALUES:
+    if len(counts) > max(_MAX_LABEL_VALUES, len(findings.case.masks or ()) + 1):
         findings.add(TOO_MANY_VALUES.about(path.as_posix(), count=len(counts)))
         return
     findings.voxels_by_value = dict(sorted(counts.items()))

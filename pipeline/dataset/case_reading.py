@@ -14,6 +14,7 @@ from pipeline.dataset.label_values import is_rounded
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.problems import ERROR, NOTE, Message
+from pipeline.dataset.structure_masks import NO_MASK, join_masks
 
 CHANNEL_SHAPE = Message(
     "channel-shape",
@@ -87,18 +88,36 @@ def _check_channel(image: MedicalImage | ImageGrid, channel: MedicalImage | Imag
 
 
 def read_case_label(
-    root: Path, case: Case, image: MedicalImage | None, options: ReadOptions
+    root: Path, case: Case, image: MedicalImage | ImageGrid | None, options: ReadOptions
 ) -> tuple[MedicalImage, bool]:
     """The label map of a case on the grid of its image; as it is, where there is no image to compare it with.
 
     Returns:
-        The label map, and whether its grid or values are other than the file's.
+        The label map, and whether its grid or values are other than the file's, as those of masks that were joined are.
 
     Raises:
-        ImageFileError: the file cannot be read, or does not lie on the image's grid.
+        ImageFileError: a file cannot be read, or does not lie on the image's grid.
         DatasetError: the case has no label map.
     """
     path = case.require_label()
+    if case.masks is not None:
+        return _read_joined(root, case, image, options), True
+    return _read_on_grid(root, path, image, options)
+
+
+def _read_joined(root: Path, case: Case, image: MedicalImage | ImageGrid | None, options: ReadOptions) -> MedicalImage:
+    """The masks of a case as one label map, on the grid of the first mask where there is no image."""
+    if image is None and not case.masks:
+        raise NO_MASK.error(case.require_label().as_posix())
+    grid = image or _read_on_grid(root, case.label_files[0], None, options)[0]
+    array, notes = join_masks(case, grid.spatial_shape, lambda path: _read_on_grid(root, path, grid, options)[0])
+    return MedicalImage(array, grid.affine, grid.spacing_mm, tuple(notes))
+
+
+def _read_on_grid(
+    root: Path, path: Path, image: MedicalImage | ImageGrid | None, options: ReadOptions
+) -> tuple[MedicalImage, bool]:
+    """One label file on the grid of an image, and whether it was put there."""
     shown = path.as_posix()
     label = read_label_map(root / path, shown, options.pages_as_slices)
     is_changed = is_rounded(label)

@@ -24,6 +24,7 @@ from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
 from pipeline.dataset.problems import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem
 from pipeline.dataset.split import choose_groups
+from pipeline.dataset.structure_masks import has_masks, name_structures
 from pipeline.dataset.writing import fits_png
 from pipeline.errors import DatasetError
 from pipeline.progress import progress_bar
@@ -115,6 +116,7 @@ def check_dataset(
         DatasetError: the pattern for patients does not fit a case name.
     """
     options = options or ReadOptions()
+    dataset = name_structures(dataset, labels)
     patients = _name_patients(dataset, options)
     findings, intensities = _examine_cases(dataset, options, with_tiles)
     problems = [*dataset.problems_of_layout]
@@ -128,9 +130,9 @@ def check_dataset(
     problems += find_patients_across(dataset, patients)
     patients = _join_twins(dataset, patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
-    table, problems_of_labels = _settle_labels(
-        labels or dataset.labels, labelled, len(labelled) == len(findings), dataset.ignore_value
-    )
+    given = dataset.labels if labels is None or has_masks(dataset) else labels
+    complete = len(labelled) == len(findings)
+    table, problems_of_labels = _settle_labels(given, labelled, complete, dataset.ignore_value)
     problems += problems_of_labels
     checked = replace(dataset, labels=table)
     usable = table is not None and bool(readable) and not any(problem.severity == ERROR for problem in problems)
@@ -139,6 +141,7 @@ def check_dataset(
         problems.append(PREPARED.about("dataset", cause=reason))
     if usable:
         problems += find_lone_patient(dataset, patients)
+    problems = list(dict.fromkeys(problems))  # a broken link is seen by its name and when it is read
     problems.sort(key=lambda problem: (SEVERITIES.index(problem.severity), problem.file))
     return CheckReport(
         dataset=checked,
@@ -198,13 +201,15 @@ def _join_twins(
 def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -> str:
     """Why stock MONAI could not read the files as they are; empty when it can."""
     suffixes = {image_suffix(image) or "DICOM" for case in dataset.cases for image in case.images}
-    label_suffixes = {image_suffix(case.label) for case in dataset.cases if case.label is not None}
+    label_suffixes = {image_suffix(path) for case in dataset.cases for path in case.label_files}
     if foreign := sorted((suffixes | label_suffixes) - set(STOCK_SUFFIXES)):
         return f"has {', '.join(foreign)} files"
     if len(suffixes) > 1:
         return f"mixes the image formats {', '.join(sorted(suffixes))}"
     if any(case.further_channels for case in dataset.cases):
         return "has a file per channel"
+    if has_masks(dataset):
+        return "has a mask file per structure, which are joined into one label map"
     if changed := sum(finding.label_changed for finding in findings):
         return f"has {changed} label map(s) whose grid or form is put right"
     if changed := sum(finding.image_changed for finding in findings):

@@ -11,13 +11,25 @@ from pipeline.types import BACKGROUND
 
 
 @dataclass(frozen=True)
+class StructureMask:
+    """The mask file of one structure, relative to the dataset's root, and the value that the structure gets in the joined label map."""
+
+    structure: str
+    value: int
+    path: Path
+
+
+@dataclass(frozen=True)
 class Case:
     """One image and its reference label map, as paths relative to the dataset's root.
 
     Attributes:
         image: the image file, or the folder of a DICOM series; the first channel when there is a file per channel.
-        label: None where the folder has images only, which can be checked and predicted.
+        label: None where the folder has images only, which can be checked and predicted. With `masks` it stands for all of them in
+            messages: their folder, or the first of them.
         further_channels: files of the other channels, in their order.
+        masks: one file per structure instead of a label map, in the order of their values; a structure without file is empty. None where
+            `label` is a label map.
         patient: cases of one patient stay on one side of every split; None: the case is a patient of its own.
         split: "train", "validation" or "test" where the dataset says so; a test case is never trained on.
         spacing_mm: of the image where only the dataset knows it, as for pictures in a table.
@@ -32,6 +44,7 @@ class Case:
     split: str | None = None
     spacing_mm: tuple[float, ...] | None = None
     columns: dict[str, str] = field(default_factory=dict, hash=False)
+    masks: tuple[StructureMask, ...] | None = None
 
     @property
     def images(self) -> tuple[Path, ...]:
@@ -39,9 +52,16 @@ class Case:
         return (self.image, *self.further_channels)
 
     @property
+    def label_files(self) -> tuple[Path, ...]:
+        """The file of the label map, or those of its structures; empty without any."""
+        if self.masks is not None:
+            return tuple(mask.path for mask in self.masks)
+        return () if self.label is None else (self.label,)
+
+    @property
     def files(self) -> tuple[Path, ...]:
-        """All files, the label map last."""
-        return self.images if self.label is None else (*self.images, self.label)
+        """All files, those of the label map last."""
+        return (*self.images, *self.label_files)
 
     def require_label(self) -> Path:
         """The label map's path.

@@ -234,12 +234,12 @@ def describe_difference(image: Affine, label: Affine) -> str:
     return "; ".join(found)
 
 
-def with_grid_of(label: MedicalImage, image: MedicalImage) -> MedicalImage:
+def with_grid_of(label: MedicalImage, image: MedicalImage | ImageGrid) -> MedicalImage:
     """The label's voxels under the image's header; both have one shape."""
     return MedicalImage(label.array, image.affine, image.spacing_mm, label.notes)
 
 
-def resample_label(label: MedicalImage, image: MedicalImage) -> MedicalImage:
+def resample_label(label: MedicalImage, image: MedicalImage | ImageGrid) -> MedicalImage:
     """The label map on the image's grid: each voxel takes the nearest one of the label; outside it is 0.
 
     Returns:

@@ -21,6 +21,7 @@ from pipeline.dataset.itk import read_itk, read_itk_grid
 from pipeline.dataset.label_values import round_values
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.nifti import COLOURS, read_nifti, read_nifti_grid
+from pipeline.dataset.paths import find_dead_end, require_fetched
 from pipeline.dataset.picture import (
     read_picture,
     read_picture_grid,
@@ -120,7 +121,9 @@ def _choose_reader(path: Path, shown: str) -> tuple[Reader, str]:
         return read_dicom, "DICOM series"
     suffix = image_suffix(path)
     if not path.is_file():
-        raise MISSING.error(shown)
+        problem = find_dead_end(path, shown)
+        raise problem.as_error() if problem else MISSING.error(shown)
+    require_fetched(path, shown)
     if suffix:
         return READERS[suffix], suffix
     if is_dicom_file(path):

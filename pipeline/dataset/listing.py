@@ -12,8 +12,8 @@ from pipeline.dataset.problems import WARNING, Message, Problem
 NOT_LISTED = Message(
     "not-listed",
     WARNING,
-    "is not listed in dataset.json and is left out",
-    "Add it to dataset.json together with its partner, if it is to be used.",
+    "is not listed in {list} and is left out",
+    "Add it to the list together with its partner, if it is to be used.",
 )
 WRONG_COUNT = Message(
     "case-count",
@@ -28,7 +28,7 @@ def find_unlisted(root: Path, cases: Sequence[Case]) -> list[Problem]:
     listed = {(root / path).resolve() for case in cases for path in case.files}
     folders = sorted({(root / path).parent for case in cases for path in case.files})
     return [
-        NOT_LISTED.about(path.relative_to(root))
+        NOT_LISTED.about(path.relative_to(root), list="dataset.json")
         for folder in folders
         if folder.is_dir()
         for path in list_images(folder)
@@ -36,10 +36,10 @@ def find_unlisted(root: Path, cases: Sequence[Case]) -> list[Problem]:
     ]
 
 
-def find_wrong_count(content: Mapping[str, Any], num_cases: int) -> list[Problem]:
+def find_wrong_count(content: Mapping[str, Any], num_cases: int, name: str = "dataset.json") -> list[Problem]:
     """Whether `numTraining` of a dataset.json is another number than that of its cases; nothing where it has none."""
     try:
         declared = int(content["numTraining"])
     except (KeyError, TypeError, ValueError):
         return []
-    return [] if declared == num_cases else [WRONG_COUNT.about("dataset.json", declared=declared, found=num_cases)]
+    return [] if declared == num_cases else [WRONG_COUNT.about(name, declared=declared, found=num_cases)]

@@ -26,7 +26,7 @@ EXTRA_CHANNEL = Message(
     "channel-extra",
     ERROR,
     "is channel {channel}, and dataset.json names {count} channel(s)",
-    "Name it in channel_names, or remove the file.",
+    "Name it in {key}, or remove the file.",
 )
 NO_CHANNEL_NUMBER = Message(
     "channel-number",
@@ -63,7 +63,7 @@ def read(root: Path) -> Dataset:
     channels = _read_channels(content)
     labels, regions, ignore_value, notes = _read_labels(content)
     if isinstance(content.get("dataset"), dict):
-        cases, problems = _read_listed(content["dataset"], len(channels))
+        cases, problems = _read_listed(content["dataset"], len(channels), root)
         problems += find_unlisted(root, cases)
     else:
         ending = str(content.get("file_ending", ""))
@@ -138,7 +138,9 @@ def _find_cases(root: Path, ending: str, num_channels: int) -> tuple[list[Case],
         if match is None:
             problems.append(NO_CHANNEL_NUMBER.about(relative, ending=ending))
         elif int(match["channel"]) >= num_channels:
-            problems.append(EXTRA_CHANNEL.about(relative, channel=int(match["channel"]), count=num_channels))
+            problems.append(
+                EXTRA_CHANNEL.about(relative, channel=int(match["channel"]), count=num_channels, key="channel_names")
+            )
         else:
             channels_of.setdefault(match["case"], {})[int(match["channel"])] = relative
     labels = {path.name[: -len(ending)]: path.relative_to(root) for path in _list_with_ending(root / LABELS, ending)}
@@ -165,7 +167,7 @@ def _list_with_ending(folder: Path, ending: str) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("."))
 
 
-def _read_listed(listed: dict[str, Any], num_channels: int) -> tuple[list[Case], list[Problem]]:
+def _read_listed(listed: dict[str, Any], num_channels: int, root: Path) -> tuple[list[Case], list[Problem]]:
     """Cases of the `dataset` dictionary: {"case": {"images": [path, ...], "label": path}}."""
     cases = []
     for name, entry in sorted(listed.items()):
@@ -175,8 +177,8 @@ def _read_listed(listed: dict[str, Any], num_channels: int) -> tuple[list[Case],
                 f'dataset.json, case {name}, is {entry!r}; expected {{"images": [{num_channels} path(s)], "label": path}}. Complete it.'
             )
         where = f"dataset.json, case {name}"
-        first, *others = (parse_path(str(path), where) for path in images)
-        label = parse_path(entry["label"], where)
+        first, *others = (parse_path(str(path), where, root) for path in images)
+        label = parse_path(entry["label"], where, root)
         stem = name if not image_suffix(Path(name)) else case_name(Path(name))
         cases.append(Case(stem, first, label, further_channels=tuple(others)))
     return cases, []

@@ -13,6 +13,7 @@ class ReadOptions(BaseModel):
         copy_header: take the image's header for a label of the same shape that claims to lie elsewhere.
         resample_labels: resample a label that covers its image on another grid, nearest neighbour.
         pages_as_slices: a TIFF file of several pages is a volume.
+        follow_links: links may lead out of the dataset, as those of DVC, datalad and git-annex do.
         patient_pattern: regular expression whose first group is the patient's part of a case name.
     """
 
@@ -22,4 +23,5 @@ class ReadOptions(BaseModel):
     copy_header: bool = False
     resample_labels: bool = False
     pages_as_slices: bool = False
+    follow_links: bool = False
     patient_pattern: str | None = None

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.dataset.case_reading import read_case_image, read_case_label
-from pipeline.dataset.dataset import Case, Dataset
+from pipeline.dataset.case_reading import read_case_grid, read_case_image, read_case_label
+from pipeline.dataset.dataset import PICTURE_SUFFIXES, Case, Dataset, image_suffix
 from pipeline.dataset.instance_maps import INSTANCES, find_instances
 from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.writing import write_image
 from pipeline.errors import DatasetError
 from pipeline.files import compute_sha256, stage_folder, write_json
@@ -65,7 +66,9 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
         with progress_bar("prepare", len(report.dataset.cases)) as bar:
             for case in report.dataset.cases:
                 copy = _copy_case(report, case, staging, fingerprint.suffix)
-                cases.append(replace(case, image=Path(copy.image), label=Path(copy.label), further_channels=()))
+                cases.append(
+                    replace(case, image=Path(copy.image), label=Path(copy.label), further_channels=(), masks=None)
+                )
                 prepared.append(copy)
                 bar.advance(note=case.name)
         write_json(staging / COPIES_RECORD, _describe_copies(report, target, prepared))
@@ -115,13 +118,32 @@ def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> Pr
     )
 
 
+def write_joined_label(root: Path, case: Case, folder: Path) -> Path:
+    """Write the label map of a case with a mask per structure, on the image's grid.
+
+    Args:
+        root: of the dataset.
+        case: with masks.
+        folder: gets CASE.nii.gz, or CASE.png for a picture; an earlier file of that name is replaced.
+
+    Raises:
+        ImageFileError: a mask cannot be read, or lies on another grid.
+    """
+    grid = read_case_grid(root, case)
+    label, _ = read_case_label(root, case, grid, ReadOptions())
+    is_picture = all(image_suffix(path) in PICTURE_SUFFIXES for path in case.images) and len(grid.spatial_shape) == 2
+    path = folder / f"{case.name}{'.png' if is_picture else '.nii.gz'}"
+    write_image(path, label)
+    return path
+
+
 def _copy_instances(report: CheckReport, case: Case, image: MedicalImage, target: Path) -> None:
     """The case's instance map, if it has one, on the grid of its image."""
     root = report.dataset.root
     path = find_instances(root / case.require_label())
     if path is None:
         return
-    as_label = replace(case, label=path.relative_to(root))
+    as_label = replace(case, label=path.relative_to(root), masks=None)
     instances, _ = read_case_label(root, as_label, image, report.options)
     ends = int(instances.array.min()), int(instances.array.max())
     smallest = np.result_type(*map(np.min_scalar_type, ends))  # PNG holds 16 bits

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from pipeline.dataset.check import CheckReport
 from pipeline.dataset.contact_sheet import write_contact_sheet
+from pipeline.dataset.dataset import Case
 from pipeline.dataset.prepare import PreparedCase
 from pipeline.files import write_json, write_together
 
@@ -98,13 +99,20 @@ def build_manifest(report: CheckReport, prepared: Sequence[PreparedCase] = ()) -
         "layout": report.dataset.layout,
         "num_cases": len(report.dataset.cases),
         "reading": report.options.model_dump(mode="json"),
-        "cases": {
-            case.name: {
-                "image": [path.as_posix() for path in case.images],
-                "label": None if case.label is None else case.label.as_posix(),
-            }
-            for case in report.dataset.cases
-        },
+        "cases": {case.name: _list_files(case) for case in report.dataset.cases},
         "files": files,
         "prepared": [vars(copy) for copy in prepared],
+    }
+
+
+def _list_files(case: Case) -> dict[str, Any]:
+    """The files of a case; `masks` only where its structures have files of their own."""
+    return {
+        "image": [path.as_posix() for path in case.images],
+        "label": None if case.label is None else case.label.as_posix(),
+        **(
+            {"masks": {mask.structure: mask.path.as_posix() for mask in case.masks or ()}}
+            if case.masks is not None
+            else {}
+        ),
     }

@@ -6,46 +6,25 @@ several paths separated by a semicolon, or a list in JSON.
 
 from __future__ import annotations
 
-import csv
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pipeline.dataset.dataset import Case, Dataset, case_name
+from pipeline.dataset.dataset import Case, Dataset
+from pipeline.dataset.listed_paths import describe_place, find_data_root, name_cases
 from pipeline.dataset.paths import parse_path
 from pipeline.dataset.problems import ERROR, Message, Problem
+from pipeline.dataset.table_columns import COLUMNS, SPLITS, parse_spacing
+from pipeline.dataset.table_rows import SPREADSHEET_SUFFIXES, TEXT_SUFFIXES, Row, read_rows, require_no_spreadsheet
 from pipeline.errors import DatasetError, suggest
-from pipeline.text_files import parse_json, read_text
 
 LAYOUT = "list of cases"
-SUFFIXES = (".csv", ".json")
-_COLUMNS = ("case", "image", "label", "patient", "split", "spacing_mm")
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
+SUFFIXES = (*TEXT_SUFFIXES, ".json")
+NAMES = ("cases.csv", "cases.tsv", "cases.json")
 
 REPEATED_IMAGE = Message(
     "image-listed-twice", ERROR, "is the image of {first} and of {second}", "Keep one of both rows."
 )
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One row; `where` names it in messages, with the number that a spreadsheet shows."""
-
-    where: str
-    fields: dict[str, Any]
-
-    def text(self, column: str) -> str:
-        value = self.fields.get(column)
-        return "" if value is None else str(value).strip()
 
 
 def matches(root: Path) -> bool:
@@ -54,28 +33,53 @@ def matches(root: Path) -> bool:
 
 
 def find_table(root: Path) -> Path | None:
-    """The list of cases at `root`: the file itself, cases.csv or cases.json, or the only file that is such a list."""
+    """The list of cases at `root`: the file itself, cases.csv or cases.json, or the only file that is such a list.
+
+    Raises:
+        DatasetError: it is a spreadsheet.
+    """
     if root.is_file():
-        return root if root.suffix.lower() in SUFFIXES else None
-    for name in ("cases.csv", "cases.json"):
-        if (root / name).is_file():
-            return root / name
-    candidates = [path for path in sorted(root.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    found = [path for path in candidates if not path.name.startswith(".") and _looks_like_a_list(path)]
+        if root.suffix.lower() in SPREADSHEET_SUFFIXES:
+            require_no_spreadsheet(root)
+        suffix = root.suffix.lower()
+        return root if suffix in SUFFIXES and (suffix != ".txt" or _looks_like_a_list(root)) else None
+    files = _list_files(root)
+    by_name = {path.name.lower(): path for path in files}
+    for name in NAMES:
+        if name in by_name:
+            return by_name[name]
+    for path in files:
+        if path.stem.lower() == "cases" and path.suffix.lower() in SPREADSHEET_SUFFIXES:
+            require_no_spreadsheet(path)
+    found = find_lists(root)
     return found[0] if len(found) == 1 else None
+
+
+def find_lists(root: Path) -> list[Path]:
+    """The files of a folder that are lists of cases, whatever their names."""
+    return [path for path in _list_files(root) if path.suffix.lower() in SUFFIXES and _looks_like_a_list(path)]
+
+
+def _list_files(root: Path) -> list[Path]:
+    """Files, but for hidden ones and those that a spreadsheet program keeps while it is open."""
+    return [path for path in sorted(root.iterdir()) if not path.name.startswith((".", "~$")) and path.is_file()]
 
 
 def _looks_like_a_list(path: Path) -> bool:
     try:
-        rows = _read_rows(path)
+        rows = read_rows(path)
     except DatasetError:
         return False
     columns = set(rows[0].fields) if rows else set()
     return "label" in columns and bool({"image", "image_0"} & columns)
 
 
-def read(root: Path) -> Dataset:
-    """The dataset that the list at `root` describes; its folder is the dataset's root.
+def read(root: Path, data_root: Path | None = None) -> Dataset:
+    """The dataset that the list at `root` describes; its folder, or the one that its paths start from, is the dataset's root.
+
+    Args:
+        root: the list, or its folder.
+        data_root: the folder that the paths start from; found by looking when None.
 
     Raises:
         DatasetError: the list has no rows, lacks a column, or has a value that cannot be used; names the row.
@@ -85,48 +89,19 @@ def read(root: Path) -> Dataset:
         raise DatasetError(
             f"{root} has no list of cases. Expected cases.csv or cases.json with the columns image and label."
         )
-    rows = _read_rows(table)
+    rows = read_rows(table)
     if not rows:
         raise DatasetError(f"{table.name} has no rows. Expected one per case, with the columns image and label.")
     _require_columns(table, set(rows[0].fields))
-    cases = [_read_case(row) for row in rows]
+    listed = [[*_list_images(row), row.text("label")] for row in rows]
+    place = data_root or find_data_root(table.parent, [path for paths in listed for path in paths])
+    cases = _read_cases(rows, place)
     _require_unique_names(table, cases)
     problems = _find_repeated_images(cases)
+    problems += describe_place(table.name, table.parent, place, data_root, [case.image for case in cases])
     return Dataset(
-        root=table.parent, layout=f"{LAYOUT} ({table.name})", cases=tuple(cases), problems_of_layout=tuple(problems)
+        root=place, layout=f"{LAYOUT} ({table.name})", cases=tuple(cases), problems_of_layout=tuple(problems)
     )
-
-
-def _read_rows(table: Path) -> list[_Row]:
-    text = read_text(table, DatasetError, table.name)
-    if table.suffix.lower() == ".json":
-        return _read_json_rows(table, text)
-    lines = text.splitlines()
-    if not lines:
-        return []
-    delimiter = max(",;\t", key=lines[0].count)
-    reader = csv.DictReader(lines, delimiter=delimiter, restkey="", skipinitialspace=True)
-    if not reader.fieldnames:
-        return []
-    rows = []
-    for row in reader:
-        where = f"{table.name}, row {reader.line_num}"
-        if "" in row and any(row[""]):
-            raise DatasetError(f"{where}, has more cells than the header. Correct the delimiters ({delimiter!r}).")
-        fields = {str(name).strip().lower(): value for name, value in row.items()}
-        if any(str(value or "").strip() for value in fields.values()):
-            rows.append(_Row(where, fields))
-    return rows
-
-
-def _read_json_rows(table: Path, text: str) -> list[_Row]:
-    content = parse_json(text, table, DatasetError, table.name, "Correct it.")
-    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise DatasetError(f'{table.name} is no list of objects. Expected [{{"image": PATH, "label": PATH}}, ...].')
-    return [
-        _Row(f"{table.name}, entry {number}", {str(name).lower(): value for name, value in entry.items()})
-        for number, entry in enumerate(content)
-    ]
 
 
 def _require_columns(table: Path, columns: set[str]) -> None:
@@ -138,33 +113,40 @@ def _require_columns(table: Path, columns: set[str]) -> None:
     )
 
 
-def _read_case(row: _Row) -> Case:
-    first, *others = (parse_path(text, f"{row.where}, column image") for text in _list_images(row))
-    label = parse_path(row.text("label"), f"{row.where}, column label")
+def _read_cases(rows: Sequence[Row], root: Path) -> list[Case]:
+    images = [[parse_path(text, f"{row.where}, column image", root) for text in _list_images(row)] for row in rows]
+    named = zip(rows, images, name_cases(images), strict=True)
+    return [_read_case(row, root, found, name) for row, found, name in named]
+
+
+def _read_case(row: Row, root: Path, images: list[Path], name: str) -> Case:
+    if not row.text("label"):
+        raise DatasetError(f"{row.where}, has an empty label. Expected a path in every row.")
     split = row.text("split").lower()
-    if split and split not in _SPLITS:
+    if split and split not in SPLITS:
         raise DatasetError(f"{row.where}, has the split {split!r}. Expected train, validation or test.")
+    first, *others = images
     return Case(
-        name=row.text("case") or case_name(first),
+        name=row.text("case") or name,
         image=first,
-        label=label,
+        label=parse_path(row.text("label"), f"{row.where}, column label", root),
         further_channels=tuple(others),
         patient=row.text("patient") or None,
-        split=_SPLITS[split] if split else None,
+        split=SPLITS[split] if split else None,
         spacing_mm=_read_spacing(row),
         columns=_read_further_columns(row),
     )
 
 
-def _read_further_columns(row: _Row) -> dict[str, str]:
+def _read_further_columns(row: Row) -> dict[str, str]:
     return {
         name: row.text(name)
         for name, value in row.fields.items()
-        if name and name not in _COLUMNS and not re.fullmatch(r"image_\d+", name) and not isinstance(value, list | dict)
+        if name and name not in COLUMNS and not re.fullmatch(r"image_\d+", name) and not isinstance(value, list | dict)
     }
 
 
-def _list_images(row: _Row) -> list[str]:
+def _list_images(row: Row) -> list[str]:
     value = row.fields.get("image")
     if isinstance(value, list):
         texts = [str(path) for path in value]
@@ -180,16 +162,12 @@ def _list_images(row: _Row) -> list[str]:
     return texts
 
 
-def _read_spacing(row: _Row) -> tuple[float, ...] | None:
+def _read_spacing(row: Row) -> tuple[float, ...] | None:
     value = row.fields.get("spacing_mm")
-    if value is None or value == "":
+    if value is None or not str(value).strip():
         return None
-    parts = value if isinstance(value, list) else re.split(r"[x;\s]+", str(value).strip())
-    try:
-        spacing = tuple(float(part) for part in parts)
-    except (TypeError, ValueError):
-        spacing = ()
-    if not 1 <= len(spacing) <= 3 or not all(0 < size < float("inf") for size in spacing):
+    spacing = parse_spacing(value)
+    if spacing is None:
         raise DatasetError(
             f"{row.where}, has the spacing_mm {value!r}. Expected a positive number, or one per axis as 0.5x0.5x2."
         )

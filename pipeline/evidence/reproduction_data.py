@@ -40,7 +40,7 @@ def provide_data(folder: BundleFolder, dataset: Path | None) -> Iterator[tuple[P
         yield dataset, ()
         return
     options = ReadOptions.model_validate(manifest["reading"])
-    found = read_dataset(dataset, options.layout)
+    found = read_dataset(dataset, options.layout, options.follow_links)
     case_of = {path: name for name, files in manifest["cases"].items() for path in (*files["image"], files["label"])}
     sources = [(record["path"], case_of.get(record["path"], ""), record["sha256"]) for record in manifest["files"]]
     findings = tuple(compare_files(found.root, sources))

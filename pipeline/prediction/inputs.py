@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.dataset.case_folders import find_case_files
 from pipeline.dataset.case_reading import read_case_grid, read_case_image
 from pipeline.dataset.dataset import (
     SHOWN_FORMATS,
@@ -17,6 +19,7 @@ from pipeline.dataset.dataset import (
 )
 from pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
 from pipeline.dataset.dicom_folders import find_series, name_series
+from pipeline.dataset.file_names import natural_key, split_case
 from pipeline.dataset.image_files import list_image_files
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.options import ReadOptions
@@ -24,6 +27,7 @@ from pipeline.dataset.stock import stock_reads
 from pipeline.dataset.writing import write_image
 from pipeline.errors import PredictionError
 
+_UNNAMED_CHANNEL = re.compile(r"channel_\d+")  # what a channel is called whose name the dataset does not say
 _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")  # nnU-Net's names of files per channel
 
 
@@ -55,8 +59,9 @@ class PredictionInput:
         return read_case_grid(self.files[0].parent, self._as_case())
 
     def _as_case(self) -> Case:
-        first, *others = (Path(path.name) for path in self.files)
-        return Case(self.name, first, None, further_channels=tuple(others))
+        folder = self.files[0].parent
+        others = (path.name if path.parent == folder else os.path.relpath(path, folder) for path in self.files[1:])
+        return Case(self.name, Path(self.files[0].name), None, further_channels=tuple(map(Path, others)))
 
     def is_stock_readable(self) -> bool:
         """Whether stock MONAI reads the same voxels from it without help."""
@@ -71,12 +76,14 @@ class PredictionInput:
         return path
 
 
-def list_inputs(source: Path, num_channels: int = 1) -> list[PredictionInput]:
+def list_inputs(source: Path, num_channels: int = 1, channel_names: Sequence[str] = ()) -> list[PredictionInput]:
     """The images to predict.
 
     Args:
-        source: an image, a DICOM series, a folder of images, or a folder with series below it at any depth.
-        num_channels: of the network; with several, files named CASE_0000, CASE_0001, ... are one image.
+        source: an image, a DICOM series, a folder of images, a folder with one per case, or a folder with series below it at any depth.
+        num_channels: of the network; with several, files named CASE_0000, CASE_0001, ... are one image, and so are those named by
+            their channels, CASE_t1, CASE_t2, ...
+        channel_names: of the network, in their order.
 
     Raises:
         PredictionError: it does not exist, is no image, has no image, or has two images of one name.
@@ -89,9 +96,11 @@ def list_inputs(source: Path, num_channels: int = 1) -> list[PredictionInput]:
         return [PredictionInput(case_name(source) if image_suffix(source) else dicom_case_name(source), (source,))]
     if not source.is_dir():
         raise PredictionError(f"Input {source} does not exist. Expected an image file or a folder of images.")
-    inputs = _group_channels(list_images(source), num_channels) or [
-        PredictionInput(name_series(source, path), (path,)) for path in find_series(source)
-    ]
+    inputs = (
+        _group_channels(list_images(source), num_channels, channel_names)
+        or _list_case_folders(source, num_channels, channel_names)
+        or [PredictionInput(name_series(source, path), (path,)) for path in find_series(source)]
+    )
     if not inputs:
         raise PredictionError(f"Input folder {source} has no image; expected {SHOWN_FORMATS}. Check the path.")
     names = [item.name for item in inputs]
@@ -102,8 +111,42 @@ def list_inputs(source: Path, num_channels: int = 1) -> list[PredictionInput]:
     return inputs
 
 
-def _group_channels(images: Iterable[Path], num_channels: int) -> list[PredictionInput]:
+def _list_case_folders(source: Path, num_channels: int, channel_names: Sequence[str]) -> list[PredictionInput]:
+    """One input per folder with the images of a case; label files in it are passed over."""
+    return [
+        PredictionInput(name, _order_channels(name, files.images, num_channels, channel_names))
+        for name, files in sorted(find_case_files(source).items())
+        if not all(path.is_dir() for path in files.images.values())  # series are listed one by one
+    ]
+
+
+def _order_channels(
+    case: str, images: Mapping[str, Path], num_channels: int, channel_names: Sequence[str]
+) -> tuple[Path, ...]:
+    """The files of a case in the order of the network's channels: by their names, or as they are where those say nothing."""
+    by_name = {channel.casefold(): path for channel, path in images.items()}
+    wanted = [name.casefold() for name in channel_names]
+    if wanted and all(name in by_name for name in wanted):
+        return tuple(by_name[name] for name in wanted)
+    in_order = tuple(images[channel] for channel in sorted(images, key=natural_key))
+    named = any(channel and not channel.isdecimal() for channel in images) and not all(
+        _UNNAMED_CHANNEL.fullmatch(name) for name in wanted
+    )
+    is_whole = len(in_order) == 1 and not (num_channels > 1 and set(by_name) & set(wanted))
+    if is_whole or (len(in_order) == num_channels and not named):
+        return in_order
+    found = ", ".join(path.name for path in in_order)
+    raise PredictionError(
+        f"Case {case} has the images {found}; the bundle expects {num_channels} channel(s) ({', '.join(channel_names)}). Name the files "
+        "after the channels, as CASE_CHANNEL, or remove the others."
+    )
+
+
+def _group_channels(images: Iterable[Path], num_channels: int, channel_names: Sequence[str]) -> list[PredictionInput]:
     """One input per image, or per case whose files are named by channel."""
+    images = list(images)
+    if by_name := _group_by_name(images, channel_names):
+        return by_name
     alone, files_of = [], dict[str, dict[int, Path]]()
     for image in images:
         match = _CHANNEL_FILE.fullmatch(case_name(image))
@@ -120,3 +163,22 @@ def _group_channels(images: Iterable[Path], num_channels: int) -> list[Predictio
             )
         alone.append(PredictionInput(case, tuple(path for _, path in sorted(files.items()))))
     return sorted(alone, key=lambda item: item.name)
+
+
+def _group_by_name(images: Sequence[Path], channel_names: Sequence[str]) -> list[PredictionInput]:
+    """One input per case whose files are named CASE_CHANNEL with the network's channel names; none unless every file is."""
+    wanted = [name.casefold() for name in channel_names]
+    if len(wanted) < 2 or len(set(wanted)) < len(wanted):
+        return []
+    files_of: dict[str, dict[str, Path]] = {}
+    for image in images:
+        name = case_name(image)
+        found = split_case(name.casefold(), set(wanted))
+        if found is None or not found[1]:
+            return []
+        start = name.casefold().find(found[1])
+        files_of.setdefault(name[start : start + len(found[1])], {})[found[0]] = image
+    return [
+        PredictionInput(case, _order_channels(case, files, len(wanted), channel_names))
+        for case, files in sorted(files_of.items())
+    ]

@@ -45,6 +45,7 @@ def check(
     out: Path | str | None = None,
     labels: dict[str, int] | None = None,
     options: ReadOptions | None = None,
+    data_root: Path | str | None = None,
 ) -> CheckReport:
     """Read every file of a labelled folder and report all problems.
 
@@ -53,12 +54,14 @@ def check(
         out: gets problems.json, contact_sheet.png and, for a usable dataset, fingerprint.json and dataset_manifest.json.
         labels: names for the label values, where the layout does not give them.
         options: how the files are to be read.
+        data_root: folder that the paths of a list of cases start from; found by looking when None.
 
     Raises:
         DatasetError: there is no dataset to check.
     """
     options = options or ReadOptions()
-    report = check_dataset(read_dataset(dataset, options.layout), labels, options, with_tiles=out is not None)
+    found = read_dataset(dataset, options.layout, options.follow_links, data_root)
+    report = check_dataset(found, labels, options, with_tiles=out is not None)
     if out is not None:
         write_report(report, Path(out))
     return report
@@ -77,6 +80,7 @@ def plan(
     memory_gib: float | None = None,
     initial: Path | str | None = None,
     trust: bool = False,
+    data_root: Path | str | None = None,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
 
@@ -87,7 +91,7 @@ def plan(
         bundle: does not exist yet.
         preset, folds, seed, padded, memory_gib: see `plan_from_fingerprint`.
         labels: as in `check`.
-        options: as in `check`.
+        options, data_root: as in `check`.
         network: a name; dynunet, or that of `initial`, if None.
         initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
             patch are taken over, and its weights are copied.
@@ -103,13 +107,12 @@ def plan(
     require_free(root)
     with _open_start(initial, trust) as start:
         started_s = time.monotonic()
-        report = check_dataset(read_dataset(dataset, options.layout), labels, options)
+        report = check_dataset(read_dataset(dataset, options.layout, options.follow_links, data_root), labels, options)
         read_case_s = (time.monotonic() - started_s) / len(report.dataset.cases)
         fingerprint = report.require_no_errors()
         splits = choose_splits(report, folds, seed)
-        data = (
-            root.resolve().with_name(f"{root.resolve().name}_data") if report.needs_preparation else report.dataset.root
-        )
+        copies = root.resolve().with_name(f"{root.resolve().name}_data")
+        data = copies if report.needs_preparation else report.dataset.root
         planned = plan_from_fingerprint(
             fingerprint,
             Path(os.path.relpath(data.resolve(), root.resolve())).as_posix(),

@@ -54,7 +54,7 @@ def prepare_prediction(
 
     check_runtime(folder, runtime, ensemble)
     keep_freed_pages()
-    return tuple(weights), list_inputs(Path(source), len(plan.channel_names))
+    return tuple(weights), list_inputs(Path(source), len(plan.channel_names), plan.channel_names)
 
 
 def forecast(

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError, PredictionError
 from pipeline.files import compute_sha256, write_together
 from pipeline.prediction.inputs import PredictionInput, list_inputs
 from pipeline.verbs.evaluation_result import Evaluation
+from pipeline.verbs.references import join_references, read_references
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ def predict_with_foreign(
 
     keep_freed_pages()
     expected = read_format(folder.read_metadata(), folder.name)
-    inputs = list_inputs(Path(source), len(expected.channel_names))
+    inputs = list_inputs(Path(source), len(expected.channel_names), expected.channel_names)
     refuse_own_folder(inputs, Path(out))
     return _predict(folder, inputs, Path(out), device, announce)
 
@@ -71,6 +71,8 @@ def evaluate_foreign(
     device: str | None,
     options: tuple[Any, ...],
     announce: Callable[[str], None] = lambda line: None,
+    follow_links: bool = False,
+    data_root: Path | str | None = None,
 ) -> Evaluation:
     """The verb `evaluate` for a bundle of others, on a dataset with labels.
 
@@ -84,6 +86,7 @@ def evaluate_foreign(
         device: see `predict`.
         options: mirror, ensemble, precision, by; none of them is known here.
         announce: see `predict`.
+        follow_links, data_root: as in `evaluate`.
 
     Raises:
         EvaluationError: no dataset, an option, or outputs that are none of the dataset's labels.
@@ -100,8 +103,9 @@ def evaluate_foreign(
     from pipeline.evidence.evaluation_record import add_result, record_foreign_evaluation
     from pipeline.prediction.outputs import find_any_output
 
-    measured = read_dataset(dataset)
+    measured = read_references(dataset, follow_links, data_root)
     target = Path(out) if out is not None else folder.evaluations / f"dataset_{measured.name}"
+    measured = join_references(measured, None, target)
     made = Path(predictions) if predictions is not None else target / f"predictions_{_hash_foreign(folder)}"
     sources = [_name_source(measured, case) for case in measured.cases]
     with record_foreign_evaluation(folder, target, predictions is not None) as record:

@@ -11,7 +11,6 @@ from pipeline.bundle.data_state import is_planned_dataset, require_unchanged_dat
 from pipeline.bundle.trust import break_seal, open_for_reading, open_trusted
 from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_weights
 from pipeline.dataset.dataset import Dataset
-from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from pipeline.files import compute_sha256, write_together
@@ -20,6 +19,7 @@ from pipeline.prediction.outputs import find_any_output, find_output
 from pipeline.verbs.evaluation_result import Evaluation
 from pipeline.verbs.forecasting import arrange_process, prepare_prediction
 from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
+from pipeline.verbs.references import open_references
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,6 +107,8 @@ def evaluate(
     alone: bool = False,
     announce: Callable[[str], None] = lambda line: None,
     check_data: bool = True,
+    follow_links: bool = False,
+    data_root: Path | str | None = None,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -115,7 +117,7 @@ def evaluate(
 
     Args:
         bundle: trained; or one of others, then `dataset` is needed.
-        dataset: a labelled folder.
+        dataset: a labelled folder; `follow_links` and `data_root` say how it is read, as in `read_references`.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
@@ -129,26 +131,24 @@ def evaluate(
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
+    reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
-        options = mirror, ensemble, precision, tuple(by)
-        return evaluate_foreign(folder, dataset, out, predictions, device, options, announce)
+        return evaluate_foreign(folder, dataset, out, predictions, device, options, announce, *reading)
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
-    from pipeline.evaluation.subgroups import read_cut
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
     from pipeline.prediction.inference import settle_precision
 
     settled, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
-    measured = _read_measured(folder, dataset, check_data)
+    measured = _read_measured(folder, dataset, check_data, settled, target, reading)
     groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
-    columns = _list_columns(folder, measured)
-    cuts = [read_cut(text, columns) for text in by]
+    cuts, columns = _read_cuts(folder, measured, by)
     given = None if predictions is None else Path(predictions)
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
-        record["precision"] = used = None if given else settle_precision(precision, device)
-        way = device, mirror, used or precision, announce
-        made = [given or _predict_group(folder, group, target, *way) for group in groups]
+        used = precision if given else settle_precision(precision, device)
+        record["precision"] = None if given else used
+        made = [given or _predict_group(folder, group, target, device, mirror, used, announce) for group in groups]
         pairs = _pair_cases(groups, made, settled.output_suffix, given is not None)
-        facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
+        facts = {**_describe_evaluation(folder, settled, measured, groups), "title": title, "excluded": list(excluded)}
         rows, summary = _write_numbers(target, settled, pairs, cuts, columns, facts)
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
@@ -183,14 +183,26 @@ def _write_numbers(
         return rows, write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
 
 
-def _list_columns(folder: BundleFolder, measured: Dataset | None) -> dict[str, dict[str, str]]:
-    """Further columns of the list of cases, by case."""
-    return folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
+def _read_cuts(
+    folder: BundleFolder, measured: Dataset | None, by: Sequence[str]
+) -> tuple[list[Cut], dict[str, dict[str, str]]]:
+    """How the cases are cut into subgroups, and the further columns of the list of cases, by case."""
+    from pipeline.evaluation.subgroups import read_cut
+
+    columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
+    return [read_cut(text, columns) for text in by], columns
 
 
-def _read_measured(folder: BundleFolder, dataset: Path | str | None, check_data: bool) -> Dataset | None:
+def _read_measured(
+    folder: BundleFolder,
+    dataset: Path | str | None,
+    check_data: bool,
+    settled: Plan,
+    target: Path,
+    reading: tuple[bool, Path | str | None],
+) -> Dataset | None:
     """The dataset to measure, None for the bundle's own; where it is the bundle's own, its files are compared with the manifest."""
-    measured = read_dataset(dataset) if dataset is not None else None
+    measured = open_references(dataset, settled.label_table, target, *reading)
     if check_data and (measured is None or is_planned_dataset(folder, measured.root)):
         require_unchanged_data(folder)
     return measured
