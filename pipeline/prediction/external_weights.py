@@ -1,4 +1,4 @@
-"""The weights of a bundle of others: which file, read without running code of it, and whether they are the network's."""
+"""The weights of an external bundle: which file, read without running code of it, and whether they are the network's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from pipeline.boundary import describe_failure
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError
-from pipeline.prediction.foreign_config import build_part
+from pipeline.prediction.external_config import build_part
 from pipeline.prediction.weights import require_finite
 
 _LOADER = "CheckpointLoader"

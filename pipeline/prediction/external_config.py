@@ -1,4 +1,4 @@
-"""The inference config of a bundle of others: read, and its parts built one by one, with a sentence about each that cannot be."""
+"""The inference config of an external bundle: read, and its parts built one by one, with a sentence about each that cannot be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from pipeline.boundary import describe_failure, list_causes
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, PredictionError
-from pipeline.prediction.inference import build_device
+from pipeline.prediction.device_choice import build_device
 from pipeline.text_files import read_json_object, read_text
 
 
@@ -77,7 +77,7 @@ def build_part_device(parser: ConfigParser, folder: BundleFolder) -> torch.devic
         ) from error
 
 
-def read_foreign_config(path: Path, folder: BundleFolder) -> dict[str, Any]:
+def read_external_config(path: Path, folder: BundleFolder) -> dict[str, Any]:
     """Contents of an inference config, JSON or YAML, in any encoding that is plain.
 
     Raises:
