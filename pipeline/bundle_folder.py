@@ -132,6 +132,11 @@ class BundleFolder:
         return self.models / {"torchscript": "model.ts", "onnx": "model.onnx"}[runtime]
 
     @property
+    def engines(self) -> Path:
+        """Whether both ways of predicting give the same label maps."""
+        return self.evidence / "engines.json"
+
+    @property
     def exports(self) -> Path:
         """How each export was made, of which weights, and how near it is to the eager network."""
         return self.evidence / "exports.json"

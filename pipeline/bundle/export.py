@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from pipeline.bundle.metadata import compute_least_size
-from pipeline.bundle.verify import load_network, write_phantom
+from pipeline.bundle.parity import list_images
+from pipeline.bundle.verify import load_network
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, suggest
 from pipeline.evaluation.metrics import compute_dice
@@ -186,7 +187,7 @@ class Exporter:
         self.plan: Plan = read_plan(folder.plan)
         self.engines = build_engines(folder, (folder.weights,), temporary, PredictOptions(device="cpu"))
         self.network: Any = load_network(folder)
-        self.images = _list_images(folder, self.plan, temporary)
+        self.images = list_images(folder, self.plan, temporary)
         self.expected = {shown: _predict_classes(self.engines.transforms, path) for shown, path in self.images.items()}
 
     def export(self, name: str) -> Export:
@@ -287,16 +288,6 @@ class Exporter:
                     f"The export for {name} of {self.folder.name} gives another label map of {map_parity.image}: Dice "
                     f"{map_parity.dice:.6f}; expected at least {SMALLEST_DICE}. {remedy}"
                 )
-
-
-def _list_images(folder: BundleFolder, plan: Plan, temporary: Path) -> dict[str, Path]:
-    """A validation case when the dataset is at hand, otherwise the phantom; by what it is called."""
-    fold = folder.fold_of_weights(plan.fold)
-    for entry in folder.read_split(fold)["validation"]:
-        path = folder.root / plan.dataset_dir / str(entry["image"])
-        if path.is_file():
-            return {f"case {entry['case']}": path}
-    return {"the phantom": write_phantom(temporary / f"phantom{plan.image_suffix}", plan)}
 
 
 def _predict_classes(engine: TransformsEngine, image: Path) -> np.ndarray:
