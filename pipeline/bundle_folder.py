@@ -100,9 +100,11 @@ class BundleFolder:
             raise BundleError(f"{shown} cannot be read: {error.strerror}. Get the bundle again.") from error
 
     def read_required_packages(self) -> tuple[str, ...]:
-        """Packages that metadata.json names beside MONAI, PyTorch and NumPy, with their versions."""
+        """Packages that metadata.json names beside MONAI, PyTorch and NumPy, with their versions; () where it has no table of them."""
         metadata = self.read_metadata()
         named = metadata.get("required_packages_version") or metadata.get("optional_packages_version") or {}
+        if not isinstance(named, dict):
+            return ()
         return tuple(f"{name} {version}" for name, version in named.items())
 
     @property
@@ -128,6 +130,11 @@ class BundleFolder:
     def export(self, runtime: str) -> Path:
         """The network for another runtime: torchscript or onnx."""
         return self.models / {"torchscript": "model.ts", "onnx": "model.onnx"}[runtime]
+
+    @property
+    def engines(self) -> Path:
+        """Whether both ways of predicting give the same label maps."""
+        return self.evidence / "engines.json"
 
     @property
     def exports(self) -> Path:
@@ -314,6 +321,10 @@ def open_bundle(root: Path | str) -> BundleFolder:
         BundleError: the folder or its configs are missing.
     """
     folder = BundleFolder(Path(root))
+    if not folder.root.is_dir() and re.match(r"[a-z0-9+]{2,}:/", str(root)):
+        raise BundleError(
+            f"{root} is an address; expected a local bundle. Download it first, and give the file or the folder."
+        )
     if not folder.root.is_dir():
         raise BundleError(
             f"Bundle folder not found: {root}. Make one with `unet-pipeline plan DATASET {shlex.quote(str(root))}`."
@@ -334,9 +345,18 @@ def open_any_bundle(root: Path | str) -> BundleFolder:
         BundleError: the folder or its configs are missing.
     """
     folder = BundleFolder(Path(root))
-    if folder.is_planned or not folder.metadata.is_file():
+    if folder.is_planned or not folder.root.is_dir():
         return open_bundle(root)
+    if not folder.configs.is_dir():
+        raise BundleError(
+            f"{folder.name} is no bundle: configs/plan.yaml is missing, and any other config. Give the folder of a bundle, or make one "
+            "with `unet-pipeline plan DATASET BUNDLE`."
+        )
     folder.find_config("inference")
+    if not folder.metadata.is_file():
+        raise BundleError(
+            f"{folder.name} has no configs/metadata.json, which says what goes in and out; expected one. Get the whole bundle."
+        )
     return folder
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 PARTIAL_PREFIX = ".partial-"
 _CHUNK_BYTES = 1 << 20
+_MAX_NAME_BYTES = 255  # of most file systems
 _OPEN_ALREADY = ("/dev/fd/", "/dev/std", "/proc/")  # names of what a process has open
 
 
@@ -54,7 +55,7 @@ def write_atomically(path: Path, previous: Path | None = None) -> Iterator[Path]
             yield partial
         return
     made = _make_folders(path.parent)
-    partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{path.name}")
+    partial = path.with_name(_name_partial(path.name))
     try:
         with _naming(path):
             yield partial
@@ -64,6 +65,15 @@ def write_atomically(path: Path, previous: Path | None = None) -> Iterator[Path]
     except BaseException:
         _remove(partial, made)
         raise
+
+
+def _name_partial(name: str) -> str:
+    """A temporary name with the whole suffix; of a name that would be too long with more in front of it only the end."""
+    begin = f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-"
+    kept = name
+    while kept and len(os.fsencode(begin + kept)) > _MAX_NAME_BYTES:
+        kept = kept[1:]
+    return begin + kept
 
 
 @contextmanager
@@ -143,7 +153,14 @@ def replace_between(text: str, begin: str, end: str, content: str) -> str:
 
 
 def compute_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    """SHA-256 of a file's bytes as 64 hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read, or is a device or a pipe, which has no end or waits for a writer.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a device or a pipe", str(path))
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):

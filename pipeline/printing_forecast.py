@@ -43,7 +43,7 @@ def _describe_windows(forecast: Forecast) -> list[str]:
         return ["windows  of the bundle's own inferer"]
     batch = forecast.windowing.batch_size
     at_once = "one at a time" if batch == 1 else f"up to {batch} at once"
-    where = "in rows" if forecast.obstacle is None else f"as a whole ({forecast.obstacle})"
+    where = f"as a whole ({forecast.whole_because})" if forecast.whole_because else "in rows"
     size = _show(forecast.window_size)
     return [f"windows  of {size}, {at_once}, blended on {forecast.windowing.blended_on} {where}"]
 
@@ -85,7 +85,7 @@ def forecast_as_data(forecast: Forecast) -> dict[str, Any]:
         "window_batch_size": forecast.windowing.batch_size,
         "images_at_once": forecast.windowing.num_images,
         "blended_on": str(forecast.windowing.blended_on),
-        "in_rows": forecast.obstacle is None,
+        "in_rows": not forecast.whole_because,
         "overlap": vars(forecast.overlap),
         "kept": list(map(str, forecast.kept)),
         "cases": [_case_as_data(case) for case in forecast.cases],

@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import PredictionError
 from pipeline.files import compute_sha256
 from pipeline.prediction.inputs import PredictionInput
+from pipeline.prediction.options import PredictOptions
 from pipeline.prediction.outputs import probabilities_path
 from pipeline.prediction.reuse import (
     EDITED,
@@ -245,12 +246,12 @@ def test_without_record_keeps_nothing(ledger: Ledger, image: PredictionInput) ->
 
 
 def test_settle_options_names_what_they_come_to() -> None:
-    assert settle_options(True, "torch", "float32", "cpu") == {
+    assert settle_options(PredictOptions("cpu", mirror=True)) == {
         "mirror": True,
         "runtime": "torch",
         "precision": "float32",
         "device": "cpu",
     }
-    assert settle_options(False, "torch", "auto", "cpu")["precision"] in ("float32", "bfloat16")
+    assert settle_options(PredictOptions("cpu", precision="auto"))["precision"] in ("float32", "bfloat16")
     with pytest.raises(PredictionError, match="Device 'cuda:99' cannot be used here"):
-        settle_options(False, "torch", "float32", "cuda:99")
+        settle_options(PredictOptions("cuda:99"))

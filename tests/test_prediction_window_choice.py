@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import DynUNet
 
+from pipeline.prediction.engines import Engines
 from pipeline.prediction.memory import CaseSize, estimate_blending
 from pipeline.prediction.mirroring import Mirrored
-from pipeline.prediction.predictor import Windowing
+from pipeline.prediction.parts import Expected, Parts, Windowing
 from pipeline.prediction.window_choice import (
     GPU_BATCH_VOXELS,
     MOST_WINDOWS_ON_GPU,
@@ -33,14 +33,21 @@ CASE = SizedCase("ct", CaseSize(1, 60, 60, SHAPE, 2, SHAPE, False), place_window
 WINDOW_BYTES = 2 * GIB
 
 
-def build(device: str, batch_size: int = 1, window: tuple[int, ...] | int = WINDOW) -> Any:
-    return SimpleNamespace(
-        device=torch.device(device),
-        obstacle=None,
-        late_heads=(),
-        networks=(torch.nn.Identity(),),
-        inferer=SlidingWindowInferer(window, batch_size, 0.5, mode="gaussian"),
-    )
+def build(
+    device: str,
+    batch_size: int = 1,
+    window: tuple[int, ...] | int = WINDOW,
+    num_classes: int = 3,
+    num_channels: int = 1,
+    first: int = 16,
+    network: torch.nn.Module | None = None,
+) -> Engines:
+    inferer = SlidingWindowInferer(window, batch_size, 0.5, mode="gaussian")
+    networks = network or torch.nn.Identity()
+    expected, plan = Expected(("any",) * num_channels, 3), SimpleNamespace(filters=[first])
+    parts = Parts(expected, None, (networks,), inferer, torch.device(device), tuple(range(num_classes)), plan=plan)
+    engine = SimpleNamespace(late_heads=())
+    return Engines(parts, engine, engine)
 
 
 def choose(device: str, free_gib: float, batch_size: int = 1) -> tuple[int, str]:
@@ -99,8 +106,9 @@ def test_choose_windowing_cpu_takes_the_config_s_number_or_fewer() -> None:
 def test_choose_windowing_cpu_takes_small_windows_side_by_side(
     window: tuple[int, ...] | int, batch_size: int, expected: int
 ) -> None:
-    predictor = build("cpu", batch_size, window)
-    assert choose_windowing(predictor, [CASE], 2**20, 1000 * GIB) == Windowing(expected, torch.device("cpu"))
+    assert choose_windowing(build("cpu", batch_size, window), [CASE], 2**20, 1000 * GIB) == Windowing(
+        expected, torch.device("cpu")
+    )
 
 
 @pytest.mark.parametrize("mirrored_axes", [(), (0, 1, 2)])
@@ -112,10 +120,9 @@ def test_bound_window_is_above_what_a_wide_network_takes(
     network = DynUNet(
         3, num_channels, num_classes, [3] * 3, [1, 2, 2], [2, 2], filters, deep_supervision=True, deep_supr_num=1
     ).eval()
-    predictor: Any = build("cpu", 1, (32, 32, 32))
-    predictor.networks, predictor.label_values = (Mirrored(network, mirrored_axes),), range(num_classes)
-    predictor.plan = SimpleNamespace(filters=filters, channel_names=["any"] * num_channels)
-    assert bound_window(predictor) > measure_window(predictor) > 0
+    mirrored = Mirrored(network, mirrored_axes)
+    engines = build("cpu", 1, (32, 32, 32), num_classes, num_channels, first, mirrored)
+    assert bound_window(engines) > measure_window(engines) > 0
 
 
 def test_choose_windowing_largest_case_decides() -> None:
@@ -148,21 +155,18 @@ SMALL = SizedCase(
 def test_choose_num_images_small_windows_and_plenty_of_memory(
     device: str, window: tuple[int, ...], free_gib: float, num_threads: int, count: int, expected: int
 ) -> None:
-    predictor = build(device, 1, window)
-    predictor.label_values, predictor.plan = range(3), SimpleNamespace(filters=[16], channel_names=["MRI"])
     windowing = Windowing(4, torch.device(device))
-    found = choose_num_images(predictor, [SMALL] * count, windowing, int(free_gib * GIB), num_threads)
+    found = choose_num_images(build(device, 1, window), [SMALL] * count, windowing, int(free_gib * GIB), num_threads)
     assert found == expected
 
 
 def test_choose_num_images_counts_the_probabilities_that_are_written() -> None:
-    predictor = build("cpu", 1, (32, 48, 32))
-    predictor.label_values, predictor.plan = range(60), SimpleNamespace(filters=[16], channel_names=["CT"])
+    engines = build("cpu", 1, (32, 48, 32), num_classes=60)
     shape, windowing = (256, 256, 128), Windowing(4, torch.device("cpu"))
     windows = place_windows(shape, (32, 48, 32), (0.5,) * 3)
     found = [
         choose_num_images(
-            predictor,
+            engines,
             [SizedCase("ct", CaseSize(1, 60, 60, shape, 2, shape, False, writes), windows)] * 4,
             windowing,
             64 * GIB,
@@ -174,9 +178,8 @@ def test_choose_num_images_counts_the_probabilities_that_are_written() -> None:
 
 
 def test_choose_num_images_what_monai_predicts_goes_one_after_the_other() -> None:
-    predictor = build("cpu", 1, (32, 48, 32))
-    predictor.obstacle = "pictures are small"
-    assert choose_num_images(predictor, [SMALL] * 9, Windowing(4, torch.device("cpu")), 64 * GIB, 4) == 1
+    engines = replace(build("cpu", 1, (32, 48, 32)), volumes=None, reason="pictures are small")
+    assert choose_num_images(engines, [SMALL] * 9, Windowing(4, torch.device("cpu")), 64 * GIB, 4) == 1
 
 
 def test_describe_windowing_one_line() -> None:

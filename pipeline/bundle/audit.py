@@ -56,6 +56,7 @@ _WEIGHTS = (
     ".torchscript",
 )
 
+_APPLE_DOUBLE = b"\0\5\x16\7"  # what macOS puts beside each file of a zip: names and colours of its Finder
 _BOMBS, _SMALL_BYTES = ("size-bomb", "size-total", "entry-overlap"), 1 << 20
 UNREADABLE = Notice(
     "file-unreadable",
@@ -66,6 +67,14 @@ UNREADABLE = Notice(
 )
 NO_BUNDLE = Notice(
     "no-configs", DANGER, "has no folder configs with a JSON or YAML file", "It is no MONAI bundle.", "Check the path."
+)
+
+SEVERAL_BUNDLES = Notice(
+    "several-bundles",
+    DANGER,
+    "holds {count} bundles: {text}",
+    "Which of them is meant cannot be told.",
+    "Unpack it, and give the folder of one.",
 )
 
 
@@ -136,6 +145,8 @@ def audit_source(source: Source, quick: bool = False, sealed: bool = True) -> Au
     own = find_own_modules(files)
     if not any(name.startswith("configs/") and name.endswith(_CONFIGS) for name in files):
         findings.append(NO_BUNDLE.about(source.name))
+    if archived and len(roots := list_roots(source.entries)) > 1:
+        findings.append(SEVERAL_BUNDLES.about(source.name, count=len(roots), text=", ".join(roots[:3])))
     findings += find_shadowing(tuple(files))
     # of a bomb only the small files are read, which say what it would do
     is_bomb = archived and any(finding.code in _BOMBS for finding in findings)
@@ -147,9 +158,10 @@ def audit_source(source: Source, quick: bool = False, sealed: bool = True) -> Au
         if (quick and name.startswith("evidence/")) or (is_bomb and files[name].size > _SMALL_BYTES):
             continue
         try:
-            _audit_file(source, name, files, own, configs, runs, findings)
+            if not _is_of_finder(source, name, files[name]):
+                _audit_file(source, name, files, own, configs, runs, findings)
         except BundleError as error:
-            findings.append(UNREADABLE.about(name, text=str(error)))
+            findings.append(UNREADABLE.about(name, text=str(error).split(". ")[0]))
         except OSError as error:
             findings.append(UNREADABLE.about(name, text=type(error).__name__))
     imported = list_config_imports(configs)
@@ -170,6 +182,14 @@ def audit_source(source: Source, quick: bool = False, sealed: bool = True) -> Au
     return Audit(source.name, len(files), tuple(runs), _sort(findings))
 
 
+def _is_of_finder(source: Source, name: str, entry: Entry) -> bool:
+    """Whether macOS put the file beside another one; its bytes decide, not its name alone."""
+    if not PurePosixPath(name).name.startswith("._"):
+        return False
+    with source.open(entry) as stream:
+        return stream.read(4) == _APPLE_DOUBLE
+
+
 def _is_config(file: str) -> bool:
     return file.partition("/")[0] not in RESULTS or "!" in file
 
@@ -177,13 +197,22 @@ def _is_config(file: str) -> bool:
 def find_files(entries: tuple[Entry, ...]) -> dict[str, Entry]:
     """Files by their names relative to the bundle's root, which in an archive may be a folder in it."""
     files = {normalize(entry.name): entry for entry in entries if entry.kind == FILE}
-    roots = {
-        PurePosixPath(name).parent.parent.as_posix() for name in files if PurePosixPath(name).parent.name == "configs"
-    }
-    root = min(roots, key=lambda item: (len(PurePosixPath(item).parts), item), default=".")
-    if root == ".":
+    roots = list_roots(entries)
+    if not roots or roots[0] == ".":
         return files
-    return {name.removeprefix(f"{root}/"): entry for name, entry in files.items()}
+    return {name.removeprefix(f"{roots[0]}/"): entry for name, entry in files.items()}
+
+
+def list_roots(entries: tuple[Entry, ...]) -> list[str]:
+    """Folders that hold a folder configs, as few levels deep as the first of them; more than one only in an archive of several bundles."""
+    names = [PurePosixPath(normalize(entry.name)) for entry in entries if entry.kind == FILE]
+    roots = {
+        name.parent.parent
+        for name in names
+        if name.parent.name == "configs" and not name.parts[0].startswith("__MACOSX")
+    }
+    depth = min((len(root.parts) for root in roots), default=0)
+    return sorted(root.as_posix() for root in roots if len(root.parts) == depth)
 
 
 def find_own_modules(files: Mapping[str, Entry]) -> frozenset[str]:

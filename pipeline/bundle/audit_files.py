@@ -16,6 +16,7 @@ from typing import BinaryIO
 from pipeline.bundle.audit_code import ADDRESS, Scope, bound_names, inspect_tree, list_imports
 from pipeline.bundle.audit_findings import DANGER, NOTE, WARNING, Finding, Notice
 from pipeline.bundle.audit_pickles import audit_array, audit_legacy_weights, audit_pickle
+from pipeline.dataset.signatures import name_content
 
 CODE_OUTSIDE = Notice(
     "module-outside",
@@ -106,6 +107,7 @@ ONNX_OUTSIDE = Notice(
     "A runtime reads that file when it loads the model.",
     "Do not load it.",
 )
+_START_BYTES = 132
 _NATIVE = (
     ".so",
     ".pyd",
@@ -249,15 +251,17 @@ def audit_weights(file: str, stream: BinaryIO) -> tuple[list[Finding], dict[str,
     Returns:
         Findings, and the texts that a TorchScript archive carries (configs), by name.
     """
-    start = stream.read(4)
+    start = stream.read(_START_BYTES)
     stream.seek(0)
-    if start != b"PK\x03\x04":
+    if not start.startswith(b"PK\x03\x04"):
+        if other := "an empty file" if not start else name_content(start):
+            return [WEIGHTS_BROKEN.about(file, text=f"it is {other}")], {}
         return audit_legacy_weights(file, stream), {}
     try:
         with zipfile.ZipFile(stream) as archive:
             return _audit_torch_archive(file, archive)
     except Exception as error:  # a damaged or hostile archive fails in many ways
-        return [WEIGHTS_BROKEN.about(file, text=f"{type(error).__name__}")], {}
+        return [WEIGHTS_BROKEN.about(file, text=f"its archive is cut off or damaged ({type(error).__name__})")], {}
 
 
 def _audit_torch_archive(file: str, archive: zipfile.ZipFile) -> tuple[list[Finding], dict[str, bytes]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
+from pipeline.dataset.signatures import name_content
 from pipeline.errors import BundleError
 from pipeline.files import PARTIAL_PREFIX
 
@@ -60,6 +61,9 @@ class Entry:
     start: int = -1
 
 
+_START_BYTES = 132
+
+
 class Source(Protocol):
     """Something that holds a bundle."""
 
@@ -97,7 +101,14 @@ def _as_bundle_error(entry: Entry) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        raise BundleError(f"{entry.name} cannot be read: {type(error).__name__}. Get the bundle again.") from error
+        raise BundleError(f"{entry.name} cannot be read: {_describe(error)}. Get the bundle again.") from error
+
+
+def _describe(error: BaseException) -> str:
+    """What is wrong with an archive or a file, without the library's own words about its inside."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"it is cut off or damaged ({type(error).__name__})"
 
 
 class FolderSource:
@@ -151,7 +162,7 @@ class ZipSource:
             self.archive = zipfile.ZipFile(file)
             infos = self.archive.infolist()
         except (*_BROKEN, UnicodeError) as error:
-            raise BundleError(f"{name} cannot be read as a zip: {type(error).__name__}. Get it again.") from error
+            raise BundleError(f"{name} cannot be read as a zip: {_describe(error)}. Get it again.") from error
         pairs = [(_describe_zip_entry(info), info) for info in infos]
         self.entries = tuple(entry for entry, _ in pairs)
         self._by_start = {entry.start: info for entry, info in pairs}
@@ -192,7 +203,7 @@ class TarSource:
                 if len(members) > MAX_ENTRIES:
                     break
         except _BROKEN as error:
-            raise BundleError(f"{name} cannot be read as a tar: {type(error).__name__}. Get it again.") from error
+            raise BundleError(f"{name} cannot be read as a tar: {_describe(error)}. Get it again.") from error
         pairs = [(_describe_tar_member(member), member) for member in members]
         self.entries = tuple(entry for entry, _ in pairs)
         self._members = {entry.start: member for entry, member in pairs}
@@ -241,9 +252,15 @@ def open_source(bundle: Path | str, left_out: tuple[str, ...] = ()) -> Source:
     if not path.is_file():
         raise BundleError(f"Bundle not found: {bundle}. Expected a folder, a zip, or a file:// address of one.")
     with path.open("rb") as stream:
-        start = stream.read(4)
+        start = stream.read(_START_BYTES)
     if start[:2] != b"PK" and is_tar(path):
         return TarSource(path, path.name)
+    # a zip may have anything in front of it, so only its own reader knows
+    if not zipfile.is_zipfile(path) and start[:2] != b"PK":
+        found = name_content(start) or ("nothing, it is empty" if not start else "something else")
+        raise BundleError(
+            f"{path.name} holds {found}; expected a bundle as a folder, zip or tar. Check the path, or get it again."
+        )
     return ZipSource(path, path.name)
 
 

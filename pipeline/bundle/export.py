@@ -6,7 +6,6 @@ another label map than the eager network is refused.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import io
 import tempfile
@@ -21,15 +20,17 @@ import numpy as np
 import torch
 
 from pipeline.bundle.metadata import compute_least_size
-from pipeline.bundle.verify import load_network, write_phantom
+from pipeline.bundle.parity import list_images
+from pipeline.bundle.verify import load_network
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, suggest
 from pipeline.evaluation.metrics import compute_dice
 from pipeline.files import compute_sha256, write_atomically, write_json
 from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.inference import build_predictor
-from pipeline.prediction.predictor import Predictor
+from pipeline.prediction.engines import build_engines
+from pipeline.prediction.options import PredictOptions
 from pipeline.prediction.runtime import ONNX, TORCHSCRIPT, build_exported_network
+from pipeline.prediction.transforms import TransformsEngine
 from pipeline.text_files import read_json_object
 
 FORMATS = (TORCHSCRIPT, ONNX)
@@ -184,10 +185,10 @@ class Exporter:
     def __init__(self, folder: BundleFolder, temporary: Path) -> None:
         self.folder, self.temporary = folder, temporary
         self.plan: Plan = read_plan(folder.plan)
-        self.eager = build_predictor(folder, (folder.weights,), temporary, device="cpu")
+        self.engines = build_engines(folder, (folder.weights,), temporary, PredictOptions(device="cpu"))
         self.network: Any = load_network(folder)
-        self.images = _list_images(folder, self.plan, temporary)
-        self.expected = {shown: _predict_classes(self.eager, path) for shown, path in self.images.items()}
+        self.images = list_images(folder, self.plan, temporary)
+        self.expected = {shown: _predict_classes(self.engines.transforms, path) for shown, path in self.images.items()}
 
     def export(self, name: str) -> Export:
         """Write one export beside the others, once it agrees.
@@ -199,7 +200,7 @@ class Exporter:
         method = self._write_torchscript(staged) if name == TORCHSCRIPT else self._write_onnx(staged)
         network = build_exported_network(staged, name, torch.device("cpu"))
         logits = tuple(self._compare_logits(network, shape) for shape in self._list_shapes())
-        exported = dataclasses.replace(self.eager, networks=(network,))
+        exported = self.engines.with_networks(network).transforms
         label_maps = tuple(
             LabelMapParity(shown, _compare_classes(self.expected[shown], _predict_classes(exported, path)))
             for shown, path in self.images.items()
@@ -289,18 +290,8 @@ class Exporter:
                 )
 
 
-def _list_images(folder: BundleFolder, plan: Plan, temporary: Path) -> dict[str, Path]:
-    """A validation case when the dataset is at hand, otherwise the phantom; by what it is called."""
-    fold = folder.fold_of_weights(plan.fold)
-    for entry in folder.read_split(fold)["validation"]:
-        path = folder.root / plan.dataset_dir / str(entry["image"])
-        if path.is_file():
-            return {f"case {entry['case']}": path}
-    return {"the phantom": write_phantom(temporary / f"phantom{plan.image_suffix}", plan)}
-
-
-def _predict_classes(predictor: Predictor, image: Path) -> np.ndarray:
-    return predictor.predict_probabilities(image).argmax(axis=0)
+def _predict_classes(engine: TransformsEngine, image: Path) -> np.ndarray:
+    return engine.predict_probabilities(image).argmax(axis=0)
 
 
 def _compare_classes(expected: np.ndarray, found: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from pipeline.bundle.export import Export, choose_formats, export_bundle
 from pipeline.bundle.history import read_history
 from pipeline.bundle.metadata import build_metadata
 from pipeline.bundle.model_card import write_model_card
+from pipeline.bundle.parity import EngineParity, compare_engines
 from pipeline.bundle.signature import sign_manifest
 from pipeline.bundle.trust import break_seal
 from pipeline.bundle.verify import Verification, verify_bundle
@@ -51,6 +52,7 @@ class Package:
     verifications: tuple[Verification, ...]
     version: str
     exports: tuple[Export, ...]
+    parity: EngineParity
 
 
 def package_bundle(
@@ -82,6 +84,7 @@ def package_bundle(
     metadata = build_metadata(plan, folder.name, version.version, version.changelog, read_eval_metrics(folder))
     write_json(folder.metadata, metadata)
     verifications = verify_bundle(folder)
+    parity = compare_engines(folder)
     exports = export_bundle(folder, formats)
     write_version(folder, version)
     history = read_history(folder)
@@ -94,7 +97,7 @@ def package_bundle(
     if key is not None:
         sign_manifest(folder.seal, key)
     _write_zip(folder, zip_file)
-    return Package(zip_file, compute_sha256(zip_file), verifications, version.version, exports)
+    return Package(zip_file, compute_sha256(zip_file), verifications, version.version, exports, parity)
 
 
 def read_eval_metrics(folder: BundleFolder) -> dict[str, float]:

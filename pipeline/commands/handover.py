@@ -37,6 +37,7 @@ def package(
     result = verbs.package(bundle, zip_file, key, trust, export, note)
     for verification in result.verifications:
         say(f"passed   {verification.check}: {verification.detail}")
+    say(f"engines  {result.parity.describe()}")
     for exported in result.exports:
         say(f"exported {exported.describe()}")
     say(f"version  {result.version}")

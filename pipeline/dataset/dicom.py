@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
+_PROJECTIONS = ("CR", "DX", "MG", "RG", "RF", "XA", "PX", "IO")  # X-rays through the body
 _VALUE_BYTES = 2  # nearly always, see `_shrink`
 _SHOWN_NAMES = 5
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -109,6 +110,9 @@ def _is_projection(series: Series, shown: str) -> bool:
     Raises:
         ImageFileError: there are several such pictures.
     """
+    first = series.slices[0].header
+    if len(series.slices) == 1 and _read_modality(first) in _PROJECTIONS and not _has_frames(series):
+        return True  # some stations write where the patient lay, which makes no volume of it
     if any("ImagePositionPatient" in item.header for item in series.slices):
         return False  # of a volume in which one lacks its position `order_slices` says so
     if len(series.slices) > 1:
@@ -248,7 +252,9 @@ def _require_pixels(item: Slice, file: str) -> None:
     expected = int(header.Rows) * int(header.Columns) * frames * int(header.get("SamplesPerPixel", 1))
     expected *= (int(header.BitsAllocated) + 7) // 8
     start = int(getattr(element, "value_tell", 0))
-    found = min(length, item.path.stat().st_size - start)
+    # what was deflated as a whole has no place in the file
+    is_deflated = header.file_meta.TransferSyntaxUID.is_deflated
+    found = length if is_deflated else min(length, item.path.stat().st_size - start)
     if found < expected:
         raise SHORT_PIXELS.error(file, found=found, expected=expected)
 

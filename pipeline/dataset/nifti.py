@@ -80,6 +80,18 @@ ODD_UNIT = Message(
     "says that its lengths are in {unit}s, which would make voxels of {found} mm; expected less than {most:g} mm",
     "Correct xyzt_units in the header: 2 means mm.",
 )
+NO_PLACE = Message(
+    "nifti-affine",
+    ERROR,
+    "has an affine that is no grid: it has no inverse, or numbers that are NaN or infinite, so its voxels have no place in the world",
+    "Correct the header (sform, qform), or convert the image again from its source.",
+)
+NO_ROTATION = Message(
+    "nifti-quaternion",
+    ERROR,
+    "has a qform whose quaternion is no rotation, and no sform beside it",
+    "Correct the header (quatern_b, quatern_c, quatern_d), or convert the image again from its source.",
+)
 ODD_SLOPE = Message(
     "nifti-scaling",
     ERROR,
@@ -103,6 +115,7 @@ OPAQUE = Message(
     "nifti-opaque-alpha", NOTE, "has an alpha channel that is 255 everywhere; it is read as RGB", "Nothing to do."
 )
 
+_LEAST_VOLUME = 1e-6  # of a voxel by one with orthogonal axes of the same lengths; flatter is no grid
 _MAX_HEAD_BYTES = 1 << 26  # extensions of real files have up to some megabytes
 _MAX_DEFLATE_RATIO = 1032  # the most that DEFLATE can shrink anything (zlib's technical notes)
 _CHUNK_BYTES = 1 << 20
@@ -222,8 +235,13 @@ def _read_head(path: Path, shown: str, opened: ExitStack) -> _Head:
     if not is_analyze(header):
         _require_scaling(header, shown)
     notes = _note_pixdim(header, shown)
-    image = build_image(header, head)  # nibabel's checks of the header, and the affine; it reads no voxels
-    _check_place(image)
+    try:
+        image = build_image(header, head)  # nibabel's checks of the header, and the affine; it reads no voxels
+    except ValueError as error:
+        if "w2 should be positive" not in str(error):
+            raise
+        raise NO_ROTATION.error(shown) from error
+    _check_place(image, shown)
     notes += [ANALYZE.about(shown)] if is_analyze(header) else _note_grid(image, header, shown)
     if is_alone and (len(head) < offset or offset < len(start)):
         raise EOFError(f"it is truncated, {len(head)} bytes of {claimed_bytes}")
@@ -242,9 +260,12 @@ def _count_claimed_bytes(header: SpatialHeader, path: Path, compressed: bool) ->
     Raises:
         EOFError, ValueError: the file cannot hold them.
     """
-    offset = int(header["vox_offset"])
-    if not 0 <= offset <= _MAX_HEAD_BYTES:
-        raise ValueError(f"its voxels begin at byte {offset}; expected 0 to {_MAX_HEAD_BYTES}")
+    given, least = float(header["vox_offset"]), int(header["sizeof_hdr"]) if has_own_voxels(header) else 0
+    if not least <= given <= _MAX_HEAD_BYTES:
+        raise ValueError(
+            f"its voxels begin at byte {given:g}; expected {least} to {_MAX_HEAD_BYTES} (vox_offset in the header)"
+        )
+    offset = int(given)
     claimed_bytes = offset + int(np.prod(header.get_data_shape(), dtype=np.float64)) * (
         header.get_data_dtype().itemsize  # what nibabel allocates by; `bitpix` may say otherwise
     )
@@ -254,9 +275,12 @@ def _count_claimed_bytes(header: SpatialHeader, path: Path, compressed: bool) ->
     return claimed_bytes
 
 
-def _check_place(image: SpatialImage) -> None:
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-12:
-        raise ValueError("its affine has no inverse, so its voxels have no place in the world")
+def _check_place(image: SpatialImage, shown: str) -> None:
+    """The affine can be inverted; judged by the directions of its axes, whatever their lengths."""
+    lengths = np.linalg.norm(image.affine[:3, :3], axis=0)
+    is_finite = np.isfinite(image.affine).all() and np.isfinite(lengths).all() and lengths.min() > 0
+    if not is_finite or abs(np.linalg.det(image.affine[:3, :3] / lengths)) < _LEAST_VOLUME:
+        raise NO_PLACE.error(shown)
 
 
 def _skip(stream: BinaryIO | gzip.GzipFile, count: int) -> None:

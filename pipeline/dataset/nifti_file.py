@@ -18,7 +18,7 @@ from nibabel.fileholders import FileHolder
 
 from pipeline.dataset.dataset import PAIR_SUFFIXES, case_name, image_suffix, list_parts
 from pipeline.dataset.problems import ERROR, Message
-from pipeline.dataset.signatures import GZIP, name_content
+from pipeline.dataset.signatures import GZIP, name_content, refuse_placeholder
 from pipeline.gzip_files import open_gzip
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ def read_header(stream: BinaryIO | gzip.GzipFile, shown: str, expected: str) -> 
     start = stream.read(_HEADER_BYTES[348])
     length = next((n for n in _HEADER_BYTES if start[:4] in (n.to_bytes(4, "little"), n.to_bytes(4, "big"))), 0)
     if not length and (found := name_content(start)):
+        refuse_placeholder(found, shown)
         raise OTHER_CONTENT.error(shown, expected=expected, found=found)
     if len(start) < _HEADER_BYTES[348]:
         raise EOFError(f"{len(start)} bytes are no NIfTI header, which has 348 or 540")
@@ -192,9 +193,9 @@ def arrange_axes(header: SpatialHeader, shown: str) -> Arrangement:
         return Arrangement(shape[:2], shape[2])
     if len(shape) in (2, 3):
         return Arrangement(shape, min(in_voxel, 3), in_voxel)
-    times, channels = (*shape[3:], 1)[:2]
     if len(shape) > 5 or len(shape) < 2:
         raise UNSUPPORTED_AXES.error(shown, found=f"{len(shape)} axes {shape}")
+    times, channels = (*shape[3:], 1)[:2]
     if in_voxel > 1:
         raise UNSUPPORTED_AXES.error(shown, found=f"colours (RGB) and {len(shape)} axes {shape}")
     if times > 1:

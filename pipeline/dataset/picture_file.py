@@ -19,6 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from pipeline.dataset.picture_messages import (
+    ANIMATED,
     COLOUR_MODE,
     LOSSY_IMAGE,
     LOSSY_LABEL,
@@ -31,7 +32,7 @@ from pipeline.dataset.picture_messages import (
     TRUNCATED,
 )
 from pipeline.dataset.problems import Problem
-from pipeline.dataset.signatures import name_content
+from pipeline.dataset.signatures import name_content, refuse_placeholder
 from pipeline.dataset.tiff_file import decode_tiff, measure_tiff
 from pipeline.errors import ImageFileError
 
@@ -167,6 +168,8 @@ def _read_with_pillow(stream: BinaryIO, path: Path, found: str, shown: str, labe
     picture = _OPENERS[found](stream)
     _check_header(picture, path.stat().st_size, shown)
     _check_complete(found, stream)
+    if isinstance(picture, PngImageFile) and (frames := picture.n_frames) > 1:
+        raise ANIMATED.error(shown, frames=frames)
     orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
     if orientation != 1:
         raise ORIENTATION.error(shown, found=orientation)
@@ -192,6 +195,7 @@ def _find_format(stream: BinaryIO, path: Path, shown: str) -> str:
     expected = _SUFFIX_FORMATS.get(path.suffix.lower(), "picture")
     if not found:
         raise TRUNCATED.error(shown, cause=f"it does not begin as a {expected} file does")
+    refuse_placeholder(found, shown)
     if found not in (*_OPENERS, *_TIFFS):
         raise OTHER_CONTENT.error(shown, found=found, expected=expected)
     return found

@@ -35,6 +35,12 @@ SEVERAL_PAGES = Message(
     'Choose "pages as slices" (--pages-as-slices) to read the pages as the slices of a volume, save one page, or save it as ImageJ or '
     "OME-TIFF, whose tags say what a page is.",
 )
+ANIMATED = Message(
+    "picture-animated",
+    ERROR,
+    "is an animation of {frames} frames; expected one picture",
+    "Save the frame that is meant as a picture of its own.",
+)
 COLOUR_MODE = Message(
     "picture-colour-mode",
     ERROR,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.dataset.problems import ERROR, Message
+
 GZIP = b"\x1f\x8b"
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -35,6 +37,13 @@ _SIGNATURES = {
     b"{": "JSON",
 }
 _START_BYTES = 132
+_PLACEHOLDERS = ("Git LFS pointer", "git-annex pointer", "HTML")
+NOT_FETCHED = Message(
+    "file-not-fetched",
+    ERROR,
+    "holds {found} in the place of the image",
+    "Fetch the file itself: with `git lfs pull` or `git annex get`, or download it again.",
+)
 
 
 def name_content(start: bytes) -> str:
@@ -46,3 +55,17 @@ def name_content(start: bytes) -> str:
     if start[128:_START_BYTES] == b"DICM":
         return "DICOM"
     return next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), "")
+
+
+def refuse_placeholder(found: str, shown: str) -> None:
+    """Whether a file is what it is named as, and not what stands for a file that was not fetched.
+
+    Args:
+        found: from `name_content`.
+        shown: the file.
+
+    Raises:
+        ImageFileError: a pointer of Git LFS or git-annex, or the web page of a download that failed.
+    """
+    if found in _PLACEHOLDERS:
+        raise NOT_FETCHED.error(shown, found=f"a {found}" if found != "HTML" else "a web page (HTML)")

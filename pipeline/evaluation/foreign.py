@@ -18,7 +18,7 @@ from pipeline.dataset.problems import Problem
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.cases import evaluate_pairs
 from pipeline.evaluation.pairs import Pair
-from pipeline.prediction.foreign import ForeignFormat
+from pipeline.prediction.external import ExternalFormat
 from pipeline.types import BACKGROUND
 
 _IGNORED = 255
@@ -41,7 +41,7 @@ class Outputs:
     notes: tuple[str, ...] = ()
 
 
-def name_outputs(form: ForeignFormat, dataset: Dataset, pairs: Sequence[Pair]) -> Outputs:
+def name_outputs(form: ExternalFormat, dataset: Dataset, pairs: Sequence[Pair]) -> Outputs:
     """Names and values of a bundle's outputs.
 
     Label maps carry the dataset's values; its names win, and where it has none, those of the bundle's metadata. Structures that may

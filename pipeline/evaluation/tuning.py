@@ -22,8 +22,9 @@ from pipeline.evaluation.groups import Group, ReferencedImage
 from pipeline.evaluation.metrics import compute_dice
 from pipeline.evaluation.postprocessing import FILLED, LARGEST, NOTHING, SMALL, Decision, choose_sizes, decide
 from pipeline.planning.plan import Plan
-from pipeline.prediction.inference import build_predictor
-from pipeline.prediction.predictor import Predictor
+from pipeline.prediction.engines import build_engines
+from pipeline.prediction.options import PredictOptions
+from pipeline.prediction.transforms import TransformsEngine
 from pipeline.progress import progress_bar
 
 _VOXELS_PER_CASE = 20_000  # drawn for the temperature, which is one number
@@ -67,8 +68,8 @@ def tune_on(
         folder: the bundle.
         plan: of the bundle.
         groups: from `group_by_fold`.
-        device: see `build_predictor`.
-        mirror: see `build_predictor`.
+        device: see `PredictOptions`.
+        mirror: see `PredictOptions`.
 
     Raises:
         PredictionError: an image cannot be predicted.
@@ -99,20 +100,21 @@ def _predict_all(
     staging = Path(tempfile.mkdtemp())
     try:
         for group in groups:
-            predictor = build_predictor(folder, group.weights, staging, device, mirror, tuned=False)
+            options = PredictOptions(device, mirror)
+            engine = build_engines(folder, group.weights, staging, options, tuned=False).transforms
             for case in group.cases:
                 label = read_label_map(case.label)
                 truth = np.full(label.spatial_shape, -1, np.int16)
                 for index, value in enumerate(plan.label_table.values()):
                     truth[label.array[0] == value] = index
-                yield case, _predict(predictor, case, staging), truth, _spacing_of(case, label.spacing_mm)
+                yield case, _predict(engine, case, staging, plan), truth, _spacing_of(case, label.spacing_mm)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _predict(predictor: Predictor, case: ReferencedImage, staging: Path) -> np.ndarray:
+def _predict(engine: TransformsEngine, case: ReferencedImage, staging: Path, plan: Plan) -> np.ndarray:
     image = case.source.read()
-    return predictor.predict_probabilities(case.source.write_readable(image, staging, predictor.plan.image_suffix))
+    return engine.predict_probabilities(case.source.write_readable(image, staging, plan.image_suffix))
 
 
 def _spacing_of(case: ReferencedImage, of_file: Sequence[float]) -> tuple[float, ...]:

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from pipeline.prediction import memory
+from pipeline.prediction.engines import Engines
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.mirroring import Mirrored
 from pipeline.prediction.overlap import Overlap
-from pipeline.prediction.predictor import Predictor, Windowing
+from pipeline.prediction.parts import Windowing
 from pipeline.prediction.window_choice import (
     choose_num_images,
     choose_windowing,
@@ -64,7 +65,7 @@ class Forecast:
         mirrored: copies of each window that are averaged.
         window_size: None where the inferer is not MONAI's plain sliding window.
         windowing: how many at once, where they are blended, and how many images at the same time.
-        obstacle: why images are blended as a whole; None where they are blended in rows.
+        whole_because: why images are blended as a whole; empty where they are blended in rows.
         overlap: what runs beside the network.
         free_bytes: of main memory, with what this process has.
         free_device_bytes: of the GPU; 0 without one.
@@ -79,7 +80,7 @@ class Forecast:
     mirrored: int
     window_size: tuple[int, ...] | None
     windowing: Windowing
-    obstacle: str | None
+    whole_because: str
     overlap: Overlap
     free_bytes: int
     free_device_bytes: int
@@ -104,7 +105,7 @@ class Forecast:
 
 
 def forecast_images(
-    predictor: Predictor,
+    engines: Engines,
     inputs: Sequence[PredictionInput],
     kept: Sequence[Path],
     overlap: Overlap,
@@ -113,7 +114,7 @@ def forecast_images(
     """What the prediction of these images will do and take.
 
     Args:
-        predictor: of the bundle, with PyTorch's own network.
+        engines: of the bundle, with PyTorch's own network.
         inputs: to be predicted.
         kept: label maps that are there already.
         overlap: what runs beside the network.
@@ -122,35 +123,35 @@ def forecast_images(
     Raises:
         PredictionError: the preprocessing is not what `plan` writes.
     """
-    cases, failures = size_cases(predictor, inputs, probabilities)
+    cases, failures = size_cases(engines, inputs, probabilities)
     if len(inputs) < 2:
         overlap = Overlap(False, False, "there is no other image")
-    window_bytes, device = measure_window(predictor), predictor.device
+    window_bytes, device = measure_window(engines), engines.parts.device
     base, on_gpu = memory.read_own_bytes() + _FIRST_RUN_BYTES, device.type != "cpu"
     free = memory.find_free_bytes(_CPU) + memory.read_own_bytes()
     free_device = memory.find_free_bytes(device) if on_gpu else 0
-    windowing = choose_windowing(predictor, cases, window_bytes, free_device if on_gpu else free - base)
-    windowing = replace(windowing, num_images=choose_num_images(predictor, cases, windowing, free - base))
+    windowing = choose_windowing(engines, cases, window_bytes, free_device if on_gpu else free - base)
+    windowing = replace(windowing, num_images=choose_num_images(engines, cases, windowing, free - base))
     if windowing.num_images > 1:
         overlap = Overlap(
             False, False, f"{windowing.num_images} images go side by side, with a share of the threads each"
         )
     found = []
     for case in cases:
-        peak = base + windowing.num_images * estimate_peak(predictor, case, window_bytes, windowing, overlap)
+        peak = base + windowing.num_images * estimate_peak(engines, case, window_bytes, windowing, overlap)
         num_windows = None if case.windows is None else case.windows.num_windows
-        on_device = estimate_device(predictor, case, window_bytes, windowing) if on_gpu else 0
+        on_device = estimate_device(engines, case, window_bytes, windowing) if on_gpu else 0
         shapes = case.size.native_shape, case.size.network_shape
-        found.append(CaseForecast(case.name, *shapes, num_windows, predictor.obstacle is None, peak, on_device))
-    network = find_module(predictor)
+        found.append(CaseForecast(case.name, *shapes, num_windows, engines.volumes is not None, peak, on_device))
+    network = find_module(engines)
     return Forecast(
         device=str(device),
-        precision=predictor.precision,
-        num_networks=len(predictor.networks),
+        precision=engines.parts.precision,
+        num_networks=len(engines.parts.networks),
         mirrored=len(network.flips) if isinstance(network, Mirrored) else 1,
         window_size=cases[0].windows.size if cases and cases[0].windows is not None else None,
         windowing=windowing,
-        obstacle=predictor.obstacle,
+        whole_because=engines.reason,
         overlap=overlap,
         free_bytes=free,
         free_device_bytes=free_device,

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose
 
-from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import WARNING, Message, Problem
 from pipeline.errors import PredictionError
-from pipeline.planning.plan import Plan
 from pipeline.prediction.grids import map_grid
 from pipeline.prediction.memory import FLOAT, find_free_bytes
 from pipeline.prediction.modality import compare_modality
-from pipeline.prediction.streaming import begins_as_planned, list_image_transforms
+from pipeline.prediction.parts import Expected
+from pipeline.prediction.recipe import begins_as_planned, list_image_transforms
 from pipeline.types import IMAGE
 
 UNSEEN_SPACING = Message(
@@ -40,14 +39,13 @@ _MOST_VOXELS = 2**31  # made of far fewer; more than that an image never has to 
 _MOST_REFINED = 8.0  # voxels of the network's grid for one of the image
 
 
-def check_input(image: MedicalImage, plan: Plan, shown: str, modalities: Sequence[str] = ()) -> tuple[Problem, ...]:
-    """Whether the planned network can take an image.
+def check_input(image: MedicalImage, expected: Expected, shown: str) -> tuple[Problem, ...]:
+    """Whether a network can take an image.
 
     Args:
         image: as read.
-        plan: of the bundle.
+        expected: by the bundle.
         shown: the image's name for messages.
-        modalities: DICOM's codes of the training's images.
 
     Returns:
         What the user should know about it, worst first; no errors.
@@ -55,16 +53,17 @@ def check_input(image: MedicalImage, plan: Plan, shown: str, modalities: Sequenc
     Raises:
         PredictionError: other number of channels or dimensions, or voxels without a value.
     """
-    check_grid(image.grid, plan, shown)
-    if image.array.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(image.array)))):
+    check_grid(image.grid, expected, shown)
+    is_real = expected.is_planned and image.array.dtype.kind == "f"
+    if is_real and (count := int(np.count_nonzero(~np.isfinite(image.array)))):
         raise PredictionError(f"{shown} has {count} voxels that are NaN or infinite; expected numbers. Replace them.")
-    notes = (*note_content(image, shown, modalities), *image.notes)
-    if plan.image_suffix in PICTURE_SUFFIXES:  # counted in pixels
+    notes = (*note_content(image, shown, expected.modalities), *image.notes)
+    if expected.spacing_mm is None:
         return notes
-    ratios = np.sort(image.spacing_mm) / np.sort(plan.spacing_mm)
+    ratios = np.sort(image.spacing_mm) / np.sort(expected.spacing_mm)
     if (np.maximum(ratios, 1 / ratios) <= _FAR_SPACING).all():
         return notes
-    return (UNSEEN_SPACING.about(shown, found=_show(image.spacing_mm), expected=_show(plan.spacing_mm)), *notes)
+    return (UNSEEN_SPACING.about(shown, found=_show(image.spacing_mm), expected=_show(expected.spacing_mm)), *notes)
 
 
 def note_content(image: MedicalImage, shown: str, modalities: Sequence[str] = ()) -> tuple[Problem, ...]:
@@ -74,21 +73,21 @@ def note_content(image: MedicalImage, shown: str, modalities: Sequence[str] = ()
     return (*constant, *compare_modality(image.modality, modalities, shown))
 
 
-def check_grid(grid: ImageGrid, plan: Plan, shown: str) -> None:
-    """Whether the planned network can take an image, by its header.
+def check_grid(grid: ImageGrid, expected: Expected, shown: str) -> None:
+    """Whether a network can take an image, by its header.
 
     Raises:
         PredictionError: other number of channels or dimensions, or axes that are far from orthogonal.
     """
     found = len(grid.spatial_shape), grid.num_channels
-    expected = plan.spatial_dims, len(plan.channel_names)
-    if found != expected:
+    wanted = expected.spatial_dims, len(expected.channel_names)
+    if found != wanted:
         raise PredictionError(
-            f"{shown} has {found[0]} dimensions and {found[1]} channel(s); the bundle expects {expected[0]} and "
-            f"{expected[1]} ({', '.join(plan.channel_names)}). Give it images like those it was trained on"
+            f"{shown} has {found[0]} dimensions and {found[1]} channel(s); the bundle expects {wanted[0]} and "
+            f"{wanted[1]} ({', '.join(expected.channel_names)}). Give it images like those it was trained on"
             + ("; the last axis of a 4D file, such as time, counts as channels." if found[1] > 4 else ".")
         )
-    shear = _measure_shear(grid.affine)
+    shear = _measure_shear(grid.affine) if expected.is_planned else 0.0
     if shear > _MOST_SHEAR_DEGREES:
         raise PredictionError(
             f"{shown} has sheared axes: {90 - shear:.2f} degrees between two of them; expected a box, 90 degrees. Resample it to an "
@@ -96,7 +95,7 @@ def check_grid(grid: ImageGrid, plan: Plan, shown: str) -> None:
         )
 
 
-def check_size(grid: ImageGrid, preprocessing: Compose, shown: str, free_bytes: int | None = None) -> None:
+def check_size(grid: ImageGrid, preprocessing: Any, shown: str, free_bytes: int | None = None) -> None:
     """Whether an image on the network's grid is one that this machine can hold; nothing of it is allocated.
 
     Args:
@@ -125,14 +124,14 @@ def check_size(grid: ImageGrid, preprocessing: Compose, shown: str, free_bytes: 
     )
 
 
-def is_box(grid: ImageGrid, preprocessing: Compose) -> bool:
+def is_box(grid: ImageGrid, preprocessing: Any) -> bool:
     """Whether the axes of image and network's grid run along each other, both ways."""
     shape, affine = find_network_grid(grid, preprocessing)
     there = map_grid(grid.affine, grid.spatial_shape, affine, shape)
     return there is not None and map_grid(affine, shape, grid.affine, grid.spatial_shape) is not None
 
 
-def find_network_grid(grid: ImageGrid, preprocessing: Compose) -> tuple[tuple[int, ...], np.ndarray]:
+def find_network_grid(grid: ImageGrid, preprocessing: Any) -> tuple[tuple[int, ...], np.ndarray]:
     """Shape and affine of an image on the network's grid, without its voxels.
 
     Args:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
-from pipeline.dataset.dataset import case_name, image_suffix, list_images
-from pipeline.dataset.image import read_image
-from pipeline.errors import PredictionError
+from pipeline.dataset.dataset import case_name, list_images
 from pipeline.files import write_atomically
 from pipeline.gzip_files import write_gzip
 from pipeline.prediction.inputs import PredictionInput
@@ -37,33 +36,6 @@ def find_any_output(source: PredictionInput, out: Path) -> Path:
     return next((path for name in names for path in found if case_name(path) == name), out / source.name)
 
 
-def finish_output(written: Path, image: Path, spatial_shape: tuple[int, ...], final: Path) -> None:
-    """Give a label map that MONAI wrote its final name, once it is on exactly the image's grid.
-
-    Going through the target spacing and back moves the affine by rounding errors; the header of a NIfTI file is therefore taken
-    from the image itself.
-
-    Args:
-        written: by MONAI.
-        image: the file that MONAI read.
-        spatial_shape: of the image.
-        final: the label map's name.
-
-    Raises:
-        PredictionError: the shape is not the image's.
-    """
-    if image_suffix(final).startswith(".nii"):
-        label_map = nib.load(written)
-        values = np.asarray(label_map.dataobj, dtype=np.uint8)
-        while values.ndim > len(spatial_shape) and values.shape[-1] == 1:  # as MONAI writes 2D label maps
-            values = values[..., 0]
-        _check_shape(values.shape, spatial_shape, image)
-        write_volume(final, values, image)
-    else:
-        _check_shape(read_image(written).spatial_shape, spatial_shape, image)
-        os.replace(written, final)
-
-
 def write_volume(final: Path, values: np.ndarray, image: Path) -> None:
     """Write label values as NIfTI with the grid of the image's header.
 
@@ -74,10 +46,11 @@ def write_volume(final: Path, values: np.ndarray, image: Path) -> None:
     """
     header = nib.load(image).header
     restored = nib.Nifti1Image(values, None)
-    restored.header.set_xyzt_units(*header.get_xyzt_units())
+    restored.header["xyzt_units"] = header["xyzt_units"]  # also a code that stands for no unit
     restored.header.set_zooms((*header.get_zooms(), 1.0)[: values.ndim])
     # the codes say which of both is valid, and a reader picks by them
-    restored.set_qform(header.get_qform(), int(header["qform_code"]), strip_shears=False)
+    with suppress(HeaderDataError):  # a quaternion that is no rotation; the sform is what is read then
+        restored.set_qform(header.get_qform(), int(header["qform_code"]), strip_shears=False)
     restored.set_sform(header.get_sform(), int(header["sform_code"]))
     with write_atomically(final) as partial:
         _save(restored, values, partial)
@@ -119,8 +92,3 @@ def write_probabilities(path: Path, probabilities: np.ndarray, image: Path) -> N
                 np.savez_compressed(stream, probabilities=np.swapaxes(probabilities, 1, 2))
         else:
             nib.save(nib.Nifti1Image(np.moveaxis(probabilities, 0, -1), nib.load(image).affine), partial)
-
-
-def _check_shape(found: tuple[int, ...], expected: tuple[int, ...], image: Path) -> None:
-    if tuple(found) != tuple(expected):
-        raise PredictionError(f"The label map of {image.name} has shape {found}; expected the image's, {expected}.")

@@ -19,8 +19,9 @@ import torch
 
 from pipeline.dataset.image_files import hash_image_files
 from pipeline.files import compute_sha256
-from pipeline.prediction.inference import build_device, choose_precision
+from pipeline.prediction.device_choice import build_device, choose_precision
 from pipeline.prediction.inputs import PredictionInput
+from pipeline.prediction.options import PredictOptions
 from pipeline.prediction.outputs import probabilities_path
 from pipeline.prediction.runtime import choose_device
 from pipeline.progress import LARGE_BYTES, progress_bar
@@ -50,16 +51,17 @@ class Origin:
     options: Mapping[str, Any]
 
 
-def settle_options(mirror: bool, runtime: str, precision: str, device: str | None) -> dict[str, Any]:
+def settle_options(options: PredictOptions) -> dict[str, Any]:
     """The options that reach the label values, with what they come to on this machine.
 
     Raises:
         PredictionError: unknown choice of precision, or no such device.
     """
-    found = build_device(choose_device(runtime, device) or ("cuda" if torch.cuda.is_available() else "cpu"))
-    settled = choose_precision(precision, found, runtime)
+    runtime = options.runtime
+    found = build_device(choose_device(runtime, options.device) or ("cuda" if torch.cuda.is_available() else "cpu"))
+    settled = choose_precision(options.precision, found, runtime)
     # cards of one machine count as one
-    return {"mirror": mirror, "runtime": runtime, "precision": settled, "device": found.type}
+    return {"mirror": options.mirror, "runtime": runtime, "precision": settled, "device": found.type}
 
 
 @dataclass

@@ -1,33 +1,42 @@
-"""The case loop: every image of a file or folder, finished label maps kept, one bad image not fatal to the others."""
+"""The case loop: every image of a file or folder, finished label maps kept, one bad image not fatal to the others.
+
+An image is read and checked, brought to the network's grid, put through the network, taken back to its own grid, and written. Reading and
+writing may each have a thread of its own, or small images go side by side (`overlap.py`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
+from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.problems import Problem
+from pipeline.dataset.stock import stock_reads
 from pipeline.errors import PredictionError
 from pipeline.files import stage_folder
-from pipeline.planning.plan import Plan, read_plan
-from pipeline.prediction.case_steps import CaseSteps
+from pipeline.planning.plan import read_plan
+from pipeline.prediction.engine import Case, Found
+from pipeline.prediction.engines import Engines, build_engines
 from pipeline.prediction.forecast import Forecast, forecast_images
-from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.input_check import check_grid, check_input, check_size
 from pipeline.prediction.inputs import PredictionInput
-from pipeline.prediction.outputs import output_path, probabilities_path
+from pipeline.prediction.options import PredictOptions
+from pipeline.prediction.out_of_memory import explain_out_of_memory
+from pipeline.prediction.outputs import output_path, probabilities_path, write_probabilities
 from pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, count_cores, run_cases, run_side_by_side
-from pipeline.prediction.predictor import Predictor
 from pipeline.prediction.reuse import Ledger, without_record
 from pipeline.prediction.runtime import TORCH, choose_device
 from pipeline.prediction.window_choice import describe_windowing, settle_windows
 from pipeline.progress import progress_bar
 
 _Outcome = Outcome[PredictionInput, tuple[Problem, ...]]
+_NO_THREADS = Overlap(False, False, "the steps of an external bundle may not be made for threads")
 
 
 @dataclass(frozen=True)
@@ -52,55 +61,157 @@ def predict_images(
     inputs: Sequence[PredictionInput],
     out: Path,
     weights: Sequence[Path],
-    device: str | None = None,
-    mirror: bool = False,
-    probabilities: bool = False,
-    runtime: str = TORCH,
-    precision: str = "float32",
+    options: PredictOptions | None = None,
     overlap: Overlap | None = None,
     announce: Callable[[str], None] = lambda line: None,
     ledger: Ledger | None = None,
 ) -> Predictions:
     """Predict images into `out`, one label map per image under the image's name.
 
+    What an external bundle leaves as shares or logits stays float32; structures that may overlap, a channel for each, lie along the last
+    axis of the file.
+
     Args:
         folder: the bundle.
         inputs: with distinct names.
         out: made when missing; a finished label map in it is kept as `ledger` says.
-        weights: see `build_predictor`.
-        device: see `build_predictor`.
-        mirror: see `build_predictor`.
-        probabilities: write them too, beside each label map (`write_probabilities`).
-        runtime: see `build_predictor`.
-        precision: of the network; see `choose_precision`.
+        weights: see `build_engines`.
+        options: as the user chose them.
         overlap: what runs beside the network; several images side by side or else `choose_overlap`, if None.
         announce: called once before the first image, with how many windows and images at once there will be.
         ledger: of `out`; none is kept, if None.
 
     Raises:
+        BundleError: see `build_engines`.
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
     """
-    plan = read_plan(folder.plan)
-    ledger = ledger or without_record(out)
-    finals, todo, kept = _sort_inputs(inputs, out, plan, probabilities, ledger)
+    options, ledger = options or PredictOptions(), ledger or without_record(out)
+    refuse_own_folder(inputs, out)
+    engines = None if folder.is_planned else build_engines(folder, weights, out, options)
+    suffix = (engines.transforms.saver.output_ext or ".nii.gz") if engines else read_plan(folder.plan).output_suffix
+    finals, todo, kept = _sort_inputs(inputs, out, suffix, options, ledger)
     if not todo:
         return Predictions(out, (), kept)
     with stage_folder(out) as staging:
-        predictor = build_predictor(folder, weights, staging, device, mirror, runtime=runtime, precision=precision)
-        windowing = settle_windows(predictor, todo, runtime, probabilities)
-        announce(describe_windowing(windowing, predictor.obstacle is None))
-        predictor = predictor.with_windowing(windowing)
-        build = partial(CaseSteps, staging=staging, finals=finals, probabilities=probabilities, ledger=ledger)
-        outcomes = _start(todo, predictor, build, windowing.num_images if overlap is None else 1, overlap)
-        with closing(outcomes):
+        engines = engines or build_engines(folder, weights, staging, options)
+        windowing = settle_windows(engines, todo, options)
+        if folder.is_planned:
+            announce(describe_windowing(windowing, engines.volumes is not None))
+        loop = _CaseLoop(engines.with_windowing(windowing), staging, finals, suffix, options, ledger)
+        with closing(loop.start(todo, 1 if overlap else windowing.num_images, overlap)) as outcomes:
             found = _watch(outcomes, len(todo))
-        for note in predictor.list_notes():
+        for note in loop.engines.list_notes():
             announce(f"device   {note}")
-    _require_all(found, finals, plan.output_suffix, ledger)
+    _require_all(found, finals, suffix, ledger)
     written = tuple(finals[outcome.item] for outcome in found)
     notes = tuple(note for outcome in found for note in outcome.result or ())
-    shares = predictor.stopwatch.list_shares()
-    return Predictions(out, written, kept, notes, predictor.precision, shares, dict(ledger.again))
+    parts = engines.parts
+    return Predictions(out, written, kept, notes, parts.precision, parts.stopwatch.list_shares(), dict(ledger.again))
+
+
+@dataclass(frozen=True)
+class _CaseLoop:
+    """The steps of every case of one call; each raises PredictionError where memory runs out.
+
+    Attributes:
+        engines: of the bundle.
+        staging: a folder that goes away; copies that MONAI can read lie there.
+        finals: the label map of each input.
+        suffix: of the label maps.
+        options: of the call.
+        ledger: of the folder of the label maps.
+        prepares_ahead: bring an image to the network's grid right after reading, beside the network of the case before.
+    """
+
+    engines: Engines
+    staging: Path
+    finals: Mapping[PredictionInput, Path]
+    suffix: str
+    options: PredictOptions
+    ledger: Ledger
+    prepares_ahead: bool = False
+
+    def start(
+        self, todo: Sequence[PredictionInput], num_images: int, overlap: Overlap | None
+    ) -> Generator[_Outcome, None, None]:
+        """The outcomes of all images, side by side or one after the other."""
+        num_threads = torch.get_num_threads()
+        if num_images > 1:
+            workers = [replace(self, engines=self.engines.copy_for_thread()).run for _ in range(num_images)]
+            return run_side_by_side(todo, workers, max(1, num_threads // num_images), _measure_input)
+        parts = self.engines.parts
+        by_rule = choose_overlap(parts.device, num_threads, count_cores()) if parts.expected.is_planned else _NO_THREADS
+        taken = overlap or by_rule
+        steps = replace(self, prepares_ahead=taken.preprocessing)
+        return run_cases(todo, steps.read, steps.infer, steps.write, taken.files)
+
+    def run(self, source: PredictionInput) -> tuple[Problem, ...]:
+        """All steps of an image, in this thread; raises what they raise."""
+        return self.write(self.infer(self.read(source)))
+
+    def read(self, source: PredictionInput) -> Case:
+        """Read and check an image.
+
+        Raises:
+            ImageFileError: a file cannot be read.
+            PredictionError: the network cannot take it.
+        """
+        with self._explain(source), self.engines.parts.stopwatch.measure("read"):
+            with suppress(OSError):  # reading says it better
+                self.ledger.note_image(source)
+            image = self._read_checked(source)
+            notes = check_input(image, self.engines.parts.expected, source.files[0].name)
+            engine, files = self.engines.choose(image.grid), self._list_readable(source, image)
+            case = Case(source, engine, files, image.affine, image.spatial_shape, image, notes=notes)
+            del image
+        if self.prepares_ahead:
+            with self._explain(source):
+                engine.prepare(case)
+        return case
+
+    def _read_checked(self, source: PredictionInput) -> MedicalImage:
+        """The voxels, once the header is sure to be of an image that fits; a series is judged by what was read, in one pass."""
+        shown, is_series = source.files[0].name, any(path.is_dir() for path in source.files)
+        image = source.read() if is_series or not self.engines.parts.expected.is_planned else None
+        grid = source.read_grid() if image is None else image.grid
+        check_grid(grid, self.engines.parts.expected, shown)
+        if self.engines.parts.expected.is_planned:
+            check_size(grid, self.engines.parts.preprocessing, shown)
+        return source.read() if image is None else image
+
+    def _list_readable(self, source: PredictionInput, image: MedicalImage) -> tuple[Path, ...]:
+        """What MONAI reads: the image's files, or a copy of the image."""
+        expected = self.engines.parts.expected
+        if not expected.is_planned and len(source.files) > 1 and all(map(stock_reads, source.files)):
+            return source.files
+        copies = self.staging / "readable"
+        copies.mkdir(exist_ok=True)
+        is_picture = image_suffix(source.files[0]) in PICTURE_SUFFIXES
+        suffix = expected.suffix or (".png" if is_picture else ".nii.gz")
+        return (source.write_readable(image, copies, suffix),)
+
+    def _explain(self, source: PredictionInput) -> AbstractContextManager[None]:
+        """Of memory that runs out within a block."""
+        return explain_out_of_memory(source.files[0].name, self.engines.parts.device, self.options.probabilities)
+
+    def infer(self, case: Case) -> tuple[Case, Found]:
+        """The image to the network's grid, through the network, and back."""
+        with self._explain(case.source):
+            case.engine.prepare(case)
+            return case, case.engine.infer(case, self.options.probabilities)
+
+    def write(self, computed: tuple[Case, Found]) -> tuple[Problem, ...]:
+        """Give the label map its name; what the user should know about the image."""
+        case, found = computed
+        final = self.finals[case.source]
+        beside = probabilities_path(final, self.suffix) if self.options.probabilities else None
+        with self._explain(case.source), self.engines.parts.stopwatch.measure("write"):
+            self.ledger.make_room(case.source, final, probabilities_path(final, self.suffix))
+            if beside is not None and found.probabilities is not None:
+                write_probabilities(beside, found.probabilities, case.files[0])
+            seen = case.engine.write(case, found, final, self.staging)
+            self.ledger.finish(case.source, final, beside)
+        return (*seen, *case.notes)
 
 
 def _require_all(
@@ -114,23 +225,6 @@ def _require_all(
     if failures:
         listed = "\n".join(f"  {outcome.error}" for outcome in failures)
         raise PredictionError(f"{len(failures)} of {len(found)} images could not be predicted:\n{listed}")
-
-
-def _start(
-    todo: Sequence[PredictionInput],
-    predictor: Predictor,
-    build: Callable[..., CaseSteps],
-    num_images: int,
-    overlap: Overlap | None,
-) -> Generator[_Outcome, None, None]:
-    """The outcomes of all images, side by side or one after the other."""
-    num_threads = torch.get_num_threads()
-    if num_images > 1:
-        workers = [build(predictor.copy_for_thread(), prepares_ahead=False).run for _ in range(num_images)]
-        return run_side_by_side(todo, workers, max(1, num_threads // num_images), _measure_input)
-    taken = overlap or choose_overlap(predictor.device, num_threads, count_cores())
-    steps = build(predictor, prepares_ahead=taken.preprocessing)
-    return run_cases(todo, steps.read, steps.compute, steps.write, taken.files)
 
 
 def _measure_input(source: PredictionInput) -> float:
@@ -153,11 +247,7 @@ def forecast_prediction(
     inputs: Sequence[PredictionInput],
     out: Path,
     weights: Sequence[Path],
-    device: str | None = None,
-    mirror: bool = False,
-    probabilities: bool = False,
-    runtime: str = TORCH,
-    precision: str = "float32",
+    options: PredictOptions,
     ledger: Ledger | None = None,
 ) -> Forecast:
     """What `predict_images` would do with the same arguments, from the headers of the images; nothing is written.
@@ -165,21 +255,23 @@ def forecast_prediction(
     Raises:
         PredictionError: as `predict_images`, before the first image; or the preprocessing is not what `plan` writes.
     """
-    _, todo, kept = _sort_inputs(inputs, out, read_plan(folder.plan), probabilities, ledger or without_record(out))
-    # an exported network takes what PyTorch's takes, up to its library's own buffers
-    taken = "float32" if runtime != TORCH else precision
-    predictor = build_predictor(folder, weights, out, choose_device(runtime, device), mirror, precision=taken)
-    overlap = choose_overlap(predictor.device, torch.get_num_threads(), count_cores())
-    return forecast_images(predictor, todo, kept, overlap, probabilities)
+    refuse_own_folder(inputs, out)
+    suffix = read_plan(folder.plan).output_suffix
+    _, todo, kept = _sort_inputs(inputs, out, suffix, options, ledger or without_record(out))
+    if options.runtime != TORCH:  # an exported network takes what PyTorch's takes, up to its library's own buffers
+        device = choose_device(options.runtime, options.device)
+        options = replace(options, runtime=TORCH, device=device, precision="float32")
+    engines = build_engines(folder, weights, out, options)
+    overlap = choose_overlap(engines.parts.device, torch.get_num_threads(), count_cores())
+    return forecast_images(engines, todo, kept, overlap, options.probabilities)
 
 
 def _sort_inputs(
-    inputs: Sequence[PredictionInput], out: Path, plan: Plan, probabilities: bool, ledger: Ledger
+    inputs: Sequence[PredictionInput], out: Path, suffix: str, options: PredictOptions, ledger: Ledger
 ) -> tuple[dict[PredictionInput, Path], list[PredictionInput], tuple[Path, ...]]:
     """The label map of each input, the inputs that are left to do, and the label maps that are there."""
-    refuse_own_folder(inputs, out)
-    finals = {source: output_path(source, out, plan.output_suffix) for source in inputs}
-    todo, kept = ledger.sort(finals, plan.output_suffix if probabilities else None)
+    finals = {source: output_path(source, out, suffix) for source in inputs}
+    todo, kept = ledger.sort(finals, suffix if options.probabilities else None)
     return finals, todo, kept
 
 

@@ -1,7 +1,6 @@
 """Image -> classes on its own grid, without ever holding the probabilities of the whole image.
 
-Taken where the bundle's transforms are those that `plan` writes for volumes; `find_obstacle` says why not otherwise. The result is the
-stock way's: the same windows, sums and coordinates, computed for some rows at a time.
+The result is the stock way's: the same windows, sums and coordinates, computed for some rows at a time.
 """
 
 from __future__ import annotations
@@ -12,34 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.inferers import Inferer
-from monai.transforms import (
-    Activationsd,
-    AsDiscreted,
-    Compose,
-    CopyItemsd,
-    DeleteItemsd,
-    EnsureChannelFirstd,
-    EnsureTyped,
-    Invertd,
-    LoadImaged,
-    MapLabelValued,
-    NormalizeIntensityd,
-    Orientationd,
-    SaveImaged,
-    ScaleIntensity,
-    ScaleIntensityd,
-    ScaleIntensityRanged,
-    Spacingd,
-)
-from monai.utils import GridSampleMode, GridSamplePadMode
+from monai.transforms import Compose
 
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.prediction.grids import GridMap, interpolate, iterate_resampled, map_grid, resample
 from pipeline.prediction.late_head import LateHead
+from pipeline.prediction.recipe import list_image_transforms
 from pipeline.prediction.windows import (
     Network,
-    is_plain,
     iterate_blended,
     iterate_whole,
     read_windows,
@@ -47,73 +26,11 @@ from pipeline.prediction.windows import (
 )
 from pipeline.types import IMAGE, PRED
 
-_LOADING = (LoadImaged, EnsureChannelFirstd, Orientationd, Spacingd)
-_INTENSITIES = (ScaleIntensityRanged, NormalizeIntensityd, EnsureTyped)
 Finish = Callable[[torch.Tensor], torch.Tensor]
 PIECE_VALUES = 1 << 24  # 64 MB at once
 DEVICE_PIECE_VALUES = 1 << 27  # on a GPU, where each piece costs launches
 # NumPy's types that PyTorch has too, as which an image goes to a GPU
 _SHARED_TYPES = frozenset({"uint8", "int8", "int16", "int32", "int64", "float32", "float64"})
-
-
-def find_obstacle(
-    preprocessing: Compose, inferer: Inferer, to_probabilities: Sequence[Any], to_files: Sequence[Any], suffix: str
-) -> str | None:
-    """Why an image has to go MONAI's own way, holding all probabilities; None if it may be streamed.
-
-    Args:
-        preprocessing: of the bundle.
-        inferer: of the bundle.
-        to_probabilities: its transforms behind the network.
-        to_files: its transforms behind the probabilities.
-        suffix: of the images and label maps.
-    """
-    if not suffix.startswith(".nii"):
-        return "pictures are small"
-    if not is_plain(inferer):
-        return f"{type(inferer).__name__} is not the plain sliding window"
-    transforms = list_image_transforms(preprocessing)
-    kinds = [type(transform) for transform in transforms]
-    if not begins_as_planned(preprocessing) or any(kind not in _INTENSITIES for kind in kinds[4:]):
-        return "the preprocessing is not what `plan` writes"
-    spacing = transforms[3]
-    if spacing.mode[0] != GridSampleMode.BILINEAR or spacing.padding_mode[0] != GridSamplePadMode.BORDER:
-        return f"the interpolation is {spacing.mode[0]}"
-    behind = [type(transform) for transform in to_probabilities]
-    if behind[-2:] != [Activationsd, Invertd] or behind[:-2] not in ([], [ScaleIntensityd]):
-        return "the probabilities are changed on their way back"
-    if not all(to_probabilities[-2].softmax) or any(to_probabilities[-2].sigmoid):
-        return "the probabilities are no softmax"
-    if any(_is_rescaled(transform.scaler) for transform in to_probabilities[:-2]):
-        return "the logits are not only multiplied by a factor"
-    ends = [type(transform) for transform in to_files]
-    if ends[0] is not AsDiscreted or ends[-2:] != [MapLabelValued, SaveImaged]:
-        return "the output is not what `plan` writes"
-    return None
-
-
-def read_logit_scale(to_probabilities: Sequence[Any]) -> float:
-    """What the logits are multiplied by in front of the softmax, where `find_obstacle` finds none; 1 over the temperature."""
-    scaled = (1 + transform.scaler.factor for transform in to_probabilities if isinstance(transform, ScaleIntensityd))
-    return float(next(scaled, 1.0))
-
-
-def _is_rescaled(scaler: ScaleIntensity) -> bool:
-    return scaler.minv is not None or scaler.maxv is not None or scaler.factor is None
-
-
-def list_image_transforms(preprocessing: Compose) -> list[Any]:
-    """Those of a bundle's preprocessing that change the image; others move further items of the sample."""
-    return [
-        transform
-        for transform in preprocessing.transforms
-        if not isinstance(transform, CopyItemsd | DeleteItemsd) or IMAGE in transform.keys
-    ]
-
-
-def begins_as_planned(preprocessing: Compose) -> bool:
-    """Whether the image comes to the network's grid as `plan` writes it."""
-    return tuple(type(transform) for transform in list_image_transforms(preprocessing)[:4]) == _LOADING
 
 
 def preprocess(image: MedicalImage, preprocessing: Compose, device: torch.device | None = None) -> MetaTensor:

@@ -10,16 +10,18 @@ import torch
 
 from pipeline.errors import PipelineError, PredictionError
 from pipeline.prediction import memory
+from pipeline.prediction.engines import Engines
 from pipeline.prediction.grids import map_grid
 from pipeline.prediction.input_check import check_grid, check_size, find_network_grid
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.memory import CaseSize
 from pipeline.prediction.mirroring import Mirrored
+from pipeline.prediction.options import PredictOptions
 from pipeline.prediction.overlap import Overlap
-from pipeline.prediction.predictor import Predictor, Windowing
+from pipeline.prediction.parts import Windowing
+from pipeline.prediction.recipe import begins_as_planned
 from pipeline.prediction.runtime import TORCH
 from pipeline.prediction.stopwatch import TimedNetwork
-from pipeline.prediction.streaming import begins_as_planned
 from pipeline.prediction.windows import Windows, is_plain, read_windows
 
 # voxels of all windows at once that fill a GPU, and how many of them at most
@@ -44,7 +46,7 @@ class SizedCase:
     windows: Windows | None
 
 
-def _size_case(source: PredictionInput, predictor: Predictor, probabilities: bool) -> SizedCase:
+def _size_case(source: PredictionInput, engines: Engines, probabilities: bool) -> SizedCase:
     """What the headers of an input say.
 
     Raises:
@@ -52,28 +54,30 @@ def _size_case(source: PredictionInput, predictor: Predictor, probabilities: boo
         PredictionError: the network cannot take the image.
     """
     grid = source.read_grid()
-    check_grid(grid, predictor.plan, source.files[0].name)
-    check_size(grid, predictor.preprocessing, source.files[0].name)
-    shape, affine = find_network_grid(grid, predictor.preprocessing)
+    check_grid(grid, engines.parts.expected, source.files[0].name)
+    check_size(grid, engines.parts.preprocessing, source.files[0].name)
+    shape, affine = find_network_grid(grid, engines.parts.preprocessing)
     back = map_grid(affine, shape, grid.affine, grid.spatial_shape)
     size = CaseSize(
         grid.num_channels,
-        len(predictor.label_values),
-        predictor.late_heads[0].num_features if predictor.late_heads else len(predictor.label_values),
+        len(engines.parts.label_values),
+        engines.num_blended,
         grid.spatial_shape,
         grid.value_bytes,
         shape,
         back is None or back.interpolates,
         probabilities,
     )
-    return SizedCase(source.name, size, read_windows(predictor.inferer, shape) if is_plain(predictor.inferer) else None)
+    return SizedCase(
+        source.name, size, read_windows(engines.parts.inferer, shape) if is_plain(engines.parts.inferer) else None
+    )
 
 
 def size_cases(
-    predictor: Predictor, inputs: Sequence[PredictionInput], probabilities: bool
+    engines: Engines, inputs: Sequence[PredictionInput], probabilities: bool
 ) -> tuple[list[SizedCase], list[str]]:
     """Cases by their headers, and messages about those that cannot be predicted."""
-    if not begins_as_planned(predictor.preprocessing):
+    if not begins_as_planned(engines.parts.preprocessing):
         raise PredictionError(
             "The preprocessing of the bundle is not what `plan` writes, so the network's grid cannot be told from headers. "
             "Predict without --dry-run."
@@ -81,7 +85,7 @@ def size_cases(
     cases, failures = [], []
     for source in inputs:
         try:
-            cases.append(_size_case(source, predictor, probabilities))
+            cases.append(_size_case(source, engines, probabilities))
         except PipelineError as error:
             failures.append(str(error))
     return cases, failures
@@ -94,49 +98,46 @@ def describe_windowing(windowing: Windowing, in_rows: bool) -> str:
     return f"windows  {at_once}, blended on {windowing.blended_on} {'in rows' if in_rows else 'as a whole'}{images}"
 
 
-def settle_windows(
-    predictor: Predictor, inputs: Sequence[PredictionInput], runtime: str = TORCH, probabilities: bool = False
-) -> Windowing:
+def settle_windows(engines: Engines, inputs: Sequence[PredictionInput], options: PredictOptions) -> Windowing:
     """How many windows at once for these images, where they are blended, and how many images at the same time.
 
     On the CPU nothing has to be known for it where no more than one window would be taken at once.
 
     Args:
-        predictor: of the bundle.
+        engines: of the bundle.
         inputs: to be predicted; what cannot be read does not count.
-        runtime: other than torch, the network takes as many windows as the config says.
-        probabilities: they are written too.
+        options: for another runtime than torch, the network takes as many windows as the config says.
     """
-    known = is_plain(predictor.inferer) and begins_as_planned(predictor.preprocessing)
-    if runtime != TORCH or (not known and predictor.device.type == "cpu"):
-        return Windowing(_read_batch_size(predictor), predictor.device)
+    known = is_plain(engines.parts.inferer) and begins_as_planned(engines.parts.preprocessing)
+    if options.runtime != TORCH or (not known and engines.parts.device.type == "cpu"):
+        return Windowing(_read_batch_size(engines), engines.parts.device)
     if not known:
-        return _fill_device(predictor)
-    if _limit_windows(predictor) == 1:
-        return Windowing(1, predictor.device)
-    cases, _ = size_cases(predictor, inputs, probabilities)
-    free_bytes = memory.find_free_bytes(predictor.device)
+        return _fill_device(engines)
+    if _limit_windows(engines) == 1:
+        return Windowing(1, engines.parts.device)
+    cases, _ = size_cases(engines, inputs, options.probabilities)
+    free_bytes = memory.find_free_bytes(engines.parts.device)
     num_windows = sum(case.windows.num_windows for case in cases if case.windows is not None)
     # measuring loads PyTorch's compiler, which takes a second: not where a bound says the same
-    found = choose_windowing(predictor, cases, bound_window(predictor), free_bytes)
-    if found.batch_size == _limit_windows(predictor, cases) and found.blended_on == predictor.device:
-        num_images = choose_num_images(predictor, cases, found, free_bytes)
+    found = choose_windowing(engines, cases, bound_window(engines), free_bytes)
+    if found.batch_size == _limit_windows(engines, cases) and found.blended_on == engines.parts.device:
+        num_images = choose_num_images(engines, cases, found, free_bytes)
         return replace(found, num_images=num_images, num_windows=num_windows)
-    found = choose_windowing(predictor, cases, measure_window(predictor), free_bytes)
+    found = choose_windowing(engines, cases, measure_window(engines), free_bytes)
     return replace(found, num_windows=num_windows)
 
 
-def _fill_device(predictor: Predictor) -> Windowing:
+def _fill_device(engines: Engines) -> Windowing:
     """For images whose sizes are not known: as many windows on a GPU as half of its free memory holds, by a bound."""
-    batch_size = _limit_windows(predictor)
-    if is_plain(predictor.inferer) and not isinstance(predictor.inferer.roi_size, int):
-        fitting = memory.find_free_bytes(predictor.device) // 2 // bound_window(predictor)
+    batch_size = _limit_windows(engines)
+    if is_plain(engines.parts.inferer) and not isinstance(engines.parts.inferer.roi_size, int):
+        fitting = memory.find_free_bytes(engines.parts.device) // 2 // bound_window(engines)
         batch_size = max(1, min(batch_size, fitting))
-    return Windowing(batch_size, predictor.device)
+    return Windowing(batch_size, engines.parts.device)
 
 
 def choose_num_images(
-    predictor: Predictor,
+    engines: Engines,
     cases: Sequence[SizedCase],
     windowing: Windowing,
     free_bytes: int,
@@ -147,40 +148,40 @@ def choose_num_images(
     PyTorch's threads wait for each other in every layer, the longer the smaller it is; with an image each they do not.
 
     Args:
-        predictor: of the bundle.
+        engines: of the bundle.
         cases: to be predicted.
         windowing: that was chosen.
         free_bytes: of main memory.
         num_threads: of PyTorch; as it is set, if None.
     """
-    if predictor.device.type != "cpu" or predictor.obstacle is not None or _limit_windows(predictor) == 1:
+    if engines.parts.device.type != "cpu" or engines.volumes is None or _limit_windows(engines) == 1:
         return 1
     threads = torch.get_num_threads() if num_threads is None else num_threads
     alone = Overlap(False, False, "")
-    window_bytes = bound_window(predictor)
-    peak = max((estimate_peak(predictor, case, window_bytes, windowing, alone) for case in cases), default=1)
+    window_bytes = bound_window(engines)
+    peak = max((estimate_peak(engines, case, window_bytes, windowing, alone) for case in cases), default=1)
     return max(1, min(threads, len(cases), MOST_IMAGES_ON_CPU, int(_SIDE_BY_SIDE_SHARE * free_bytes // peak)))
 
 
-def choose_windowing(predictor: Predictor, cases: Sequence[SizedCase], window_bytes: int, free_bytes: int) -> Windowing:
+def choose_windowing(engines: Engines, cases: Sequence[SizedCase], window_bytes: int, free_bytes: int) -> Windowing:
     """The most windows at once, halved until the memory of the device is enough for them.
 
     On a CPU up to `MOST_WINDOWS_ON_CPU` small ones, unless the config says more. On a GPU as many as fill it, but no more than the largest
     image has, and blended on the CPU where even one does not fit otherwise.
 
     Args:
-        predictor: of the bundle.
+        engines: of the bundle.
         cases: to be predicted.
         window_bytes: of one window on its way through the network.
         free_bytes: of the device.
     """
-    on_gpu, limit = predictor.device.type != "cpu", _limit_windows(predictor, cases)
+    on_gpu, limit = engines.parts.device.type != "cpu", _limit_windows(engines, cases)
     usable = _USABLE_SHARE * free_bytes
-    for blended_on in (predictor.device, *([_CPU] if on_gpu else [])):
+    for blended_on in (engines.parts.device, *([_CPU] if on_gpu else [])):
         batch_size = limit
         while batch_size >= 1:
             if all(
-                estimate_device(predictor, case, window_bytes, Windowing(batch_size, blended_on)) <= usable
+                estimate_device(engines, case, window_bytes, Windowing(batch_size, blended_on)) <= usable
                 for case in cases
             ):
                 return Windowing(batch_size, blended_on)
@@ -188,71 +189,71 @@ def choose_windowing(predictor: Predictor, cases: Sequence[SizedCase], window_by
     return Windowing(1, _CPU)
 
 
-def _limit_windows(predictor: Predictor, cases: Sequence[SizedCase] = ()) -> int:
+def _limit_windows(engines: Engines, cases: Sequence[SizedCase] = ()) -> int:
     """The most windows at once that gain anything; batches on a GPU are filled up, so no more than the largest of the cases has."""
-    configured = _read_batch_size(predictor)
-    size = getattr(predictor.inferer, "roi_size", 0)
-    if not is_plain(predictor.inferer) or isinstance(size, int):
+    configured = _read_batch_size(engines)
+    size = getattr(engines.parts.inferer, "roi_size", 0)
+    if not is_plain(engines.parts.inferer) or isinstance(size, int):
         return configured
-    if predictor.device.type != "cpu":
+    if engines.parts.device.type != "cpu":
         filling = max(configured, min(MOST_WINDOWS_ON_GPU, max(1, GPU_BATCH_VOXELS // prod(size))))
         counts = [case.windows.num_windows for case in cases if case.windows is not None]
         return min(filling, max(counts)) if counts else filling
     return max(configured, min(MOST_WINDOWS_ON_CPU, CPU_BATCH_VOXELS // prod(size)))
 
 
-def _read_batch_size(predictor: Predictor) -> int:
-    return int(getattr(predictor.inferer, "sw_batch_size", getattr(predictor.inferer, "batch_size", 1)))
+def _read_batch_size(engines: Engines) -> int:
+    return int(getattr(engines.parts.inferer, "sw_batch_size", getattr(engines.parts.inferer, "batch_size", 1)))
 
 
-def measure_window(predictor: Predictor) -> int:
+def measure_window(engines: Engines) -> int:
     """Bytes of one window on its way through the largest of the networks; 0 where no window is known."""
-    size = getattr(predictor.inferer, "roi_size", getattr(predictor.inferer, "tile_size", None))
+    size = getattr(engines.parts.inferer, "roi_size", getattr(engines.parts.inferer, "tile_size", None))
     if size is None:
         return 0
-    return memory.measure_window(find_module(predictor), len(predictor.plan.channel_names), tuple(size))
+    return memory.measure_window(find_module(engines), len(engines.parts.expected.channel_names), tuple(size))
 
 
-def bound_window(predictor: Predictor) -> int:
+def bound_window(engines: Engines) -> int:
     """Bytes that one window on its way through a network stays below, without running it."""
-    plan = predictor.plan
-    widest = max(plan.filters[0], len(plan.channel_names), len(predictor.label_values))
-    module = find_module(predictor)
+    parts = engines.parts
+    first_level = parts.plan.filters[0] if parts.plan is not None else 0
+    widest = max(first_level, len(parts.expected.channel_names), len(parts.label_values))
+    module = find_module(engines)
     copies = len(module.flips) if isinstance(module, Mirrored) and module.at_once else 1
-    return copies * _MOST_ARRAYS * memory.FLOAT * widest * prod(predictor.inferer.roi_size)
+    return copies * _MOST_ARRAYS * memory.FLOAT * widest * prod(engines.parts.inferer.roi_size)
 
 
-def find_module(predictor: Predictor) -> torch.nn.Module:
+def find_module(engines: Engines) -> torch.nn.Module:
     """The first network, with its mirroring and without what measures its time."""
-    network = predictor.late_heads[0].body if predictor.late_heads else predictor.networks[0]
+    heads = engines.volumes.late_heads if engines.volumes is not None else ()
+    network = heads[0].body if heads else engines.parts.networks[0]
     module = network.network if isinstance(network, TimedNetwork) else network
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"{type(module).__name__} is no module of PyTorch")
     return module
 
 
-def estimate_device(predictor: Predictor, case: SizedCase, window_bytes: int, windowing: Windowing) -> int:
+def estimate_device(engines: Engines, case: SizedCase, window_bytes: int, windowing: Windowing) -> int:
     """Bytes of the device that computes, beside the weights."""
-    if windowing.blended_on != predictor.device:
+    if windowing.blended_on != engines.parts.device:
         return windowing.batch_size * window_bytes
-    return _estimate_network(predictor, case, window_bytes, windowing.batch_size)
+    return _estimate_network(engines, case, window_bytes, windowing.batch_size)
 
 
-def _estimate_network(predictor: Predictor, case: SizedCase, window_bytes: int, batch_size: int) -> int:
-    if predictor.obstacle is None and case.windows is not None:
+def _estimate_network(engines: Engines, case: SizedCase, window_bytes: int, batch_size: int) -> int:
+    if engines.volumes is not None and case.windows is not None:
         return memory.estimate_blending(case.size, case.windows, window_bytes, batch_size)
     return memory.estimate_whole(case.size, window_bytes, batch_size)
 
 
-def estimate_peak(
-    predictor: Predictor, case: SizedCase, window_bytes: int, windowing: Windowing, overlap: Overlap
-) -> int:
+def estimate_peak(engines: Engines, case: SizedCase, window_bytes: int, windowing: Windowing, overlap: Overlap) -> int:
     """Bytes of main memory, without what the process has before the first image."""
     size = case.size
     reading, writing = memory.estimate_reading(size), memory.estimate_writing(size)
     if windowing.blended_on == _CPU:
-        on_cpu = window_bytes if predictor.device == _CPU else 0
-        network = _estimate_network(predictor, case, on_cpu, windowing.batch_size)
+        on_cpu = window_bytes if engines.parts.device == _CPU else 0
+        network = _estimate_network(engines, case, on_cpu, windowing.batch_size)
     else:
         network = memory.estimate_held(size)
     if not overlap.files:

@@ -13,6 +13,8 @@ from pipeline.errors import PipelineError, PlanError, PredictionError
 from pipeline.lean_imports import arrange_lean_import
 from pipeline.planning.plan import read_plan
 from pipeline.prediction.inputs import PredictionInput, list_inputs
+from pipeline.prediction.options import PredictOptions
+from pipeline.verbs.recorded import list_used_files
 
 if TYPE_CHECKING:
     from pipeline.prediction.forecast import Forecast
@@ -38,23 +40,39 @@ def arrange_process(folder: BundleFolder, alone: bool, device: str | None) -> No
 
 
 def prepare_prediction(
-    folder: BundleFolder, source: Path | str, ensemble: bool, runtime: str, alone: bool, device: str | None = None
+    folder: BundleFolder, source: Path | str, options: PredictOptions, alone: bool
 ) -> tuple[tuple[Path, ...], list[PredictionInput]]:
     """The weights and the images of a prediction, for `predict` and `forecast`; and the process is ready for it.
 
     Raises:
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime.
-        PredictionError: no image.
+        PredictionError: no image, or an option that an external bundle does not have.
     """
-    weights = require_ensemble(folder) if ensemble else (require_weights(folder),)
+    if not folder.is_planned:
+        return (), _prepare_external(folder, source, options)
+    weights = require_ensemble(folder) if options.ensemble else (require_weights(folder),)
     plan = read_plan(folder.plan)
-    arrange_process(folder, alone, device if runtime == "torch" else "cpu")
+    arrange_process(folder, alone, options.device if options.runtime == "torch" else "cpu")
     from pipeline.prediction.runtime import check_runtime
     from pipeline.training.memory import keep_freed_pages
 
-    check_runtime(folder, runtime, ensemble)
+    check_runtime(folder, options.runtime, options.ensemble)
     keep_freed_pages()
     return tuple(weights), list_inputs(Path(source), len(plan.channel_names), plan.channel_names)
+
+
+def _prepare_external(folder: BundleFolder, source: Path | str, options: PredictOptions) -> list[PredictionInput]:
+    if options.list_changed():
+        raise PredictionError(
+            f"{folder.name} was not made by `unet-pipeline plan`: it runs as its inference config says. Leave out --mirror, --ensemble, "
+            "--probabilities, --runtime and --precision."
+        )
+    from pipeline.prediction.external import read_format
+    from pipeline.training.memory import keep_freed_pages
+
+    keep_freed_pages()
+    channel_names = read_format(folder.read_metadata(), folder.name).images.channel_names
+    return list_inputs(Path(source), len(channel_names), channel_names)
 
 
 def forecast(
@@ -84,18 +102,15 @@ def forecast(
                 f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
                 "Predict without --dry-run."
             )
-        weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone, device)
+        options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
+        weights, inputs = prepare_prediction(folder, source, options, alone)
         from pipeline.evidence.prediction_record import open_ledger
         from pipeline.prediction.reuse import settle_options
         from pipeline.prediction.run import forecast_prediction
-        from pipeline.prediction.runtime import TORCH
 
-        options = settle_options(mirror, runtime, precision, device)
-        used = weights if runtime == TORCH else (folder.export(runtime),)
-        ledger = open_ledger(folder, Path(out), used, options)
-        return forecast_prediction(
-            folder, inputs, Path(out), weights, device, mirror, probabilities, runtime, precision, ledger
-        )
+        used = list_used_files(folder, weights, options)
+        ledger = open_ledger(folder, Path(out), used, settle_options(options))
+        return forecast_prediction(folder, inputs, Path(out), weights, options, ledger)
 
 
 def forecast_training(bundle: Path | str, read_case_s: float = 0.0) -> TrainingForecast:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import EvaluationError, PredictionError
+from pipeline.errors import EvaluationError
 from pipeline.files import compute_sha256, write_together
-from pipeline.prediction.inputs import PredictionInput, list_inputs
+from pipeline.prediction.inputs import PredictionInput
+from pipeline.prediction.options import PredictOptions
 from pipeline.verbs.evaluation_result import Evaluation
+from pipeline.verbs.recorded import predict_recorded
 from pipeline.verbs.references import join_references, read_references
 
 if TYPE_CHECKING:
@@ -20,47 +22,6 @@ if TYPE_CHECKING:
     from pipeline.dataset.dataset import Case, Dataset
     from pipeline.dataset.problems import Problem
     from pipeline.evaluation.files import SummaryRecord
-    from pipeline.prediction.run import Predictions
-
-_DEFAULTS = (False, False, False, "torch", "float32")
-
-
-def predict_with_foreign(
-    folder: BundleFolder,
-    source: Path | str,
-    out: Path | str,
-    device: str | None,
-    options: tuple[Any, ...],
-    announce: Callable[[str], None] = lambda line: None,
-) -> Predictions:
-    """The verb `predict` for a bundle of others.
-
-    Args:
-        folder: the bundle, once it is trusted.
-        source: see `predict`.
-        out: see `predict`.
-        device: see `predict`.
-        options: mirror, ensemble, probabilities, runtime, precision, which its config decides and not the user.
-        announce: see `predict`.
-
-    Raises:
-        BundleError: it cannot be built, or has no weights.
-        PredictionError: an option is set, no image, or an image that fails.
-    """
-    if options != _DEFAULTS:
-        raise PredictionError(
-            f"{folder.name} was not made by `unet-pipeline plan`: it runs as its inference config says. Leave out --mirror, --ensemble, "
-            "--probabilities, --runtime and --precision."
-        )
-    from pipeline.prediction.foreign import read_format
-    from pipeline.prediction.run import refuse_own_folder
-    from pipeline.training.memory import keep_freed_pages
-
-    keep_freed_pages()
-    expected = read_format(folder.read_metadata(), folder.name)
-    inputs = list_inputs(Path(source), len(expected.channel_names), expected.channel_names)
-    refuse_own_folder(inputs, Path(out))
-    return _predict(folder, inputs, Path(out), device, announce)
 
 
 def evaluate_foreign(
@@ -110,26 +71,11 @@ def evaluate_foreign(
     sources = [_name_source(measured, case) for case in measured.cases]
     with record_foreign_evaluation(folder, target, predictions is not None) as record:
         if predictions is None:
-            _predict(folder, sources, made, device, announce)
+            predict_recorded(folder, sources, made, (), PredictOptions(device), announce)
         files = {source.name: find_any_output(source, made) for source in sources}
         rows, summary = _measure(folder, measured, files, target)
         add_result(record, target, summary.title, files)
     return Evaluation(summary.title, rows, tuple(summary.rows), (), target, (made,), summary)
-
-
-def _predict(
-    folder: BundleFolder,
-    sources: list[PredictionInput],
-    made: Path,
-    device: str | None,
-    announce: Callable[[str], None],
-) -> Predictions:
-    from pipeline.evidence.prediction_record import record_predictions
-    from pipeline.prediction.foreign_run import predict_foreign
-
-    settings = {"device": device}
-    with record_predictions(folder, made, folder.list_model_files(), settings, settings, announce) as (_, ledger):
-        return predict_foreign(folder, sources, made, device, ledger)
 
 
 def _name_source(measured: Dataset, case: Case) -> PredictionInput:
@@ -143,7 +89,7 @@ def _measure(
     from pipeline.evaluation.files import DataRecord, build_summary, write_rows, write_summary
     from pipeline.evaluation.foreign import compare_outputs, name_outputs
     from pipeline.evaluation.pairs import Pair, sum_up_changes
-    from pipeline.prediction.foreign import read_format
+    from pipeline.prediction.external import read_format
 
     pairs = [
         Pair(

@@ -15,10 +15,12 @@ from pipeline.errors import EvaluationError
 from pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from pipeline.files import compute_sha256, write_together
 from pipeline.planning.plan import Plan, read_plan
+from pipeline.prediction.options import PredictOptions
 from pipeline.prediction.outputs import find_any_output, find_output
 from pipeline.verbs.evaluation_result import Evaluation
 from pipeline.verbs.forecasting import arrange_process, prepare_prediction
-from pipeline.verbs.foreign import evaluate_foreign, predict_with_foreign
+from pipeline.verbs.foreign import evaluate_foreign
+from pipeline.verbs.recorded import predict_recorded
 from pipeline.verbs.references import open_references
 
 if TYPE_CHECKING:
@@ -70,27 +72,13 @@ def predict(
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
         PredictionError: no image, or an image that the network cannot take.
     """
+    options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
     with open_for_reading(bundle, trust, open_any_bundle) as folder:
-        if not folder.is_planned:
-            return predict_with_foreign(
-                folder, source, out, device, (mirror, ensemble, probabilities, runtime, precision), announce
-            )
-        weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone, device)
-        from pipeline.evidence.prediction_record import record_predictions
-        from pipeline.prediction.reuse import settle_options
-        from pipeline.prediction.run import predict_images, refuse_own_folder
-        from pipeline.prediction.runtime import TORCH
+        weights, inputs = prepare_prediction(folder, source, options, alone)
+        from pipeline.prediction.run import refuse_own_folder
 
         refuse_own_folder(inputs, Path(out))
-        settings = {"device": device, "mirror": mirror, "ensemble": ensemble, "probabilities": probabilities}
-        settings |= {"runtime": runtime, "precision": precision}
-        options = settle_options(mirror, runtime, precision, device)
-        used = weights if runtime == TORCH else (folder.export(runtime),)
-        with record_predictions(folder, Path(out), used, settings, options, announce) as (record, ledger):
-            given = (device, mirror, probabilities, runtime, precision)
-            made = predict_images(folder, inputs, Path(out), weights, *given, announce=announce, ledger=ledger)
-            record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
-        return made
+        return predict_recorded(folder, inputs, Path(out), weights, options, announce)
 
 
 def evaluate(
@@ -136,7 +124,7 @@ def evaluate(
         return evaluate_foreign(folder, dataset, out, predictions, device, options, announce, *reading)
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
-    from pipeline.prediction.inference import settle_precision
+    from pipeline.prediction.device_choice import settle_precision
 
     settled, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
     measured = _read_measured(folder, dataset, check_data, settled, target, reading)
@@ -260,18 +248,13 @@ def _predict_group(
         device, mirror, precision: as in `predict`.
         announce: called with why label maps that are there are made again.
     """
-    from pipeline.evidence.prediction_record import record_predictions
-    from pipeline.prediction.reuse import settle_options
-    from pipeline.prediction.run import predict_images
     from pipeline.training.memory import keep_freed_pages
 
     keep_freed_pages()
     made = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
     made = made if precision == "float32" else made.with_name(f"{made.name}_{precision}")
-    options = settle_options(mirror, "torch", precision, device)
-    sources = [case.source for case in group.cases]
-    with record_predictions(folder, made, group.weights, options, options, announce) as (_, ledger):
-        predict_images(folder, sources, made, group.weights, device, mirror, precision=precision, ledger=ledger)
+    options = PredictOptions(device, mirror, precision=precision)
+    predict_recorded(folder, [case.source for case in group.cases], made, group.weights, options, announce)
     return made
 
 

@@ -16,9 +16,10 @@ import pipeline
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.image import read_grid, read_image
 from pipeline.errors import PredictionError
-from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.engines import Engines, build_engines
 from pipeline.prediction.input_check import find_network_grid
-from pipeline.prediction.predictor import Windowing
+from pipeline.prediction.options import PredictOptions
+from pipeline.prediction.parts import Windowing
 from pipeline.prediction.windows import read_windows
 
 from .conftest import TrainedBundle
@@ -32,46 +33,48 @@ AFFINES = {
 }
 
 
-def build(bundle: TrainedBundle, tmp_path: Path) -> object:
+def build(bundle: TrainedBundle, tmp_path: Path) -> Engines:
     folder = BundleFolder(bundle.root)
-    return build_predictor(folder, [folder.weights], tmp_path / "staging", "cpu")
+    return build_engines(folder, [folder.weights], tmp_path / "staging", PredictOptions("cpu"))
 
 
 @pytest.mark.parametrize("name", AFFINES)
 def test_find_network_grid_is_that_of_the_preprocessing(bundle_3d: TrainedBundle, tmp_path: Path, name: str) -> None:
     path = phantoms.write_volume(tmp_path / "a.nii.gz", phantoms.draw_organ(41, (41, 45, 37))[0], AFFINES[name])
-    predictor = build(bundle_3d, tmp_path)
-    expected = predictor.preprocess(read_image(path))
-    shape, affine = find_network_grid(read_grid(path), predictor.preprocessing)
+    engines = build(bundle_3d, tmp_path)
+    expected = engines.volumes.preprocess(read_image(path))
+    shape, affine = find_network_grid(read_grid(path), engines.parts.preprocessing)
     assert shape == tuple(expected.shape[1:])
     np.testing.assert_allclose(affine, expected.affine.numpy(), atol=1e-9)
 
 
 def test_find_network_grid_of_a_picture(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
     path = next((bundle_2d.dataset / "images").iterdir())
-    predictor = build(bundle_2d, tmp_path)
-    expected = predictor.preprocessing({"image": str(path)})["image"]
-    assert find_network_grid(read_grid(path), predictor.preprocessing)[0] == tuple(expected.shape[1:])
+    engines = build(bundle_2d, tmp_path)
+    expected = engines.parts.preprocessing({"image": str(path)})["image"]
+    assert find_network_grid(read_grid(path), engines.parts.preprocessing)[0] == tuple(expected.shape[1:])
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
 def test_with_windowing_label_maps_are_the_same(bundle: TrainedBundle, tmp_path: Path, batch_size: int) -> None:
     folder = next(path for path in (bundle.dataset / "imagesTr", bundle.dataset / "images") if path.is_dir())
     path = sorted(folder.iterdir())[0]
-    predictor = build(bundle, tmp_path)
-    batched = predictor.with_windowing(Windowing(batch_size, torch.device("cpu")))
-    assert batched.inferer.sw_batch_size == batch_size
-    assert predictor.inferer.sw_batch_size == 1
-    if predictor.obstacle is None:
+    engines = build(bundle, tmp_path)
+    batched = engines.with_windowing(Windowing(batch_size, torch.device("cpu")))
+    assert batched.parts.inferer.sw_batch_size == batch_size
+    assert engines.parts.inferer.sw_batch_size == 1
+    if engines.volumes is not None:
         image = read_image(path)
         one, many = (
-            each.stream(each.preprocess(image), image.affine, image.spatial_shape, with_probabilities=True)
-            for each in (predictor, batched)
+            each.volumes.stream(
+                each.volumes.preprocess(image), image.affine, image.spatial_shape, with_probabilities=True
+            )
+            for each in (engines, batched)
         )
         np.testing.assert_array_equal(one[0], many[0])
         np.testing.assert_allclose(one[1], many[1], rtol=0, atol=1e-5)
     else:
-        one, many = (each.predict_probabilities(path) for each in (predictor, batched))
+        one, many = (each.transforms.predict_probabilities(path) for each in (engines, batched))
         np.testing.assert_array_equal(one.argmax(axis=0), many.argmax(axis=0))
         np.testing.assert_allclose(one, many, rtol=0, atol=1e-5)
 
@@ -100,13 +103,13 @@ def test_predict_dry_run_says_what_predict_does(bundle_3d: TrainedBundle, tmp_pa
     assert dry["in_rows"]
     assert dry["fits"]
     assert "windows  of 32x32x24, up to 4 at once, blended on cpu in rows" in shown
-    predictor = build(bundle_3d, tmp_path)
+    engines = build(bundle_3d, tmp_path)
     for case in dry["cases"]:
         image = read_image(images / f"{case['name']}.nii.gz")
-        prepared = predictor.preprocess(image)
+        prepared = engines.volumes.preprocess(image)
         assert case["shape"] == list(image.spatial_shape)
         assert case["network_shape"] == list(prepared.shape[1:])
-        assert case["num_windows"] == read_windows(predictor.inferer, prepared.shape[1:]).num_windows
+        assert case["num_windows"] == read_windows(engines.parts.inferer, prepared.shape[1:]).num_windows
         assert f"{case['name']}  41x45x37" in shown
         assert 0.1 < case["peak_gib"] <= dry["peak_gib"]
     total = sum(case["num_windows"] for case in dry["cases"])

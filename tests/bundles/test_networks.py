@@ -17,7 +17,8 @@ from pipeline.bundle_folder import open_bundle
 from pipeline.dataset.image import read_image
 from pipeline.files import write_json
 from pipeline.planning.plan import read_plan
-from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.engines import build_engines
+from pipeline.prediction.options import PredictOptions
 from pipeline.prediction.window_choice import bound_window, measure_window, settle_windows
 from pipeline.prediction.windows import is_plain
 
@@ -97,11 +98,12 @@ def test_network_is_trained_evaluated_and_sealed(trained: TrainedBundle, tmp_pat
 def test_network_takes_less_memory_than_its_bound(trained: TrainedBundle, tmp_path: Path) -> None:
     """A prediction on a CPU trusts the bound, and measures only where that is too much."""
     folder = open_bundle(trained.root)
-    predictor = build_predictor(folder, [folder.weights], tmp_path, device="cpu")
-    if is_plain(predictor.inferer):
-        assert bound_window(predictor) > measure_window(predictor) > 0
+    options = PredictOptions("cpu")
+    engines = build_engines(folder, [folder.weights], tmp_path, options)
+    if is_plain(engines.parts.inferer):
+        assert bound_window(engines) > measure_window(engines) > 0
     else:  # tiles without padding are not computed side by side
-        assert settle_windows(predictor, []).batch_size == 1
+        assert settle_windows(engines, [], options).batch_size == 1
 
 
 @pytest.mark.slow

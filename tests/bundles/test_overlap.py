@@ -14,6 +14,7 @@ from PIL import Image as PillowImage
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PredictionError
 from pipeline.prediction.inputs import list_inputs
+from pipeline.prediction.options import PredictOptions
 from pipeline.prediction.overlap import Overlap
 from pipeline.prediction.run import Predictions, predict_images
 from pipeline.prediction.window_choice import SizedCase
@@ -33,7 +34,7 @@ def three_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the machine has; PyTorch keeps its threads, so that sums are split in the same way."""
     monkeypatch.setattr(
         "pipeline.prediction.window_choice.choose_num_images",
-        lambda predictor, *_: 3 if predictor.obstacle is None else 1,
+        lambda engines, *_: 3 if engines.volumes is not None else 1,
     )
 
 
@@ -45,8 +46,7 @@ def predict(bundle: TrainedBundle, images: Path, out: Path, way: str, probabilit
         list_inputs(images)[:5],
         out,
         [folder.weights],
-        "cpu",
-        probabilities=probabilities,
+        PredictOptions("cpu", probabilities=probabilities),
         overlap=WAYS[way],
     )
 

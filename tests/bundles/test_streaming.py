@@ -18,11 +18,15 @@ from monai.bundle import ConfigParser
 import pipeline
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.image import read_image
+from pipeline.dataset.medical_image import MedicalImage
 from pipeline.errors import PredictionError
-from pipeline.prediction.inference import build_predictor
+from pipeline.prediction.engine import Case
+from pipeline.prediction.engines import Engines, build_engines
 from pipeline.prediction.inputs import list_inputs
-from pipeline.prediction.predictor import Predictor, Windowing
+from pipeline.prediction.options import PredictOptions
+from pipeline.prediction.parts import Windowing
 from pipeline.prediction.run import predict_images
+from pipeline.prediction.volumes import VolumesEngine
 
 from .conftest import TrainedBundle
 
@@ -37,9 +41,19 @@ AFFINES = {
 }
 
 
-def build(bundle: TrainedBundle, tmp_path: Path, members: int = 1, **options: Any) -> Predictor:
+def build(
+    bundle: TrainedBundle, tmp_path: Path, members: int = 1, mirror: bool = False, accelerated: bool | None = None
+) -> Engines:
     folder = BundleFolder(bundle.root)
-    return build_predictor(folder, [folder.weights] * members, tmp_path / "staging", "cpu", **options)
+    options = PredictOptions("cpu", mirror)
+    return build_engines(folder, [folder.weights] * members, tmp_path / "staging", options, accelerated=accelerated)
+
+
+def stream(engines: Engines, image: MedicalImage, with_probabilities: bool = False) -> tuple[Any, Any]:
+    """Label values and probabilities of the engine `volumes`."""
+    engine = engines.volumes
+    assert engine is not None
+    return engine.stream(engine.preprocess(image), image.affine, image.spatial_shape, with_probabilities)
 
 
 @pytest.mark.parametrize("members", [1, 2])
@@ -60,18 +74,15 @@ def test_stream_accelerated_is_the_plain_way(
     fast = build(bundle_3d, tmp_path, members, mirror=mirror, accelerated=True)
     fast = fast.with_windowing(Windowing(3, torch.device("cpu")))
     calls = []
-    monkeypatch.setattr("pipeline.prediction.predictor.fits_whole", lambda *sizes: calls.append(sizes[1]) or has_room)
-    expected, found = (
-        one.stream(one.preprocess(image), image.affine, image.spatial_shape, with_probabilities=True)
-        for one in (plain, fast)
-    )
+    monkeypatch.setattr("pipeline.prediction.volumes.fits_whole", lambda *sizes: calls.append(sizes[1]) or has_room)
+    expected, found = (stream(one, image, with_probabilities=True) for one in (plain, fast))
     assert expected[1] is not None
     assert found[1] is not None
     np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-5)
     assert (found[0] != expected[0]).mean() < 1e-4
-    assert calls == [members * len(plain.label_values)]
-    assert (fast.joint is fast.networks[0]) == (members == 1)
-    assert fast.stopwatch.seconds["network"] > 0
+    assert calls == [members * len(plain.parts.label_values)]
+    assert (fast.volumes.joint is fast.parts.networks[0]) == (members == 1)
+    assert fast.parts.stopwatch.seconds["network"] > 0
 
 
 def test_stream_out_of_memory_takes_rows_and_then_main_memory(
@@ -80,20 +91,20 @@ def test_stream_out_of_memory_takes_rows_and_then_main_memory(
     array, _ = phantoms.draw_organ(41, (30, 30, 30))
     image = read_image(phantoms.write_volume(tmp_path / "image.nii.gz", array, STRAIGHT))
     fast = build(bundle_3d, tmp_path, accelerated=True)
-    expected, _ = fast.stream(fast.preprocess(image), image.affine, image.spatial_shape)
+    expected, _ = stream(fast, image)
     tried = []
 
-    def run_out(self: Predictor, *arguments: Any) -> Any:
+    def run_out(self: VolumesEngine, *arguments: Any) -> Any:
         tried.append(arguments[-1])
         if len(tried) < 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, *arguments)
 
-    real = Predictor._stream
-    monkeypatch.setattr(Predictor, "_stream", run_out)
+    real = VolumesEngine._stream
+    monkeypatch.setattr(VolumesEngine, "_stream", run_out)
     cpu = torch.device("cpu")
-    monkeypatch.setattr(Predictor, "_list_attempts", lambda *_: [(True, cpu), (False, cpu), (False, cpu)])
-    found, _ = fast.stream(fast.preprocess(image), image.affine, image.spatial_shape)
+    monkeypatch.setattr(VolumesEngine, "_list_attempts", lambda *_: [(True, cpu), (False, cpu), (False, cpu)])
+    found, _ = stream(fast, image)
     assert tried == [True, False, False]
     np.testing.assert_array_equal(found, expected)
 
@@ -107,10 +118,10 @@ def test_predict_images_out_of_memory_is_a_message(
     def run_out(*_: Any) -> Any:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(Predictor, "_stream", run_out)
+    monkeypatch.setattr(VolumesEngine, "_stream", run_out)
     folder = BundleFolder(bundle_3d.root)
     with pytest.raises(PredictionError, match=r"image\.nii\.gz does not fit into the memory of this machine"):
-        predict_images(folder, list_inputs(path), tmp_path / "out", [folder.weights], "cpu")
+        predict_images(folder, list_inputs(path), tmp_path / "out", [folder.weights], PredictOptions("cpu"))
     assert not (tmp_path / "out").exists()
 
 
@@ -120,16 +131,18 @@ def test_stream_is_the_stock_way(bundle_3d: TrainedBundle, tmp_path: Path, name:
     array, _ = phantoms.draw_organ(41, (41, 45, 37))
     path = phantoms.write_volume(tmp_path / "image.nii.gz", array, AFFINES[name])
     predictor = build(bundle_3d, tmp_path, members)
-    assert predictor.obstacle is None
-    written, expected = predictor.write_sample(predictor.predict_sample(path), path)
-    expected_labels = np.asarray(nib.load(tmp_path / "staging" / written).dataobj)
+    assert predictor.volumes is not None
     image = read_image(path)
-    assert predictor.can_stream(image)
-    prepared = predictor.preprocess(image)
-    labels, none = predictor.stream(prepared, image.affine, image.spatial_shape)
+    case = Case(list_inputs(path)[0], predictor.transforms, (path,), image.affine, image.spatial_shape)
+    stock = predictor.transforms.infer(case, with_probabilities=True)
+    expected, label_map = stock.probabilities, tmp_path / "stock.nii.gz"
+    assert predictor.transforms.write(case, stock, label_map, tmp_path) == ()
+    expected_labels = np.asarray(nib.load(label_map).dataobj)
+    assert predictor.volumes.takes(image.grid)
+    labels, none = stream(predictor, image)
     assert none is None
     np.testing.assert_array_equal(labels, expected_labels)
-    also, probabilities = predictor.stream(prepared, image.affine, image.spatial_shape, with_probabilities=True)
+    also, probabilities = stream(predictor, image, with_probabilities=True)
     np.testing.assert_array_equal(also, expected_labels)
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
     assert len(np.unique(labels)) >= 2
@@ -155,18 +168,17 @@ def test_stream_many_classes_is_the_stock_way_but_for_rounding(
     array, _ = phantoms.draw_organ(41, (41, 45, 37))
     path = phantoms.write_volume(tmp_path / "image.nii.gz", array, AFFINES[name])
     predictor = build(many_classes, tmp_path, members)
-    assert [head.num_features for head in predictor.late_heads] == [2] * members
-    assert predictor.late_heads[0].num_classes > 2
-    expected = predictor.predict_probabilities(path)
+    assert [head.num_features for head in predictor.volumes.late_heads] == [2] * members
+    assert predictor.volumes.late_heads[0].num_classes > 2
+    expected = predictor.transforms.predict_probabilities(path)
     image = read_image(path)
-    prepared = predictor.preprocess(image)
-    labels, probabilities = predictor.stream(prepared, image.affine, image.spatial_shape, with_probabilities=True)
-    alone, _ = predictor.stream(prepared, image.affine, image.spatial_shape)
+    labels, probabilities = stream(predictor, image, with_probabilities=True)
+    alone, _ = stream(predictor, image)
     assert probabilities is not None
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
     lowest, highest = np.partition(expected, -2, axis=0)[-2:]
     is_clear = highest - lowest > 1e-4
-    stock = np.asarray(predictor.label_values, np.uint8)[expected.argmax(axis=0)]
+    stock = np.asarray(predictor.parts.label_values, np.uint8)[expected.argmax(axis=0)]
     assert is_clear.mean() > 0.9
     for found in (labels, alone):
         np.testing.assert_array_equal(found[is_clear], stock[is_clear])
@@ -175,13 +187,13 @@ def test_stream_many_classes_is_the_stock_way_but_for_rounding(
 def test_build_predictor_few_classes_or_the_stock_way_keep_the_network_whole(
     bundle_2d: TrainedBundle, bundle_3d: TrainedBundle, many_classes: TrainedBundle, tmp_path: Path
 ) -> None:
-    assert build(bundle_3d, tmp_path).late_heads == ()
-    assert build(bundle_2d, tmp_path).late_heads == ()
+    assert build(bundle_3d, tmp_path).volumes.late_heads == ()
+    assert build(bundle_2d, tmp_path).volumes is None
     copy = many_classes.copy_to(tmp_path)
     edit_inference(
         copy.root, lambda config: config["native_probability_transforms"][1].update(softmax=False, sigmoid=True)
     )
-    assert build(copy, tmp_path).late_heads == ()
+    assert build(copy, tmp_path).volumes is None
 
 
 def edit_inference(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -199,13 +211,13 @@ def test_stream_takes_the_temperature_of_the_inference_config(bundle_3d: Trained
     array, _ = phantoms.draw_organ(41)
     path = phantoms.write_volume(tmp_path / "image.nii.gz", array)
     predictor, before = build(copy, tmp_path), build(bundle_3d, tmp_path)
-    assert predictor.obstacle is None
-    assert predictor.logit_scale == pytest.approx(0.4)
+    assert predictor.volumes is not None
+    assert predictor.volumes.recipe.logit_scale == pytest.approx(0.4)
     image = read_image(path)
     found = []
     for one in (predictor, before):
-        _, probabilities = one.stream(one.preprocess(image), image.affine, image.spatial_shape, with_probabilities=True)
-        np.testing.assert_allclose(probabilities, one.predict_probabilities(path), rtol=0, atol=1e-5)
+        _, probabilities = stream(one, image, with_probabilities=True)
+        np.testing.assert_allclose(probabilities, one.transforms.predict_probabilities(path), rtol=0, atol=1e-5)
         found.append(probabilities)
     assert found[0].max(axis=0).mean() < found[1].max(axis=0).mean() - 0.01, "softer"
 
@@ -222,9 +234,9 @@ def test_obstacle_other_probabilities_go_the_stock_way(
 ) -> None:
     copy = bundle_3d.copy_to(tmp_path)
     edit_inference(copy.root, lambda config: config["native_probability_transforms"][number].update(change))
-    obstacle = build(copy, tmp_path).obstacle
-    assert obstacle is not None
-    assert expected in obstacle
+    engines = build(copy, tmp_path)
+    assert engines.volumes is None
+    assert expected in engines.reason
 
 
 def test_predict_bfloat16_differs_little_and_says_so(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
@@ -252,6 +264,9 @@ def test_predict_unknown_precision_names_the_choices(bundle_3d: TrainedBundle, t
 def test_obstacle_pictures_and_other_interpolation_go_the_stock_way(
     bundle_2d: TrainedBundle, bundle_3d: TrainedBundle, tmp_path: Path
 ) -> None:
-    assert build(bundle_2d, tmp_path).obstacle == "pictures are small"
-    predictor = build(bundle_3d, tmp_path)
-    assert not replace(predictor, obstacle="anything").can_stream(read_image(next(bundle_3d.dataset.rglob("*.nii.gz"))))
+    assert build(bundle_2d, tmp_path).reason == "pictures are small"
+    image = read_image(next(bundle_3d.dataset.rglob("*.nii.gz")))
+    engines = build(bundle_3d, tmp_path)
+    assert engines.choose(image.grid) is engines.volumes
+    lean = replace(image.grid, affine=image.grid.affine @ np.array([[1, 0.1, 0, 0], *np.eye(4)[1:]]))
+    assert engines.choose(lean) is engines.transforms

@@ -578,7 +578,7 @@ def test_train_from_a_bundle_without_weights_is_refused(copy_of_2d: TrainedBundl
 def test_evaluate_precision_auto_records_the_one_that_was_used(
     bundle_2d: TrainedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_fast: bool, used: str
 ) -> None:
-    monkeypatch.setattr("pipeline.prediction.inference.supports_fast_bfloat16", lambda device: is_fast)
+    monkeypatch.setattr("pipeline.prediction.device_choice.supports_fast_bfloat16", lambda device: is_fast)
     result = phantoms.silently(pipeline.evaluate, bundle_2d.root, out=tmp_path, device="cpu", precision="auto")
     assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["precision"] == used
     assert [path.name.endswith("_bfloat16") for path in result.predictions] == [is_fast]

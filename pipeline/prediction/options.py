@@ -1,0 +1,36 @@
+"""What a user may choose about a prediction, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of a prediction.
+
+    Attributes:
+        device: such as "cpu" or "cuda:1"; a GPU when there is one, if None, and of an external bundle its own choice.
+        mirror: average the logits over each window's mirrored copies, as the training mirrored; twice the cost per axis.
+        ensemble: average the probabilities of all trained folds.
+        probabilities: write them too, beside each label map.
+        runtime: what runs the network: torch, or torchscript or onnx for one that `package` exported.
+        precision: of the network: float32, bfloat16, or auto for bfloat16 where the device is fast with it.
+    """
+
+    device: str | None = None
+    mirror: bool = False
+    ensemble: bool = False
+    probabilities: bool = False
+    runtime: str = "torch"
+    precision: str = "float32"
+
+    def list_changed(self) -> list[str]:
+        """Names of what an external bundle's config decides, and not the user, that are not as by default."""
+        plain = PredictOptions(self.device)
+        return [name for name, value in vars(self).items() if value != getattr(plain, name)]
+
+    def as_settings(self) -> dict[str, Any]:
+        """For a record: the options as they were given."""
+        return dict(vars(self))
