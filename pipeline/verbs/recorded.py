@@ -21,10 +21,14 @@ def predict_recorded(
     weights: Sequence[Path],
     options: PredictOptions,
     announce: Callable[[str], None] = lambda line: None,
+    announce_windows: Callable[[str], None] = lambda line: None,
 ) -> Predictions:
     """Predict images into a folder whose record, predictions_run.json, says what each label map was made of.
 
-    Args: as for `predict_images`.
+    Args:
+        folder, inputs, out, weights, options: as for `predict_images`.
+        announce: called with why label maps that are there are made again.
+        announce_windows: called with how windows are computed.
 
     Raises:
         BundleError, PredictionError: as `predict_images`.
@@ -37,7 +41,7 @@ def predict_recorded(
     settled = settle_options(options) if folder.is_planned else {"device": options.device}
     settings = options.as_settings() if folder.is_planned else settled
     with record_predictions(folder, out, used, settings, settled, announce) as (record, ledger):
-        made = predict_images(folder, inputs, out, weights, options, announce=announce, ledger=ledger)
+        made = predict_images(folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger)
         record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
     return made
 

@@ -78,7 +78,7 @@ def predict(
         from pipeline.prediction.run import refuse_own_folder
 
         refuse_own_folder(inputs, Path(out))
-        return predict_recorded(folder, inputs, Path(out), weights, options, announce)
+        return predict_recorded(folder, inputs, Path(out), weights, options, announce, announce)
 
 
 def evaluate(
