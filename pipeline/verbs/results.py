@@ -135,6 +135,7 @@ def evaluate(
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
     from pipeline.evaluation.subgroups import read_cut
     from pipeline.evidence.evaluation_record import add_result, record_evaluation
+    from pipeline.evidence.given_predictions import judge_given
     from pipeline.prediction.inference import settle_precision
 
     settled, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
@@ -149,6 +150,7 @@ def evaluate(
         made = [given or _predict_group(folder, group, target, *way) for group in groups]
         pairs = _pair_cases(groups, made, settled.output_suffix, given is not None)
         facts = _describe_evaluation(folder, settled, measured, groups) | {"title": title, "excluded": list(excluded)}
+        facts["notes"] += [] if given is None else judge_given(folder, groups, given, pairs)
         rows, summary = _write_numbers(target, settled, pairs, cuts, columns, facts)
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
