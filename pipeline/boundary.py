@@ -5,6 +5,7 @@ The command line and every function of `import pipeline` run inside `guarded`. N
 
 from __future__ import annotations
 
+import ast
 import errno
 import functools
 import json
@@ -65,7 +66,9 @@ _SENTENCES = {
     "EHOSTDOWN": _NETWORK,
     "ENOTCONN": _NETWORK,
     "ENODEV": _NETWORK,
-    "ENXIO": _NETWORK,
+    "ENXIO": _Sentence(
+        "is a pipe or a socket that no program reads", "Start that program first, or give the name of a file."
+    ),
     "EMFILE": _Sentence("cannot be opened: too many files are open", f"Raise the limit (ulimit -n), {_AGAIN}."),
     "ENFILE": _Sentence("cannot be opened: too many files are open", f"Close other programs, {_AGAIN}."),
     "ENOMEM": _Sentence("cannot be used: there is no memory left", f"Close other programs, {_AGAIN}."),
@@ -77,7 +80,7 @@ _OTHER = _Sentence("cannot be read or written: {system}", "Look at the file and 
 # what libraries say instead of raising an error of the system
 _FULL_IN_WORDS = ("No space left on device", os.strerror(errno.ENOSPC))
 _NUMBER_IN_WORDS = re.compile(r"\[Errno (\d+)\]")
-_LOOP_IN_WORDS = "Symlink loop"  # pathlib
+_LOOP_IN_WORDS = re.compile(r"Symlink loop(?: from (?P<path>'.*'|\".*\"))?", re.DOTALL)  # pathlib
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"  # tempfile
 _TEMPORARY_NAME = re.compile(r"tmp[a-z0-9_]{8}|(unet-pipeline|reproduce)-.*")
 _ROOT_CAUSES = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG, errno.EROFS)
@@ -228,9 +231,16 @@ def _explain_one(error: BaseException) -> PipelineError | None:
         return FileError("A file", *_FULL)
     if isinstance(error, RuntimeError) and (numbers := _NUMBER_IN_WORDS.findall(str(error))):
         return FileError("A file", *_BY_NUMBER[int(numbers[-1])]) if int(numbers[-1]) in _BY_NUMBER else None
-    if isinstance(error, RuntimeError) and _LOOP_IN_WORDS in str(error):
-        return FileError("A path", *_SENTENCES["ELOOP"])
+    if isinstance(error, RuntimeError) and (loop := _LOOP_IN_WORDS.match(str(error))):
+        return FileError(_name_loop(loop["path"]), *_SENTENCES["ELOOP"])
     return None
+
+
+def _name_loop(quoted: str | None) -> str:
+    """A path as pathlib quotes it, for a message."""
+    with suppress(ValueError, SyntaxError):
+        return show_place(str(ast.literal_eval(quoted or "")))
+    return "A path"
 
 
 def _explain_system(error: OSError) -> FileError:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
+import os
 import re
 import shlex
 import sys
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BundleError
-from pipeline.text_files import read_json_object, require_plain_utf8
+from pipeline.text_files import read_json_object, read_text, require_plain_utf8
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class BundleFolder:
     @property
     def is_planned(self) -> bool:
         """Whether `plan` made it; bundles of others, such as the model zoo's, have no plan."""
-        return self.plan.is_file()
+        return os.path.lexists(self.plan)
 
     def find_config(self, stem: str) -> Path:
         """The config of that name in a bundle of others, which may be YAML.
@@ -265,11 +267,11 @@ class BundleFolder:
         """By case, the columns of `case_table` with their values as text; names of columns in small letters."""
         if not self.case_table.is_file():
             return {}
-        with self.case_table.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [
-                {str(name).strip().lower(): value or "" for name, value in row.items()}
-                for row in csv.DictReader(stream)
-            ]
+        text = read_text(self.case_table, BundleError, f"evidence/{self.case_table.name} of {self.name}")
+        rows = [
+            {str(name).strip().lower(): value or "" for name, value in row.items()}
+            for row in csv.DictReader(io.StringIO(text, newline=""))
+        ]
         return {
             row["case"]: {name: row[name].strip() for name in row if name != "case"} for row in rows if "case" in row
         }

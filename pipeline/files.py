@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -23,6 +25,7 @@ from typing import Any, NamedTuple
 PARTIAL_PREFIX = ".partial-"
 _CHUNK_BYTES = 1 << 20
 _MAX_NAME_BYTES = 255  # of most file systems
+_READER_WAIT_S = 5.0  # for a program that is started beside this one
 _OPEN_ALREADY = ("/dev/fd/", "/dev/std", "/proc/")  # names of what a process has open
 
 
@@ -120,6 +123,21 @@ def stage_folder(parent: Path) -> Iterator[Path]:
         _remove_empty(made)
 
 
+def require_place(path: Path) -> None:
+    """Whether a file can get this name, before the work that it is the result of.
+
+    Raises:
+        OSError: it is a folder or a link that leads to itself, lies below a file, or its folder may not be written to.
+    """
+    if _is_stream(path):
+        return
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
     data = text.encode("utf-8")
@@ -189,11 +207,32 @@ def _write_through(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="unet-pipeline-", ignore_cleanup_errors=True) as folder:
         partial = Path(folder) / path.name
         yield partial
-        with _naming(path), partial.open("rb") as source, path.open("wb", buffering=0) as stream:
+        with _naming(path), partial.open("rb") as source, _open_stream(path) as stream:
             while chunk := source.read(_CHUNK_BYTES):
                 rest = memoryview(chunk)
                 while rest:
                     rest = rest[stream.write(rest) or 0 :]
+
+
+def _open_stream(path: Path) -> io.FileIO:
+    """A device or a pipe for writing.
+
+    Raises:
+        OSError: no program reads the pipe, and none has come while it was waited for.
+    """
+    if not path.is_fifo():
+        return path.open("wb", buffering=0)
+    until_s = time.monotonic() + _READER_WAIT_S
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > until_s:
+                raise
+            time.sleep(0.05)
+        else:
+            os.set_blocking(descriptor, True)
+            return io.FileIO(descriptor, "wb")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _REMEDY = "Restore it from a copy, or correct it."
 _SAVE_AS_UTF8 = "Save it as UTF-8, or restore it from a copy."
+_NO_FILE = "is a pipe, a socket or a device; expected a file"
+_GIVE_FILE = "Put a file with this name in its place, or give the name of one."
 _NOT_TEXT = "is not text in {encoding}: {wrong}"
 _MARKED = "begins with a byte order mark, with which MONAI cannot read it"
 _SAVE_PLAIN = "Save it as UTF-8 without a byte order mark."
@@ -26,6 +29,7 @@ _OTHER_KIND = "holds {found}; expected a JSON object"
 _LACKS = 'has no "{key}"; expected {expected}'
 # what can be said about a damaged file, with the remedy where its reader gives none
 SENTENCES = (
+    (_NO_FILE, _GIVE_FILE),
     (_NOT_TEXT, _SAVE_AS_UTF8),
     (_MARKED, _SAVE_PLAIN),
     *((cause, _REMEDY) for cause in (_NOT_JSON, _CUT, _EMPTY, _DEEP, _OTHER_KIND, _LACKS)),
@@ -50,9 +54,12 @@ def read_text(path: Path, refuse: Refuse | None = None, shown: str | None = None
         remedy: what to do about another encoding.
 
     Raises:
-        FileContentError: another encoding, or no text.
+        FileContentError: another encoding, or no text; or it is no file but a pipe, a socket or a device.
         OSError: the file cannot be read.
     """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe would wait, and a device may never end
+        raise _build(path, _NO_FILE, _GIVE_FILE, refuse, shown)
     data = path.read_bytes()
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:

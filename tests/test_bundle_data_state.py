@@ -216,6 +216,13 @@ def test_require_unchanged_data_copies_know_their_source(copied: BundleFolder) -
     require_unchanged_data(copied)
 
 
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"source": ', b"\xff\xff"])
+def test_require_unchanged_data_damaged_record_of_the_copies_is_an_error(copied: BundleFolder, damage: bytes) -> None:
+    (copied.root.parent / "organ_bundle_data" / COPIES_RECORD).write_bytes(damage)
+    with pytest.raises(DatasetError, match=r"organ_bundle_data/copies\.json .*\. (Restore it|Save it)"):
+        require_unchanged_data(copied)
+
+
 def test_require_unchanged_data_source_that_lost_a_file_is_refused(copied: BundleFolder) -> None:
     (copied.root.parent / "organs" / "images" / "c2.nrrd").unlink()
     with pytest.raises(DatasetError, match=r"images/c2\.nrrd of case c2 is gone"):

@@ -455,3 +455,23 @@ def test_plan_step_that_cannot_be_timed_is_said_and_the_plan_stays(
     assert "time      not known. A step of the training cannot be timed on this machine (MemoryError" in outcome.out
     assert Path("bundle/configs/plan.yaml").is_file()
     assert "Next: unet-pipeline train bundle" in outcome.out
+
+
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_json_that_no_file_can_be_is_refused_before_the_work(run: Run, nifti_folders: Path, verb: str) -> None:
+    Path("taken.json").mkdir()
+    arguments = (verb, nifti_folders.name, *(("bundle",) if verb == "plan" else ()), "--json", "taken.json")
+    outcome = run(*arguments)
+    assert outcome.status == 1
+    assert "taken.json is a folder; expected a file. Give the name of a file." in outcome.err
+    assert not Path("bundle").exists()
+    assert outcome.out == ""
+
+
+@pytest.mark.parametrize("target", ["nowhere", "bundle"])
+def test_plan_into_a_link_that_leads_nowhere_is_refused(run: Run, nifti_folders: Path, target: str) -> None:
+    Path("bundle").symlink_to(target)
+    outcome = run("plan", nifti_folders.name, "bundle")
+    assert outcome.status == 1
+    assert "bundle is a link to something that does not exist" in outcome.err
+    assert Path("bundle").is_symlink()

@@ -17,6 +17,7 @@ from pipeline.files import (
     PARTIAL_PREFIX,
     compute_sha256,
     replace_between,
+    require_place,
     stage_folder,
     write_atomically,
     write_json,
@@ -217,6 +218,44 @@ def test_write_text_pipe_gets_the_content_and_stays(tmp_path: Path) -> None:
     assert got == [b"content" * 20_000]
     assert pipe.is_fifo()
     assert list_names(tmp_path) == ["pipe"]
+
+
+def test_write_text_pipe_that_nothing_reads_is_an_error_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.files._READER_WAIT_S", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="Errno") as caught:
+        write_text(pipe, "content")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENXIO, str(pipe))
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("folder", errno.EISDIR), ("loop", errno.ELOOP), ("below a file", errno.ENOTDIR), ("far below", errno.ENOTDIR)],
+)
+def test_require_place_refuses_before_the_work(tmp_path: Path, kind: str, number: int) -> None:
+    path = tmp_path / "out"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "loop":
+        path.symlink_to("out")
+    else:
+        path.write_text("old")
+        path = path / "a.json" if kind == "below a file" else path / "a" / "b" / "c.json"
+    with pytest.raises(OSError, match="Errno") as caught:
+        require_place(path)
+    assert (caught.value.errno, caught.value.filename) == (number, str(path))
+    assert list_names(tmp_path) == ["out"]
+
+
+def test_require_place_leaves_what_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text("old")
+    for path in (tmp_path / "there.json", tmp_path / "a" / "b.json", Path("/dev/null")):
+        require_place(path)
+    assert list_names(tmp_path) == ["there.json"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +30,25 @@ def write(tmp_path: Path) -> Callable[[bytes], Path]:
         return path
 
     return write_bytes
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "endless device"])
+def test_read_text_what_is_no_file_is_not_waited_for(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "set.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        monkeypatch.chdir(tmp_path)  # a socket's name may not be long
+        socket.socket(socket.AF_UNIX).bind(path.name)
+    else:
+        path.symlink_to("/dev/zero")
+    for read in (read_text, read_json, require_plain_utf8):
+        with pytest.raises(
+            FileContentError, match=r"set\.json is a pipe, a socket or a device; expected a file\. Put a file"
+        ):
+            read(path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from pipeline.files import write_text
+from pipeline.text_files import read_text
 
 TO_FILL = "**for the authors to fill**"
 _MARK = re.compile(r"\n<!-- draft ([0-9a-f]{64}) -->\n\Z")
@@ -22,7 +23,7 @@ def write_draft(path: Path, text: str) -> Path:
     Returns:
         `path`; or, when somebody edited the document since, NAME.draft.md beside it, which the new draft went to.
     """
-    if path.is_file() and not is_untouched(path.read_text(encoding="utf-8")):
+    if path.is_file() and not is_untouched(read_text(path)):
         path = path.with_suffix(f".draft{path.suffix}")
     text = text.rstrip("\n") + "\n"
     write_text(path, f"{text}\n<!-- draft {_hash(text)} -->\n")

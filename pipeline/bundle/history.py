@@ -17,7 +17,7 @@ from pipeline.errors import FileContentError
 from pipeline.evaluation.metric_table import METRICS
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import Plan, read_plan, read_reasons
-from pipeline.text_files import read_json
+from pipeline.text_files import read_json, read_text
 
 VALIDATION = "validation"
 _FOLD = re.compile(r"fold_(\d+)")
@@ -239,8 +239,8 @@ def _read_evaluations(folder: BundleFolder, notes: list[str]) -> tuple[Evaluatio
 
 def _read_data_facts(folder: BundleFolder) -> dict[str, str]:
     try:
-        lines = (folder.docs / "data_license.txt").read_text(encoding="utf-8").splitlines()
-    except OSError:
+        lines = read_text(folder.docs / "data_license.txt").splitlines()
+    except (OSError, FileContentError):
         return {}
     pairs = (line.partition(": ") for line in lines)
     facts = {name.strip(): value.strip() for name, separator, value in pairs if separator}

@@ -21,7 +21,7 @@ from pipeline.bundle.versions import choose_version, write_version
 from pipeline.bundle_folder import BundleFolder, require_weights
 from pipeline.errors import BundleError
 from pipeline.evaluation.summary import ALL_LABELS
-from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, write_json, write_text
+from pipeline.files import PARTIAL_PREFIX, compute_sha256, require_place, write_atomically, write_json, write_text
 from pipeline.planning.plan import read_plan
 from pipeline.text_files import read_json_object
 from pipeline.training.checkpoint import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT
@@ -78,6 +78,7 @@ def package_bundle(
             earlier one is left as it is.
     """
     require_weights(folder)
+    require_place(zip_file)
     formats = choose_formats(export)
     plan = read_plan(folder.plan)
     version = choose_version(folder, note)

@@ -97,6 +97,10 @@ def require_free(root: Path) -> None:
     Raises:
         BundleError: `root` exists and is not empty.
     """
+    if root.is_symlink() and not root.exists():
+        raise BundleError(
+            f"{root} is a link to something that does not exist. Choose another folder, or remove the link."
+        )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise BundleError(
             f"{root} exists already. Choose another folder, or edit its configs/plan.yaml and run "

@@ -18,8 +18,20 @@ Dataset = Annotated[
     ),
 ]
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")]
+
+
+def _require_place(path: Path | None) -> Path | None:
+    """Refuse a name that no file can get before the work, not after it."""
+    if path is not None:
+        from pipeline.files import require_place
+
+        require_place(path)
+    return path
+
+
 Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write what is printed as data to this file.")
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write what is printed as data to this file.", callback=_require_place),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU when there is one, if not given.")]
 Mirror = Annotated[bool, typer.Option("--mirror", help="Average over copies mirrored as in the training; slower.")]

@@ -6,7 +6,6 @@ reads otherwise than `check` does, is therefore written once; the user's files s
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from pipeline.dataset.writing import write_image
 from pipeline.errors import DatasetError
 from pipeline.files import compute_sha256, stage_folder, write_json
 from pipeline.progress import progress_bar
+from pipeline.text_files import read_json_object
 
 if TYPE_CHECKING:
     from pipeline.dataset.check import CheckReport
@@ -91,12 +91,16 @@ def _describe_copies(report: CheckReport, target: Path, prepared: Sequence[Prepa
 
 
 def find_source(copies: Path) -> Path | None:
-    """The dataset that the copies in a folder were made of; None if that is not known, or if it is not there any more."""
-    try:
-        record = json.loads((copies / COPIES_RECORD).read_text(encoding="utf-8"))
-        source = copies / record["source"]
-    except (OSError, ValueError, KeyError, TypeError):
+    """The dataset that the copies in a folder were made of; None if that is not known, or if it is not there any more.
+
+    Raises:
+        DatasetError: the record beside the copies is damaged.
+    """
+    path = copies / COPIES_RECORD
+    if not path.is_file():
         return None
+    shown, remedy = f"{copies.resolve().name}/{COPIES_RECORD}", "Restore it from a copy, or plan again."
+    source = copies / str(read_json_object(path, ("source",), DatasetError, shown, remedy)["source"])
     return source if source.is_dir() else None
 
 

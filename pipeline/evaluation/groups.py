@@ -93,7 +93,7 @@ def group_dataset(
     """
     weights = require_ensemble(folder) if ensemble else (folder.weights,)
     folds = folder.trained_folds() if ensemble else (folder.fold_of_weights(settled.fold),)
-    trained = set().union(*(_hash_training_images(folder, fold) for fold in folds))
+    trained = set().union(*(hash_training_images(folder, fold) for fold in folds))
     # patients that were found when the bundle was planned, by --patient or by equal images
     known = folder.read_patients() if quote_name(dataset.name) == settled.dataset_name else {}
     cases, excluded = [], []
@@ -114,7 +114,7 @@ def group_dataset(
     return [Group(tuple(cases), weights, None)], tuple(excluded), title
 
 
-def _hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
+def hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
     """SHA-256 of every image file that a fold was trained on, and of the copies made of them."""
     manifest = read_manifest(folder.dataset_manifest, folder.name)
     trained = {case["case"] for case in folder.read_split(fold)["training"]}

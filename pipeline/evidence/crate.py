@@ -18,6 +18,7 @@ from pipeline.dataset.manifest import read_manifest
 from pipeline.evidence.record import FINISHED, RECORD, find_state, read_record
 from pipeline.files import compute_sha256, write_json
 from pipeline.planning.plan import read_plan
+from pipeline.text_files import read_text
 
 CRATE = "ro-crate-metadata.json"
 _CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}]
@@ -102,7 +103,7 @@ def _read_data_license(folder: BundleFolder) -> dict[str, str]:
     path = folder.docs / "data_license.txt"
     if not path.is_file():
         return {}
-    lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.partition(":") for line in read_text(path).splitlines())
     return {name.strip(): value.strip() for name, _, value in lines if value.strip()}
 
 

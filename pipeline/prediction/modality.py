@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.problems import WARNING, Message, Problem
+from pipeline.text_files import read_json
 
 OTHER_MODALITY = Message(
     "other-modality",
@@ -37,7 +37,7 @@ _SAME_KIND = (
 def read_modalities(folder: BundleFolder, channel_names: Sequence[str]) -> tuple[str, ...]:
     """DICOM's codes of the images that a bundle was trained on: of its fingerprint, or as its channels are called; () if neither tells."""
     try:
-        recorded = json.loads(folder.fingerprint.read_text(encoding="utf-8")).get("modalities") or ()
+        recorded = read_json(folder.fingerprint).get("modalities") or ()
     except (OSError, ValueError, AttributeError):
         recorded = ()
     return tuple(map(str, recorded)) or find_modalities(channel_names)

@@ -115,7 +115,7 @@ class Ledger:
 
     def _list_reasons(self, source: PredictionInput, final: Path, probabilities_suffix: str | None) -> list[str]:
         entry = self.entries.get(source.name)
-        if not _is_entry(entry) or entry["label_map"] != final.name:
+        if not is_entry(entry) or entry["label_map"] != final.name:
             return [UNRECORDED]
         reasons = []
         try:
@@ -154,7 +154,7 @@ class Ledger:
         """
         entry = self.entries.get(source.name)
         known = set()
-        if _is_entry(entry):
+        if is_entry(entry):
             known = {entry["label_map_sha256"], entry.get("probabilities_sha256")}
         for path in (final, *([probabilities] if probabilities else [])):
             if not path.is_file():
@@ -199,7 +199,7 @@ def _count(names: Sequence[str]) -> str:
     return shown if len(names) <= _MAX_SHOWN else f"{shown} and {len(names) - _MAX_SHOWN} more"
 
 
-def _is_entry(entry: Any) -> TypeGuard[dict[str, Any]]:
+def is_entry(entry: Any) -> TypeGuard[dict[str, Any]]:
     """Whether a record's entry can be judged; an older or damaged one cannot."""
     if not isinstance(entry, dict):
         return False

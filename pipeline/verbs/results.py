@@ -136,7 +136,8 @@ def evaluate(
         record["precision"] = None if given else used
         made = [given or _predict_group(folder, group, target, device, mirror, used, announce) for group in groups]
         pairs = _pair_cases(groups, made, settled.output_suffix, given is not None)
-        facts = {**_describe_evaluation(folder, settled, measured, groups), "title": title, "excluded": list(excluded)}
+        facts = _describe_evaluation(folder, settled, measured, groups, (pairs, given))
+        facts |= {"title": title, "excluded": list(excluded)}
         rows, summary = _write_numbers(target, settled, pairs, cuts, columns, facts)
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
@@ -210,23 +211,29 @@ def _name_evaluation(dataset: Path | str | None) -> str:
 
 
 def _describe_evaluation(
-    folder: BundleFolder, settled: Plan, dataset: Dataset | None, groups: Sequence[Group]
+    folder: BundleFolder,
+    settled: Plan,
+    dataset: Dataset | None,
+    groups: Sequence[Group],
+    measured: tuple[Sequence[Pair], Path | None],
 ) -> dict[str, Any]:
-    """Fields of the summary that do not follow from the rows."""
+    """Fields of the summary that do not follow from the rows; `measured` are the pairs, and where the label maps were given."""
     from pipeline.evaluation.cross_validation import list_fold_notes
     from pipeline.evaluation.files import DataRecord
+    from pipeline.evidence.given_predictions import judge_given
 
-    labels = dict(settled.label_table)
+    labels, (pairs, given) = dict(settled.label_table), measured
+    notes = [] if given is None else judge_given(folder, groups, given, pairs)
     if dataset is not None:
         data = DataRecord(name=dataset.name, manifest_sha256=None)
-        return {"dataset": data, "labels": labels, "folds": None, "num_folds": None, "notes": []}
+        return {"dataset": data, "labels": labels, "folds": None, "num_folds": None, "notes": notes}
     trained = [group.fold for group in groups if group.fold is not None]
     return {
         "dataset": DataRecord(name=settled.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest)),
         "labels": labels,
         "folds": trained,
         "num_folds": settled.num_folds,
-        "notes": list(list_fold_notes(folder, trained, settled.num_folds)),
+        "notes": [*list_fold_notes(folder, trained, settled.num_folds), *notes],
     }
 
 
