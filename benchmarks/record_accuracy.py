@@ -1,7 +1,7 @@
-"""Puts the evaluation of trained bundles into results/accuracy.csv and the README's table.
+"""Puts the evaluation of trained bundles into results/accuracy.csv and the table of docs/results.md.
 
     .venv/bin/python benchmarks/record_accuracy.py BUNDLE [BUNDLE ...]    # after `unet-pipeline evaluate BUNDLE`
-    .venv/bin/python benchmarks/record_accuracy.py                        # the README's table again
+    .venv/bin/python benchmarks/record_accuracy.py                        # the table again
 
 Every number is read from the evidence of the bundle: the summary of its validation folds, and the records of its latest
 training of each fold.
@@ -22,7 +22,7 @@ from pipeline.files import replace_between, write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "accuracy.csv"
-README = ROOT / "README.md"
+RESULTS_PAGE = ROOT / "docs" / "results.md"
 MARKS = ("<!-- accuracy: begin -->", "<!-- accuracy: end -->")
 COLUMNS = (
     "data",
@@ -125,7 +125,7 @@ def quote(text: str) -> str:
 
 
 def build_table(rows: list[dict[str, str]]) -> str:
-    """The README's table; a sentence while nothing is recorded."""
+    """The page's table; a sentence while nothing is recorded."""
     if not rows:
         return "None is recorded yet."
     lines = [
@@ -149,9 +149,9 @@ def build_table(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def put_into_readme(table: str) -> str:
-    """Text of the README with the table between its marks."""
-    return replace_between(README.read_text(encoding="utf-8"), *MARKS, table)
+def put_into_page(table: str) -> str:
+    """Text of docs/results.md with the table between its marks."""
+    return replace_between(RESULTS_PAGE.read_text(encoding="utf-8"), *MARKS, table)
 
 
 def main() -> None:
@@ -162,7 +162,7 @@ def main() -> None:
         keys = {tuple(row[part] for part in KEY) for row in new}
         rows = [row for row in rows if tuple(row[part] for part in KEY) not in keys] + new
     write_rows(rows)
-    write_text(README, put_into_readme(build_table(read_rows())))
+    write_text(RESULTS_PAGE, put_into_page(build_table(read_rows())))
 
 
 if __name__ == "__main__":

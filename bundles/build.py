@@ -1,7 +1,7 @@
-"""Makes the bundles of this folder, and the README's table of them.
+"""Makes the bundles of this folder, and the tables of them in README and docs/results.md.
 
     .venv/bin/python bundles/build.py DATA [NAME ...]    # trains what has no weights, evaluates, documents, seals
-    .venv/bin/python bundles/build.py                    # the README's table again, from the bundles' evidence
+    .venv/bin/python bundles/build.py                    # the tables again, from the bundles' evidence
 
 DATA is the folder with the data sets of data/; the simulated heads are made by `unet-pipeline demo`.
 """
@@ -26,7 +26,8 @@ from pipeline.files import compute_sha256, replace_between, write_atomically, wr
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-README = ROOT / "README.md"
+README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"
+_SHORT = ("bundle", "data", "network", "n", "Dice, 95 % interval")
 MARKS = ("<!-- bundles: begin -->", "<!-- bundles: end -->")
 DEMO = "mni152_demo"
 MAX_WEIGHTS_BYTES = 20_000_000
@@ -190,17 +191,21 @@ def read_training(folder: BundleFolder) -> dict[str, Any]:
     return finished[-1]
 
 
-def build_table() -> str:
-    """The README's table."""
+def build_pages() -> dict[Path, str]:
+    """Texts of README and docs/results.md with the table between its marks; the README has the first columns only."""
     lines = [describe_bundle(HERE / name) for name in USE_CASES if (HERE / name / "evidence" / "evaluations").is_dir()]
+    short = [{name: line[name] for name in _SHORT} for line in lines]
+    pages = {
+        README: _join(short),
+        RESULTS: _join(lines).replace("](bundles/", "](../bundles/").replace("](data/", "](../data/"),
+    }
+    return {page: replace_between(page.read_text(encoding="utf-8"), *MARKS, table) for page, table in pages.items()}
+
+
+def _join(lines: list[dict[str, str]]) -> str:
     heading = list(lines[0])
     table = [heading, ["---"] * len(heading), *(list(line.values()) for line in lines)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
-
-
-def put_into_readme(table: str) -> str:
-    """Text of the README with the table between its marks."""
-    return replace_between(README.read_text(encoding="utf-8"), *MARKS, table)
 
 
 def main() -> None:
@@ -208,7 +213,8 @@ def main() -> None:
     if len(sys.argv) > 1:
         for name in sys.argv[2:] or USE_CASES:
             build(name, Path(sys.argv[1]))
-    write_text(README, put_into_readme(build_table()))
+    for page, text in build_pages().items():
+        write_text(page, text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of the benchmarks come from evidence, and the README shows what the tables say."""
+"""The tables of the benchmarks come from evidence, and docs/results.md shows what they say."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ def test_collect_unfinished_fold_is_refused(tmp_path: Path) -> None:
         load("record_accuracy").collect(bundle)
 
 
-def test_readme_shows_the_recorded_accuracy() -> None:
+def test_results_page_shows_the_recorded_accuracy() -> None:
     module = load("record_accuracy")
-    expected = module.put_into_readme(module.build_table(module.read_rows()))
+    expected = module.put_into_page(module.build_table(module.read_rows()))
     message = "run `.venv/bin/python benchmarks/record_accuracy.py`"
-    assert (ROOT / "README.md").read_text(encoding="utf-8") == expected, message
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == expected, message
 
 
 def test_ablation_variants_name_ids_of_the_config(tmp_path: Path) -> None:

@@ -72,9 +72,9 @@ def test_bundle_says_whose_data_it_saw_and_carries_none_of_them(name: str) -> No
     assert not [line for line in listed.splitlines() if line.endswith((".nii.gz", ".png", ".npz", ".nii"))]
 
 
-def test_readme_table_is_that_of_the_bundles() -> None:
-    text = build.README.read_text(encoding="utf-8")
-    assert text == build.put_into_readme(build.build_table())
+def test_tables_are_those_of_the_bundles() -> None:
+    for page, text in build.build_pages().items():
+        assert page.read_text(encoding="utf-8") == text, page
 
 
 @pytest.mark.real_data
