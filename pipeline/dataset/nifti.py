@@ -262,7 +262,9 @@ def _count_claimed_bytes(header: SpatialHeader, path: Path, compressed: bool) ->
     """
     given, least = float(header["vox_offset"]), int(header["sizeof_hdr"]) if has_own_voxels(header) else 0
     if not least <= given <= _MAX_HEAD_BYTES:
-        raise ValueError(f"its voxels begin at byte {given:g}; expected {least} to {_MAX_HEAD_BYTES} (vox_offset in the header)")
+        raise ValueError(
+            f"its voxels begin at byte {given:g}; expected {least} to {_MAX_HEAD_BYTES} (vox_offset in the header)"
+        )
     offset = int(given)
     claimed_bytes = offset + int(np.prod(header.get_data_shape(), dtype=np.float64)) * (
         header.get_data_dtype().itemsize  # what nibabel allocates by; `bitpix` may say otherwise

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 
 from pipeline.dataset.medical_image import MedicalImage
 from pipeline.dataset.problems import Problem
-from pipeline.prediction.input_check import check_grid, check_input, check_size
+from pipeline.prediction.input_check import check_grid, check_input, check_size, see_grid
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.out_of_memory import explain_out_of_memory
 from pipeline.prediction.outputs import finish_output, probabilities_path, write_probabilities, write_volume
@@ -34,6 +34,7 @@ class OpenedCase:
         affine: of the image.
         spatial_shape: of the image.
         notes: what the user should know about it.
+        picture: as read, where no picture file can hold its values; `readable` is then a name without a file.
         image: as read; None once it is prepared, and where MONAI reads the file itself.
         prepared: on the network's grid.
     """
@@ -44,6 +45,7 @@ class OpenedCase:
     spatial_shape: tuple[int, ...]
     notes: tuple[Problem, ...]
     image: MedicalImage | None = None
+    picture: MedicalImage | None = None
     prepared: MetaTensor | None = None
 
 
@@ -105,9 +107,13 @@ class CaseSteps:
             notes = check_input(image, self.predictor.plan, shown, self.predictor.modalities)
             copies = self.staging / "readable"
             copies.mkdir(exist_ok=True)
-            readable = source.write_readable(image, copies, self.predictor.plan.image_suffix)
+            suffix = self.predictor.plan.image_suffix
+            is_held = self.predictor.takes_picture(image) and not source.is_stock_readable(suffix)
+            readable = copies / f"{source.name}{suffix}" if is_held else source.write_readable(image, copies, suffix)
         case = OpenedCase(source, readable, image.affine, image.spatial_shape, notes)
-        if self.predictor.can_stream(image):
+        if is_held:
+            case.picture = image
+        elif self.predictor.can_stream(image):
             case.image = image
             del image
             if self.prepares_ahead:
@@ -118,11 +124,12 @@ class CaseSteps:
     def _read_checked(self, source: PredictionInput) -> MedicalImage:
         """The voxels, once the header is sure to be of an image that fits; a series is judged by what was read, in one pass."""
         shown, is_series = source.files[0].name, any(path.is_dir() for path in source.files)
-        image = source.read() if is_series else None
-        grid = source.read_grid() if image is None else image.grid
-        check_grid(grid, self.predictor.plan, shown)
+        plan = self.predictor.plan
+        image = source.read(plan.spatial_dims) if is_series else None
+        grid = see_grid(source.read_grid(plan.spatial_dims) if image is None else image.grid, plan)
+        check_grid(grid, plan, shown)
         check_size(grid, self.predictor.preprocessing, shown)
-        return source.read() if image is None else image
+        return source.read(plan.spatial_dims) if image is None else image
 
     def _explain(self, source: PredictionInput) -> AbstractContextManager[None]:
         """Of memory that runs out within a block."""
@@ -146,7 +153,7 @@ class CaseSteps:
     def _compute(self, case: OpenedCase) -> ComputedCase:
         if case.image is None and case.prepared is None:
             with self.predictor.stopwatch.measure("postprocess"):
-                return ComputedCase(case, sample=self.predictor.predict_sample(case.readable))
+                return ComputedCase(case, sample=self.predictor.predict_sample(case.readable, case.picture))
         prepared = self._prepare(case)
         values, found = self.predictor.stream(prepared, case.affine, case.spatial_shape, self.probabilities)
         case.prepared = None

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.data import FolderLayout, MetaTensor, decollate_batch, list_data_collate
-from monai.transforms import Compose, LoadImaged, SaveImage, SaveImaged
+from monai.transforms import Compose, LoadImaged, SaveImage, SaveImaged, Spacingd
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.config_values import quote_paths
+from pipeline.dataset.medical_image import ImageGrid
 from pipeline.errors import BundleError, PredictionError
 from pipeline.prediction.foreign_config import build_part, build_part_device, read_foreign_config, require_part
 from pipeline.prediction.foreign_weights import find_weights, load_state, read_state
@@ -86,7 +88,10 @@ class ForeignPredictor:
             The file, and whether it was resampled here.
         """
         given = str(files[0]) if len(files) == 1 else [str(file) for file in files]
-        batch = list_data_collate([self.preprocessing({self.image_key: given})])
+        sample = self.preprocessing({self.image_key: given})
+        if not isinstance(sample, Mapping) or not torch.is_tensor(sample.get(self.image_key)):
+            raise ValueError(f"its preprocessing gives no tensor under {self.image_key!r}")
+        batch = list_data_collate([sample])
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.amp and self.device.type == "cuda"):
             batch[PRED] = self.inferer(batch[self.image_key].to(self.device), self.network)
         _require_numbers(batch[PRED])
@@ -100,6 +105,19 @@ class ForeignPredictor:
         self.saver.set_options(meta_kwargs=own)
         (written,) = folder.iterdir()
         return written, moved and not own["resample"]
+
+    def measure_resampled(self, grid: ImageGrid) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+        """Shape and voxel size in mm of a volume behind the bundle's Spacingd; None without one, and where it says no size."""
+        transforms = Compose([self.preprocessing]).flatten().transforms
+        found = next((transform for transform in transforms if isinstance(transform, Spacingd)), None)
+        pixdim = () if found is None else tuple(float(size) for size in np.ravel(found.spacing_transform.pixdim))
+        if len(grid.spatial_shape) != 3 or len(pixdim) < 3 or not all(size > 0 for size in pixdim[:3]):
+            return None
+        # in the order of the world's axes, which an Orientationd puts them in first
+        worlds = np.abs(grid.affine[:3, :3]).argmax(axis=0)
+        spacing_mm = tuple(pixdim[world] for world in worlds)
+        sizes = zip(grid.spatial_shape, grid.spacing_mm, spacing_mm, strict=True)
+        return tuple(max(1, round((size - 1) * own / new) + 1) for size, own, new in sizes), spacing_mm
 
 
 def _require_numbers(output: Any) -> None:
@@ -194,10 +212,10 @@ def build_foreign_predictor(folder: BundleFolder, device: str | None = None) -> 
         weights, key, strict = find_weights(parser, folder)
         # first: a part that is missing matters less than weights that are no use
         state = read_state(weights, key, folder)
+        found = build_part_device(parser, folder)
         of_network = "network" if "network" in parser else "network_def"
         network = require_part(build_part(parser, folder, of_network), torch.nn.Module, of_network, "a network", folder)
         load_state(network, state, weights, strict, folder)
-        found = build_part_device(parser, folder)
         preprocessing, inferer, postprocessing = (
             require_part(build_part(parser, folder, name), Callable, name, "something to call", folder)
             for name in ("preprocessing", "inferer", "postprocessing")
@@ -207,6 +225,8 @@ def build_foreign_predictor(folder: BundleFolder, device: str | None = None) -> 
     of_pred = [transform for transform in savers if PRED in transform.keys] or savers[:1]
     saver = of_pred[0].saver if of_pred else SaveImage(separate_folder=False)
     saver.set_options(write_kwargs={"verbose": False})
+    if (saver.output_ext or ".nii.gz").startswith(".nii"):  # an axis of one voxel is one of the image's
+        saver.set_options(data_kwargs={"squeeze_end_dims": False})
     loaders = [item for item in Compose([preprocessing]).flatten().transforms if isinstance(item, LoadImaged)]
     return ForeignPredictor(
         image_key=str(loaders[0].keys[0]) if loaders else IMAGE,

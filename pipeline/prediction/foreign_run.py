@@ -11,10 +11,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from pipeline.boundary import describe_failure
+from pipeline.boundary import describe_failure, list_causes
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
 from pipeline.dataset.image import read_image
+from pipeline.dataset.medical_image import ImageGrid
 from pipeline.dataset.problems import WARNING, Message, Problem
 from pipeline.dataset.stock import stock_reads
 from pipeline.errors import PipelineError, PredictionError
@@ -26,11 +27,12 @@ from pipeline.prediction.foreign import (
     check_image,
     read_format,
 )
-from pipeline.prediction.input_check import note_content
+from pipeline.prediction.input_check import check_box, check_values, compare_sizes, note_content
 from pipeline.prediction.inputs import PredictionInput
+from pipeline.prediction.out_of_memory import is_out_of_memory
 from pipeline.prediction.outputs import output_path, write_volume
 from pipeline.prediction.reuse import Ledger, without_record
-from pipeline.prediction.run import Predictions, refuse_own_folder
+from pipeline.prediction.run import Predictions, refuse_own_folder, require_places
 from pipeline.progress import progress_bar
 
 MOVED = Message(
@@ -68,6 +70,7 @@ def predict_foreign(
     predictor = build_foreign_predictor(folder, device)
     expected = read_format(folder.read_metadata(), folder.name)
     finals = {source: output_path(source, out, predictor.saver.output_ext or ".nii.gz") for source in inputs}
+    require_places(finals.values())
     ledger = ledger or without_record(out)
     todo, kept = ledger.sort(finals)
     if not todo:
@@ -99,8 +102,11 @@ def _predict_one(
 ) -> tuple[Problem, ...]:
     with suppress(OSError):  # reading says it better
         ledger.note_image(source)
-    image = source.read()
-    check_image(len(image.spatial_shape), image.array.shape[0], expected, source.files[0].name)
+    shown, is_series = source.files[0].name, any(path.is_dir() for path in source.files)
+    image = source.read(expected.spatial_dims) if is_series else None
+    _check_grid(source.read_grid(expected.spatial_dims) if image is None else image.grid, predictor, expected, shown)
+    image = source.read(expected.spatial_dims) if image is None else image
+    check_values(image, shown)
     place = Path(tempfile.mkdtemp(dir=staging))
     (place / "result").mkdir()
     if len(source.files) > 1 and all(stock_reads(file) for file in source.files):
@@ -111,13 +117,30 @@ def _predict_one(
     try:
         written, moved = predictor.predict(files, place / "result")
     except Exception as error:  # whatever the bundle's own transforms raise
-        cause = describe_failure(error.__cause__ or error, 300)
-        raise PredictionError(f"{source.files[0].name} cannot be predicted by the bundle: {cause}.") from error
+        if any(map(is_out_of_memory, list_causes(error))):
+            raise PredictionError(
+                f"{shown} does not fit into the memory of this machine. See that the voxel size in its header is right, crop it, or predict "
+                "it on a machine with more."
+            ) from error
+        cause = describe_failure(error.__cause__ or error, 300).replace(str(place), "").rstrip(".")
+        raise PredictionError(f"{shown} cannot be predicted by the bundle: {cause}. Ask its makers.") from error
     ledger.make_room(source, final)
     _finish(written, files[0], image.spatial_shape, final)
     ledger.finish(source, final)
-    seen = note_content(image, source.files[0].name, expected.modalities)
-    return (*((MOVED.about(source.files[0].name),) if moved else ()), *seen, *image.notes)
+    seen = note_content(image, shown, expected.modalities)
+    return (*((MOVED.about(shown),) if moved else ()), *seen, *image.notes)
+
+
+def _check_grid(grid: ImageGrid, predictor: ForeignPredictor, expected: ForeignFormat, shown: str) -> None:
+    """Whether the bundle can take an image, by its header.
+
+    Raises:
+        PredictionError: other dimensions or channels, sheared axes, or a voxel size with which it becomes too large or too small.
+    """
+    check_image(len(grid.spatial_shape), grid.num_channels, expected, shown)
+    check_box(grid, shown)
+    if (becomes := predictor.measure_resampled(grid)) is not None:
+        compare_sizes(grid, *becomes, shown)
 
 
 def _finish(written: Path, image: Path, spatial_shape: tuple[int, ...], final: Path) -> None:

@@ -14,8 +14,9 @@ from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.inferers import Inferer
 from monai.transforms import Compose
 
-from pipeline.dataset.dataset import case_name
+from pipeline.dataset.dataset import PICTURE_SUFFIXES, case_name
 from pipeline.dataset.medical_image import MedicalImage
+from pipeline.dataset.writing import fits_png
 from pipeline.errors import PredictionError
 from pipeline.planning.plan import Plan
 from pipeline.prediction import streaming
@@ -230,9 +231,24 @@ class Predictor:
         self.to_files(sample)
         return f"{case_name(image)}{self.plan.output_suffix}", probabilities
 
-    def predict_sample(self, image: Path) -> dict[str, Any]:
-        """The sample with probabilities on the image's own grid, averaged over the networks."""
-        batch = list_data_collate([self.preprocessing({IMAGE: str(image)})])
+    def takes_picture(self, image: MedicalImage) -> bool:
+        """Whether an image has to be given to `predict_sample` as it was read, because no PNG file can hold its values."""
+        is_picture = self.plan.image_suffix in PICTURE_SUFFIXES
+        held = is_picture and not fits_png(image.array.dtype, image.array.shape[0])
+        return held and streaming.begins_as_planned(self.preprocessing)
+
+    def predict_sample(self, image: Path, picture: MedicalImage | None = None) -> dict[str, Any]:
+        """The sample with probabilities on the image's own grid, averaged over the networks.
+
+        Args:
+            image: the file; only its name counts where there is a `picture`.
+            picture: the image as it was read.
+        """
+        if picture is None:
+            sample = self.preprocessing({IMAGE: str(image)})
+        else:
+            sample = streaming.preprocess_picture(picture, image, self.preprocessing)
+        batch = list_data_collate([sample])
         if self._image_device != _CPU:
             try:
                 return self._predict_batch(dict(batch), self._image_device)

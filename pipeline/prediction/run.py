@@ -179,8 +179,34 @@ def _sort_inputs(
     """The label map of each input, the inputs that are left to do, and the label maps that are there."""
     refuse_own_folder(inputs, out)
     finals = {source: output_path(source, out, plan.output_suffix) for source in inputs}
+    beside = [probabilities_path(final, plan.output_suffix) for final in finals.values()] if probabilities else []
+    require_places(finals.values(), beside)
     todo, kept = ledger.sort(finals, plan.output_suffix if probabilities else None)
     return finals, todo, kept
+
+
+def require_places(finals: Iterable[Path], beside: Iterable[Path] = ()) -> None:
+    """Whether every result gets a file of its own, and what lies under its name is one that may be replaced.
+
+    Args:
+        finals: the label maps.
+        beside: other results, such as probabilities.
+
+    Raises:
+        PredictionError: two results have one name, or a folder, a device or a pipe lies there.
+    """
+    seen: set[Path] = set()
+    for path in (*finals, *beside):
+        if path in seen:
+            raise PredictionError(
+                f"Two results would be named {path.name}: the label map of one image, and the probabilities of another. Rename an image."
+            )
+        seen.add(path)
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a device or a pipe"
+            raise PredictionError(
+                f"{path.name} in the output folder is {kind}; expected a file, or none. Remove it, or choose another folder."
+            )
 
 
 def refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from pipeline.errors import PipelineError, PredictionError
 from pipeline.prediction import memory
 from pipeline.prediction.grids import map_grid
-from pipeline.prediction.input_check import check_grid, check_size, find_network_grid
+from pipeline.prediction.input_check import check_grid, check_size, find_network_grid, see_grid
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.memory import CaseSize
 from pipeline.prediction.mirroring import Mirrored
@@ -51,7 +51,7 @@ def _size_case(source: PredictionInput, predictor: Predictor, probabilities: boo
         ImageFileError: a header cannot be read.
         PredictionError: the network cannot take the image.
     """
-    grid = source.read_grid()
+    grid = see_grid(source.read_grid(predictor.plan.spatial_dims), predictor.plan)
     check_grid(grid, predictor.plan, source.files[0].name)
     check_size(grid, predictor.preprocessing, source.files[0].name)
     shape, affine = find_network_grid(grid, predictor.preprocessing)
