@@ -75,8 +75,12 @@ class PredictionInput:
         try:
             return look(folder, case, ReadOptions())
         except ImageFileError as error:
-            if spatial_dims != 3 or error.code != SEVERAL_PAGES.code:
+            if error.code != SEVERAL_PAGES.code or spatial_dims is None:
                 raise
+            if spatial_dims == 2:
+                raise ImageFileError(
+                    error.file, error.cause, "Save each page as a picture of its own.", error.code
+                ) from error
         return look(folder, case, ReadOptions(pages_as_slices=True))
 
     def _as_case(self) -> Case:
