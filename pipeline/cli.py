@@ -73,6 +73,9 @@ def main() -> None:
         warnings.filterwarnings("ignore", message="parsing config_file")
         # an optional decoder for DICOM on GPUs, which this package does not use
         logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+        # about headers that this package judges itself, without naming the file
+        logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=r"pydicom\b")
         # without a home folder it keeps its fonts elsewhere, and says so
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
     let_streams_print()

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.uid import RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from scipy.spatial.transform import Rotation
 
 from pipeline.dataset.image import read_image
@@ -308,3 +308,63 @@ def test_read_dicom_lossless_jpeg_is_read(tmp_path: Path, compressor: str) -> No
     writer.Execute(image)
     assert pydicom.dcmread(tmp_path / "a.dcm").file_meta.TransferSyntaxUID.is_compressed
     np.testing.assert_array_equal(read_image(tmp_path / "a.dcm").array[0, :, :, 0], rows.T)
+
+
+# headers that are no grid
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"PixelSpacing": [0, 0]}, "pixels of 0x0 mm"),
+        ({"PixelSpacing": [-0.75, 0.5]}, "pixels of -0.75x0.5 mm"),
+        ({"ImageOrientationPatient": [0, 0, 0, 0, 0, 0]}, "rows and columns that are not at right angles"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.5, 0.866, 0]}, "rows and columns that are not at right angles"),
+        ({"ImageOrientationPatient": [2, 0, 0, 0, 2, 0]}, "rows and columns that are not at right angles"),
+    ],
+)
+def test_read_dicom_geometry_that_is_no_grid_is_named(tmp_path: Path, changes: dict, found: str) -> None:
+    folder = phantoms.write_series(tmp_path / "a", VOLUME)
+    for path in folder.iterdir():
+        phantoms.edit(path, **changes)
+    problem = problem_of(folder)
+    assert problem.code == "dicom-bad-geometry"
+    assert found in problem.cause
+
+
+def test_read_dicom_slice_of_another_modality_is_named(tmp_path: Path) -> None:
+    folder = phantoms.write_series(tmp_path / "a", VOLUME)
+    strange = sorted(folder.iterdir())[-1]
+    phantoms.edit(strange, Modality="CT")
+    problem = problem_of(folder)
+    assert problem.file == f"images/a/{strange.name}"
+    assert "has the modality CT instead of MR" in problem.cause
+
+
+def test_read_dicom_gap_names_the_files_that_may_be_the_slice(tmp_path: Path) -> None:
+    folder = phantoms.write_series(tmp_path / "a", VOLUME)
+    inner = by_position(folder)[2]
+    inner.write_bytes(b"")
+    problem = problem_of(folder)
+    assert problem.code == "dicom-missing-slice"
+    assert "has a gap of 4.00 mm" in problem.cause
+    assert f"passed over: {inner.name}" in problem.cause
+
+
+def test_read_dicom_deflated_series_has_the_same_voxels(tmp_path: Path) -> None:
+    folder = phantoms.write_series(tmp_path / "a", VOLUME)
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        header.save_as(path)
+    np.testing.assert_array_equal(read_image(folder).array[0], VOLUME)
+
+
+@pytest.mark.parametrize("modality", ["DX", "CR", "MG"])
+def test_read_dicom_xray_with_a_position_is_a_picture(tmp_path: Path, modality: str) -> None:
+    rows = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    path = phantoms.save(phantoms.build_header(rows, (0, 0, 0)), tmp_path / "a.dcm")
+    phantoms.edit(path, Modality=modality)
+    image = read_image(path)
+    np.testing.assert_array_equal(image.array[0], rows.T)
+    assert image.array.shape == (1, 4, 3)

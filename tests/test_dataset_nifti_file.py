@@ -139,13 +139,69 @@ def test_read_nifti_compression_is_found_by_content(tmp_path: Path, kind: type) 
         (b"ObjectType = Image\n" + bytes(400), "MetaImage"),
         (bytes(128) + b"DICM" + bytes(400), "DICOM"),
         (b"PK\x03\x04" + bytes(400), "ZIP"),
-        (b"<!DOCTYPE html>", "HTML"),
     ],
 )
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 def test_read_nifti_other_content_is_named(tmp_path: Path, content: bytes, found: str, name: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert refuse(tmp_path / name).cause == f"is named as NIfTI and holds {found}"
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_read_nifti_web_page_is_to_be_downloaded_again(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"<!DOCTYPE html><p>404")
+    problem = refuse(tmp_path / name)
+    assert problem.code == "web-page"
+    assert "download that failed" in problem.cause
+    assert problem.remedy == "Download the file again."
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, float("nan"), 1e30])
+def test_read_nifti_voxels_that_begin_nowhere_are_said(tmp_path: Path, offset: float) -> None:
+    nib.save(nib.Nifti1Image(VOLUME, AFFINE), tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[108:112] = np.array([offset], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    cause = refuse(tmp_path / "a.nii").cause
+    assert "has voxels that begin at byte" in cause
+    assert "expected 348 to" in cause
+    assert "vox_offset" in cause
+
+
+@pytest.mark.parametrize(("at", "value"), [(280, np.nan), (292, np.inf), (280, 0.0)])
+def test_read_nifti_affine_that_is_no_grid_is_named_as_such(tmp_path: Path, at: int, value: float) -> None:
+    nib.save(nib.Nifti1Image(VOLUME, np.diag([2.0, 2, 2, 1])), tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[at : at + 4] = np.array([value], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    problem = refuse(tmp_path / "a.nii")
+    assert problem.code == "nifti-affine"
+    assert "no grid" in problem.cause
+    assert "Correct the header" in problem.remedy
+    assert "Copy it again" not in problem.remedy
+
+
+def test_read_nifti_tiny_voxels_are_a_grid(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(VOLUME, np.diag([1e-5, 1e-5, 1e-5, 1])), tmp_path / "a.nii")
+    assert read(tmp_path / "a.nii").spacing_mm == pytest.approx((1e-5,) * 3)
+
+
+def test_read_nifti_quaternion_that_is_no_rotation_is_named(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(VOLUME, AFFINE)
+    image.set_sform(None, 0)
+    image.set_qform(AFFINE, 1)
+    nib.save(image, tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[256:268] = np.array([5, 5, 5], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    problem = refuse(tmp_path / "a.nii")
+    assert problem.code == "nifti-quaternion"
+    assert "quaternion is no rotation" in problem.cause
+
+
+def test_read_nifti_one_axis_is_named(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.arange(5, dtype=np.int16), AFFINE), tmp_path / "a.nii")
+    assert "has 1 axes (5,); expected 2 or 3 axes in space" in refuse(tmp_path / "a.nii").cause
 
 
 # axes

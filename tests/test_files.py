@@ -323,3 +323,19 @@ def test_write_json_name_with_bytes_that_are_no_utf8_is_escaped_and_comes_back(t
     name = os.fsdecode(b"p\xff.png")
     write_json(tmp_path / "list.json", [name, "Größe"])
     assert json.loads((tmp_path / "list.json").read_text(encoding="ascii")) == [name, "Größe"]
+
+
+@pytest.mark.parametrize("name", ["a" * 248 + ".nii.gz", "\u00fc" * 124 + ".nii.gz"])
+def test_write_atomically_longest_name_that_a_file_may_have(tmp_path: Path, name: str) -> None:
+    with write_atomically(tmp_path / name) as partial:
+        assert partial.name.endswith(".nii.gz")
+        assert partial.name.startswith(PARTIAL_PREFIX)
+        assert len(os.fsencode(partial.name)) <= 255
+        partial.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_compute_sha256_of_a_pipe_does_not_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="it is a device or a pipe"):
+        compute_sha256(tmp_path / "pipe")

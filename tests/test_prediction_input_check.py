@@ -8,7 +8,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Orientati
 
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.errors import PredictionError
-from pipeline.prediction.input_check import check_size, find_network_grid, is_box, note_content
+from pipeline.prediction.input_check import check_size, check_values, find_network_grid, is_box, note_content
 
 SHAPE = (36, 40, 32)
 
@@ -93,3 +93,41 @@ def test_note_content_other_modality_names_both() -> None:
     array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
     (problem,) = note_content(build_image(array, "CT"), "series", ("MR",))
     assert "series is of the DICOM modality CT, and the network was trained on MR" in str(problem)
+
+
+@pytest.mark.parametrize("spacing_mm", [0.001, 0.01])
+def test_check_size_image_of_which_nothing_is_left_is_refused_with_its_sizes(spacing_mm: float) -> None:
+    with pytest.raises(PredictionError) as caught:
+        check_size(build_grid(spacing_mm), build_preprocessing(), "a.nii.gz")
+    words = str(caught.value)
+    assert f"a.nii.gz is too small on the network's grid: 36x40x32 voxels of {spacing_mm:g}" in words
+    assert "become 1x1x1 of 1x1x1 mm" in words
+    assert "voxel size in its header is right, and in mm" in words
+
+
+def test_check_size_image_that_is_small_itself_passes() -> None:
+    check_size(build_grid(0.01, shape=(2, 2, 2)), build_preprocessing(), "a.nii.gz")
+
+
+def test_check_size_refinement_without_end_is_refused_whatever_the_memory() -> None:
+    with pytest.raises(PredictionError, match="too large on the network's grid"):
+        check_size(build_grid(20.0), build_preprocessing(), "a.nii.gz", 1 << 60)
+
+
+@pytest.mark.parametrize("value", [3e38, -1e20, 1e300])
+def test_check_values_beyond_what_can_be_normalised_are_refused_with_the_largest(value: float) -> None:
+    array = np.zeros((1, 4, 4, 4))
+    array[0, 1, 1, 1] = value
+    with pytest.raises(PredictionError, match=r"a\.nii has values up to \d") as caught:
+        check_values(build_image(array), "a.nii")
+    assert "scl_slope" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint64, np.float64])
+def test_check_values_of_any_type_pass(dtype: type) -> None:
+    check_values(build_image(np.arange(64).reshape(1, 4, 4, 4).astype(dtype)), "a.nii")
+
+
+def test_note_content_values_that_float32_takes_for_one_are_constant() -> None:
+    image = build_image(np.linspace(1e-300, 2e-300, 64).reshape(1, 4, 4, 4))
+    assert [note.code for note in note_content(image, "a")] == ["constant-input"]

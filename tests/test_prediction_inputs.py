@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as PillowImage
 
 from pipeline.dataset.image import read_image
-from pipeline.errors import PredictionError
+from pipeline.errors import ImageFileError, PredictionError
 from pipeline.prediction.inputs import PredictionInput, list_inputs
+
+from . import dicom_phantoms as dicom
 
 
 def test_list_inputs_single_file_is_named_by_its_stem(tmp_path: Path, write_nifti: Callable) -> None:
@@ -37,6 +41,73 @@ def test_list_inputs_two_formats_of_one_name_are_refused(tmp_path: Path, write_n
         write_nifti(tmp_path / f"a{suffix}", np.zeros((3, 3, 3), np.int16))
     with pytest.raises(PredictionError, match="two images named a"):
         list_inputs(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("A", "a"), ("\u00fc", "u\u0308"), ("Stra\u00dfe", "strasse")])
+def test_list_inputs_names_that_file_systems_take_for_one_are_refused(
+    tmp_path: Path, write_nifti: Callable, names: tuple[str, str]
+) -> None:
+    for name in names:
+        write_nifti(tmp_path / "images" / f"{name}.nii.gz", np.zeros((3, 3, 3), np.int16))
+    if len(list((tmp_path / "images").iterdir())) < 2:
+        pytest.skip("this file system takes both names for one")
+    with pytest.raises(PredictionError, match="which many file systems take for one name") as caught:
+        list_inputs(tmp_path / "images")
+    assert all(name in str(caught.value) for name in names)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "loop", "broken link", "missing"])
+def test_list_inputs_what_is_no_file_is_named_for_what_it_is(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.nii.gz"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind != "missing":
+        path.symlink_to("a.nii.gz" if kind == "loop" else "gone.nii.gz")
+    expected = {
+        "pipe": "is a device or a pipe",
+        "loop": "is a link that leads back to itself",
+        "broken link": "is a link to gone.nii.gz, which does not exist",
+        "missing": "does not exist",
+    }
+    with pytest.raises(PredictionError, match=expected[kind]):
+        list_inputs(path)
+
+
+def test_list_inputs_dicom_beside_other_images_is_not_left_out(tmp_path: Path, write_nifti: Callable) -> None:
+    folder = dicom.write_series(tmp_path / "visit", np.zeros((5, 4, 3), np.int16))
+    write_nifti(folder / "volume.nii.gz", np.zeros((3, 3, 3), np.int16))
+    found = {item.name: item.files for item in list_inputs(folder)}
+    assert found == {"volume": (folder / "volume.nii.gz",), "visit": (folder,)}
+
+
+def test_list_inputs_screenshot_in_a_series_is_no_image(tmp_path: Path) -> None:
+    folder = dicom.write_series(tmp_path / "visit", np.zeros((5, 4, 3), np.int16))
+    PillowImage.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "screen.png")
+    (item,) = list_inputs(folder)
+    assert (item.name, item.files) == ("visit", (folder,))
+    (note,) = item.read().notes
+    assert "screen.png" in note.cause
+
+
+def test_list_inputs_single_dicom_file_among_pictures_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "chests").mkdir()
+    series = dicom.write_series(tmp_path / "one", np.zeros((5, 4, 1), np.int16))
+    next(series.iterdir()).rename(tmp_path / "chests" / "a.dcm")
+    PillowImage.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "chests" / "b.png")
+    assert sorted(item.name for item in list_inputs(tmp_path / "chests")) == ["a", "b"]
+
+
+def test_read_untagged_pages_are_slices_where_a_volume_is_expected(tmp_path: Path) -> None:
+    pages = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", metadata=None)
+    (item,) = list_inputs(tmp_path / "a.tif")
+    image = item.read(3)
+    np.testing.assert_array_equal(image.array[0], pages.transpose(2, 1, 0))
+    assert item.read_grid(3).spatial_shape == image.spatial_shape == (5, 4, 3)
+    for expected, remedy in ((2, "Save each page as a picture of its own"), (None, "--pages-as-slices")):
+        with pytest.raises(ImageFileError, match="has 3 pages") as caught:
+            item.read(expected)
+        assert remedy in caught.value.remedy
 
 
 def test_list_inputs_file_of_no_known_format_is_refused(tmp_path: Path) -> None:

@@ -61,17 +61,18 @@ def read_case_image(root: Path, case: Case, options: ReadOptions) -> MedicalImag
     return MedicalImage(np.concatenate(arrays), image.affine, image.spacing_mm, tuple(notes), image.modality)
 
 
-def read_case_grid(root: Path, case: Case) -> ImageGrid:
+def read_case_grid(root: Path, case: Case, options: ReadOptions | None = None) -> ImageGrid:
     """The grid of a case's image with all channels, from the headers of its files alone.
 
     Raises:
         ImageFileError: as `read_case_image`, as far as the headers show it.
     """
+    options = options or ReadOptions()
     first, *others = case.images
-    grid = read_grid(root / first, first.as_posix())
+    grid = read_grid(root / first, first.as_posix(), options.pages_as_slices)
     num_channels = grid.num_channels
     for path in others:
-        channel = read_grid(root / path, path.as_posix())
+        channel = read_grid(root / path, path.as_posix(), options.pages_as_slices)
         _check_channel(grid, channel, path, first)
         num_channels += channel.num_channels
     return replace(grid, num_channels=num_channels)

@@ -22,6 +22,7 @@ from pipeline.dataset.dicom_messages import (
     CORRUPT,
     FRAMES_WITHOUT_POSITION,
     INVERTED,
+    MISSING_SLICE,
     NO_DICOM,
     NO_IMAGE_SERIES,
     NOT_DECODED,
@@ -34,6 +35,7 @@ from pipeline.dataset.dicom_messages import (
 )
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import Problem
+from pipeline.errors import ImageFileError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset as Header
@@ -66,7 +68,7 @@ def read_dicom(path: Path, shown: str) -> MedicalImage:
         elif _is_projection(series, shown):
             return _read_projection(series.slices[0], shown, notes)
         else:
-            ordered, step = order_slices(series.slices, shown)
+            ordered, step = _order(series, notes, shown)
             array, affine = _read_slices(ordered, shown), build_affine(ordered[0], step)
     spacing_mm = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
     return MedicalImage(array[None], _LPS_TO_RAS @ affine, spacing_mm, tuple(notes), _read_modality(first))
@@ -78,7 +80,7 @@ def read_dicom_grid(path: Path, shown: str) -> ImageGrid:
     Raises:
         ImageFileError: as `read_dicom`, as far as the headers show it.
     """
-    series, _ = _find_series(path, shown)
+    series, notes = _find_series(path, shown)
     first = series.slices[0]
     in_plane = int(first.header.Columns), int(first.header.Rows)
     if _has_frames(series):
@@ -87,7 +89,7 @@ def read_dicom_grid(path: Path, shown: str) -> ImageGrid:
         affine, spacing_mm = _place_projection(first, shown)
         return ImageGrid(1, in_plane, affine, spacing_mm, _VALUE_BYTES)
     else:
-        ordered, step = order_slices(series.slices, shown)
+        ordered, step = _order(series, notes, shown)
         affine = build_affine(ordered[0], step)
     spacing = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
     return ImageGrid(1, (*in_plane, len(ordered)), _LPS_TO_RAS @ affine, spacing, _VALUE_BYTES)
@@ -98,6 +100,17 @@ def _find_series(path: Path, shown: str) -> tuple[Series, list[Problem]]:
     slices, notes = _read_headers([file for file in files if file.is_file()], shown)
     series, notes_of_choice = choose_series(slices, shown)
     return series, notes + notes_of_choice
+
+
+def _order(series: Series, notes: Sequence[Problem], shown: str) -> tuple[list[Slice], np.ndarray]:
+    """As `order_slices`; where a slice is missing, what was passed over is named, because it may be that slice."""
+    try:
+        return order_slices(series.slices, shown)
+    except ImageFileError as error:
+        lost = [note.cause for note in notes if note.code in (NOT_DICOM.code, SLICES_LEFT_OUT.code)]
+        if error.code != MISSING_SLICE.code or not lost:
+            raise
+        raise ImageFileError(error.file, "; it ".join([error.cause, *lost]), error.remedy, error.code) from error
 
 
 def _has_frames(series: Series) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.dataset.dicom_messages import (
+    BAD_GEOMETRY,
     COLOUR,
     DUPLICATED_SLICE,
     GANTRY_TILT,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset as Header
 
 _DIRECTION_TOLERANCE = 1e-3  # of a direction cosine
+_UNIT_TOLERANCE = 1e-2  # of the products of both directions, which some stations write with few digits
 _GAP_SHARE, _GAP_MM = 0.01, 0.01  # a gap may differ from the median by the larger of both
 _TILT_DEGREES = 0.5
 
@@ -113,16 +115,24 @@ def _require_geometry(item: Slice, shown: str) -> None:
     missing = [
         name
         for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
-        if item.header.get(name) in (None, "")
+        if item.header.get(name) in (None, "", 0)
     ]
     if missing:
         raise NO_SPACING.error(name_file(shown, item.path), missing=", ".join(missing))
+    if not all(np.isfinite(size) and size > 0 for size in item.spacing_mm):
+        raise BAD_GEOMETRY.error(name_file(shown, item.path), found="pixels of {:g}x{:g} mm".format(*item.spacing_mm))
+    turned = item.directions @ item.directions.T
+    if not np.allclose(turned, np.eye(2), atol=_UNIT_TOLERANCE) or not np.isfinite(item.position).all():
+        raise BAD_GEOMETRY.error(name_file(shown, item.path), found="rows and columns that are not at right angles")
     if int(item.header.get("SamplesPerPixel", 1)) != 1:
         raise COLOUR.error(name_file(shown, item.path), kind=item.header.get("PhotometricInterpretation"))
 
 
 def _find_difference(first: Slice, other: Slice) -> str:
     """What two slices of one volume may not differ in; empty when they agree."""
+    modalities = [str(item.header.get("Modality") or "") for item in (first, other)]
+    if modalities[0] != modalities[1]:
+        return "the modality {} instead of {}".format(*(modality or "none" for modality in reversed(modalities)))
     shapes = [(int(item.header.Columns), int(item.header.Rows)) for item in (first, other)]
     if shapes[0] != shapes[1]:
         return "{}x{} pixels instead of {}x{}".format(*shapes[1], *shapes[0])

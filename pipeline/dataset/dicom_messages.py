@@ -74,6 +74,12 @@ GANTRY_TILT = Message(
     "Resample it to a straight grid, for example with dcm2niix.",
 )
 NO_SPACING = Message("dicom-no-geometry", ERROR, "lacks {missing}", "Export the original series, not a processed one.")
+BAD_GEOMETRY = Message(
+    "dicom-bad-geometry",
+    ERROR,
+    "has {found} by its header, which is no grid",
+    "Export the original series, not a processed one.",
+)
 COLOUR = Message("dicom-colour", ERROR, "is a colour picture ({kind})", "Export the original series in grey.")
 NOT_DECODED = Message(
     "dicom-not-decoded",

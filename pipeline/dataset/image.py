@@ -45,6 +45,9 @@ _GRID_READERS: dict[Callable, Callable[[Path, str], ImageGrid]] = {
     read_dicom: read_dicom_grid,
 }
 MISSING = Message("missing", ERROR, "does not exist", "Restore it, or remove the case from the dataset.")
+NO_FILE = Message(
+    "not-a-file", ERROR, "is a device or a pipe; expected a file or a folder", "Write its content into a file first."
+)
 UNKNOWN_FORMAT = Message("unknown-format", ERROR, "is not in a known format; expected {known}", "Convert it.")
 UNREADABLE = Message(
     "unreadable", ERROR, "cannot be read as {format}: {cause}", "Copy it again from its source, or remove the case."
@@ -104,15 +107,21 @@ def read_image(path: Path, shown_as: str | None = None, pages_as_slices: bool = 
     return _read_safely(reader, path, shown, format_name)
 
 
-def read_grid(path: Path, shown_as: str | None = None) -> ImageGrid:
+def read_grid(path: Path, shown_as: str | None = None, pages_as_slices: bool = False) -> ImageGrid:
     """The grid of an image file, or of the DICOM series of a folder, from the header alone.
+
+    Args:
+        path, shown_as, pages_as_slices: as in `read_image`.
 
     Raises:
         ImageFileError: as `read_image`, as far as the header shows it.
     """
     shown = shown_as or path.name
     reader, format_name = _choose_reader(path, shown)
-    return _read_safely(_GRID_READERS[reader], path, shown, format_name)
+    measure = _GRID_READERS[reader]
+    if pages_as_slices and format_name in _TIFF_SUFFIXES:
+        measure = partial(read_picture_grid, pages_as_slices=True)
+    return _read_safely(measure, path, shown, format_name)
 
 
 def _choose_reader(path: Path, shown: str) -> tuple[Reader, str]:
@@ -122,6 +131,8 @@ def _choose_reader(path: Path, shown: str) -> tuple[Reader, str]:
     suffix = image_suffix(path)
     if not path.is_file():
         problem = find_dead_end(path, shown)
+        if problem is None and path.exists():
+            raise NO_FILE.error(shown)
         raise problem.as_error() if problem else MISSING.error(shown)
     require_fetched(path, shown)
     if suffix:

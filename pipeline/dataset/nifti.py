@@ -31,89 +31,28 @@ from pipeline.dataset.nifti_file import (
     open_content,
     read_header,
 )
-from pipeline.dataset.problems import ERROR, NOTE, WARNING, Message, Problem
+from pipeline.dataset.nifti_messages import (
+    ANALYZE,
+    BAD_PIXDIM,
+    COLOURS,
+    FORMS_DIFFER,
+    NO_FORM,
+    NO_PLACE,
+    NO_ROTATION,
+    ODD_OFFSET,
+    ODD_PIXDIM,
+    ODD_SLOPE,
+    ODD_UNIT,
+    OPAQUE,
+    SHEAR,
+    UNIT,
+)
+from pipeline.dataset.problems import Problem
 
 if TYPE_CHECKING:
     import gzip
 
     from nibabel.spatialimages import SpatialHeader, SpatialImage
-
-FORMS_DIFFER = Message(
-    "nifti-forms-differ",
-    WARNING,
-    "has two affines that {difference}; the sform is used, as nibabel and MONAI do",
-    "See that the sform is right (programs that take the qform place the image elsewhere), and write both alike.",
-)
-NO_FORM = Message(
-    "nifti-no-affine",
-    WARNING,
-    "has neither sform nor qform (both codes are 0); the grid is made from the voxel size alone, and the orientation is a guess",
-    "Convert it again from its source with the orientation, or see that left and right are where they should be.",
-)
-SHEAR = Message(
-    "nifti-shear",
-    WARNING,
-    "has axes that are not orthogonal: {angle:.2f} degrees between two of them; expected 90",
-    "Resample it to an orthogonal grid, or see that the shear is meant (a tilted gantry); `predict` takes up to 0.5 degrees.",
-)
-BAD_PIXDIM = Message(
-    "nifti-voxel-size",
-    ERROR,
-    "has the voxel size {found} mm in its header, which its grid is made from; expected numbers above 0",
-    "Correct the header (pixdim), or convert the image again from its source.",
-)
-ODD_PIXDIM = Message(
-    "nifti-odd-voxel-size",
-    WARNING,
-    "has the voxel size {found} mm in its header; {taken}",
-    "Correct the header (pixdim): other programs may understand it differently.",
-)
-UNIT = Message(
-    "nifti-unit",
-    WARNING,
-    "says that its lengths are in {unit}s; they were converted, which makes voxels of {found} mm",
-    "See that this is their size; if the numbers are mm already, correct xyzt_units in the header.",
-)
-ODD_UNIT = Message(
-    "nifti-odd-unit",
-    ERROR,
-    "says that its lengths are in {unit}s, which would make voxels of {found} mm; expected less than {most:g} mm",
-    "Correct xyzt_units in the header: 2 means mm.",
-)
-NO_PLACE = Message(
-    "nifti-affine",
-    ERROR,
-    "has an affine that is no grid: it has no inverse, or numbers that are NaN or infinite, so its voxels have no place in the world",
-    "Correct the header (sform, qform), or convert the image again from its source.",
-)
-NO_ROTATION = Message(
-    "nifti-quaternion",
-    ERROR,
-    "has a qform whose quaternion is no rotation, and no sform beside it",
-    "Correct the header (quatern_b, quatern_c, quatern_d), or convert the image again from its source.",
-)
-ODD_SLOPE = Message(
-    "nifti-scaling",
-    ERROR,
-    "has the scaling {slope} x value + {intercept} in its header; expected numbers",
-    "Correct scl_slope and scl_inter, or convert the image again from its source.",
-)
-
-ANALYZE = Message(
-    "analyze-orientation",
-    WARNING,
-    "is Analyze 7.5, whose header does not say which side is left; the first axis is taken to run to the left, as nibabel and SPM do",
-    "See that left and right are where they should be, or convert it again from its source as NIfTI.",
-)
-COLOURS = Message(
-    "nifti-colours",
-    NOTE,
-    "holds colours (RGB); they are read as three channels",
-    "Nothing to do, if the colours are the image; grey that was saved as RGB is better saved as one channel.",
-)
-OPAQUE = Message(
-    "nifti-opaque-alpha", NOTE, "has an alpha channel that is 255 everywhere; it is read as RGB", "Nothing to do."
-)
 
 _LEAST_VOLUME = 1e-6  # of a voxel by one with orthogonal axes of the same lengths; flatter is no grid
 _MAX_HEAD_BYTES = 1 << 26  # extensions of real files have up to some megabytes
@@ -229,7 +168,7 @@ def _read_head(path: Path, shown: str, opened: ExitStack) -> _Head:
     if not is_alone:
         stream = open_content(voxel_path)
         opened.callback(stream.close)
-    claimed_bytes = _count_claimed_bytes(header, header_path if is_alone else voxel_path, is_compressed(stream))
+    claimed_bytes = _count_claimed_bytes(header, header_path if is_alone else voxel_path, is_compressed(stream), shown)
     offset = int(header["vox_offset"])
     head = start + stream.read(max(0, offset - len(start))) if is_alone else start
     if not is_analyze(header):
@@ -254,7 +193,7 @@ def _name_format(path: Path) -> str:
     return "NIfTI or Analyze" if image_suffix(path) in PAIR_SUFFIXES else "NIfTI"
 
 
-def _count_claimed_bytes(header: SpatialHeader, path: Path, compressed: bool) -> int:
+def _count_claimed_bytes(header: SpatialHeader, path: Path, compressed: bool, shown: str) -> int:
     """Bytes of the file with the voxels, by the header, once they are known to be possible.
 
     Raises:
@@ -262,9 +201,7 @@ def _count_claimed_bytes(header: SpatialHeader, path: Path, compressed: bool) ->
     """
     given, least = float(header["vox_offset"]), int(header["sizeof_hdr"]) if has_own_voxels(header) else 0
     if not least <= given <= _MAX_HEAD_BYTES:
-        raise ValueError(
-            f"its voxels begin at byte {given:g}; expected {least} to {_MAX_HEAD_BYTES} (vox_offset in the header)"
-        )
+        raise ODD_OFFSET.error(shown, given=given, least=least, most=_MAX_HEAD_BYTES)
     offset = int(given)
     claimed_bytes = offset + int(np.prod(header.get_data_shape(), dtype=np.float64)) * (
         header.get_data_dtype().itemsize  # what nibabel allocates by; `bitpix` may say otherwise

@@ -18,7 +18,7 @@ from nibabel.fileholders import FileHolder
 
 from pipeline.dataset.dataset import PAIR_SUFFIXES, case_name, image_suffix, list_parts
 from pipeline.dataset.problems import ERROR, Message
-from pipeline.dataset.signatures import GZIP, name_content, refuse_placeholder
+from pipeline.dataset.signatures import GZIP, name_content, refuse_web_page
 from pipeline.gzip_files import open_gzip
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def read_header(stream: BinaryIO | gzip.GzipFile, shown: str, expected: str) -> 
     start = stream.read(_HEADER_BYTES[348])
     length = next((n for n in _HEADER_BYTES if start[:4] in (n.to_bytes(4, "little"), n.to_bytes(4, "big"))), 0)
     if not length and (found := name_content(start)):
-        refuse_placeholder(found, shown)
+        refuse_web_page(found, shown)
         raise OTHER_CONTENT.error(shown, expected=expected, found=found)
     if len(start) < _HEADER_BYTES[348]:
         raise EOFError(f"{len(start)} bytes are no NIfTI header, which has 348 or 540")

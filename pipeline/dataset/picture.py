@@ -57,13 +57,16 @@ def read_picture(path: Path, shown: str, pages_as_slices: bool = False) -> Medic
     return _build([page.rows for page in picture.pages], picture.is_volume, picture.notes)
 
 
-def read_picture_grid(path: Path, shown: str) -> ImageGrid:
+def read_picture_grid(path: Path, shown: str, pages_as_slices: bool = False) -> ImageGrid:
     """The grid of a picture file, from its header alone.
+
+    Args:
+        path, shown, pages_as_slices: as in `read_picture`.
 
     Raises:
         ImageFileError: as `read_picture`, as far as the header shows it.
     """
-    shape, num_channels, value_bytes = measure_picture(path, shown)
+    shape, num_channels, value_bytes = measure_picture(path, shown, pages_as_slices)
     return ImageGrid(num_channels, shape, np.eye(4), (1.0,) * len(shape), value_bytes)
 
 

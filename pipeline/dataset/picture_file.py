@@ -32,7 +32,7 @@ from pipeline.dataset.picture_messages import (
     TRUNCATED,
 )
 from pipeline.dataset.problems import Problem
-from pipeline.dataset.signatures import name_content, refuse_placeholder
+from pipeline.dataset.signatures import name_content, refuse_web_page
 from pipeline.dataset.tiff_file import decode_tiff, measure_tiff
 from pipeline.errors import ImageFileError
 
@@ -100,7 +100,7 @@ class Picture:
     notes: tuple[Problem, ...]
 
 
-def measure_picture(path: Path, shown: str) -> tuple[tuple[int, ...], int, int]:
+def measure_picture(path: Path, shown: str, pages_as_slices: bool = False) -> tuple[tuple[int, ...], int, int]:
     """Width, height and, of a volume, number of slices; number of channels; bytes of a value; from the header alone.
 
     Raises:
@@ -110,7 +110,7 @@ def measure_picture(path: Path, shown: str) -> tuple[tuple[int, ...], int, int]:
         found = _find_format(stream, path, shown)
         with _refuse_damage(path, shown):
             if found in _TIFFS:
-                form = measure_tiff(path, shown)
+                form = measure_tiff(path, shown, pages_as_slices)
                 size = (*form.size, form.num_slices) if form.is_volume else form.size
                 return size, form.num_channels, form.dtype.itemsize
             picture = _OPENERS[found](stream)
@@ -195,7 +195,7 @@ def _find_format(stream: BinaryIO, path: Path, shown: str) -> str:
     expected = _SUFFIX_FORMATS.get(path.suffix.lower(), "picture")
     if not found:
         raise TRUNCATED.error(shown, cause=f"it does not begin as a {expected} file does")
-    refuse_placeholder(found, shown)
+    refuse_web_page(found, shown)
     if found not in (*_OPENERS, *_TIFFS):
         raise OTHER_CONTENT.error(shown, found=found, expected=expected)
     return found

@@ -37,12 +37,11 @@ _SIGNATURES = {
     b"{": "JSON",
 }
 _START_BYTES = 132
-_PLACEHOLDERS = ("Git LFS pointer", "git-annex pointer", "HTML")
-NOT_FETCHED = Message(
-    "file-not-fetched",
+WEB_PAGE = Message(
+    "web-page",
     ERROR,
-    "holds {found} in the place of the image",
-    "Fetch the file itself: with `git lfs pull` or `git annex get`, or download it again.",
+    "holds a web page (HTML), as of a download that failed, and not the image",
+    "Download the file again.",
 )
 
 
@@ -57,15 +56,15 @@ def name_content(start: bytes) -> str:
     return next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), "")
 
 
-def refuse_placeholder(found: str, shown: str) -> None:
-    """Whether a file is what it is named as, and not what stands for a file that was not fetched.
+def refuse_web_page(found: str, shown: str) -> None:
+    """Whether a file is what it is named as, and not what a server sent in its place.
 
     Args:
         found: from `name_content`.
         shown: the file.
 
     Raises:
-        ImageFileError: a pointer of Git LFS or git-annex, or the web page of a download that failed.
+        ImageFileError: it is a web page.
     """
-    if found in _PLACEHOLDERS:
-        raise NOT_FETCHED.error(shown, found=f"a {found}" if found != "HTML" else "a web page (HTML)")
+    if found == "HTML":
+        raise WEB_PAGE.error(shown)

@@ -124,19 +124,22 @@ class TiffContent:
     notes: tuple[Problem, ...]
 
 
-def measure_tiff(path: Path, shown: str) -> TiffForm:
+def measure_tiff(path: Path, shown: str, pages_as_slices: bool = False) -> TiffForm:
     """What the tags of a file say, without its pixels.
+
+    Args:
+        path, shown, pages_as_slices: as in `decode_tiff`.
 
     Raises:
         ImageFileError: as `decode_tiff`, as far as the tags show it.
         OSError, ValueError, ...: damaged.
     """
     with _open(path) as tiff:
-        series = _choose_series(tiff, False, shown)
-        form = _describe(series, False, False, shown)
+        series = _choose_series(tiff, pages_as_slices, shown)
+        form = _describe(series, False, pages_as_slices, shown)
         is_unclear = _has_unclear_sample(series.keyframe)
     if is_unclear:
-        channels = decode_tiff(path, shown).array.shape[-1]
+        channels = decode_tiff(path, shown, pages_as_slices=pages_as_slices).array.shape[-1]
         return TiffForm(form.size, form.num_slices, channels, form.is_volume, False, form.dtype)
     return form
 

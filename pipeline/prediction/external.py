@@ -112,10 +112,10 @@ def build_external_engine(folder: BundleFolder, device: str | None = None) -> Tr
         weights, key, strict = find_weights(parser, folder)
         # first: a part that is missing matters less than weights that are no use
         state = read_state(weights, key, folder)
+        found = build_part_device(parser, folder)
         of_network = "network" if "network" in parser else "network_def"
         network = require_part(build_part(parser, folder, of_network), torch.nn.Module, of_network, "a network", folder)
         load_state(network, state, weights, strict, folder)
-        found = build_part_device(parser, folder)
         preprocessing, inferer, postprocessing = (
             require_part(build_part(parser, folder, name), Callable, name, "something to call", folder)
             for name in ("preprocessing", "inferer", "postprocessing")

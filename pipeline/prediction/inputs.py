@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.dataset.case_folders import find_case_files
 from pipeline.dataset.case_reading import read_case_grid, read_case_image
 from pipeline.dataset.dataset import (
+    PICTURE_SUFFIXES,
     SHOWN_FORMATS,
     Case,
     case_name,
@@ -18,15 +21,18 @@ from pipeline.dataset.dataset import (
     list_images,
 )
 from pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
-from pipeline.dataset.dicom_folders import find_series, name_series
+from pipeline.dataset.dicom_folders import find_series, list_dicom_files, name_series
 from pipeline.dataset.file_names import natural_key, split_case
 from pipeline.dataset.image_files import list_image_files
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.options import ReadOptions
+from pipeline.dataset.paths import find_dead_end
+from pipeline.dataset.picture_messages import SEVERAL_PAGES
 from pipeline.dataset.stock import stock_reads
 from pipeline.dataset.writing import write_image
-from pipeline.errors import PredictionError
+from pipeline.errors import ImageFileError, PredictionError
 
+Seen = TypeVar("Seen", MedicalImage, ImageGrid)
 _UNNAMED_CHANNEL = re.compile(r"channel_\d+")  # what a channel is called whose name the dataset does not say
 _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")  # nnU-Net's names of files per channel
 
@@ -42,34 +48,57 @@ class PredictionInput:
         """All files: those of a DICOM folder one by one, and voxels beside their header."""
         return tuple(file for path in self.files for file in list_image_files(path))
 
-    def read(self) -> MedicalImage:
+    def read(self, spatial_dims: int | None = None) -> MedicalImage:
         """The image.
+
+        Args:
+            spatial_dims: that are expected; of 3, the pages of a TIFF file of which no tag speaks are slices.
 
         Raises:
             ImageFileError: a file cannot be read.
         """
-        return read_case_image(self.files[0].parent, self._as_case(), ReadOptions())
+        return self._look(read_case_image, spatial_dims)
 
-    def read_grid(self) -> ImageGrid:
+    def read_grid(self, spatial_dims: int | None = None) -> ImageGrid:
         """The image's grid, from headers alone.
+
+        Args:
+            spatial_dims: as in `read`.
 
         Raises:
             ImageFileError: a header cannot be read.
         """
-        return read_case_grid(self.files[0].parent, self._as_case())
+        return self._look(read_case_grid, spatial_dims)
+
+    def _look(self, look: Callable[[Path, Case, ReadOptions], Seen], spatial_dims: int | None) -> Seen:
+        folder, case = self.files[0].parent, self._as_case()
+        try:
+            return look(folder, case, ReadOptions())
+        except ImageFileError as error:
+            if error.code != SEVERAL_PAGES.code or spatial_dims is None:
+                raise
+            if spatial_dims == 2:
+                raise ImageFileError(
+                    error.file, error.cause, "Save each page as a picture of its own.", error.code
+                ) from error
+        return look(folder, case, ReadOptions(pages_as_slices=True))
 
     def _as_case(self) -> Case:
         folder = self.files[0].parent
         others = (path.name if path.parent == folder else os.path.relpath(path, folder) for path in self.files[1:])
         return Case(self.name, Path(self.files[0].name), None, further_channels=tuple(map(Path, others)))
 
-    def is_stock_readable(self) -> bool:
-        """Whether stock MONAI reads the same voxels from it without help."""
-        return len(self.files) == 1 and stock_reads(self.files[0])
+    def is_stock_readable(self, suffix: str) -> bool:
+        """Whether stock MONAI reads the same voxels from it without help, and on the grid that files of that suffix have.
+
+        A picture has no place in the world, so a 2D volume file is none for a network that was trained on pictures, nor the other way.
+        """
+        is_alone = len(self.files) == 1 and stock_reads(self.files[0])
+        return is_alone and (image_suffix(self.files[0]) in PICTURE_SUFFIXES) == (suffix in PICTURE_SUFFIXES)
 
     def write_readable(self, image: MedicalImage, folder: Path, suffix: str) -> Path:
-        """A file that stock MONAI reads: the image's own, or a copy in `folder`."""
-        if self.is_stock_readable():
+        """A file that stock MONAI reads: the image's own, or a copy in `folder` with that suffix."""
+        if self.is_stock_readable(suffix):
             return self.files[0]
         path = folder / f"{self.name}{suffix}"
         write_image(path, image)
@@ -95,20 +124,59 @@ def list_inputs(source: Path, num_channels: int = 1, channel_names: Sequence[str
             raise PredictionError(f"{source.name} is not in a known format; expected {SHOWN_FORMATS}. Convert it.")
         return [PredictionInput(case_name(source) if image_suffix(source) else dicom_case_name(source), (source,))]
     if not source.is_dir():
-        raise PredictionError(f"Input {source} does not exist. Expected an image file or a folder of images.")
-    inputs = (
-        _group_channels(list_images(source), num_channels, channel_names)
-        or _list_case_folders(source, num_channels, channel_names)
-        or [PredictionInput(name_series(source, path), (path,)) for path in find_series(source)]
-    )
+        raise _describe_missing(source)
+    series = find_series(source)
+    images = [path for path in list_images(source) if source not in series or not _is_beside_series(path, source)]
+    inputs = [] if images else _list_case_folders(source, num_channels, channel_names)
+    inputs = inputs or [
+        *_group_channels(images, num_channels, channel_names),
+        *(_name_series(source, path, bool(images)) for path in series),
+    ]
     if not inputs:
         raise PredictionError(f"Input folder {source} has no image; expected {SHOWN_FORMATS}. Check the path.")
+    _require_own_names(inputs, source)
+    return inputs
+
+
+def _describe_missing(source: Path) -> PredictionError:
+    """Why an input is neither a file nor a folder."""
+    if problem := find_dead_end(source, f"Input {source}"):
+        return PredictionError(f"{problem.file} {problem.cause}. {problem.remedy}")
+    cause = "is a device or a pipe" if source.exists() else "does not exist"
+    return PredictionError(f"Input {source} {cause}. Expected an image file or a folder of images.")
+
+
+def _is_beside_series(path: Path, folder: Path) -> bool:
+    """Whether a picture in the folder of a series is no image of its own, such as a screenshot; reading the series names it."""
+    return image_suffix(path) in PICTURE_SUFFIXES and len(list_dicom_files(folder)) > 1
+
+
+def _name_series(source: Path, path: Path, has_images: bool) -> PredictionInput:
+    """A series below `source`, or a DICOM file that is an image of its own; so is the only one in a folder of images."""
+    files = list_dicom_files(path) if path == source and has_images else []
+    path = files[0] if len(files) == 1 else path
+    return PredictionInput(name_series(source, path), (path,))
+
+
+def _require_own_names(inputs: Sequence[PredictionInput], source: Path) -> None:
+    """Whether every image gets a label map of its own, whatever the file system takes for one name.
+
+    Raises:
+        PredictionError: two names are the same, or differ in upper and lower case or in the form of Unicode only.
+    """
+    first_of: dict[str, str] = {}
+    for name in sorted(item.name for item in inputs):
+        composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+        if (other := first_of.setdefault(composed, name)) != name:
+            raise PredictionError(
+                f"Input folder {source.name} has images named {other} and {name}, which many file systems take for one name; both would "
+                "get one output. Rename one."
+            )
     names = [item.name for item in inputs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise PredictionError(
             f"Input folder {source.name} has two images named {repeated[0]}; both would get one output. Rename one."
         )
-    return inputs
 
 
 def _list_case_folders(source: Path, num_channels: int, channel_names: Sequence[str]) -> list[PredictionInput]:

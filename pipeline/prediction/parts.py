@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.planning.plan import Plan
 from pipeline.prediction.device_network import DeviceNetwork
 from pipeline.prediction.stopwatch import Stopwatch
@@ -23,7 +24,7 @@ class Expected:
         modalities: DICOM's codes of the images that were trained on, as far as they are known.
         spacing_mm: that was trained at; None for pictures, which are counted in pixels, and where it is not known.
         suffix: of the copies that MONAI reads.
-        is_planned: `plan` made the bundle, so that its preprocessing needs finite values and orthogonal axes.
+        is_planned: `plan` made the bundle.
     """
 
     channel_names: tuple[str, ...]
@@ -32,6 +33,11 @@ class Expected:
     spacing_mm: tuple[float, ...] | None = None
     suffix: str | None = None
     is_planned: bool = False
+
+    @property
+    def counts_pixels(self) -> bool:
+        """Whether images are pictures to the network, whose pixels have no size."""
+        return self.suffix in PICTURE_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ name alone says nothing: patients share file names, images are corrected, networ
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -157,7 +158,7 @@ class Ledger:
         if is_entry(entry):
             known = {entry["label_map_sha256"], entry.get("probabilities_sha256")}
         for path in (final, *([probabilities] if probabilities else [])):
-            if not path.is_file():
+            if not _is_there(path):
                 continue
             if compute_sha256(path) in known:
                 path.unlink()
@@ -221,6 +222,16 @@ def _list_changes(entry: Mapping[str, Any], origin: Origin) -> list[str]:
 
 def _has_probabilities(entry: Mapping[str, Any], path: Path) -> bool:
     return path.is_file() and entry.get("probabilities_sha256") == compute_sha256(path)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file; none has a name that is too long, as that of the probabilities may be."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def _set_aside(path: Path) -> None:

@@ -24,7 +24,7 @@ from pipeline.planning.plan import read_plan
 from pipeline.prediction.engine import Case, Found
 from pipeline.prediction.engines import Engines, build_engines
 from pipeline.prediction.forecast import Forecast, forecast_images
-from pipeline.prediction.input_check import check_grid, check_input, check_size
+from pipeline.prediction.input_check import check_grid, check_input, check_size, compare_sizes, see_grid
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.options import PredictOptions
 from pipeline.prediction.out_of_memory import explain_out_of_memory
@@ -32,6 +32,7 @@ from pipeline.prediction.outputs import output_path, probabilities_path, write_p
 from pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, count_cores, run_cases, run_side_by_side
 from pipeline.prediction.reuse import Ledger, without_record
 from pipeline.prediction.runtime import TORCH, choose_device
+from pipeline.prediction.transforms import measure_resampled
 from pipeline.prediction.window_choice import describe_windowing, settle_windows
 from pipeline.progress import progress_bar
 
@@ -172,15 +173,18 @@ class _CaseLoop:
     def _read_checked(self, source: PredictionInput) -> MedicalImage:
         """The voxels, once the header is sure to be of an image that fits; a series is judged by what was read, in one pass."""
         shown, is_series = source.files[0].name, any(path.is_dir() for path in source.files)
-        image = source.read() if is_series or not self.engines.parts.expected.is_planned else None
-        grid = source.read_grid() if image is None else image.grid
-        check_grid(grid, self.engines.parts.expected, shown)
-        if self.engines.parts.expected.is_planned:
-            check_size(grid, self.engines.parts.preprocessing, shown)
-        return source.read() if image is None else image
+        expected, preprocessing = self.engines.parts.expected, self.engines.parts.preprocessing
+        image = source.read(expected.spatial_dims) if is_series else None
+        grid = see_grid(source.read_grid(expected.spatial_dims) if image is None else image.grid, expected)
+        check_grid(grid, expected, shown)
+        if expected.is_planned:
+            check_size(grid, preprocessing, shown)
+        elif (becomes := measure_resampled(preprocessing, grid)) is not None:
+            compare_sizes(grid, *becomes, shown)
+        return source.read(expected.spatial_dims) if image is None else image
 
     def _list_readable(self, source: PredictionInput, image: MedicalImage) -> tuple[Path, ...]:
-        """What MONAI reads: the image's files, or a copy of the image."""
+        """What MONAI reads: the image's files, or a copy of the image; a name without a file for a picture that no file can hold."""
         expected = self.engines.parts.expected
         if not expected.is_planned and len(source.files) > 1 and all(map(stock_reads, source.files)):
             return source.files
@@ -188,6 +192,8 @@ class _CaseLoop:
         copies.mkdir(exist_ok=True)
         is_picture = image_suffix(source.files[0]) in PICTURE_SUFFIXES
         suffix = expected.suffix or (".png" if is_picture else ".nii.gz")
+        if self.engines.transforms.holds(image) and not source.is_stock_readable(suffix):
+            return (copies / f"{source.name}{suffix}",)
         return (source.write_readable(image, copies, suffix),)
 
     def _explain(self, source: PredictionInput) -> AbstractContextManager[None]:
@@ -271,8 +277,34 @@ def _sort_inputs(
 ) -> tuple[dict[PredictionInput, Path], list[PredictionInput], tuple[Path, ...]]:
     """The label map of each input, the inputs that are left to do, and the label maps that are there."""
     finals = {source: output_path(source, out, suffix) for source in inputs}
+    beside = [probabilities_path(final, suffix) for final in finals.values()] if options.probabilities else []
+    require_places(finals.values(), beside)
     todo, kept = ledger.sort(finals, suffix if options.probabilities else None)
     return finals, todo, kept
+
+
+def require_places(finals: Iterable[Path], beside: Iterable[Path] = ()) -> None:
+    """Whether every result gets a file of its own, and what lies under its name is one that may be replaced.
+
+    Args:
+        finals: the label maps.
+        beside: other results, such as probabilities.
+
+    Raises:
+        PredictionError: two results have one name, or a folder, a device or a pipe lies there.
+    """
+    seen: set[Path] = set()
+    for path in (*finals, *beside):
+        if path in seen:
+            raise PredictionError(
+                f"Two results would be named {path.name}: the label map of one image, and the probabilities of another. Rename an image."
+            )
+        seen.add(path)
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a device or a pipe"
+            raise PredictionError(
+                f"{path.name} in the output folder is {kind}; expected a file, or none. Remove it, or choose another folder."
+            )
 
 
 def refuse_own_folder(inputs: Sequence[PredictionInput], out: Path) -> None:

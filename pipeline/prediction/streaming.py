@@ -6,6 +6,7 @@ The result is the stock way's: the same windows, sums and coordinates, computed 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,20 @@ def preprocess(image: MedicalImage, preprocessing: Compose, device: torch.device
     values = found.as_tensor() if same else resample(found.as_tensor(), grid)
     del array, found
     return Compose(intensities)({IMAGE: MetaTensor(values, affine=affine)})[IMAGE]
+
+
+def preprocess_picture(image: MedicalImage, name: Path, preprocessing: Compose) -> dict[str, Any]:
+    """The sample that the bundle's preprocessing makes of a picture, read already.
+
+    Args:
+        image: shape (channels, width, height).
+        name: of the file, after which the label map is named.
+        preprocessing: of the bundle, that begins as `plan` writes it.
+    """
+    array = torch.from_numpy(np.ascontiguousarray(image.array, dtype=np.float32))
+    loaded = MetaTensor(array, affine=torch.eye(4, dtype=torch.float64))
+    loaded.meta["filename_or_obj"] = str(name)
+    return Compose(list_image_transforms(preprocessing)[2:])({IMAGE: loaded})
 
 
 def copy_to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:

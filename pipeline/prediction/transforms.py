@@ -17,18 +17,21 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import FolderLayout, MetaTensor, decollate_batch, list_data_collate
-from monai.transforms import Compose, SaveImage, SaveImaged
+from monai.transforms import Compose, SaveImage, SaveImaged, Spacingd
 
-from pipeline.boundary import describe_failure
+from pipeline.boundary import describe_failure, list_causes
 from pipeline.dataset.dataset import image_suffix
 from pipeline.dataset.image import read_image
-from pipeline.dataset.medical_image import ImageGrid
+from pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from pipeline.dataset.problems import WARNING, Message, Problem
+from pipeline.dataset.writing import fits_png
 from pipeline.errors import PipelineError, PredictionError
+from pipeline.prediction import streaming
 from pipeline.prediction.engine import CPU, Case, Found
 from pipeline.prediction.out_of_memory import is_out_of_memory, release_cached_memory
 from pipeline.prediction.outputs import write_volume
 from pipeline.prediction.parts import Parts
+from pipeline.prediction.recipe import begins_as_planned
 from pipeline.types import IMAGE, PRED
 
 MOVED = Message(
@@ -70,36 +73,47 @@ class TransformsEngine:
         """See `Engine`."""
         return replace(self, parts=replace(self.parts, preprocessing=copy.deepcopy(self.parts.preprocessing)))
 
+    def holds(self, image: MedicalImage) -> bool:
+        """Whether a picture is to be predicted as it was read, because no PNG file can hold its values."""
+        held = self.parts.expected.counts_pixels and not fits_png(image.array.dtype, image.array.shape[0])
+        return held and begins_as_planned(self.parts.preprocessing)
+
     def prepare(self, case: Case) -> None:
-        """See `Engine`; MONAI reads the file itself."""
-        case.image = None
+        """See `Engine`; MONAI reads the file itself, where there is one."""
+        if case.files[0].exists():
+            case.image = None
 
     def infer(self, case: Case, with_probabilities: bool) -> Found:
         """See `Engine`."""
         try:
             with self.parts.stopwatch.measure("postprocess"):
-                sample = self.predict_sample(case.files)
+                sample = self.predict_sample(case.files, case.image)
                 probabilities = np.asarray(sample[PRED], dtype=np.float32) if with_probabilities else None
                 return Found(self.to_values(sample)[self.pred_key], probabilities)
         except Exception as error:
-            if self.parts.expected.is_planned or is_out_of_memory(error) or isinstance(error, PipelineError):
+            if self.parts.expected.is_planned or isinstance(error, PipelineError):
                 raise
-            # whatever the bundle's own transforms raise
-            cause = describe_failure(error.__cause__ or error, 300)
-            raise PredictionError(f"{case.source.files[0].name} cannot be predicted by the bundle: {cause}.") from error
+            raise _explain(error, case) from error
 
     def predict_probabilities(self, image: Path) -> np.ndarray:
         """Probabilities of an image file on its own grid, shape (classes, *spatial), float32."""
         return np.asarray(self.predict_sample((image,))[PRED], dtype=np.float32)
 
-    def predict_sample(self, files: Sequence[Path]) -> Mapping[str, Any]:
+    def predict_sample(self, files: Sequence[Path], picture: MedicalImage | None = None) -> Mapping[str, Any]:
         """The sample with probabilities on the image's own grid, averaged over the networks; of an external bundle what its network gives.
 
         Args:
-            files: the image, or one file per channel.
+            files: the image, or one file per channel; only the name counts where there is a `picture`.
+            picture: the image as it was read.
         """
-        given = str(files[0]) if len(files) == 1 else [str(file) for file in files]
-        batch = list_data_collate([self.parts.preprocessing({self.image_key: given})])
+        if picture is None:
+            given = str(files[0]) if len(files) == 1 else [str(file) for file in files]
+            sample = self.parts.preprocessing({self.image_key: given})
+        else:
+            sample = streaming.preprocess_picture(picture, files[0], self.parts.preprocessing)
+        if not isinstance(sample, Mapping) or not torch.is_tensor(sample.get(self.image_key)):
+            raise ValueError(f"its preprocessing gives no tensor under {self.image_key!r}")
+        batch = list_data_collate([sample])
         if self.parts.image_device != CPU and self.parts.expected.is_planned:
             try:
                 return self._predict_batch(dict(batch), self.parts.image_device)
@@ -141,15 +155,40 @@ class TransformsEngine:
                 self.saver.set_options(meta_kwargs={"resample": True} if moved else {})
             self.saver(found.values)
         except Exception as error:
-            if self.parts.expected.is_planned or is_out_of_memory(error):
+            if self.parts.expected.is_planned:
                 raise
-            cause = describe_failure(error.__cause__ or error, 300)
-            raise PredictionError(f"{case.source.files[0].name} cannot be predicted by the bundle: {cause}.") from error
+            raise _explain(error, case) from error
         finally:
             self.saver.set_options(meta_kwargs=own)
         (written,) = place.iterdir()
         _finish_output(written, case.files[0], case.spatial_shape, final)
         return (MOVED.about(case.source.files[0].name),) if moved and not own.get("resample") else ()
+
+
+def _explain(error: Exception, case: Case) -> PredictionError:
+    """What an external bundle's own transforms raised, whatever it is."""
+    shown = case.source.files[0].name
+    if any(map(is_out_of_memory, list_causes(error))):
+        return PredictionError(
+            f"{shown} does not fit into the memory of this machine. See that the voxel size in its header is right, crop it, or predict it "
+            "on a machine with more."
+        )
+    cause = describe_failure(error.__cause__ or error, 300).replace(str(case.files[0].parent), "").rstrip(".")
+    return PredictionError(f"{shown} cannot be predicted by the bundle: {cause}. Ask its makers.")
+
+
+def measure_resampled(preprocessing: Any, grid: ImageGrid) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+    """Shape and voxel size in mm of a volume behind a bundle's Spacingd; None without one, and where it says no size."""
+    transforms = Compose([preprocessing]).flatten().transforms
+    found = next((transform for transform in transforms if isinstance(transform, Spacingd)), None)
+    pixdim = () if found is None else tuple(float(size) for size in np.ravel(found.spacing_transform.pixdim))
+    if len(grid.spatial_shape) != 3 or len(pixdim) < 3 or not all(size > 0 for size in pixdim[:3]):
+        return None
+    # in the order of the world's axes, which an Orientationd puts them in first
+    worlds = np.abs(grid.affine[:3, :3]).argmax(axis=0)
+    spacing_mm = tuple(pixdim[world] for world in worlds)
+    sizes = zip(grid.spatial_shape, grid.spacing_mm, spacing_mm, strict=True)
+    return tuple(max(1, round((size - 1) * own / new) + 1) for size, own, new in sizes), spacing_mm
 
 
 def find_saver(transforms: Sequence[Any]) -> tuple[list[Any], SaveImage, str]:
@@ -159,8 +198,11 @@ def find_saver(transforms: Sequence[Any]) -> tuple[list[Any], SaveImage, str]:
     if chosen is None:
         return list(transforms), SaveImage(separate_folder=False, print_log=False), PRED
     before = [one for one in transforms[: transforms.index(chosen)] if one not in savers]
-    chosen.saver.set_options(write_kwargs={"verbose": False})
-    return before, chosen.saver, PRED if PRED in chosen.keys else str(chosen.keys[0])
+    saver = chosen.saver
+    saver.set_options(write_kwargs={"verbose": False})
+    if (saver.output_ext or ".nii.gz").startswith(".nii"):  # an axis of one voxel is one of the image's
+        saver.set_options(data_kwargs={"squeeze_end_dims": False})
+    return before, saver, PRED if PRED in chosen.keys else str(chosen.keys[0])
 
 
 def _require_numbers(output: Any) -> None:

@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError, PredictionError
 from pipeline.prediction import memory
 from pipeline.prediction.engines import Engines
 from pipeline.prediction.grids import map_grid
-from pipeline.prediction.input_check import check_grid, check_size, find_network_grid
+from pipeline.prediction.input_check import check_grid, check_size, find_network_grid, see_grid
 from pipeline.prediction.inputs import PredictionInput
 from pipeline.prediction.memory import CaseSize
 from pipeline.prediction.mirroring import Mirrored
@@ -53,8 +53,9 @@ def _size_case(source: PredictionInput, engines: Engines, probabilities: bool) -
         ImageFileError: a header cannot be read.
         PredictionError: the network cannot take the image.
     """
-    grid = source.read_grid()
-    check_grid(grid, engines.parts.expected, source.files[0].name)
+    expected = engines.parts.expected
+    grid = see_grid(source.read_grid(expected.spatial_dims), expected)
+    check_grid(grid, expected, source.files[0].name)
     check_size(grid, engines.parts.preprocessing, source.files[0].name)
     shape, affine = find_network_grid(grid, engines.parts.preprocessing)
     back = map_grid(affine, shape, grid.affine, grid.spatial_shape)

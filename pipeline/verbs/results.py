@@ -66,7 +66,7 @@ def predict(
         runtime: torch, or torchscript or onnx for a network that `package` exported.
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
         alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
-        announce: called before the first image, with why label maps that are there are made again, and how windows are computed.
+        announce: called before the first image: what is left out, why label maps that are there are made again, how windows are computed.
 
     Raises:
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
@@ -75,9 +75,11 @@ def predict(
     options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
     with open_for_reading(bundle, trust, open_any_bundle) as folder:
         weights, inputs = prepare_prediction(folder, source, options, alone)
+        from pipeline.prediction.passed_over import say_passed_over
         from pipeline.prediction.run import refuse_own_folder
 
         refuse_own_folder(inputs, Path(out))
+        say_passed_over(Path(source), inputs, announce)
         return predict_recorded(folder, inputs, Path(out), weights, options, announce, announce)
 
 
