@@ -81,5 +81,5 @@ def test_require_part_of_another_kind_is_named(folder: BundleFolder, part: Any) 
 def test_build_part_device_that_is_none_points_to_the_option(folder: BundleFolder, device: str) -> None:
     assert build_part_device(ConfigParser({}), folder).type == "cpu"
     assert build_part_device(ConfigParser({"device": "$torch.device('cpu')"}), folder).type == "cpu"
-    with pytest.raises(BundleError, match="cannot be used here. Choose another with --device"):
+    with pytest.raises(BundleError, match=r"cannot be used here\. Choose another with --device"):
         build_part_device(ConfigParser({"device": device}), folder)

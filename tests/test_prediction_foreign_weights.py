@@ -81,7 +81,7 @@ def test_load_state_real_numbers_of_any_size_are_taken(folder: BundleFolder, dty
 def test_load_state_never_leaves_parameters_as_they_were_drawn(folder: BundleFolder) -> None:
     state = build_network().state_dict()
     renamed = {f"module.{name}": value for name, value in state.items()}
-    with pytest.raises(BundleError, match="does not fit its network: .*Missing key"):
+    with pytest.raises(BundleError, match=r"does not fit its network: .*Missing key"):
         load_state(build_network(), renamed, folder.weights, True, folder)
     with pytest.raises(
         BundleError, match="has no weights for 2 of its parameters, the first is weight, and strict is false"

@@ -53,7 +53,7 @@ def predict_with_foreign(
             "--probabilities, --runtime and --precision."
         )
     from pipeline.prediction.foreign import read_format
-    from pipeline.prediction.passed_over import list_passed_over
+    from pipeline.prediction.passed_over import say_passed_over
     from pipeline.prediction.run import refuse_own_folder
     from pipeline.training.memory import keep_freed_pages
 
@@ -61,8 +61,7 @@ def predict_with_foreign(
     expected = read_format(folder.read_metadata(), folder.name)
     inputs = list_inputs(Path(source), len(expected.channel_names), expected.channel_names)
     refuse_own_folder(inputs, Path(out))
-    for line in list_passed_over(Path(source), inputs):
-        announce(line)
+    say_passed_over(Path(source), inputs, announce)
     return _predict(folder, inputs, Path(out), device, announce)
 
 

@@ -64,8 +64,7 @@ def predict(
         runtime: torch, or torchscript or onnx for a network that `package` exported.
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
         alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
-        announce: called before the first image, with what of a folder is left out, why label maps that are there are made again, and how
-            windows are computed.
+        announce: called before the first image: what is left out, why label maps that are there are made again, how windows are computed.
 
     Raises:
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
@@ -78,14 +77,13 @@ def predict(
             )
         weights, inputs = prepare_prediction(folder, source, ensemble, runtime, alone, device)
         from pipeline.evidence.prediction_record import record_predictions
-        from pipeline.prediction.passed_over import list_passed_over
+        from pipeline.prediction.passed_over import say_passed_over
         from pipeline.prediction.reuse import settle_options
         from pipeline.prediction.run import predict_images, refuse_own_folder
         from pipeline.prediction.runtime import TORCH
 
         refuse_own_folder(inputs, Path(out))
-        for line in list_passed_over(Path(source), inputs):
-            announce(line)
+        say_passed_over(Path(source), inputs, announce)
         settings = {"device": device, "mirror": mirror, "ensemble": ensemble, "probabilities": probabilities}
         settings |= {"runtime": runtime, "precision": precision}
         options = settle_options(mirror, runtime, precision, device)
