@@ -431,3 +431,70 @@ def test_audit_zip_is_read_in_place(tmp_path: Path) -> None:
     audit_bundle(archive)
     assert sorted(tmp_path.rglob("*")) == before
     assert zipfile.is_zipfile(archive)
+
+
+# what comes of zipping and downloading
+
+
+def test_audit_zip_of_a_mac_passes_and_its_finders_files_are_left_alone(tmp_path: Path) -> None:
+    def change(archive: zipfile.ZipFile) -> None:
+        archive.writestr("__MACOSX/bundle/configs/._inference.json", b"\0\5\x16\7" + bytes(100))
+        archive.writestr("bundle/configs/._metadata.json", b"\0\5\x16\7" + bytes(100))
+
+    path = zip_bundle(tmp_path / "bundle", change)
+    assert audit_bundle(path).passed, audit_bundle(path).dangers
+    unpack(path, tmp_path / "unpacked")
+    assert (tmp_path / "unpacked" / "configs" / "metadata.json").is_file()
+
+
+def test_audit_hidden_config_is_looked_at_whatever_its_name(tmp_path: Path) -> None:
+    root = write_good_bundle(tmp_path / "bundle")
+    add(root, "configs/._inference.json", json.dumps({"a": {"_target_": "subprocess.check_call"}}))
+    assert "target-outside" in {finding.code for finding in audit_bundle(root).dangers}
+
+
+def test_audit_zip_of_two_bundles_names_both(tmp_path: Path) -> None:
+    def change(archive: zipfile.ZipFile) -> None:
+        archive.writestr("other/configs/inference.json", "{}")
+
+    result = audit_bundle(zip_bundle(tmp_path / "bundle", change))
+    (danger,) = [finding for finding in result.dangers if finding.code == "several-bundles"]
+    assert "holds 2 bundles: bundle, other" in str(danger)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "an empty file"),
+        (b"<html><p>404", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(200), "PNG"),
+        (b"PK\x03\x04" + bytes(200), "cut off or damaged"),
+    ],
+)
+def test_audit_weights_that_are_something_else_are_named_as_such(tmp_path: Path, content: bytes, found: str) -> None:
+    root = write_good_bundle(tmp_path / "bundle")
+    add(root, "models/model.pt", content)
+    (danger,) = [finding for finding in audit_bundle(root).dangers if finding.where.startswith("models/model.pt")]
+    assert danger.code == "weights-unreadable"
+    assert found in str(danger)
+    assert "Get the file again" in str(danger)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [(b"", "nothing, it is empty"), (b"text", "something else"), (b"%PDF-1.7" + bytes(99), "PDF")]
+)
+def test_open_bundle_file_that_is_no_archive_is_named(tmp_path: Path, content: bytes, found: str) -> None:
+    path = tmp_path / "bundle.zip"
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=f"bundle.zip holds {found}; expected a bundle as a folder, zip or tar"):
+        audit_bundle(path)
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: raw[:200] + bytes(99) + raw[299:]])
+def test_damaged_zip_is_told_in_one_sentence(tmp_path: Path, damage: object) -> None:
+    path = zip_bundle(tmp_path / "bundle", lambda archive: None)
+    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    with pytest.raises(BundleError, match=r"cut off or damaged|cannot be read") as caught, open_for_reading(path):
+        pass
+    assert ".." not in str(caught.value)

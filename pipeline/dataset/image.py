@@ -20,7 +20,8 @@ from pipeline.dataset.dicom_file import is_dicom_file
 from pipeline.dataset.itk import read_itk, read_itk_grid
 from pipeline.dataset.label_values import round_values
 from pipeline.dataset.medical_image import ImageGrid, MedicalImage
-from pipeline.dataset.nifti import COLOURS, read_nifti, read_nifti_grid
+from pipeline.dataset.nifti import read_nifti, read_nifti_grid
+from pipeline.dataset.nifti_messages import COLOURS
 from pipeline.dataset.paths import find_dead_end, require_fetched
 from pipeline.dataset.picture import (
     read_picture,

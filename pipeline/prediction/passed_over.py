@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.dataset.case_files import list_subfolders
@@ -15,6 +15,12 @@ _BESIDE = (
     ".xls", ".xlsx", ".xml", ".yaml", ".yml",
 )  # fmt: skip
 _MOST_SHOWN = 5
+
+
+def say_passed_over(source: Path, inputs: Sequence[PredictionInput], announce: Callable[[str], None]) -> None:
+    """Call `announce` with each line of `list_passed_over`."""
+    for line in list_passed_over(source, inputs):
+        announce(line)
 
 
 def list_passed_over(source: Path, inputs: Sequence[PredictionInput]) -> list[str]:

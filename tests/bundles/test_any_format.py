@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+import tifffile
 from PIL import Image as PillowImage
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -269,3 +271,112 @@ def test_whole_way_regions_are_trained_and_measured(tmp_path: Path) -> None:
     assert scored["whole"].mean > 0.85
     table = evaluation.rows.pivot(index="case", columns="label", values="num_voxels_reference")
     assert (table["whole"] == table["whole 1"] + table["tumour"]).all()
+
+
+# values that no PNG file can hold
+
+
+@pytest.fixture(scope="module")
+def cell(bundle_2d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
+    """A picture, shape (height, width), and its label map."""
+    folder = tmp_path_factory.mktemp("cell")
+    rows, _ = phantoms.draw_cell(77)
+    PillowImage.fromarray(rows).save(folder / "cell.png")
+    return rows, read_label_map(predict(bundle_2d.root, folder / "cell.png", folder / "out")).array
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint32, np.float32, np.float64])
+@pytest.mark.parametrize("suffix", [".tif", ".mha", ".nii.gz"])
+def test_predict_picture_of_any_values_gives_the_same_label_map(
+    bundle_2d: TrainedBundle, cell: tuple[np.ndarray, np.ndarray], dtype: type, suffix: str, tmp_path: Path
+) -> None:
+    rows, expected = cell
+    source = tmp_path / f"cell{suffix}"
+    if suffix == ".tif":
+        tifffile.imwrite(source, rows.astype(dtype))
+    else:
+        image = SimpleITK.GetImageFromArray(rows.astype(dtype))
+        image.SetSpacing((0.3, 0.3))  # of a picture it does not count
+        SimpleITK.WriteImage(image, str(source))
+    written = predict(bundle_2d.root, source, tmp_path / "out")
+    assert written.name == "cell.png"
+    found = read_label_map(written).array
+    if suffix == ".nii.gz":  # ITK's axes, which NIfTI turns round and back
+        assert found.shape == expected.shape
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (1, 1)])
+def test_predict_picture_of_one_row_is_refused(
+    bundle_2d: TrainedBundle, shape: tuple[int, int], tmp_path: Path
+) -> None:
+    PillowImage.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / "row.png")
+    with pytest.raises(
+        PredictionError, match=f"row.png has {shape[1]} x {shape[0]} pixels; expected at least 2 along each"
+    ):
+        predict(bundle_2d.root, tmp_path / "row.png", tmp_path / "out")
+
+
+def test_forecast_picture_with_a_pixel_size_is_sized_in_pixels(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(phantoms.draw_cell(5)[0])
+    image.SetSpacing((0.1, 0.1))
+    SimpleITK.WriteImage(image, str(tmp_path / "a.mha"))
+    (case,) = phantoms.silently(pipeline.forecast, bundle_2d.root, tmp_path / "a.mha", tmp_path / "out").cases
+    assert case.network_shape == case.shape
+
+
+def test_predict_volume_with_a_unit_that_is_none_keeps_its_header(
+    bundle_3d: TrainedBundle, organ: tuple[Path, Path], tmp_path: Path
+) -> None:
+    image = nib.load(organ[0])
+    image.header["xyzt_units"] = 7
+    nib.save(image, tmp_path / "organ.nii.gz")
+    written = nib.load(predict(bundle_3d.root, tmp_path / "organ.nii.gz", tmp_path / "out"))
+    np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(nib.load(organ[1]).dataobj))
+    assert int(written.header["xyzt_units"]) == 7
+
+
+def test_predict_results_of_one_name_are_refused_before_the_first_image(
+    bundle_3d: TrainedBundle, tmp_path: Path
+) -> None:
+    for name in ("a", "a_probabilities"):
+        phantoms.write_volume(tmp_path / "images" / f"{name}.nii.gz", phantoms.draw_organ(1)[0])
+    arguments = bundle_3d.root, tmp_path / "images", tmp_path / "out"
+    with pytest.raises(PredictionError, match=r"Two results would be named a_probabilities\.nii\.gz"):
+        phantoms.silently(pipeline.predict, *arguments, probabilities=True)
+    assert len(phantoms.silently(pipeline.predict, *arguments).written) == 2
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_predict_name_that_is_taken_by_no_file_is_refused(bundle_3d: TrainedBundle, kind: str, tmp_path: Path) -> None:
+    source = phantoms.write_volume(tmp_path / "images" / "a.nii.gz", phantoms.draw_organ(1)[0])
+    taken = tmp_path / "out" / "a.nii.gz"
+    taken.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(taken)
+    elif kind == "folder":
+        taken.mkdir()
+    else:
+        taken.symlink_to(os.devnull)
+    named = "a folder" if kind == "folder" else "a device or a pipe"
+    with pytest.raises(PredictionError, match=rf"a\.nii\.gz in the output folder is {named}"):
+        predict(bundle_3d.root, source, tmp_path / "out")
+
+
+def test_predict_longest_name_that_a_file_may_have(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    source = phantoms.write_volume(tmp_path / "images" / f"{'a' * 248}.nii.gz", phantoms.draw_organ(1)[0])
+    assert predict(bundle_3d.root, source, tmp_path / "out").name == source.name
+
+
+def test_predict_single_slice_is_a_warning(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    source = phantoms.write_volume(tmp_path / "a.nii.gz", phantoms.draw_organ(1)[0][:, :, 9:10])
+    result = phantoms.silently(pipeline.predict, bundle_3d.root, source, tmp_path / "out")
+    assert "flat-input" in {note.code for note in result.notes}
+
+
+def test_predict_says_what_of_a_folder_is_left_out(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
+    phantoms.write_volume(tmp_path / "images" / "a.nii.gz", phantoms.draw_organ(1)[0])
+    (tmp_path / "images" / "b.bmp").touch()
+    said: list[str] = []
+    phantoms.silently(pipeline.predict, bundle_3d.root, tmp_path / "images", tmp_path / "out", announce=said.append)
+    assert said[0] == "left out 1 file(s) in no known format: b.bmp"

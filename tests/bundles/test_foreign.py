@@ -315,3 +315,147 @@ def test_predict_zoo_bundle_constant_image_and_other_modality_are_warned_of(soft
     phantoms.write_volume(tmp_path / "in" / "a.nii.gz", np.full(SHAPE, 5, np.int16), AFFINE)
     result = phantoms.silently(pipeline.predict, softmax, tmp_path / "in", tmp_path / "out", trust=True)
     assert [note.code for note in result.notes if note.severity == "warning"] == ["constant-input"]
+
+
+# images and parts that a bundle cannot use
+
+
+def change_config(bundle: Path, change: Any, name: str = "inference") -> None:
+    path = bundle / "configs" / f"{name}.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def refuse(bundle: Path, source: Path, out: Path) -> str:
+    with pytest.raises((BundleError, PredictionError)) as caught:
+        phantoms.silently(pipeline.predict, bundle, source, out, trust=True)
+    assert phantoms.list_label_maps(out) == [] if out.is_dir() else True
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "affine", "words"),
+    [
+        (lambda image: np.where(image > 100, np.nan, image), np.eye(4), "voxels that are NaN or infinite"),
+        (lambda image: image * 1e30, np.eye(4), "has values up to"),
+        (lambda image: image, np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "sheared axes"),
+        (
+            lambda image: image,
+            np.diag([200.0, 200, 200, 1]),
+            "too large on the network's grid: 26x22x18 voxels of 200x200x200",
+        ),
+        (lambda image: image, np.diag([1e-3, 1e-3, 1e-3, 1]), "too small on the network's grid"),
+    ],
+)
+def test_predict_zoo_bundle_image_that_no_network_can_take(
+    softmax: Path, tmp_path: Path, edit: Any, affine: np.ndarray, words: str
+) -> None:
+    image, _ = phantoms.draw_organ(0, SHAPE)
+    path = phantoms.write_volume(tmp_path / "bad.nii.gz", edit(image.astype(np.float32)).astype(np.float32), affine)
+    message = refuse(softmax, path, tmp_path / "out")
+    assert words in message
+    assert "bad.nii.gz" in message
+
+
+@pytest.mark.parametrize("shape", [(26, 22, 1), (1, 22, 18), (26, 1, 18)])
+def test_predict_zoo_bundle_single_slice_has_the_images_shape(
+    softmax: Path, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    image, _ = phantoms.draw_organ(0, SHAPE)
+    path = phantoms.write_volume(tmp_path / "thin.nii.gz", image[: shape[0], : shape[1], : shape[2]], AFFINE)
+    (written,) = phantoms.silently(pipeline.predict, softmax, path, tmp_path / "out", trust=True).written
+    assert nib.load(written).shape == shape
+
+
+def test_predict_zoo_bundle_unknown_unit_of_the_header_is_kept(softmax: Path, volumes: Path, tmp_path: Path) -> None:
+    image = nib.load(volumes / "organ_0.nii.gz")
+    image.header["xyzt_units"] = 7
+    nib.save(image, tmp_path / "unit.nii.gz")
+    (written,) = phantoms.silently(
+        pipeline.predict, softmax, tmp_path / "unit.nii.gz", tmp_path / "out", trust=True
+    ).written
+    assert int(nib.load(written).header["xyzt_units"]) == 7
+
+
+def test_predict_zoo_bundle_with_byte_order_marks_is_the_same(softmax: Path, volumes: Path, tmp_path: Path) -> None:
+    plain = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "a", trust=True).written
+    for name in ("inference", "metadata"):
+        path = softmax / "configs" / f"{name}.json"
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    marked = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "b", trust=True).written
+    for first, second in zip(plain, marked, strict=True):
+        assert np.array_equal(np.asarray(nib.load(first).dataobj), np.asarray(nib.load(second).dataobj))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config: config.update(inferer=None), "'inferer' of the inference config of spleen_like is NoneType"),
+        (lambda config: config.update(network="UNet"), "'network' of the inference config of spleen_like is str"),
+        (
+            lambda config: config.update(preprocessing=[]),
+            "'preprocessing' of the inference config of spleen_like is list",
+        ),
+        (lambda config: config.update(device="cuda:77"), "Choose another with --device"),
+        (
+            lambda config: config["preprocessing"].update(transforms=[]),
+            "its preprocessing gives no tensor under 'image'",
+        ),
+    ],
+)
+def test_predict_zoo_bundle_part_of_another_kind_is_named(
+    softmax: Path, volumes: Path, tmp_path: Path, change: Any, words: str
+) -> None:
+    change_config(softmax, change)
+    assert words in refuse(softmax, volumes / "organ_0.nii.gz", tmp_path / "out")
+
+
+def test_predict_zoo_bundle_network_that_gives_no_numbers_writes_nothing(
+    softmax: Path, volumes: Path, tmp_path: Path
+) -> None:
+    weights = softmax / "models" / "model.pt"
+    state = {
+        name: value * 0 + 3e38 if value.is_floating_point() else value for name, value in torch.load(weights).items()
+    }
+    torch.save(state, weights)
+    assert "its network gives values that are NaN or infinite" in refuse(softmax, volumes, tmp_path / "out")
+
+
+@pytest.mark.parametrize("channel_def", [None, ["background", "Organ"], {"background": "0"}, "text"])
+def test_predict_zoo_bundle_without_a_usable_table_of_channels(
+    softmax: Path, volumes: Path, tmp_path: Path, channel_def: Any
+) -> None:
+    for part in (("inputs", "image"), ("outputs", "pred")):
+        change_config(
+            softmax,
+            lambda content, part=part: content["network_data_format"][part[0]][part[1]].update(channel_def=channel_def),
+            "metadata",
+        )
+    source = volumes / "organ_0.nii.gz"
+    assert len(phantoms.silently(pipeline.predict, softmax, source, tmp_path / "out", trust=True).written) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda form: form.pop("inputs"),
+        lambda form: form["inputs"]["image"].update(spatial_shape="any"),
+        lambda form: form["inputs"]["image"].update(num_channels=-1),
+        lambda form: form["outputs"]["pred"].update(num_channels=10**9),
+    ],
+)
+def test_predict_zoo_bundle_whose_metadata_say_nothing_is_named(
+    softmax: Path, volumes: Path, tmp_path: Path, change: Any
+) -> None:
+    change_config(softmax, lambda content: change(content["network_data_format"]), "metadata")
+    message = refuse(softmax, volumes, tmp_path / "out")
+    assert "configs/metadata.json of spleen_like does not say what goes in and out" in message
+    assert "Error" not in message, "no word of Python"
+
+
+def test_predict_zoo_bundle_missing_metadata_is_named_and_no_plan(softmax: Path, volumes: Path, tmp_path: Path) -> None:
+    (softmax / "configs" / "metadata.json").unlink()
+    message = refuse(softmax, volumes, tmp_path / "out")
+    assert "spleen_like has no configs/metadata.json" in message
+    assert "plan" not in message
