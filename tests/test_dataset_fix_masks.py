@@ -123,6 +123,8 @@ def test_find_obstacle_ramp_is_no_mask() -> None:
         (np.array([[[0, 3, 8]]]), 255.0, "its greatest value is 8, and the masks have 255"),
         (np.array([[[90, 90, 255]]]), 255.0, "its background is 90"),
         (np.array([[[0, 255, 255]]]), 255.0, ""),
+        (np.array([[[1, 1, 1]]]), 255.0, ""),
+        (np.array([[[254, 254, 254]]]), 255.0, ""),
         (np.array([[[0, 0.5, 0.5]]]), 0.5, ""),
     ],
 )
@@ -152,6 +154,13 @@ def test_choose_white_is_what_most_masks_have() -> None:
     assert choose_white([1, 255]) == 255
     assert choose_white([0, 0]) is None
     assert choose_white([]) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "known", "white"), [(190, 255, 255), (254.6, 255, 255), (255, 1, 255), (90, 255, 90)]
+)
+def test_choose_white_thin_masks_have_the_known_value(found: float, known: int, white: float) -> None:
+    assert choose_white([found], known) == white
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def test_read_image_affine_without_inverse_is_refused(tmp_path: Path, value: flo
     content = bytearray(volume.to_bytes())
     content[280:328] = struct.pack("<12f", *[value] * 12)
     (tmp_path / "case.nii").write_bytes(content)
-    assert "affine has no inverse" in read_problem(tmp_path / "case.nii").cause
+    assert "affine that is no grid: it has no inverse" in read_problem(tmp_path / "case.nii").cause
 
 
 def test_read_image_complex_nifti_is_refused(tmp_path: Path, write_nifti: Callable) -> None:

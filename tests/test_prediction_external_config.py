@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from monai.bundle import ConfigParser
-from pipeline.prediction.external_config import build_part, build_part_device, read_external_config, require_part
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError
+from pipeline.prediction.external_config import build_part, build_part_device, read_external_config, require_part
 
 CONTENT = {"device": "cpu", "name": "\u00e4"}
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from pipeline.prediction.external_weights import find_weights, load_state, read_state
 
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError
+from pipeline.prediction.external_weights import find_weights, load_state, read_state
 
 
 @pytest.fixture

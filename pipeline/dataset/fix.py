@@ -12,35 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.boundary import show_place
-from pipeline.dataset.case_check import TOO_MANY_VALUES
-from pipeline.dataset.check import (
-    LABEL_TABLE,
-    TABLE_GAPS,
-    TABLE_SPARSE,
-    TABLE_UNUSABLE,
-    UNDECLARED,
-    CheckReport,
-    check_dataset,
-)
+from pipeline.dataset.check import LABEL_TABLE, CheckReport, check_dataset
 from pipeline.dataset.dataset import Case, Dataset, order_labels
-from pipeline.dataset.fix_cases import CaseRules, FixedCase, fix_case, list_changes, list_replaced
+from pipeline.dataset.fix_cases import FixedCase, fix_case, list_changes, list_replaced
 from pipeline.dataset.fix_copies import copy_files
 from pipeline.dataset.fix_exclusion import Excluded, choose_excluded
-from pipeline.dataset.fix_images import find_grey_cases
 from pipeline.dataset.fix_lists import keep_cases, list_list_changes, write_lists
-from pipeline.dataset.fix_masks import SMOOTHED_CODES, choose_white, find_white, read_grey_mask
 from pipeline.dataset.fix_record import Change, FixRecord, Remaining, write_record
+from pipeline.dataset.fix_rules import CaseRules, settle_rules
 from pipeline.dataset.layouts import read_dataset
 from pipeline.dataset.options import ReadOptions
-from pipeline.dataset.problems import ERROR, Problem
+from pipeline.dataset.problems import ERROR
 from pipeline.dataset.split import choose_groups
 from pipeline.dataset.structure_masks import has_masks
-from pipeline.errors import DatasetError, ImageFileError
+from pipeline.errors import DatasetError
 from pipeline.files import stage_folder
 from pipeline.progress import progress_bar
 
-_MASK_CODES = (*SMOOTHED_CODES, TOO_MANY_VALUES.code, UNDECLARED.code)
-_TABLE_CODES = (TABLE_GAPS.code, TABLE_SPARSE.code, TABLE_UNUSABLE.code)
 _GIVEN = "given with an option"
 GREY = "grey"  # name of the one channel that is left of three
 
@@ -95,14 +83,14 @@ def fix_dataset(
     table = order_labels(labels) if labels else None
     report = check_dataset(source, table, options)
     excluded = choose_excluded(report, source, exclude)
-    rules, reasons = _settle_rules(source, report, options, table, excluded)
+    rules = settle_rules(source.root, excluded.keep(source.cases), report, table or source.labels, options)
     with stage_folder(out.parent) as staging:
         fixed = _fix_cases(rules, excluded.keep(source.cases), staging)
         left_out = copy_files(source, staging, list_replaced(fixed) | excluded.files)
         expected, of_dataset = _settle_facts(source, rules, fixed, table, options)
         found = write_lists(staging, expected, source)
         copy = check_dataset(found, None, ReadOptions())
-        reasons |= {file: reason for one in fixed for file, reason in one.reasons.items()}
+        reasons = {**rules.masks.reasons, **{file: why for one in fixed for file, why in one.reasons.items()}}
         record = FixRecord(
             source=source.name,
             options={**options.model_dump(mode="json"), "labels": table, "exclude": list(exclude)},
@@ -144,39 +132,7 @@ def _fix_cases(rules: CaseRules, cases: Sequence[Case], staging: Path) -> list[F
     return fixed
 
 
-# what is settled for all cases together
-
-
-def _settle_rules(
-    source: Dataset, report: CheckReport, options: ReadOptions, table: dict[str, int] | None, excluded: Excluded
-) -> tuple[CaseRules, dict[str, str]]:
-    """The rules, and why some masks cannot be thresholded."""
-    cases = excluded.keep(source.cases)
-    labels = None if has_masks(source) else table or source.labels
-    masks = _find_masks(cases, report.problems)
-    whites, reasons = [], {}
-    for path in masks:
-        try:
-            mask = read_grey_mask(source.root / path, path.as_posix(), options.pages_as_slices)
-        except ImageFileError as error:
-            reasons[path.as_posix()] = f"a threshold would not be safe: it {error.cause}"
-        else:
-            whites.append(find_white(mask.array))
-    masks = {path: wrong for path, wrong in masks.items() if path.as_posix() not in reasons}
-    grey = find_grey_cases(source.root, cases, options)
-    return CaseRules(source.root, options, labels, masks, choose_white(whites), grey), reasons
-
-
-def _find_masks(cases: Sequence[Case], problems: Sequence[Problem]) -> dict[Path, str]:
-    """Label files with values that a mask of two values does not have, and what `check` says about them."""
-    of_file = {problem.file: problem.cause for problem in problems if problem.code in _MASK_CODES}
-    of_table = next((f"{LABEL_TABLE} {problem.cause}" for problem in problems if problem.code in _TABLE_CODES), "")
-    found = {}
-    for case in cases:
-        for path in case.label_files:
-            if wrong := of_file.get(path.as_posix(), of_table):
-                found[path] = wrong
-    return found
+# facts about the whole dataset
 
 
 def _settle_facts(

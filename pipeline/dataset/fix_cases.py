@@ -13,41 +13,19 @@ from pipeline.dataset import geometry
 from pipeline.dataset.case_reading import read_case_image, read_case_label
 from pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, Case, case_name, image_suffix
 from pipeline.dataset.fix_images import make_grey, measure_difference
-from pipeline.dataset.fix_masks import choose_value, find_obstacle, read_grey_mask, threshold_mask
+from pipeline.dataset.fix_masks import read_grey_mask, threshold_mask
 from pipeline.dataset.fix_record import Change, hash_source
+from pipeline.dataset.fix_rules import CaseRules
 from pipeline.dataset.image import read_image, read_label_map
 from pipeline.dataset.instance_maps import find_instances
 from pipeline.dataset.label_values import ROUNDED
 from pipeline.dataset.medical_image import MedicalImage
-from pipeline.dataset.options import ReadOptions
 from pipeline.dataset.writing import fits_png, write_image
 from pipeline.errors import ImageFileError
 from pipeline.files import compute_sha256
 
-_JPEG = (".jpg", ".jpeg")
 _TIFF = (".tif", ".tiff")
 _SHOWN_VALUES = 8
-
-
-@dataclass(frozen=True)
-class CaseRules:
-    """What is settled for all cases together.
-
-    Attributes:
-        root: of the source.
-        options: how its files are to be read.
-        labels: the label table, declared or given; None where there is none.
-        masks: label files that may be thresholded, with what is wrong with each.
-        white: of the masks; None without one.
-        grey: names of the cases whose image is grey saved as colours.
-    """
-
-    root: Path
-    options: ReadOptions
-    labels: dict[str, int] | None
-    masks: dict[Path, str]
-    white: float | None
-    grey: set[str]
 
 
 @dataclass
@@ -167,7 +145,7 @@ def _correct_label(rules: CaseRules, fixed: FixedCase, case: Case, image: Medica
     """The label map of `case` with whole values on the grid of its image; None where it cannot be read or mended."""
     path = case.require_label()
     shown = path.as_posix()
-    draft = _threshold(rules, fixed, path)
+    draft = _threshold(rules, path)
     if draft is None:
         try:
             label, _ = read_case_label(rules.root, case, None, rules.options)
@@ -182,34 +160,21 @@ def _correct_label(rules: CaseRules, fixed: FixedCase, case: Case, image: Medica
     return draft if image is None or _put_on_grid(rules, fixed, draft, image, shown) else None
 
 
-def _threshold(rules: CaseRules, fixed: FixedCase, path: Path) -> _Draft | None:
-    """The mask with two values; None where it is none, where that would not be right, and where it has these values already."""
-    if path not in rules.masks or rules.white is None:
+def _threshold(rules: CaseRules, path: Path) -> _Draft | None:
+    """The mask with two values; None where it is none, and where it has these values already."""
+    masks = rules.masks
+    if path not in masks.wrong:
         return None
-    shown = path.as_posix()
-    try:
-        mask = read_grey_mask(rules.root / path, shown, rules.options.pages_as_slices)
-    except ImageFileError as error:
-        fixed.reasons[shown] = f"its values cannot be thresholded: it {error.cause}"
-        return None
-    value = choose_value(rules.white, rules.labels)
-    if rules.labels is not None and len(rules.labels) > 2:
-        fixed.reasons[shown] = f"a threshold gives two values, and the label table has {len(rules.labels)}"
-        return None
-    if value is None:
-        expected = "at most 255" if rules.labels is None else f"{max(rules.labels.values())}, as the label table says"
-        fixed.reasons[shown] = f"its inside has the value {rules.white:g}; expected {expected}"
-        return None
-    if obstacle := find_obstacle(mask.array, rules.white, image_suffix(path) in _JPEG):
-        fixed.reasons[shown] = f"a threshold would not be safe: {obstacle}"
-        return None
-    thresholded = threshold_mask(mask, rules.white, value)
+    mask = read_grey_mask(rules.root / path, path.as_posix(), rules.options.pages_as_slices)
+    thresholded = threshold_mask(mask, masks.white, masks.value)
     changed = int(np.count_nonzero(mask.array != thresholded.array))
     if not changed and _is_readable(rules, path):
         return None
-    done = f"values above {rules.white / 2:g} became {value}, all others 0; {changed} of {mask.array.size} changed"
+    done = (
+        f"values above {masks.white / 2:g} became {masks.value}, all others 0; {changed} of {mask.array.size} changed"
+    )
     before, after = _list_values(mask.array), _list_values(thresholded.array)
-    return _Draft(thresholded, [("mask-thresholded", rules.masks[path], done, before, after)])
+    return _Draft(thresholded, [("mask-thresholded", masks.wrong[path], done, before, after)])
 
 
 def _is_readable(rules: CaseRules, path: Path) -> bool:

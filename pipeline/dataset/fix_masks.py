@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # what the reader of a label map says about a mask that has values in between
 SMOOTHED_CODES = tuple(message.code for message in (SMOOTHED, LOSSY_LABEL, TOO_MANY_COLOURS, NOT_WHOLE, OFF_WHOLE))
+THIRD_VALUE = "a third value"
 _FULL_SCALE = (1, 255, 65535)  # white
 _SNAP = 0.02  # of full scale: JPEG leaves 254 for 255
 _BINS = 64  # of the upper half: what noise spreads over a few values is one
@@ -123,10 +124,19 @@ def find_white(array: ImageArray) -> float:
     return next((float(full) for full in _FULL_SCALE if abs(white - full) <= _SNAP * full), white)
 
 
-def choose_white(found: Iterable[float]) -> float | None:
-    """The value that most masks have inside, the largest of those that are as frequent; None without a mask."""
+def choose_white(found: Iterable[float], known: int | None = None) -> float | None:
+    """The value that most masks have inside, the largest of those that are as frequent; None without a mask.
+
+    Args:
+        found: of each mask.
+        known: the label value that is declared, or that clean label maps have. Masks too thin to reach it after smoothing have it
+            too.
+    """
     values = [round(white, 3) for white in found if white > 0]
-    return max(values, key=lambda white: (values.count(white), white)) if values else None
+    if not values:
+        return None
+    white = max(values, key=lambda white: (values.count(white), white))
+    return float(known) if known is not None and known / 2 < white <= known * (1 + _SNAP) else white
 
 
 def choose_value(white: float, declared: dict[str, int] | None) -> int | None:
@@ -154,6 +164,8 @@ def find_obstacle(array: ImageArray, white: float, is_lossy: bool = False) -> st
     values = flatten_in_memory_order(array)
     if array.dtype.kind == "f" and not np.isfinite(values).all():
         return "it has values that are no numbers"
+    if values.min() == values.max() and (values.max() <= _SNAP * white or values.max() > white / 2):
+        return ""  # an empty mask, or a full one
     if float(values.max()) <= white / 2:
         return f"its greatest value is {values.max():g}, and the masks have {white:g}"
     background = float(np.median(values[values <= white / 2])) if (values <= white / 2).any() else white
@@ -164,7 +176,7 @@ def find_obstacle(array: ImageArray, white: float, is_lossy: bool = False) -> st
     if not is_lossy and not _is_smoothed(array[0]) and not _is_scattered(array[0], white):
         return "its values do not lie along borders only, as smoothing leaves them"
     third = _find_third(array[0].astype(np.float32) / np.float32(white))
-    return "" if third is None else f"it has regions of a third value, about {third * white:.3g}"
+    return "" if third is None else f"it has regions of {THIRD_VALUE}, about {third * white:.3g}"
 
 
 def _is_smoothed(array: ImageArray) -> bool:
