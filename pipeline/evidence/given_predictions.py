@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.dataset.dataset import is_pair_header
 from pipeline.dataset.image_files import hash_image_files
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import EvaluationError, FileContentError
@@ -106,7 +107,9 @@ def _read_entries(out: Path) -> tuple[Mapping[str, Any], list[str]]:
 def _find_entry(folder: BundleFolder, case: ReferencedImage, entries: Mapping[str, Any], path: Path) -> _Found | None:
     if path.name not in entries:
         return None
-    own = set(hash_image_files(case.source.files).values())
+    files = case.source.list_files()
+    hashes = zip(files, hash_image_files(case.source.files).values(), strict=True)
+    own = {sha256 for file, sha256 in hashes if not is_pair_header(file)}  # many images may have one header
     return _Found(case.source.name, entries[path.name], frozenset(own | _list_twins(folder, case.source.name, own)))
 
 
