@@ -439,12 +439,14 @@ def test_audit_zip_is_read_in_place(tmp_path: Path) -> None:
 def test_audit_zip_of_a_mac_passes_and_its_finders_files_are_left_alone(tmp_path: Path) -> None:
     def change(archive: zipfile.ZipFile) -> None:
         archive.writestr("__MACOSX/bundle/configs/._inference.json", b"\0\5\x16\7" + bytes(100))
+        archive.writestr("__MACOSX/bundle/configs/inference.json", "no JSON")
         archive.writestr("bundle/configs/._metadata.json", b"\0\5\x16\7" + bytes(100))
 
     path = zip_bundle(tmp_path / "bundle", change)
     assert audit_bundle(path).passed, audit_bundle(path).dangers
     unpack(path, tmp_path / "unpacked")
     assert (tmp_path / "unpacked" / "configs" / "metadata.json").is_file()
+    assert not (tmp_path / "unpacked" / "__MACOSX").exists()
 
 
 def test_audit_hidden_config_is_looked_at_whatever_its_name(tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 import pipeline
 from pipeline.bundle.audit import audit_bundle
 from pipeline.bundle_folder import BundleFolder
+from pipeline.config_values import quote_paths
 from pipeline.training.run import build_settings, build_stock_command, parse_override
 
 from . import phantom_bundles as phantoms
@@ -68,3 +71,13 @@ def test_parse_override_a_path_stays_text() -> None:
     assert parse_override("dataset_dir=['a']") == ("dataset_dir", "['a']")
     assert parse_override("initial_weights=null") == ("initial_weights", None)
     assert parse_override("num_epochs=2024") == ("num_epochs", 2024)
+
+
+def test_stock_inference_finds_the_images_of_a_folder_with_brackets(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "plain")
+    images = tmp_path / "#1 [a] $x?*" / "images"
+    shutil.copytree(tmp_path / "plain" / "$data #1" / "images", images)
+    parser = ConfigParser()
+    parser.read_config(str(folder.config("inference")))
+    parser.update(quote_paths({"bundle_root": folder.root, "dataset_dir": images}))
+    assert parser.get_parsed_content("image_files") == sorted(map(str, images.iterdir()))

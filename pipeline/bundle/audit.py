@@ -196,11 +196,16 @@ def _is_config(file: str) -> bool:
 
 def find_files(entries: tuple[Entry, ...]) -> dict[str, Entry]:
     """Files by their names relative to the bundle's root, which in an archive may be a folder in it."""
-    files = {normalize(entry.name): entry for entry in entries if entry.kind == FILE}
+    files = {normalize(entry.name): entry for entry in entries if entry.kind == FILE and not _is_left_in_archive(entry)}
     roots = list_roots(entries)
     if not roots or roots[0] == ".":
         return files
     return {name.removeprefix(f"{roots[0]}/"): entry for name, entry in files.items()}
+
+
+def _is_left_in_archive(entry: Entry) -> bool:
+    """Whether an entry is of the folder that macOS adds to a zip; it is neither looked at nor unpacked."""
+    return entry.start >= 0 and normalize(entry.name).startswith("__MACOSX/")
 
 
 def list_roots(entries: tuple[Entry, ...]) -> list[str]:
