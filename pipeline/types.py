@@ -20,7 +20,6 @@ __all__ = [
     "IMAGE",
     "LABEL",
     "PRED",
-    "SEED",
     "WEIGHT",
     "Affine",
     "ImageArray",
@@ -33,7 +32,6 @@ LABEL = "label"
 PRED = "pred"
 CASE = "case"
 WEIGHT = "weight"
-SEED = "seed"  # of one sample's augmentation
 
 BACKGROUND = "background"
 

@@ -192,6 +192,32 @@ def test_find_box_holds_every_place_of_the_patch(seed: int, dims: int) -> None:
     assert (lower + size <= np.asarray(shape)).all()
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("patches", [1.5, 3, 30])
+def test_find_box_holds_what_is_mirrored_far_beyond_the_border(dims: int, side: int, patches: float) -> None:
+    """Displacements of more than a patch lead out of the case; what is mirrored back lies far from the patch."""
+    patch, shape = (6, 8, 4)[:dims], (40, 36, 44)[:dims]
+    half, size = (np.asarray(patch) - 1) / 2, np.asarray(shape)
+    values = {
+        "matrix": np.diag([-1.0, *[1.0] * (dims - 1)]),  # a mirrored sample
+        "field": side * patches * np.asarray(patch).reshape(dims, *[1] * dims) * np.ones((1, *[3] * dims)),
+        "centre": half if side < 0 else size - 1 - half,
+        **{"case_shape": size, "box_shape": size, "lower": np.zeros(dims)},
+    }
+    sample = {name: torch.from_numpy(np.asarray(value, dtype=np.float64))[None] for name, value in values.items()}
+    lower, box = find_box(values["matrix"], values["field"], values["centre"], patch, shape)
+    whole = compute_places(sample, patch)
+    part = {**sample, "lower": torch.from_numpy(lower)[None], "box_shape": torch.from_numpy(box)[None]}
+    corner = torch.from_numpy(lower).float().view(1, dims, *[1] * dims)
+    torch.testing.assert_close(compute_places(part, patch) + corner, whole, rtol=0, atol=1e-3)
+    first_axis = whole[0, 0].flatten()
+    reached = patches * patch[0] - half[0] * 2 - 1  # voxels beyond the border, of the one that is furthest inside
+    nearest, furthest = reached, min(reached + patch[0] - 1, shape[0] - 1)
+    found = (first_axis, shape[0] - 1 - first_axis)[side > 0]  # counted from that border
+    assert (float(found.min()), float(found.max())) == pytest.approx((min(nearest, shape[0] - 1), furthest), abs=1e-3)
+
+
 def test_find_box_of_a_plain_crop_is_the_patch() -> None:
     lower, size = find_box(np.eye(2), np.zeros((2, 3, 3)), np.array([6.5, 8.0]), (4, 5), (20, 30))
     assert lower.tolist() == [5, 6]

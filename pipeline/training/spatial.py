@@ -101,17 +101,13 @@ def has_displacements(field: torch.Tensor) -> torch.Tensor:
 def find_box(
     matrix: np.ndarray, field: np.ndarray, centre: np.ndarray, patch_size: Sequence[int], case_shape: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First voxel and size of the part of a case that a patch is made of, as whole numbers of shape (dims,)."""
+    """First voxel and size of the part of a case that a patch is made of, as whole numbers of shape (dims,); its centre lies in the case."""
     sizes, patch = np.asarray(case_shape), np.asarray(patch_size)
     reach = np.abs(matrix) @ ((patch - 1) / 2)
     overshoot = _BICUBIC_OVERSHOOT if len(sizes) == 2 else 1.0
     reach = reach + overshoot * np.abs(field).reshape(len(sizes), -1).max(axis=1)
+    # what is mirrored at a border comes to lie between both: the centre is in the case, and the reach to both sides the same
     low, high = centre - reach, centre + reach
-    mirrored_high, mirrored_low = -1 - low, 2 * sizes - 1 - high
-    low, high = (
-        np.where(high > sizes - 0.5, np.minimum(low, mirrored_low), low),
-        np.where(low < -0.5, np.maximum(high, mirrored_high), high),
-    )
     first = np.clip(np.floor(low), 0, sizes - 1).astype(np.int64)
     last = np.clip(np.ceil(high), 0, sizes - 1).astype(np.int64)
     return first, last - first + 1
