@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.evidence.network_drawing import describe_network, draw_network, list_rows, summarize_network
-from pipeline.planning.architecture import NETWORKS
+from pipeline.networks.table import NETWORKS
 from pipeline.planning.plan import Plan
 from pipeline.planning.planner import plan_from_fingerprint
 

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PlanError
+from pipeline.networks.shape import Shape
+from pipeline.networks.table import NETWORKS
+from pipeline.networks.unpadded import compute_output_size
 from pipeline.planning import network_rules
-from pipeline.planning.architecture import Shape, compute_output_size
 from pipeline.planning.machine import Memory
 from pipeline.planning.planner import plan_from_fingerprint
 from pipeline.planning.presets import PRESETS
@@ -172,7 +174,7 @@ def test_choose_window_is_never_smaller_than_the_patch() -> None:
 
 
 def test_choose_filters_levels_double_up_to_the_limit() -> None:
-    published = network_rules.PUBLISHED["dynunet"]
+    published = NETWORKS["dynunet"]
     assert network_rules.choose_filters(6, PRESETS["standard"], published).value == (32, 64, 128, 256, 320, 320)
     assert network_rules.choose_filters(4, PRESETS["quick"], published).value == (16, 32, 64, 128)
 
@@ -187,7 +189,7 @@ def test_choose_filters_levels_double_up_to_the_limit() -> None:
     ],
 )
 def test_choose_filters_paper_has_its_own_unless_the_preset_is_small(network: str, filters: tuple) -> None:
-    published = network_rules.PUBLISHED[network]
+    published = NETWORKS[network]
     assert network_rules.choose_filters(len(filters), PRESETS["full"], published).value == filters
     choice = network_rules.choose_filters(3, PRESETS["quick"], published)
     assert choice.value == (16, 32, 64)
@@ -260,14 +262,14 @@ def unpadded(topology: network_rules.Topology) -> Shape:
 
 def test_choose_unpadded_topology_papers_image_gives_the_papers_tile() -> None:
     """512 pixels and room for them: 572 -> 388 is the paper's tile, and one for the whole image is the next."""
-    topology = network_rules.choose_unpadded_topology((388, 388), (1, 1), 512**2, 5).value
+    topology = network_rules.choose_unpadded_topology((388, 388), (1, 1), 512**2, 5, "unet2015").value
     assert topology.patch_size == (572, 572)
     assert compute_output_size(topology.patch_size, unpadded(topology)) == (388, 388)
 
 
 def test_choose_unpadded_topology_small_budget_has_fewer_levels() -> None:
-    rich = network_rules.choose_unpadded_topology((128, 128, 128), (1, 1, 1), 128**3, 4).value
-    poor = network_rules.choose_unpadded_topology((128, 128, 128), (1, 1, 1), 64**3, 4).value
+    rich = network_rules.choose_unpadded_topology((128, 128, 128), (1, 1, 1), 128**3, 4, "unet3d2016").value
+    poor = network_rules.choose_unpadded_topology((128, 128, 128), (1, 1, 1), 64**3, 4, "unet3d2016").value
     assert len(rich.strides) == 4
     assert len(poor.strides) == 3
 
@@ -275,7 +277,7 @@ def test_choose_unpadded_topology_small_budget_has_fewer_levels() -> None:
 @given(grid=draw_grid(), max_voxels=st.sampled_from([128**2, 256**2, 48**3, 128**3]))
 def test_choose_unpadded_topology_any_image_gives_a_valid_tile(grid: tuple, max_voxels: int) -> None:
     shape, spacing_mm = grid
-    topology = network_rules.choose_unpadded_topology(shape, spacing_mm, max_voxels, 5).value
+    topology = network_rules.choose_unpadded_topology(shape, spacing_mm, max_voxels, 5, "unet2015").value
     output = compute_output_size(topology.patch_size, unpadded(topology))
     for left, factor, voxels in zip(output, unpadded(topology).total_stride, shape, strict=True):
         assert left >= factor

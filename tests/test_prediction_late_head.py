@@ -9,13 +9,13 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import DynUNet
 
+from pipeline.networks.residual_encoder import SupervisedResidualEncoderUNet
+from pipeline.networks.unet import UNet2015
 from pipeline.prediction.late_head import LateHead, build_late_head, find_head, take_head_off
 from pipeline.prediction.mirroring import Mirrored
 from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
 from pipeline.prediction.streaming import iterate_probabilities
 from pipeline.prediction.windows import Network
-from pipeline.training.networks.residual_encoder import SupervisedResidualEncoderUNet
-from pipeline.training.networks.unet import UNet2015
 
 HEAD = "output_block.conv.conv"
 

@@ -18,8 +18,7 @@ import yaml
 
 from pipeline.bundle.configs import CONFIGS, OVERLAYS, build_configs, list_sources
 from pipeline.dataset.fingerprint import Fingerprint
-from pipeline.planning import network_rules
-from pipeline.planning.architecture import NETWORKS
+from pipeline.networks.table import NETWORKS
 from pipeline.planning.planner import plan_from_fingerprint
 
 from .conftest import build_fingerprint
@@ -144,6 +143,7 @@ TARGETS = sorted(
         for key, text in iterate_strings(content)
         if key.rpartition("#")[2] == "_target_"
     }
+    | {row.bundle_target(for_training) for row in NETWORKS.values() for for_training in (False, True)}
 )
 LISTS = {key for content in WIRING.values() for key, value in content.items() if isinstance(value, list)}
 
@@ -152,7 +152,7 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
     """Files of the wiring for every config and network, each in the form as published."""
     found = {}
     for network in NETWORKS:
-        dims = network_rules.PUBLISHED[network].spatial_dims[0]
+        dims = NETWORKS[network].spatial_dims[0]
         fingerprint = build_fingerprint(shapes=((388,) * dims,) * 4)
         plan = plan_from_fingerprint(fingerprint, "data", "quick", network=network).plan
         found |= {(name, network): list_sources(name, plan) for name in CONFIGS}
@@ -232,7 +232,7 @@ def test_wiring_is_found() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_target_can_be_located(target: str) -> None:
     # a bundle's own modules are copies of the package's
-    assert callable(pydoc.locate(target.replace("unet_networks.", "pipeline.training.networks.")))
+    assert callable(pydoc.locate(target.replace("unet_networks.", "pipeline.networks.")))
 
 
 @pytest.mark.parametrize(

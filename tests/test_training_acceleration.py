@@ -14,9 +14,9 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 
+from pipeline.networks.dynunet import DeepSupervisionDynUNet
 from pipeline.training.acceleration import STEPS_THAT_PAY, Acceleration, FastNetwork, try_out
 from pipeline.training.instance_norm import InstanceNorm2d, InstanceNorm3d
-from pipeline.training.network import DeepSupervisionDynUNet
 from pipeline.training.step import TrainingStep
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)

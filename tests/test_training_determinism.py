@@ -18,10 +18,10 @@ from monai.engines import SupervisedTrainer
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 
 from pipeline.files import write_json
+from pipeline.networks.dynunet import DeepSupervisionDynUNet
 from pipeline.training.augmentation import PatchAugmentation
 from pipeline.training.determinism import NondeterministicKernels, StepSeedHandler, use_deterministic_kernels
 from pipeline.training.intensity import IntensityAugmentation
-from pipeline.training.network import DeepSupervisionDynUNet
 from pipeline.training.randomness import derive_seed, seed_weights
 from pipeline.training.samples import Sample, collate
 from pipeline.training.sampling import Source

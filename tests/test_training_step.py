@@ -10,7 +10,7 @@ from monai.engines import SupervisedTrainer
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 
 from pipeline.errors import TrainingError
-from pipeline.training.network import DeepSupervisionDynUNet
+from pipeline.networks.dynunet import DeepSupervisionDynUNet
 from pipeline.training.step import TrainingStep
 
 

@@ -21,16 +21,9 @@ from pipeline.bundle.metadata import INTENDED_USE
 from pipeline.bundle.model_choice import tell_model_choice as tell_model_choice
 from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.evaluation.summary import ALL_LABELS
+from pipeline.networks.table import NETWORKS
 
 _SET_BY_TRAIN = ("bundle_root", "fold", "output_dir", "weights_path", "resume")
-_PAPERS = {
-    "dynunet": "Isensee et al. 2021, in MONAI's form (DynUNet)",
-    "resenc": "Isensee et al. 2024, residual encoder",
-    "unet2015": "Ronneberger et al. 2015",
-    "unet3d2016": "Çiçek et al. 2016",
-    "unetplusplus": "Zhou et al. 2018",
-    "attention_unet": "Oktay et al. 2018",
-}
 
 
 def tell_technology(history: History) -> str:
@@ -138,7 +131,7 @@ def tell_model(history: History) -> str:
     channels = "-".join(map(str, plan.filters))
     patch = "x".join(map(str, plan.patch_size))
     return (
-        f"{plan.network_name} ({_PAPERS[plan.network_name]}), {len(plan.filters)} levels with {channels} channels, "
+        f"{plan.network_name} ({NETWORKS[plan.network_name].reference}), {len(plan.filters)} levels with {channels} channels, "
         f"{plan.normalisation} normalisation; patches of {patch}, {len(plan.label_table)} classes. Every number with its reason: "
         "configs/plan.yaml; every part and connection: configs/train.json."
     )

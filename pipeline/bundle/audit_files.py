@@ -182,9 +182,9 @@ def _attributes_bound_by_imports(tree: ast.AST) -> Iterator[str]:
 @cache
 def _own_modules() -> dict[str, str]:
     """SHA-256 -> name of every network module that `plan` copies into bundles."""
-    folder = resources.files("pipeline.training.networks")
+    folder = resources.files("pipeline.networks")
     return {
-        hashlib.sha256(path.read_bytes()).hexdigest(): f"pipeline/training/networks/{path.name}"
+        hashlib.sha256(path.read_bytes()).hexdigest(): f"pipeline/networks/{path.name}"
         for path in folder.iterdir()
         if path.name.endswith(".py")
     }

@@ -20,6 +20,7 @@ from pipeline.config_values import quote_value
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.errors import BundleError, PlanError, suggest
 from pipeline.files import format_json, write_json, write_text, write_together
+from pipeline.networks.table import NETWORKS
 from pipeline.planning.plan import Plan
 from pipeline.text_files import read_json_object
 from pipeline.types import BACKGROUND
@@ -71,7 +72,8 @@ def build_configs(plan: Plan) -> dict[str, dict[str, Any]]:
     configs: dict[str, dict[str, Any]] = {}
     for name in CONFIGS:
         below = configs["train"] if name in OVERLAYS else None
-        configs[name] = _complete(name, _join(list_sources(name, plan)), numbers, below)
+        wiring = _join(list_sources(name, plan), {} if name in OVERLAYS else _define_network(name, plan))
+        configs[name] = _complete(name, wiring, numbers, below)
     return configs
 
 
@@ -79,8 +81,6 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     """Files of the wiring that one config is made of, in their order."""
     network = (
         "shared",
-        f"network_{plan.network_name}",
-        *(("transposed_bias",) if plan.transposed_bias else ()),
         *(("as_stored",) if plan.axcodes is None else ()),
         *(("channels_last",) if _has_channels_last(plan) else ()),
         *(() if plan.padded else ("overlap_tile",)),
@@ -91,12 +91,16 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         return ("native", "evaluate")
     if config == "multi_gpu_train":
         return ("multi_gpu_train",)
-    heads = (f"train_{plan.network_name}",) if (_WIRING / f"train_{plan.network_name}.yaml").is_file() else ()
-    loss = ("train_border_weights",) if plan.loss == "border_weighted_ce" else ()
-    loss = ("train_regions",) if plan.regions and plan.loss == "dice_ce" else loss
+    loss = (f"loss_{plan.loss}",) if (_WIRING / f"loss_{plan.loss}.yaml").is_file() else ()
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
     start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
-    return (*network, "train", *start, *heads, *loss, *(() if plan.padded else ("train_overlap_tile",)))
+    return (*network, "train", *start, *loss, *(() if plan.padded else ("train_overlap_tile",)))
+
+
+def _define_network(config: str, plan: Plan) -> dict[str, Any]:
+    row = NETWORKS[plan.network_name]
+    definition = {"_target_": row.bundle_target(config == "train"), **row.arguments}
+    return {"network_def": definition | ({row.up_convolution_bias: True} if plan.transposed_bias else {})}
 
 
 def _has_channels_last(plan: Plan) -> bool:
@@ -121,8 +125,11 @@ def _complete(
     return {**{number: value for number, value in numbers.items() if number in referred}, **wiring}
 
 
-def _join(sources: tuple[str, ...]) -> dict[str, Any]:
-    """Files of the wiring in one; an id such as `network_def#_target_` or `image_transforms#2#keys` sets one entry inside another id."""
+def _join(sources: tuple[str, ...], network: dict[str, Any]) -> dict[str, Any]:
+    """Files of the wiring in one, the network behind the first.
+
+    An id such as `network_def#_target_` or `image_transforms#2#keys` sets one entry inside another id.
+    """
     wiring: dict[str, Any] = {}
     for source in sources:
         for key, value in yaml.safe_load((_WIRING / f"{source}.yaml").read_text(encoding="utf-8")).items():
@@ -131,6 +138,7 @@ def _join(sources: tuple[str, ...]) -> dict[str, Any]:
             for parent in parents:
                 place = place[int(parent) if isinstance(place, list) else parent]
             place[last] = value
+        wiring |= network if source == sources[0] else {}
     return wiring
 
 

@@ -26,6 +26,7 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, suggest
 from pipeline.evaluation.metrics import compute_dice
 from pipeline.files import compute_sha256, write_atomically, write_json
+from pipeline.networks.table import NETWORKS
 from pipeline.planning.plan import Plan, read_plan
 from pipeline.prediction.engines import build_engines
 from pipeline.prediction.options import PredictOptions
@@ -224,8 +225,7 @@ class Exporter:
     def _write_torchscript(self, path: Path) -> str:
         from monai.data import save_net_with_metadata
 
-        # MONAI's DynUNet with supervised heads cannot be scripted; it reads no size, so that a trace fits all
-        traced = self.plan.network_name == "dynunet"
+        traced = not NETWORKS[self.plan.network_name].scriptable
         with torch.no_grad():
             example = torch.rand(self._shape(compute_least_size(self.plan)))
             module = (

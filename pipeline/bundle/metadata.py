@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline import __version__
 from pipeline.config_values import quote_name
-from pipeline.planning.architecture import compute_input_size
+from pipeline.networks.unpadded import compute_input_size
 from pipeline.planning.plan import Plan
 from pipeline.types import BACKGROUND
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from importlib import resources
 
 from pipeline.bundle_folder import BundleFolder
+from pipeline.networks.table import NETWORKS
 from pipeline.planning.plan import Plan
 
-MODULES = {
-    "dynunet": (),
-    "resenc": ("blocks", "residual_encoder"),
-    "unet2015": ("blocks", "unet"),
-    "unet3d2016": ("blocks", "unet"),
-    "unetplusplus": ("blocks", "unetplusplus"),
-    "attention_unet": ("blocks", "attention_unet"),
-}
-_SOURCE = resources.files("pipeline.training.networks")
+_SOURCE = resources.files("pipeline.networks")
+_RELATIVE_IMPORT = re.compile(r"^from \.(\w+) import", re.MULTILINE)
 
 
 def list_modules(plan: Plan) -> tuple[str, ...]:
-    """Modules that the bundle of a plan needs, without their ending."""
-    return (*MODULES[plan.network_name], *(() if plan.padded else ("overlap_tile",)))
+    """Modules that the bundle of a plan needs, without their ending: the network's own, and what they import beside them."""
+    target = NETWORKS[plan.network_name].prediction
+    found = set() if target.startswith("monai.") else {target.partition(".")[0]}
+    found |= set() if plan.padded else {"overlap_tile"}
+    while beside := {name for module in found for name in _RELATIVE_IMPORT.findall(_read(module))} - found:
+        found |= beside
+    return tuple(sorted(found))
 
 
 def write_modules(folder: BundleFolder, plan: Plan) -> None:
@@ -33,5 +33,8 @@ def write_modules(folder: BundleFolder, plan: Plan) -> None:
         shutil.rmtree(folder.modules)
     for name in list_modules(plan):
         folder.modules.mkdir(exist_ok=True)
-        source = (_SOURCE / f"{name}.py").read_text(encoding="utf-8")
-        (folder.modules / f"{name}.py").write_text(source, encoding="utf-8")
+        (folder.modules / f"{name}.py").write_text(_read(name), encoding="utf-8")
+
+
+def _read(module: str) -> str:
+    return (_SOURCE / f"{module}.py").read_text(encoding="utf-8")

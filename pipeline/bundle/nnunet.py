@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from monai.bundle import ConfigParser
-
-from pipeline.bundle.configs import build_configs
 from pipeline.bundle.write import write_data, write_whole
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.check import CheckReport
 from pipeline.dataset.prepare import PreparedCase
 from pipeline.files import compute_sha256, write_json, write_text
+from pipeline.networks.counting import build_network
 from pipeline.planning.nnunet import NnunetResults
-from pipeline.planning.plan import Plan
 from pipeline.planning.planner import PlannedBundle
 from pipeline.planning.splits import Splits
 from pipeline.training.checkpoint import save_weights
@@ -32,14 +28,6 @@ class TrainedOn:
     report: CheckReport
     splits: Splits
     prepared: tuple[PreparedCase, ...] = ()
-
-
-def build_planned_network(plan: Plan) -> torch.nn.Module:
-    """The network of a plan for prediction, from its inference config."""
-    parser = ConfigParser(build_configs(plan)["inference"])
-    target = str(parser["network_def#_target_"])
-    parser["network_def#_target_"] = target.replace("unet_networks.", "pipeline.training.networks.")
-    return parser.get_parsed_content("network_def").eval()
 
 
 def write_imported_bundle(
@@ -65,7 +53,7 @@ def write_imported_bundle(
     plan, first = planned.plan, min(checkpoints)
 
     def fill(folder: BundleFolder) -> None:
-        network = build_planned_network(plan)
+        network = build_network(plan.shape).eval()
         described: dict[str, Any] = {}
         for fold, checkpoint in checkpoints.items():
             load_nnunet_weights(network, plan.network_name, checkpoint.weights, results.axes, plan.strides)

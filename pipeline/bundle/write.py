@@ -21,8 +21,9 @@ from pipeline.dataset.prepare import PreparedCase
 from pipeline.dataset.report import build_manifest
 from pipeline.errors import BundleError
 from pipeline.files import compute_sha256, stage_folder, write_atomically, write_json, write_text
+from pipeline.planning.edit import edit_plan
 from pipeline.planning.fine_tuning import Start
-from pipeline.planning.plan import Plan, read_plan, write_plan
+from pipeline.planning.plan import Plan, read_changes, read_plan, write_plan
 from pipeline.planning.planner import PlannedBundle
 from pipeline.planning.splits import Splits
 
@@ -196,4 +197,6 @@ def refresh_bundle(root: Path, force: bool = False) -> Plan:
     write_configs(folder, plan, force)
     break_seal(folder)
     write_modules(folder, plan)
+    if changes := read_changes(folder.plan):
+        edit_plan(folder.plan, changes)
     return plan

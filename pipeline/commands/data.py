@@ -28,6 +28,7 @@ from pipeline.commands.options import (
     write_json_option,
 )
 from pipeline.errors import DatasetError, PlanError, suggest
+from pipeline.networks.table import NETWORKS
 from pipeline.printing import (
     network_as_data,
     print_network,
@@ -41,12 +42,11 @@ from pipeline.printing_results import evaluation_as_data, print_evaluation
 
 if TYPE_CHECKING:
     from pipeline.dataset.fix import FixedDataset
+    from pipeline.planning.plan import Plan
 
 Network = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME", help="dynunet (if not given), resenc, unet2015, unet3d2016, unetplusplus or attention_unet."
-    ),
+    typer.Option(metavar="NAME", help=f"{', '.join(NETWORKS)}; {next(iter(NETWORKS))} if not given."),
 ]
 Padded = Annotated[
     bool,
@@ -187,8 +187,7 @@ def plan(
     from pipeline import verbs
 
     if refresh is not None:
-        settled = verbs.refresh(refresh, force)
-        say(f"Configs of {refresh} written again from its plan.yaml.")
+        settled = _refresh(refresh, force)
         _say_time(refresh, 0.0, no_forecast)
     else:
         if dataset is None or bundle is None:
@@ -203,6 +202,19 @@ def plan(
         say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
         say(f"Next: unet-pipeline train {shlex.quote(str(bundle))}")
     write_json_option(json_file, settled.model_dump(mode="json"))
+
+
+def _refresh(bundle: Path, force: bool) -> Plan:
+    from pipeline import verbs
+    from pipeline.bundle_folder import open_bundle
+    from pipeline.planning.plan import read_changes
+
+    changes = read_changes(open_bundle(bundle).plan)
+    settled = verbs.refresh(bundle, force)
+    for name, (value, reason) in changes.items():
+        say(f"configs/plan.yaml: {name} is {value} now ({reason}).")
+    say(f"Configs of {bundle} written again from its plan.yaml.")
+    return settled
 
 
 def _say_time(bundle: Path, read_case_s: float, skipped: bool) -> None:
@@ -220,7 +232,6 @@ def _say_time(bundle: Path, read_case_s: float, skipped: bool) -> None:
 
 
 def _check_names(preset: str, network: str | None) -> None:
-    from pipeline.planning.architecture import NETWORKS
     from pipeline.planning.presets import PRESETS
 
     if preset not in PRESETS:
@@ -236,7 +247,9 @@ def describe(
 ) -> None:
     """Show the network of a bundle: levels, channels, sizes, parameters, receptive field."""
     from pipeline import verbs
+    from pipeline.lean_imports import arrange_lean_import
 
+    arrange_lean_import(with_label_maps=False)
     description = verbs.describe(bundle, svg)
     print_network(description)
     if svg is not None:

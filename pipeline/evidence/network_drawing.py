@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from xml.sax.saxutils import escape
 
-from pipeline.planning.architecture import (
+from pipeline.networks.counting import (
     Convolution,
     compute_receptive_field,
     count_parameters,

@@ -19,6 +19,7 @@ from pipeline.evaluation.metric_table import METRICS
 from pipeline.evidence import report_figures as charts
 from pipeline.evidence.curves import read_curves, trace_learning_rate
 from pipeline.evidence.report_overlays import CasePicture, draw_cases
+from pipeline.networks.table import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,8 @@ def _add_agreement(part: EvaluationPart, rows: pd.DataFrame, scored: list[str]) 
 def list_commands(history: History) -> list[tuple[str, str]]:
     """What to type to get the results again, and what each command is for."""
     plan = history.plan
-    padded = " --padded" if plan.network_name in ("unet2015", "unet3d2016") and plan.padded else ""
+    row = NETWORKS[plan.network_name]
+    padded = " --padded" if (plan.padded, plan.normalisation) != (row.padded, row.normalisation) else ""
     commands = [
         ("check the data", "unet-pipeline check DATASET"),
         (

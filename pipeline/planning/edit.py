@@ -12,12 +12,12 @@ import yaml
 
 from pipeline.errors import PlanError
 from pipeline.files import write_text
-from pipeline.planning.plan import Plan, build_plan_from
+from pipeline.planning.plan import Plan, build_plan_from, read_changes
 from pipeline.text_files import read_text
 
 
 def edit_plan(path: Path, changes: Mapping[str, tuple[Any, str]]) -> Plan:
-    """Give fields new values and reasons.
+    """Give fields new values and reasons; a plan of an earlier version is brought along.
 
     Args:
         path: of a valid plan.yaml.
@@ -30,6 +30,7 @@ def edit_plan(path: Path, changes: Mapping[str, tuple[Any, str]]) -> Plan:
         PlanError: a field is missing in the file, or the changed plan is not valid; nothing is written.
     """
     lines = read_text(path).splitlines()
+    changes = {**read_changes(path), **changes}
     for name, (value, reason) in changes.items():
         at = next((index for index, line in enumerate(lines) if re.match(rf"{name}\s*:", line)), None)
         if at is None:

@@ -7,60 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import PlanError, suggest
-from pipeline.planning.architecture import (
-    NETWORKS,
-    Shape,
-    compute_input_size,
-    compute_output_size,
-    list_convolutions,
-)
+from pipeline.networks.shape import Shape
+from pipeline.networks.table import NETWORKS, Network
+from pipeline.networks.unpadded import compute_input_size, compute_output_size
 from pipeline.planning.machine import Memory
 from pipeline.planning.presets import NNUNET, Choice, Preset
 
 MIN_BOTTLENECK_VOXELS = 4  # voxels along an axis at the lowest level, nnU-Net's number
 
 
-@dataclass(frozen=True)
-class Published:
-    """What a paper says of its network.
-
-    Attributes:
-        reference: the paper.
-        spatial_dims: what it is for.
-        filters: channels per level; empty where the paper leaves them to the plan.
-        normalisation: "instance", "batch" or "none".
-        padded: whether the convolutions keep the size.
-        dropout: share of the values at the lowest levels.
-        loss: name in the plan.
-    """
-
-    reference: str
-    spatial_dims: tuple[int, ...] = (2, 3)
-    filters: tuple[int, ...] = ()
-    normalisation: str = "instance"
-    padded: bool = True
-    dropout: float = 0.0
-    loss: str = "dice_ce"
-
-
-PUBLISHED = {
-    "dynunet": Published("Isensee 2021, MONAI's DynUNet"),
-    "resenc": Published("Isensee 2024, arXiv:2404.09556"),
-    "unet2015": Published(
-        "Ronneberger 2015, arXiv:1505.04597",
-        (2,),
-        (64, 128, 256, 512, 1024),
-        "none",
-        padded=False,
-        dropout=0.5,
-        loss="border_weighted_ce",
-    ),
-    "unet3d2016": Published("Cicek 2016, arXiv:1606.06650", (3,), (64, 128, 256, 512), "batch", padded=False),
-    "unetplusplus": Published("Zhou 2018, arXiv:1807.10165", (2, 3), (32, 64, 128, 256, 512), "none"),
-    "attention_unet": Published("Oktay 2018, arXiv:1804.03999", (2, 3), (64, 128, 256, 512, 1024), "batch"),
-}
-_RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)  # per level, nnU-Net's numbers
-_FEWER_RESIDUAL_BLOCKS = (1, 2, 2, 2, 2, 2)
 _UNPADDED_GROWTH = 2.25  # the patch of an unpadded network has so many times the voxels: its output is smaller
 _USABLE_SHARE = 0.75  # of a machine's memory; the rest is for data and the system
 _ARRAYS_PER_OUTPUT = 3
@@ -77,7 +32,6 @@ class NetworkChoice:
     normalisation: str
     dropout: float
     loss: str
-    published: Published
 
 
 def choose_network(network: str, padded: bool, spatial_dims: int) -> Choice[NetworkChoice]:
@@ -88,27 +42,27 @@ def choose_network(network: str, padded: bool, spatial_dims: int) -> Choice[Netw
     """
     if network not in NETWORKS:
         raise PlanError(f"Unknown network {network!r}; {suggest(network, NETWORKS)}.")
-    published = PUBLISHED[network]
-    if spatial_dims not in published.spatial_dims:
-        others = [name for name, other in PUBLISHED.items() if spatial_dims in other.spatial_dims]
+    row = NETWORKS[network]
+    if spatial_dims not in row.spatial_dims:
+        others = [name for name, other in NETWORKS.items() if spatial_dims in other.spatial_dims]
         raise PlanError(
-            f"{network} was made for {published.spatial_dims[0]}D images; these have {spatial_dims} dimensions. Choose one of "
+            f"{network} was made for {row.spatial_dims[0]}D images; these have {spatial_dims} dimensions. Choose one of "
             f"{', '.join(others)}."
         )
-    if network in ("dynunet", "resenc"):
-        return Choice(NetworkChoice(network, True, "instance", 0.0, "dice_ce", published), published.reference)
-    if padded:
-        return Choice(
-            NetworkChoice(network, True, "instance", 0.0, "dice_ce", published),
-            f"{published.reference}, with padding, instance normalisation, and Dice with cross-entropy: trains better",
+    if not padded or row.is_modern:
+        reason = (
+            row.reference
+            if row.is_modern
+            else f"{row.reference}, as published; --padded for the variant that trains better"
         )
-    choice = NetworkChoice(
-        network, published.padded, published.normalisation, published.dropout, published.loss, published
+        return Choice(NetworkChoice(network, row.padded, row.normalisation, row.dropout, row.loss), reason)
+    return Choice(
+        NetworkChoice(network, True, "instance", 0.0, "dice_ce"),
+        f"{row.reference}, with padding, instance normalisation, and Dice with cross-entropy: trains better",
     )
-    return Choice(choice, f"{published.reference}, as published; --padded for the variant that trains better")
 
 
-def choose_filters(num_levels: int, preset: Preset, published: Published) -> Choice[tuple[int, ...]]:
+def choose_filters(num_levels: int, preset: Preset, published: Network) -> Choice[tuple[int, ...]]:
     """Channels per level: the paper's, or doubled from level to level up to a limit."""
     if published.filters and preset.published_width:
         return Choice(published.filters[:num_levels], f"as published ({published.reference})")
@@ -120,12 +74,13 @@ def choose_filters(num_levels: int, preset: Preset, published: Published) -> Cho
 
 
 def choose_num_blocks(network: str, num_levels: int, preset: Preset) -> Choice[tuple[int, ...] | None]:
-    """Residual blocks per level of the residual encoder."""
-    if network != "resenc":
+    """Residual blocks per level."""
+    row = NETWORKS[network]
+    if not row.num_blocks:
         return Choice(None, f"{network} has no residual blocks")
     if preset.published_width:
-        return Choice(_RESIDUAL_BLOCKS[:num_levels], "nnU-Net's numbers (Isensee 2024)")
-    return Choice(_FEWER_RESIDUAL_BLOCKS[:num_levels], "fewer than nnU-Net's, so that the budget buys enough steps")
+        return Choice(row.num_blocks[:num_levels], f"as published ({row.reference})")
+    return Choice(row.fewer_blocks[:num_levels], "fewer than published, so that the budget buys enough steps")
 
 
 def choose_memory(
@@ -148,12 +103,14 @@ def choose_memory(
     return Choice(wanted_gib, f"{wanted_gib:g} GiB ({whose})")
 
 
-def estimate_training_gib(shape: Shape, patch_size: Sequence[int], batch_size: int) -> float:
+def estimate_training_gib(shape: Shape, patch_size: tuple[int, ...], batch_size: int) -> float:
     """Memory of a training step in float32 in GiB, an upper estimate.
 
     Each convolution keeps three arrays of its output's size for the backward pass (its own output, the normalised one, and a
     gradient); each parameter has a gradient and two moments; the program itself takes one GiB.
     """
+    from pipeline.networks.counting import list_convolutions  # PyTorch, which reading a plan does without
+
     convolutions = list_convolutions(shape, patch_size)
     values = sum(convolution.out_channels * math.prod(convolution.size) for convolution in convolutions)
     parameters = sum(convolution.num_parameters for convolution in convolutions)
@@ -252,11 +209,14 @@ def choose_window(
 
 def choose_supervision(network: str, num_levels: int) -> Choice[tuple[float, ...]]:
     """Weights of the losses of all heads, the last head first, sum 1."""
-    if network == "unetplusplus":
-        heads = num_levels - 1
-        return Choice((round(1 / heads, 6),) * heads, "every nested node at full resolution, equally (Zhou 2018)")
-    if network in ("unet2015", "unet3d2016"):
+    row = NETWORKS[network]
+    if row.heads == "one":
         return Choice((1.0,), f"{network} has one head")
+    if row.heads == "nested":
+        heads = num_levels - 1
+        return Choice(
+            (round(1 / heads, 6),) * heads, f"every nested node at full resolution, equally ({row.reference})"
+        )
     heads = 1 + max(1, min(2, num_levels - 2))
     weights = [0.5**level for level in range(heads)]
     return Choice(
@@ -265,14 +225,13 @@ def choose_supervision(network: str, num_levels: int) -> Choice[tuple[float, ...
 
 
 def choose_unpadded_topology(
-    median_shape: Sequence[int], spacing_mm: Sequence[float], max_voxels: int, max_levels: int
+    median_shape: Sequence[int], spacing_mm: Sequence[float], max_voxels: int, max_levels: int, network: str
 ) -> Choice[Topology]:
     """Patch and levels of a network without padding: as many levels as leave enough of the patch for the output."""
     budget = int(max_voxels * _UNPADDED_GROWTH)
     for levels in range(max_levels, 2, -1):
         kernels, strides = _choose_levels([2 ** (levels + 2)] * len(median_shape), spacing_mm, levels, levels)
-        # the geometry depends on neither network nor channels
-        shape = Shape("unet2015", 1, 2, (1,) * levels, kernels, strides, padded=False)
+        shape = Shape(network, 1, 2, (1,) * levels, kernels, strides, padded=False)  # sizes do not depend on channels
         size = compute_input_size(median_shape, shape)
         while math.prod(size) > budget:
             longest = max(range(len(size)), key=lambda axis: size[axis] * spacing_mm[axis])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,24 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.dataset.regions import name_value
 from pipeline.errors import PlanError, suggest
 from pipeline.files import write_text
-from pipeline.planning.architecture import NETWORKS, Shape, compute_output_size
+from pipeline.networks.shape import Shape
+from pipeline.networks.table import NETWORKS
+from pipeline.networks.unpadded import compute_output_size
+from pipeline.planning.earlier_plans import find_changes
 from pipeline.text_files import read_text
 from pipeline.types import BACKGROUND
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
-
-UNPADDED = ("unet2015", "unet3d2016")  # networks that were published without padding
-# fewest and most heads beside the last one, for a number of levels
-HEADS: dict[str, Callable[[int], tuple[int, int]]] = {
-    "dynunet": lambda levels: (1, levels - 2),
-    "resenc": lambda levels: (0, levels - 2),
-    "unet2015": lambda levels: (0, 0),
-    "unet3d2016": lambda levels: (0, 0),
-    "unetplusplus": lambda levels: (levels - 2, levels - 2),
-    "attention_unet": lambda levels: (0, levels - 2),
-}
 
 
 class Plan(BaseModel):
@@ -82,7 +74,7 @@ class Plan(BaseModel):
     supervision_weights: tuple[Positive, ...]
     pruned_to: Count | None
     # loss
-    loss: Literal["dice_ce", "border_weighted_ce"]
+    loss: Literal["dice_ce", "region_dice_ce", "border_weighted_ce"]
     class_weights: tuple[Positive, ...] | None
     border_weight: Annotated[float, Field(ge=0)] | None
     border_sigma_voxel: Positive | None
@@ -160,11 +152,12 @@ class Plan(BaseModel):
     def _check_network(self) -> Plan:
         if self.network_name not in NETWORKS:
             raise ValueError(f"network_name is {self.network_name!r}; {suggest(self.network_name, NETWORKS)}")
-        if not self.padded and self.network_name not in UNPADDED:
+        row = NETWORKS[self.network_name]
+        if not self.padded and not row.convolutions_per_level:
             raise ValueError(f"padded is false; {self.network_name} has padded convolutions only")
-        if self.transposed_bias and self.network_name != "dynunet":
+        if self.transposed_bias and not row.up_convolution_bias:
             raise ValueError(f"transposed_bias is true; {self.network_name} has no such choice")
-        if self.network_name == "resenc" and len(self.num_blocks or ()) != len(self.filters):
+        if row.num_blocks and len(self.num_blocks or ()) != len(self.filters):
             raise ValueError(f"num_blocks is {self.num_blocks}; expected {len(self.filters)} values, one per level")
         for name in ("patch_size", "window_size"):
             self._check_size(name, getattr(self, name))
@@ -195,15 +188,18 @@ class Plan(BaseModel):
             raise ValueError(
                 f"loss is {self.loss!r}; expected values for class_weights, border_weight, border_sigma_voxel"
             )
-        least, most = HEADS[self.network_name](levels)
+        if self.loss == "region_dice_ce" and not self.regions:
+            raise ValueError("loss is 'region_dice_ce' and regions is empty; expected regions, or the loss 'dice_ce'")
+        row = NETWORKS[self.network_name]
+        least, most = row.bound_heads(levels)
         if not least <= self.num_supervised_heads <= most:
             raise ValueError(f"num_supervised_heads is {self.num_supervised_heads}; expected {least} to {most}")
         if len(self.supervision_weights) != self.num_supervised_heads + 1:
             raise ValueError(
                 f"supervision_weights has {len(self.supervision_weights)} values; expected {self.num_supervised_heads + 1}"
             )
-        if self.pruned_to is not None and (self.network_name != "unetplusplus" or self.pruned_to > levels - 1):
-            raise ValueError(f"pruned_to is {self.pruned_to}; expected null, or a head of unetplusplus")
+        if self.pruned_to is not None and (row.heads != "nested" or self.pruned_to > levels - 1):
+            raise ValueError(f"pruned_to is {self.pruned_to}; expected null, or a head of a network with nested heads")
         return self
 
     @model_validator(mode="after")
@@ -250,13 +246,13 @@ class Plan(BaseModel):
         """What the plan says of the network."""
         return Shape(
             network=self.network_name,
-            in_channels=len(self.channel_names),
+            num_channels=len(self.channel_names),
             num_classes=len(self.label_table),
             filters=self.filters,
             kernel_size=self.kernel_size,
             strides=self.strides,
             padded=self.padded,
-            normalised=self.normalisation != "none",
+            normalisation=self.normalisation,
             num_supervised_heads=self.num_supervised_heads,
             num_blocks=self.num_blocks or (),
             transposed_bias=self.transposed_bias,
@@ -304,6 +300,17 @@ def read_plan(path: Path) -> Plan:
     Raises:
         PlanError: the file is missing or no YAML, a field is unknown, missing, or has a value that cannot be.
     """
+    content = _read_content(path)
+    changes = {name: value for name, (value, _) in find_changes(content).items()}
+    return build_plan_from(content | changes, f"{path.parent.name}/{path.name}")
+
+
+def read_changes(path: Path) -> dict[str, tuple[Any, str]]:
+    """Fields of a plan.yaml of an earlier version that `read_plan` reads with another value, with the reason."""
+    return find_changes(_read_content(path))
+
+
+def _read_content(path: Path) -> dict[str, Any]:
     shown = f"{path.parent.name}/{path.name}"
     try:
         content = yaml.safe_load(read_text(path, PlanError))
@@ -317,7 +324,7 @@ def read_plan(path: Path) -> Plan:
         ) from error
     if not isinstance(content, dict):
         raise PlanError(f"{shown} has no fields; expected lines such as `num_epochs: 100`.")
-    return build_plan_from(content, shown)
+    return content
 
 
 def build_plan_from(content: dict[str, Any], shown: str) -> Plan:

@@ -10,8 +10,10 @@ from pipeline.config_values import quote_name
 from pipeline.dataset.dataset import PICTURE_SUFFIXES
 from pipeline.dataset.fingerprint import Fingerprint
 from pipeline.errors import PlanError, suggest
+from pipeline.networks.shape import Shape
+from pipeline.networks.table import NETWORKS
 from pipeline.planning import evaluation_rules, fine_tuning, network_rules, rules
-from pipeline.planning.architecture import Shape, compute_forward_flop
+from pipeline.planning.earlier_plans import REGION_LOSS
 from pipeline.planning.fine_tuning import Start
 from pipeline.planning.machine import Memory
 from pipeline.planning.plan import Plan, build_plan_from
@@ -64,7 +66,7 @@ def plan_from_fingerprint(
         num_folds: folds of the cross-validation.
         fold: the fold that `train` takes when none is given.
         seed: of the split, the initial weights, the order of the cases and the augmentation.
-        network: a name in `architecture.NETWORKS`; None for dynunet, or for that of `start`.
+        network: a name in `networks.table.NETWORKS`; None for dynunet, or for that of `start`.
         padded: a paper's network with padding and instance normalisation instead of as published.
         memory_gib: that the training may take; the preset's if None.
         found: the machine's memory, which limits the preset's; None for no such limit.
@@ -204,11 +206,14 @@ def _fill_network(
 ) -> Choice[network_rules.Topology]:
     """Everything of the network that follows from the most voxels of a patch; returns its patch with levels."""
     spacing_mm, network = draft.values["spacing_mm"], chosen.network
-    choose = network_rules.choose_topology if chosen.padded else network_rules.choose_unpadded_topology
-    max_levels = len(chosen.published.filters) or 6
-    topology = choose(fingerprint.median_shape(spacing_mm), spacing_mm, max_voxels, max_levels)
+    row, median_shape = NETWORKS[network], fingerprint.median_shape(spacing_mm)
+    max_levels = len(row.filters) or 6
+    if chosen.padded:
+        topology = network_rules.choose_topology(median_shape, spacing_mm, max_voxels, max_levels)
+    else:
+        topology = network_rules.choose_unpadded_topology(median_shape, spacing_mm, max_voxels, max_levels, network)
     levels = len(topology.value.strides)
-    filters = network_rules.choose_filters(levels, preset, chosen.published)
+    filters = network_rules.choose_filters(levels, preset, row)
     draft.add(filters.reason, filters=filters.value)
     draft.add(
         f"an axis is halved while it keeps {2 * network_rules.MIN_BOTTLENECK_VOXELS} voxels; kernels skip coarse axes ({NNUNET})",
@@ -225,14 +230,18 @@ def _fill_network(
     )
     draft.add(
         "the mean of all heads; a number from 1 predicts with that head alone and leaves out what it does not need"
-        if network == "unetplusplus"
-        else "of unetplusplus only",
+        if row.heads == "nested"
+        else "of networks with nested heads only",
         pruned_to=None,
     )
     return topology
 
 
 def _add_loss(draft: _Draft, fingerprint: Fingerprint) -> None:
+    if draft.values["loss"] != "border_weighted_ce" and fingerprint.regions:
+        draft.add(REGION_LOSS, loss="region_dice_ce")
+    elif draft.values["loss"] == "region_dice_ce":  # of a bundle with regions
+        draft.add("the dataset declares no regions", loss="dice_ce")
     weights = rules.choose_class_weights(fingerprint)
     if draft.values["loss"] == "border_weighted_ce":
         draft.add(weights.reason, class_weights=weights.value)
@@ -249,6 +258,8 @@ def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset, start
     )
     ratios = rules.choose_crop_ratios(num_labels, preset.foreground_share)
     draft.add(ratios.reason, crop_ratios=ratios.value)
+    from pipeline.networks.counting import compute_forward_flop  # PyTorch, which reading a plan does without
+
     forward_flop = compute_forward_flop(_build_shape(draft, fingerprint), draft.values["patch_size"])
     schedule = rules.choose_schedule(preset, forward_flop)
     draft.add(
@@ -284,7 +295,7 @@ def _build_shape(draft: _Draft, fingerprint: Fingerprint) -> Shape:
         values["kernel_size"],
         values["strides"],
         values["padded"],
-        values["normalisation"] != "none",
+        values["normalisation"],
         values["num_supervised_heads"],
         values["num_blocks"] or (),
     )
@@ -355,12 +366,14 @@ def _add_augmentation(draft: _Draft, fingerprint: Fingerprint, share: float) -> 
 
 
 def _add_elastic(draft: _Draft, dims: int, share: float, patch_size: tuple[int, ...]) -> None:
-    if draft.values["network_name"] == "unet2015":
+    row = NETWORKS[draft.values["network_name"]]
+    if row.elastic is not None:
+        num_points, sigma_voxel = row.elastic
         draft.add(
-            "random displacements of 10 pixels on a grid of 3 x 3, bicubic between them (Ronneberger 2015)",
+            f"random displacements of {sigma_voxel:g} voxels on a grid of {num_points} per axis, bicubic between them ({row.reference})",
             elastic_probability=1.0,
-            elastic_control_points=(3,) * dims,
-            elastic_sigma_voxel=10.0,
+            elastic_control_points=(num_points,) * dims,
+            elastic_sigma_voxel=sigma_voxel,
         )
         return
     draft.add(

@@ -18,7 +18,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from pipeline.bundle_folder import BundleFolder
-from pipeline.planning.architecture import compute_forward_flop, compute_input_size, compute_output_size
+from pipeline.networks.counting import compute_forward_flop
+from pipeline.networks.unpadded import compute_input_size, compute_output_size
 from pipeline.planning.plan import Plan
 from pipeline.training.memory import keep_freed_pages
 from pipeline.types import CASE, IMAGE, LABEL

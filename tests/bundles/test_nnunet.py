@@ -16,11 +16,10 @@ import torch
 from PIL import Image as PillowImage
 
 import pipeline
-from pipeline.bundle.nnunet import build_planned_network
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, DatasetError, PlanError, TrainingError
 from pipeline.files import write_json
-from pipeline.planning.architecture import count_parameters
+from pipeline.networks.counting import build_network, count_parameters
 from pipeline.planning.plan import read_plan
 
 NETWORKS = ["PlainConvUNet", "ResidualEncoderUNet"]
@@ -29,7 +28,7 @@ SPACING_MM = (1.5, 1.5, 2.0)  # of the phantoms; nnU-Net has it in reverse
 
 def load_network(root: Path, weights: Path | None = None) -> torch.nn.Module:
     folder = BundleFolder(root)
-    network = build_planned_network(read_plan(folder.plan))
+    network = build_network(read_plan(folder.plan).shape).eval()
     network.load_state_dict(torch.load(weights or folder.weights, weights_only=True), strict=True)
     return network
 

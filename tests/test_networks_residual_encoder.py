@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.training.networks.residual_encoder import (
+from pipeline.networks.residual_encoder import (
     ResidualBlock,
     ResidualEncoderUNet,
     SupervisedResidualEncoderUNet,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.training.networks.blocks import crop_to, pad_to_multiple
-from pipeline.training.networks.overlap_tile import OverlapTileInferer
-from pipeline.training.networks.unet import UNet3D2016, UNet2015
+from pipeline.networks.blocks import crop_to, pad_to_multiple
+from pipeline.networks.overlap_tile import OverlapTileInferer
+from pipeline.networks.unet import UNet3D2016, UNet2015
 
 
 def count(network: torch.nn.Module, without: str = "-") -> int:

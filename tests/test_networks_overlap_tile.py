@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from pipeline.training.networks.overlap_tile import OverlapTileInferer, mirror_indices
+from pipeline.networks.overlap_tile import OverlapTileInferer, mirror_indices
 
 
 def mean_of_neighbours(tile: torch.Tensor) -> torch.Tensor:
