@@ -6,6 +6,7 @@ The predictions are the reference label maps shifted by some voxels, and go thro
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -34,6 +35,12 @@ RUN = {
     "duration_s": 93.0,
     "peak_memory_gib": 1.25,
 }
+
+
+def list_answers() -> set[str]:
+    """Names of all answers that the documents can ask for."""
+    template = Path(pipeline.__file__).parent / "bundle" / "templates" / "answers.jinja"
+    return set(re.findall(r"macro (\w+)\(\)", template.read_text(encoding="utf-8")))
 
 
 def write_evaluated(folder: Path, spatial_dims: int, num_cases: int = 8) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.bundle.answers import ANSWERS
+from pipeline.bundle.answers import tell
 from pipeline.bundle.checklists import CHECKLISTS, build_checklist, read_checklist
 from pipeline.bundle.history import format_value, read_history
 from pipeline.bundle.model_card import build_model_card
@@ -24,7 +24,7 @@ from pipeline.evidence.report_figures import draw_flow
 from pipeline.files import compute_sha256, write_json
 from pipeline.planning.plan import read_plan
 
-from .evidence_bundles import write_evaluated
+from .evidence_bundles import list_answers, write_evaluated
 
 READY = Path(__file__).parents[1] / "bundles"
 NAMES = sorted(path.name for path in READY.iterdir() if (path / "configs" / "plan.yaml").is_file())
@@ -252,7 +252,7 @@ EXPECTED: dict[str, Callable[[Records], str]] = {
 
 def test_every_answer_with_a_number_is_what_the_records_say(any_bundle: Path) -> None:
     history, records = read_history(open_bundle(any_bundle)), Records(any_bundle)
-    told = {name: answer for name, function in ANSWERS.items() if (answer := function(history)) is not None}
+    told = {name: answer for name in list_answers() if (answer := tell(name, history)) is not None}
     with_numbers = {name for name, answer in told.items() if re.search(r"\d", answer)}
     assert with_numbers <= EXPECTED.keys(), "a sentence with a number that nothing holds against the record"
     assert len(with_numbers) >= 15
@@ -293,7 +293,7 @@ def test_trained_folds_are_those_on_record_and_those_with_weights(bundle: Path) 
     shutil.copyfile(bundle / "models/model.pt", bundle / "models/model_fold_1.pt")
     history = read_history(open_bundle(bundle))
     assert history.trained_folds == (0, 1, 2)
-    assert "3 of 4 folds trained." in (ANSWERS["limits"](history) or "")
+    assert "3 of 4 folds trained." in (tell("limits", history) or "")
 
 
 def test_trained_folds_without_record_are_those_of_the_weights(bundle: Path) -> None:
@@ -312,11 +312,11 @@ def test_limits_of_weights_of_all_cases_speak_of_no_folds(bundle: Path) -> None:
     for name in ("models/model_fold_0.pt", "evidence/weights.json"):
         (bundle / name).unlink()
     write_json(bundle / "evidence/imported.json", {"folds": {"fold_all": {}}})
-    limits = ANSWERS["limits"](read_history(open_bundle(bundle))) or ""
+    limits = tell("limits", read_history(open_bundle(bundle))) or ""
     assert "a training on all cases together" in limits
     assert "folds trained" not in limits
     write_json(bundle / "evidence/imported.json", {"folds": {"fold_0": {}, "fold_1": {}}})
-    assert "2 of 4 folds trained" in (ANSWERS["limits"](read_history(open_bundle(bundle))) or "")
+    assert "2 of 4 folds trained" in (tell("limits", read_history(open_bundle(bundle))) or "")
 
 
 def test_model_choice_is_of_the_run_and_not_of_the_plan(bundle: Path) -> None:
@@ -325,22 +325,22 @@ def test_model_choice_is_of_the_run_and_not_of_the_plan(bundle: Path) -> None:
     record["settings"]["val_interval"] = "7"
     write_json(path, record)
     assert "fold_0-001: validated every 7 epochs, epoch 2 chosen." in (
-        ANSWERS["model_choice"](read_history(open_bundle(bundle))) or ""
+        tell("model_choice", read_history(open_bundle(bundle))) or ""
     )
 
 
 def test_separation_is_not_claimed_for_label_maps_that_were_given(bundle: Path) -> None:
     path = bundle / "evidence/evaluations/validation/run.json"
     assert Records.load(path)["predictions_given"] is True
-    assert ANSWERS["separation"](read_history(open_bundle(bundle))) is None
+    assert tell("separation", read_history(open_bundle(bundle))) is None
     write_json(path, Records.load(path) | {"predictions_given": False})
-    assert "weights that were not trained on it" in (ANSWERS["separation"](read_history(open_bundle(bundle))) or "")
+    assert "weights that were not trained on it" in (tell("separation", read_history(open_bundle(bundle))) or "")
 
 
 def test_counts_cases_that_are_in_no_fold_are_said(bundle: Path) -> None:
     path = bundle / "evidence/dataset_manifest.json"
     write_json(path, Records.load(path) | {"num_cases": 11})
-    assert (ANSWERS["counts"](read_history(open_bundle(bundle))) or "").startswith(
+    assert (tell("counts", read_history(open_bundle(bundle))) or "").startswith(
         "11 cases found, 8 in the cross-validation, 0 held out as test; 3 not in any fold"
     )
 

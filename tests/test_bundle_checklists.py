@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bundle.answers import ANSWERS
+from pipeline.bundle.answers import tell
 from pipeline.bundle.checklists import CHECKLISTS, build_checklist, fill_item, read_checklist, write_checklists
 from pipeline.bundle.drafts import TO_FILL
 from pipeline.bundle.history import History, read_history
@@ -16,7 +16,7 @@ from pipeline.bundle.model_card import build_model_card
 from pipeline.bundle_folder import open_bundle
 
 from . import phantom_bundles as phantoms
-from .evidence_bundles import RUN, write_evaluated
+from .evidence_bundles import RUN, list_answers, write_evaluated
 
 TRIPOD_NUMBERS = re.findall(
     r"\S+",
@@ -45,14 +45,14 @@ def test_read_checklist_has_the_numbers_of_the_publications() -> None:
 
 @pytest.mark.parametrize("name", CHECKLISTS)
 def test_read_checklist_sources_exist(name: str) -> None:
-    assert {source for item in read_checklist(name).items for source in item.sources} <= ANSWERS.keys()
+    assert {source for item in read_checklist(name).items for source in item.sources} <= list_answers()
 
 
 @pytest.mark.parametrize("name", CHECKLISTS)
 def test_fill_item_every_item_is_filled_from_the_record_or_marked(history: History, name: str) -> None:
     for item in read_checklist(name).items:
         text = fill_item(item, history)
-        answers = [answer for source in item.sources if (answer := ANSWERS[source](history))]
+        answers = [answer for source in item.sources if (answer := tell(source, history))]
         assert all(answer in text for answer in answers)
         assert (TO_FILL in text) == (not answers or item.partly)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.bundle.answers import ANSWERS
+from pipeline.bundle.answers import render_document, tell
 from pipeline.bundle.drafts import TO_FILL, write_draft
 from pipeline.bundle.history import History
 
@@ -23,7 +23,7 @@ class Item:
         number: of the publication.
         section: of the publication's list.
         asks: what is asked for, in our words.
-        sources: names in `ANSWERS` that fill it.
+        sources: answers that fill it.
         partly: the record can give a part only; the authors add the rest.
     """
 
@@ -46,19 +46,19 @@ class Checklist:
 
 def read_checklist(name: str) -> Checklist:
     """One of `CHECKLISTS`."""
-    content = yaml.safe_load(resources.files("pipeline.bundle").joinpath("checklists.yaml").read_text(encoding="utf-8"))
-    found = content[name]
+    path = resources.files("pipeline.bundle") / "templates" / "checklists.yaml"
+    checklist = yaml.safe_load(path.read_text(encoding="utf-8"))[name]
     items = tuple(
         Item(item["number"], section, item["asks"], tuple(item.get("from", ())), bool(item.get("also", False)))
-        for section, entries in found["sections"].items()
+        for section, entries in checklist["sections"].items()
         for item in entries
     )
-    return Checklist(name, found["title"], found["source"], items)
+    return Checklist(name, checklist["title"], checklist["source"], items)
 
 
 def fill_item(item: Item, history: History) -> str:
     """The text of an item: what the record says, the mark for the authors, or both."""
-    told = [answer for source in item.sources if (answer := ANSWERS[source](history)) is not None]
+    told = [answer for source in item.sources if (answer := tell(source, history))]
     if not told:
         return TO_FILL
     return " ".join(told) + (f" Rest {TO_FILL}." if item.partly else "")
@@ -66,23 +66,11 @@ def fill_item(item: Item, history: History) -> str:
 
 def build_checklist(checklist: Checklist, history: History) -> str:
     """The draft as Markdown, one table per section."""
-    filled = [(item, fill_item(item, history)) for item in checklist.items]
-    num_open = sum(text == TO_FILL for _, text in filled)
-    num_partly = sum(TO_FILL in text for _, text in filled) - num_open
-    lines = [
-        f"# {checklist.title}",
-        "",
-        f"Draft for {history.folder.name}. Numbers as in {checklist.source}; the wording of the items is a short one of our own, so read "
-        f"the publication beside it. {len(filled)} items: {len(filled) - num_open - num_partly} filled from the bundle's record, "
-        f"{num_partly} in part, {num_open} {TO_FILL}.",
-    ]
-    section = ""
-    for item, text in filled:
-        if item.section != section:
-            section = item.section
-            lines += ["", f"## {section}", "", "| item | asks for | answer |", "| --- | --- | --- |"]
-        lines.append(f"| {item.number} | {item.asks} | {text.replace('|', chr(92) + '|')} |")
-    return "\n".join(lines) + "\n"
+    texts = [fill_item(item, history) for item in checklist.items]
+    num_open = texts.count(TO_FILL)
+    num_partly = sum(TO_FILL in text for text in texts) - num_open
+    counts = {"num_open": num_open, "num_partly": num_partly}
+    return render_document("checklist.md", history, checklist=checklist, texts=texts, **counts)
 
 
 def write_checklists(history: History) -> tuple[Path, ...]:

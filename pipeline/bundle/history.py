@@ -153,9 +153,20 @@ class History:
                 found.append(fold.fold)
         return tuple(found)
 
-    def find_evaluation(self, name: str) -> EvaluationRecord | None:
-        """An evaluation by the name of its folder."""
-        return next((found for found in self.evaluations if found.name == name), None)
+    def folds_with_shared_cases(self) -> tuple[int, ...]:
+        """Folds whose validation shows cases that were trained on."""
+        return tuple(fold.fold for fold in self.folds if set(fold.training) & set(fold.validation))
+
+    @property
+    def num_used(self) -> int:
+        """Cases in any fold."""
+        return len({case for fold in self.folds for case in (*fold.training, *fold.validation)})
+
+    @property
+    def ended_on_last_epoch(self) -> bool:
+        """Whether no finished training picked its weights by validation; False without one."""
+        epochs = [(run.get("result") or {}).get("best_epoch", 1) or 0 for run in self.finished_runs]
+        return bool(epochs) and max(epochs) < 1
 
 
 def read_history(folder: BundleFolder) -> History:

@@ -6,16 +6,17 @@ the same evidence gives the same file, so that a report does not break a seal.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from pipeline.bundle import answers
+from pipeline.bundle.answers import build_environment, tell
 from pipeline.bundle.checklists import write_checklists
-from pipeline.bundle.drafts import TO_FILL
 from pipeline.bundle.history import History, read_history
 from pipeline.bundle.model_card import write_model_card
 from pipeline.bundle_folder import BundleFolder
@@ -24,6 +25,7 @@ from pipeline.evaluation.summary import ALL_LABELS
 from pipeline.evidence import report_content as content
 from pipeline.evidence.report_figures import draw_calibration, draw_flow
 from pipeline.files import write_text
+from pipeline.networks.table import NETWORKS
 
 REPORT = "report.html"
 
@@ -67,16 +69,26 @@ def write_report(folder: BundleFolder, out: Path | None = None) -> Report:
 
 def build_report(history: History) -> tuple[str, tuple[str, ...]]:
     """The HTML, and what it could not show."""
-    from jinja2 import Environment, StrictUndefined
-
     values = collect_values(history)
-    package = resources.files("pipeline.evidence")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["code"] = mark_code
-    template = environment.from_string(package.joinpath("report.html").read_text(encoding="utf-8"))
-    style = Markup(package.joinpath("report.css").read_text(encoding="utf-8"))
-    missing = (*values["notes"], *(note for part in values["evaluations"] for note in part.notes))
-    return template.render(style=style, **values), missing
+    environment = build_environment("pipeline.evidence")
+    environment.filters |= {"code": mark_code, "shell": shlex.quote, "show": show_number}
+    environment.tests["stated"] = lambda column, rows: any(column[0] in row for row in rows)
+    style = (resources.files("pipeline.evidence") / "templates" / "report.css").read_text(encoding="utf-8")
+    html = environment.get_template("report.html").render(style=Markup(style), **values)
+    return html, (*values["notes"], *(note for part in values["evaluations"] for note in part.notes))
+
+
+def show_number(value: Any) -> str:
+    """A field of the plan as text."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={part}" for key, part in value.items()) or "none"
+    if isinstance(value, list):
+        if value and isinstance(value[0], list):
+            return " | ".join("x".join(map(str, part)) for part in value)
+        return ", ".join(map(str, value)) or "none"
+    if value is None:
+        return "none"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def mark_code(text: str) -> Markup:
@@ -97,33 +109,18 @@ def collect_values(history: History) -> dict[str, Any]:
         notes.append(
             "No calibration curve: `unet-pipeline tune BUNDLE` has not been run on this bundle, or by a version that kept no bins."
         )
+    plan, row = history.plan, NETWORKS[history.plan.network_name]
     return {
-        "name": history.folder.name,
+        "history": history,
+        "plan": plan,
+        "tell": partial(tell, history=history),
         "all_labels": ALL_LABELS,
         "headline_metrics": [name for name, metric in METRICS.items() if metric.shown],
-        "plan": history.plan,
-        "technology": answers.tell_technology(history),
-        "intended_use": answers.tell_intended_use(history),
-        "data": answers.tell_data(history) or TO_FILL.strip("*"),
-        "characteristics": answers.tell_characteristics(history),
-        "split": answers.tell_split(history),
-        "disjoint": answers.tell_disjoint_level(history),
-        "selection": answers.tell_selection(history),
-        "model": answers.tell_model(history),
-        "training": answers.tell_training(history),
-        "limits": answers.tell_limits(history),
-        "software": answers.tell_software(history),
         "flow": draw_flow(history),
-        "plan_table": content.describe_plan(history),
-        "runs": content.describe_runs(history),
         "curves": curves,
         "evaluations": [content.describe_evaluation(history, record) for record in history.evaluations],
         "labels": list(history.plan.label_table)[1:],
-        "calibration": calibration,
         "calibration_figure": figure,
-        "calibration_text": answers.tell_calibration(history),
-        "tuning": history.tuning,
-        "commands": content.list_commands(history),
-        "hashes": history.hashes,
+        "is_padded_form": (plan.padded, plan.normalisation) != (row.padded, row.normalisation),
         "notes": notes,
     }

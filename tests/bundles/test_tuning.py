@@ -151,7 +151,9 @@ def test_tune_without_a_temperature_leaves_the_plans_own_and_says_why(
     from pipeline.bundle import answers
     from pipeline.bundle.history import read_history
 
-    assert "no temperature was taken, because one case alone" in (answers.tell_calibration(read_history(folder)) or "")
+    assert "no temperature was taken, because one case alone" in (
+        answers.tell("calibration", read_history(folder)) or ""
+    )
 
 
 def test_tune_config_edited_by_hand_is_not_overwritten(copy_of_2d: TrainedBundle) -> None:
