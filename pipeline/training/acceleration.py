@@ -101,7 +101,7 @@ class Acceleration:
             network.to(memory_format=memory_format)  # type: ignore[call-overload]
             _rearrange(optimizer, memory_format)
             words.append("channels last")
-        elif device.type == "cpu":
+        if device.type == "cpu":
             speed_up_instance_norm(network)
         plain = FastNetwork(network, memory_format)
         if not self.should_compile(device, num_steps, num_processes, images[:, 0].numel()):
