@@ -20,6 +20,7 @@ from pipeline.commands.options import (
     ResampleLabels,
     Trust,
     parse_labels,
+    parse_memory,
     read_options,
     write_json_option,
 )
@@ -46,9 +47,11 @@ Padded = Annotated[
     typer.Option("--padded", help="A paper's network with padding and instance normalisation; it trains better."),
 ]
 MemoryGib = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        "--memory", min=1, metavar="GIB", help="Memory that the training may take; the preset's if not given."
+        "--memory",
+        metavar="GIB|free",
+        help="Memory that the training may take, or what is free now; the preset's if not given.",
     ),
 ]
 Initial = Annotated[
@@ -163,7 +166,18 @@ def plan(
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
         planned = verbs.plan(
-            dataset, bundle, preset, folds, seed, parse_labels(label), options, network, padded, memory, initial, trust
+            dataset,
+            bundle,
+            preset,
+            folds,
+            seed,
+            parse_labels(label),
+            options,
+            network,
+            padded,
+            parse_memory(memory),
+            initial,
+            trust,
         )
         settled = planned.plan
         print_report(planned.report)
