@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test lint notebooks monailabel help clean
 
 help:
-	@echo "make demo       the whole way on the embedded cohort, one to four minutes"
+	@echo "make demo       the whole way on the embedded cohort, two to four minutes, which it tells beforehand"
 	@echo "make test       the test suite"
 	@echo "make lint       style, types, layers, spelling"
 	@echo "make notebooks  write and execute the notebooks again from their scripts"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.printing import say
+from pipeline.progress import describe_time
 
 if TYPE_CHECKING:
     from pipeline.prediction.forecast import CaseForecast, Forecast
@@ -132,20 +133,3 @@ def print_training_forecast(forecast: TrainingForecast, bundle: Path) -> None:
 
 def _describe_step(seconds: float) -> str:
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.3g} s"
-
-
-def describe_time(seconds: float) -> str:
-    """A time in the words that suit how well it is known, such as "about 12 minutes"."""
-    minutes = seconds / 60
-    if minutes < 0.75:
-        return "less than a minute"
-    if minutes < 1.5:
-        return "about a minute"
-    if minutes < 20:
-        return f"about {minutes:.0f} minutes"
-    if minutes < 87.5:
-        return f"about {5 * round(minutes / 5)} minutes"
-    hours = minutes / 60
-    if hours < 10:
-        return f"about {round(2 * hours) / 2:g} hours"
-    return f"about {hours:.0f} hours" if hours < 48 else f"about {hours / 24:.0f} days"

@@ -120,3 +120,20 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def describe_time(seconds: float) -> str:
+    """A time in the words that suit how well it is known, such as "about 12 minutes"."""
+    minutes = seconds / 60
+    if minutes < 0.75:
+        return "less than a minute"
+    if minutes < 1.5:
+        return "about a minute"
+    if minutes < 20:
+        return f"about {minutes:.0f} minutes"
+    if minutes < 87.5:
+        return f"about {5 * round(minutes / 5)} minutes"
+    hours = minutes / 60
+    if hours < 10:
+        return f"about {round(2 * hours) / 2:g} hours"
+    return f"about {hours:.0f} hours" if hours < 48 else f"about {hours / 24:.0f} days"

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.planning.machine import find_memory
+from pipeline.planning.machine import Memory, find_memory
 
 
 def put_nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -20,12 +20,20 @@ def put_nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -
 
 
 def test_find_memory_smallest_of_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_nvidia_smi(tmp_path, monkeypatch, "echo 81920; echo 24576")
-    memory = find_memory()
-    assert (memory.gib, memory.place) == (24.0, "GPU")
+    put_nvidia_smi(tmp_path, monkeypatch, "echo 81920, 80896; echo 24576, 24064")
+    assert find_memory() == Memory(24.0, "GPU", 23.5)
 
 
-@pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'"])
+def test_find_memory_gpu_that_others_use_counts_by_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_nvidia_smi(tmp_path, monkeypatch, "echo 81920, 10240; echo 24576, 24064")
+    assert find_memory() == Memory(80.0, "GPU", 10.0)
+
+
+@pytest.mark.parametrize(
+    "script", ["exit 9", "echo 'No devices were found'", "echo 81920", "echo '[N/A], [N/A]'", "true"]
+)
 def test_find_memory_without_a_usable_gpu_is_the_main_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
@@ -33,3 +41,4 @@ def test_find_memory_without_a_usable_gpu_is_the_main_memory(
     memory = find_memory()
     assert memory.place == "main memory"
     assert memory.gib == pytest.approx(psutil.virtual_memory().total / 2**30)
+    assert 0 < memory.left_gib < memory.gib

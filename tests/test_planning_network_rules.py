@@ -304,6 +304,38 @@ def test_choose_memory_small_machine_limits_it() -> None:
     assert "75% of the 8 GiB of main memory" in choice.reason
 
 
+@pytest.mark.parametrize(("free_gib", "expected"), [(20.0, 8.0), (4.0, 3.0)])
+def test_choose_memory_gpu_in_use_leaves_what_is_free(free_gib: float, expected: float) -> None:
+    choice = network_rules.choose_memory(PRESETS["quick"], None, Memory(80, "GPU", free_gib))
+    assert choice.value == expected
+    assert ("75% of the 4 GiB of GPU that is free" in choice.reason) == (free_gib == 4)
+
+
+def test_choose_memory_main_memory_in_use_counts_whole() -> None:
+    """The system makes room; a plan must not depend on what else runs."""
+    assert network_rules.choose_memory(PRESETS["quick"], None, Memory(64, "main memory", 2)).value == 8
+
+
+@pytest.mark.parametrize("found", [Memory(80, "GPU", 40), Memory(64, "main memory", 40), Memory(40, "GPU")])
+def test_choose_memory_free_takes_most_of_what_is_free_whatever_the_preset(found: Memory) -> None:
+    choice = network_rules.choose_memory(PRESETS["quick"], "free", found)
+    assert choice.value == 30
+    assert f"75% of the 40 GiB of {found.place} free" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "said"),
+    [
+        ("free", Memory(80, "GPU", 0.5), "0.5 GiB of GPU are free"),
+        ("free", None, "'free'; expected a number"),
+        ("much", Memory(80, "GPU", 40), "'much'; expected a number"),
+    ],
+)
+def test_choose_memory_free_that_cannot_be_is_an_error(given: str, found: Memory | None, said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        network_rules.choose_memory(PRESETS["quick"], given, found)
+
+
 def test_estimate_training_gib_grows_with_batch_and_patch() -> None:
     shape = Shape("dynunet", 1, 2, (8, 16, 32), ((3, 3, 3),) * 3, ((1, 1, 1), (2, 2, 2), (2, 2, 2)))
     small = network_rules.estimate_training_gib(shape, (32, 32, 32), 1)

@@ -1,4 +1,4 @@
-"""Forms of a network for the GPU, compared on the CPU with the plain one."""
+"""Forms of a network, compared on the CPU with the plain one; and which is chosen."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from monai.engines import SupervisedTrainer
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 
 from pipeline.networks.dynunet import DeepSupervisionDynUNet
-from pipeline.training.acceleration import STEPS_THAT_PAY, Acceleration, FastNetwork, try_out
+from pipeline.training import acceleration as acceleration_module
+from pipeline.training.acceleration import STEPS_THAT_PAY, STEPS_WORTH_A_PROBE, Acceleration, FastNetwork, try_out
 from pipeline.training.instance_norm import InstanceNorm2d, InstanceNorm3d
+from pipeline.training.memory_format import FORMATS, OrderChoice
 from pipeline.training.step import TrainingStep
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -71,7 +73,8 @@ def test_acceleration_on_a_cpu_changes_only_the_kernel_of_the_norms(dims: int, a
     plain, fast = train(None, dims), train(acceleration, dims)
     assert fast[0] == pytest.approx(plain[0], rel=1e-5)
     assert list(fast[1][0]) == list(plain[1][0])  # weights keep their names
-    assert fast[2].state.acceleration == ""
+    assert ("too few steps" in fast[2].state.acceleration) == (acceleration != PLAIN)
+    assert fast[2].state.memory_format == "contiguous"
     norm = InstanceNorm2d if dims == 2 else InstanceNorm3d
     assert sum(isinstance(module, norm) for module in fast[2].network.modules()) > 4
     assert not any(isinstance(module, norm) for module in plain[2].network.modules())
@@ -86,6 +89,75 @@ def test_acceleration_channels_last_trains_as_the_plain_network(dims: int) -> No
     assert kernels
     assert all(kernel.is_contiguous(memory_format=memory_format) for kernel in kernels)
     assert fast[2].state.acceleration == "network on cpu: channels last"
+    assert fast[2].state.memory_format == "channels_last"
+
+
+@pytest.fixture
+def found_faster(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Every try finds channels last faster; how often it was tried, and whether in bfloat16."""
+    tries: list[bool] = []
+
+    def choose(network: torch.nn.Module, images: torch.Tensor, autocast: bool = False) -> OrderChoice:
+        tries.append(autocast)
+        return OrderChoice(FORMATS[images.dim()], "channels last took 0.60 of the time")
+
+    monkeypatch.setattr(acceleration_module, "choose_memory_format", choose)
+    return tries
+
+
+ENOUGH = STEPS_WORTH_A_PROBE
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_steps", "num_processes", "before", "expected", "is_tried"),
+    [
+        ({}, ENOUGH, 1, None, "channels_last", True),
+        ({}, ENOUGH - 1, 1, None, "contiguous", False),
+        ({}, ENOUGH, 2, None, "contiguous", False),
+        ({"deterministic": True}, ENOUGH, 1, None, "contiguous", False),
+        ({"deterministic": True}, ENOUGH, 1, "channels_last", "channels_last", False),
+        ({}, ENOUGH, 1, "contiguous", "contiguous", False),
+        ({}, 1, 1, "channels_last", "channels_last", False),
+        ({"channels_last": False}, ENOUGH, 1, "channels_last", "contiguous", False),
+        ({"channels_last": True}, 1, 2, "contiguous", "channels_last", False),
+    ],
+)
+def test_choose_order_on_a_cpu(
+    found_faster: list[bool],
+    settings: dict[str, bool],
+    num_steps: int,
+    num_processes: int,
+    before: str | None,
+    expected: str,
+    is_tried: bool,
+) -> None:
+    order = Acceleration(**settings).choose_order(
+        build_network(), build_images(), num_steps, True, num_processes, before
+    )
+    assert order.name == expected
+    assert found_faster == ([True] if is_tried else [])
+    assert bool(order.reason) == ("channels_last" not in settings)
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({}, "channels_last"), ({"channels_last": False}, "contiguous")])
+def test_choose_order_on_a_gpu_is_not_tried_out_and_not_recalled(
+    found_faster: list[bool], settings: dict[str, bool], expected: str
+) -> None:
+    class OnGpu(torch.Tensor):
+        device = GPU
+
+    images = build_images().as_subclass(OnGpu)
+    order = Acceleration(**settings).choose_order(build_network(), images, ENOUGH, before="contiguous")
+    assert (order.name, order.reason) == (expected, "")
+    assert not found_faster
+
+
+def test_acceleration_says_what_was_chosen_and_why(found_faster: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceleration_module, "STEPS_WORTH_A_PROBE", 1)
+    _, _, trainer = train(Acceleration())
+    assert found_faster == [False]
+    assert trainer.state.acceleration == "network on cpu: channels last (channels last took 0.60 of the time)"
+    assert trainer.state.memory_format == "channels_last"
 
 
 def test_acceleration_channels_last_resumed_gives_every_bit_of_one_training() -> None:

@@ -10,7 +10,7 @@ import torch
 from monai.networks.nets import DynUNet
 
 from pipeline.training import memory_format
-from pipeline.training.memory_format import FORMATS, Layer, choose_memory_format, list_layers
+from pipeline.training.memory_format import FORMATS, Layer, OrderChoice, choose_memory_format, list_layers
 
 CONTIGUOUS = torch.contiguous_format
 
@@ -45,7 +45,9 @@ def test_choose_memory_format_takes_what_is_clearly_faster(
 ) -> None:
     give_times(last_s)
     chosen = choose_memory_format(build_network(dims), torch.zeros(2, 1, *[16] * dims))
-    assert chosen == (FORMATS[dims + 2] if expected == "last" else CONTIGUOUS)
+    assert chosen.memory_format == (FORMATS[dims + 2] if expected == "last" else CONTIGUOUS)
+    assert chosen.name == ("channels_last" if expected == "last" else "contiguous")
+    assert f"took {last_s:.2f} of the time" in chosen.reason
 
 
 def test_choose_memory_format_times_the_layers_that_matter_once_in_a_process(give_times: object) -> None:
@@ -90,7 +92,7 @@ def test_choose_memory_format_leaves_network_and_random_numbers(give_times: obje
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.Dropout(0.5))
     network.train()
     before, state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
-    assert choose_memory_format(network, torch.randn(2, 1, 16, 16).fill_(1)) == torch.channels_last
+    assert choose_memory_format(network, torch.randn(2, 1, 16, 16).fill_(1)).memory_format == torch.channels_last
     assert network.training
     assert not network[0]._forward_hooks
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -107,13 +109,15 @@ def test_choose_memory_format_leaves_network_and_random_numbers(give_times: obje
 )
 def test_choose_memory_format_without_layers_is_contiguous(give_times: object, network: torch.nn.Module) -> None:
     timed = give_times(0.1)
-    assert choose_memory_format(network, torch.zeros(1, 1, 16, 16)) == CONTIGUOUS
+    assert choose_memory_format(network, torch.zeros(1, 1, 16, 16)) == OrderChoice(CONTIGUOUS)
     assert not timed
 
 
 def test_choose_memory_format_elsewhere_than_on_a_cpu_is_contiguous(give_times: object) -> None:
     timed = give_times(0.1)
-    assert choose_memory_format(build_network(), torch.zeros(1, 1, 16, 16, 16, device="meta")) == CONTIGUOUS
+    assert choose_memory_format(build_network(), torch.zeros(1, 1, 16, 16, 16, device="meta")) == OrderChoice(
+        CONTIGUOUS
+    )
     assert not timed
 
 

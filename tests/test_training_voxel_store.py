@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from monai.transforms import Compose
+from monai.data import MetaTensor
+from monai.transforms import Compose, SpatialPad
 
 from pipeline.training.samples import SOURCES, TABLE, SampleKey, SeededDataset, collate
 from pipeline.training.voxel_store import VoxelStore, find_budget_bytes, take_source
@@ -55,6 +56,20 @@ def test_store_gives_the_patches_of_main_memory_whatever_part_fits(
         found, followed = augmentation.take_packed(batch[TABLE], stored.store.voxels)
         torch.testing.assert_close(found, images, rtol=1e-4, atol=1e-4)
         assert ((followed - targets).abs() > 1e-6).double().mean() < 1e-3
+
+
+def test_take_source_of_what_monai_padded_is_plain_tensors() -> None:
+    """A MetaTensor would make views of every layer's output in the step."""
+    items = build_items(weighted=True)
+    padded = SpatialPad((32, 32))
+    items = [item | {key: padded(item[key]) for key in ("image", "label", "weight")} for item in items]
+    assert type(items[0]["image"]) is MetaTensor
+    source = take_source(items[0], (slice(2, 30), slice(0, 32)))
+    assert [type(array) for array in source] == [torch.Tensor] * 3
+    assert torch.equal(source.image, torch.Tensor(items[0]["image"])[:, 2:30])
+    augmentation = build_full(2, (8, 10))
+    batch = collate([SeededDataset(items, Compose([]), augmentation, 0, 0)[SampleKey(1, 0, 0)]])
+    assert [type(array) for array in augmentation(batch[TABLE], batch[SOURCES])] == [torch.Tensor] * 2
 
 
 def test_store_grows_once_for_larger_parts_and_keeps_what_stays() -> None:

@@ -24,6 +24,7 @@ from pipeline.commands.options import (
     ResampleLabels,
     Trust,
     parse_labels,
+    parse_memory,
     read_options,
     write_json_option,
 )
@@ -53,9 +54,11 @@ Padded = Annotated[
     typer.Option("--padded", help="A paper's network with padding and instance normalisation; it trains better."),
 ]
 MemoryGib = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        "--memory", min=1, metavar="GIB", help="Memory that the training may take; the preset's if not given."
+        "--memory",
+        metavar="GIB|free",
+        help="Memory that the training may take, or what is free now; the preset's if not given.",
     ),
 ]
 Initial = Annotated[
@@ -193,7 +196,7 @@ def plan(
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-        given = (network, padded, memory, initial, trust, data_root)
+        given = (network, padded, parse_memory(memory), initial, trust, data_root)
         planned = verbs.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *given)
         settled = planned.plan
         print_report(planned.report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -135,6 +136,19 @@ def read_options(
         follow_links=follow_links,
         patient_pattern=patient,
     )
+
+
+def parse_memory(text: str | None) -> float | str | None:
+    """GiB of `--memory`, or "free"; anything else is wrong usage."""
+    if text is None or text == "free":
+        return text
+    try:
+        size_gib = float(text)
+    except ValueError:
+        size_gib = math.nan
+    if not 1 <= size_gib < math.inf:
+        raise typer.BadParameter(f"--memory is {text!r}; expected a number of GiB, 1 or more, or free")
+    return size_gib
 
 
 def parse_labels(texts: list[str] | None) -> dict[str, int] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
+GPU, MAIN_MEMORY = "GPU", "main memory"
 _TIMEOUT_S = 10
 
 
@@ -17,26 +18,38 @@ class Memory:
 
     Attributes:
         gib: its size.
-        place: "GPU" or "main memory".
+        place: `GPU` or `MAIN_MEMORY`.
+        free_gib: what others leave of it now; all of it if None.
     """
 
     gib: float
     place: str
+    free_gib: float | None = None
+
+    @property
+    def left_gib(self) -> float:
+        return self.gib if self.free_gib is None else self.free_gib
 
 
 def find_memory() -> Memory:
-    """That of the smallest GPU, or the main memory without one; `nvidia-smi` is asked, because PyTorch takes seconds to import."""
+    """That of the GPU with the least free memory, or the main memory without one.
+
+    `nvidia-smi` is asked, because PyTorch takes seconds to import.
+    """
     command = shutil.which("nvidia-smi")
     if command:
         try:
             answer = subprocess.run(
-                [command, "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
+                [command, "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits"],
                 capture_output=True,
                 text=True,
                 timeout=_TIMEOUT_S,
                 check=True,
             ).stdout
-            return Memory(min(float(line) for line in answer.split()) / 1024, "GPU")
-        except (OSError, subprocess.SubprocessError, ValueError):
+            sizes = [[float(mib) / 1024 for mib in line.split(",")] for line in answer.splitlines() if line.strip()]
+            total_gib, free_gib = min(sizes, key=lambda pair: pair[1])
+            return Memory(total_gib, GPU, free_gib)
+        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
             pass  # no driver, or no GPU behind it
-    return Memory(psutil.virtual_memory().total / 2**30, "main memory")
+    found = psutil.virtual_memory()
+    return Memory(found.total / 2**30, MAIN_MEMORY, found.available / 2**30)

@@ -10,13 +10,14 @@ from pipeline.errors import PlanError, suggest
 from pipeline.networks.shape import Shape
 from pipeline.networks.table import NETWORKS, Network
 from pipeline.networks.unpadded import compute_input_size, compute_output_size
-from pipeline.planning.machine import Memory
+from pipeline.planning.machine import GPU, Memory
 from pipeline.planning.presets import NNUNET, Choice, Preset
 
 MIN_BOTTLENECK_VOXELS = 4  # voxels along an axis at the lowest level, nnU-Net's number
 
 
 _UNPADDED_GROWTH = 2.25  # the patch of an unpadded network has so many times the voxels: its output is smaller
+FREE_MEMORY = "free"  # instead of a number of GiB
 _USABLE_SHARE = 0.75  # of a machine's memory; the rest is for data and the system
 _ARRAYS_PER_OUTPUT = 3
 _PROGRAM_GIB = 1.0
@@ -84,23 +85,50 @@ def choose_num_blocks(network: str, num_levels: int, preset: Preset) -> Choice[t
 
 
 def choose_memory(
-    preset: Preset, given_gib: float | None, found: Memory | None, earlier_gib: float = 0.0
+    preset: Preset, given_gib: float | str | None, found: Memory | None, earlier_gib: float = 0.0
 ) -> Choice[float]:
-    """Memory for a training in GiB: as given, or the preset's, or less where the machine has less.
+    """Memory for a training in GiB: as given, or the preset's, or less where the machine has less; with `FREE_MEMORY` what is free now.
 
     The preset's own number comes first, so that the same data give the same plan on every machine that has enough. A training that
-    starts from another one may take as much as that one, `earlier_gib`.
+    starts from another one may take as much as that one, `earlier_gib`. Of a GPU only what is free counts, since others' memory there
+    is not handed over; of the main memory all, since the system makes room.
+
+    Raises:
+        PlanError: too little is free, or nobody looked.
     """
+    if isinstance(given_gib, str):
+        return _take_free_memory(given_gib, found)
     if given_gib is not None:
         return Choice(given_gib, f"{given_gib:g} GiB as given")
     wanted_gib = max(preset.memory_gib, earlier_gib)
-    if found is not None and _USABLE_SHARE * found.gib < wanted_gib:
-        usable = round(_USABLE_SHARE * found.gib, 2)
-        return Choice(
-            usable, f"{usable:g} GiB, {_USABLE_SHARE:.0%} of the {found.gib:.3g} GiB of {found.place} that was found"
-        )
+    if found is not None:
+        of_gpu = found.place == GPU
+        there_gib = found.left_gib if of_gpu else found.gib
+        if _USABLE_SHARE * there_gib < wanted_gib:
+            usable, state = round(_USABLE_SHARE * there_gib, 2), "is free" if of_gpu else "was found"
+            return Choice(
+                usable, f"{usable:g} GiB, {_USABLE_SHARE:.0%} of the {there_gib:.3g} GiB of {found.place} that {state}"
+            )
     whose = f"preset {preset.name}" if wanted_gib == preset.memory_gib else "of the bundle that it starts from"
     return Choice(wanted_gib, f"{wanted_gib:g} GiB ({whose})")
+
+
+def _take_free_memory(given: str, found: Memory | None) -> Choice[float]:
+    """Most of what is free now."""
+    if given != FREE_MEMORY or found is None:
+        raise PlanError(
+            f"The memory is {given!r}; expected a number of GiB, or {FREE_MEMORY!r} on a machine that was looked at."
+        )
+    usable = round(_USABLE_SHARE * found.left_gib, 2)
+    if usable < _PROGRAM_GIB:
+        raise PlanError(
+            f"{found.left_gib:.2g} GiB of {found.place} are free, and {_USABLE_SHARE:.0%} of it is less than the {_PROGRAM_GIB:g} GiB "
+            "of the program alone. End what uses it, or give a number with --memory GIB."
+        )
+    return Choice(
+        usable,
+        f"{usable:g} GiB, {_USABLE_SHARE:.0%} of the {found.left_gib:.3g} GiB of {found.place} free when it was planned",
+    )
 
 
 def estimate_training_gib(shape: Shape, patch_size: tuple[int, ...], batch_size: int) -> float:

@@ -53,7 +53,7 @@ def plan_from_fingerprint(
     seed: int = 0,
     network: str | None = None,
     padded: bool = False,
-    memory_gib: float | None = None,
+    memory_gib: float | str | None = None,
     found: Memory | None = None,
     start: Start | None = None,
 ) -> PlannedBundle:
@@ -68,7 +68,7 @@ def plan_from_fingerprint(
         seed: of the split, the initial weights, the order of the cases and the augmentation.
         network: a name in `networks.table.NETWORKS`; None for dynunet, or for that of `start`.
         padded: a paper's network with padding and instance normalisation instead of as published.
-        memory_gib: that the training may take; the preset's if None.
+        memory_gib: that the training may take, or "free" for what is free; the preset's if None.
         found: the machine's memory, which limits the preset's; None for no such limit.
         start: the bundle whose weights the training starts from; its grid, intensities, network and patch are taken.
 

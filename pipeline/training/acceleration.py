@@ -1,7 +1,8 @@
-"""How a network is computed: on a GPU the order of its arrays in memory, and compiled or as it is; on a CPU the kernel of its norms.
+"""How a network is computed: the order of its arrays in memory; on a GPU compiled or as it is; on a CPU the kernel of its norms.
 
-All is chosen once, at the first step; what may fail or was asked for is stated in a line and in run.json. What is chosen depends on the
-settings, the device and the length of the training, and on no time that was measured: a resumed training chooses the same.
+All is chosen once, at the first step, and stated in a line and in run.json. What is chosen depends on the settings, the device and the length
+of the training; on a CPU the order depends on times that were measured too, so the checkpoint keeps it, and a deterministic training
+does not ask.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.training.instance_norm import speed_up_instance_norm
+from pipeline.training.memory_format import CHANNELS_LAST, CONTIGUOUS, FORMATS, OrderChoice, choose_memory_format
 
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 # heuristics: a compilation takes half a minute. Few steps of many voxels pay for it as well: on an H100 a patch of 2 million voxels takes
 # 22 ms in the bare compiled network and 57 ms in a captured step that is not compiled (docs/experiments.md)
 STEPS_THAT_PAY = 10_000
 VOXELS_THAT_PAY = 2_000_000_000  # of all steps together
+# trying out the order in memory takes about a second, listing the layers included
+STEPS_WORTH_A_PROBE = 50
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,18 @@ class FastNetwork:
         forward: batch -> output.
         memory_format: that batches are brought to.
         is_compiled: by torch.compile.
-        line: what was chosen, in words; empty for the plain network.
+        line: what was chosen and why, in words; empty for the plain network where there was nothing to choose.
     """
 
     forward: Callable[[torch.Tensor], torch.Tensor | list[torch.Tensor]]
     memory_format: torch.memory_format = torch.contiguous_format
     is_compiled: bool = False
     line: str = ""
+
+    @property
+    def order(self) -> str:
+        """Name of `memory_format`, for records."""
+        return OrderChoice(self.memory_format).name
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """The network's output; the values of `images` are not touched."""
@@ -48,7 +56,8 @@ class Acceleration:
     """What may be done to make a network faster.
 
     Args:
-        channels_last: the channels of a voxel lie side by side, as a GPU's matrix units read them; None: on a GPU.
+        channels_last: the channels of a voxel lie side by side, as a GPU's matrix units read them; None: on a GPU, and on a CPU whose
+            convolutions are faster so.
         compile_network: by torch.compile; None: on one GPU, in a training of `STEPS_THAT_PAY` steps or of
             `VOXELS_THAT_PAY` voxels that need not be deterministic.
         cuda_graph: the whole step is captured once and replayed; None: on one GPU.
@@ -75,6 +84,32 @@ class Acceleration:
         """Whether the step becomes a CUDA graph; several processes exchange gradients in between, which none holds."""
         return device.type == "cuda" and num_processes == 1 and self.cuda_graph is not False
 
+    def choose_order(
+        self,
+        network: torch.nn.Module,
+        images: torch.Tensor,
+        num_steps: int,
+        autocast: bool = False,
+        num_processes: int = 1,
+        before: str | None = None,
+    ) -> OrderChoice:
+        """The order of the network's arrays in memory; arguments as of `build`."""
+        last = OrderChoice(FORMATS.get(images.dim(), torch.contiguous_format))
+        if self.channels_last is not None:
+            return last if self.channels_last else OrderChoice()
+        if images.device.type != "cpu":
+            return last if images.device.type == "cuda" else OrderChoice()
+        if before is not None:
+            found = last if before == CHANNELS_LAST else OrderChoice()
+            return OrderChoice(found.memory_format, "as before the interruption")
+        if self.deterministic:
+            return OrderChoice(reason="as in every deterministic training")
+        if num_processes > 1:  # each would measure for itself
+            return OrderChoice(reason="as in every training of several processes")
+        if num_steps < STEPS_WORTH_A_PROBE:
+            return OrderChoice(reason="too few steps to try out another order")
+        return choose_memory_format(network, images, autocast)
+
     def build(
         self,
         network: torch.nn.Module,
@@ -83,6 +118,7 @@ class Acceleration:
         num_steps: int,
         autocast: bool = False,
         num_processes: int = 1,
+        before: str | None = None,
     ) -> FastNetwork:
         """The network for batches like `images`, on their device.
 
@@ -93,15 +129,15 @@ class Acceleration:
             num_steps: of the training.
             autocast: whether the steps use it.
             num_processes: that train together.
+            before: name of the order in memory that a resumed training had on a CPU; None for a training that begins.
         """
-        device, words = images.device, []
-        memory_format = torch.contiguous_format
-        if self.channels_last or (self.channels_last is None and device.type == "cuda"):
-            memory_format = _FORMATS[images.dim()]
+        device = images.device
+        order = self.choose_order(network, images, num_steps, autocast, num_processes, before)
+        memory_format, words = order.memory_format, _describe_order(order)
+        if memory_format != torch.contiguous_format:
             network.to(memory_format=memory_format)  # type: ignore[call-overload]
             _rearrange(optimizer, memory_format)
-            words.append("channels last")
-        elif device.type == "cpu":
+        if device.type == "cpu":
             speed_up_instance_norm(network)
         plain = FastNetwork(network, memory_format)
         if not self.should_compile(device, num_steps, num_processes, images[:, 0].numel()):
@@ -143,8 +179,15 @@ def _rearrange(optimizer: torch.optim.Optimizer, memory_format: torch.memory_for
     """Bring the moments that a checkpoint brought along into the order of their parameters."""
     for state in optimizer.state.values():
         for name, value in state.items():
-            if isinstance(value, torch.Tensor) and value.dim() in _FORMATS:
+            if isinstance(value, torch.Tensor) and value.dim() in FORMATS:
                 state[name] = value.contiguous(memory_format=memory_format)
+
+
+def _describe_order(order: OrderChoice) -> list[str]:
+    """The order in words; none for the plain one where there was nothing to choose."""
+    if not order.reason:
+        return [] if order.name == CONTIGUOUS else ["channels last"]
+    return [f"{order.name.replace('_', ' ')} ({order.reason})"]
 
 
 def _describe(device: torch.device, words: list[str]) -> str:

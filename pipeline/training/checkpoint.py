@@ -18,6 +18,7 @@ from pipeline.errors import TrainingError
 from pipeline.files import write_atomically
 from pipeline.training.events import drop_later_events
 from pipeline.training.interruption import StopRequest
+from pipeline.training.memory_format import CONTIGUOUS
 from pipeline.training.processes import is_secondary
 from pipeline.training.schedule import load_schedule
 
@@ -236,6 +237,8 @@ class CheckpointHandler:
         state["best_weights"] = self._best_weights
         state["num_threads"] = torch.get_num_threads()
         state["precision"] = getattr(engine.state, "precision", None)
+        on_cpu = engine.state.device.type == "cpu"
+        state["memory_format"] = getattr(engine.state, "memory_format", None) if on_cpu else None
         _write(self.run_dir / LAST_CHECKPOINT, state, self.run_dir / PREVIOUS_CHECKPOINT)
 
     def load_last(self, engine: Engine) -> None:
@@ -263,6 +266,8 @@ class CheckpointHandler:
         self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
         self._take_threads(state)
         self._take_precision(engine, state)
+        # on a CPU it was measured; a checkpoint without it is of a version, or a device, for which nothing was
+        engine.state.memory_format = state.get("memory_format") or CONTIGUOUS
         validated = state.get("validated", True)
         if not is_secondary():
             if (best := state.get("best_weights")) is not None:

@@ -38,7 +38,7 @@ class TrainingRun:
     where no validation was made. `cut_short` says how it fell short of its plan, empty when it did not. `profile` says where
     the time went (`profile.ProfileHandler`). `stopped_by` names the signal that ended it early, and `nondeterministic_kernels` what
     could not be made to give the same bits every time. `device_choices` are lines about what was done for the device, and
-    `precision` is that of the steps; empty when there was none.
+    `precision` and `memory_format` (`memory_format.CONTIGUOUS` or `CHANNELS_LAST`) are those of the steps; empty when there was none.
     """
 
     fold: int
@@ -55,6 +55,7 @@ class TrainingRun:
     nondeterministic_kernels: tuple[str, ...] = ()
     device_choices: tuple[str, ...] = ()
     precision: str = ""
+    memory_format: str = ""
     num_iterations: int = 0
     cut_short: str = ""
 
@@ -204,6 +205,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         nondeterministic_kernels=tuple(kernels.messages),
         device_choices=tuple(list_choices(trainer)),
         precision=getattr(trainer.state, "precision", ""),
+        memory_format=getattr(trainer.state, "memory_format", ""),
         num_iterations=trainer.state.iteration,
     )
 

@@ -169,9 +169,15 @@ class TrainingStep:
         if self._fast is None:
             num_steps = engine.state.max_epochs * engine.state.epoch_length
             self._fast = self.acceleration.build(
-                engine.network, engine.optimizer, images, num_steps, autocast, num_processes()
+                engine.network,
+                engine.optimizer,
+                images,
+                num_steps,
+                autocast,
+                num_processes(),
+                getattr(engine.state, "memory_format", None),
             )
-            engine.state.acceleration = self._fast.line
+            engine.state.acceleration, engine.state.memory_format = self._fast.line, self._fast.order
         return self._fast
 
 

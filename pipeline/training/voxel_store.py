@@ -39,9 +39,16 @@ def find_budget_bytes(device: torch.device, wanted_gib: float | None, step_gib: 
 
 
 def take_source(item: Mapping[str, Any], box: tuple[slice, ...] = ()) -> Source:
-    """The voxels of a preprocessed case, or a part of them."""
+    """The voxels of a preprocessed case, or a part of them, as plain tensors.
+
+    MONAI's padding makes them MetaTensors again. Those would go through the whole step as views, whose activations in place cost copies of
+    every layer's output (docs/experiments.md).
+    """
     part = (slice(None), *box)
-    return Source(item[IMAGE][part], item[LABEL][part], item[WEIGHT][part] if WEIGHT in item else None)
+    image, classes, weights = (
+        item[key].as_subclass(torch.Tensor)[part] if key in item else None for key in (IMAGE, LABEL, WEIGHT)
+    )
+    return Source(image, classes, weights)  # type: ignore[arg-type]
 
 
 class VoxelStore:

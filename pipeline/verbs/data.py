@@ -108,7 +108,7 @@ def plan(
     options: ReadOptions | None = None,
     network: str | None = None,
     padded: bool = False,
-    memory_gib: float | None = None,
+    memory_gib: float | str | None = None,
     initial: Path | str | None = None,
     trust: bool = False,
     data_root: Path | str | None = None,

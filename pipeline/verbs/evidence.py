@@ -237,7 +237,7 @@ def _run(
         for fold in folds:
             record = recorded.trainings[fold]
             overrides = {
-                **_recall_precision(record),
+                **_recall_choices(record),
                 **_restore_paths(folder, read_overrides(record)),
                 "dataset_dir": str(recorded.dataset),
             }
@@ -274,10 +274,15 @@ def _compare_results(recorded: _Recorded, found: Path) -> list[Comparison]:
     return comparisons
 
 
-def _recall_precision(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The override for the precision of a recorded training; none where the record is older than that field."""
-    precision = record.get("precision")
-    return {"train#trainer#iteration_update#autocast": precision == "bfloat16"} if precision else {}
+def _recall_choices(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides for what a recorded training chose by measuring; none where the record is older than these fields."""
+    step = "train#trainer#iteration_update"
+    overrides: dict[str, Any] = {}
+    if precision := record.get("precision"):
+        overrides[f"{step}#autocast"] = precision == "bfloat16"
+    if order := record.get("memory_format"):
+        overrides[f"{step}#acceleration#channels_last"] = order == "channels_last"
+    return overrides
 
 
 @contextmanager

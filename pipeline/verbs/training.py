@@ -182,6 +182,7 @@ def _train_one(
             record["profile"], record["num_threads"] = run.profile, run.num_threads
             record["nondeterministic_kernels"] = list(run.nondeterministic_kernels)
             record["device_choices"], record["precision"] = list(run.device_choices), run.precision
+            record["memory_format"] = run.memory_format
             if run.stopped_by is None:
                 record["result"] = describe_result(run)
                 _publish_weights(job, run)

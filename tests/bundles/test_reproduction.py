@@ -19,6 +19,7 @@ from pipeline.errors import BundleError
 from pipeline.evidence import reproduction
 from pipeline.evidence.reproduction_checks import find_changes_of_plan
 from pipeline.files import compute_sha256, write_json
+from pipeline.training.memory_format import OrderChoice
 from pipeline.verbs import evidence as verbs
 
 from .conftest import TrainedBundle
@@ -85,6 +86,23 @@ def test_reproduce_takes_the_recorded_precision_and_not_that_of_the_moment(
         "pipeline.training.step.supports_fast_bfloat16", lambda device: record["precision"] != "bfloat16"
     )
     result = phantoms.silently(pipeline.reproduce, evaluated.root)
+    assert (result.verdict, result.trained) == ("identical", True), result
+
+
+@pytest.mark.parametrize("recorded", ["contiguous", "channels_last"])
+def test_reproduce_takes_the_recorded_order_in_memory_and_not_that_of_the_moment(
+    changed: TrainedBundle, monkeypatch: pytest.MonkeyPatch, recorded: str
+) -> None:
+    monkeypatch.setattr("pipeline.training.acceleration.STEPS_WORTH_A_PROBE", 1)
+    choose = "pipeline.training.acceleration.choose_memory_format"
+    order = torch.contiguous_format if recorded == "contiguous" else torch.channels_last
+    monkeypatch.setattr(choose, lambda *_: OrderChoice(order, "it was faster"))
+    phantoms.silently(pipeline.train, changed.root, overrides={"samples_per_epoch": 4, "num_epochs": 1})
+    phantoms.silently(pipeline.evaluate, changed.root)
+    record = sorted((changed.root / "evidence" / "runs").glob("fold_0-*"))[-1] / "run.json"
+    assert json.loads(record.read_text())["memory_format"] == recorded
+    monkeypatch.setattr(choose, lambda *_: pytest.fail("asked again"))
+    result = phantoms.silently(pipeline.reproduce, changed.root)
     assert (result.verdict, result.trained) == ("identical", True), result
 
 

@@ -24,6 +24,7 @@ from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import BundleError, DatasetError, EvaluationError, PlanError, PredictionError, TrainingError
 from pipeline.files import compute_sha256
 from pipeline.planning.plan import read_plan
+from pipeline.training.memory_format import OrderChoice
 from pipeline.training.step import TrainingStep
 from pipeline.verbs import forecasting
 
@@ -183,6 +184,27 @@ def test_train_resumed_keeps_its_precision_where_it_must_give_the_same_bits(
     monkeypatch.setattr("pipeline.training.step.supports_fast_bfloat16", lambda device: False)
     phantoms.silently(pipeline.train, copy_of_2d.root, resume=True, overrides={**overrides, "num_epochs": 2})
     assert json.loads(record.read_text())["precision"] == expected
+
+
+@pytest.mark.parametrize(("deterministic", "expected"), [(False, "channels_last"), (True, "contiguous")])
+def test_train_resumed_keeps_the_order_in_memory_that_was_tried_out(
+    copy_of_2d: TrainedBundle, monkeypatch: pytest.MonkeyPatch, deterministic: bool, expected: str
+) -> None:
+    """What a second try would say counts no more."""
+    overrides = {"samples_per_epoch": 4, "num_epochs": 1, "val_interval": 1, "deterministic": deterministic}
+    monkeypatch.setattr("pipeline.training.acceleration.STEPS_WORTH_A_PROBE", 1)
+    name = "pipeline.training.acceleration.choose_memory_format"
+    monkeypatch.setattr(name, lambda *_: OrderChoice(torch.channels_last, "it was faster"))
+    phantoms.silently(pipeline.train, copy_of_2d.root, overrides=overrides)
+    path = copy_of_2d.root / "evidence" / "runs" / "fold_0-002" / "run.json"
+    record = json.loads(path.read_text())
+    assert record["memory_format"] == expected
+    assert ("it was faster" in record["device_choices"][0]) == (expected == "channels_last")
+    monkeypatch.setattr(name, lambda *_: pytest.fail("asked again"))
+    phantoms.silently(pipeline.train, copy_of_2d.root, resume=True, overrides={**overrides, "num_epochs": 2})
+    record = json.loads(path.read_text())
+    assert record["memory_format"] == expected
+    assert "as before the interruption" in record["device_choices"][0]
 
 
 @pytest.mark.parametrize(
