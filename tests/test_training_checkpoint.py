@@ -149,13 +149,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_resume_finished_run_says_so_and_changes_nothing(finished: Path) -> None:
-    files = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file() and path.name != "run.lock"}
+    results = [path for path in finished.rglob("[!.]*") if path.is_file() and not path.name.endswith(".lock")]
+    files = {path: path.read_bytes() for path in results}
     lines: list[str] = []
     (run,) = pipeline.train(finished, resume=True, announce=lines.append)
     assert "fold_0-001 is finished: 4 epochs" in lines[0]
     assert run.num_epochs == 4
-    after = {path: path.read_bytes() for path in files if not path.name.endswith(".lock")}
-    assert after == {path: content for path, content in files.items() if not path.name.endswith(".lock")}
+    assert {path: path.read_bytes() for path in files} == files
 
 
 @pytest.mark.parametrize(
