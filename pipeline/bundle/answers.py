@@ -18,7 +18,7 @@ from pipeline.bundle.history import (
     title_metric,
 )
 from pipeline.bundle.metadata import INTENDED_USE
-from pipeline.bundle.model_choice import tell_model_choice as tell_model_choice
+from pipeline.bundle.model_choice import tell_model_choice
 from pipeline.bundle.shortfall import describe_shortfall
 from pipeline.evaluation.summary import ALL_LABELS
 from pipeline.networks.table import NETWORKS
@@ -382,8 +382,16 @@ def tell_separation(history: History) -> str | None:
     ) + (f" Except for label maps that were given, whose weights are not known: {'; '.join(given)}." if given else "")
 
 
+# fmt: off
 ANSWERS: dict[str, Callable[[History], str | None]] = {
-    name.removeprefix("tell_"): function
-    for name, function in list(globals().items())
-    if name.startswith("tell_") and name != "tell_results_of"
+    tell.__name__.removeprefix("tell_"): tell
+    for tell in (
+        tell_model_choice, tell_technology, tell_intended_use, tell_data, tell_predictors, tell_preprocessing,
+        tell_selection, tell_missing_data, tell_split, tell_disjoint_level, tell_model, tell_software,
+        tell_initialization, tell_training, tell_ensembling, tell_metrics, tell_uncertainty, tell_calibration,
+        tell_subgroups, tell_internal_results, tell_external_results, tell_results, tell_failures, tell_counts,
+        tell_characteristics, tell_limits, tell_details, tell_availability, tell_code, tell_output, tell_imbalance,
+        tell_separation,
+    )
 }
+# fmt: on
