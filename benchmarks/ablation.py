@@ -19,8 +19,8 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.evidence.machine import describe_machine, read_code_version
-from pipeline.files import write_json, write_text
+from unet_pipeline.evidence.records.machine import describe_machine, read_code_version
+from unet_pipeline.files import write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
 NO_AUGMENTATION = {
@@ -76,7 +76,7 @@ def fill(value: object, plan: dict) -> object:
 
 def run(*words: object) -> None:
     """One verb of the command line in a process of its own."""
-    subprocess.run([sys.executable, "-m", "pipeline", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "unet_pipeline", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
 
 
 def measure_children_s() -> float:

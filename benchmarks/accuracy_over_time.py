@@ -25,13 +25,12 @@ import peer_environment as peer
 import torch
 import yaml
 
-from pipeline.bundle_folder import BundleFolder
-from pipeline.evaluation.cases import evaluate_pairs
-from pipeline.evaluation.pairs import Pair
-from pipeline.evaluation.summary import ALL_LABELS, summarize
-from pipeline.evidence.record import describe_machine, read_code_version
-from pipeline.files import write_text
-from pipeline.training.checkpoint import LAST_CHECKPOINT
+from unet_pipeline.bundle.folder import LAST_CHECKPOINT, BundleFolder
+from unet_pipeline.evaluation.cases import evaluate_pairs
+from unet_pipeline.evaluation.pairs import Pair
+from unet_pipeline.evaluation.summary import ALL_LABELS, summarize
+from unet_pipeline.evidence.records.record import describe_machine, read_code_version
+from unet_pipeline.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 FOLD = 0
@@ -51,7 +50,7 @@ def train_ours(
 ) -> list[tuple[float, Path]]:
     """Train a bundle and copy the newest checkpoint at each of the times; a training that ends before the last is at its end there."""
     kept: list[tuple[float, Path]] = []
-    command = [sys.executable, "-m", "pipeline", "train", str(bundle), "--fold", str(FOLD)]
+    command = [sys.executable, "-m", "unet_pipeline", "train", str(bundle), "--fold", str(FOLD)]
     command.append(f"device=$torch.device('{device}')")
     started_s = time.monotonic()
     process = subprocess.Popen(
@@ -91,7 +90,17 @@ def predict_ours(bundle: Path, checkpoints: list[tuple[float, Path]], device: st
         torch.save(state["network"], folder.weights)
         out = bundle.with_name(f"{bundle.name}_predictions_{number}")
         shutil.rmtree(out, ignore_errors=True)
-        command = [sys.executable, "-m", "pipeline", "predict", str(bundle), str(images), str(out), "--device", device]
+        command = [
+            sys.executable,
+            "-m",
+            "unet_pipeline",
+            "predict",
+            str(bundle),
+            str(images),
+            str(out),
+            "--device",
+            device,
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         points.append(Point(minutes, state["epoch"] * plan["iterations_per_epoch"], out))
     return points
@@ -191,7 +200,16 @@ def main() -> None:
     )
     bundle = arguments.work / "ours"
     if not bundle.is_dir():
-        command = [sys.executable, "-m", "pipeline", "plan", str(arguments.dataset), str(bundle), "--preset", "quick"]
+        command = [
+            sys.executable,
+            "-m",
+            "unet_pipeline",
+            "plan",
+            str(arguments.dataset),
+            str(bundle),
+            "--preset",
+            "quick",
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     python = peer.find_python(arguments.work)
     peer.write_dataset(arguments.dataset, BundleFolder(bundle).read_split(FOLD), arguments.work)

@@ -16,8 +16,8 @@ from statistics import median
 from types import TracebackType
 from typing import Any
 
-from pipeline.evidence.machine import read_versions
-from pipeline.evidence.record import describe_machine, read_code_version
+from unet_pipeline.evidence.records.machine import read_versions
+from unet_pipeline.evidence.records.record import describe_machine, read_code_version
 
 READY = "ready"
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from pipeline.bundle_folder import BundleFolder
-from pipeline.planning.plan import read_plan
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.planning.plan import read_plan
 
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 _WARM_STEPS = 10
@@ -83,7 +83,7 @@ def build_problem(folder: BundleFolder, device: torch.device) -> Problem:
     """The plan's network and loss, and a batch of noise."""
     from monai.bundle import ConfigParser
 
-    from pipeline.training.precision import supports_fast_bfloat16
+    from unet_pipeline.device.precision import supports_fast_bfloat16
 
     folder.make_modules_importable()
     parser = ConfigParser()

@@ -17,8 +17,8 @@ import nibabel as nib
 import numpy as np
 from measured_process import measure_verb
 
-from pipeline.dataset.check import _MAX_WORKERS
-from pipeline.files import write_text
+from unet_pipeline.dataset.check import _MAX_WORKERS
+from unet_pipeline.files import write_text
 
 TARGET = Path(__file__).parent / "results" / "check_memory.md"
 _MIB = 2**20

@@ -23,9 +23,9 @@ import alternating
 import peer_environment as peer
 from train_step import plan_like_nnunet
 
-from pipeline.bundle_folder import BundleFolder, open_bundle
-from pipeline.files import write_text
-from pipeline.planning.plan import read_plan
+from unet_pipeline.bundle.folder import BundleFolder, open_bundle
+from unet_pipeline.files import write_text
+from unet_pipeline.planning.plan import read_plan
 
 TARGET = Path(__file__).parent / "results" / "data.md"
 PROBABILITIES = {
@@ -50,7 +50,7 @@ def plan_data(dataset: Path, bundle: Path) -> None:
     for name, value in PROBABILITIES.items():
         text = re.sub(rf"^{name}: .*$", f"{name}: {value}", text, flags=re.MULTILINE)
     path.write_text(text, encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "pipeline", "plan", "--refresh", str(bundle)], check=True)
+    subprocess.run([sys.executable, "-m", "unet_pipeline", "plan", "--refresh", str(bundle)], check=True)
 
 
 def build_parser(folder: BundleFolder) -> Any:
@@ -66,7 +66,7 @@ def build_parser(folder: BundleFolder) -> Any:
 
 def work_ours(folder: BundleFolder) -> None:
     """Batches of the plan's loader, augmented as a batch."""
-    from pipeline.training.samples import SOURCES, TABLE
+    from unet_pipeline.training.samples import SOURCES, TABLE
 
     parser = build_parser(folder)
     loader, augmentation = (parser.get_parsed_content(name) for name in ("train#dataloader", "augmentation"))
@@ -86,7 +86,7 @@ def work_monai(folder: BundleFolder) -> None:
     """The same crops, augmented by MONAI's transforms sample by sample."""
     import monai.transforms as mt
 
-    from pipeline.types import IMAGE, LABEL
+    from unet_pipeline.types import IMAGE, LABEL
 
     both = [IMAGE, LABEL]
     augmentation = mt.Compose(

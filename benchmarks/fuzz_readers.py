@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from fuzz_samples import Sample, build_samples
 
-from pipeline.dataset.image import read_grid, read_image, read_label_map
-from pipeline.dataset.layouts import read_dataset
-from pipeline.errors import PipelineError
+from unet_pipeline.dataset.image import read_grid, read_image, read_label_map
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.errors import PipelineError
 
 MAX_SECONDS = 10
 MAX_MIB = 256  # above what the process takes with all readers loaded; the files have up to 10 kB

@@ -34,7 +34,7 @@ import alternating
 import gpu_parts
 from gpu_results import Row, read_results, read_rows, write_results
 
-from pipeline.evidence.machine import describe_machine, read_code_version, read_versions
+from unet_pipeline.evidence.records.machine import describe_machine, read_code_version, read_versions
 
 RESULTS = Path(__file__).parent / "results"
 NAMES = ("bare", "loop", "nnunet", "quick", "predict", "evaluate", "profile", "volume", "ct")

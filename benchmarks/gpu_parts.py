@@ -20,9 +20,9 @@ import synthetic_ct
 from gpu_results import Row
 from measured_process import Measured, measure_verb
 
-from pipeline.bundle_folder import BundleFolder, open_bundle
-from pipeline.files import write_json
-from pipeline.planning.plan import read_plan
+from unet_pipeline.bundle.folder import BundleFolder, open_bundle
+from unet_pipeline.files import write_json
+from unet_pipeline.planning.plan import read_plan
 
 SHORT_PLAN = {"patch_size": [16, 24, 16], "window_size": [16, 24, 16], "batch_size": 2, "filters": [4, 8, 16, 32]}
 SHORT_OVERRIDES = ("num_epochs=1", "iterations_per_epoch=3", "val_interval=1", "warmup_iterations=1")

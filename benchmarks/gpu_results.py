@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pipeline.files import write_json, write_text
+from unet_pipeline.files import write_json, write_text
 
 RATIO = "ratio"
 

@@ -25,7 +25,7 @@ import alternating
 import synthetic_ct
 from measured_process import Measured, measure_verb
 
-from pipeline.files import write_text
+from unet_pipeline.files import write_text
 
 TARGET = Path(__file__).parent / "results" / "growth.md"
 VERBS = ("check", "plan", "train", "predict")
@@ -93,8 +93,8 @@ def list_work(dataset: Path, work: Path, verbs: Sequence[str]) -> Iterator[tuple
 
 def shrink(bundle: Path) -> None:
     """A short epoch of a narrow network."""
-    from pipeline.bundle_folder import open_bundle
-    from pipeline.planning.plan import read_plan
+    from unet_pipeline.bundle.folder import open_bundle
+    from unet_pipeline.planning.plan import read_plan
 
     levels = len(read_plan(open_bundle(bundle).plan).filters)
     filters = [FIRST_CHANNELS * 2**level for level in range(levels)]

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from pipeline.evaluation.bootstrap import compute_interval, compute_intervals
-from pipeline.evidence.record import describe_machine, read_code_version
-from pipeline.files import write_text
+from unet_pipeline.evaluation.bootstrap import compute_interval, compute_intervals
+from unet_pipeline.evidence.records.record import describe_machine, read_code_version
+from unet_pipeline.files import write_text
 
 TARGET = Path(__file__).parent / "results" / "interval_coverage.md"
 NUM_SETS = 1000

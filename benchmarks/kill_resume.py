@@ -37,11 +37,12 @@ import monai.bundle
 import numpy as np
 import torch
 
-import pipeline
-import pipeline.training.checkpoint as checkpoint
-from pipeline.errors import PipelineError
-from pipeline.files import write_text
-from pipeline.training import run as _warm  # noqa: F401
+import unet_pipeline
+import unet_pipeline.training.checkpoint as checkpoint
+from unet_pipeline.bundle import folder
+from unet_pipeline.errors import PipelineError
+from unet_pipeline.files import write_text
+from unet_pipeline.training import run as _warm  # noqa: F401
 
 TARGET = Path(__file__).parent / "results" / "kill_resume.md"
 TINY = {
@@ -96,7 +97,7 @@ def train(bundle: Path, resume: bool = False, before_write: Callable[[int], None
             write(*arguments)
 
         checkpoint._write = write_after
-    pipeline.train(bundle, resume=resume, deterministic=True, overrides={**OVERRIDES, **more})
+    unet_pipeline.train(bundle, resume=resume, deterministic=True, overrides={**OVERRIDES, **more})
 
 
 @contextlib.contextmanager
@@ -163,7 +164,7 @@ def describe_end(bundle: Path) -> tuple[str, str, str]:
     ]
     return (
         digest(torch.load(bundle / "models" / "model_fold_0.pt", weights_only=True)),
-        digest(checkpoint.read_checkpoint(run_dir / checkpoint.LAST_CHECKPOINT)),
+        digest(checkpoint.read_checkpoint(run_dir / folder.LAST_CHECKPOINT)),
         digest(sorted(steps)),
     )
 
@@ -223,7 +224,7 @@ def fill_and_resume(bundle: Path, mounted: bool, generator: random.Random) -> No
     if status != 3:
         raise RuntimeError(f"a training on a full disk ended with status {status}; expected the error of this package")
     (run_dir,) = (bundle / "evidence" / "runs").iterdir()
-    checkpoint.read_checkpoint(run_dir / checkpoint.LAST_CHECKPOINT)
+    checkpoint.read_checkpoint(run_dir / folder.LAST_CHECKPOINT)
     if wait(start(lambda: train(bundle, resume=True))) != 0:
         raise RuntimeError("a training did not go on after the disk had been full")
 

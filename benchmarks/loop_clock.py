@@ -70,7 +70,7 @@ class LoopClock:
 
     def describe(self, trainer: Any) -> dict[str, Any]:
         """What was chosen for the device, the most memory of tensors, and where the kernels' time goes."""
-        from pipeline.training.progress import list_choices
+        from unet_pipeline.training.progress import list_choices
 
         choices = list(list_choices(trainer))
         placed = re.search(r"cases in the memory of .*?, ([\d.]+) GiB", "; ".join(choices))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
-        if name != "pipeline.prediction.stopwatch":
+        if name != "unet_pipeline.prediction.stopwatch":
             return None
         spec = PathFinder.find_spec(name, path)
         load = spec.loader.exec_module
@@ -44,7 +44,7 @@ sys.meta_path.insert(0, Watch())
 _PROGRAM = f"""
 import sys
 from pathlib import Path
-from pipeline.cli import main
+from unet_pipeline.cli import main
 sys.argv = ["unet-pipeline", *sys.argv[1:]]
 try:
     main()

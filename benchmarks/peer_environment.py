@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.files import write_json
+from unet_pipeline.files import write_json
 
 VERSION = "2.8.1"
 DATASET_ID = 4

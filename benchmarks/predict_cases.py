@@ -22,8 +22,8 @@ from pathlib import Path
 import alternating
 import peer_environment as peer
 
-from pipeline.bundle_folder import open_bundle
-from pipeline.files import write_text
+from unet_pipeline.bundle.folder import open_bundle
+from unet_pipeline.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 PEER_WEIGHTS = "checkpoint_0.pth"
@@ -65,7 +65,7 @@ def list_commands(
     """Every process that is timed, with its environment."""
     num_threads = len(os.sched_getaffinity(0))
     theirs = peer.build_environment(work, num_threads)
-    ours = [sys.executable, "-m", "pipeline", "predict", str(bundle), str(inputs), str(out), "--device", device]
+    ours = [sys.executable, "-m", "unet_pipeline", "predict", str(bundle), str(inputs), str(out), "--device", device]
     other = [str(python.with_name("nnUNetv2_predict")), "-i", str(inputs), "-o", str(out), "-d", str(peer.DATASET_ID)]
     other += ["-c", "3d_fullres", "-f", "0", "-chk", PEER_WEIGHTS, "-device", device, "-npp", "1", "-nps", "1"]
     return {

@@ -23,9 +23,9 @@ import alternating
 import synthetic_ct
 from measured_process import Measured, measure_verb
 
-from pipeline.bundle_folder import open_bundle
-from pipeline.files import write_text
-from pipeline.planning.plan import Plan, read_plan
+from unet_pipeline.bundle.folder import open_bundle
+from unet_pipeline.files import write_text
+from unet_pipeline.planning.plan import Plan, read_plan
 
 TARGET = Path(__file__).parent / "results" / "predict_volume.md"
 FULL_SHAPE = (512, 512, 300)
@@ -69,7 +69,7 @@ def plan_untrained(work: Path, num_classes: int, shape: Sequence[int], overlap: 
 
 def count_windows(plan: Plan, shape: Sequence[int]) -> int:
     """Windows of a volume once it is on the network's grid."""
-    from pipeline.prediction.windows import place_windows
+    from unet_pipeline.prediction.windows import place_windows
 
     grid = [round((size - 1) * FINER) + 1 for size in shape]
     overlap = (plan.window_overlap,) * len(grid)

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.files import replace_between, write_text
+from unet_pipeline.files import replace_between, write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "accuracy.csv"

@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 from predict_cases import time_process
 
-from pipeline.files import write_text
+from unet_pipeline.files import write_text
 
 TARGET = Path(__file__).parent / "results" / "start.md"
 BARE = "bare imports of torch and monai"
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     work = Path(tempfile.mkdtemp())
     one = write_one_case(work / "one")
-    program = [sys.executable, "-m", "pipeline"]
+    program = [sys.executable, "-m", "unet_pipeline"]
     out = work / "predicted"
     commands = {
         BARE: [sys.executable, "-c", "import torch, monai"],

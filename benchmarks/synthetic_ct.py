@@ -16,8 +16,8 @@ import nibabel as nib
 import numpy as np
 from measured_process import measure_verb
 
-from pipeline.bundle_folder import BundleFolder, open_bundle
-from pipeline.files import write_json, write_text
+from unet_pipeline.bundle.folder import BundleFolder, open_bundle
+from unet_pipeline.files import write_json, write_text
 
 SPACING_MM = (0.8, 0.8, 1.5)
 _NOISE_HU = 20

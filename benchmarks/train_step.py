@@ -23,8 +23,8 @@ from typing import Any
 import alternating
 import peer_environment as peer
 
-from pipeline.bundle_folder import BundleFolder, open_bundle
-from pipeline.files import write_text
+from unet_pipeline.bundle.folder import BundleFolder, open_bundle
+from unet_pipeline.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 NUM_WARM, NUM_STEPS = {"cpu": 1, "cuda": 50}, {"cpu": 1, "cuda": 50}  # before the first turn, and of a turn
@@ -39,7 +39,7 @@ BARE, OURS, PEER = "bare network", "our training loop", "nnU-Net's training loop
 
 def plan_like_nnunet(dataset: Path, bundle: Path, numbers: Mapping[str, str] = NNUNET_PLAN) -> None:
     """A bundle whose plan has nnU-Net's patch, batch and channels for this data set, or other numbers."""
-    run = [sys.executable, "-m", "pipeline", "plan"]
+    run = [sys.executable, "-m", "unet_pipeline", "plan"]
     subprocess.run([*run, str(dataset), str(bundle), "--preset", "quick"], check=True, stdout=subprocess.DEVNULL)
     path = bundle / "configs" / "plan.yaml"
     text = path.read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def build_workflow(folder: BundleFolder, worker: str, device: str = "cpu", num_e
     """
     from monai.bundle import ConfigWorkflow
 
-    from pipeline.training.run import build_settings, next_run_dir
+    from unet_pipeline.training.run import build_settings, next_run_dir
 
     folder.make_modules_importable()
     outputs = {"weights_path": str(folder.models / f"{worker}.pt"), "num_epochs": num_epochs}
@@ -83,8 +83,8 @@ def work_bare(folder: BundleFolder, device_type: str) -> None:
     import torch
     from bare_forms import CHANNELS_LAST, time_blocks
 
-    from pipeline.training.instance_norm import speed_up_instance_norm
-    from pipeline.training.precision import supports_fast_bfloat16
+    from unet_pipeline.device.instance_norm import speed_up_instance_norm
+    from unet_pipeline.device.precision import supports_fast_bfloat16
 
     workflow = build_workflow(folder, "bare", device_type)
     parser = workflow.parser

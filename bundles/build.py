@@ -19,10 +19,10 @@ from typing import Any
 
 import yaml
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import PipelineError
-from pipeline.files import compute_sha256, replace_between, write_atomically, write_json, write_text
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import PipelineError
+from unet_pipeline.files import compute_sha256, replace_between, write_atomically, write_json, write_text
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -84,7 +84,7 @@ def find_data(case: UseCase, data: Path) -> Path:
     """The data set of a use case; the simulated heads are made when they are missing."""
     if case.card != DEMO:
         return data / read_card(case.card)["name"]
-    from pipeline.dataset.demo import write_demo_cohort
+    from unet_pipeline.dataset.demo import write_demo_cohort
 
     return write_demo_cohort(ROOT / "demo").training
 
@@ -96,25 +96,27 @@ def build(name: str, data: Path) -> None:
     source = find_data(case, data)
     if not (bundle / "configs").is_dir():
         labels = card["labels"] if case.with_labels else None
-        pipeline.plan(source, bundle, case.preset, case.folds, labels=labels, network=case.network, padded=case.padded)
+        unet_pipeline.plan(
+            source, bundle, case.preset, case.folds, labels=labels, network=case.network, padded=case.padded
+        )
     folder = BundleFolder(bundle)
     if not folder.weights.is_file():
-        pipeline.train(bundle, overrides=case.overrides)
+        unet_pipeline.train(bundle, overrides=case.overrides)
     for fold in folder.trained_folds():
         folder.fold_weights(fold).unlink()  # the first fold's are those of the bundle
     note = halve(folder) if folder.weights.stat().st_size > MAX_WEIGHTS_BYTES else None
-    pipeline.refresh(bundle)  # a bundle that an earlier version trained gets this version's training configs
+    unet_pipeline.refresh(bundle)  # a bundle that an earlier version trained gets this version's training configs
     write_text(folder.docs / "data_license.txt", describe_data(card))
-    pipeline.evaluate(bundle)
+    unet_pipeline.evaluate(bundle)
     if case.card == DEMO:
-        pipeline.evaluate(bundle, ROOT / "demo" / "demo_real_head")
+        unet_pipeline.evaluate(bundle, ROOT / "demo" / "demo_real_head")
     for predictions in folder.evaluations.glob("*/predictions*"):
         shutil.rmtree(predictions)  # label maps of the data set's images; without them the report shows no image either
-    pipeline.report(bundle)
+    unet_pipeline.report(bundle)
     with (
         tempfile.TemporaryDirectory() as temporary
     ):  # the archive and the exports are for releases, the folder for the repository
-        pipeline.package(bundle, Path(temporary) / f"{name}.zip", export="none", note=note)
+        unet_pipeline.package(bundle, Path(temporary) / f"{name}.zip", export="none", note=note)
 
 
 def halve(folder: BundleFolder) -> str:
@@ -165,7 +167,7 @@ def describe_bundle(bundle: Path) -> dict[str, str]:
         "bundle": f"[`{bundle.name}`](bundles/{bundle.name}/docs/README.md)",
         "data": f"[{plan['dataset_name']}](data/{USE_CASES[bundle.name].card}.yaml), {plan['spatial_dims']}D",
         "network": network,
-        "parameters": f"{pipeline.describe(bundle).num_parameters:,}",
+        "parameters": f"{unet_pipeline.describe(bundle).num_parameters:,}",
         "n": str(rows[0]["n"]),
         "Dice, 95 % interval": "<br>".join(
             f"{row['label']} {row['mean']:.4f}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from pipeline.cli import app
+from unet_pipeline.cli import app
 
 PROGRAM = "unet-pipeline"
 TARGET = Path(__file__).with_name("cli.md")
@@ -20,11 +20,11 @@ USAGE_WIDTH = 112
 _HEAD = """\
 # Command line
 
-<!-- Made by docs/build_cli.py from the commands themselves; change pipeline/commands/ and run it again. -->
+<!-- Made by docs/build_cli.py from the commands themselves; change pipeline/unet_pipeline/commands/ and run it again. -->
 
 {help}
 
-`{program} VERB` is the same as `python -m pipeline VERB`. `--help` after the program or a verb prints what stands here.
+`{program} VERB` is the same as `python -m unet_pipeline VERB`. `--help` after the program or a verb prints what stands here.
 
 | exit status | meaning |
 |---|---|

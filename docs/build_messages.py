@@ -11,15 +11,14 @@ import pkgutil
 from importlib import import_module
 from pathlib import Path
 
-import pipeline.bundle
-import pipeline.dataset
-from pipeline.boundary import list_sentences
-from pipeline.bundle.audit_findings import SEVERITIES as AUDIT_SEVERITIES
-from pipeline.bundle.audit_findings import Notice
-from pipeline.dataset.fix_record import KINDS
-from pipeline.dataset.problems import SEVERITIES, Message
-from pipeline.dataset.report import CheckRecord
-from pipeline.text_files import SENTENCES
+import unet_pipeline.dataset
+from unet_pipeline.audit.findings import SEVERITIES as AUDIT_SEVERITIES
+from unet_pipeline.audit.findings import Notice
+from unet_pipeline.boundary import list_sentences
+from unet_pipeline.dataset.fix_record import KINDS
+from unet_pipeline.dataset.report import CheckRecord
+from unet_pipeline.messages import SEVERITIES, Message
+from unet_pipeline.text_files import SENTENCES
 
 TARGET = Path(__file__).with_name("messages.md")
 SCHEMA = Path(__file__).with_name("check.schema.json")
@@ -27,7 +26,7 @@ SCHEMA = Path(__file__).with_name("check.schema.json")
 _HEAD = """\
 # Messages of `check`
 
-<!-- Made by docs/build_messages.py from the messages themselves; change them in pipeline/dataset/ and run it again. -->
+<!-- Made by docs/build_messages.py from the messages themselves; change them in pipeline/unet_pipeline/dataset/ and run it again. -->
 
 Everything that `unet-pipeline check` can say about a file, by severity. A problem is shown as `SEVERITY: FILE CAUSE. REMEDY`;
 words in braces are filled in. The code is what `check --json` and problems.json give under `code`; their form is
@@ -93,18 +92,17 @@ _AUDIT_TABLE = """
 def collect_notices() -> list[Notice]:
     """Every message constant of the audit, by code."""
     found: dict[str, Notice] = {}
-    for module in pkgutil.iter_modules(pipeline.bundle.__path__, "pipeline.bundle."):
-        if module.name.rpartition(".")[2].startswith(("audit", "signature")):
-            for value in vars(import_module(module.name)).values():
-                if isinstance(value, Notice) and found.setdefault(value.code, value) is not value:
-                    raise ValueError(f"two messages have the code {value.code!r}; expected one each")
+    for module in pkgutil.iter_modules(import_module("unet_pipeline.audit").__path__, "unet_pipeline.audit."):
+        for value in vars(import_module(module.name)).values():
+            if isinstance(value, Notice) and found.setdefault(value.code, value) is not value:
+                raise ValueError(f"two messages have the code {value.code!r}; expected one each")
     return [found[code] for code in sorted(found)]
 
 
 def collect_messages() -> list[Message]:
     """Every message constant of the dataset stage, by code."""
     found: dict[str, Message] = {}
-    for module in pkgutil.iter_modules(pipeline.dataset.__path__, "pipeline.dataset."):
+    for module in pkgutil.iter_modules(unet_pipeline.dataset.__path__, "unet_pipeline.dataset."):
         for value in vars(import_module(module.name)).values():
             if isinstance(value, Message) and found.setdefault(value.code, value) is not value:
                 raise ValueError(f"two messages have the code {value.code!r}; expected one each")
@@ -114,7 +112,7 @@ def collect_messages() -> list[Message]:
 def collect_refusals() -> list[str]:
     """The texts with which a dataset as a whole, its list or its options are refused, in the order of the modules."""
     texts = []
-    for path in sorted(Path(next(iter(pipeline.dataset.__path__))).glob("*.py")):
+    for path in sorted(Path(next(iter(unet_pipeline.dataset.__path__))).glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Raise(exc=ast.Call(func=ast.Name(id="DatasetError"), args=[message])):

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from pipeline.evaluation.metric_table import METRICS, Metric
+from unet_pipeline.evaluation.metric_table import METRICS, Metric
 
 TARGET = Path(__file__).with_name("metrics.md")
 
 _HEAD = """\
 # Metrics of `evaluate`
 
-<!-- Made by docs/build_metrics.py from METRICS in pipeline/evaluation/metric_table.py; change it there and run it again. -->
+<!-- Made by docs/build_metrics.py from METRICS in pipeline/unet_pipeline/evaluation/metric_table.py; change it there and run it again. -->
 
 Computed on every image's own grid, from the label map files. metrics.csv has a row per case and label with a column per metric. Lengths
 are in mm; volumes in ml, areas of pictures in mm^2. Pictures are measured in pixels, and areas in numbers of pixels, unless the

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image as PillowImage
 
-import pipeline
-from pipeline.dataset.image import read_image, read_label_map
+import unet_pipeline
+from unet_pipeline.dataset.image import read_image, read_label_map
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -43,7 +43,7 @@ def draw(dataset: Path) -> None:
     with tempfile.TemporaryDirectory() as out:
         for panel, (kind, case, dice) in zip(panels, cases, strict=True):
             path = dataset / "images" / f"{case}.png"
-            (label_map,) = pipeline.predict(BUNDLE, path, out, device="cpu").written
+            (label_map,) = unet_pipeline.predict(BUNDLE, path, out, device="cpu").written
             panel.imshow(np.transpose(read_image(path).array, (2, 1, 0)).astype(np.uint8))
             for file, colour in ((dataset / "labels" / f"{case}.png", REFERENCE), (label_map, PREDICTION)):
                 panel.contour(read_label_map(file).array[0].T > 0, [0.5], colors=colour, linewidths=1)

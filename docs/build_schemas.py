@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline.evaluation.comparison import ComparisonRecord
-from pipeline.evaluation.files import SummaryRecord
+from unet_pipeline.evaluation.comparison import ComparisonRecord
+from unet_pipeline.evaluation.files import SummaryRecord
 
 RECORDS = {"summary.schema.json": SummaryRecord, "comparison.schema.json": ComparisonRecord}
 

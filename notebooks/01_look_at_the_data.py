@@ -1,7 +1,7 @@
 # %% [markdown]
 # # What is in a labelled folder, and can I trust it?
 #
-# A network learns whatever the label files say, mistakes included. So before anything is planned, `pipeline.check`
+# A network learns whatever the label files say, mistakes included. So before anything is planned, `unet_pipeline.check`
 # reads every file of a folder once, lists what is wrong with it, and sums up the rest in a *fingerprint*.
 #
 # The folder here is the demo cohort: eight heads simulated from the MNI152 template, labelled with grey and white
@@ -20,11 +20,11 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import display
 
-import pipeline
-from pipeline.dataset.demo import write_demo_cohort
-from pipeline.dataset.image import read_image, read_label_map
-from pipeline.evidence.overlay import draw_overlay
-from pipeline.types import BACKGROUND
+import unet_pipeline
+from unet_pipeline.dataset.demo import write_demo_cohort
+from unet_pipeline.dataset.image import read_image, read_label_map
+from unet_pipeline.evidence.report.overlay import draw_overlay
+from unet_pipeline.types import BACKGROUND
 
 # %matplotlib inline
 # %config InlineBackend.figure_formats = ["jpeg"]
@@ -39,7 +39,7 @@ progress = io.StringIO()
 # %%
 with contextlib.redirect_stderr(progress):
     cohort = write_demo_cohort(folder)
-    report = pipeline.check(cohort.training)
+    report = unet_pipeline.check(cohort.training)
 fingerprint = report.require_no_errors()
 
 size_mib = sum(file.num_bytes for file in report.manifest) / 2**20
@@ -100,7 +100,7 @@ truncated.write_bytes(content[: len(content) // 2])
 shutil.copyfile(cohort.training / "labelsTr" / "head_01.nii.gz", damaged / "labelsTr" / "head_02.nii.gz")
 
 with contextlib.redirect_stderr(progress):
-    report_of_damaged = pipeline.check(damaged)
+    report_of_damaged = unet_pipeline.check(damaged)
 print(*report_of_damaged.problems, sep="\n")
 
 # %% [markdown]

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Which numbers does the planner choose, and why?
 #
-# `pipeline.plan` turns the fingerprint of a folder into a plan: every number of the training, the network and the
+# `unet_pipeline.plan` turns the fingerprint of a folder into a plan: every number of the training, the network and the
 # prediction. No number is learned or searched for; each follows from a rule, and its reason stands beside it in
 # `configs/plan.yaml`.
 #
@@ -25,12 +25,12 @@ import torch
 from IPython.display import display
 from matplotlib.patches import Rectangle
 
-import pipeline
-from pipeline.dataset.demo import write_demo_cohort
-from pipeline.dataset.image import read_image
-from pipeline.evidence.overlay import COLOURS
-from pipeline.planning.presets import PRESETS
-from pipeline.training.schedule import build_schedule
+import unet_pipeline
+from unet_pipeline.dataset.demo import write_demo_cohort
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.evidence.report.overlay import COLOURS
+from unet_pipeline.planning.presets import PRESETS
+from unet_pipeline.training.schedule import build_schedule
 
 # %matplotlib inline
 
@@ -46,8 +46,8 @@ progress = io.StringIO()
 # %%
 with contextlib.redirect_stderr(progress):
     cohort = write_demo_cohort(folder)
-    quick = pipeline.plan(cohort.training, folder / "quick", preset="quick")
-    standard = pipeline.plan(cohort.training, folder / "standard", preset="standard")
+    quick = unet_pipeline.plan(cohort.training, folder / "quick", preset="quick")
+    standard = unet_pipeline.plan(cohort.training, folder / "standard", preset="standard")
 
 for preset in (PRESETS["quick"], PRESETS["standard"]):
     print(f"{preset.name}: {preset.budget_tflop:,} TFLOP, patches of about {preset.patch_voxels[3]:,} voxels")
@@ -88,7 +88,7 @@ with pd.option_context("display.max_colwidth", None):
 # %% [markdown]
 # ## Edit a number
 #
-# A plan is a proposal. Change a value in `plan.yaml` together with its reason, and `pipeline.refresh` writes the
+# A plan is a proposal. Change a value in `plan.yaml` together with its reason, and `unet_pipeline.refresh` writes the
 # configs again, which are what MONAI runs. Here the training is made half as long.
 
 # %%
@@ -99,7 +99,7 @@ position = lines.index(f"num_epochs: {quick.plan.num_epochs}")
 lines[position - 1] = "# half of what the preset buys: a first look is enough"
 lines[position] = f"num_epochs: {quick.plan.num_epochs // 2}"
 quick.bundle.plan.write_text("\n".join(lines) + "\n", encoding="utf-8")
-edited = pipeline.refresh(quick.bundle.root)
+edited = unet_pipeline.refresh(quick.bundle.root)
 
 after = json.loads(train_json.read_text(encoding="utf-8"))
 changed = {name: (before[name], after[name]) for name in after if after[name] != before[name]}

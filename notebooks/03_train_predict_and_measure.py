@@ -19,12 +19,12 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import display
 
-import pipeline
-from pipeline.dataset.demo import write_demo_cohort
-from pipeline.dataset.image import read_image, read_label_map
-from pipeline.evaluation.summary import ALL_LABELS
-from pipeline.evidence.overlay import draw_overlay
-from pipeline.planning.edit import edit_plan
+import unet_pipeline
+from unet_pipeline.dataset.demo import write_demo_cohort
+from unet_pipeline.dataset.image import read_image, read_label_map
+from unet_pipeline.evaluation.summary import ALL_LABELS
+from unet_pipeline.evidence.report.overlay import draw_overlay
+from unet_pipeline.planning.edit import edit_plan
 
 # %matplotlib inline
 # %config InlineBackend.figure_formats = ["jpeg"]
@@ -42,10 +42,10 @@ progress = io.StringIO()
 # %%
 with contextlib.redirect_stderr(progress):
     cohort = write_demo_cohort(folder)
-    planned = pipeline.plan(cohort.training, folder / "brain_tissue", preset="demo", folds=4)
+    planned = unet_pipeline.plan(cohort.training, folder / "brain_tissue", preset="demo", folds=4)
 bundle = planned.bundle.root
 edit_plan(planned.bundle.plan, {"spacing_mm": ([3.0, 3.0, 3.0], "coarser than the images, for a first look")})
-pipeline.refresh(bundle)
+unet_pipeline.refresh(bundle)
 
 for side, cases in planned.bundle.read_split(0).items():
     print(f"{side:<10}  {', '.join(case['case'] for case in cases)}")
@@ -65,7 +65,7 @@ overrides = {
     "warmup_iterations": 4,
 }
 with contextlib.redirect_stderr(progress):
-    (training,) = pipeline.train(bundle, overrides=overrides)
+    (training,) = unet_pipeline.train(bundle, overrides=overrides)
 
 print(f"fold {training.fold}: {training.num_epochs} epoch, weights of epoch {training.best_epoch}")
 print(f"mean Dice on the resampled grid, from the training itself: {training.best_dice:.3f}")
@@ -81,9 +81,9 @@ print(f"mean Dice on the resampled grid, from the training itself: {training.bes
 
 # %%
 with contextlib.redirect_stderr(progress):
-    predictions = pipeline.predict(bundle, cohort.test / "imagesTr", folder / "predictions")
-    on_simulated = pipeline.evaluate(bundle)
-    on_template = pipeline.evaluate(bundle, cohort.test, predictions=predictions.out)
+    predictions = unet_pipeline.predict(bundle, cohort.test / "imagesTr", folder / "predictions")
+    on_simulated = unet_pipeline.evaluate(bundle)
+    on_template = unet_pipeline.evaluate(bundle, cohort.test, predictions=predictions.out)
 
 columns = ["case", "label", "dice", "iou", "num_voxels_reference", "num_voxels_prediction"]
 rows = pd.concat([evaluation.rows[columns] for evaluation in (on_simulated, on_template)])

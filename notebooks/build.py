@@ -15,7 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from pipeline.files import write_text
+from unet_pipeline.files import write_text
 
 FOLDER = Path(__file__).parent
 TIMEOUT_S = 600  # of one cell

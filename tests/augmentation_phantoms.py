@@ -1,4 +1,4 @@
-"""Augmentations of which nothing or everything happens, and batches of whole cases, for the tests of `pipeline.training`."""
+"""Augmentations of which nothing or everything happens, and batches of whole cases, for the tests of `unet_pipeline.training`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.training.augmentation import PatchAugmentation
-from pipeline.training.intensity import IntensityAugmentation
-from pipeline.training.sampling import PackedVoxels, Source, sample_each
-from pipeline.training.spatial import SpatialAugmentation
+from unet_pipeline.training.augmentation import PatchAugmentation
+from unet_pipeline.training.intensity import IntensityAugmentation
+from unet_pipeline.training.sampling import PackedVoxels, Source, sample_each
+from unet_pipeline.training.spatial import SpatialAugmentation
 
 
 def build_spatial(dims: int = 2, **changes: Any) -> SpatialAugmentation:

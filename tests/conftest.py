@@ -18,11 +18,11 @@ import torch
 from hypothesis import settings
 from PIL import Image as PillowImage
 
-from pipeline.cli import main
-from pipeline.dataset.check import CheckReport, check_dataset
-from pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
-from pipeline.dataset.layouts import read_dataset
-from pipeline.files import write_json
+from unet_pipeline.cli import main
+from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.files import write_json
 
 # the same examples in every run, and no time limit on a busy machine
 settings.register_profile("phantoms", derandomize=True, deadline=None, max_examples=60)

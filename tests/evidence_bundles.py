@@ -15,8 +15,8 @@ import torch
 from PIL import Image as PillowImage
 from torch.utils.tensorboard import SummaryWriter
 
-import pipeline
-from pipeline.files import write_json
+import unet_pipeline
+from unet_pipeline.files import write_json
 
 from . import phantom_bundles as phantoms
 
@@ -39,7 +39,7 @@ RUN = {
 
 def list_answers() -> set[str]:
     """Names of all answers that the documents can ask for."""
-    template = Path(pipeline.__file__).parent / "bundle" / "templates" / "answers.jinja"
+    template = Path(unet_pipeline.__file__).parent / "evidence" / "report" / "templates" / "answers.jinja"
     return set(re.findall(r"macro (\w+)\(\)", template.read_text(encoding="utf-8")))
 
 
@@ -57,7 +57,7 @@ def write_evaluated(folder: Path, spatial_dims: int, num_cases: int = 8) -> Path
     write_run(bundle)
     made = bundle / "evidence" / "evaluations" / "validation" / PREDICTIONS
     write_shifted(dataset, bundle, made)
-    phantoms.silently(pipeline.evaluate, bundle, predictions=made)
+    phantoms.silently(unet_pipeline.evaluate, bundle, predictions=made)
     return bundle
 
 

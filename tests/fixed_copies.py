@@ -11,11 +11,11 @@ import nibabel as nib
 import numpy as np
 from PIL import Image as PillowImage
 
-from pipeline.dataset.check import PREPARED, check_dataset
-from pipeline.dataset.fix import FixedDataset, fix_dataset
-from pipeline.dataset.fix_record import Change
-from pipeline.dataset.layouts import read_dataset
-from pipeline.files import compute_sha256
+from unet_pipeline.dataset.check import PREPARED, check_dataset
+from unet_pipeline.dataset.fix import FixedDataset, fix_dataset
+from unet_pipeline.dataset.fix_record import Change
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.files import compute_sha256
 
 AFFINE = np.array([[0.8, 0, 0, -10], [0, 1, 0, 5], [0, 0, 1.5, 7], [0, 0, 0, 1.0]])
 SECOND = "case_02"

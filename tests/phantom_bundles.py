@@ -1,6 +1,6 @@
 """Bundles trained on phantoms in seconds, for the tests of everything that needs weights.
 
-The plans are real ones with a few numbers made small; the trainings run through `pipeline.train`.
+The plans are real ones with a few numbers made small; the trainings run through `unet_pipeline.train`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import nibabel as nib
 import numpy as np
 from PIL import Image as PillowImage
 
-import pipeline
-from pipeline.files import write_json, write_text
-from pipeline.planning.plan import read_plan
+import unet_pipeline
+from unet_pipeline.files import write_json, write_text
+from unet_pipeline.planning.plan import read_plan
 
 SPACING_MM = (1.5, 1.5, 2.0)
 VOLUME_SHAPE = (30, 34, 22)
@@ -84,14 +84,16 @@ def plan_small(
     **numbers: Any,
 ) -> Path:
     """Plan a bundle and make some of its numbers small, as a user would: edit plan.yaml, then refresh."""
-    silently(pipeline.plan, dataset, bundle, preset="quick", folds=4, labels=labels, network=network, padded=padded)
+    silently(
+        unet_pipeline.plan, dataset, bundle, preset="quick", folds=4, labels=labels, network=network, padded=padded
+    )
     path = bundle / "configs" / "plan.yaml"
     lines = path.read_text(encoding="utf-8").splitlines()
     for name, value in numbers.items():
         lines = [f"{name}: {value!r}" if line.startswith(f"{name}:") else line for line in lines]
     write_text(path, "\n".join(lines) + "\n")
     assert all(str(getattr(read_plan(path), name)).replace("(", "[").replace(")", "]") for name in numbers)
-    pipeline.refresh(bundle)
+    unet_pipeline.refresh(bundle)
     return bundle
 
 

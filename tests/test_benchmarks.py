@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.files import write_json, write_text
+from unet_pipeline.files import write_json, write_text
 
 from .scripts import load_script
 
@@ -98,9 +98,9 @@ def test_results_page_shows_the_recorded_accuracy() -> None:
 
 def test_ablation_variants_name_ids_of_the_config(tmp_path: Path) -> None:
     """An id that does not exist would leave the recipe as it is, and the row would say nothing."""
-    from pipeline.bundle_folder import BundleFolder
-    from pipeline.planning.plan import read_plan
-    from pipeline.training.run import check_overrides
+    from unet_pipeline.bundle.folder import BundleFolder
+    from unet_pipeline.planning.plan import read_plan
+    from unet_pipeline.training.run import check_overrides
 
     from . import phantom_bundles as phantoms
 
@@ -115,10 +115,10 @@ def test_ablation_variants_name_ids_of_the_config(tmp_path: Path) -> None:
 
 
 def test_synthetic_dataset_has_every_label_and_no_two_images_alike(tmp_path: Path) -> None:
-    import pipeline
+    import unet_pipeline
 
     root = load("synthetic_ct").write_dataset(tmp_path / "ct", 2, (20, 24, 16), 60)
-    report = pipeline.check(root)
+    report = unet_pipeline.check(root)
     assert not report.problems
     assert report.fingerprint is not None
     assert len(report.fingerprint.labels) == 60

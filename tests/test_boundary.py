@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-import pipeline
-from pipeline import verbs
-from pipeline.boundary import (
+import unet_pipeline
+from unet_pipeline.boundary import (
     describe_failure,
     explain,
     guard,
@@ -26,8 +25,8 @@ from pipeline.boundary import (
     name_unknown_user,
     show_place,
 )
-from pipeline.errors import DatasetError, FileContentError, FileError, PipelineError
-from pipeline.files import PARTIAL_PREFIX
+from unet_pipeline.errors import DatasetError, FileContentError, FileError, PipelineError
+from unet_pipeline.files import PARTIAL_PREFIX
 
 
 def refuse(name: str, file: str | None = "out/report.html") -> OSError:
@@ -188,19 +187,19 @@ def test_guard_keeps_name_signature_and_identity() -> None:
         guard(work)(Path("a"))
 
 
-@pytest.mark.parametrize("name", [name for name in pipeline.__all__ if name != "draw"])
+@pytest.mark.parametrize("name", [name for name in unet_pipeline.__all__ if name != "draw"])
 def test_every_function_of_the_package_runs_inside_of_the_boundary(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    function = getattr(pipeline, name)
-    assert getattr(pipeline, name) is function
-    if name in verbs.__all__:
-        assert getattr(verbs, name) is function
+    function = getattr(unet_pipeline, name)
+    assert getattr(unet_pipeline, name) is function
+    if name in unet_pipeline.__all__:
+        assert getattr(unet_pipeline, name) is function
     assert function.__wrapped__.__name__ == name
 
 
 def test_function_of_the_package_gives_one_sentence(tmp_path: Path, nifti_folders: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PipelineError, match=r"file(/found)? (exists already and is no folder|lies below something)"):
-        pipeline.check(nifti_folders, out=tmp_path / "file" / "found")
+        unet_pipeline.check(nifti_folders, out=tmp_path / "file" / "found")
 
 
 def test_show_place_is_what_the_user_would_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

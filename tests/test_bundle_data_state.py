@@ -13,19 +13,19 @@ import pytest
 import SimpleITK
 import torch
 
-import pipeline
-from pipeline.bundle.data_state import find_dataset, is_planned_dataset, require_unchanged_data
-from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.prepare import COPIES_RECORD, find_source
-from pipeline.errors import BundleError, DatasetError
-from pipeline.files import write_json
+import unet_pipeline
+from unet_pipeline.bundle.data_state import find_dataset, is_planned_dataset, require_unchanged_data
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.prepare import COPIES_RECORD, find_source
+from unet_pipeline.errors import BundleError, DatasetError
+from unet_pipeline.files import write_json
 
 from . import phantom_bundles as phantoms
 
 
 @pytest.fixture(autouse=True)
 def stamps_settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.dataset.manifest._RECENT_NS", 0)
+    monkeypatch.setattr("unet_pipeline.dataset.manifest._RECENT_NS", 0)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def correct(path: Path) -> None:
 
 def reads_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are hashed from now on."""
-    from pipeline.files import compute_sha256
+    from unet_pipeline.files import compute_sha256
 
     seen: list[str] = []
 
@@ -62,7 +62,7 @@ def reads_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(path.name)
         return compute_sha256(path)
 
-    monkeypatch.setattr("pipeline.dataset.manifest.compute_sha256", count)
+    monkeypatch.setattr("unet_pipeline.dataset.manifest.compute_sha256", count)
     return seen
 
 
@@ -282,7 +282,7 @@ def test_ready_bundle_without_its_data_is_as_planned(ready: BundleFolder) -> Non
 
 
 def test_ready_bundle_is_of_the_real_data(pipeline_data: Path, ready: BundleFolder) -> None:
-    root = pipeline_data / Path(pipeline.planning.plan.read_plan(ready.plan).dataset_name)
+    root = pipeline_data / Path(unet_pipeline.planning.plan.read_plan(ready.plan).dataset_name)
     if ready.name == "brain_tissue_mri":
         root = pipeline_data / "no_such_set"  # of the simulated heads
     require_unchanged_data(ready, root)
@@ -325,4 +325,4 @@ def test_evaluate_dataset_that_is_another_one_is_not_compared(folder: BundleFold
     correct(tmp_path / "cells" / "labels" / "cell_00.png")
     other = phantoms.write_pictures(tmp_path / "others", 3)
     assert not is_planned_dataset(folder, other)
-    assert is_planned_dataset(folder, pipeline.dataset.layouts.read_dataset(tmp_path / "cells").root)
+    assert is_planned_dataset(folder, unet_pipeline.dataset.layouts.read_dataset(tmp_path / "cells").root)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
-from pipeline.errors import BundleError
-from pipeline.files import write_json
+from unet_pipeline.bundle.folder import BundleFolder, open_bundle, require_weights
+from unet_pipeline.errors import BundleError
+from unet_pipeline.files import write_json
 
 REQUIRED = ("configs/plan.yaml", "configs/metadata.json", "configs/train.json", "configs/inference.json")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import pipeline
-from pipeline.bundle.package import list_sealed_files
-from pipeline.bundle_folder import BundleFolder
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.seal import list_sealed_files
 
 from . import phantom_bundles as phantoms
 
@@ -24,7 +24,9 @@ def planned(tmp_path: Path) -> BundleFolder:
     ]
     (root / "cases.csv").write_text("case,image,label,patient,Age\n" + "\n".join(lines) + "\n")
     labels = {"background": 0, "cell": 255}
-    return phantoms.silently(pipeline.plan, root, tmp_path / "bundle", preset="quick", folds=2, labels=labels).bundle
+    return phantoms.silently(
+        unet_pipeline.plan, root, tmp_path / "bundle", preset="quick", folds=2, labels=labels
+    ).bundle
 
 
 def test_plan_keeps_further_columns_of_the_list_of_cases(planned: BundleFolder) -> None:

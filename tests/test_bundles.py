@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-import pipeline
-from pipeline.bundle.package import read_eval_metrics
-from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.image import read_label_map
-from pipeline.evaluation.metrics import compute_dice
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.image import read_label_map
+from unet_pipeline.evaluation.metrics import compute_dice
+from unet_pipeline.handover.package import read_eval_metrics
 
 from .scripts import load_script
 
@@ -87,7 +87,7 @@ def test_bundle_prediction_gives_the_dice_of_its_evidence(name: str, pipeline_da
     image = tmp_path / "image" / f"{case['case']}{plan['image_suffix']}"
     image.parent.mkdir()
     image.write_bytes((data / case["image"]).read_bytes())
-    (written,) = pipeline.predict(BUNDLES / name, image, tmp_path / "out").written
+    (written,) = unet_pipeline.predict(BUNDLES / name, image, tmp_path / "out").written
     predicted = read_label_map(written).array
     with (BUNDLES / name / "evidence" / "evaluations" / "validation" / "metrics.csv").open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["case"] == case["case"]]

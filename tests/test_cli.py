@@ -14,7 +14,7 @@ import pytest
 import typer
 import yaml
 
-from pipeline.cli import app
+from unet_pipeline.cli import app
 
 from . import phantom_bundles as phantoms
 
@@ -116,7 +116,7 @@ def test_help_without_verb_names_every_verb(run: Run) -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = f"""
 import sys
-from pipeline.cli import main
+from unet_pipeline.cli import main
 for verb in {["", *VERBS]}:
     sys.argv = ["unet-pipeline", *([verb] if verb else []), "--help"]
     try:
@@ -307,18 +307,20 @@ def test_train_id_or_fold_that_is_none_is_named(
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline", "--debug", "check", "nowhere"]
+    command = [sys.executable, "-m", "unet_pipeline", "--debug", "check", "nowhere"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert "Traceback (most recent call last):" in ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("pipeline.errors.DatasetError: Dataset folder nowhere does not")
+    assert ended.stderr.splitlines()[-1].startswith(
+        "unet_pipeline.errors.DatasetError: Dataset folder nowhere does not"
+    )
 
 
 def test_interrupt_is_status_130_and_says_how_to_continue(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.verbs.check", interrupt)
+    monkeypatch.setattr("unet_pipeline.check", interrupt)
     outcome = run("check", "cells")
     assert outcome.status == 130
     assert "Interrupted." in outcome.err
@@ -383,8 +385,8 @@ def test_check_and_plan_do_without_torch_and_monai(tmp_path: Path) -> None:
     """They take a second instead of seven."""
     phantoms.write_pictures(tmp_path / "cells", num_cases=3)
     code = (
-        "import sys; from pipeline import verbs; from pathlib import Path\n"
-        "verbs.plan('cells', 'bundle', folds=3)\n"
+        "import sys, unet_pipeline; from pathlib import Path\n"
+        "unet_pipeline.plan('cells', 'bundle', folds=3)\n"
         "print(sorted({'torch', 'monai', 'ignite', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
@@ -394,7 +396,7 @@ def test_check_and_plan_do_without_torch_and_monai(tmp_path: Path) -> None:
 @pytest.fixture
 def planned_twice(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
     """Two plans of the same cells, with a step of 2 ms and with one of 20 s."""
-    from pipeline.training import probe
+    from unet_pipeline.training import probe
 
     phantoms.write_pictures(tmp_path / "cells", num_cases=3)
     outcomes = []
@@ -443,7 +445,7 @@ def test_plan_without_forecast_is_asked_for(run: Run, tmp_path: Path) -> None:
 def test_plan_step_that_cannot_be_timed_is_said_and_the_plan_stays(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.training import probe
+    from unet_pipeline.training import probe
 
     def fail(*_: object) -> None:
         raise MemoryError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from pipeline.commands.options import parse_memory
+from unet_pipeline.commands.options import parse_memory
 
 
 @pytest.mark.parametrize(("text", "expected"), [(None, None), ("free", "free"), ("1", 1.0), ("11.5", 11.5)])

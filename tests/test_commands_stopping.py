@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline import verbs
-from pipeline.cli import app
-from pipeline.commands.stopping import preemptible
-from pipeline.errors import PreemptedError
-from pipeline.evidence.record import RECORD, RunRecord, keep_record, read_record
+import unet_pipeline
+from unet_pipeline.cli import app
+from unet_pipeline.commands.stopping import preemptible
+from unet_pipeline.errors import PreemptedError
+from unet_pipeline.evidence.records.record import RECORD, RunRecord, keep_record, read_record
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -42,7 +42,7 @@ def test_train_sigterm_before_the_first_step_is_no_error(
                 os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(verbs, "train", train)
+    monkeypatch.setattr(unet_pipeline, "train", train)
     outcome = CliRunner().invoke(app, ["train", "BUNDLE"])
     assert outcome.exit_code == 0
     assert outcome.output.splitlines() == [
@@ -61,7 +61,7 @@ def test_train_sigterm_during_the_imports_is_no_error(monkeypatch: pytest.Monkey
             os.kill(os.getpid(), signal.SIGTERM)
             raise ImportError(name)
 
-    monkeypatch.setitem(sys.modules, "pipeline.training.run", Importing("pipeline.training.run"))
+    monkeypatch.setitem(sys.modules, "unet_pipeline.training.run", Importing("unet_pipeline.training.run"))
     outcome = CliRunner().invoke(app, ["train", "BUNDLE", "num_epochs=2"])
     assert (outcome.exit_code, outcome.output.splitlines()[-1]) == (0, "Next: the same command again")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
-from pipeline.config_values import quote_argument, quote_name, quote_paths, quote_value
+from unet_pipeline.config_values import quote_argument, quote_name, quote_paths, quote_value
 
 PATHS = (
     "user@lab.org/data",

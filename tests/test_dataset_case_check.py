@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.dataset import case_check
-from pipeline.dataset.case_check import examine_case
-from pipeline.dataset.dataset import Case
-from pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset import case_check
+from unet_pipeline.dataset.case_check import examine_case
+from unet_pipeline.dataset.dataset import Case
+from unet_pipeline.dataset.options import ReadOptions
 
 CASE = Case("a", Path("a.nii.gz"), Path("b.nii.gz"))
 

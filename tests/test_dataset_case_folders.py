@@ -9,12 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.dataset.check import CheckReport, check_dataset
-from pipeline.dataset.dataset import Case, Dataset, StructureMask
-from pipeline.dataset.layouts import read_dataset
-from pipeline.dataset.prepare import prepare_dataset
-from pipeline.dataset.report import build_manifest
-from pipeline.errors import DatasetError
+from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.dataset import Case, Dataset, StructureMask
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.prepare import prepare_dataset
+from unet_pipeline.dataset.report import build_manifest
+from unet_pipeline.errors import DatasetError
 
 SHAPE = (12, 12, 8)
 

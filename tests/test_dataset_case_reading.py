@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from pipeline.dataset.case_reading import read_case_image, read_case_label
-from pipeline.dataset.dataset import Case
-from pipeline.dataset.options import ReadOptions
-from pipeline.errors import DatasetError, ImageFileError
+from unet_pipeline.dataset.case_reading import read_case_image, read_case_label
+from unet_pipeline.dataset.dataset import Case
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.errors import DatasetError, ImageFileError
 
 PLAIN = ReadOptions()
 VOLUME = np.random.default_rng(0).integers(0, 100, (4, 5, 6)).astype(np.int16)

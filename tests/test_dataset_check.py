@@ -14,14 +14,14 @@ import pytest
 from PIL import Image as PillowImage
 from scipy import ndimage
 
-from pipeline.dataset.check import CheckReport, check_dataset
-from pipeline.dataset.fingerprint import read_fingerprint
-from pipeline.dataset.intensities import PooledIntensities
-from pipeline.dataset.layouts import read_dataset
-from pipeline.dataset.problems import ERROR, NOTE, WARNING, Problem
-from pipeline.dataset.report import build_manifest, write_report
-from pipeline.errors import DatasetError
-from pipeline.files import compute_sha256, write_json
+from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.fingerprint import read_fingerprint
+from unet_pipeline.dataset.intensities import PooledIntensities
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.report import build_manifest, write_report
+from unet_pipeline.errors import DatasetError
+from unet_pipeline.files import compute_sha256, write_json
+from unet_pipeline.messages import ERROR, NOTE, WARNING, Problem
 
 SECOND_IMAGE, SECOND_LABEL = "images/case_02.nii.gz", "labels/case_02.nii.gz"
 
@@ -92,8 +92,8 @@ def test_check_dataset_more_cases_keep_no_more_samples(nifti_folders: Path, monk
             seen.append(samples.shape[1])
             super().add(samples)
 
-    monkeypatch.setattr("pipeline.dataset.check.PooledIntensities", Counted)
-    monkeypatch.setattr("pipeline.dataset.intensities._MAX_SAMPLES", 60)
+    monkeypatch.setattr("unet_pipeline.dataset.check.PooledIntensities", Counted)
+    monkeypatch.setattr("unet_pipeline.dataset.intensities._MAX_SAMPLES", 60)
     dataset = read_dataset(nifti_folders)
     assert len(dataset.cases) > 1
     for number in (1, len(dataset.cases)):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from pipeline.dataset.contact_sheet import (
+from unet_pipeline.dataset.contact_sheet import (
     COLOURS,
     MAX_TILES,
     TILE_PIXELS,
@@ -17,7 +17,7 @@ from pipeline.dataset.contact_sheet import (
     pick_slice,
     write_contact_sheet,
 )
-from pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.medical_image import MedicalImage
 
 
 def volume(array: np.ndarray, affine: np.ndarray | None = None) -> MedicalImage:

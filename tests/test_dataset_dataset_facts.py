@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.dataset import Case, Dataset
-from pipeline.dataset.dataset_facts import FACTS_FILE, add_facts, write_facts
-from pipeline.dataset.layouts import read_dataset
-from pipeline.errors import DatasetError
-from pipeline.files import write_json
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.dataset import Case, Dataset
+from unet_pipeline.dataset.dataset_facts import FACTS_FILE, add_facts, write_facts
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.errors import DatasetError
+from unet_pipeline.files import write_json
 
 CASES = (Case("a", Path("a.png"), Path("a_seg.png")), Case("b", Path("b.png"), Path("b_seg.png")))
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.dataset.dataset import Case, Dataset
-from pipeline.dataset.layouts import read_dataset
-from pipeline.errors import DatasetError
+from unet_pipeline.dataset.dataset import Case, Dataset
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.errors import DatasetError
 
 
 def touch(root: Path, *paths: str) -> Path:

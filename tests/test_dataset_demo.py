@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.dataset import demo
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.demo import DemoCohort, simulate_head, write_demo_cohort
-from pipeline.dataset.layouts import read_dataset
-from pipeline.errors import DatasetError
+from unet_pipeline.dataset import demo
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.demo import DemoCohort, simulate_head, write_demo_cohort
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.errors import DatasetError
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from scipy.spatial.transform import Rotation
 
-from pipeline.dataset.image import read_image
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.errors import ImageFileError
 
 from . import dicom_phantoms as phantoms
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file, read_header
-from pipeline.dataset.image import read_image
-from pipeline.dataset.problems import WARNING
+from unet_pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file, read_header
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.messages import WARNING
 
 from . import dicom_phantoms as phantoms
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from pipeline.dataset.case_reading import read_case_label
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.dicom_folders import find_series, list_dicom_files, name_by_first_folder, name_series
-from pipeline.dataset.image import read_image
-from pipeline.dataset.layouts import read_dataset
-from pipeline.dataset.options import ReadOptions
-from pipeline.errors import ImageFileError
-from pipeline.prediction.inputs import list_inputs
+from unet_pipeline.dataset.case_reading import read_case_label
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.dicom_folders import find_series, list_dicom_files, name_by_first_folder, name_series
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.errors import ImageFileError
+from unet_pipeline.prediction.inputs import list_inputs
 
 from . import dicom_phantoms as phantoms
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.dataset.file_names import (
+from unet_pipeline.dataset.file_names import (
     is_image_word,
     is_label_word,
     natural_key,

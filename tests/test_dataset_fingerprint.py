@@ -8,12 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.dataset.fingerprint import (
-    Fingerprint,
-    compute_coarsest_factor,
-    read_fingerprint,
-)
-from pipeline.files import write_json
+from unet_pipeline.dataset.fingerprint import Fingerprint, compute_coarsest_factor, read_fingerprint
+from unet_pipeline.files import write_json
 
 
 def test_compute_coarsest_factor_large_smooth_objects_need_few_pixels() -> None:

@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-import pipeline
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.fix import fix_dataset
-from pipeline.dataset.layouts import read_dataset
-from pipeline.dataset.options import ReadOptions
-from pipeline.dataset.problems import ERROR
-from pipeline.errors import DatasetError, FileError
-from pipeline.files import compute_sha256, write_json
+import unet_pipeline
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.fix import fix_dataset
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.errors import DatasetError, FileError
+from unet_pipeline.files import compute_sha256, write_json
+from unet_pipeline.messages import ERROR
 
 from .fixed_copies import (
     AFFINE,
@@ -226,8 +226,8 @@ def test_fix_dataset_instance_maps_and_test_images_go_along(png_folders: Path, w
 def test_fix_dataset_plan_reads_the_copy_with_the_original_meaning(png_folders: Path, tmp_path: Path) -> None:
     smooth_jpeg(png_folders / "labels" / f"{SECOND}.png")
     labels = {"background": 0, "cell": 255}
-    fixed = pipeline.fix(png_folders, tmp_path / "copy", labels=labels)
-    planned = pipeline.plan(fixed.out, tmp_path / "bundle", preset="quick", folds=2)
+    fixed = unet_pipeline.fix(png_folders, tmp_path / "copy", labels=labels)
+    planned = unet_pipeline.plan(fixed.out, tmp_path / "bundle", preset="quick", folds=2)
     assert planned.report.dataset.labels == labels
     assert planned.report.errors == ()
     assert not (tmp_path / "bundle_data").exists()  # stock MONAI reads all of it
@@ -269,13 +269,13 @@ def test_fix_dataset_full_disk_leaves_nothing(png_folders: Path, monkeypatch: py
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "copy")
 
-    monkeypatch.setattr(f"pipeline.dataset.{step}", fail)
+    monkeypatch.setattr(f"unet_pipeline.dataset.{step}", fail)
     with pytest.raises(FileError, match="the disk is full"):
-        pipeline.fix(png_folders, png_folders.parent / "deep" / "copy")
+        unet_pipeline.fix(png_folders, png_folders.parent / "deep" / "copy")
     assert list_files(png_folders.parent) == before
     assert sorted(path.name for path in png_folders.parent.iterdir()) == [png_folders.name]
     monkeypatch.undo()
-    assert pipeline.fix(png_folders, png_folders.parent / "deep" / "copy").copy.errors == ()
+    assert unet_pipeline.fix(png_folders, png_folders.parent / "deep" / "copy").copy.errors == ()
 
 
 def test_fix_dataset_all_cases_excluded_is_refused(tmp_path: Path, write_picture: Callable) -> None:

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image as PillowImage
 from scipy import ndimage
 
-from pipeline.dataset.image import read_label_map
-from pipeline.dataset.options import ReadOptions
-from pipeline.files import compute_sha256, write_json
+from unet_pipeline.dataset.image import read_label_map
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.files import compute_sha256, write_json
 
 from .fixed_copies import (
     AFFINE,

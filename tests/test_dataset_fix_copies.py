@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.dataset.fix_copies import copy_files
-from pipeline.dataset.layouts import read_dataset
-from pipeline.files import compute_sha256
+from unet_pipeline.dataset.fix_copies import copy_files
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.files import compute_sha256
 
 
 def list_files(root: Path) -> dict[str, str]:

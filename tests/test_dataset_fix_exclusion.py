@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset.check import CheckReport, check_dataset
-from pipeline.dataset.dataset import Dataset
-from pipeline.dataset.fix_exclusion import choose_excluded
-from pipeline.dataset.layouts import read_dataset
-from pipeline.errors import DatasetError
-from pipeline.files import compute_sha256
+from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.dataset import Dataset
+from unet_pipeline.dataset.fix_exclusion import choose_excluded
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.errors import DatasetError
+from unet_pipeline.files import compute_sha256
 
 IMAGE, LABEL = Path("images/case_02.png"), Path("labels/case_02.png")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.dataset.dataset import Case
-from pipeline.dataset.fix_images import find_grey_cases, make_grey, measure_difference
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.dataset import Case
+from unet_pipeline.dataset.fix_images import find_grey_cases, make_grey, measure_difference
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.options import ReadOptions
 
 GREY = np.random.default_rng(0).integers(0, 256, (12, 16)).astype(np.uint8)
 

@@ -8,10 +8,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.dataset.dataset import Case, Dataset
-from pipeline.dataset.fix_lists import format_cases, keep_cases, list_list_changes, write_lists
-from pipeline.dataset.layouts import read_dataset
-from pipeline.files import compute_sha256, write_json
+from unet_pipeline.dataset.dataset import Case, Dataset
+from unet_pipeline.dataset.fix_lists import format_cases, keep_cases, list_list_changes, write_lists
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.files import compute_sha256, write_json
 
 
 def copy(source: Path) -> Path:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from scipy import ndimage
 
-from pipeline.dataset.fix_masks import (
+from unet_pipeline.dataset.fix_masks import (
     choose_value,
     choose_white,
     find_obstacle,
@@ -20,8 +20,8 @@ from pipeline.dataset.fix_masks import (
     read_grey_mask,
     threshold_mask,
 )
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.errors import ImageFileError
 
 
 def draw_blobs(seed: int, size: int = 96, width: float = 6, num_levels: int = 2) -> np.ndarray:

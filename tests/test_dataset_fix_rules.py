@@ -10,10 +10,10 @@ import pytest
 from PIL import Image as PillowImage
 from scipy import ndimage
 
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.fix_rules import CaseRules, settle_rules
-from pipeline.dataset.layouts import read_dataset
-from pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.fix_rules import CaseRules, settle_rules
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.options import ReadOptions
 
 TABLE = {"background": 0, "cell": 255}
 

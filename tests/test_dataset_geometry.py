@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dataset import geometry
-from pipeline.dataset.geometry import compare_grids, put_on_grid, resample_label, with_grid_of
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset import geometry
+from unet_pipeline.dataset.geometry import compare_grids, put_on_grid, resample_label, with_grid_of
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.errors import ImageFileError
 
 SHAPE, SPACING = (6, 8, 5), (0.8, 1.0, 2.5)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.held_out_images import list_test_images
-from pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.held_out_images import list_test_images
+from unet_pipeline.dataset.layouts import read_dataset
 
 SHAPE = (8, 9, 7)
 

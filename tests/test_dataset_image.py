@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image as PillowImage
 
-from pipeline.dataset.image import read_image, read_label_map
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset.image import read_image, read_label_map
+from unet_pipeline.errors import ImageFileError
 
 # offsets of the NIfTI-1 standard
 DIM, DATATYPE, BITPIX, VOX_OFFSET, SLOPE_INTERCEPT = 40, 70, 72, 108, 112

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from pipeline.dataset.image_files import hash_image_files, list_image_files
-from pipeline.files import compute_sha256
+from unet_pipeline.dataset.image_files import hash_image_files, list_image_files
+from unet_pipeline.files import compute_sha256
 
 
 def test_list_image_files_a_plain_file_is_alone(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset.instance_maps import find_instances
+from unet_pipeline.dataset.instance_maps import find_instances
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.nii.gz"])

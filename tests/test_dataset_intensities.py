@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dataset.fingerprint import IntensityStatistics
-from pipeline.dataset.intensities import PooledIntensities, count_samples, sample_foreground
-from pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.fingerprint import IntensityStatistics
+from unet_pipeline.dataset.intensities import PooledIntensities, count_samples, sample_foreground
+from unet_pipeline.dataset.medical_image import MedicalImage
 
 MAX_SAMPLES = 10_000
 
@@ -62,7 +62,7 @@ def test_sample_foreground_large_mask_is_thinned_evenly(num_voxels: int) -> None
 
 
 def test_sample_foreground_volume_larger_than_a_piece_keeps_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.dataset.intensities._PIECE", 1000)
+    monkeypatch.setattr("unet_pipeline.dataset.intensities._PIECE", 1000)
     num_voxels = 25_000
     image = build_image(np.arange(num_voxels, dtype=np.float32).reshape(1, 50, 500, order="F"))
     label = np.where(np.arange(num_voxels).reshape(50, 500, order="F") < 4999, 0, 1).astype(np.uint8)

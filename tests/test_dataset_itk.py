@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pipeline.dataset.itk import read_itk
-from pipeline.dataset.nifti import read_nifti
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset.itk import read_itk
+from unet_pipeline.dataset.nifti import read_nifti
+from unet_pipeline.errors import ImageFileError
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 REFUSAL_MIB = 16

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from pipeline.dataset.label_values import MAX_VALUES, is_rounded, round_values
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset.label_values import MAX_VALUES, is_rounded, round_values
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.errors import ImageFileError
 
 
 def build(array: np.ndarray) -> MedicalImage:

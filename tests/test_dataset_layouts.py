@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.dataset import decathlon, folders
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, list_images, order_labels
-from pipeline.dataset.layouts import READERS, read_dataset
-from pipeline.errors import DatasetError
+from unet_pipeline.dataset import decathlon, folders
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, list_images, order_labels
+from unet_pipeline.dataset.layouts import READERS, read_dataset
+from unet_pipeline.errors import DatasetError
 
 NAMES = ["case_01", "case_02", "case_03", "case_04"]
 

@@ -11,12 +11,12 @@ import pytest
 import SimpleITK
 from PIL import Image as PillowImage
 
-from pipeline.dataset.case_reading import read_case_grid, read_case_image
-from pipeline.dataset.dataset import Case
-from pipeline.dataset.image import read_grid, read_image
-from pipeline.dataset.medical_image import ImageGrid
-from pipeline.dataset.options import ReadOptions
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
+from unet_pipeline.dataset.dataset import Case
+from unet_pipeline.dataset.image import read_grid, read_image
+from unet_pipeline.dataset.medical_image import ImageGrid
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.errors import ImageFileError
 
 from . import dicom_phantoms
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.dataset.nifti import read_nifti, read_nifti_grid, uses_mm
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.nifti import read_nifti, read_nifti_grid, uses_mm
+from unet_pipeline.errors import ImageFileError
 
 # offsets of the NIfTI-1 standard
 PIXDIM, SLOPE_INTERCEPT, XYZT_UNITS, QFORM_CODE, SFORM_CODE = 76, 112, 123, 252, 254

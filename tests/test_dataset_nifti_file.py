@@ -12,11 +12,11 @@ import pytest
 import SimpleITK
 from monai.transforms import EnsureChannelFirst, LoadImage
 
-from pipeline.dataset.image import read_grid, read_image, read_label_map
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.dataset.nifti_file import VECTOR_INTENT, is_plain_nifti
-from pipeline.dataset.writing import write_image
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset.image import read_grid, read_image, read_label_map
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.nifti_file import VECTOR_INTENT, is_plain_nifti
+from unet_pipeline.dataset.writing import write_image
+from unet_pipeline.errors import ImageFileError
 
 AFFINE = np.array([[-0.8, 0, 0, 30], [0, 1.0, 0, -20], [0, 0, 2.5, 7], [0, 0, 0, 1]])
 VOLUME = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.int16)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.dataset import Case, Dataset
-from pipeline.dataset.layouts import read_dataset
-from pipeline.errors import DatasetError
-from pipeline.files import write_json
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.dataset import Case, Dataset
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.errors import DatasetError
+from unet_pipeline.files import write_json
 
 CONTENT = {
     "channel_names": {"0": "T1", "1": "T2"},

@@ -7,13 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.layouts import read_dataset
-from pipeline.dataset.orientation import (
-    compute_coarse_map,
-    find_mirroring_that_matters,
-    find_turning_that_matters,
-)
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.orientation import compute_coarse_map, find_mirroring_that_matters, find_turning_that_matters
 
 
 def draw_pictures(scene: np.ndarray, num_pictures: int = 12, noise: float = 1.0) -> list[np.ndarray]:

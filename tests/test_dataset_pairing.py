@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dataset.pairing import pair_names
+from unet_pipeline.dataset.pairing import pair_names
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.dataset.check import CheckReport, check_dataset
-from pipeline.dataset.layouts import read_dataset
-from pipeline.dataset.options import ReadOptions
-from pipeline.errors import DatasetError
-from pipeline.files import compute_sha256
+from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.errors import DatasetError
+from unet_pipeline.files import compute_sha256
 
 
 def codes(report: CheckReport) -> list[tuple[str, str]]:

@@ -15,13 +15,8 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from pipeline.dataset.picture import (
-    measure_in_between,
-    read_picture,
-    read_picture_grid,
-    read_picture_labels,
-)
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset.picture import measure_in_between, read_picture, read_picture_grid, read_picture_labels
+from unet_pipeline.errors import ImageFileError
 
 read_picture_stack = partial(read_picture, pages_as_slices=True)
 read_picture_label_stack = partial(read_picture_labels, pages_as_slices=True)

@@ -12,13 +12,13 @@ import pytest
 import SimpleITK
 from PIL import Image as PillowImage
 
-from pipeline.dataset.check import CheckReport, check_dataset
-from pipeline.dataset.dataset import Case, Dataset
-from pipeline.dataset.image import read_image
-from pipeline.dataset.instance_maps import find_instances
-from pipeline.dataset.options import ReadOptions
-from pipeline.dataset.prepare import prepare_dataset
-from pipeline.errors import DatasetError
+from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.dataset import Case, Dataset
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.dataset.instance_maps import find_instances
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.prepare import prepare_dataset
+from unet_pipeline.errors import DatasetError
 
 
 def build_dataset(root: Path, images: list[str], labels: list[str]) -> Dataset:

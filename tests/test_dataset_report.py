@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 from PIL import Image as PillowImage
 
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.layouts import read_dataset
-from pipeline.dataset.report import build_manifest, describe_report, write_report
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.report import build_manifest, describe_report, write_report
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "check.schema.json").read_text(encoding="utf-8"))
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipeline.dataset.split import choose_groups, presence_strata, split_cases
-from pipeline.errors import DatasetError
+from unet_pipeline.dataset.split import choose_groups, presence_strata, split_cases
+from unet_pipeline.errors import DatasetError
 
 case_lists = st.lists(st.text("abc_012é ", min_size=1, max_size=6), min_size=2, max_size=30, unique=True)
 seeds = st.integers(0, 2**32)

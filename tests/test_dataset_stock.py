@@ -10,8 +10,8 @@ import pytest
 from monai.transforms import LoadImage
 from PIL import Image as PillowImage
 
-from pipeline.dataset.image import read_image
-from pipeline.dataset.stock import stock_reads
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.dataset.stock import stock_reads
 
 ROWS = np.random.default_rng(0).integers(0, 255, (5, 8, 4)).astype(np.uint8)
 

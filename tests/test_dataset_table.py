@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dataset.dataset import Case
-from pipeline.dataset.layouts import read_dataset
-from pipeline.dataset.table_columns import parse_spacing
-from pipeline.errors import DatasetError
+from unet_pipeline.dataset.dataset import Case
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.table_columns import parse_spacing
+from unet_pipeline.errors import DatasetError
 
 
 def write(root: Path, text: str, name: str = "cases.csv") -> Path:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from pipeline.dataset.image import read_grid, read_image, read_label_map
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.errors import ImageFileError
+from unet_pipeline.dataset.image import read_grid, read_image, read_label_map
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.errors import ImageFileError
 
 HEIGHT, WIDTH = 12, 17
 

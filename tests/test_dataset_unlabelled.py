@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset.check import check_dataset
-from pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.check import check_dataset
+from unet_pipeline.dataset.layouts import read_dataset
 
 
 def test_check_images_without_labels_are_read_and_refused_for_training(png_folders: Path) -> None:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.transforms import LoadImage
 
-from pipeline.dataset.image import read_image
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.dataset.writing import fits_png, write_image
-from pipeline.errors import DatasetError
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.writing import fits_png, write_image
+from unet_pipeline.errors import DatasetError
 
 
 def draw_affine(permutation: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[float, ...]) -> np.ndarray:

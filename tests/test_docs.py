@@ -15,10 +15,10 @@ import pytest
 import typer
 import yaml
 
-from pipeline.cli import app
-from pipeline.dataset import demo
-from pipeline.files import compute_sha256
-from pipeline.planning.presets import PRESETS
+from unet_pipeline.cli import app
+from unet_pipeline.dataset import demo
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.planning.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import errors
-from pipeline.errors import DatasetError, ImageFileError, PipelineError, suggest
+from unet_pipeline import errors
+from unet_pipeline.errors import DatasetError, ImageFileError, PipelineError, suggest
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.evaluation.bootstrap import compute_interval, compute_intervals
+from unet_pipeline.evaluation.bootstrap import compute_interval, compute_intervals
 
 
 def draw_scores(num_cases: int, seed: int = 0) -> np.ndarray:

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.dataset.geometry import ROUNDING, SAME, compare_grids
-from pipeline.dataset.image import read_image
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.cases import COLUMNS, build_requests, evaluate_by_plan, evaluate_pairs
-from pipeline.evaluation.measurement import Request
-from pipeline.evaluation.metric_table import METRICS
-from pipeline.evaluation.pairs import Pair
-from pipeline.planning.planner import plan_from_fingerprint
+from unet_pipeline.dataset.geometry import ROUNDING, SAME, compare_grids
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.errors import EvaluationError
+from unet_pipeline.evaluation.cases import COLUMNS, build_requests, evaluate_by_plan, evaluate_pairs
+from unet_pipeline.evaluation.measurement import Request
+from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.pairs import Pair
+from unet_pipeline.planning.planner import plan_from_fingerprint
 
 LABELS = {"background": 0, "organ": 1, "tumour": 2}
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.evaluation.centreline import compute_cldice, find_centre_line
+from unet_pipeline.evaluation.centreline import compute_cldice, find_centre_line
 
 
 def draw_bar(length: int, start: int = 3) -> np.ndarray:

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.case_values import ALL_LABELS
-from pipeline.evaluation.comparison import (
+from unet_pipeline.errors import EvaluationError
+from unet_pipeline.evaluation.case_values import ALL_LABELS
+from unet_pipeline.evaluation.comparison import (
     ComparisonRow,
     MeasuredCases,
     compare_cases,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.bundle_folder import BundleFolder
-from pipeline.evaluation.cross_validation import list_fold_notes, name_folds
-from pipeline.files import write_json
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.evaluation.cross_validation import list_fold_notes, name_folds
+from unet_pipeline.files import write_json
 
 RECORD: dict[str, Any] = {
     "state": "finished",

@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from pipeline.evaluation.case_values import ALL_LABELS
-from pipeline.evaluation.failures import FALSE_ALARM, MISSED, OUTLIER, WORST, list_failures
+from unet_pipeline.evaluation.case_values import ALL_LABELS
+from unet_pipeline.evaluation.failures import FALSE_ALARM, MISSED, OUTLIER, WORST, list_failures
 
 
 def build_rows(dice: dict[str, float], **columns: object) -> pd.DataFrame:

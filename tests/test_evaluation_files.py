@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.files import (
+from unet_pipeline.errors import EvaluationError
+from unet_pipeline.evaluation.files import (
     DataRecord,
     SummaryRecord,
     build_summary,
@@ -23,7 +23,7 @@ from pipeline.evaluation.files import (
     write_rows,
     write_summary,
 )
-from pipeline.evaluation.subgroups import Cut
+from unet_pipeline.evaluation.subgroups import Cut
 
 DOCS = Path(__file__).parents[1] / "docs"
 FACTS = {

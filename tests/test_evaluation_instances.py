@@ -12,9 +12,9 @@ from monai.metrics import compute_panoptic_quality
 from scipy import ndimage
 from torchmetrics.detection import PanopticQuality
 
-from pipeline.dataset.image import read_image
-from pipeline.evaluation.instances import IOU_THRESHOLDS, score_instance_maps, score_instances
-from pipeline.evaluation.parts import label_parts
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.evaluation.instances import IOU_THRESHOLDS, score_instance_maps, score_instances
+from unet_pipeline.evaluation.parts import label_parts
 
 REFERENCE = np.zeros((8, 12), np.uint16)
 REFERENCE[0:4, 0:4], REFERENCE[0:4, 6:10], REFERENCE[5:8, 0:2] = 300, 7, 9

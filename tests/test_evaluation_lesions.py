@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from medpy.metric import binary as medpy
 
-from pipeline.evaluation.lesions import detect_lesions
+from unet_pipeline.evaluation.lesions import detect_lesions
 
 
 def draw(*rows: str) -> np.ndarray:

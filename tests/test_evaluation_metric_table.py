@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.evaluation.measurement import Request, measure_instances, measure_masks
-from pipeline.evaluation.metric_table import (
+from unet_pipeline.evaluation.measurement import Request, measure_instances, measure_masks
+from unet_pipeline.evaluation.metric_table import (
     DIAGONAL,
     METRICS,
     MINUS_REFERENCE_SIZE,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from medpy.metric import binary as medpy
 
-from pipeline.evaluation.metrics import (
+from unet_pipeline.evaluation.metrics import (
     compute_dice,
     compute_iou,
     compute_precision,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.cases import evaluate_pairs
-from pipeline.evaluation.pairs import Pair, list_changes, read_pair, sum_up_changes
-from pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.errors import EvaluationError
+from unet_pipeline.evaluation.cases import evaluate_pairs
+from unet_pipeline.evaluation.pairs import Pair, list_changes, read_pair, sum_up_changes
+from unet_pipeline.prediction.inputs import PredictionInput
 
 SHAPE, SPACING_MM = (8, 9, 10), (1.0, 2.0, 3.0)
 LABELS = {"background": 0, "organ": 1, "tumour": 2}

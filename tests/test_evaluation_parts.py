@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.evaluation.parts import compute_part_ious, label_parts, match_parts
+from unet_pipeline.evaluation.parts import compute_part_ious, label_parts, match_parts
 
 
 @pytest.mark.parametrize("corners", [True, False])

@@ -10,16 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import EvaluationError
-from pipeline.evaluation.bootstrap import compute_interval
-from pipeline.evaluation.subgroups import (
-    NOT_GIVEN,
-    Cut,
-    add_columns,
-    name_groups,
-    read_cut,
-    summarize_subgroups,
-)
+from unet_pipeline.errors import EvaluationError
+from unet_pipeline.evaluation.bootstrap import compute_interval
+from unet_pipeline.evaluation.subgroups import NOT_GIVEN, Cut, add_columns, name_groups, read_cut, summarize_subgroups
 
 COLUMNS = {"a": {"scanner": "A", "age": "50"}, "b": {"scanner": "old", "age": ""}}
 

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from pipeline.evaluation.summary import ALL_LABELS, note_few_patients, summarize, summarize_folds, to_records
+from unet_pipeline.evaluation.summary import ALL_LABELS, note_few_patients, summarize, summarize_folds, to_records
 
 
 def build_rows(values: dict[str, dict[str, float]]) -> pd.DataFrame:

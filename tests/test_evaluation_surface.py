@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from medpy.metric import binary as medpy
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 
-from pipeline.evaluation.surface import (
+from unet_pipeline.evaluation.surface import (
     compute_assd,
     compute_hd95,
     compute_nsd,

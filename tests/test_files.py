@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import (
+from unet_pipeline.files import (
     PARTIAL_PREFIX,
     compute_sha256,
     replace_between,
@@ -74,7 +74,7 @@ def test_write_atomically_block_that_writes_nothing_keeps_old_file(tmp_path: Pat
 def test_write_atomically_killed_process_leaves_no_file_under_final_name(tmp_path: Path) -> None:
     code = (
         "import os, sys, pathlib\n"
-        "from pipeline.files import write_atomically\n"
+        "from unet_pipeline.files import write_atomically\n"
         "with write_atomically(pathlib.Path(sys.argv[1])) as partial:\n"
         "    partial.write_text('half')\n"
         "    os._exit(9)\n"
@@ -223,7 +223,7 @@ def test_write_text_pipe_gets_the_content_and_stays(tmp_path: Path) -> None:
 def test_write_text_pipe_that_nothing_reads_is_an_error_and_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.files._READER_WAIT_S", 0.1)
+    monkeypatch.setattr("unet_pipeline.files._READER_WAIT_S", 0.1)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OSError, match="Errno") as caught:

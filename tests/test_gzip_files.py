@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-import pipeline.gzip_files
+import unet_pipeline.gzip_files
 
 CONTENT = bytes(range(256)) * 5000
 
@@ -21,11 +21,11 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """The module with and without `isal`."""
     if request.param == "zlib":
         monkeypatch.setitem(sys.modules, "isal", None)
-    module = importlib.reload(pipeline.gzip_files)
+    module = importlib.reload(unet_pipeline.gzip_files)
     assert (module._GzipFile is gzip.GzipFile) == (request.param == "zlib")
     yield module
     monkeypatch.undo()
-    importlib.reload(pipeline.gzip_files)
+    importlib.reload(unet_pipeline.gzip_files)
 
 
 def test_write_gzip_python_reads_the_same_content(library: ModuleType, tmp_path: Path) -> None:

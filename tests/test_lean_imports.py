@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline import lean_imports
+from unet_pipeline import lean_imports
 
 # flags such as has_pandas, by module, of everything that the configs of a bundle can name for a prediction
 LIST_FLAGS = """
@@ -47,7 +47,7 @@ def write_false_monai(folder: Path, text: str) -> Path:
     return folder
 
 
-LEAN = "from pipeline.lean_imports import arrange_lean_import\narrange_lean_import()\n"
+LEAN = "from unet_pipeline.lean_imports import arrange_lean_import\narrange_lean_import()\n"
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_leave_out_readers_only_in_a_lean_process(start: str, expected: str) -> 
     """Building `LoadImage` imports the library of every reader; afterwards each is found as always."""
     code = (
         "import sys\n"
-        "from pipeline.lean_imports import leave_out_readers\n"
+        "from unet_pipeline.lean_imports import leave_out_readers\n"
         "from monai.transforms import LoadImage\n"
         "with leave_out_readers():\n"
         "    loader = LoadImage()\n"
@@ -104,7 +104,7 @@ def test_arrange_quick_start_nibabel_reads_a_file_with_a_dicom_header_inside(tmp
     image.header.extensions.append(nib.nifti1.Nifti1Extension("dicom", b"\x08\x00\x60\x00CS\x02\x00MR" + b"\x00" * 6))
     nib.save(image, path)
     code = (
-        "from pipeline.lean_imports import arrange_quick_start\narrange_quick_start()\n"
+        "from unet_pipeline.lean_imports import arrange_quick_start\narrange_quick_start()\n"
         "import sys, nibabel\nprint('pydicom' in sys.modules)\n"
         f"image = nibabel.load({str(path)!r})\n"
         "print(image.get_fdata().sum(), len(image.header.extensions), image.header.extensions[0].get_code())\n"
@@ -156,7 +156,7 @@ def test_arrange_lean_import_after_monai_does_nothing() -> None:
 def test_arrange_quick_start_hides_nothing_and_rests_collection(tmp_path: Path) -> None:
     write_false_monai(tmp_path, "import gc, pandas\nRESTED = not gc.isenabled()\n")
     code = (
-        "from pipeline.lean_imports import arrange_quick_start\n"
+        "from unet_pipeline.lean_imports import arrange_quick_start\n"
         "arrange_quick_start(); arrange_quick_start()\n"
         "import gc, sys, monai\n"
         "print(monai.RESTED, gc.isenabled(), gc.get_freeze_count() > 0)\n"

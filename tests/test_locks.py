@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.locks import InUseError, hold_lock, release_lock, take_lock
+from unet_pipeline.locks import InUseError, hold_lock, release_lock, take_lock
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forked processes")
 

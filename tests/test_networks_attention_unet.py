@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.networks.attention_unet import AttentionUNet, GridAttentionGate, SupervisedAttentionUNet
+from unet_pipeline.networks.attention_unet import AttentionUNet, GridAttentionGate, SupervisedAttentionUNet
 
 
 def build(kind: type[AttentionUNet] = AttentionUNet, dims: int = 2, heads: int = 1) -> AttentionUNet:

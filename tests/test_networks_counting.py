@@ -11,19 +11,19 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.bundle.configs import build_configs
-from pipeline.errors import PlanError
-from pipeline.networks.counting import (
+from unet_pipeline.bundle.configs import build_configs
+from unet_pipeline.errors import PlanError
+from unet_pipeline.networks.counting import (
     build_network,
     compute_forward_flop,
     compute_receptive_field,
     count_parameters,
     list_convolutions,
 )
-from pipeline.networks.shape import Shape
-from pipeline.networks.table import NETWORKS
-from pipeline.networks.unpadded import compute_input_size, compute_output_size
-from pipeline.planning.planner import plan_from_fingerprint
+from unet_pipeline.networks.shape import Shape
+from unet_pipeline.networks.table import NETWORKS
+from unet_pipeline.networks.unpadded import compute_input_size, compute_output_size
+from unet_pipeline.planning.planner import plan_from_fingerprint
 
 
 def build_shape(network: str, dims: int, padded: bool = True, normalisation: str = "instance", **changes: Any) -> Shape:
@@ -81,7 +81,7 @@ def test_build_network_is_that_of_the_configs(make_fingerprint: Callable, networ
     plan = plan_from_fingerprint(fingerprint, "data", "demo", network=network).plan
     parser = ConfigParser(build_configs(plan)[config])
     target = str(parser["network_def#_target_"])
-    parser["network_def#_target_"] = target.replace("unet_networks.", "pipeline.networks.")
+    parser["network_def#_target_"] = target.replace("unet_networks.", "unet_pipeline.networks.")
     with torch.device("meta"):
         built = build_network(plan.shape, for_training=config == "train")
         configured = parser.get_parsed_content("network_def")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet
 
-from pipeline.networks.dynunet import DeepSupervisionDynUNet
+from unet_pipeline.networks.dynunet import DeepSupervisionDynUNet
 
 SHAPES = {2: (2, 3, 32, 16), 3: (1, 3, 16, 16, 8)}
 

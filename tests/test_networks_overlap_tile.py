@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
-from pipeline.networks.overlap_tile import OverlapTileInferer, mirror_indices
+from unet_pipeline.networks.overlap_tile import OverlapTileInferer, mirror_indices
 
 
 def mean_of_neighbours(tile: torch.Tensor) -> torch.Tensor:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.networks.residual_encoder import (
-    ResidualBlock,
-    ResidualEncoderUNet,
-    SupervisedResidualEncoderUNet,
-)
+from unet_pipeline.networks.residual_encoder import ResidualBlock, ResidualEncoderUNet, SupervisedResidualEncoderUNet
 
 
 def build(kind: type[ResidualEncoderUNet] = ResidualEncoderUNet, dims: int = 2) -> ResidualEncoderUNet:

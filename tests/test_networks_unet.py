@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.networks.blocks import crop_to, pad_to_multiple
-from pipeline.networks.overlap_tile import OverlapTileInferer
-from pipeline.networks.unet import UNet3D2016, UNet2015
+from unet_pipeline.networks.blocks import crop_to, pad_to_multiple
+from unet_pipeline.networks.overlap_tile import OverlapTileInferer
+from unet_pipeline.networks.unet import UNet3D2016, UNet2015
 
 
 def count(network: torch.nn.Module, without: str = "-") -> int:

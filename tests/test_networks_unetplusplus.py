@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.networks.unetplusplus import SupervisedUNetPlusPlus, UNetPlusPlus
+from unet_pipeline.networks.unetplusplus import SupervisedUNetPlusPlus, UNetPlusPlus
 
 PAPER = {"kernel_size": ((3, 3),) * 5, "strides": ((1, 1), *((2, 2),) * 4)}
 

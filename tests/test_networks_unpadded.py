@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import PlanError
-from pipeline.networks.unpadded import compute_input_size, compute_output_size
+from unet_pipeline.errors import PlanError
+from unet_pipeline.networks.unpadded import compute_input_size, compute_output_size
 
 from .test_networks_counting import published
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bundle.configs import build_configs, write_configs
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import PlanError
-from pipeline.planning.edit import edit_plan
-from pipeline.planning.plan import read_changes, read_plan, write_plan
-from pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
+from unet_pipeline.bundle.configs import build_configs, write_configs
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.edit import edit_plan
+from unet_pipeline.planning.plan import read_changes, read_plan, write_plan
+from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
 
 REGIONS = {"whole": (1, 2), "core": (2,)}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PlanError
-from pipeline.planning.edit import edit_plan
-from pipeline.planning.plan import read_plan, write_plan
-from pipeline.planning.planner import plan_from_fingerprint
+from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.edit import edit_plan
+from unet_pipeline.planning.plan import read_plan, write_plan
+from unet_pipeline.planning.planner import plan_from_fingerprint
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.planning.evaluation_rules import choose_lesion_labels, choose_thin_labels, choose_tolerances
+from unet_pipeline.planning.evaluation_rules import choose_lesion_labels, choose_thin_labels, choose_tolerances
 
 
 def test_choose_tolerances_is_a_voxel_of_the_coarsest_axis(make_fingerprint: Callable) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import PlanError
-from pipeline.planning.fine_tuning import TAKEN_OVER, Start, check_start, choose_learning_rate
-from pipeline.planning.plan import Plan
-from pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
-from pipeline.planning.presets import Choice
+from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.fine_tuning import TAKEN_OVER, Start, check_start, choose_learning_rate
+from unet_pipeline.planning.plan import Plan
+from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
+from unet_pipeline.planning.presets import Choice
 
 SHA256 = "0123456789abcdef" * 4
 

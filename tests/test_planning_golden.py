@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.networks.counting import (
+from unet_pipeline.networks.counting import (
     compute_forward_flop,
     compute_receptive_field,
     count_parameters,
     list_convolutions,
 )
-from pipeline.planning.network_rules import estimate_training_gib
-from pipeline.planning.planner import plan_from_fingerprint
+from unet_pipeline.planning.network_rules import estimate_training_gib
+from unet_pipeline.planning.planner import plan_from_fingerprint
 
 from .conftest import build_fingerprint
 

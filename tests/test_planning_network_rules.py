@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import PlanError
-from pipeline.networks.shape import Shape
-from pipeline.networks.table import NETWORKS
-from pipeline.networks.unpadded import compute_output_size
-from pipeline.planning import network_rules
-from pipeline.planning.machine import Memory
-from pipeline.planning.planner import plan_from_fingerprint
-from pipeline.planning.presets import PRESETS
+from unet_pipeline.device.memory import Memory
+from unet_pipeline.errors import PlanError
+from unet_pipeline.networks.shape import Shape
+from unet_pipeline.networks.table import NETWORKS
+from unet_pipeline.networks.unpadded import compute_output_size
+from unet_pipeline.planning import network_rules
+from unet_pipeline.planning.planner import plan_from_fingerprint
+from unet_pipeline.planning.presets import PRESETS
 
 TOLERATED_EXCESS = 1.5  # sizes are rounded to the nearest multiple, by an eighth at most along each of three axes
 MOST_LEVELS = 6

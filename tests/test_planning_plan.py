@@ -10,9 +10,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline.errors import PlanError
-from pipeline.planning.plan import Plan, build_plan_from, read_plan, read_reasons, write_plan
-from pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
+from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.plan import Plan, build_plan_from, read_plan, read_reasons, write_plan
+from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
 
 SHOWN = "configs/plan.yaml"
 

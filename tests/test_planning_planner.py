@@ -10,13 +10,13 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet
 
-from pipeline.dataset.check import CheckReport
-from pipeline.dataset.fingerprint import read_fingerprint
-from pipeline.errors import PlanError
-from pipeline.networks.table import NETWORKS
-from pipeline.planning.plan import Plan, read_plan
-from pipeline.planning.planner import plan_from_fingerprint
-from pipeline.planning.presets import PRESETS
+from unet_pipeline.dataset.check import CheckReport
+from unet_pipeline.dataset.fingerprint import read_fingerprint
+from unet_pipeline.errors import PlanError
+from unet_pipeline.networks.table import NETWORKS
+from unet_pipeline.planning.plan import Plan, read_plan
+from unet_pipeline.planning.planner import plan_from_fingerprint
+from unet_pipeline.planning.presets import PRESETS
 
 
 def build_network(plan: Plan) -> DynUNet:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dataset.fingerprint import Fingerprint, IntensityStatistics
-from pipeline.planning import rules
-from pipeline.planning.presets import Preset
+from unet_pipeline.dataset.fingerprint import Fingerprint, IntensityStatistics
+from unet_pipeline.planning import rules
+from unet_pipeline.planning.presets import Preset
 
 # orientation and spacing
 

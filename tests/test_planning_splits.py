@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset.check import CheckReport, check_dataset
-from pipeline.dataset.dataset import Dataset
-from pipeline.dataset.layouts import read_dataset
-from pipeline.dataset.options import ReadOptions
-from pipeline.errors import DatasetError
-from pipeline.planning.splits import choose_splits
+from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.dataset import Dataset
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.errors import DatasetError
+from unet_pipeline.planning.splits import choose_splits
 
 
 def check_with(root: Path, options: ReadOptions | None = None, **changes: object) -> CheckReport:

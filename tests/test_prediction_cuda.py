@@ -9,12 +9,12 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import DynUNet
 
-from pipeline.prediction.device_network import DeviceForm, DeviceNetwork, record_on
-from pipeline.prediction.device_norm import normalise_samples
-from pipeline.prediction.grids import map_grid
-from pipeline.prediction.mirroring import Mirrored
-from pipeline.prediction.stopwatch import Stopwatch
-from pipeline.prediction.streaming import (
+from unet_pipeline.device.gpu_norm import normalise_samples
+from unet_pipeline.prediction.device_network import DeviceForm, DeviceNetwork, record_on
+from unet_pipeline.prediction.grids import map_grid
+from unet_pipeline.prediction.mirroring import Mirrored
+from unet_pipeline.prediction.stopwatch import Stopwatch
+from unet_pipeline.prediction.streaming import (
     copy_to_device,
     iterate_probabilities,
     stream_classes,

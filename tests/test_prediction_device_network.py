@@ -8,9 +8,9 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet
 
-from pipeline.prediction.device_network import DeviceForm, DeviceNetwork, fill_up, find_filled_size, make_fast
-from pipeline.prediction.mirroring import Joined, Mirrored
-from pipeline.prediction.stopwatch import Stopwatch
+from unet_pipeline.prediction.device_network import DeviceForm, DeviceNetwork, fill_up, find_filled_size, make_fast
+from unet_pipeline.prediction.mirroring import Joined, Mirrored
+from unet_pipeline.prediction.stopwatch import Stopwatch
 
 CPU = torch.device("cpu")
 WINDOW = (16, 8, 8)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigParser
 
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import BundleError
-from pipeline.prediction.external_config import build_part, build_part_device, read_external_config, require_part
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import BundleError
+from unet_pipeline.prediction.external_config import build_part, build_part_device, read_external_config, require_part
 
 CONTENT = {"device": "cpu", "name": "\u00e4"}
 

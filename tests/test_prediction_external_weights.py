@@ -9,9 +9,9 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import BundleError
-from pipeline.prediction.external_weights import find_weights, load_state, read_state
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import BundleError
+from unet_pipeline.prediction.external_weights import find_weights, load_state, read_state
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd, Spacingd
 
-from pipeline.prediction import grids
-from pipeline.prediction.grids import iterate_resampled, map_grid, resample
+from unet_pipeline.prediction import grids
+from unet_pipeline.prediction.grids import iterate_resampled, map_grid, resample
 
 AFFINES = {
     "scaled": np.diag([1.3, 0.9, 2.0, 1.0]),

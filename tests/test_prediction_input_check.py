@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Orientationd, Spacingd
 
-from pipeline.dataset.medical_image import ImageGrid, MedicalImage
-from pipeline.errors import PredictionError
-from pipeline.prediction.input_check import check_size, check_values, find_network_grid, is_box, note_content
+from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from unet_pipeline.errors import PredictionError
+from unet_pipeline.prediction.input_check import check_size, check_values, find_network_grid, is_box, note_content
 
 SHAPE = (36, 40, 32)
 

@@ -11,9 +11,9 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 
-from pipeline.dataset.image import read_image
-from pipeline.errors import ImageFileError, PredictionError
-from pipeline.prediction.inputs import PredictionInput, list_inputs
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.errors import ImageFileError, PredictionError
+from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
 
 from . import dicom_phantoms as dicom
 

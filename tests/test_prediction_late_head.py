@@ -9,13 +9,13 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import DynUNet
 
-from pipeline.networks.residual_encoder import SupervisedResidualEncoderUNet
-from pipeline.networks.unet import UNet2015
-from pipeline.prediction.late_head import LateHead, build_late_head, find_head, take_head_off
-from pipeline.prediction.mirroring import Mirrored
-from pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
-from pipeline.prediction.streaming import iterate_probabilities
-from pipeline.prediction.windows import Network
+from unet_pipeline.networks.residual_encoder import SupervisedResidualEncoderUNet
+from unet_pipeline.networks.unet import UNet2015
+from unet_pipeline.prediction.late_head import LateHead, build_late_head, find_head, take_head_off
+from unet_pipeline.prediction.mirroring import Mirrored
+from unet_pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
+from unet_pipeline.prediction.streaming import iterate_probabilities
+from unet_pipeline.prediction.windows import Network
 
 HEAD = "output_block.conv.conv"
 
@@ -115,7 +115,7 @@ def blend(network: Network, late_heads: tuple[LateHead, ...], finish: Callable =
 def test_iterate_probabilities_late_head_gives_the_same_logits(
     monkeypatch: pytest.MonkeyPatch, mirrored_axes: tuple[int, ...], piece: int
 ) -> None:
-    monkeypatch.setattr("pipeline.prediction.streaming.PIECE_VALUES", piece)
+    monkeypatch.setattr("unet_pipeline.prediction.streaming.PIECE_VALUES", piece)
     network = build_network()
     expected = blend(Mirrored(network, mirrored_axes), ())
     found = blend(network, (split(network, mirrored_axes),))

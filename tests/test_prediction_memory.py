@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import replace
 
 import pytest
 import torch
 
-from pipeline.prediction import memory
-from pipeline.prediction.memory import CaseSize, measure_window
-from pipeline.prediction.streaming import PIECE_VALUES
-from pipeline.prediction.windows import place_windows
+from unet_pipeline.prediction import memory
+from unet_pipeline.prediction.memory import CaseSize, measure_window
+from unet_pipeline.prediction.streaming import PIECE_VALUES
+from unet_pipeline.prediction.windows import place_windows
 
 MIB = 2**20
 SIZE = CaseSize(1, 3, 3, (160, 160, 160), 2, (128, 128, 192), True)
@@ -85,11 +84,3 @@ def test_estimate_blending_few_features_hold_less_and_their_classes_are_made_by_
 def test_estimate_writing_probabilities_are_held_twice() -> None:
     more = memory.estimate_writing(replace(SIZE, writes_probabilities=True)) - memory.estimate_writing(SIZE)
     assert more == 2 * 3 * 160**3 * 4
-
-
-def test_free_and_own_bytes_are_those_of_a_machine() -> None:
-    own = memory.read_own_bytes()
-    with mmap.mmap(-1, 64 * MIB) as held:  # malloc may give pages that the process has already
-        held.write(b"\1" * (64 * MIB))
-        assert memory.read_own_bytes() - own > 32 * MIB
-    assert 64 * MIB < memory.find_free_bytes(torch.device("cpu")) < 2**50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.prediction.mirroring import Mirrored
+from unet_pipeline.prediction.mirroring import Mirrored
 
 
 class Leaning(torch.nn.Module):

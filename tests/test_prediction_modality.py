@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bundle_folder import BundleFolder
-from pipeline.files import write_json, write_text
-from pipeline.prediction.modality import compare_modality, find_modalities, read_modalities
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.files import write_json, write_text
+from unet_pipeline.prediction.modality import compare_modality, find_modalities, read_modalities
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from contextlib import closing
 import pytest
 import torch
 
-from pipeline.errors import PredictionError
-from pipeline.prediction.overlap import Outcome, choose_overlap, run_cases, run_side_by_side
+from unet_pipeline.errors import PredictionError
+from unet_pipeline.prediction.overlap import Outcome, choose_overlap, run_cases, run_side_by_side
 
 LIMIT_S = 20  # of waiting for another thread; only a fault lasts as long
 

@@ -10,8 +10,8 @@ import pydicom
 import pytest
 from pydicom.fileset import FileSet
 
-from pipeline.prediction.inputs import list_inputs
-from pipeline.prediction.passed_over import list_passed_over
+from unet_pipeline.prediction.inputs import list_inputs
+from unet_pipeline.prediction.passed_over import list_passed_over
 
 from . import dicom_phantoms as dicom
 

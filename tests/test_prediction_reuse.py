@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PredictionError
-from pipeline.files import compute_sha256
-from pipeline.prediction.inputs import PredictionInput
-from pipeline.prediction.options import PredictOptions
-from pipeline.prediction.outputs import probabilities_path
-from pipeline.prediction.reuse import (
+from unet_pipeline.errors import PredictionError
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.prediction.outputs import probabilities_path
+from unet_pipeline.prediction.reuse import (
     EDITED,
     NO_PROBABILITIES,
     OTHER_IMAGE,

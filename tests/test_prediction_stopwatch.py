@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from pipeline.prediction.stopwatch import STAGES, Stopwatch, TimedNetwork
+from unet_pipeline.prediction.stopwatch import STAGES, Stopwatch, TimedNetwork
 
 
 class Sleeping(torch.nn.Module):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.errors import BundleError
-from pipeline.prediction.weights import load_weights, require_finite
+from unet_pipeline.errors import BundleError
+from unet_pipeline.prediction.weights import load_weights, require_finite
 
 CPU = torch.device("cpu")
 

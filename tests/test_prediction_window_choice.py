@@ -11,11 +11,11 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import DynUNet
 
-from pipeline.prediction.engines import Engines
-from pipeline.prediction.memory import CaseSize, estimate_blending
-from pipeline.prediction.mirroring import Mirrored
-from pipeline.prediction.parts import Expected, Parts, Windowing
-from pipeline.prediction.window_choice import (
+from unet_pipeline.prediction.engines import Engines
+from unet_pipeline.prediction.memory import CaseSize, estimate_blending
+from unet_pipeline.prediction.mirroring import Mirrored
+from unet_pipeline.prediction.parts import Expected, Parts, Windowing
+from unet_pipeline.prediction.window_choice import (
     GPU_BATCH_VOXELS,
     MOST_WINDOWS_ON_GPU,
     SizedCase,
@@ -25,7 +25,7 @@ from pipeline.prediction.window_choice import (
     describe_windowing,
     measure_window,
 )
-from pipeline.prediction.windows import place_windows
+from unet_pipeline.prediction.windows import place_windows
 
 GIB = 2**30
 SHAPE, WINDOW = (512, 512, 300), (128, 128, 128)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
-from pipeline.prediction.memory import _LiveStorages
-from pipeline.prediction.windows import is_plain, iterate_blended, place_windows, read_windows, weigh_window
+from unet_pipeline.prediction.memory import _LiveStorages
+from unet_pipeline.prediction.windows import is_plain, iterate_blended, place_windows, read_windows, weigh_window
 
 
 def convolve(images: torch.Tensor) -> torch.Tensor:

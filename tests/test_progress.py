@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import progress
-from pipeline.progress import PLAIN_INTERVAL_S, format_duration, progress_bar
+from unet_pipeline import progress
+from unet_pipeline.progress import PLAIN_INTERVAL_S, format_duration, progress_bar
 
 
 class Clock:

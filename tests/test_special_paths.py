@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
-import pipeline
-from pipeline.bundle.audit import audit_bundle
-from pipeline.bundle_folder import BundleFolder
-from pipeline.config_values import quote_paths
-from pipeline.training.run import build_settings, build_stock_command, parse_override
+import unet_pipeline
+from unet_pipeline.audit.audit import audit_bundle
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.config_values import quote_paths
+from unet_pipeline.training.run import build_settings, build_stock_command, parse_override
 
 from . import phantom_bundles as phantoms
 
@@ -37,11 +37,11 @@ def test_every_verb_takes_the_path_as_it_is(tmp_path: Path, place: str, monkeypa
     monkeypatch.chdir(tmp_path)
     folder = write_bundle(Path(place))
     assert audit_bundle(folder.root).passed
-    phantoms.silently(pipeline.train, folder.root, overrides=TINY)
-    phantoms.silently(pipeline.predict, folder.root, Path(place) / "$data #1" / "images", Path(place) / "%out")
+    phantoms.silently(unet_pipeline.train, folder.root, overrides=TINY)
+    phantoms.silently(unet_pipeline.predict, folder.root, Path(place) / "$data #1" / "images", Path(place) / "%out")
     names = [path.name for path in phantoms.list_label_maps(Path(place) / "%out")]
     assert names == sorted(["p@1.png", "p#2.png", "$p 3.png", "%p4.png", "p(5)'s.png"])
-    found = phantoms.silently(pipeline.evaluate, folder.root)
+    found = phantoms.silently(unet_pipeline.evaluate, folder.root)
     assert len(set(found.rows["case"])) == 2
     record = json.loads((folder.runs / "fold_0-001" / "run.json").read_text())
     assert record["command"].startswith("cd BUNDLE && python -m monai.bundle run --config_file configs/train.json ")

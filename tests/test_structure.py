@@ -16,17 +16,17 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.bundle.configs import CONFIGS, OVERLAYS, build_configs, list_sources
-from pipeline.dataset.fingerprint import Fingerprint
-from pipeline.networks.table import NETWORKS
-from pipeline.planning.planner import plan_from_fingerprint
+from unet_pipeline.bundle.configs import CONFIGS, OVERLAYS, build_configs, list_sources
+from unet_pipeline.dataset.fingerprint import Fingerprint
+from unet_pipeline.networks.table import NETWORKS
+from unet_pipeline.planning.planner import plan_from_fingerprint
 
 from .conftest import build_fingerprint
 
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "pipeline"
+PACKAGE = ROOT / "pipeline" / "unet_pipeline"
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
 WIRING = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in (PACKAGE / "wiring").glob("*.yaml")}
 
@@ -38,7 +38,7 @@ UNDOCUMENTED_METHODS = ("attach",)
 # a longer method needs words; a shorter one, such as a path of BundleFolder, is its own description
 MAX_UNDOCUMENTED_LINES = 3
 # for the type checker only: the check that makes them true has been made by the caller
-ALLOWED_ASSERTS = {("pipeline/dataset/check.py", "dataset.labels is not None")}
+ALLOWED_ASSERTS = {("pipeline/unet_pipeline/dataset/check.py", "dataset.labels is not None")}
 
 
 def parse(module: str) -> ast.Module:
@@ -232,7 +232,7 @@ def test_wiring_is_found() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_target_can_be_located(target: str) -> None:
     # a bundle's own modules are copies of the package's
-    assert callable(pydoc.locate(target.replace("unet_networks.", "pipeline.networks.")))
+    assert callable(pydoc.locate(target.replace("unet_networks.", "unet_pipeline.networks.")))
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_inference_config_needs_nothing_of_this_package(
     targets = {text for key, text in iterate_strings(config) if key.rpartition("#")[2] == "_target_"}
     assert {target.partition(".")[0] for target in targets} == {"monai"}
     assert len(targets) > 10
-    assert not [text for _, text in iterate_strings(config) if re.search(r"\bpipeline\b", text)]
+    assert not [text for _, text in iterate_strings(config) if re.search(r"\b(?:unet_)?pipeline\b", text)]
     assert config == json.loads(json.dumps(config)), "JSON must not change it"
 
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import DatasetError, FileContentError
-from pipeline.text_files import parse_json, read_json, read_json_object, read_text, require_plain_utf8
+from unet_pipeline.errors import DatasetError, FileContentError
+from unet_pipeline.text_files import parse_json, read_json, read_json_object, read_text, require_plain_utf8
 
 CONTENT = {"Größe": [1, 2.5, None], "deep": {"a": {"b": "Ω"}}}
 TEXT = json.dumps(CONTENT, ensure_ascii=False, indent=2)

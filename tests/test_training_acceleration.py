@@ -14,12 +14,12 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 
-from pipeline.networks.dynunet import DeepSupervisionDynUNet
-from pipeline.training import acceleration as acceleration_module
-from pipeline.training.acceleration import STEPS_THAT_PAY, STEPS_WORTH_A_PROBE, Acceleration, FastNetwork, try_out
-from pipeline.training.instance_norm import InstanceNorm2d, InstanceNorm3d
-from pipeline.training.memory_format import FORMATS, OrderChoice
-from pipeline.training.step import TrainingStep
+from unet_pipeline.device.instance_norm import InstanceNorm2d, InstanceNorm3d
+from unet_pipeline.device.memory_format import FORMATS, OrderChoice
+from unet_pipeline.networks.dynunet import DeepSupervisionDynUNet
+from unet_pipeline.training import acceleration as acceleration_module
+from unet_pipeline.training.acceleration import STEPS_THAT_PAY, STEPS_WORTH_A_PROBE, Acceleration, FastNetwork, try_out
+from unet_pipeline.training.step import TrainingStep
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 NUM_STEPS = 6

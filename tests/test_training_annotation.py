@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 
-from pipeline.training.annotation import LeaveOutIgnored, LeaveOutIgnoredd
+from unet_pipeline.training.annotation import LeaveOutIgnored, LeaveOutIgnoredd
 
 IGNORED = 3
 

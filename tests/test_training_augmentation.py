@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.transforms import RandCropByLabelClasses
 
-from pipeline.training.augmentation import PatchAugmentation
+from unet_pipeline.training.augmentation import PatchAugmentation
 
 from .augmentation_phantoms import (
     build_full,

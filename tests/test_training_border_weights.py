@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from pipeline.training.border_weights import BorderWeightd, compute_border_weights
+from unet_pipeline.training.border_weights import BorderWeightd, compute_border_weights
 
 
 def compute_by_the_equation(label_map: np.ndarray, class_weights: tuple, w0: float, sigma: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.training.captured_step import CapturedStep
+from unet_pipeline.training.captured_step import CapturedStep
 
 CPU = torch.device("cpu")
 

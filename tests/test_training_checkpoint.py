@@ -13,17 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import TrainingError
-from pipeline.locks import InUseError, hold_lock
-from pipeline.training.checkpoint import (
-    LAST_CHECKPOINT,
-    PREVIOUS_CHECKPOINT,
-    read_checkpoint,
-    read_newest_checkpoint,
-    save_weights,
-)
+import unet_pipeline
+from unet_pipeline.bundle.folder import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, BundleFolder
+from unet_pipeline.errors import TrainingError
+from unet_pipeline.locks import InUseError, hold_lock
+from unet_pipeline.training.checkpoint import read_checkpoint, read_newest_checkpoint, save_weights
 
 from . import phantom_bundles as phantoms
 from .scripts import load_script
@@ -152,7 +146,7 @@ def test_resume_finished_run_says_so_and_changes_nothing(finished: Path) -> None
     results = [path for path in finished.rglob("[!.]*") if path.is_file() and not path.name.endswith(".lock")]
     files = {path: path.read_bytes() for path in results}
     lines: list[str] = []
-    (run,) = pipeline.train(finished, resume=True, announce=lines.append)
+    (run,) = unet_pipeline.train(finished, resume=True, announce=lines.append)
     assert "fold_0-001 is finished: 4 epochs" in lines[0]
     assert run.num_epochs == 4
     assert {path: path.read_bytes() for path in files} == files
@@ -165,18 +159,18 @@ def test_resume_finished_run_says_so_and_changes_nothing(finished: Path) -> None
 def test_resume_other_settings_are_refused_and_named(finished: Path, overrides: dict[str, Any], named: str) -> None:
     before = read_record(finished)
     with pytest.raises(TrainingError, match=named):
-        pipeline.train(finished, resume=True, overrides=overrides)
+        unet_pipeline.train(finished, resume=True, overrides=overrides)
     assert read_record(finished) == before
 
 
 def test_resume_fewer_epochs_are_refused(finished: Path) -> None:
     # 4, or 6 where the test below was the first, as it may be in parallel
     with pytest.raises(TrainingError, match=r"it has ([46]) epochs already; expected num_epochs=\1 or more, found 2"):
-        phantoms.silently(pipeline.train, finished, resume=True, overrides={"num_epochs": 2})
+        phantoms.silently(unet_pipeline.train, finished, resume=True, overrides={"num_epochs": 2})
 
 
 def test_resume_more_epochs_follow_the_longer_cosine(finished: Path) -> None:
-    phantoms.silently(pipeline.train, finished, resume=True, overrides={"num_epochs": 6})
+    phantoms.silently(unet_pipeline.train, finished, resume=True, overrides={"num_epochs": 6})
     folder = BundleFolder(finished)
     state = read_checkpoint(folder.runs / "fold_0-001" / LAST_CHECKPOINT)
     assert (state["epoch"], state["iteration"], state["lr_scheduler"]["t_total"]) == (6, 24, 24)

@@ -17,17 +17,17 @@ from monai.data import DataLoader
 from monai.engines import SupervisedTrainer
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 
-from pipeline.files import write_json
-from pipeline.networks.dynunet import DeepSupervisionDynUNet
-from pipeline.training.augmentation import PatchAugmentation
-from pipeline.training.determinism import NondeterministicKernels, StepSeedHandler, use_deterministic_kernels
-from pipeline.training.intensity import IntensityAugmentation
-from pipeline.training.randomness import derive_seed, seed_weights
-from pipeline.training.samples import Sample, collate
-from pipeline.training.sampling import Source
-from pipeline.training.schedule import build_schedule
-from pipeline.training.spatial import SpatialAugmentation
-from pipeline.training.step import TrainingStep
+from unet_pipeline.files import write_json
+from unet_pipeline.networks.dynunet import DeepSupervisionDynUNet
+from unet_pipeline.training.augmentation import PatchAugmentation
+from unet_pipeline.training.determinism import NondeterministicKernels, StepSeedHandler, use_deterministic_kernels
+from unet_pipeline.training.intensity import IntensityAugmentation
+from unet_pipeline.training.randomness import derive_seed, seed_weights
+from unet_pipeline.training.samples import Sample, collate
+from unet_pipeline.training.sampling import Source
+from unet_pipeline.training.schedule import build_schedule
+from unet_pipeline.training.spatial import SpatialAugmentation
+from unet_pipeline.training.step import TrainingStep
 
 from .augmentation_phantoms import draw_batch
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch.utils.tensorboard import SummaryWriter
 
-from pipeline.training.events import drop_later_events, split_records
+from unet_pipeline.training.events import drop_later_events, split_records
 
 
 def list_steps(folder: Path) -> list[tuple[str, int]]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.planning.plan import Plan
-from pipeline.planning.planner import plan_from_fingerprint
-from pipeline.training.forecast import TrainingForecast, count_windows, forecast_training
-from pipeline.training.probe import StepTime
+from unet_pipeline.planning.plan import Plan
+from unet_pipeline.planning.planner import plan_from_fingerprint
+from unet_pipeline.training.forecast import TrainingForecast, count_windows, forecast_training
+from unet_pipeline.training.probe import StepTime
 
 
 @pytest.fixture

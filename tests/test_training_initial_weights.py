@@ -8,8 +8,8 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from pipeline.errors import TrainingError
-from pipeline.training.initial_weights import InitialWeightsHandler, take_weights
+from unet_pipeline.errors import TrainingError
+from unet_pipeline.training.initial_weights import InitialWeightsHandler, take_weights
 
 
 def build(classes: int = 2, channels: int = 1) -> torch.nn.Sequential:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.training.intensity import (
+from unet_pipeline.training.intensity import (
     IntensityAugmentation,
     apply_gamma,
     blur,

@@ -16,9 +16,9 @@ import torch
 from monai.transforms import LoadImaged
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.errors import TrainingError
-from pipeline.training.interruption import leave_signals_to_main
-from pipeline.training.loading import (
+from unet_pipeline.errors import TrainingError
+from unet_pipeline.training.interruption import leave_signals_to_main
+from unet_pipeline.training.loading import (
     CaseCompose,
     LoadingError,
     end_loader_processes,
@@ -127,7 +127,7 @@ def test_loading_error_from_another_process_has_the_message_of_there() -> None:
         "Caught LoadingError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File ...\n"
     )
     error = LoadingError(
-        f"{reported}pipeline.training.loading.LoadingError: Case a: b.png is damaged. Copy it again.\n"
+        f"{reported}unet_pipeline.training.loading.LoadingError: Case a: b.png is damaged. Copy it again.\n"
     )
     assert str(error) == "Case a: b.png is damaged. Copy it again."
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
-from pipeline.errors import TrainingError
-from pipeline.training.loss_reading import LossReader, log_losses
+from unet_pipeline.errors import TrainingError
+from unet_pipeline.training.loss_reading import LossReader, log_losses
 
 
 class LateLoss:

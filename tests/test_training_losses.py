@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.losses import DiceCELoss
 
-from pipeline.training.losses import (
+from unet_pipeline.training.losses import (
     BorderWeightedCrossEntropy,
     CentreOfTarget,
     DeepSupervisionLoss,

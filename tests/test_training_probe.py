@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import pipeline
-from pipeline.bundle_folder import open_bundle
-from pipeline.errors import PlanError
-from pipeline.planning.plan import Plan, read_plan
-from pipeline.planning.planner import plan_from_fingerprint
-from pipeline.training import probe
-from pipeline.training.probe import StepSize, count_flop, make_cases, shrink, time_step
+import unet_pipeline
+from unet_pipeline.bundle.folder import open_bundle
+from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.plan import Plan, read_plan
+from unet_pipeline.planning.planner import plan_from_fingerprint
+from unet_pipeline.training import probe
+from unet_pipeline.training.probe import StepSize, count_flop, make_cases, shrink, time_step
 
 from . import phantom_bundles as phantoms
 
@@ -121,7 +121,7 @@ def test_time_step_of_a_large_step_is_scaled_from_a_small_one(volumes: Path, mon
 def test_time_step_networks_with_overlays(tmp_path: Path, network: str) -> None:
     """Border weights and mirrored borders; several heads."""
     phantoms.write_pictures(tmp_path / "cells", 4)
-    phantoms.silently(pipeline.plan, tmp_path / "cells", tmp_path / "bundle", "demo", network=network)
+    phantoms.silently(unet_pipeline.plan, tmp_path / "cells", tmp_path / "bundle", "demo", network=network)
     folder = open_bundle(tmp_path / "bundle")
     assert time_step(folder, read_plan(folder.plan)).step_s > 0
 
@@ -141,9 +141,9 @@ def test_clock_slow_steps_end_after_the_second(volumes: Path, monkeypatch: pytes
 def test_forecast_training_is_near_a_real_training(volumes: Path) -> None:
     """Within a factor of ten, on a machine where anything else may run: three orders lie between the steps of quick and of full."""
     started_s = time.monotonic()
-    forecast = pipeline.forecast_training(volumes)
+    forecast = unet_pipeline.forecast_training(volumes)
     assert time.monotonic() - started_s < 60
-    (run,) = phantoms.silently(pipeline.train, volumes, overrides={"num_epochs": 2, "val_interval": 2})
+    (run,) = phantoms.silently(unet_pipeline.train, volumes, overrides={"num_epochs": 2, "val_interval": 2})
     measured_s = (
         run.profile["seconds"]["network"] + run.profile["seconds"]["data"] + run.profile["seconds"]["augmentation"]
     )
@@ -157,4 +157,4 @@ def test_forecast_training_step_that_fails_says_why(volumes: Path, monkeypatch: 
 
     monkeypatch.setattr(probe, "_run", fail)
     with pytest.raises(PlanError, match=r"cannot be timed on this machine \(RuntimeError: CUDA out of memory\. Tried"):
-        pipeline.forecast_training(volumes)
+        unet_pipeline.forecast_training(volumes)

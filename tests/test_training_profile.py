@@ -11,9 +11,9 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 
-from pipeline.training import profile
-from pipeline.training.profile import Phases, ProfileHandler, describe, judge
-from pipeline.training.step import LOSS, TrainingStep
+from unet_pipeline.training import profile
+from unet_pipeline.training.profile import Phases, ProfileHandler, describe, judge
+from unet_pipeline.training.step import LOSS, TrainingStep
 
 EVEN = {"data": 0.05, "augmentation": 0.1, "network": 0.75, "validation": 0.1, "writing": 0.0, "other": 0.0}
 

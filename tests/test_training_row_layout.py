@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.row_layout import RowLayout
+from unet_pipeline.training.row_layout import RowLayout
 
 
 def test_encode_and_decode_are_inverse_for_any_shape() -> None:

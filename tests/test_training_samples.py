@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from monai.data import DataLoader
 from monai.transforms import Compose
 
-from pipeline.training.randomness import derive_seed
-from pipeline.training.samples import SOURCES, TABLE, SampleKey, SampleOrder, SeededDataset, collate
+from unet_pipeline.training.randomness import derive_seed
+from unet_pipeline.training.samples import SOURCES, TABLE, SampleKey, SampleOrder, SeededDataset, collate
 
 from .augmentation_phantoms import build_full, draw_cases, list_indices
 
@@ -42,7 +42,7 @@ def test_sample_order_shuffles_once_in_a_round(monkeypatch: pytest.MonkeyPatch) 
         shuffled.append(parts)
         return derive_seed(*parts)
 
-    monkeypatch.setattr("pipeline.training.samples.derive_seed", count)
+    monkeypatch.setattr("unet_pipeline.training.samples.derive_seed", count)
     order = SampleOrder(10, 30, seed=0, fold=0)
     assert [key.case_index for key in list_epoch(order, 1)] != [key.case_index for key in list_epoch(order, 2)]
     assert len(shuffled) == 6

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from pipeline.training.schedule import build_schedule, load_schedule
+from unet_pipeline.training.schedule import build_schedule, load_schedule
 
 
 def list_rates(num_epochs: int, iterations_per_epoch: int, warmup_iterations: int) -> list[float]:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.training.spatial import SpatialAugmentation, compute_places, find_box, is_moved
+from unet_pipeline.training.spatial import SpatialAugmentation, compute_places, find_box, is_moved
 
 from .augmentation_phantoms import build_full, build_spatial, move_whole
 

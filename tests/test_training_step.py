@@ -9,9 +9,9 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 
-from pipeline.errors import TrainingError
-from pipeline.networks.dynunet import DeepSupervisionDynUNet
-from pipeline.training.step import TrainingStep
+from unet_pipeline.errors import TrainingError
+from unet_pipeline.networks.dynunet import DeepSupervisionDynUNet
+from unet_pipeline.training.step import TrainingStep
 
 
 def build_trainer(step: TrainingStep, image: torch.Tensor, num_epochs: int, learning_rate: float) -> SupervisedTrainer:
@@ -63,7 +63,7 @@ def test_training_step_takes_bfloat16_where_it_is_fast_and_keeps_to_it(
     monkeypatch: pytest.MonkeyPatch, is_fast: bool, expected: str
 ) -> None:
     answers = iter([is_fast])
-    monkeypatch.setattr("pipeline.training.step.supports_fast_bfloat16", lambda device: next(answers))
+    monkeypatch.setattr("unet_pipeline.training.step.supports_fast_bfloat16", lambda device: next(answers))
     trainer = build_trainer(TrainingStep(12.0), torch.rand(1, 16, 16), 2, 0.1)
     found: list[bool] = []
     trainer.network.register_forward_hook(lambda *_: found.append(torch.is_autocast_enabled("cpu")))

@@ -9,8 +9,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, SpatialPad
 
-from pipeline.training.samples import SOURCES, TABLE, SampleKey, SeededDataset, collate
-from pipeline.training.voxel_store import VoxelStore, find_budget_bytes, take_source
+from unet_pipeline.training.samples import SOURCES, TABLE, SampleKey, SeededDataset, collate
+from unet_pipeline.training.voxel_store import VoxelStore, find_budget_bytes, take_source
 
 from .augmentation_phantoms import build_full, draw_cases, list_indices
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline import shapes, types
+from unet_pipeline import shapes, types
 
 
 @pytest.mark.parametrize("name", ["Affine", "ImageArray", "LabelMap", "Mask"])
@@ -21,6 +21,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_names_come_without_jaxtyping() -> None:
-    code = "import sys; from pipeline.types import IMAGE, BACKGROUND; print('jaxtyping' in sys.modules)"
+    code = "import sys; from unet_pipeline.types import IMAGE, BACKGROUND; print('jaxtyping' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

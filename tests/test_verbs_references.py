@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.errors import DatasetError
-from pipeline.verbs.references import join_references, read_references
+from unet_pipeline.errors import DatasetError
+from unet_pipeline.verbs.references import join_references, read_references
 
 SHAPE = (6, 6, 4)
 

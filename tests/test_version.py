@@ -12,7 +12,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import pipeline
+import unet_pipeline
 
 ROOT = Path(__file__).parents[1]
 # as on a machine where the source tree is on PYTHONPATH and was never installed
@@ -28,7 +28,7 @@ def from_name(name):
     return find(name)
 
 metadata.Distribution.from_name = from_name
-from pipeline.cli import main
+from unet_pipeline.cli import main
 sys.argv[0] = "unet-pipeline"
 main()
 """
@@ -38,23 +38,23 @@ def test_source_tree_without_metadata_plans_a_bundle(tmp_path: Path, decathlon_f
     tree = tmp_path / "tree"
     shutil.copytree(ROOT / "pipeline", tree / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-c", WITHOUT_METADATA, "plan", str(decathlon_folder), str(tmp_path / "bundle")]
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    environment = {**os.environ, "PYTHONPATH": str(tree / "pipeline")}
     done = subprocess.run([*command, "--folds", "2"], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "bundle" / "configs" / "metadata.json").read_text(encoding="utf-8"))
     required = written["required_packages_version"]
-    assert required["unet-pipeline"] == pipeline.__version__
+    assert required["unet-pipeline"] == unet_pipeline.__version__
     assert required["nibabel"] == metadata.version("nibabel")
 
 
 def test_version_is_written_in_one_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "version" not in project["project"]
-    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "pipeline.__version__"}
-    assert re.fullmatch(r"\d+\.\d+\.\d+", pipeline.__version__)
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "unet_pipeline.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", unet_pipeline.__version__)
 
 
 def test_versions_of_a_record_name_this_package_as_it_runs() -> None:
-    from pipeline.evidence.machine import read_versions
+    from unet_pipeline.evidence.records.machine import read_versions
 
-    assert read_versions()["unet-pipeline"] == pipeline.__version__
+    assert read_versions()["unet-pipeline"] == unet_pipeline.__version__

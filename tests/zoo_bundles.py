@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from monai.networks.nets import UNet
 
-from pipeline.files import write_json
+from unet_pipeline.files import write_json
 
 UNET = {
     "spatial_dims": 3,

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import phantom_bundles as phantoms
 
-import pipeline
+import unet_pipeline
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def bundle_3d(tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
     def build(folder: Path) -> None:
         dataset = phantoms.write_volumes(folder / "organs")
         root = phantoms.plan_small(dataset, folder / "organ_bundle", **phantoms.SMALL_3D)
-        phantoms.silently(pipeline.train, root)
+        phantoms.silently(unet_pipeline.train, root)
 
     return own_copy(tmp_path_factory, "organ", build)
 
@@ -64,7 +64,7 @@ def bundle_2d(tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
         dataset = phantoms.write_pictures(folder / "cells")
         labels = {"background": 0, "cell": 255}
         root = phantoms.plan_small(dataset, folder / "cell_bundle", labels=labels, **phantoms.SMALL_2D)
-        phantoms.silently(pipeline.train, root)
+        phantoms.silently(unet_pipeline.train, root)
 
     return own_copy(tmp_path_factory, "cell", build)
 

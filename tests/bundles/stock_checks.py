@@ -45,9 +45,9 @@ class Checks:
         self.metadata = json.loads((self.configs / "metadata.json").read_text())
 
     def check_package_is_absent(self) -> None:
-        assert not [name for name in sys.modules if name.split(".")[0] == "pipeline"]
+        assert not [name for name in sys.modules if name.split(".")[0] == "unet_pipeline"]
         try:
-            import pipeline  # noqa: F401
+            import unet_pipeline  # noqa: F401
         except ModuleNotFoundError:
             return
         raise AssertionError("the package can be imported")
@@ -146,13 +146,13 @@ class Checks:
         onnx.checker.check_model(str(self.folder / "stock.onnx"))
 
     def check_training_asks_for_the_package_by_name(self) -> None:
-        """By design: training and the evaluation overlay name `pipeline`, and the metadata says so."""
+        """By design: training and the evaluation overlay name `unet_pipeline`, and the metadata says so."""
         assert "unet-pipeline" in self.metadata["required_packages_version"]
         for configs in (["train"], ["train", "evaluate"]):
             try:
                 self._workflow("train", configs).parser.get_parsed_content("run")
             except Exception:  # MONAI wraps it in errors of its own
-                assert "pipeline" in traceback.format_exc()
+                assert "unet_pipeline" in traceback.format_exc()
             else:
                 raise AssertionError(f"{configs} runs without the package; the metadata says that it does not")
 

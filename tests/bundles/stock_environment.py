@@ -30,9 +30,9 @@ def make_stock_environment(folder: Path, further: tuple[str, ...] = ()) -> Path:
             if not link.exists():
                 link.symlink_to(Path(str(metadata.distribution(name).locate_file(top))).resolve())
     python = folder / "bin" / "python"
-    command, environment = [python, "-c", "import pipeline"], {"PATH": os.environ["PATH"]}
+    command, environment = [python, "-c", "import unet_pipeline"], {"PATH": os.environ["PATH"]}
     found = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
-    assert "No module named 'pipeline'" in found.stderr, "the stock environment must not see this package"
+    assert "No module named 'unet_pipeline'" in found.stderr, "the stock environment must not see this package"
     return python
 
 

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import phantom_bundles as phantoms
 
-import pipeline
-from pipeline.dataset.image import read_image, read_label_map
-from pipeline.errors import EvaluationError, PredictionError
-from pipeline.files import write_json
+import unet_pipeline
+from unet_pipeline.dataset.image import read_image, read_label_map
+from unet_pipeline.errors import EvaluationError, PredictionError
+from unet_pipeline.files import write_json
 
 from .conftest import TrainedBundle
 
@@ -29,7 +29,7 @@ SHORT = {"num_epochs": 1, "val_interval": 1, "iterations_per_epoch": 4, "warmup_
 
 
 def predict(bundle: Path, source: Path, out: Path) -> Path:
-    (written,) = phantoms.silently(pipeline.predict, bundle, source, out).written
+    (written,) = phantoms.silently(unet_pipeline.predict, bundle, source, out).written
     return written
 
 
@@ -99,7 +99,7 @@ def test_predict_one_bad_file_among_several_formats_does_not_stop_the_rest(
     four = nib.load(organ[0])
     nib.save(nib.Nifti1Image(np.stack([np.asarray(four.dataobj)] * 7, axis=-1), four.affine), source / "film.nii.gz")
     with pytest.raises(PredictionError, match="2 of 4 images could not be predicted") as caught:
-        phantoms.silently(pipeline.predict, bundle_3d.root, source, tmp_path / "out")
+        phantoms.silently(unet_pipeline.predict, bundle_3d.root, source, tmp_path / "out")
     assert "cut.mha is truncated" in str(caught.value)
     assert "film.nii.gz has 3 dimensions and 7 channel(s)" in str(caught.value)
     assert "time" in str(caught.value)
@@ -109,7 +109,7 @@ def test_predict_one_bad_file_among_several_formats_does_not_stop_the_rest(
 def test_predict_far_spacing_is_done_with_a_warning(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
     image, _ = phantoms.draw_organ(99)
     path = phantoms.write_volume(tmp_path / "organ.nii.gz", image, np.diag([6.0, 6.0, 8.0, 1.0]))
-    predictions = phantoms.silently(pipeline.predict, bundle_3d.root, path, tmp_path / "out")
+    predictions = phantoms.silently(unet_pipeline.predict, bundle_3d.root, path, tmp_path / "out")
     assert [note.code for note in predictions.notes] == ["unseen-spacing"]
     assert "voxels of 6x6x8 mm, and the network was trained at 1.5x1.5x2 mm" in predictions.notes[0].cause
     assert read_label_map(predictions.written[0]).spatial_shape == image.shape
@@ -120,7 +120,7 @@ def test_predict_voxels_without_a_value_are_refused(bundle_3d: TrainedBundle, tm
     image[3, 3, 3] = np.nan
     path = phantoms.write_volume(tmp_path / "organ.nii.gz", image)
     with pytest.raises(PredictionError, match=r"organ\.nii\.gz has 1 voxels that are NaN or infinite"):
-        phantoms.silently(pipeline.predict, bundle_3d.root, path, tmp_path / "out")
+        phantoms.silently(unet_pipeline.predict, bundle_3d.root, path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -138,17 +138,17 @@ def test_whole_way_files_per_channel(tmp_path: Path) -> None:
 
     bundle = phantoms.plan_small(root, tmp_path / "bundle", **phantoms.SMALL_3D)
     assert (tmp_path / "bundle_data" / "images" / "organ_0.nii.gz").is_file()
-    phantoms.silently(pipeline.train, bundle, overrides=SHORT)
-    validation = phantoms.silently(pipeline.evaluate, bundle)
+    phantoms.silently(unet_pipeline.train, bundle, overrides=SHORT)
+    validation = phantoms.silently(unet_pipeline.evaluate, bundle)
     assert set(validation.rows["label"]) == set(labels)
 
-    predictions = phantoms.silently(pipeline.predict, bundle, root / "imagesTr", tmp_path / "out")
+    predictions = phantoms.silently(unet_pipeline.predict, bundle, root / "imagesTr", tmp_path / "out")
     assert [path.name for path in predictions.written] == [f"organ_{seed}.nii.gz" for seed in range(5)]
     of_copies = read_label_map(validation.predictions[0] / f"{validation.rows['case'][0]}.nii.gz")
     of_channels = read_label_map(tmp_path / "out" / f"{validation.rows['case'][0]}.nii.gz")
     np.testing.assert_array_equal(of_copies.array, of_channels.array)
 
-    evaluation = phantoms.silently(pipeline.evaluate, bundle, root)  # knows its training cases by the originals
+    evaluation = phantoms.silently(unet_pipeline.evaluate, bundle, root)  # knows its training cases by the originals
     assert set(evaluation.rows["case"]) == set(validation.rows["case"])
     assert len(evaluation.excluded) + len(set(evaluation.rows["case"])) == 5
 
@@ -165,8 +165,8 @@ def test_whole_way_voxels_without_annotation_count_for_nothing(tmp_path: Path) -
     content = {"channel_names": {"0": "T1"}, "labels": labels, "numTraining": 5, "file_ending": ".nii.gz"}
     write_json(root / "dataset.json", content)
     bundle = phantoms.plan_small(root, tmp_path / "bundle", **{**phantoms.SMALL_3D, "num_epochs": 6})
-    phantoms.silently(pipeline.train, bundle)
-    evaluation = phantoms.silently(pipeline.evaluate, bundle)
+    phantoms.silently(unet_pipeline.train, bundle)
+    evaluation = phantoms.silently(unet_pipeline.evaluate, bundle)
     scored = evaluation.rows[evaluation.rows["label"] != "background"]
     assert scored["dice"].min() > 0.8
     case = evaluation.rows["case"][0]
@@ -193,17 +193,17 @@ def test_whole_way_list_with_patients_spacing_and_a_test_set(tmp_path: Path) -> 
         assert "c5" not in sides[0] | sides[1]
         for pair in ({"c0", "c1"}, {"c2", "c3"}):
             assert pair <= sides[0] or pair <= sides[1]
-    phantoms.silently(pipeline.train, bundle, overrides=SHORT)
-    validation = phantoms.silently(pipeline.evaluate, bundle)
+    phantoms.silently(unet_pipeline.train, bundle, overrides=SHORT)
+    validation = phantoms.silently(unet_pipeline.evaluate, bundle)
     assert set(validation.rows["voxel_volume"]) == {0.25}  # mm^2 of a pixel
 
 
 def test_whole_way_one_case_can_be_tried_and_gives_no_result(tmp_path: Path) -> None:
     root = phantoms.write_pictures(tmp_path / "cells", num_cases=1)
     bundle = phantoms.plan_small(root, tmp_path / "bundle", **phantoms.SMALL_2D)
-    phantoms.silently(pipeline.train, bundle, overrides=SHORT)
+    phantoms.silently(unet_pipeline.train, bundle, overrides=SHORT)
     with pytest.raises(EvaluationError, match="validates on the case"):
-        phantoms.silently(pipeline.evaluate, bundle)
+        phantoms.silently(unet_pipeline.evaluate, bundle)
 
 
 def test_whole_way_coarser_pixels_come_back_to_the_pictures_own(tmp_path: Path) -> None:
@@ -212,11 +212,11 @@ def test_whole_way_coarser_pixels_come_back_to_the_pictures_own(tmp_path: Path) 
     numbers = {**phantoms.SMALL_2D, "spacing_mm": [2.0, 2.0], "patch_size": [32, 32], "window_size": [32, 32]}
     bundle = phantoms.plan_small(root, tmp_path / "bundle", labels=labels, **numbers)
     phantoms.silently(
-        pipeline.train,
+        unet_pipeline.train,
         bundle,
         overrides={**SHORT, "num_epochs": 6, "iterations_per_epoch": 20},
     )
-    evaluation = phantoms.silently(pipeline.evaluate, bundle)
+    evaluation = phantoms.silently(unet_pipeline.evaluate, bundle)
     cells = evaluation.rows[evaluation.rows["label"] == "cell"]
     assert cells["dice"].min() > 0.8
     first, *_ = phantoms.list_label_maps(evaluation.predictions[0])
@@ -241,8 +241,8 @@ def test_whole_way_empty_tiny_and_large_cases(tmp_path: Path) -> None:
     phantoms.write_volume(root / "labelsTr" / "organ_02.nii.gz", label)
     bundle = phantoms.plan_small(root, tmp_path / "bundle", **{**phantoms.SMALL_3D, "num_epochs": 1, "val_interval": 1})
     for fold in range(4):
-        phantoms.silently(pipeline.train, bundle, fold=fold, overrides={"iterations_per_epoch": 3})
-    evaluation = phantoms.silently(pipeline.evaluate, bundle)
+        phantoms.silently(unet_pipeline.train, bundle, fold=fold, overrides={"iterations_per_epoch": 3})
+    evaluation = phantoms.silently(unet_pipeline.evaluate, bundle)
     assert set(evaluation.rows["case"]) == {f"organ_{number:02d}" for number in range(6)}
     for folder in evaluation.predictions:
         for path in folder.glob("*.nii.gz"):
@@ -262,8 +262,8 @@ def test_whole_way_regions_are_trained_and_measured(tmp_path: Path) -> None:
     bundle = phantoms.plan_small(root, tmp_path / "bundle", **phantoms.SMALL_3D)
     config = json.loads((bundle / "configs" / "train.json").read_text())
     assert config["region_classes"] == [[1, 2], [2]]
-    phantoms.silently(pipeline.train, bundle)
-    evaluation = phantoms.silently(pipeline.evaluate, bundle)
+    phantoms.silently(unet_pipeline.train, bundle)
+    evaluation = phantoms.silently(unet_pipeline.evaluate, bundle)
     scored = {row.label: row for row in evaluation.summary if row.metric == "dice"}
     assert scored["whole"].in_mean
     assert scored["tumour"].in_mean
@@ -321,7 +321,7 @@ def test_forecast_picture_with_a_pixel_size_is_sized_in_pixels(bundle_2d: Traine
     image = SimpleITK.GetImageFromArray(phantoms.draw_cell(5)[0])
     image.SetSpacing((0.1, 0.1))
     SimpleITK.WriteImage(image, str(tmp_path / "a.mha"))
-    (case,) = phantoms.silently(pipeline.forecast, bundle_2d.root, tmp_path / "a.mha", tmp_path / "out").cases
+    (case,) = phantoms.silently(unet_pipeline.forecast, bundle_2d.root, tmp_path / "a.mha", tmp_path / "out").cases
     assert case.network_shape == case.shape
 
 
@@ -343,8 +343,8 @@ def test_predict_results_of_one_name_are_refused_before_the_first_image(
         phantoms.write_volume(tmp_path / "images" / f"{name}.nii.gz", phantoms.draw_organ(1)[0])
     arguments = bundle_3d.root, tmp_path / "images", tmp_path / "out"
     with pytest.raises(PredictionError, match=r"Two results would be named a_probabilities\.nii\.gz"):
-        phantoms.silently(pipeline.predict, *arguments, probabilities=True)
-    assert len(phantoms.silently(pipeline.predict, *arguments).written) == 2
+        phantoms.silently(unet_pipeline.predict, *arguments, probabilities=True)
+    assert len(phantoms.silently(unet_pipeline.predict, *arguments).written) == 2
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
@@ -370,7 +370,7 @@ def test_predict_longest_name_that_a_file_may_have(bundle_3d: TrainedBundle, tmp
 
 def test_predict_single_slice_is_a_warning(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
     source = phantoms.write_volume(tmp_path / "a.nii.gz", phantoms.draw_organ(1)[0][:, :, 9:10])
-    result = phantoms.silently(pipeline.predict, bundle_3d.root, source, tmp_path / "out")
+    result = phantoms.silently(unet_pipeline.predict, bundle_3d.root, source, tmp_path / "out")
     assert "flat-input" in {note.code for note in result.notes}
 
 
@@ -378,5 +378,7 @@ def test_predict_says_what_of_a_folder_is_left_out(bundle_3d: TrainedBundle, tmp
     phantoms.write_volume(tmp_path / "images" / "a.nii.gz", phantoms.draw_organ(1)[0])
     (tmp_path / "images" / "b.bmp").touch()
     said: list[str] = []
-    phantoms.silently(pipeline.predict, bundle_3d.root, tmp_path / "images", tmp_path / "out", announce=said.append)
+    phantoms.silently(
+        unet_pipeline.predict, bundle_3d.root, tmp_path / "images", tmp_path / "out", announce=said.append
+    )
     assert said[0] == "left out 1 file(s) in no known format: b.bmp"

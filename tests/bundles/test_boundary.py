@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import PARTIAL_PREFIX
+from unet_pipeline.files import PARTIAL_PREFIX
 
 from .conftest import TrainedBundle
 from .system_causes import full_disk, old_terminal, read_only, unknown_user
@@ -130,7 +130,7 @@ def test_unknown_user_in_a_new_process_can_import_everything_and_train(place: Pa
         "import os, pwd, sys\n"
         "def find_none(number): raise KeyError(f'getpwuid(): uid not found: {number}')\n"
         "pwd.getpwuid = find_none\n"
-        "from pipeline.cli import main\n"
+        "from unet_pipeline.cli import main\n"
         f"sys.argv = ['unet-pipeline', *{VERBS['train'][0]!r}]\n"
         "main()\n"
     )
@@ -169,7 +169,7 @@ def test_verb_on_an_old_terminal_prints_names_that_it_lacks(
 
 def test_disk_that_is_full_for_what_is_printed_is_named(place: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "pipeline", "check", DATA, *LABELS]
+        command = [sys.executable, "-m", "unet_pipeline", "check", DATA, *LABELS]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     told = [line for line in done.stderr.splitlines() if "Error" in line]

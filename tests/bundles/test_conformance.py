@@ -15,8 +15,8 @@ import phantom_bundles as phantoms
 import pytest
 from monai.bundle import verify_metadata
 
-import pipeline
-from pipeline.files import write_json
+import unet_pipeline
+from unet_pipeline.files import write_json
 
 from .conftest import TrainedBundle, own_copy
 from .stock_environment import make_stock_environment
@@ -52,8 +52,8 @@ def bundle_channels(tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
         bundle = phantoms.plan_small(root, folder / "channel_bundle", network="attention_unet", **SHORT)
         plan = bundle / "configs" / "plan.yaml"
         plan.write_text(plan.read_text().replace("filters: [16, 32, 64, 128", "filters: [4, 8, 8, 8"))
-        pipeline.refresh(bundle)
-        phantoms.silently(pipeline.train, bundle)
+        unet_pipeline.refresh(bundle)
+        phantoms.silently(unet_pipeline.train, bundle)
 
     return own_copy(tmp_path_factory, "channel", build)
 
@@ -80,7 +80,7 @@ def packaged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         (own / "work").mkdir()
         root = own / bundle.root.name
         shutil.copytree(bundle.root, root)
-        phantoms.silently(pipeline.package, root, own / "bundle.zip")
+        phantoms.silently(unet_pipeline.package, root, own / "bundle.zip")
         first = sorted(images_of(bundle).iterdir())[0]
         shutil.copyfile(first, own / "images" / first.name)
         paths[kind] = {

@@ -10,10 +10,10 @@ import phantom_bundles as phantoms
 import pytest
 from rocrate.rocrate import ROCrate
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.evidence.crate import CRATE, build_crate
-from pipeline.files import compute_sha256
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.evidence.records.crate import CRATE, build_crate
+from unet_pipeline.files import compute_sha256
 
 from .conftest import TrainedBundle
 
@@ -23,8 +23,8 @@ def packed(bundle_2d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -
     """A packaged bundle with a training and an evaluation, unpacked elsewhere."""
     folder = tmp_path_factory.mktemp("crate")
     copy = bundle_2d.copy_to(folder)
-    phantoms.silently(pipeline.evaluate, copy.root)
-    sealed = phantoms.silently(pipeline.package, copy.root, folder / "cells.zip", export="none")
+    phantoms.silently(unet_pipeline.evaluate, copy.root)
+    sealed = phantoms.silently(unet_pipeline.package, copy.root, folder / "cells.zip", export="none")
     shutil.unpack_archive(sealed.zip_file, folder / "received")
     return folder / "received" / "cell_bundle"
 

@@ -122,13 +122,13 @@ def test_damaged_logging_conf_is_written_again_by_refresh(place: Path, call_main
     assert call_main(*VERBS["train"])[0] == 0
 
 
-@pytest.mark.parametrize("compose", ["pipeline.training.loading.CaseCompose", "monai.transforms.Compose"])
+@pytest.mark.parametrize("compose", ["unet_pipeline.training.loading.CaseCompose", "monai.transforms.Compose"])
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_image_damaged_after_plan_ends_the_training_at_once_and_is_named(
     num_workers: int, compose: str, place: Path, call_main: CallMain
 ) -> None:
     config = place / BUNDLE / "configs" / "train.json"  # the latter is in bundles of before
-    config.write_text(config.read_text(encoding="utf-8").replace("pipeline.training.loading.CaseCompose", compose))
+    config.write_text(config.read_text(encoding="utf-8").replace("unet_pipeline.training.loading.CaseCompose", compose))
     manifest = (
         place / BUNDLE / "evidence" / "dataset_manifest.json"
     )  # as if they were damaged between its comparison and the reading

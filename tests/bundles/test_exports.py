@@ -17,13 +17,13 @@ from monai.data import MetaTensor, load_net_with_metadata
 from monai.transforms import Compose, LoadImaged, SaveImaged
 from PIL import Image as PillowImage
 
-import pipeline
-from pipeline.bundle.export import choose_formats, export_bundle
-from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.image import read_image, read_label_map
-from pipeline.errors import BundleError, PredictionError
-from pipeline.evaluation.metrics import compute_dice
-from pipeline.files import compute_sha256
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.image import read_image, read_label_map
+from unet_pipeline.errors import BundleError, PredictionError
+from unet_pipeline.evaluation.metrics import compute_dice
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.handover.export import choose_formats, export_bundle
 
 from .conftest import TrainedBundle
 
@@ -36,7 +36,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     source = request.getfixturevalue(f"bundle_{request.param}")
     folder = tmp_path_factory.mktemp(f"exported_{request.param}")
     copy = source.copy_to(folder)
-    phantoms.silently(pipeline.package, copy.root, folder / "bundle.zip")
+    phantoms.silently(unet_pipeline.package, copy.root, folder / "bundle.zip")
     return copy
 
 
@@ -80,8 +80,8 @@ def test_predict_runtime_gives_the_same_label_map(
     exported: TrainedBundle, runtime: str, mirror: bool, tmp_path: Path
 ) -> None:
     image = first_image(exported)
-    phantoms.silently(pipeline.predict, exported.root, image, tmp_path / "torch", mirror=mirror)
-    phantoms.silently(pipeline.predict, exported.root, image, tmp_path / "other", mirror=mirror, runtime=runtime)
+    phantoms.silently(unet_pipeline.predict, exported.root, image, tmp_path / "torch", mirror=mirror)
+    phantoms.silently(unet_pipeline.predict, exported.root, image, tmp_path / "other", mirror=mirror, runtime=runtime)
     (expected,), (found,) = (phantoms.list_label_maps(tmp_path / name) for name in ("torch", "other"))
     assert lowest_dice(expected, found) >= 0.999
 
@@ -105,8 +105,8 @@ def test_predict_runtime_runs_the_exported_file(exported: TrainedBundle, runtime
     record[runtime]["weights_sha256"] = compute_sha256(folder.weights)
     folder.exports.write_text(json.dumps(record))
     image = first_image(exported)
-    phantoms.silently(pipeline.predict, root, image, tmp_path / "torch")
-    phantoms.silently(pipeline.predict, root, image, tmp_path / "other", runtime=runtime)
+    phantoms.silently(unet_pipeline.predict, root, image, tmp_path / "torch")
+    phantoms.silently(unet_pipeline.predict, root, image, tmp_path / "other", runtime=runtime)
     (expected,), (found,) = (phantoms.list_label_maps(tmp_path / name) for name in ("torch", "other"))
     assert not np.array_equal(read_image(expected).array, read_image(found).array)
 
@@ -116,7 +116,7 @@ def test_predict_runtime_is_refused_where_it_cannot_be_right(exported: TrainedBu
     image = first_image(exported)
 
     def predict(runtime: str, **options: bool) -> None:
-        phantoms.silently(pipeline.predict, root, image, tmp_path / "out", runtime=runtime, **options)
+        phantoms.silently(unet_pipeline.predict, root, image, tmp_path / "out", runtime=runtime, **options)
 
     with pytest.raises(PredictionError, match="Unknown runtime 'onxx'; did you mean 'onnx'"):
         predict("onxx")
@@ -144,12 +144,12 @@ def test_package_export_that_differs_is_refused(
     root = unsealed_copy(exported, tmp_path / "bundle")
     (root / "evidence" / "exports.json").unlink()
     (root / "models" / "model.onnx").unlink()
-    from pipeline.prediction.runtime import OnnxNetwork
+    from unet_pipeline.prediction.runtime import OnnxNetwork
 
     forward = OnnxNetwork.forward
     monkeypatch.setattr(OnnxNetwork, "forward", lambda self, x: forward(self, x).roll(1, dims=2))
     with pytest.raises(BundleError, match="export for onnx of bundle differs from the network by"):
-        phantoms.silently(pipeline.package, root, tmp_path / "bundle.zip", export="onnx")
+        phantoms.silently(unet_pipeline.package, root, tmp_path / "bundle.zip", export="onnx")
     assert not (root / "models" / "model.onnx").exists()
     assert not (tmp_path / "bundle.zip").exists()
 
@@ -179,13 +179,13 @@ def test_torchscript_holds_the_configs_and_no_path_of_this_machine(exported: Tra
     with zipfile.ZipFile(file) as archive:
         content = b"".join(archive.read(name) for name in archive.namelist() if "/code/" in name)
     assert b"site-packages" not in content
-    assert str(Path(pipeline.__file__).parents[1]).encode() not in content
+    assert str(Path(unet_pipeline.__file__).parents[1]).encode() not in content
 
 
 def test_deploy_operator_path_gives_the_label_map_of_predict(exported: TrainedBundle, tmp_path: Path) -> None:
     """What MonaiBundleInferenceOperator does: an image in memory, the TorchScript, and the configs inside it; nothing else."""
     image = first_image(exported)
-    phantoms.silently(pipeline.predict, exported.root, image, tmp_path / "ours")
+    phantoms.silently(unet_pipeline.predict, exported.root, image, tmp_path / "ours")
     (expected,) = phantoms.list_label_maps(tmp_path / "ours")
     lone = shutil.copyfile(exported.root / "models" / "model.ts", tmp_path / "model.ts")
 
@@ -216,7 +216,7 @@ def in_memory(path: Path) -> MetaTensor:
 
 def test_package_version_rises_only_with_what_it_predicts_with(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
     def package(note: str | None = None) -> dict[str, str]:
-        phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "cells.zip", export="none", note=note)
+        phantoms.silently(unet_pipeline.package, copy_of_2d.root, tmp_path / "cells.zip", export="none", note=note)
         metadata = json.loads((copy_of_2d.root / "configs" / "metadata.json").read_text())
         assert list(metadata["changelog"])[-1] == metadata["version"]
         return metadata["changelog"]
@@ -233,7 +233,10 @@ def test_predict_sealed_bundle_in_the_folder_of_its_training(exported: TrainedBu
     """What a training leaves behind, its locks among it, is no danger to the seal."""
     (exported.root / "models" / ".model.pt.lock").touch()
     assert (exported.root / "evidence" / "manifest.sha256").is_file()
-    assert len(phantoms.silently(pipeline.predict, exported.root, first_image(exported), tmp_path / "out").written) == 1
+    assert (
+        len(phantoms.silently(unet_pipeline.predict, exported.root, first_image(exported), tmp_path / "out").written)
+        == 1
+    )
 
 
 @pytest.mark.real_data
@@ -248,7 +251,7 @@ def test_predict_runtime_on_a_real_image_agrees(
         image = min(
             (pipeline_data / "nuclei_fluorescence" / "images").glob("*.png"), key=lambda path: path.stat().st_size
         )
-    phantoms.silently(pipeline.predict, exported.root, image, tmp_path / "torch")
-    phantoms.silently(pipeline.predict, exported.root, image, tmp_path / "other", runtime=runtime)
+    phantoms.silently(unet_pipeline.predict, exported.root, image, tmp_path / "torch")
+    phantoms.silently(unet_pipeline.predict, exported.root, image, tmp_path / "other", runtime=runtime)
     (expected,), (found,) = (phantoms.list_label_maps(tmp_path / name) for name in ("torch", "other"))
     assert lowest_dice(expected, found) >= 0.999

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import phantom_bundles as phantoms
 
-import pipeline
-from pipeline.dataset.image import read_label_map
+import unet_pipeline
+from unet_pipeline.dataset.image import read_label_map
 
 SHORT = {"num_epochs": 1, "val_interval": 1, "iterations_per_epoch": 4, "warmup_iterations": 1}
 AFFINE = np.diag([*phantoms.SPACING_MM, 1.0])
@@ -63,9 +63,9 @@ def test_whole_way_2d_images_with_channels(tmp_path: Path, write: Writer) -> Non
             tifffile.imwrite(root / "labels" / image.name, label // 255)
     bundle = phantoms.plan_small(root, tmp_path / "bundle", **phantoms.SMALL_2D)
     assert (tmp_path / "bundle_data").exists() == (write is not write_flat)
-    phantoms.silently(pipeline.train, bundle, overrides=SHORT)
-    validation = phantoms.silently(pipeline.evaluate, bundle)
-    predicted = phantoms.silently(pipeline.predict, bundle, root / "images", tmp_path / "out")
+    phantoms.silently(unet_pipeline.train, bundle, overrides=SHORT)
+    validation = phantoms.silently(unet_pipeline.evaluate, bundle)
+    predicted = phantoms.silently(unet_pipeline.predict, bundle, root / "images", tmp_path / "out")
     case = validation.rows["case"][0]
     of_copies = read_label_map(validation.predictions[0] / f"{case}.nii.gz").array
     assert of_copies.shape[1:] == phantoms.PICTURE_SIZE
@@ -124,12 +124,12 @@ def test_whole_way_volumes_with_cropped_labels_beside_whole_numbers(tmp_path: Pa
     _, label = phantoms.draw_organ(0)
     assert stored.dtype == np.uint8
     np.testing.assert_array_equal(stored, label)
-    phantoms.silently(pipeline.train, bundle, overrides=SHORT)
-    validation = phantoms.silently(pipeline.evaluate, bundle)
+    phantoms.silently(unet_pipeline.train, bundle, overrides=SHORT)
+    validation = phantoms.silently(unet_pipeline.evaluate, bundle)
     assert validation.rows["num_voxels_reference"].min() > 0
-    phantoms.silently(pipeline.predict, bundle, root / "images", tmp_path / "out")
+    phantoms.silently(unet_pipeline.predict, bundle, root / "images", tmp_path / "out")
     evaluation = phantoms.silently(
-        pipeline.evaluate, bundle, root, predictions=tmp_path / "out", out=tmp_path / "measured"
+        unet_pipeline.evaluate, bundle, root, predictions=tmp_path / "out", out=tmp_path / "measured"
     )
     assert any("rounded to 0, 1, 2" in note for note in evaluation.record.notes)
     assert any("padded to the image's grid" in note for note in evaluation.record.notes)

@@ -13,11 +13,11 @@ import phantom_bundles as phantoms
 import pytest
 import torch
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import BundleError, TrainingError
-from pipeline.files import compute_sha256, write_json
-from pipeline.planning.plan import read_plan, read_reasons
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import BundleError, TrainingError
+from unet_pipeline.files import compute_sha256, write_json
+from unet_pipeline.planning.plan import read_plan, read_reasons
 
 from .conftest import TrainedBundle
 
@@ -43,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def plan_from(bundle: TrainedBundle, root: Path, dataset: Path | None = None, **options: Any) -> BundleFolder:
     phantoms.silently(
-        pipeline.plan, dataset or bundle.dataset, root, preset="quick", folds=3, initial=bundle.root, **options
+        unet_pipeline.plan, dataset or bundle.dataset, root, preset="quick", folds=3, initial=bundle.root, **options
     )
     return BundleFolder(root)
 
@@ -81,7 +81,7 @@ def test_train_planned_from_bundle_starts_with_its_weights_but_for_the_heads(
     own: BundleFolder, bundle_3d: TrainedBundle
 ) -> None:
     """After one step at a tiny rate, all is the other bundle's but the layers that give the labels."""
-    phantoms.silently(pipeline.train, own.root, overrides=STEP)
+    phantoms.silently(unet_pipeline.train, own.root, overrides=STEP)
     before = torch.load(bundle_3d.root / "models" / "model.pt", weights_only=True)
     after = torch.load(own.weights, weights_only=True)
     assert before.keys() == after.keys()
@@ -102,35 +102,35 @@ def test_train_planned_from_bundle_with_other_weights_is_refused(own: BundleFold
     if state != "missing":
         torch.save({"a": torch.ones(1)}, own.initial_weights)
     with pytest.raises(TrainingError, match=rf"models/initial\.pt of organ_fine is {state}"):
-        phantoms.silently(pipeline.train, own.root, overrides=STEP)
+        phantoms.silently(unet_pipeline.train, own.root, overrides=STEP)
     assert not own.weights.exists()
-    phantoms.silently(pipeline.train, own.root, overrides={**STEP, "initial_weights": None})
+    phantoms.silently(unet_pipeline.train, own.root, overrides={**STEP, "initial_weights": None})
     assert own.weights.is_file()
 
 
 def test_resume_before_the_first_checkpoint_asks_for_the_weights_that_it_started_from(
     own: BundleFolder, bundle_3d: TrainedBundle
 ) -> None:
-    (run,) = phantoms.silently(pipeline.train, own.root, overrides=STEP, initial=bundle_3d.root)
+    (run,) = phantoms.silently(unet_pipeline.train, own.root, overrides=STEP, initial=bundle_3d.root)
     for checkpoint in run.run_dir.glob("checkpoint*"):
         checkpoint.unlink()
     record = read_json(run.run_dir / "run.json")
     write_json(run.run_dir / "run.json", record | {"state": "preempted"})
     with pytest.raises(TrainingError, match=r"start from the weights model\.pt and has no checkpoint yet"):
-        pipeline.train(own.root, resume=True)
-    phantoms.silently(pipeline.train, own.root, resume=True, initial=bundle_3d.root)
+        unet_pipeline.train(own.root, resume=True)
+    phantoms.silently(unet_pipeline.train, own.root, resume=True, initial=bundle_3d.root)
     again = read_json(run.run_dir / "run.json")
     assert again["initial_weights_sha256"] == record["initial_weights_sha256"]
     assert again["state"] == "finished"
 
 
 def test_package_leaves_the_initial_weights_out(own: BundleFolder) -> None:
-    phantoms.silently(pipeline.train, own.root, overrides=STEP)
-    phantoms.silently(pipeline.package, own.root)
+    phantoms.silently(unet_pipeline.train, own.root, overrides=STEP)
+    phantoms.silently(unet_pipeline.package, own.root)
     assert "initial.pt" not in own.seal.read_text()
     (checklist,) = own.docs.glob("*CLAIM*")
     assert "weights of an earlier training" in checklist.read_text()
-    assert pipeline.audit(own.root).passed
+    assert unet_pipeline.audit(own.root).passed
 
 
 def make_dangerous(root: Path) -> None:
@@ -155,9 +155,9 @@ def test_plan_from_a_bundle_that_fails_its_audit_needs_trust(dangerous: TrainedB
 
 def test_train_from_a_bundle_that_fails_its_audit_needs_trust(own: BundleFolder, dangerous: TrainedBundle) -> None:
     with pytest.raises(BundleError, match="stranger needs trust"):
-        phantoms.silently(pipeline.train, own.root, overrides=STEP, initial=dangerous.root)
+        phantoms.silently(unet_pipeline.train, own.root, overrides=STEP, initial=dangerous.root)
     assert not own.weights.exists()
-    phantoms.silently(pipeline.train, own.root, overrides=STEP, initial=dangerous.root, trust=True)
+    phantoms.silently(unet_pipeline.train, own.root, overrides=STEP, initial=dangerous.root, trust=True)
     assert own.weights.is_file()
 
 

@@ -12,15 +12,15 @@ import phantom_bundles as phantoms
 import pytest
 import torch
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.image import read_grid, read_image
-from pipeline.errors import PredictionError
-from pipeline.prediction.engines import Engines, build_engines
-from pipeline.prediction.input_check import find_network_grid
-from pipeline.prediction.options import PredictOptions
-from pipeline.prediction.parts import Windowing
-from pipeline.prediction.windows import read_windows
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.image import read_grid, read_image
+from unet_pipeline.errors import PredictionError
+from unet_pipeline.prediction.engines import Engines, build_engines
+from unet_pipeline.prediction.input_check import find_network_grid
+from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.prediction.parts import Windowing
+from unet_pipeline.prediction.windows import read_windows
 
 from .conftest import TrainedBundle
 
@@ -130,9 +130,9 @@ def test_predict_dry_run_runs_no_network_and_reads_no_voxels(
         raise AssertionError("the dry run reads or computes")
 
     image = phantoms.write_volume(tmp_path / "image.nii.gz", phantoms.draw_organ(7)[0])
-    monkeypatch.setattr("pipeline.prediction.stopwatch.TimedNetwork.__call__", refuse)
-    monkeypatch.setattr("pipeline.prediction.inputs.PredictionInput.read", refuse)
-    assert len(pipeline.forecast(bundle_3d.root, image, tmp_path / "out", device="cpu").cases) == 1
+    monkeypatch.setattr("unet_pipeline.prediction.stopwatch.TimedNetwork.__call__", refuse)
+    monkeypatch.setattr("unet_pipeline.prediction.inputs.PredictionInput.read", refuse)
+    assert len(unet_pipeline.forecast(bundle_3d.root, image, tmp_path / "out", device="cpu").cases) == 1
 
 
 def test_predict_dry_run_many_images_shows_the_largest(
@@ -172,10 +172,10 @@ def test_predict_dry_run_has_the_errors_of_predict(bundle_3d: TrainedBundle, tmp
         ("Unknown precision 'half'", image, {"precision": "half"}),
         ("Device 'xyz' cannot be used", image, {"device": "xyz"}),
     ):
-        for verb in (pipeline.predict, pipeline.forecast):
+        for verb in (unet_pipeline.predict, unet_pipeline.forecast):
             with pytest.raises(PredictionError, match=match):
                 verb(bundle_3d.root, place, tmp_path / "out", **keywords)
-    for verb in (pipeline.predict, pipeline.forecast):
+    for verb in (unet_pipeline.predict, unet_pipeline.forecast):
         with pytest.raises(PredictionError, match="holds the image"):
             verb(bundle_3d.root, image, tmp_path)
     assert nib.load(image).shape == phantoms.VOLUME_SHAPE

@@ -14,10 +14,10 @@ import torch
 import zoo_bundles as zoo
 from monai.bundle import ConfigWorkflow
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import BundleError, EvaluationError, PredictionError
-from pipeline.files import compute_sha256, write_json
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import BundleError, EvaluationError, PredictionError
+from unet_pipeline.files import compute_sha256, write_json
 
 # not the identity: another orientation and spacing than the network's
 AFFINE = np.array([[0.0, 1.4, 0, 5], [-1.2, 0, 0, -7], [0, 0, 2.0, 3], [0, 0, 0, 1]])
@@ -69,7 +69,7 @@ def run_stock(bundle: Path, images: Path, out: Path) -> list[Path]:
 
 
 def test_predict_zoo_bundle_writes_what_stock_monai_writes(softmax: Path, volumes: Path, tmp_path: Path) -> None:
-    result = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    result = phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
     stock = run_stock(softmax, volumes, tmp_path / "stock")
     assert [path.name for path in result.written] == [f"organ_{seed}.nii.gz" for seed in range(3)]
     assert len(stock) == 3
@@ -85,9 +85,9 @@ def test_predict_zoo_bundle_keeps_what_is_finished_and_leaves_the_bundle_as_it_i
     softmax: Path, volumes: Path, tmp_path: Path
 ) -> None:
     before = sorted(softmax.rglob("*"))
-    first = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    first = phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
     first.written[0].unlink()
-    second = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    second = phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
     assert second.written == first.written[:1]
     assert second.kept == first.written[1:]
     assert sorted(softmax.rglob("*")) == before
@@ -105,11 +105,11 @@ def test_predict_zoo_bundle_keeps_what_is_finished_and_leaves_the_bundle_as_it_i
 def test_predict_zoo_bundle_as_yaml_is_the_same(softmax: Path, volumes: Path, tmp_path: Path) -> None:
     import yaml
 
-    first = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "a", trust=True)
+    first = phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "a", trust=True)
     config = softmax / "configs" / "inference.json"
     config.with_suffix(".yaml").write_text(yaml.safe_dump(json.loads(config.read_text())))
     config.unlink()
-    second = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "b", trust=True)
+    second = phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "b", trust=True)
     for one, other in zip(first.written, second.written, strict=True):
         assert np.array_equal(nib.load(one).get_fdata(), nib.load(other).get_fdata())
 
@@ -122,9 +122,9 @@ def test_predict_zoo_bundle_with_something_unusual_needs_trust(softmax: Path, vo
     )
     write_json(config, content)
     with pytest.raises(BundleError, match="spleen_like needs trust"):
-        pipeline.predict(softmax, volumes, tmp_path / "out")
+        unet_pipeline.predict(softmax, volumes, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    result = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    result = phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
     assert set(np.unique(nib.load(result.written[0]).get_fdata())) == {0, 4}
 
 
@@ -147,7 +147,7 @@ def test_evaluate_zoo_bundle_on_a_threshold_gives_dice_1(tmp_path: Path, with_na
             path.rename(path.with_name(path.name.replace("_0000", "")))
         (dataset / "imagesTr").rename(dataset / "images")
         (dataset / "labelsTr").rename(dataset / "labels")
-    result = phantoms.silently(pipeline.evaluate, bundle, dataset, tmp_path / "numbers", trust=True)
+    result = phantoms.silently(unet_pipeline.evaluate, bundle, dataset, tmp_path / "numbers", trust=True)
     name = "spleen" if with_names else "Organ"
     dice = {row.label: row.mean for row in result.summary if row.metric == "dice"}
     assert dice[name] == 1.0
@@ -163,7 +163,7 @@ def test_evaluate_zoo_bundle_of_overlapping_structures_measures_each(tmp_path: P
     bundle = zoo.write_sigmoid_bundle(tmp_path / "brats_like", [50.0, 150.0])
     labels = {"background": 0, "level 0": [1, 2], "level 1": 2}
     dataset = write_dataset(tmp_path / "cases", 2, labels)
-    result = phantoms.silently(pipeline.evaluate, bundle, dataset, tmp_path / "numbers", trust=True)
+    result = phantoms.silently(unet_pipeline.evaluate, bundle, dataset, tmp_path / "numbers", trust=True)
     (predictions,) = result.predictions
     values = nib.load(predictions / "case_0.nii.gz")
     assert values.shape == (*SHAPE, 2)
@@ -174,7 +174,7 @@ def test_evaluate_zoo_bundle_of_overlapping_structures_measures_each(tmp_path: P
         "Level 1": 1.0,
     }
     torch.save({"model": zoo.threshold_network([50.0, 90.0], 2)}, bundle / "models" / "model.pt")
-    other = phantoms.silently(pipeline.evaluate, bundle, dataset, tmp_path / "other", trust=True)
+    other = phantoms.silently(unet_pipeline.evaluate, bundle, dataset, tmp_path / "other", trust=True)
     image = nib.load(dataset / "imagesTr" / "case_0_0000.nii.gz").get_fdata()
     expected = 2 * (image > 150).sum() / ((image > 150).sum() + (image > 90).sum())
     rows = other.rows[(other.rows["case"] == "case_0") & (other.rows["label"] == "Level 1")]
@@ -188,12 +188,12 @@ def test_evaluate_zoo_bundle_structure_without_a_region_is_named(tmp_path: Path)
     with pytest.raises(
         EvaluationError, match=r"cases has no label or region 'Level 0', .* it has background, core, level 1"
     ):
-        phantoms.silently(pipeline.evaluate, bundle, dataset, tmp_path / "numbers", trust=True)
+        phantoms.silently(unet_pipeline.evaluate, bundle, dataset, tmp_path / "numbers", trust=True)
 
 
 def test_evaluate_zoo_bundle_without_dataset_is_refused(softmax: Path) -> None:
     with pytest.raises(EvaluationError, match=r"has no validation cases\. Give a DATASET"):
-        pipeline.evaluate(softmax, trust=True)
+        unet_pipeline.evaluate(softmax, trust=True)
 
 
 def test_predict_zoo_bundle_image_of_other_channels_is_named_and_the_others_are_done(
@@ -204,7 +204,7 @@ def test_predict_zoo_bundle_image_of_other_channels_is_named_and_the_others_are_
     with pytest.raises(
         PredictionError, match=r"1 of 4 .*\n.*two\.nii\.gz has 3 dimensions and 2 channel\(s\); .*1 \(MR 0\)"
     ):
-        phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+        phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 3
 
 
@@ -213,7 +213,7 @@ def test_predict_zoo_bundle_without_invertd_goes_back_by_its_writer(
 ) -> None:
     """The result on the network's grid, which stock MONAI leaves there, is taken to the image's: a warning says so."""
     edit(softmax, "postprocessing", {**read_config(softmax)["postprocessing"], "transforms": without_invertd(softmax)})
-    result = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+    result = phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
     assert [note.code for note in result.notes] == ["result-moved"] * 3
     stock = run_stock(softmax, volumes, tmp_path / "stock")
     for ours, theirs in zip(result.written, stock, strict=True):
@@ -237,7 +237,7 @@ def test_predict_zoo_bundle_without_invertd_on_a_flipped_grid_of_the_same_shape_
     torch.save(zoo.threshold_network([50.0], classes=True), bundle / "models" / "model.pt")
     image, _ = phantoms.draw_organ(0, SHAPE)
     path = phantoms.write_volume(tmp_path / "image.nii.gz", image, np.diag([1.0, 1.0, 1.0, 1.0]))
-    result = phantoms.silently(pipeline.predict, bundle, path, tmp_path / "out", trust=True)
+    result = phantoms.silently(unet_pipeline.predict, bundle, path, tmp_path / "out", trust=True)
     assert np.array_equal(nib.load(result.written[0]).get_fdata(), image > 50)
 
 
@@ -246,7 +246,7 @@ def test_predict_zoo_bundle_option_of_own_bundles_is_refused(
     softmax: Path, volumes: Path, tmp_path: Path, option: dict[str, Any]
 ) -> None:
     with pytest.raises(PredictionError, match="runs as its inference config says"):
-        pipeline.predict(softmax, volumes, tmp_path / "out", trust=True, **option)
+        unet_pipeline.predict(softmax, volumes, tmp_path / "out", trust=True, **option)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_predict_zoo_bundle_with_a_fault_says_which(
 ) -> None:
     fault(softmax)
     with pytest.raises(BundleError, match=message):
-        phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+        phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
 
 
 def read_config(root: Path) -> dict[str, Any]:
@@ -308,12 +308,12 @@ def test_predict_zoo_bundle_whose_weights_are_no_use_says_so_before_all_else(
     config.pop(missing, None)
     write_json(softmax / "configs" / "inference.json", config)
     with pytest.raises(BundleError, match=words):
-        phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
+        phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "out", trust=True)
 
 
 def test_predict_zoo_bundle_constant_image_and_other_modality_are_warned_of(softmax: Path, tmp_path: Path) -> None:
     phantoms.write_volume(tmp_path / "in" / "a.nii.gz", np.full(SHAPE, 5, np.int16), AFFINE)
-    result = phantoms.silently(pipeline.predict, softmax, tmp_path / "in", tmp_path / "out", trust=True)
+    result = phantoms.silently(unet_pipeline.predict, softmax, tmp_path / "in", tmp_path / "out", trust=True)
     assert [note.code for note in result.notes if note.severity == "warning"] == ["constant-input"]
 
 
@@ -329,7 +329,7 @@ def change_config(bundle: Path, change: Any, name: str = "inference") -> None:
 
 def refuse(bundle: Path, source: Path, out: Path) -> str:
     with pytest.raises((BundleError, PredictionError)) as caught:
-        phantoms.silently(pipeline.predict, bundle, source, out, trust=True)
+        phantoms.silently(unet_pipeline.predict, bundle, source, out, trust=True)
     assert phantoms.list_label_maps(out) == [] if out.is_dir() else True
     return str(caught.value)
 
@@ -364,7 +364,7 @@ def test_predict_zoo_bundle_single_slice_has_the_images_shape(
 ) -> None:
     image, _ = phantoms.draw_organ(0, SHAPE)
     path = phantoms.write_volume(tmp_path / "thin.nii.gz", image[: shape[0], : shape[1], : shape[2]], AFFINE)
-    (written,) = phantoms.silently(pipeline.predict, softmax, path, tmp_path / "out", trust=True).written
+    (written,) = phantoms.silently(unet_pipeline.predict, softmax, path, tmp_path / "out", trust=True).written
     assert nib.load(written).shape == shape
 
 
@@ -373,17 +373,17 @@ def test_predict_zoo_bundle_unknown_unit_of_the_header_is_kept(softmax: Path, vo
     image.header["xyzt_units"] = 7
     nib.save(image, tmp_path / "unit.nii.gz")
     (written,) = phantoms.silently(
-        pipeline.predict, softmax, tmp_path / "unit.nii.gz", tmp_path / "out", trust=True
+        unet_pipeline.predict, softmax, tmp_path / "unit.nii.gz", tmp_path / "out", trust=True
     ).written
     assert int(nib.load(written).header["xyzt_units"]) == 7
 
 
 def test_predict_zoo_bundle_with_byte_order_marks_is_the_same(softmax: Path, volumes: Path, tmp_path: Path) -> None:
-    plain = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "a", trust=True).written
+    plain = phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "a", trust=True).written
     for name in ("inference", "metadata"):
         path = softmax / "configs" / f"{name}.json"
         path.write_text(path.read_text(), encoding="utf-8-sig")
-    marked = phantoms.silently(pipeline.predict, softmax, volumes, tmp_path / "b", trust=True).written
+    marked = phantoms.silently(unet_pipeline.predict, softmax, volumes, tmp_path / "b", trust=True).written
     for first, second in zip(plain, marked, strict=True):
         assert np.array_equal(np.asarray(nib.load(first).dataobj), np.asarray(nib.load(second).dataobj))
 
@@ -433,7 +433,7 @@ def test_predict_zoo_bundle_without_a_usable_table_of_channels(
             "metadata",
         )
     source = volumes / "organ_0.nii.gz"
-    assert len(phantoms.silently(pipeline.predict, softmax, source, tmp_path / "out", trust=True).written) == 1
+    assert len(phantoms.silently(unet_pipeline.predict, softmax, source, tmp_path / "out", trust=True).written) == 1
 
 
 @pytest.mark.parametrize(

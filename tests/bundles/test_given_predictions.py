@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import EvaluationError
-from pipeline.files import compute_sha256, write_json
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import EvaluationError
+from unet_pipeline.files import compute_sha256, write_json
 
 from .conftest import TrainedBundle
 
@@ -24,14 +24,14 @@ from .conftest import TrainedBundle
 def given(copy_of_2d: TrainedBundle, tmp_path: Path) -> tuple[TrainedBundle, Path, list[str]]:
     """The bundle, the label maps of all its images as `predict` wrote them, and the names of the validation cases."""
     out = tmp_path / "maps"
-    phantoms.silently(pipeline.predict, copy_of_2d.root, copy_of_2d.dataset / "images", out)
+    phantoms.silently(unet_pipeline.predict, copy_of_2d.root, copy_of_2d.dataset / "images", out)
     names = [case["case"] for case in BundleFolder(copy_of_2d.root).read_split(0)["validation"]]
     return copy_of_2d, out, names
 
 
 def evaluate(bundle: TrainedBundle, out: Path, dataset: Path | None = None) -> list[str]:
     """The notes that an evaluation of the given label maps leaves in summary.json."""
-    result = phantoms.silently(pipeline.evaluate, bundle.root, dataset, out.with_name("values"), out)
+    result = phantoms.silently(unet_pipeline.evaluate, bundle.root, dataset, out.with_name("values"), out)
     return json.loads((result.folder / "summary.json").read_text(encoding="utf-8"))["notes"]
 
 
@@ -119,7 +119,7 @@ def test_label_maps_of_the_files_that_copies_were_made_of_are_of_the_same_image(
             path.unlink()
     small = {**phantoms.SMALL_2D, "num_epochs": 1, "iterations_per_epoch": 1, "val_interval": 1}
     root = phantoms.plan_small(dataset, tmp_path / "bundle", labels={"background": 0, "cell": 255}, **small)
-    phantoms.silently(pipeline.train, root)
+    phantoms.silently(unet_pipeline.train, root)
     out = tmp_path / "maps"
-    phantoms.silently(pipeline.predict, root, dataset / "images", out)
+    phantoms.silently(unet_pipeline.predict, root, dataset / "images", out)
     assert about_given(evaluate(TrainedBundle(dataset, root), out)) == []

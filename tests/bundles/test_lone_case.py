@@ -7,9 +7,9 @@ from pathlib import Path
 
 import phantom_bundles as phantoms
 
-from pipeline.bundle.history import read_history
-from pipeline.bundle.model_card import build_model_card
-from pipeline.bundle_folder import BundleFolder
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.evidence.report.history import read_history
+from unet_pipeline.evidence.report.model_card import build_model_card
 
 Call = Callable[..., tuple[int, str, str]]
 WARNING = "warning: dataset has one case to train on, so nothing can be validated"

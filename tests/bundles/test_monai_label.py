@@ -25,7 +25,7 @@ import pytest
 import SimpleITK
 from PIL import Image as PillowImage
 
-import pipeline
+import unet_pipeline
 
 from .conftest import TrainedBundle
 from .monai_label_environment import MONAI_VERSIONS, find_monai, find_python
@@ -138,7 +138,7 @@ def served(
     for bundle in (bundle_3d, bundle_2d):
         shutil.copytree(bundle.root, models / bundle.root.name)
     for name, model in MODELS.items():
-        phantoms.silently(pipeline.predict, models / model, studies / name, root / "expected", device="cpu")
+        phantoms.silently(unet_pipeline.predict, models / model, studies / name, root / "expected", device="cpu")
     return root / "apps" / "monaibundle", studies, root / "expected"
 
 

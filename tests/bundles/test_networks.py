@@ -12,15 +12,15 @@ import numpy as np
 import phantom_bundles as phantoms
 import pytest
 
-import pipeline
-from pipeline.bundle_folder import open_bundle
-from pipeline.dataset.image import read_image
-from pipeline.files import write_json
-from pipeline.planning.plan import read_plan
-from pipeline.prediction.engines import build_engines
-from pipeline.prediction.options import PredictOptions
-from pipeline.prediction.window_choice import bound_window, measure_window, settle_windows
-from pipeline.prediction.windows import is_plain
+import unet_pipeline
+from unet_pipeline.bundle.folder import open_bundle
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.files import write_json
+from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.prediction.engines import build_engines
+from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.prediction.window_choice import bound_window, measure_window, settle_windows
+from unet_pipeline.prediction.windows import is_plain
 
 from .conftest import TrainedBundle, own_copy
 from .stock_environment import make_stock_environment
@@ -54,8 +54,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         assert planned in text
         text = text.replace(planned, f"filters: {[min(4 * 2**level, 16) for level in range(levels)]}")
         (root / "configs" / "plan.yaml").write_text(text, encoding="utf-8")
-        pipeline.refresh(root)
-        phantoms.silently(pipeline.train, root)
+        unet_pipeline.refresh(root)
+        phantoms.silently(unet_pipeline.train, root)
 
     return own_copy(tmp_path_factory, name, build)
 
@@ -86,11 +86,11 @@ def test_network_is_planned_in_its_form(trained: TrainedBundle) -> None:
 
 
 def test_network_is_trained_evaluated_and_sealed(trained: TrainedBundle, tmp_path: Path) -> None:
-    evaluation = phantoms.silently(pipeline.evaluate, trained.root, out=tmp_path / "evaluation")
+    evaluation = phantoms.silently(unet_pipeline.evaluate, trained.root, out=tmp_path / "evaluation")
     assert evaluation.summary[0].n == 2
-    sealed = phantoms.silently(pipeline.package, trained.root, tmp_path / "bundle.zip")
+    sealed = phantoms.silently(unet_pipeline.package, trained.root, tmp_path / "bundle.zip")
     details = {verification.check: verification.detail for verification in sealed.verifications}
-    described = pipeline.describe(trained.root)
+    described = unet_pipeline.describe(trained.root)
     # parameters of the file and of the description agree
     assert details["strict weights"] == f"{described.num_parameters} parameters"
 
@@ -115,7 +115,7 @@ def test_network_runs_without_this_package(trained: TrainedBundle, stock_python:
     subprocess.run(
         command, cwd=tmp_path, check=True, capture_output=True, env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
     )
-    phantoms.silently(pipeline.predict, trained.root, images, tmp_path / "ours")
+    phantoms.silently(unet_pipeline.predict, trained.root, images, tmp_path / "ours")
     ours, stock = (phantoms.list_label_maps(tmp_path / name) for name in ("ours", "stock"))
     assert [path.name for path in ours] == [path.name for path in stock] != []
     for left, right in zip(ours, stock, strict=True):
@@ -140,8 +140,8 @@ def test_unet3d2016_learns_whole_volumes_from_a_few_annotated_slices(tmp_path: P
     numbers = {"filters": [8, 16, 32], "patch_size": [60, 60, 52], "window_size": [60, 60, 52], "learning_rate": 0.01}
     schedule = {"num_epochs": 4, "iterations_per_epoch": 20, "val_interval": 4, "warmup_iterations": 5}
     bundle = phantoms.plan_small(root, tmp_path / "bundle", network="unet3d2016", **numbers, **schedule)
-    phantoms.silently(pipeline.train, bundle)
-    evaluation = phantoms.silently(pipeline.evaluate, bundle)
+    phantoms.silently(unet_pipeline.train, bundle)
+    evaluation = phantoms.silently(unet_pipeline.evaluate, bundle)
     for case in evaluation.rows["case"].unique():
         found = read_image(evaluation.predictions[0] / f"{case}.nii.gz").array[0] > 0
         unseen = np.ones(found.shape[2], bool)
@@ -157,5 +157,5 @@ def test_refresh_with_another_network_changes_the_modules(tmp_path: Path) -> Non
     plan_file = root / "configs" / "plan.yaml"
     text = plan_file.read_text(encoding="utf-8")
     plan_file.write_text(text.replace('network_name: "resenc"', 'network_name: "dynunet"'), encoding="utf-8")
-    pipeline.refresh(root)
+    unet_pipeline.refresh(root)
     assert not (root / "unet_networks").exists()

@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import BundleError, DatasetError, PlanError, TrainingError
-from pipeline.files import write_json
-from pipeline.networks.counting import build_network, count_parameters
-from pipeline.planning.plan import read_plan
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import BundleError, DatasetError, PlanError, TrainingError
+from unet_pipeline.files import write_json
+from unet_pipeline.networks.counting import build_network, count_parameters
+from unet_pipeline.planning.plan import read_plan
 
 NETWORKS = ["PlainConvUNet", "ResidualEncoderUNet"]
 SPACING_MM = (1.5, 1.5, 2.0)  # of the phantoms; nnU-Net has it in reverse
@@ -58,7 +58,7 @@ def write_nnunet_raw(root: Path, num_cases: int = 6) -> Path:
 def test_import_nnunet_network_gives_nnunets_logits(tmp_path: Path, network: str, transpose: tuple[int, ...]) -> None:
     """Two channels, kernels that are flat at the first level, a size that the total stride divides, axes in any order."""
     results, networks = nnunet.write_results(tmp_path / "results", network, num_channels=2, transpose=transpose)
-    imported = pipeline.import_nnunet(results, tmp_path / "bundle")
+    imported = unet_pipeline.import_nnunet(results, tmp_path / "bundle")
     own = load_network(tmp_path / "bundle")
     x = torch.randn(2, 2, 32, 48, 16, generator=torch.Generator().manual_seed(1))
     x = turn_back(x.permute(0, 1, 4, 3, 2), transpose)
@@ -76,11 +76,11 @@ def test_import_nnunet_label_maps_are_those_of_nnunets_steps(tmp_path: Path, net
     """Z-score, padding to the patch with 0, network, argmax: nnU-Net's steps for an image of the planned spacing within one patch."""
     changes = {"patch_size": [24, 40, 40]}
     results, networks = nnunet.write_results(tmp_path / "results", network, changes=changes)
-    phantoms.silently(pipeline.import_nnunet, results, tmp_path / "bundle")
+    phantoms.silently(unet_pipeline.import_nnunet, results, tmp_path / "bundle")
     image, _ = phantoms.draw_organ(4)
     affine = np.diag([-1.5, 1.5, 2.0, 1.0])  # as stored, and not turned to RAS
     path = phantoms.write_volume(tmp_path / "images" / "organ.nii.gz", image, affine)
-    (written,) = phantoms.silently(pipeline.predict, tmp_path / "bundle", path, tmp_path / "out").written
+    (written,) = phantoms.silently(unet_pipeline.predict, tmp_path / "bundle", path, tmp_path / "out").written
     x = torch.from_numpy(image.transpose(2, 1, 0).copy())[None, None]
     x = (x - x.mean()) / x.std(unbiased=False)
     gaps = [wanted - size for wanted, size in zip(changes["patch_size"], x.shape[2:], strict=True)]
@@ -98,7 +98,7 @@ def test_import_nnunet_pictures_give_nnunets_logits(tmp_path: Path) -> None:
     """The rows of a picture are the second axis here and the first in nnU-Net."""
     labels = {"background": 0, "cell": 1}
     results, networks = nnunet.write_results(tmp_path / "results", dims=2, labels=labels)
-    imported = phantoms.silently(pipeline.import_nnunet, results, tmp_path / "bundle")
+    imported = phantoms.silently(unet_pipeline.import_nnunet, results, tmp_path / "bundle")
     assert imported.plan.patch_size == (48, 32)
     assert imported.plan.mirrored_axes == (0,), "nnU-Net's axis 1 is the width"
     x = torch.randn(1, 1, 48, 32, generator=torch.Generator().manual_seed(1))
@@ -107,13 +107,13 @@ def test_import_nnunet_pictures_give_nnunets_logits(tmp_path: Path) -> None:
         torch.testing.assert_close(load_network(tmp_path / "bundle")(x), expected, rtol=0, atol=1e-4)
     picture, _ = phantoms.draw_cell(0)
     PillowImage.fromarray(picture).save(tmp_path / "cell.png")
-    out = phantoms.silently(pipeline.predict, tmp_path / "bundle", tmp_path / "cell.png", tmp_path / "out")
+    out = phantoms.silently(unet_pipeline.predict, tmp_path / "bundle", tmp_path / "cell.png", tmp_path / "out")
     assert PillowImage.open(out.written[0]).size == phantoms.PICTURE_SIZE
 
 
 def test_import_nnunet_plan_says_what_nnunet_planned(tmp_path: Path) -> None:
     results, _ = nnunet.write_results(tmp_path / "results", folds=("0", "2"))
-    imported = pipeline.import_nnunet(results.parent, tmp_path / "bundle")
+    imported = unet_pipeline.import_nnunet(results.parent, tmp_path / "bundle")
     plan = imported.plan
     assert (plan.patch_size, plan.spacing_mm, plan.axcodes) == ((32, 32, 16), SPACING_MM, None)
     assert plan.strides == ((1, 1, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2))
@@ -125,12 +125,12 @@ def test_import_nnunet_plan_says_what_nnunet_planned(tmp_path: Path) -> None:
     assert folder.weights.read_bytes() == folder.fold_weights(0).read_bytes()
     recorded = json.loads(folder.imported.read_text())
     assert recorded["folds"]["fold_2"]["epochs"] == 8
-    assert pipeline.audit(tmp_path / "bundle").passed
+    assert unet_pipeline.audit(tmp_path / "bundle").passed
 
 
 def test_import_nnunet_ct_is_clipped_and_scaled_by_the_dataset(tmp_path: Path) -> None:
     results, _ = nnunet.write_results(tmp_path / "results", changes={"normalization_schemes": ["CTNormalization"]})
-    plan = pipeline.import_nnunet(results, tmp_path / "bundle").plan
+    plan = unet_pipeline.import_nnunet(results, tmp_path / "bundle").plan
     assert (plan.clip_intensity, plan.intensity_lower, plan.intensity_upper) == (True, -10.0, 90.0)
     assert (plan.intensity_subtrahend, plan.intensity_divisor) == ((50.0,), (20.0,))
 
@@ -141,25 +141,27 @@ def test_import_nnunet_with_dataset_evaluates_the_cases_that_each_fold_has_not_s
     cases = [f"organ_{seed}" for seed in range(6)]
     splits = [{"train": cases[2:], "val": cases[:2]}, {"train": [*cases[:2], *cases[4:]], "val": cases[2:4]}]
     write_json(tmp_path / "splits_final.json", splits)
-    phantoms.silently(pipeline.import_nnunet, results, tmp_path / "bundle", dataset, tmp_path / "splits_final.json")
+    phantoms.silently(
+        unet_pipeline.import_nnunet, results, tmp_path / "bundle", dataset, tmp_path / "splits_final.json"
+    )
     assert [case["case"] for case in BundleFolder(tmp_path / "bundle").read_split(1)["validation"]] == cases[2:4]
-    result = phantoms.silently(pipeline.evaluate, tmp_path / "bundle")
+    result = phantoms.silently(unet_pipeline.evaluate, tmp_path / "bundle")
     assert sorted(set(result.rows["case"])) == cases[:4]
-    phantoms.silently(pipeline.package, tmp_path / "bundle", export="none")
-    assert pipeline.audit(tmp_path / "bundle.zip").passed
+    phantoms.silently(unet_pipeline.package, tmp_path / "bundle", export="none")
+    assert unet_pipeline.audit(tmp_path / "bundle.zip").passed
 
 
 def test_import_nnunet_splits_follow_from_what_each_fold_validated(tmp_path: Path) -> None:
     results, _ = nnunet.write_results(tmp_path / "results", folds=("0", "1"))
     dataset = write_nnunet_raw(tmp_path / "Dataset001_Organ")
     with pytest.raises(DatasetError, match=r"was trained on is not known: .* Give .*splits_final\.json with --splits"):
-        phantoms.silently(pipeline.import_nnunet, results, tmp_path / "bundle", dataset)
+        phantoms.silently(unet_pipeline.import_nnunet, results, tmp_path / "bundle", dataset)
     for fold in range(2):
         for seed in range(3 * fold, 3 * fold + 3):
             path = results / f"fold_{fold}" / "validation" / f"organ_{seed}.nii.gz"
             path.parent.mkdir(exist_ok=True)
             path.touch()
-    phantoms.silently(pipeline.import_nnunet, results, tmp_path / "bundle", dataset)
+    phantoms.silently(unet_pipeline.import_nnunet, results, tmp_path / "bundle", dataset)
     split = BundleFolder(tmp_path / "bundle").read_split(1)
     assert [case["case"] for case in split["training"]] == ["organ_0", "organ_1", "organ_2"]
 
@@ -168,23 +170,26 @@ def test_import_nnunet_bundle_can_be_fine_tuned(tmp_path: Path) -> None:
     """Labels in the orientation of the files too, and the weights taken whole."""
     results, _ = nnunet.write_results(tmp_path / "results")
     dataset = write_nnunet_raw(tmp_path / "Dataset001_Organ")
-    phantoms.silently(pipeline.import_nnunet, results, tmp_path / "bundle")
-    phantoms.silently(pipeline.plan, dataset, tmp_path / "fine", "quick", 3, initial=tmp_path / "bundle")
+    phantoms.silently(unet_pipeline.import_nnunet, results, tmp_path / "bundle")
+    phantoms.silently(unet_pipeline.plan, dataset, tmp_path / "fine", "quick", 3, initial=tmp_path / "bundle")
     short = {
         "num_epochs": 1,
         "iterations_per_epoch": 1,
         "val_interval": 1,
         "learning_rate": 1e-9,
     }
-    phantoms.silently(pipeline.train, tmp_path / "fine", overrides=short)
+    phantoms.silently(unet_pipeline.train, tmp_path / "fine", overrides=short)
     before, after = (load_network(tmp_path / name).state_dict() for name in ("bundle", "fine"))
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
 
 
-@pytest.mark.parametrize("verb", [pipeline.evaluate, pipeline.train, pipeline.tune, pipeline.package, pipeline.report])
+@pytest.mark.parametrize(
+    "verb",
+    [unet_pipeline.evaluate, unet_pipeline.train, unet_pipeline.tune, unet_pipeline.package, unet_pipeline.report],
+)
 def test_import_nnunet_without_dataset_can_predict_only(tmp_path: Path, verb: Any) -> None:
     results, _ = nnunet.write_results(tmp_path / "results")
-    phantoms.silently(pipeline.import_nnunet, results, tmp_path / "bundle")
+    phantoms.silently(unet_pipeline.import_nnunet, results, tmp_path / "bundle")
     with pytest.raises(BundleError, match="bundle was imported without the dataset"):
         verb(tmp_path / "bundle")
 
@@ -210,7 +215,7 @@ def test_import_nnunet_what_a_plan_cannot_say_is_refused(tmp_path: Path, options
         path = results / "dataset.json"
         write_json(path, json.loads(path.read_text()) | {"labels": labels})
     with pytest.raises(PlanError, match=rf"has .*{message}.*cannot be imported"):
-        pipeline.import_nnunet(results, tmp_path / "bundle")
+        unet_pipeline.import_nnunet(results, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
@@ -223,7 +228,7 @@ def test_import_nnunet_checkpoint_with_code_is_refused_and_not_run(tmp_path: Pat
 
     torch.save({"network_weights": {}, "logging": Payload()}, results / "fold_0" / "checkpoint_final.pth")
     with pytest.raises(TrainingError, match=r"fold_0/checkpoint_final\.pth cannot be read .* without running code"):
-        pipeline.import_nnunet(results, tmp_path / "bundle")
+        unet_pipeline.import_nnunet(results, tmp_path / "bundle")
     assert not (tmp_path / "marker").exists()
     assert not (tmp_path / "bundle").exists()
 
@@ -245,14 +250,14 @@ def test_import_nnunet_checkpoint_of_another_network_is_refused(tmp_path: Path, 
     change(content["network_weights"])
     torch.save(content, path)
     with pytest.raises(TrainingError, match=message):
-        pipeline.import_nnunet(results, tmp_path / "bundle")
+        unet_pipeline.import_nnunet(results, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
 def test_import_nnunet_unknown_checkpoint_names_the_nearest(tmp_path: Path) -> None:
     results, _ = nnunet.write_results(tmp_path / "results")
     with pytest.raises(PlanError, match=r"has checkpoint_best\.pth; did you mean 'checkpoint_final\.pth'"):
-        pipeline.import_nnunet(results, tmp_path / "bundle", checkpoint="checkpoint_best.pth")
+        unet_pipeline.import_nnunet(results, tmp_path / "bundle", checkpoint="checkpoint_best.pth")
 
 
 @pytest.mark.nnunet

@@ -11,13 +11,13 @@ import phantom_bundles as phantoms
 import pytest
 from PIL import Image as PillowImage
 
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import PredictionError
-from pipeline.prediction.inputs import list_inputs
-from pipeline.prediction.options import PredictOptions
-from pipeline.prediction.overlap import Overlap
-from pipeline.prediction.run import Predictions, predict_images
-from pipeline.prediction.window_choice import SizedCase
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import PredictionError
+from unet_pipeline.prediction.inputs import list_inputs
+from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.prediction.overlap import Overlap
+from unet_pipeline.prediction.run import Predictions, predict_images
+from unet_pipeline.prediction.window_choice import SizedCase
 
 from .conftest import TrainedBundle
 
@@ -33,7 +33,7 @@ WAYS = {
 def three_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the machine has; PyTorch keeps its threads, so that sums are split in the same way."""
     monkeypatch.setattr(
-        "pipeline.prediction.window_choice.choose_num_images",
+        "unet_pipeline.prediction.window_choice.choose_num_images",
         lambda engines, *_: 3 if engines.volumes is not None else 1,
     )
 
@@ -107,6 +107,6 @@ def test_predict_images_number_at_once_knows_what_is_written(
         seen.extend(case.size.writes_probabilities for case in cases)
         return 1
 
-    monkeypatch.setattr("pipeline.prediction.window_choice.choose_num_images", choose)
+    monkeypatch.setattr("unet_pipeline.prediction.window_choice.choose_num_images", choose)
     predict(bundle_3d, bundle_3d.dataset / "imagesTr", tmp_path / "out", "none", probabilities)
     assert seen == [probabilities] * 5

@@ -12,11 +12,11 @@ import phantom_bundles as phantoms
 import pytest
 import torch
 
-from pipeline.bundle.parity import EngineParity, compare_engines
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import BundleError
-from pipeline.files import compute_sha256
-from pipeline.prediction import streaming
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import BundleError
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.handover.parity import EngineParity, compare_engines
+from unet_pipeline.prediction import streaming
 
 from .conftest import TrainedBundle
 
@@ -50,7 +50,7 @@ def test_compare_engines_up_to_date_proof_stays_and_other_weights_are_compared_a
         raise AssertionError("predicted again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.bundle.parity.build_engines", refuse)
+        patch.setattr("unet_pipeline.handover.parity.build_engines", refuse)
         assert compare(folder) == first
     weights = torch.load(folder.weights, weights_only=True)
     torch.save({name: value * 0.5 for name, value in weights.items()}, folder.weights)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image as PillowImage
 from scipy import ndimage
 
-import pipeline
-from pipeline.evaluation.metrics import compute_dice
+import unet_pipeline
+from unet_pipeline.evaluation.metrics import compute_dice
 
 from .conftest import TrainedBundle
 
@@ -23,7 +23,7 @@ AFFINE = np.diag([*phantoms.SPACING_MM, 1.0])
 def predict_volume(bundle: TrainedBundle, folder: Path, array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Label map of one image; its shape and affine must be the image's to the last bit."""
     image = phantoms.write_volume(folder / "in" / "image.nii.gz", array, affine)
-    phantoms.silently(pipeline.predict, bundle.root, image, folder / "out")
+    phantoms.silently(unet_pipeline.predict, bundle.root, image, folder / "out")
     result = nib.load(folder / "out" / "image.nii.gz")
     stored = nib.load(image)
     assert result.shape == stored.shape
@@ -120,7 +120,7 @@ def test_predict_anisotropic_copy_gives_the_same_segmentation_in_the_world(
 def predict_picture(bundle: TrainedBundle, folder: Path, rows: np.ndarray) -> np.ndarray:
     folder.mkdir(parents=True, exist_ok=True)
     PillowImage.fromarray(rows).save(folder / "cell.png")
-    phantoms.silently(pipeline.predict, bundle.root, folder / "cell.png", folder / "out")
+    phantoms.silently(unet_pipeline.predict, bundle.root, folder / "cell.png", folder / "out")
     return np.asarray(PillowImage.open(folder / "out" / "cell.png"))
 
 
@@ -151,6 +151,6 @@ def test_predict_mirrored_flip_commutes_exactly(bundle_2d: TrainedBundle, tmp_pa
         folder = tmp_path / name
         folder.mkdir()
         PillowImage.fromarray(rows).save(folder / "cell.png")
-        phantoms.silently(pipeline.predict, bundle_2d.root, folder / "cell.png", folder / "out", mirror=True)
+        phantoms.silently(unet_pipeline.predict, bundle_2d.root, folder / "cell.png", folder / "out", mirror=True)
         results.append(np.asarray(PillowImage.open(folder / "out" / "cell.png")))
     assert (results[1][::-1] == results[0]).mean() > 0.999

@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import BundleError
-from pipeline.evidence import reproduction
-from pipeline.evidence.reproduction_checks import find_changes_of_plan
-from pipeline.files import compute_sha256, write_json
-from pipeline.training.memory_format import OrderChoice
-from pipeline.verbs import evidence as verbs
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.device.memory_format import OrderChoice
+from unet_pipeline.errors import BundleError
+from unet_pipeline.evidence.reproduce import reproduction
+from unet_pipeline.evidence.reproduce.reproduction_checks import find_changes_of_plan
+from unet_pipeline.files import compute_sha256, write_json
+from unet_pipeline.verbs import reproduce as verbs
 
 from .conftest import TrainedBundle
 
@@ -31,8 +31,8 @@ OVERRIDES = {"samples_per_epoch": 8, "num_epochs": 2, "val_interval": 1}
 def evaluated(bundle_2d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
     """A bundle with a short training of two epochs, with overrides, and its evaluation."""
     copy = bundle_2d.copy_to(tmp_path_factory.mktemp("reproduction"))
-    phantoms.silently(pipeline.train, copy.root, overrides=OVERRIDES)
-    phantoms.silently(pipeline.evaluate, copy.root)
+    phantoms.silently(unet_pipeline.train, copy.root, overrides=OVERRIDES)
+    phantoms.silently(unet_pipeline.evaluate, copy.root)
     return copy
 
 
@@ -69,7 +69,7 @@ def edit_record(root: Path, pattern: str, change: Callable[[dict], None]) -> Non
 
 def test_reproduce_same_machine_is_identical_and_leaves_the_bundle(evaluated: TrainedBundle) -> None:
     before = hash_files(evaluated.root)
-    result = phantoms.silently(pipeline.reproduce, evaluated.root)
+    result = phantoms.silently(unet_pipeline.reproduce, evaluated.root)
     assert (result.verdict, result.cause, result.trained, result.folds) == ("identical", "", True, (0,))
     compared = {comparison.what: comparison for comparison in result.comparisons}
     assert set(compared) == {"weights of fold 0", "label maps", "metrics.csv", "summary.json"}
@@ -83,9 +83,9 @@ def test_reproduce_takes_the_recorded_precision_and_not_that_of_the_moment(
 ) -> None:
     record = json.loads((evaluated.root / "evidence" / "runs" / "fold_0-002" / "run.json").read_text())
     monkeypatch.setattr(
-        "pipeline.training.step.supports_fast_bfloat16", lambda device: record["precision"] != "bfloat16"
+        "unet_pipeline.training.step.supports_fast_bfloat16", lambda device: record["precision"] != "bfloat16"
     )
-    result = phantoms.silently(pipeline.reproduce, evaluated.root)
+    result = phantoms.silently(unet_pipeline.reproduce, evaluated.root)
     assert (result.verdict, result.trained) == ("identical", True), result
 
 
@@ -93,23 +93,23 @@ def test_reproduce_takes_the_recorded_precision_and_not_that_of_the_moment(
 def test_reproduce_takes_the_recorded_order_in_memory_and_not_that_of_the_moment(
     changed: TrainedBundle, monkeypatch: pytest.MonkeyPatch, recorded: str
 ) -> None:
-    monkeypatch.setattr("pipeline.training.acceleration.STEPS_WORTH_A_PROBE", 1)
-    choose = "pipeline.training.acceleration.choose_memory_format"
+    monkeypatch.setattr("unet_pipeline.training.acceleration.STEPS_WORTH_A_PROBE", 1)
+    choose = "unet_pipeline.training.acceleration.choose_memory_format"
     order = torch.contiguous_format if recorded == "contiguous" else torch.channels_last
     monkeypatch.setattr(choose, lambda *_: OrderChoice(order, "it was faster"))
-    phantoms.silently(pipeline.train, changed.root, overrides={"samples_per_epoch": 4, "num_epochs": 1})
-    phantoms.silently(pipeline.evaluate, changed.root)
+    phantoms.silently(unet_pipeline.train, changed.root, overrides={"samples_per_epoch": 4, "num_epochs": 1})
+    phantoms.silently(unet_pipeline.evaluate, changed.root)
     record = sorted((changed.root / "evidence" / "runs").glob("fold_0-*"))[-1] / "run.json"
     assert json.loads(record.read_text())["memory_format"] == recorded
     monkeypatch.setattr(choose, lambda *_: pytest.fail("asked again"))
-    result = phantoms.silently(pipeline.reproduce, changed.root)
+    result = phantoms.silently(unet_pipeline.reproduce, changed.root)
     assert (result.verdict, result.trained) == ("identical", True), result
 
 
 def test_reproduce_fold_that_the_configs_do_not_name_is_identical(changed: TrainedBundle) -> None:
-    phantoms.silently(pipeline.train, changed.root, fold=1)
-    phantoms.silently(pipeline.evaluate, changed.root)
-    result = phantoms.silently(pipeline.reproduce, changed.root, fold=1)
+    phantoms.silently(unet_pipeline.train, changed.root, fold=1)
+    phantoms.silently(unet_pipeline.evaluate, changed.root)
+    result = phantoms.silently(unet_pipeline.reproduce, changed.root, fold=1)
     assert (result.verdict, result.trained, result.folds) == ("identical", True, (1,)), result
 
 
@@ -117,15 +117,15 @@ def test_reproduce_sealed_bundle_without_label_maps_is_identical(evaluated: Trai
     packed = tmp_path / "sealed.zip"
     copy = tmp_path / "elsewhere" / "cell_bundle"
     shutil.copytree(evaluated.root, copy)
-    phantoms.silently(pipeline.package, copy, packed)
+    phantoms.silently(unet_pipeline.package, copy, packed)
     shutil.rmtree(copy)
     shutil.unpack_archive(packed, tmp_path / "received")
     received = tmp_path / "received" / "cell_bundle"
     assert not list(received.glob("evidence/evaluations/*/predictions*"))
     with pytest.raises(BundleError, match="has no weights of fold 1"):
-        pipeline.reproduce(received, fold=1, evaluation_only=True)
+        unet_pipeline.reproduce(received, fold=1, evaluation_only=True)
     result = phantoms.silently(
-        pipeline.reproduce, received, evaluation_only=True, dataset=evaluated.dataset, out=tmp_path / "kept"
+        unet_pipeline.reproduce, received, evaluation_only=True, dataset=evaluated.dataset, out=tmp_path / "kept"
     )
     assert (result.verdict, result.trained) == ("identical", False)
     assert {comparison.what for comparison in result.comparisons} == {"label maps", "metrics.csv", "summary.json"}
@@ -136,7 +136,7 @@ def test_reproduce_other_weights_with_anyway_is_different_and_says_why(changed: 
     weights = changed.root / "models" / "model_fold_0.pt"
     state = torch.load(weights, weights_only=True)
     torch.save({name: torch.zeros_like(tensor) for name, tensor in state.items()}, weights)
-    result = phantoms.silently(pipeline.reproduce, changed.root, evaluation_only=True, anyway=True)
+    result = phantoms.silently(unet_pipeline.reproduce, changed.root, evaluation_only=True, anyway=True)
     assert result.verdict == "different"
     assert result.outside
     assert "weights: models/model_fold_0.pt is not what the recorded training" in result.cause
@@ -151,7 +151,7 @@ def test_reproduce_changed_label_file_is_named(changed: TrainedBundle) -> None:
     label = PillowImage.open(path).copy()
     label.putpixel((0, 0), 255 - label.getpixel((0, 0)))
     label.save(path)
-    result = pipeline.reproduce(changed.root)
+    result = unet_pipeline.reproduce(changed.root)
     assert result.verdict == "different"
     (finding,) = [found for found in result.findings if found.stops]
     assert finding.subject == "data"
@@ -162,7 +162,7 @@ def test_reproduce_changed_label_file_is_named(changed: TrainedBundle) -> None:
 @pytest.mark.usefixtures("without_run")
 def test_reproduce_missing_image_is_named(changed: TrainedBundle) -> None:
     (changed.dataset / "images" / "cell_05.png").unlink()
-    result = pipeline.reproduce(changed.root, evaluation_only=True)
+    result = unet_pipeline.reproduce(changed.root, evaluation_only=True)
     assert [found.detail for found in result.findings if found.stops] == [
         "images/cell_05.png (case cell_05) is missing"
     ]
@@ -175,7 +175,7 @@ def test_reproduce_changed_split_names_the_cases_that_moved(changed: TrainedBund
     moved = split["validation"][0]["case"]
     split["training"].append(split["validation"].pop(0))
     write_json(path, split)
-    result = pipeline.reproduce(changed.root)
+    result = unet_pipeline.reproduce(changed.root)
     assert not result.holds
     details = [found.detail for found in result.findings if found.subject == "split"]
     assert any(f"{moved} was in validation, is in training" in detail for detail in details)
@@ -184,7 +184,7 @@ def test_reproduce_changed_split_names_the_cases_that_moved(changed: TrainedBund
 @pytest.mark.usefixtures("without_run")
 def test_reproduce_changed_version_is_named(changed: TrainedBundle) -> None:
     edit_record(changed.root, "evidence/runs/*/run.json", lambda record: record["versions"].update(monai="1.5.0"))
-    result = pipeline.reproduce(changed.root)
+    result = unet_pipeline.reproduce(changed.root)
     (finding,) = [found for found in result.findings if found.stops]
     assert finding.subject == "version"
     assert finding.detail.startswith("monai is ")
@@ -195,10 +195,10 @@ def test_reproduce_changed_version_is_named(changed: TrainedBundle) -> None:
 def test_reproduce_changed_plan_is_named(changed: TrainedBundle) -> None:
     path = changed.root / "configs" / "plan.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
-    result = pipeline.reproduce(changed.root)
+    result = unet_pipeline.reproduce(changed.root)
     assert [found.detail for found in result.findings if found.stops] == ["learning_rate is 0.02, was 0.01"]
-    pipeline.refresh(changed.root)
-    subjects = {found.subject for found in pipeline.reproduce(changed.root).findings if found.stops}
+    unet_pipeline.refresh(changed.root)
+    subjects = {found.subject for found in unet_pipeline.reproduce(changed.root).findings if found.stops}
     assert subjects == {"plan", "config"}
 
 
@@ -216,7 +216,7 @@ def test_find_changes_of_plan_number_that_the_recording_version_did_not_know_is_
 def test_reproduce_edited_number_is_found(changed: TrainedBundle) -> None:
     path = changed.root / "evidence" / "evaluations" / "validation" / "summary.json"
     path.write_text(path.read_text().replace("0.", "0.9", 1))
-    result = pipeline.reproduce(changed.root)
+    result = unet_pipeline.reproduce(changed.root)
     assert [found.detail for found in result.findings if found.stops] == [
         "summary.json was changed after the evaluation"
     ]
@@ -230,7 +230,7 @@ def test_reproduce_other_threads_and_commit_are_notes(changed: TrainedBundle, mo
     edit_record(changed.root, "evidence/**/run.json", change)
     lines: list[str] = []
     monkeypatch.setattr(verbs, "_run", lambda *_: "was run")
-    assert pipeline.reproduce(changed.root, announce=lines.append) == "was run"
+    assert unet_pipeline.reproduce(changed.root, announce=lines.append) == "was run"
     assert any(line.startswith("note     machine: num_threads is ") and line.endswith("was 64") for line in lines)
     assert any(line.startswith("note     code: commit") for line in lines)
     assert not [line for line in lines if line.startswith("changed")]
@@ -238,7 +238,7 @@ def test_reproduce_other_threads_and_commit_are_notes(changed: TrainedBundle, mo
 
 def test_reproduce_untrained_fold_is_said(evaluated: TrainedBundle) -> None:
     with pytest.raises(BundleError, match="no record of a finished training of fold 2"):
-        pipeline.reproduce(evaluated.root, fold=2)
+        unet_pipeline.reproduce(evaluated.root, fold=2)
 
 
 # the comparison

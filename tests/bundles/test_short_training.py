@@ -14,11 +14,11 @@ from typing import Any
 import phantom_bundles as phantoms
 import pytest
 
-import pipeline
-from pipeline.bundle.history import read_history
-from pipeline.bundle.model_card import build_model_card
-from pipeline.bundle_folder import BundleFolder
-from pipeline.training.checkpoint import CheckpointHandler, read_best
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.evidence.report.history import read_history
+from unet_pipeline.evidence.report.model_card import build_model_card
+from unet_pipeline.training.checkpoint import CheckpointHandler, read_best
 
 Call = Callable[..., tuple[int, str, str]]
 NO_VALIDATION = re.compile(r"-1\.0+|epoch -1|: -1\b")
@@ -55,7 +55,7 @@ def test_train_shorter_than_the_interval_validates_at_its_end(bundle: Path, call
     assert record["cut_short"] == "2 of the 20 planned epochs"
     assert f"best Dice {record['result']['best_dice_resampled_grid']:.4f} in epoch 2" in out
     assert "short    2 of the 20 planned epochs: results are not those of the plan" in out
-    phantoms.silently(pipeline.report, bundle)
+    phantoms.silently(unet_pipeline.report, bundle)
     page = (bundle / "evidence" / "report.html").read_text()
     card = (bundle / "docs" / "README.md").read_text()
     assert "The training fold_0-001 was cut short: 2 of the 20 planned epochs" in page
@@ -67,7 +67,7 @@ def test_train_shorter_than_the_interval_validates_at_its_end(bundle: Path, call
 
 
 def test_train_last_epoch_is_validated_beside_those_of_the_interval(bundle: Path) -> None:
-    (run,) = phantoms.silently(pipeline.train, bundle, overrides={"num_epochs": 7})
+    (run,) = phantoms.silently(unet_pipeline.train, bundle, overrides={"num_epochs": 7})
     record = read_run(bundle)
     assert [epoch["epoch"] for epoch in record["epochs"] if "dice_resampled_grid" in epoch] == [5, 7]
     assert run.best_epoch in (5, 7)
@@ -75,7 +75,7 @@ def test_train_last_epoch_is_validated_beside_those_of_the_interval(bundle: Path
 
 
 def test_train_to_the_end_of_the_plan_is_not_cut_short(bundle: Path) -> None:
-    (run,) = phantoms.silently(pipeline.train, bundle)
+    (run,) = phantoms.silently(unet_pipeline.train, bundle)
     record = read_run(bundle)
     assert [epoch["epoch"] for epoch in record["epochs"] if "dice_resampled_grid" in epoch] == [5, 10, 15, 20]
     assert record["cut_short"] == run.cut_short == ""
@@ -83,13 +83,13 @@ def test_train_to_the_end_of_the_plan_is_not_cut_short(bundle: Path) -> None:
 
 
 def test_train_fewer_iterations_are_marked_too(bundle: Path) -> None:
-    phantoms.silently(pipeline.train, bundle, overrides={"iterations_per_epoch": 1})
+    phantoms.silently(unet_pipeline.train, bundle, overrides={"iterations_per_epoch": 1})
     assert read_run(bundle)["cut_short"] == "20 of the 60 planned iterations, in 20 epoch(s)"
 
 
 def test_resume_of_a_short_training_to_the_end_is_whole(bundle: Path) -> None:
-    phantoms.silently(pipeline.train, bundle, overrides={"num_epochs": 2})
-    (run,) = phantoms.silently(pipeline.train, bundle, resume=True, overrides={"num_epochs": 20})
+    phantoms.silently(unet_pipeline.train, bundle, overrides={"num_epochs": 2})
+    (run,) = phantoms.silently(unet_pipeline.train, bundle, resume=True, overrides={"num_epochs": 20})
     record = read_run(bundle)
     assert record["cut_short"] == run.cut_short == ""
     # the end of the short one was validated, and stays in the record
@@ -125,7 +125,7 @@ def test_finished_run_without_a_validation_of_an_older_version_has_no_best(bundl
     """Such records and checkpoints hold -1, and nobody is told so."""
     import torch
 
-    phantoms.silently(pipeline.train, bundle, overrides={"num_epochs": 1})
+    phantoms.silently(unet_pipeline.train, bundle, overrides={"num_epochs": 1})
     run_dir = bundle / "evidence" / "runs" / "fold_0-001"
     state = torch.load(run_dir / "checkpoint_last.pt", weights_only=True)
     torch.save({**state, "best_metric": -1.0, "best_metric_epoch": -1}, run_dir / "checkpoint_last.pt")
@@ -135,7 +135,7 @@ def test_finished_run_without_a_validation_of_an_older_version_has_no_best(bundl
     status, out, _ = call_main("train", bundle, "--resume")
     assert status == 0
     assert "no validation, so the weights are the last ones" in out
-    phantoms.silently(pipeline.report, bundle)
+    phantoms.silently(unet_pipeline.report, bundle)
     page, card = (bundle / "evidence" / "report.html").read_text(), (bundle / "docs" / "README.md").read_text()
     assert (
         "The weights at the end of the training; no validation picked an epoch."

@@ -9,10 +9,10 @@ import phantom_bundles as phantoms
 import pytest
 import torch
 
-import pipeline
-from pipeline.bundle.stale_evidence import check_evidence
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import BundleError
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import BundleError
+from unet_pipeline.handover.stale_evidence import check_evidence
 
 from .conftest import TrainedBundle
 
@@ -20,7 +20,7 @@ from .conftest import TrainedBundle
 @pytest.fixture(scope="module")
 def evaluated(bundle_2d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
     copy = bundle_2d.copy_to(tmp_path_factory.mktemp("stale"))
-    phantoms.silently(pipeline.evaluate, copy.root)
+    phantoms.silently(unet_pipeline.evaluate, copy.root)
     return copy
 
 
@@ -53,7 +53,7 @@ def test_package_other_weights_than_evaluated_is_refused(bundle: BundleFolder, t
     with pytest.raises(
         BundleError, match=r"evaluations/validation is no evidence for cell_bundle: it was made with other"
     ):
-        phantoms.silently(pipeline.package, bundle.root, tmp_path / "cells.zip")
+        phantoms.silently(unet_pipeline.package, bundle.root, tmp_path / "cells.zip")
     assert not (tmp_path / "cells.zip").exists()
 
 

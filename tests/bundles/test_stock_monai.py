@@ -14,8 +14,8 @@ import pytest
 from jsonschema import Draft201909Validator
 from monai.bundle import create_workflow
 
-import pipeline
-from pipeline.dataset.image import read_image
+import unet_pipeline
+from unet_pipeline.dataset.image import read_image
 
 from .conftest import TrainedBundle
 from .stock_environment import make_stock_environment
@@ -82,7 +82,7 @@ def test_inference_without_this_package_gives_the_label_maps_of_predict(
         capture_output=True,
         env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
     )
-    pipeline.predict(bundle.root, images_of(bundle), tmp_path / "ours")
+    unet_pipeline.predict(bundle.root, images_of(bundle), tmp_path / "ours")
     ours, stock = sorted((tmp_path / "ours").iterdir()), sorted((tmp_path / "stock").iterdir())
     ours.remove(tmp_path / "ours" / "predictions_run.json")
     assert (
@@ -99,7 +99,7 @@ def test_inference_without_this_package_gives_the_label_maps_of_predict(
 
 def test_inference_leaves_the_bundle_unchanged(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in bundle_2d.root.rglob("*") if path.is_file()}
-    pipeline.predict(bundle_2d.root, images_of(bundle_2d), tmp_path / "out")
+    unet_pipeline.predict(bundle_2d.root, images_of(bundle_2d), tmp_path / "out")
     assert {path: path.stat().st_mtime_ns for path in bundle_2d.root.rglob("*") if path.is_file()} == before
 
 
@@ -114,7 +114,7 @@ def test_evaluate_overlay_gives_the_dice_of_evaluate(bundle_3d: TrainedBundle, t
     subprocess.run(command, cwd=bundle_3d.root, check=True, capture_output=True)
     stock = (tmp_path / "out" / "metrics.csv").read_text()
     found = float(re.search(r"val_mean_dice[,\s]+([\d.]+)", stock)[1])  # type: ignore[index]
-    ours = pipeline.evaluate(bundle_3d.root, out=tmp_path / "ours")
+    ours = unet_pipeline.evaluate(bundle_3d.root, out=tmp_path / "ours")
     expected = ours.rows[ours.rows["label"] != "background"]["dice"].mean()
     assert found == pytest.approx(expected, abs=1e-4)
 
@@ -127,7 +127,7 @@ def test_train_stock_command_gives_the_same_weights(copy_of_2d: TrainedBundle, t
     overrides = {"num_epochs": 1, "val_interval": 1, "samples_per_epoch": 6}
     # to the side, so that the shared bundle keeps its weights
     overrides |= {"weights_path": str(tmp_path / "ours.pt"), "output_dir": str(tmp_path / "run_ours")}
-    pipeline.train(copy_of_2d.root, overrides=overrides)
+    unet_pipeline.train(copy_of_2d.root, overrides=overrides)
     import torch
 
     stock, ours = (torch.load(tmp_path / name, weights_only=True) for name in ("stock.pt", "ours.pt"))

@@ -15,18 +15,18 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.image import read_image
-from pipeline.dataset.medical_image import MedicalImage
-from pipeline.errors import PredictionError
-from pipeline.prediction.engine import Case
-from pipeline.prediction.engines import Engines, build_engines
-from pipeline.prediction.inputs import list_inputs
-from pipeline.prediction.options import PredictOptions
-from pipeline.prediction.parts import Windowing
-from pipeline.prediction.run import predict_images
-from pipeline.prediction.volumes import VolumesEngine
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.errors import PredictionError
+from unet_pipeline.prediction.engine import Case
+from unet_pipeline.prediction.engines import Engines, build_engines
+from unet_pipeline.prediction.inputs import list_inputs
+from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.prediction.parts import Windowing
+from unet_pipeline.prediction.run import predict_images
+from unet_pipeline.prediction.volumes import VolumesEngine
 
 from .conftest import TrainedBundle
 
@@ -74,7 +74,9 @@ def test_stream_accelerated_is_the_plain_way(
     fast = build(bundle_3d, tmp_path, members, mirror=mirror, accelerated=True)
     fast = fast.with_windowing(Windowing(3, torch.device("cpu")))
     calls = []
-    monkeypatch.setattr("pipeline.prediction.volumes.fits_whole", lambda *sizes: calls.append(sizes[1]) or has_room)
+    monkeypatch.setattr(
+        "unet_pipeline.prediction.volumes.fits_whole", lambda *sizes: calls.append(sizes[1]) or has_room
+    )
     expected, found = (stream(one, image, with_probabilities=True) for one in (plain, fast))
     assert expected[1] is not None
     assert found[1] is not None
@@ -245,7 +247,7 @@ def test_predict_bfloat16_differs_little_and_says_so(bundle_3d: TrainedBundle, t
     maps = {}
     for precision in ("float32", "bfloat16"):
         result = phantoms.silently(
-            pipeline.predict, bundle_3d.root, image, tmp_path / precision, device="cpu", precision=precision
+            unet_pipeline.predict, bundle_3d.root, image, tmp_path / precision, device="cpu", precision=precision
         )
         assert result.precision == precision
         assert sum(result.shares.values()) == pytest.approx(1)
@@ -258,7 +260,7 @@ def test_predict_unknown_precision_names_the_choices(bundle_3d: TrainedBundle, t
     array, _ = phantoms.draw_organ(43)
     image = phantoms.write_volume(tmp_path / "image.nii.gz", array)
     with pytest.raises(PredictionError, match="Unknown precision 'float16'"):
-        pipeline.predict(bundle_3d.root, image, tmp_path / "out", precision="float16")
+        unet_pipeline.predict(bundle_3d.root, image, tmp_path / "out", precision="float16")
 
 
 def test_obstacle_pictures_and_other_interpolation_go_the_stock_way(

@@ -11,9 +11,9 @@ import phantom_bundles as phantoms
 import pytest
 import torch
 
-import pipeline
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import BundleError
+import unet_pipeline
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import BundleError
 
 from .conftest import TrainedBundle
 
@@ -24,7 +24,7 @@ SHORT = {"num_epochs": 1, "iterations_per_epoch": 2, "val_interval": 1}
 def packaged(bundle_2d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
     """A packaged copy of the 2D bundle, with its zip beside it."""
     copy = bundle_2d.copy_to(tmp_path_factory.mktemp("packaged"))
-    phantoms.silently(pipeline.package, copy.root)
+    phantoms.silently(unet_pipeline.package, copy.root)
     return copy
 
 
@@ -36,7 +36,7 @@ def sealed(packaged: TrainedBundle, tmp_path: Path) -> TrainedBundle:
 
 
 def predict(bundle: Path, sealed: TrainedBundle, out: Path, **options: bool) -> bytes:
-    phantoms.silently(pipeline.predict, bundle, sealed.dataset / "images" / "cell_00.png", out, **options)
+    phantoms.silently(unet_pipeline.predict, bundle, sealed.dataset / "images" / "cell_00.png", out, **options)
     return (out / "cell_00.png").read_bytes()
 
 
@@ -47,7 +47,7 @@ def change_weights(root: Path) -> None:
 
 
 def test_audit_own_packaged_bundle_and_its_zip_pass(packaged: TrainedBundle) -> None:
-    folder, archive = pipeline.audit(packaged.root), pipeline.audit(packaged.root.with_suffix(".zip"))
+    folder, archive = unet_pipeline.audit(packaged.root), unet_pipeline.audit(packaged.root.with_suffix(".zip"))
     for found in (folder, archive):
         assert found.passed, found.dangers
         assert not [finding for finding in found.findings if finding.severity == "warning"]
@@ -72,21 +72,21 @@ def test_predict_changed_weights_are_refused_unless_trusted(sealed: TrainedBundl
         predict(sealed.root, sealed, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(BundleError, match=r"models/model\.pt is not the file that was sealed"):
-        phantoms.silently(pipeline.evaluate, sealed.root)
+        phantoms.silently(unet_pipeline.evaluate, sealed.root)
     assert predict(sealed.root, sealed, tmp_path / "trusted", trust=True) != before
 
 
 def test_package_again_after_a_change_of_ones_own_seals_it_again(sealed: TrainedBundle, tmp_path: Path) -> None:
     change_weights(sealed.root)
-    phantoms.silently(pipeline.package, sealed.root)
+    phantoms.silently(unet_pipeline.package, sealed.root)
     predict(sealed.root, sealed, tmp_path / "out")
 
 
 def test_evaluate_packaged_bundle_keeps_its_seal_valid(sealed: TrainedBundle, tmp_path: Path) -> None:
-    phantoms.silently(pipeline.evaluate, sealed.root)
+    phantoms.silently(unet_pipeline.evaluate, sealed.root)
     assert BundleFolder(sealed.root).seal.is_file()
     predict(sealed.root, sealed, tmp_path / "out")
-    assert pipeline.audit(sealed.root).passed
+    assert unet_pipeline.audit(sealed.root).passed
 
 
 @pytest.mark.parametrize("work", ["train", "refresh"])
@@ -94,17 +94,17 @@ def test_working_on_a_packaged_bundle_breaks_the_seal_and_goes_on(
     sealed: TrainedBundle, tmp_path: Path, work: str
 ) -> None:
     if work == "train":
-        phantoms.silently(pipeline.train, sealed.root, overrides=SHORT)
+        phantoms.silently(unet_pipeline.train, sealed.root, overrides=SHORT)
     else:
         plan = sealed.root / "configs" / "plan.yaml"
         plan.write_text(plan.read_text(encoding="utf-8").replace("window_overlap: 0.5", "window_overlap: 0.25"))
-        pipeline.refresh(sealed.root)
+        unet_pipeline.refresh(sealed.root)
     assert not BundleFolder(sealed.root).seal.exists()
     predict(sealed.root, sealed, tmp_path / "out")
 
 
 def test_train_of_another_fold_leaves_the_seal(sealed: TrainedBundle, tmp_path: Path) -> None:
-    phantoms.silently(pipeline.train, sealed.root, fold=1, overrides=SHORT)
+    phantoms.silently(unet_pipeline.train, sealed.root, fold=1, overrides=SHORT)
     assert BundleFolder(sealed.root).seal.is_file()
     predict(sealed.root, sealed, tmp_path / "out", ensemble=True)
 
@@ -112,7 +112,7 @@ def test_train_of_another_fold_leaves_the_seal(sealed: TrainedBundle, tmp_path: 
 @pytest.mark.parametrize("verb", ["train", "evaluate", "tune", "package"])
 def test_verb_that_writes_wants_a_folder(packaged: TrainedBundle, verb: str) -> None:
     with pytest.raises(BundleError, match=rf"is an archive, and `{verb}` writes"):
-        getattr(pipeline, verb)(packaged.root.with_suffix(".zip"))
+        getattr(unet_pipeline, verb)(packaged.root.with_suffix(".zip"))
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate", "tune", "package", "predict"])
@@ -125,7 +125,7 @@ def test_verb_refuses_a_config_that_runs_a_program(sealed: TrainedBundle, tmp_pa
     (sealed.root / "evidence" / "manifest.sha256").unlink()
     arguments = (sealed.dataset / "images", tmp_path / "out") if verb == "predict" else ()
     with pytest.raises(BundleError, match="needs trust"):
-        phantoms.silently(getattr(pipeline, verb), sealed.root, *arguments)
+        phantoms.silently(getattr(unet_pipeline, verb), sealed.root, *arguments)
     assert not marker.exists()
 
 
@@ -133,11 +133,11 @@ def test_verb_refuses_a_config_that_runs_a_program(sealed: TrainedBundle, tmp_pa
 def test_package_signed_zip_has_a_signature_that_fits(sealed: TrainedBundle, tmp_path: Path) -> None:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    result = phantoms.silently(pipeline.package, sealed.root, tmp_path / "signed.zip", key)
+    result = phantoms.silently(unet_pipeline.package, sealed.root, tmp_path / "signed.zip", key)
     with zipfile.ZipFile(result.zip_file) as archive:
         assert "cell_bundle/evidence/manifest.sha256.sig" in archive.namelist()
-    found = pipeline.audit(result.zip_file, tmp_path / "key.pub")
+    found = unet_pipeline.audit(result.zip_file, tmp_path / "key.pub")
     assert found.passed
     assert "signature-good" in {finding.code for finding in found.findings}
-    phantoms.silently(pipeline.package, sealed.root, tmp_path / "unsigned.zip")
-    assert not pipeline.audit(tmp_path / "unsigned.zip", tmp_path / "key.pub").passed
+    phantoms.silently(unet_pipeline.package, sealed.root, tmp_path / "unsigned.zip")
+    assert not unet_pipeline.audit(tmp_path / "unsigned.zip", tmp_path / "key.pub").passed

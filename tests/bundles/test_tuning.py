@@ -14,17 +14,17 @@ import numpy as np
 import phantom_bundles as phantoms
 import pytest
 
-import pipeline
-from pipeline.bundle.configs import find_differences
-from pipeline.bundle_folder import BundleFolder
-from pipeline.dataset.image import read_image
-from pipeline.errors import BundleError
-from pipeline.evaluation.calibration import Calibration
-from pipeline.evaluation.postprocessing import FILLED, LARGEST, SMALL, Decision
-from pipeline.evaluation.tuning import Tuning
-from pipeline.files import compute_sha256
-from pipeline.planning.edit import edit_plan
-from pipeline.planning.plan import read_plan
+import unet_pipeline
+from unet_pipeline.bundle.configs import find_differences
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.image import read_image
+from unet_pipeline.errors import BundleError
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.planning.edit import edit_plan
+from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.tuning.calibration import Calibration
+from unet_pipeline.tuning.choose import Tuning
+from unet_pipeline.tuning.postprocessing import FILLED, LARGEST, SMALL, Decision
 
 from .conftest import TrainedBundle
 from .stock_environment import make_stock_environment
@@ -35,7 +35,7 @@ def two_folds(bundle_2d: TrainedBundle, tmp_path: Path) -> TrainedBundle:
     """The 2D bundle with another fold, trained for two steps."""
     copy = bundle_2d.copy_to(tmp_path)
     short = {"num_epochs": 1, "iterations_per_epoch": 2, "val_interval": 1}
-    phantoms.silently(pipeline.train, copy.root, fold=1, overrides=short)
+    phantoms.silently(unet_pipeline.train, copy.root, fold=1, overrides=short)
     return copy
 
 
@@ -51,7 +51,7 @@ def read_probabilities(path: Path) -> np.ndarray:
 
 def test_predict_probabilities_belong_to_the_label_map(bundle: TrainedBundle, tmp_path: Path) -> None:
     image = next((bundle.dataset / ("imagesTr" if "organ" in bundle.root.name else "images")).iterdir())
-    phantoms.silently(pipeline.predict, bundle.root, image, tmp_path, probabilities=True)
+    phantoms.silently(unet_pipeline.predict, bundle.root, image, tmp_path, probabilities=True)
     stem = image.name.partition(".")[0]
     (written,) = tmp_path.glob(f"{stem}_probabilities.*")
     (label_map,) = set(tmp_path.glob(f"{stem}.*")) - {written}
@@ -64,11 +64,11 @@ def test_predict_probabilities_belong_to_the_label_map(bundle: TrainedBundle, tm
 
 def test_predict_probabilities_of_finished_images_are_added(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
     image = next((bundle_2d.dataset / "images").iterdir())
-    phantoms.silently(pipeline.predict, bundle_2d.root, image, tmp_path)
-    again = phantoms.silently(pipeline.predict, bundle_2d.root, image, tmp_path, probabilities=True)
+    phantoms.silently(unet_pipeline.predict, bundle_2d.root, image, tmp_path)
+    again = phantoms.silently(unet_pipeline.predict, bundle_2d.root, image, tmp_path, probabilities=True)
     assert len(again.written) == 1
     assert (tmp_path / f"{image.stem}_probabilities.npz").is_file()
-    kept = phantoms.silently(pipeline.predict, bundle_2d.root, image, tmp_path, probabilities=True)
+    kept = phantoms.silently(unet_pipeline.predict, bundle_2d.root, image, tmp_path, probabilities=True)
     assert (len(kept.written), len(kept.kept)) == (0, 1)
 
 
@@ -78,9 +78,11 @@ def test_predict_ensemble_is_the_mean_of_the_folds_probabilities(two_folds: Trai
     found = []
     for fold in (0, 1):
         shutil.copyfile(folder.fold_weights(fold), folder.weights)
-        phantoms.silently(pipeline.predict, two_folds.root, image, tmp_path / str(fold), probabilities=True)
+        phantoms.silently(unet_pipeline.predict, two_folds.root, image, tmp_path / str(fold), probabilities=True)
         found.append(read_probabilities(tmp_path / str(fold) / f"{image.stem}_probabilities.npz"))
-    phantoms.silently(pipeline.predict, two_folds.root, image, tmp_path / "both", ensemble=True, probabilities=True)
+    phantoms.silently(
+        unet_pipeline.predict, two_folds.root, image, tmp_path / "both", ensemble=True, probabilities=True
+    )
     both = read_probabilities(tmp_path / "both" / f"{image.stem}_probabilities.npz")
     np.testing.assert_allclose(both, np.mean(found, axis=0), atol=1e-5)
     assert not np.allclose(found[0], found[1], atol=1e-2)
@@ -88,13 +90,13 @@ def test_predict_ensemble_is_the_mean_of_the_folds_probabilities(two_folds: Trai
 
 def test_predict_ensemble_of_one_fold_is_refused(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"has weights of 1 fold\(s\); expected two or more for an ensemble"):
-        pipeline.predict(bundle_2d.root, bundle_2d.dataset / "images", tmp_path / "out", ensemble=True)
+        unet_pipeline.predict(bundle_2d.root, bundle_2d.dataset / "images", tmp_path / "out", ensemble=True)
     assert not (tmp_path / "out").exists()
 
 
 def test_evaluate_ensemble_leaves_out_what_any_fold_was_trained_on(two_folds: TrainedBundle, tmp_path: Path) -> None:
     other = phantoms.write_pictures(tmp_path / "other", num_cases=10)  # eight of them are the training's
-    result = phantoms.silently(pipeline.evaluate, two_folds.root, other, out=tmp_path / "out", ensemble=True)
+    result = phantoms.silently(unet_pipeline.evaluate, two_folds.root, other, out=tmp_path / "out", ensemble=True)
     assert set(result.rows["case"]) == {"cell_08", "cell_09"}
     assert len(result.excluded) == 8
     assert "ensemble of folds 0, 1" in result.title
@@ -106,7 +108,7 @@ def test_evaluate_ensemble_leaves_out_what_any_fold_was_trained_on(two_folds: Tr
 def test_tune_writes_plan_configs_and_evidence(copy_of_2d: TrainedBundle) -> None:
     folder = BundleFolder(copy_of_2d.root)
     before = read_plan(folder.plan)
-    tuning = phantoms.silently(pipeline.tune, copy_of_2d.root)
+    tuning = phantoms.silently(unet_pipeline.tune, copy_of_2d.root)
     assert (tuning.num_cases, tuning.folds) == (2, (0,))
     assert {decision.candidate for decision in tuning.decisions} >= {FILLED, LARGEST}
     plan = read_plan(folder.plan)
@@ -127,29 +129,29 @@ def test_tune_writes_plan_configs_and_evidence(copy_of_2d: TrainedBundle) -> Non
 
 def test_tune_again_gives_the_same(copy_of_2d: TrainedBundle) -> None:
     """What was chosen before must not change what is measured now."""
-    first = phantoms.silently(pipeline.tune, copy_of_2d.root)
-    assert phantoms.silently(pipeline.tune, copy_of_2d.root) == first
+    first = phantoms.silently(unet_pipeline.tune, copy_of_2d.root)
+    assert phantoms.silently(unet_pipeline.tune, copy_of_2d.root) == first
 
 
 def test_tune_without_a_temperature_leaves_the_plans_own_and_says_why(
     copy_of_2d: TrainedBundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipeline.evaluation import tuning as stage
-    from pipeline.printing import print_tuning
+    from unet_pipeline.commands.tune import print_tuning
+    from unet_pipeline.tuning import choose as stage
 
     fit = stage.fit_temperature
     monkeypatch.setattr(stage, "fit_temperature", lambda probabilities, classes, _: fit(probabilities, classes, 1))
     folder = BundleFolder(copy_of_2d.root)
     edit_plan(folder.plan, {"temperature": (1.3, "chosen on many cases")})
-    pipeline.refresh(copy_of_2d.root)
-    tuning = phantoms.silently(pipeline.tune, copy_of_2d.root)
+    unet_pipeline.refresh(copy_of_2d.root)
+    tuning = phantoms.silently(unet_pipeline.tune, copy_of_2d.root)
     assert read_plan(folder.plan).temperature == 1.3
     assert "chosen on many cases" in folder.plan.read_text()
     assert json.loads(folder.tuning.read_text())["calibration"]["obstacle"] == tuning.calibration.obstacle != ""
     print_tuning(tuning)
     assert "temperature not changed: one case alone" in capsys.readouterr().out
-    from pipeline.bundle import answers
-    from pipeline.bundle.history import read_history
+    from unet_pipeline.evidence.report import answers
+    from unet_pipeline.evidence.report.history import read_history
 
     assert "no temperature was taken, because one case alone" in (
         answers.tell("calibration", read_history(folder)) or ""
@@ -162,7 +164,7 @@ def test_tune_config_edited_by_hand_is_not_overwritten(copy_of_2d: TrainedBundle
     folder.config("inference").write_text(json.dumps({**config, "window_batch_size": 3}))
     before = folder.plan.read_bytes()
     with pytest.raises(BundleError, match=r"Edited by hand since generated: configs/inference\.json"):
-        pipeline.tune(copy_of_2d.root)
+        unet_pipeline.tune(copy_of_2d.root)
     assert folder.plan.read_bytes() == before
     assert not (folder.evidence / "tuning_run.json").exists()
 
@@ -183,9 +185,9 @@ def test_temperature_changes_probabilities_and_no_label(copy_of_2d: TrainedBundl
     maps, probabilities = [], []
     for temperature in (1.0, 3.0):
         edit_plan(folder.plan, {"temperature": (temperature, "a test")})
-        pipeline.refresh(copy_of_2d.root)
+        unet_pipeline.refresh(copy_of_2d.root)
         out = tmp_path / str(temperature)
-        phantoms.silently(pipeline.predict, copy_of_2d.root, image, out, probabilities=True)
+        phantoms.silently(unet_pipeline.predict, copy_of_2d.root, image, out, probabilities=True)
         maps.append(read_image(out / image.name).array)
         probabilities.append(read_probabilities(out / f"{image.stem}_probabilities.npz"))
     assert np.array_equal(*maps)
@@ -202,13 +204,13 @@ def test_postprocessing_of_the_plan_runs_in_stock_monai(copy_of_2d: TrainedBundl
     rows[2:9, 3:10] = 170  # a second, small cell
     image.parent.mkdir()
     phantoms.PillowImage.fromarray(rows).save(image)
-    phantoms.silently(pipeline.predict, copy_of_2d.root, image, tmp_path / "plain")
+    phantoms.silently(unet_pipeline.predict, copy_of_2d.root, image, tmp_path / "plain")
     edit_plan(
         folder.plan,
         {name: (["cell"], "a test") for name in ("without_holes", "one_part")} | {"smallest_part": (60.0, "a test")},
     )
-    pipeline.refresh(copy_of_2d.root)
-    phantoms.silently(pipeline.predict, copy_of_2d.root, image, tmp_path / "ours")
+    unet_pipeline.refresh(copy_of_2d.root)
+    phantoms.silently(unet_pipeline.predict, copy_of_2d.root, image, tmp_path / "ours")
     python = make_stock_environment(tmp_path / "env", further=("scikit-image", "scipy"))
     command = [python, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
     command += ["--dataset_dir", image.parent, "--output_dir", tmp_path / "stock"]
@@ -219,7 +221,7 @@ def test_postprocessing_of_the_plan_runs_in_stock_monai(copy_of_2d: TrainedBundl
         capture_output=True,
         env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
     )
-    command = [sys.executable, "-m", "pipeline", "predict", copy_of_2d.root, image, tmp_path / "lean"]
+    command = [sys.executable, "-m", "unet_pipeline", "predict", copy_of_2d.root, image, tmp_path / "lean"]
     subprocess.run(command, check=True, capture_output=True)  # MONAI without what this does not need
     names = ("plain", "ours", "stock", "lean")
     plain, ours, stock, lean = (read_image(tmp_path / name / "two.png").array[0] for name in names)

@@ -18,15 +18,15 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-import pipeline
-from pipeline.bundle.configs import find_differences
-from pipeline.bundle_folder import BundleFolder
-from pipeline.errors import BundleError, DatasetError, EvaluationError, PlanError, PredictionError, TrainingError
-from pipeline.files import compute_sha256
-from pipeline.planning.plan import read_plan
-from pipeline.training.memory_format import OrderChoice
-from pipeline.training.step import TrainingStep
-from pipeline.verbs import forecasting
+import unet_pipeline
+from unet_pipeline.bundle.configs import find_differences
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.device.memory_format import OrderChoice
+from unet_pipeline.errors import BundleError, DatasetError, EvaluationError, PlanError, PredictionError, TrainingError
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.training.step import TrainingStep
+from unet_pipeline.verbs import predict as forecasting
 
 from .conftest import TrainedBundle
 
@@ -40,7 +40,7 @@ def list_files(folder: Path) -> list[str]:
 
 def test_plan_new_bundle_is_complete_before_training(tmp_path: Path) -> None:
     dataset = phantoms.write_volumes(tmp_path / "organs")
-    planned = phantoms.silently(pipeline.plan, dataset, tmp_path / "bundle", preset="quick")
+    planned = phantoms.silently(unet_pipeline.plan, dataset, tmp_path / "bundle", preset="quick")
     for name in (
         "LICENSE",
         "configs/plan.yaml",
@@ -63,14 +63,14 @@ def test_plan_dataset_with_error_writes_nothing(tmp_path: Path) -> None:
     dataset = phantoms.write_pictures(tmp_path / "cells")
     (dataset / "labels" / "cell_03.png").unlink()
     with pytest.raises(DatasetError, match=r"images/cell_03\.png has no label"):
-        phantoms.silently(pipeline.plan, dataset, tmp_path / "bundle")
+        phantoms.silently(unet_pipeline.plan, dataset, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
 
 def test_plan_existing_bundle_is_left_alone(bundle_2d: TrainedBundle) -> None:
     before = list_files(bundle_2d.root)
     with pytest.raises(BundleError, match="exists already"):
-        phantoms.silently(pipeline.plan, bundle_2d.dataset, bundle_2d.root)
+        phantoms.silently(unet_pipeline.plan, bundle_2d.dataset, bundle_2d.root)
     assert list_files(bundle_2d.root) == before
 
 
@@ -117,7 +117,7 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
 def test_refresh_edited_plan_reaches_the_configs(copy_of_2d: TrainedBundle) -> None:
     path = copy_of_2d.root / "configs" / "plan.yaml"
     path.write_text(path.read_text().replace("num_epochs: 4", "num_epochs: 7"))
-    pipeline.refresh(copy_of_2d.root)
+    unet_pipeline.refresh(copy_of_2d.root)
     assert json.loads((copy_of_2d.root / "configs" / "train.json").read_text())["num_epochs"] == 7
 
 
@@ -125,11 +125,11 @@ def test_refresh_config_edited_by_hand_is_kept_without_force(copy_of_2d: Trained
     path = copy_of_2d.root / "configs" / "inference.json"
     path.write_text(path.read_text().replace('"window_overlap": 0.5', '"window_overlap": 0.7'))
     with pytest.raises(BundleError, match=r"configs/inference\.json"):
-        pipeline.refresh(copy_of_2d.root)
+        unet_pipeline.refresh(copy_of_2d.root)
     assert '"window_overlap": 0.7' in path.read_text()
     folder = BundleFolder(copy_of_2d.root)
     assert find_differences(folder, read_plan(folder.plan)) == ("inference: window_overlap",)
-    pipeline.refresh(copy_of_2d.root, force=True)
+    unet_pipeline.refresh(copy_of_2d.root, force=True)
     assert '"window_overlap": 0.5' in path.read_text()
 
 
@@ -150,15 +150,15 @@ def test_train_phantoms_learns_and_leaves_a_record(bundle: TrainedBundle) -> Non
 def test_train_unknown_id_names_the_nearest(bundle_2d: TrainedBundle) -> None:
     before = list_files(bundle_2d.root)
     with pytest.raises(PlanError, match=r"no id 'epochs'; did you mean 'num_epochs'"):
-        pipeline.train(bundle_2d.root, overrides={"epochs": 1})
+        unet_pipeline.train(bundle_2d.root, overrides={"epochs": 1})
     with pytest.raises(PlanError, match="no id 'train#optimiser'; did you mean 'optimizer'"):
-        pipeline.train(bundle_2d.root, overrides={"train#optimiser#lr": 1})
+        unet_pipeline.train(bundle_2d.root, overrides={"train#optimiser#lr": 1})
     assert list_files(bundle_2d.root) == before
 
 
 def test_train_unknown_fold_is_named(bundle_2d: TrainedBundle) -> None:
     with pytest.raises(BundleError, match="Fold 9 does not exist"):
-        pipeline.train(bundle_2d.root, fold=9)
+        unet_pipeline.train(bundle_2d.root, fold=9)
 
 
 def test_train_image_gone_names_the_case_and_records_the_failure(copy_of_2d: TrainedBundle) -> None:
@@ -166,7 +166,7 @@ def test_train_image_gone_names_the_case_and_records_the_failure(copy_of_2d: Tra
     case = split["training"][0]
     (copy_of_2d.dataset / case["image"]).unlink()
     with pytest.raises(TrainingError, match=f"image of case {case['case']} is gone"):
-        pipeline.train(copy_of_2d.root)
+        unet_pipeline.train(copy_of_2d.root)
     record = json.loads((copy_of_2d.root / "evidence" / "runs" / "fold_0-002" / "run.json").read_text())
     assert record["state"] == "failed"
 
@@ -177,12 +177,12 @@ def test_train_resumed_keeps_its_precision_where_it_must_give_the_same_bits(
 ) -> None:
     """The processor is measured for it, and may be another one after an interruption."""
     overrides = {"samples_per_epoch": 4, "num_epochs": 1, "val_interval": 1, "deterministic": deterministic}
-    monkeypatch.setattr("pipeline.training.step.supports_fast_bfloat16", lambda device: True)
-    phantoms.silently(pipeline.train, copy_of_2d.root, overrides=overrides)
+    monkeypatch.setattr("unet_pipeline.training.step.supports_fast_bfloat16", lambda device: True)
+    phantoms.silently(unet_pipeline.train, copy_of_2d.root, overrides=overrides)
     record = copy_of_2d.root / "evidence" / "runs" / "fold_0-002" / "run.json"
     assert json.loads(record.read_text())["precision"] == "bfloat16"
-    monkeypatch.setattr("pipeline.training.step.supports_fast_bfloat16", lambda device: False)
-    phantoms.silently(pipeline.train, copy_of_2d.root, resume=True, overrides={**overrides, "num_epochs": 2})
+    monkeypatch.setattr("unet_pipeline.training.step.supports_fast_bfloat16", lambda device: False)
+    phantoms.silently(unet_pipeline.train, copy_of_2d.root, resume=True, overrides={**overrides, "num_epochs": 2})
     assert json.loads(record.read_text())["precision"] == expected
 
 
@@ -192,16 +192,16 @@ def test_train_resumed_keeps_the_order_in_memory_that_was_tried_out(
 ) -> None:
     """What a second try would say counts no more."""
     overrides = {"samples_per_epoch": 4, "num_epochs": 1, "val_interval": 1, "deterministic": deterministic}
-    monkeypatch.setattr("pipeline.training.acceleration.STEPS_WORTH_A_PROBE", 1)
-    name = "pipeline.training.acceleration.choose_memory_format"
+    monkeypatch.setattr("unet_pipeline.training.acceleration.STEPS_WORTH_A_PROBE", 1)
+    name = "unet_pipeline.training.acceleration.choose_memory_format"
     monkeypatch.setattr(name, lambda *_: OrderChoice(torch.channels_last, "it was faster"))
-    phantoms.silently(pipeline.train, copy_of_2d.root, overrides=overrides)
+    phantoms.silently(unet_pipeline.train, copy_of_2d.root, overrides=overrides)
     path = copy_of_2d.root / "evidence" / "runs" / "fold_0-002" / "run.json"
     record = json.loads(path.read_text())
     assert record["memory_format"] == expected
     assert ("it was faster" in record["device_choices"][0]) == (expected == "channels_last")
     monkeypatch.setattr(name, lambda *_: pytest.fail("asked again"))
-    phantoms.silently(pipeline.train, copy_of_2d.root, resume=True, overrides={**overrides, "num_epochs": 2})
+    phantoms.silently(unet_pipeline.train, copy_of_2d.root, resume=True, overrides={**overrides, "num_epochs": 2})
     record = json.loads(path.read_text())
     assert record["memory_format"] == expected
     assert "as before the interruption" in record["device_choices"][0]
@@ -236,7 +236,7 @@ def test_train_interrupted_and_resumed_gives_the_weights_of_an_uninterrupted_tra
     copy_of_2d: TrainedBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = {"samples_per_epoch": 6, "num_epochs": 3, "val_interval": 1}
-    phantoms.silently(pipeline.train, copy_of_2d.root, overrides=overrides)
+    phantoms.silently(unet_pipeline.train, copy_of_2d.root, overrides=overrides)
     weights = copy_of_2d.root / "models" / "model_fold_0.pt"
     expected = torch.load(weights, weights_only=True)
     last = "checkpoint_last.pt"
@@ -252,10 +252,10 @@ def test_train_interrupted_and_resumed_gives_the_weights_of_an_uninterrupted_tra
 
     monkeypatch.setattr(TrainingStep, "__call__", stop_in_the_second_epoch)
     with pytest.raises(KeyboardInterrupt):
-        phantoms.silently(pipeline.train, copy_of_2d.root, overrides=overrides)
+        phantoms.silently(unet_pipeline.train, copy_of_2d.root, overrides=overrides)
     assert json.loads((runs / "fold_0-003" / "run.json").read_text())["state"] == "interrupted"
     monkeypatch.setattr(TrainingStep, "__call__", step)
-    (run,) = phantoms.silently(pipeline.train, copy_of_2d.root, resume=True, overrides=overrides)
+    (run,) = phantoms.silently(unet_pipeline.train, copy_of_2d.root, resume=True, overrides=overrides)
     assert run.run_dir.name == "fold_0-003"
     resumed_last = torch.load(runs / "fold_0-003" / last, weights_only=True)
     for name, tensor in expected_last["network"].items():
@@ -268,7 +268,7 @@ def test_train_interrupted_and_resumed_gives_the_weights_of_an_uninterrupted_tra
 
 def test_train_nothing_to_resume_is_said(copy_of_2d: TrainedBundle) -> None:
     with pytest.raises(TrainingError, match="Nothing to resume for fold 1"):
-        pipeline.train(copy_of_2d.root, fold=1, resume=True)
+        unet_pipeline.train(copy_of_2d.root, fold=1, resume=True)
 
 
 # predict
@@ -277,7 +277,7 @@ def test_train_nothing_to_resume_is_said(copy_of_2d: TrainedBundle) -> None:
 def test_predict_bundle_without_weights_writes_nothing(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
     (copy_of_2d.root / "models" / "model.pt").unlink()
     with pytest.raises(BundleError, match=r"has no weights: models/model\.pt is missing"):
-        pipeline.predict(copy_of_2d.root, copy_of_2d.dataset / "images", tmp_path / "out")
+        unet_pipeline.predict(copy_of_2d.root, copy_of_2d.dataset / "images", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -285,7 +285,7 @@ def test_predict_damaged_weights_writes_nothing(copy_of_2d: TrainedBundle, tmp_p
     weights = copy_of_2d.root / "models" / "model.pt"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(BundleError, match=r"models/model\.pt cannot be read as weights"):
-        pipeline.predict(copy_of_2d.root, copy_of_2d.dataset / "images", tmp_path / "out")
+        unet_pipeline.predict(copy_of_2d.root, copy_of_2d.dataset / "images", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -293,10 +293,10 @@ def test_predict_finished_outputs_are_kept_and_named(bundle_2d: TrainedBundle, t
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     shutil.copy(bundle_2d.dataset / "images" / "cell_00.png", source)
-    phantoms.silently(pipeline.predict, bundle_2d.root, source, out)
+    phantoms.silently(unet_pipeline.predict, bundle_2d.root, source, out)
     before = (out / "cell_00.png").stat()
     shutil.copy(bundle_2d.dataset / "images" / "cell_01.png", source)
-    result = phantoms.silently(pipeline.predict, bundle_2d.root, source, out)
+    result = phantoms.silently(unet_pipeline.predict, bundle_2d.root, source, out)
     assert [path.name for path in result.kept] == ["cell_00.png"]
     assert [path.name for path in result.written] == ["cell_01.png"]
     assert result.again == {}
@@ -307,11 +307,11 @@ def test_predict_another_image_of_the_same_name_is_predicted(bundle_2d: TrainedB
     for number in range(2):
         (tmp_path / f"p{number}").mkdir()
         shutil.copy(bundle_2d.dataset / "images" / f"cell_0{number}.png", tmp_path / f"p{number}" / "scan.png")
-        phantoms.silently(pipeline.predict, bundle_2d.root, tmp_path / f"p{number}", tmp_path / f"alone_{number}")
+        phantoms.silently(unet_pipeline.predict, bundle_2d.root, tmp_path / f"p{number}", tmp_path / f"alone_{number}")
     lines: list[str] = []
     for number in (0, 1):
         result = phantoms.silently(
-            pipeline.predict, bundle_2d.root, tmp_path / f"p{number}", tmp_path / "out", announce=lines.append
+            unet_pipeline.predict, bundle_2d.root, tmp_path / f"p{number}", tmp_path / "out", announce=lines.append
         )
         found = (tmp_path / "out" / "scan.png").read_bytes()
         assert found == (tmp_path / f"alone_{number}" / "scan.png").read_bytes()
@@ -320,28 +320,28 @@ def test_predict_another_image_of_the_same_name_is_predicted(bundle_2d: TrainedB
     # one that fails leaves nothing of the other patient
     (tmp_path / "p1" / "scan.png").write_bytes(b"damaged")
     with pytest.raises(PredictionError, match=r"scan\.png is truncated or damaged"):
-        phantoms.silently(pipeline.predict, bundle_2d.root, tmp_path / "p1", tmp_path / "out")
+        phantoms.silently(unet_pipeline.predict, bundle_2d.root, tmp_path / "p1", tmp_path / "out")
     assert not (tmp_path / "out" / "scan.png").exists()
 
 
 def test_predict_and_evaluate_of_other_weights_and_images_are_made_again(copy_of_2d: TrainedBundle) -> None:
     folder, lines = BundleFolder(copy_of_2d.root), list[str]()
-    first = phantoms.silently(pipeline.evaluate, copy_of_2d.root, announce=lines.append)
+    first = phantoms.silently(unet_pipeline.evaluate, copy_of_2d.root, announce=lines.append)
     (made,) = first.predictions
     times = {path.name: path.stat().st_mtime_ns for path in made.glob("*.png")}
-    assert phantoms.silently(pipeline.evaluate, copy_of_2d.root, announce=lines.append).predictions == (made,)
+    assert phantoms.silently(unet_pipeline.evaluate, copy_of_2d.root, announce=lines.append).predictions == (made,)
     assert {path.name: path.stat().st_mtime_ns for path in made.glob("*.png")} == times
     assert lines == []
     edited = sorted(made.glob("*.png"))[0]
     edited.write_bytes(edited.read_bytes() + b" ")
-    phantoms.silently(pipeline.evaluate, copy_of_2d.root, announce=lines.append)
+    phantoms.silently(unet_pipeline.evaluate, copy_of_2d.root, announce=lines.append)
     assert lines == [f"again    {edited.stem}: it is another file than was recorded"]
     out = folder.root.parent / "out"
     images = copy_of_2d.dataset / "images"
-    phantoms.silently(pipeline.predict, copy_of_2d.root, images, out)
+    phantoms.silently(unet_pipeline.predict, copy_of_2d.root, images, out)
     state = torch.load(folder.weights, weights_only=True)
     torch.save({name: value * 0.5 for name, value in state.items()}, folder.weights)
-    result = phantoms.silently(pipeline.predict, copy_of_2d.root, images, out)
+    result = phantoms.silently(unet_pipeline.predict, copy_of_2d.root, images, out)
     assert result.kept == ()
     assert set(result.again.values()) == {"it was made with other weights"}
 
@@ -353,7 +353,7 @@ def test_predict_one_unreadable_image_does_not_stop_the_others(bundle_3d: Traine
     shutil.copy(images[0], source / "good.nii.gz")
     (source / "bad.nii.gz").write_bytes(images[1].read_bytes()[:2000])
     with pytest.raises(PredictionError, match=r"1 of 2 images(.|\n)*bad\.nii\.gz cannot be read"):
-        phantoms.silently(pipeline.predict, bundle_3d.root, source, out)
+        phantoms.silently(unet_pipeline.predict, bundle_3d.root, source, out)
     assert list_files(out) == ["good.nii.gz", "predictions_run.json"]
     record = json.loads((out / "predictions_run.json").read_text(encoding="utf-8"))
     assert (record["state"], list(record["images"])) == ("failed", ["good"])
@@ -362,7 +362,7 @@ def test_predict_one_unreadable_image_does_not_stop_the_others(bundle_3d: Traine
 def test_predict_image_of_another_kind_is_refused(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
     image = phantoms.write_volume(tmp_path / "in" / "volume.nii.gz", phantoms.draw_organ(0)[0])
     with pytest.raises(PredictionError, match=r"3 dimensions and 1 channel.*expects 2 and 1"):
-        phantoms.silently(pipeline.predict, bundle_2d.root, image, tmp_path / "out")
+        phantoms.silently(unet_pipeline.predict, bundle_2d.root, image, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -376,27 +376,27 @@ def test_predict_input_without_image_is_refused(
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(PredictionError, match=message):
-        pipeline.predict(bundle_2d.root, tmp_path / name, tmp_path / "out")
+        unet_pipeline.predict(bundle_2d.root, tmp_path / name, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_predict_into_the_folder_of_the_images_is_refused(copy_of_2d: TrainedBundle) -> None:
     before = {path: path.read_bytes() for path in (copy_of_2d.dataset / "images").iterdir()}
     with pytest.raises(PredictionError, match="output folder holds the image"):
-        pipeline.predict(copy_of_2d.root, copy_of_2d.dataset / "images", copy_of_2d.dataset / "images")
+        unet_pipeline.predict(copy_of_2d.root, copy_of_2d.dataset / "images", copy_of_2d.dataset / "images")
     assert {path: path.read_bytes() for path in (copy_of_2d.dataset / "images").iterdir()} == before
 
 
 def test_predict_unknown_device_is_said(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
     with pytest.raises(PredictionError, match="Device 'gpu' cannot be used here"):
-        pipeline.predict(bundle_2d.root, bundle_2d.dataset / "images", tmp_path / "out", device="gpu")
+        unet_pipeline.predict(bundle_2d.root, bundle_2d.dataset / "images", tmp_path / "out", device="gpu")
 
 
 # evaluate
 
 
 def test_evaluate_validation_cases_are_scored_from_files(bundle: TrainedBundle, tmp_path: Path) -> None:
-    result = phantoms.silently(pipeline.evaluate, bundle.root, out=tmp_path / "out")
+    result = phantoms.silently(unet_pipeline.evaluate, bundle.root, out=tmp_path / "out")
     validation = [case["case"] for case in BundleFolder(bundle.root).read_split(0)["validation"]]
     table = pd.read_csv(tmp_path / "out" / "metrics.csv")
     assert sorted(table["case"].unique()) == validation
@@ -411,7 +411,7 @@ def test_evaluate_validation_cases_are_scored_from_files(bundle: TrainedBundle, 
 
 
 def test_evaluate_dataset_leaves_out_what_the_network_was_trained_on(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
-    result = phantoms.silently(pipeline.evaluate, bundle_2d.root, bundle_2d.dataset, out=tmp_path / "out")
+    result = phantoms.silently(unet_pipeline.evaluate, bundle_2d.root, bundle_2d.dataset, out=tmp_path / "out")
     split = BundleFolder(bundle_2d.root).read_split(0)
     assert sorted(result.excluded) == [case["case"] for case in split["training"]]
     assert sorted(result.rows["case"].unique()) == [case["case"] for case in split["validation"]]
@@ -419,7 +419,7 @@ def test_evaluate_dataset_leaves_out_what_the_network_was_trained_on(bundle_2d: 
 
 def test_evaluate_given_perfect_predictions_scores_one(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
     result = phantoms.silently(
-        pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=bundle_3d.dataset / "labelsTr"
+        unet_pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=bundle_3d.dataset / "labelsTr"
     )
     assert set(result.rows["dice"]) == {1.0}
 
@@ -427,7 +427,9 @@ def test_evaluate_given_perfect_predictions_scores_one(bundle_3d: TrainedBundle,
 def test_evaluate_missing_prediction_is_not_left_out(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
     (tmp_path / "predictions").mkdir()
     with pytest.raises(EvaluationError, match=r"2 of 2 predictions are missing"):
-        phantoms.silently(pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=tmp_path / "predictions")
+        phantoms.silently(
+            unet_pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=tmp_path / "predictions"
+        )
 
 
 def test_evaluate_prediction_on_another_grid_is_refused(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
@@ -437,7 +439,9 @@ def test_evaluate_prediction_on_another_grid_is_refused(bundle_3d: TrainedBundle
         affine[0, 3] += 2.0
         phantoms.write_volume(tmp_path / "shifted" / path.name, np.asarray(label.dataobj), affine)
     with pytest.raises(EvaluationError, match=r"lies up to 2 mm beside its reference .*origin shifted"):
-        phantoms.silently(pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=tmp_path / "shifted")
+        phantoms.silently(
+            unet_pipeline.evaluate, bundle_3d.root, out=tmp_path / "out", predictions=tmp_path / "shifted"
+        )
 
 
 def test_evaluate_by_column_gives_subgroups_and_an_unknown_one_is_refused_first(
@@ -446,9 +450,9 @@ def test_evaluate_by_column_gives_subgroups_and_an_unknown_one_is_refused_first(
     table = copy_of_2d.root / "evidence" / "case_table.csv"
     table.write_text("case,Site\n" + "".join(f"cell_{number:02d},{'ab'[number % 2]}\n" for number in range(8)))
     with pytest.raises(EvaluationError, match="did you mean 'site'"):
-        pipeline.evaluate(copy_of_2d.root, out=tmp_path / "none", by=["sites"])
+        unet_pipeline.evaluate(copy_of_2d.root, out=tmp_path / "none", by=["sites"])
     assert not (tmp_path / "none").exists()
-    result = phantoms.silently(pipeline.evaluate, copy_of_2d.root, out=tmp_path / "out", by=["site"])
+    result = phantoms.silently(unet_pipeline.evaluate, copy_of_2d.root, out=tmp_path / "out", by=["site"])
     groups = {row.group: row.n for row in result.record.subgroups if (row.label, row.metric) == ("cell", "dice")}
     assert sum(groups.values()) == len(BundleFolder(copy_of_2d.root).read_split(0)["validation"])
     assert set(groups) <= {"a", "b"}
@@ -460,16 +464,16 @@ def test_evaluate_cases_of_a_patient_of_the_split_share_it(copy_of_2d: TrainedBu
     cases = [case["case"] for case in folder.read_split(0)["validation"]]
     record = json.loads(folder.split_record.read_text())
     folder.split_record.write_text(json.dumps(record | {"patients": dict.fromkeys(cases, "p1")}))
-    result = phantoms.silently(pipeline.evaluate, copy_of_2d.root, out=tmp_path / "out")
+    result = phantoms.silently(unet_pipeline.evaluate, copy_of_2d.root, out=tmp_path / "out")
     assert set(result.rows["patient"]) == {"p1"}
     assert {row.num_patients for row in result.summary} == {1}
 
 
 def test_compare_bundle_with_perfect_label_maps(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
-    phantoms.silently(pipeline.evaluate, bundle_3d.root)
+    phantoms.silently(unet_pipeline.evaluate, bundle_3d.root)
     labels = bundle_3d.dataset / "labelsTr"
-    phantoms.silently(pipeline.evaluate, bundle_3d.root, out=tmp_path / "perfect", predictions=labels)
-    record = pipeline.compare(bundle_3d.root, tmp_path / "perfect", ["dice"], tmp_path / "out")
+    phantoms.silently(unet_pipeline.evaluate, bundle_3d.root, out=tmp_path / "perfect", predictions=labels)
+    record = unet_pipeline.compare(bundle_3d.root, tmp_path / "perfect", ["dice"], tmp_path / "out")
     assert {row.metric for row in record.rows} == {"dice"}
     assert all(row.mean_b == 1.0 and row.difference == pytest.approx(1.0 - row.mean_a) for row in record.rows)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["comparison.csv", "comparison.json"]
@@ -477,15 +481,15 @@ def test_compare_bundle_with_perfect_label_maps(bundle_3d: TrainedBundle, tmp_pa
 
 def test_compare_folder_without_evaluation_is_named(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r"no metrics\.csv and is no bundle with an evaluation"):
-        pipeline.compare(bundle_3d.root, tmp_path)
+        unet_pipeline.compare(bundle_3d.root, tmp_path)
 
 
 # package
 
 
 def test_package_trained_bundle_is_verified_and_sealed(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
-    phantoms.silently(pipeline.evaluate, copy_of_2d.root)
-    sealed = phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "cells.zip")
+    phantoms.silently(unet_pipeline.evaluate, copy_of_2d.root)
+    sealed = phantoms.silently(unet_pipeline.package, copy_of_2d.root, tmp_path / "cells.zip")
     assert {verification.check for verification in sealed.verifications} == {
         "configs follow the plan",
         "no absolute path",
@@ -506,13 +510,13 @@ def test_package_trained_bundle_is_verified_and_sealed(copy_of_2d: TrainedBundle
     # what was unpacked elsewhere works there
     image = copy_of_2d.dataset / "images" / "cell_00.png"
     for name, root in (("here", copy_of_2d.root), ("there", unpacked)):
-        phantoms.silently(pipeline.predict, root, image, tmp_path / name)
+        phantoms.silently(unet_pipeline.predict, root, image, tmp_path / name)
     assert (tmp_path / "here" / "cell_00.png").read_bytes() == (tmp_path / "there" / "cell_00.png").read_bytes()
 
 
 def test_package_metrics_of_the_metadata_are_those_of_the_evaluation(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
-    result = phantoms.silently(pipeline.evaluate, copy_of_2d.root)
-    phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "cells.zip")
+    result = phantoms.silently(unet_pipeline.evaluate, copy_of_2d.root)
+    phantoms.silently(unet_pipeline.package, copy_of_2d.root, tmp_path / "cells.zip")
     metadata = json.loads((copy_of_2d.root / "configs" / "metadata.json").read_text())
     dice = next(row for row in result.summary if row.label == "cell" and row.metric == "dice")
     assert metadata["eval_metrics"]["cell_dice"] == pytest.approx(dice.mean, abs=1e-6)
@@ -520,8 +524,8 @@ def test_package_metrics_of_the_metadata_are_those_of_the_evaluation(copy_of_2d:
 
 
 def test_package_twice_gives_the_same_archive(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
-    first = phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "first.zip")
-    second = phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "second.zip")
+    first = phantoms.silently(unet_pipeline.package, copy_of_2d.root, tmp_path / "first.zip")
+    second = phantoms.silently(unet_pipeline.package, copy_of_2d.root, tmp_path / "second.zip")
     assert first.sha256 == second.sha256
 
 
@@ -547,25 +551,27 @@ def test_package_bundle_that_is_wrong_is_refused_without_an_archive(
     text = path.read_text()
     assert old in text
     if config == "metadata":  # it is generated anew by package, so the fault is planted after that
-        monkeypatch.setattr("pipeline.bundle.package.build_metadata", lambda *_: json.loads(text.replace(old, new)))
+        monkeypatch.setattr(
+            "unet_pipeline.handover.package.build_metadata", lambda *_: json.loads(text.replace(old, new))
+        )
     else:
         path.write_text(text.replace(old, new, 1))
     with pytest.raises(BundleError, match=message):
-        phantoms.silently(pipeline.package, copy_of_2d.root, tmp_path / "cells.zip")
+        phantoms.silently(unet_pipeline.package, copy_of_2d.root, tmp_path / "cells.zip")
     assert not (tmp_path / "cells.zip").exists()
 
 
 def test_package_bundle_without_weights_is_refused(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
     (copy_of_2d.root / "models" / "model.pt").unlink()
     with pytest.raises(BundleError, match="has no weights"):
-        pipeline.package(copy_of_2d.root, tmp_path / "cells.zip")
+        unet_pipeline.package(copy_of_2d.root, tmp_path / "cells.zip")
 
 
 def test_draw_worst_case_gives_a_picture_in_colour(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
     from PIL import Image as PillowImage
 
-    result = phantoms.silently(pipeline.evaluate, bundle_3d.root, out=tmp_path / "out")
-    picture = pipeline.draw(bundle_3d.root, bundle_3d.dataset, result, tmp_path / "overlay.png")
+    result = phantoms.silently(unet_pipeline.evaluate, bundle_3d.root, out=tmp_path / "out")
+    picture = unet_pipeline.draw(bundle_3d.root, bundle_3d.dataset, result, tmp_path / "overlay.png")
     pixels = np.asarray(PillowImage.open(picture).convert("RGB")).astype(int)
     assert pixels.shape[0] > 300
     coloured = (pixels.max(axis=2) - pixels.min(axis=2)) > 60
@@ -581,7 +587,7 @@ def test_train_from_another_bundle_starts_with_its_weights(copy_of_2d: TrainedBu
     small = {**phantoms.SMALL_2D, "learning_rate": 1e-9}
     root = phantoms.plan_small(copy_of_2d.dataset, tmp_path / "fine", labels=labels, **small)
     short = {"num_epochs": 1, "iterations_per_epoch": 1, "val_interval": 1}
-    phantoms.silently(pipeline.train, root, overrides=short, initial=copy_of_2d.root)
+    phantoms.silently(unet_pipeline.train, root, overrides=short, initial=copy_of_2d.root)
     before = torch.load(copy_of_2d.root / "models" / "model.pt", weights_only=True)
     after = torch.load(root / "models" / "model.pt", weights_only=True)
     assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
@@ -593,20 +599,20 @@ def test_train_from_a_bundle_without_weights_is_refused(copy_of_2d: TrainedBundl
     labels = {"background": 0, "cell": 255}
     other = phantoms.plan_small(copy_of_2d.dataset, tmp_path / "other", labels=labels, **phantoms.SMALL_2D)
     with pytest.raises(BundleError, match="other has no weights"):
-        pipeline.train(copy_of_2d.root, initial=other)
+        unet_pipeline.train(copy_of_2d.root, initial=other)
 
 
 @pytest.mark.parametrize(("is_fast", "used"), [(False, "float32"), (True, "bfloat16")])
 def test_evaluate_precision_auto_records_the_one_that_was_used(
     bundle_2d: TrainedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_fast: bool, used: str
 ) -> None:
-    monkeypatch.setattr("pipeline.prediction.device_choice.supports_fast_bfloat16", lambda device: is_fast)
-    result = phantoms.silently(pipeline.evaluate, bundle_2d.root, out=tmp_path, device="cpu", precision="auto")
+    monkeypatch.setattr("unet_pipeline.prediction.device_choice.supports_fast_bfloat16", lambda device: is_fast)
+    result = phantoms.silently(unet_pipeline.evaluate, bundle_2d.root, out=tmp_path, device="cpu", precision="auto")
     assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["precision"] == used
     assert [path.name.endswith("_bfloat16") for path in result.predictions] == [is_fast]
 
 
-@pytest.mark.parametrize("verb", [pipeline.predict, pipeline.forecast])
+@pytest.mark.parametrize("verb", [unet_pipeline.predict, unet_pipeline.forecast])
 @pytest.mark.parametrize(
     ("alone", "change", "expected"),
     [(True, "", 1), (False, "", 0), (True, "edited by hand", 0), (True, "of another program", 0)],
@@ -649,10 +655,10 @@ def test_predict_in_a_process_of_its_own_is_predict_with_all_libraries(
             assert f"{name}: []" in text
             text = text.replace(f"{name}: []", f"{name}: [{json.dumps(largest)}]")
         plan.write_text(text, encoding="utf-8")
-        pipeline.refresh(bundle.root)
+        unet_pipeline.refresh(bundle.root)
     images = bundle.dataset / ("images" if dims == 2 else "imagesTr")
-    phantoms.silently(pipeline.predict, bundle.root, images, tmp_path / "here")
-    command = [sys.executable, "-m", "pipeline", "predict", bundle.root, images, tmp_path / "alone"]
+    phantoms.silently(unet_pipeline.predict, bundle.root, images, tmp_path / "here")
+    command = [sys.executable, "-m", "unet_pipeline", "predict", bundle.root, images, tmp_path / "alone"]
     subprocess.run(command, check=True, capture_output=True)
     here, alone = (phantoms.list_label_maps(tmp_path / name) for name in ("here", "alone"))
     assert [path.name for path in here] == [path.name for path in alone] != []

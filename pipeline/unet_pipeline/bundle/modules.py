@@ -1,0 +1,40 @@
+"""The networks that MONAI lacks, as modules inside the bundle, so that inference needs nothing of this package."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from importlib import resources
+
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.networks.table import NETWORKS
+from unet_pipeline.planning.plan import Plan
+
+_SOURCE = resources.files("unet_pipeline.networks")
+_RELATIVE_IMPORT = re.compile(r"^from \.(\w+) import", re.MULTILINE)
+
+
+def list_modules(plan: Plan) -> tuple[str, ...]:
+    """Modules that the bundle of a plan needs, without their ending: the network's own, and what they import beside them."""
+    target = NETWORKS[plan.network_name].prediction
+    found = set() if target.startswith("monai.") else {target.partition(".")[0]}
+    found |= set() if plan.padded else {"overlap_tile"}
+    while beside := {name for module in found for name in _RELATIVE_IMPORT.findall(_read(module))} - found:
+        found |= beside
+    return tuple(sorted(found))
+
+
+def write_modules(folder: BundleFolder, plan: Plan) -> None:
+    """Put the modules into the bundle, and take away those of an earlier plan.
+
+    The folder has no `__init__.py`: Python then joins the folders of several bundles in one process.
+    """
+    if folder.modules.is_dir():
+        shutil.rmtree(folder.modules)
+    for name in list_modules(plan):
+        folder.modules.mkdir(exist_ok=True)
+        (folder.modules / f"{name}.py").write_text(_read(name), encoding="utf-8")
+
+
+def _read(module: str) -> str:
+    return (_SOURCE / f"{module}.py").read_text(encoding="utf-8")

@@ -1,0 +1,44 @@
+"""What a sealed bundle holds, and how its seal is broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unet_pipeline.audit.manifest import SIGNATURE
+from unet_pipeline.bundle.folder import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, RUN_LOCK, BundleFolder
+from unet_pipeline.errors import BundleError
+from unet_pipeline.files import PARTIAL_PREFIX
+
+# work files: weights of single folds and those before the training, what only a continued training needs, label maps of patients,
+# and what a list of cases says about them beyond the files
+_LEFT_OUT_NAMES = (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, RUN_LOCK)
+_LEFT_OUT_PATTERNS = (
+    "models/model_fold_*.pt",
+    "models/initial.pt",
+    "models/.*.lock",
+    "evidence/evaluations/*/predictions*/*",
+    "evidence/evaluations/*/predictions*/replaced/*",
+    "evidence/case_table.csv",
+    "output/*",
+    "input/*",
+)
+
+
+def list_sealed_files(folder: BundleFolder) -> list[Path]:
+    """Files that belong to the sealed bundle, relative to its root, sorted."""
+    files = []
+    for path in sorted(folder.root.rglob("*")):
+        relative = path.relative_to(folder.root)
+        left_out = path.name in _LEFT_OUT_NAMES or any(relative.match(pattern) for pattern in _LEFT_OUT_PATTERNS)
+        hidden = any(part.startswith((".", "__pycache__", PARTIAL_PREFIX)) for part in relative.parts)
+        if path.is_file() and not left_out and not hidden and path not in (folder.seal, folder.root / SIGNATURE):
+            if path.is_symlink():
+                raise BundleError(f"{relative} is a link; expected a file. Replace it by the file that it leads to.")
+            files.append(relative)
+    return files
+
+
+def break_seal(folder: BundleFolder) -> None:
+    """Take the seal away before the bundle is changed; `package` makes a new one."""
+    folder.seal.unlink(missing_ok=True)
+    folder.seal.with_name(f"{folder.seal.name}.sig").unlink(missing_ok=True)

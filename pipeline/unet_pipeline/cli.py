@@ -1,0 +1,138 @@
+"""The command line: parse, call a verb, print. torch and monai are imported by the verbs, not here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, get_type_hints
+
+import typer
+
+from unet_pipeline.boundary import guarded, let_streams_print
+from unet_pipeline.commands import (
+    audit,
+    check,
+    compare,
+    demo,
+    describe,
+    evaluate,
+    import_nnunet,
+    package,
+    plan,
+    predict,
+    report,
+    reproduce,
+    train,
+    tune,
+)
+from unet_pipeline.commands.output import flush_output
+from unet_pipeline.errors import PipelineError
+from unet_pipeline.lean_imports import arrange_quick_start
+
+EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
+
+app = typer.Typer(
+    name="unet-pipeline",
+    help="A labelled folder of medical images goes in, a MONAI bundle comes out, with the evidence for every number.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    context.obj = {"debug": debug}
+
+
+for _command in (
+    demo.demo,
+    check.check,
+    plan.plan,
+    describe.describe,
+    train.train,
+    predict.predict,
+    evaluate.evaluate,
+    compare.compare,
+    tune.tune,
+    report.report,
+    package.package,
+    audit.audit,
+    reproduce.reproduce,
+    import_nnunet.import_nnunet,
+):
+    # who may read a path is for the verbs to find out: they say what to do, and an administrator's rights are not seen by typer
+    _command.__annotations__ = get_type_hints(_command, include_extras=True)
+    for _hint in _command.__annotations__.values():
+        for _option in getattr(_hint, "__metadata__", ()):
+            _option.readable = False
+    app.command(_command.__name__.replace("_", "-"))(_command)
+
+
+def main() -> None:
+    """Entry of `unet-pipeline`: runs a verb; a problem of the user's becomes one message and exit status 1."""
+    arrange_quick_start()
+    if "--debug" not in sys.argv:
+        # MONAI and PyTorch warn about their own code; what concerns the user is an error or a line of output here
+        warnings.filterwarnings("ignore", module=r"(monai|torch|ignite)\b")
+        warnings.filterwarnings("ignore", message="parsing config_file")
+        # an optional decoder for DICOM on GPUs, which this package does not use
+        logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+        # about headers that this package judges itself, without naming the file
+        logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=r"pydicom\b")
+        # without a home folder it keeps its fonts elsewhere, and says so
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    let_streams_print()
+    try:
+        with guarded(), _naming_output():
+            try:
+                app()
+            except SystemExit:  # of every verb that ends well
+                flush_output()
+                raise
+    except PipelineError as error:
+        if "--debug" in sys.argv:
+            raise
+        _leave_output()
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_PROBLEM) from None
+    except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit of an interrupt
+        if isinstance(end, SystemExit) and end.code != EXIT_INTERRUPTED:
+            raise
+        print("Interrupted. `unet-pipeline train BUNDLE --resume` continues a training.", file=sys.stderr)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:  # the reader of a pipe went away
+        _leave_output()
+        raise SystemExit(EXIT_PROBLEM) from None
+
+
+@contextmanager
+def _naming_output() -> Iterator[None]:
+    """The system names no file for a stdout that is full; what the commands could not write gets a name."""
+    try:
+        yield
+    except OSError as error:
+        files = (Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
+        own = [file for file in files if file.is_relative_to(Path(__file__).parent)]
+        if error.filename is None and own[-1].parent.name == "commands":
+            error.filename = "What is printed"
+        raise
+
+
+def _leave_output() -> None:
+    """Write nothing more to a stdout that fails, as Python would try at the end of the process, and complain."""
+    try:
+        flush_output()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,189 @@
+"""`check` on the command line, and the lines in which a dataset and its problems are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unet_pipeline.commands.options import (
+    CopyHeader,
+    DataRoot,
+    Dataset,
+    Exclude,
+    Fix,
+    FollowLinks,
+    Json,
+    Labels,
+    Layout,
+    PagesAsSlices,
+    Patient,
+    ResampleLabels,
+    parse_labels,
+    read_options,
+    write_json_option,
+)
+from unet_pipeline.commands.output import say, show_path
+from unet_pipeline.errors import DatasetError
+
+if TYPE_CHECKING:
+    from unet_pipeline.dataset.check import CheckReport
+    from unet_pipeline.dataset.fingerprint import Fingerprint
+    from unet_pipeline.dataset.fix import FixedDataset
+    from unet_pipeline.dataset.fix_record import Change
+    from unet_pipeline.messages import Problem
+
+
+_MAX_ALIKE = 5  # problems of one kind that are printed; `--json` and `--out` have all
+
+
+def check(
+    dataset: Dataset,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for problems.json, contact_sheet.png, fingerprint.json, dataset_manifest.json."),
+    ] = None,
+    label: Labels = None,
+    layout: Layout = None,
+    patient: Patient = None,
+    copy_header: CopyHeader = False,
+    resample_labels: ResampleLabels = False,
+    pages_as_slices: PagesAsSlices = False,
+    follow_links: FollowLinks = False,
+    data_root: DataRoot = None,
+    fix: Fix = None,
+    exclude: Exclude = None,
+    json_file: Json = None,
+) -> None:
+    """Read every file of a dataset; list problems and what to do about each."""
+    import unet_pipeline
+
+    if exclude and fix is None:
+        raise typer.BadParameter("--exclude is for --fix OUT, which is not given")
+    labels = parse_labels(label)
+    options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+    fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root)
+    report = unet_pipeline.check(dataset, out, labels, options, data_root) if fixed is None or out else fixed.source
+    print_report(report)
+    if out is not None:
+        say(f"  written to {out}")
+    if json_file is not None:
+        from unet_pipeline.dataset.report import describe_report
+
+        write_json_option(json_file, describe_report(report).model_dump(mode="json"))
+    if fixed is not None:
+        _finish_fix(fixed)
+    elif report.errors:
+        first = report.errors[0]
+        raise DatasetError(
+            f"{len(report.errors)} error(s) in {report.dataset.name}; the list above says what to do about each. "
+            f"The first: {first.file} {first.cause}."
+        )
+
+
+def _finish_fix(fixed: FixedDataset) -> None:
+    """Say what was changed, and end with status 1 where errors are left."""
+    print_fixes(fixed)
+    if remaining := fixed.record.not_fixed:
+        first = remaining[0]
+        raise DatasetError(
+            f"{len(remaining)} error(s) could not be corrected in {show_path(fixed.out)}; the list above says what to do about each. "
+            f"The first: {first.file} {first.cause}."
+        )
+
+
+def print_report(report: CheckReport) -> None:
+    """What `check` found: the dataset in numbers, then the problems, worst first."""
+    dataset = report.dataset
+    say(f"{dataset.name}: {dataset.layout}, {len(dataset.cases)} cases")
+    if report.fingerprint is not None:
+        for line in _describe_fingerprint(report.fingerprint):
+            say(f"  {line}")
+    if report.patients:
+        say(
+            f"  patients  {len(set(report.patients.values()))} with {len(report.patients)} cases; kept together in every split"
+        )
+    for line in list_problems(report.problems):
+        say(f"  {line}")
+    if not report.problems:
+        say("  no problem found")
+
+
+def _describe_fingerprint(fingerprint: Fingerprint) -> Iterator[str]:
+    is_picture = fingerprint.spatial_dims == 2
+    shape = "x".join(map(str, fingerprint.median_shape()))
+    yield f"channels  {', '.join(fingerprint.channels)}"
+    yield f"labels    {', '.join(f'{name}={value}' for name, value in fingerprint.labels.items())}"
+    yield f"images    {fingerprint.spatial_dims}D, median {shape} {'pixels' if is_picture else 'voxels'}"
+    known = [size for case in fingerprint.cases for size in case.pixel_spacing_mm or ()]
+    if known:
+        yield f"spacing   {min(known):.4g} to {max(known):.4g} mm a pixel, from the dataset's table"
+
+
+def list_problems(problems: Sequence[Problem]) -> Iterator[str]:
+    """Problems in words; of many of one kind the first few and their number."""
+    for _, group in groupby(problems, key=lambda problem: problem.severity):
+        by_code: dict[str, list[Problem]] = {}
+        for problem in group:
+            by_code.setdefault(problem.code, []).append(problem)
+        for alike in by_code.values():
+            yield from map(str, alike[:_MAX_ALIKE])
+            if len(alike) > _MAX_ALIKE:
+                yield f"{alike[0].severity}: {len(alike) - _MAX_ALIKE} more files with the problem {alike[0].code!r}"
+
+
+_MAX_FILES = 5  # of one kind that are named; fixes.json has all
+
+
+def print_fixes(fixed: FixedDataset) -> None:
+    """The copy, its changes by kind, what they ask to look at, and the errors that are left with their remedies."""
+    from unet_pipeline.dataset.fix_record import FIXES_FILE, KINDS
+
+    shown = show_path(fixed.out)
+    say(f"corrected copy  {shown}")
+    changes = fixed.record.changes
+    for kind, words in KINDS.items():
+        if alike := [change for change in changes if change.kind == kind]:
+            say(f"  {words}: {_list_files(alike)}")
+    if not changes:
+        say("  nothing had to be changed; all files were copied as they are")
+    say(f"  every change with its values: {show_path(fixed.out / FIXES_FILE)}")
+    if left_out := fixed.record.left_out:
+        say(f"  not copied (links that lead elsewhere, or no readable files): {_shorten(left_out)}")
+    if any(change.kind in ("header-copied", "label-resampled") for change in changes):
+        say(f"  see that the outlines fit the images: unet-pipeline check {shown} --out {Path(shown).name}_report")
+    if fixed.record.not_fixed:
+        say("not corrected")
+        _print_remaining(fixed)
+
+
+def _print_remaining(fixed: FixedDataset) -> None:
+    from unet_pipeline.messages import Problem
+
+    problems = [
+        Problem(one.severity, one.file, f"{one.cause}{f' ({one.reason})' if one.reason else ''}", one.remedy, one.code)
+        for one in fixed.record.not_fixed
+    ]
+    for line in list_problems(problems):
+        say(f"  {line}")
+
+
+def _list_files(changes: list[Change]) -> str:
+    """The files of changes of one kind; of names their values."""
+    if changes[0].kind == "labels-named":
+        return ", ".join(f"{name}={value}" for name, value in changes[0].after.items())
+    if changes[0].kind == "patients-named":
+        return f"{len(set(changes[0].after.values()))} with {len(changes[0].after)} cases"
+    if changes[0].kind == "channels-named":
+        return ", ".join(changes[0].after)
+    return _shorten(
+        [change.result or change.file if change.kind == "list-written" else change.file for change in changes]
+    )
+
+
+def _shorten(files: list[str]) -> str:
+    more = len(files) - _MAX_FILES
+    return ", ".join(files[:_MAX_FILES]) + (f" and {more} more" if more > 0 else "")

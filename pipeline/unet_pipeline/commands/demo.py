@@ -1,0 +1,35 @@
+"""`demo` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unet_pipeline.commands.evaluate import evaluation_as_data, print_evaluation
+from unet_pipeline.commands.options import Json, write_json_option
+from unet_pipeline.commands.output import say, show_path
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the cohort, the bundle and the picture.")] = Path("demo"),
+    json_file: Json = None,
+) -> None:
+    """Run the main job end to end on the embedded cohort."""
+    from unet_pipeline.verbs.demo import demo
+
+    result = demo(out, announce=lambda step: say(f"== {step}"))
+    say()
+    print_evaluation(result.evaluation)
+    say()
+    say("The test case is the real MNI152 head, the training heads are simulated from it: this shows that the")
+    say("pipeline works, and says nothing about generalisation.")
+    say(f"bundle   {result.bundle.root}  (sealed: {show_path(result.package.zip_file)})")
+    say(f"picture  {result.overlay}")
+    say()
+    say("Next, on your own data:")
+    say("  unet-pipeline check DATASET")
+    say("  unet-pipeline plan DATASET BUNDLE --preset quick")
+    say("  unet-pipeline train BUNDLE")
+    write_json_option(json_file, evaluation_as_data(result.evaluation))

@@ -1,0 +1,56 @@
+"""`describe` on the command line, and the table of a network's levels."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unet_pipeline.commands.options import Bundle, Json, write_json_option
+from unet_pipeline.commands.output import say
+
+if TYPE_CHECKING:
+    from unet_pipeline.evidence.report.network_drawing import Description
+
+
+def describe(
+    bundle: Bundle,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the network into this SVG file.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Show the network of a bundle: levels, channels, sizes, parameters, receptive field."""
+    import unet_pipeline
+    from unet_pipeline.lean_imports import arrange_lean_import
+
+    arrange_lean_import(with_label_maps=False)
+    description = unet_pipeline.describe(bundle, svg)
+    print_network(description)
+    if svg is not None:
+        say(f"drawn    {svg}")
+    write_json_option(json_file, network_as_data(description))
+
+
+def print_network(description: Description) -> None:
+    """A network's levels as a table."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from unet_pipeline.evidence.report.network_drawing import list_rows, summarize_network
+
+    table = Table(title=description.network, box=SIMPLE_HEAD, title_justify="left")
+    for heading in ("level", "part", "channels", "kernels", "output", "parameters"):
+        table.add_column(heading, justify="right" if heading == "parameters" else "left")
+    for row in list_rows(description):
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    for line in summarize_network(description):
+        say(f"  {line}")
+
+
+def network_as_data(description: Description) -> dict[str, Any]:
+    """What `describe` prints, as plain values."""
+    return asdict(description)

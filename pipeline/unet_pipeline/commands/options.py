@@ -1,0 +1,174 @@
+"""Arguments and options that several verbs of the command line share."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from unet_pipeline.dataset.options import ReadOptions
+
+Dataset = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATASET",
+        help="Labelled folder (Medical Segmentation Decathlon, nnU-Net raw, images/ and labels/, a folder per case), or a CSV or JSON list.",
+    ),
+]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")]
+
+
+def _require_place(path: Path | None) -> Path | None:
+    """Refuse a name that no file can get before the work, not after it."""
+    if path is not None:
+        from unet_pipeline.files import require_place
+
+        require_place(path)
+    return path
+
+
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write what is printed as data to this file.", callback=_require_place),
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU when there is one, if not given.")]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Average over copies mirrored as in the training; slower.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Of the network: float32, as stock MONAI; bfloat16; auto takes bfloat16 where the device is fast with it.",
+    ),
+]
+Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average the probabilities of all trained folds.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the bundle although `unet-pipeline audit` finds a danger in it.")
+]
+Initial = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="BUNDLE", help="Start from the weights of this trained bundle, or of a file."),
+]
+Tracking = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="mlflow: parameters, metrics and records go to MLFLOW_TRACKING_URI, or into BUNDLE_mlflow. none: nowhere.",
+    ),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME=VALUE", help="Name a label value; repeat for every label, 0 included."),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="decathlon, nnunet, table, folders or case_folders; found by looking, if not given."
+    ),
+]
+CopyHeader = Annotated[
+    bool, typer.Option("--copy-header", help="Labels of the image's shape that claim to lie elsewhere get its header.")
+]
+ResampleLabels = Annotated[
+    bool,
+    typer.Option("--resample-labels", help="Labels on another grid are resampled to the image's, nearest neighbour."),
+]
+Fix = Annotated[
+    Path | None,
+    typer.Option(
+        "--fix",
+        metavar="OUT",
+        help="Write a corrected copy of the dataset into this new folder; fixes.json lists every change.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="CASE",
+        help="With --fix: leave out this case, or file, that has an error; repeat for each.",
+    ),
+]
+PagesAsSlices = Annotated[
+    bool,
+    typer.Option("--pages-as-slices", help="Pages of a TIFF file are slices unless its tags say otherwise."),
+]
+FollowLinks = Annotated[
+    bool,
+    typer.Option(
+        "--follow-links", help="Links may lead out of the dataset, as those of DVC, datalad and git-annex do."
+    ),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder that the paths of a list of cases start from; found by looking near the list, if not given.",
+    ),
+]
+Patient = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Regular expression; its first group is the patient in a case name, such as '(.+)_visit'. Patients stay together.",
+    ),
+]
+
+
+def read_options(
+    layout: str | None,
+    patient: str | None,
+    copy_header: bool,
+    resample_labels: bool,
+    pages_as_slices: bool,
+    follow_links: bool,
+) -> ReadOptions:
+    """The options about the files of a dataset, in one."""
+    from unet_pipeline.dataset.options import ReadOptions
+
+    return ReadOptions(
+        layout=layout,
+        copy_header=copy_header,
+        resample_labels=resample_labels,
+        pages_as_slices=pages_as_slices,
+        follow_links=follow_links,
+        patient_pattern=patient,
+    )
+
+
+def parse_memory(text: str | None) -> float | str | None:
+    """GiB of `--memory`, or "free"; anything else is wrong usage."""
+    if text is None or text == "free":
+        return text
+    try:
+        size_gib = float(text)
+    except ValueError:
+        size_gib = math.nan
+    if not 1 <= size_gib < math.inf:
+        raise typer.BadParameter(f"--memory is {text!r}; expected a number of GiB, 1 or more, or free")
+    return size_gib
+
+
+def parse_labels(texts: list[str] | None) -> dict[str, int] | None:
+    """Names and values of `--label NAME=VALUE`; a wrong one is wrong usage."""
+    if not texts:
+        return None
+    labels = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        if not name or not value.isdecimal():
+            raise typer.BadParameter(
+                f"--label is {text!r}; expected NAME=VALUE with a whole number, such as nucleus=255"
+            )
+        labels[name] = int(value)
+    return labels
+
+
+def write_json_option(path: Path | None, content: Any) -> None:
+    """What a verb printed, as data in the file of `--json`; nothing without one."""
+    if path is not None:
+        from unet_pipeline.files import write_json
+
+        write_json(path, content)

@@ -1,0 +1,194 @@
+"""`plan` on the command line, and what it prints about the plan and the time of its training."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unet_pipeline.commands.check import print_report
+from unet_pipeline.commands.options import (
+    CopyHeader,
+    DataRoot,
+    FollowLinks,
+    Json,
+    Labels,
+    Layout,
+    PagesAsSlices,
+    Patient,
+    ResampleLabels,
+    Trust,
+    parse_labels,
+    parse_memory,
+    read_options,
+    write_json_option,
+)
+from unet_pipeline.commands.output import say
+from unet_pipeline.errors import PlanError, suggest
+from unet_pipeline.networks.table import NETWORKS
+from unet_pipeline.progress import describe_time
+
+if TYPE_CHECKING:
+    from unet_pipeline.planning.plan import Plan
+    from unet_pipeline.training.forecast import TrainingForecast
+
+
+Network = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"{', '.join(NETWORKS)}; {next(iter(NETWORKS))} if not given."),
+]
+Padded = Annotated[
+    bool,
+    typer.Option("--padded", help="A paper's network with padding and instance normalisation; it trains better."),
+]
+MemoryGib = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="GIB|free",
+        help="Memory that the training may take, or what is free now; the preset's if not given.",
+    ),
+]
+Initial = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="OTHER",
+        help="Fine-tune this trained bundle: its network, spacing, normalisation, patch and weights are taken.",
+    ),
+]
+_SHORTEST = ("quick", "demo")  # presets that none is shorter than
+
+
+def plan(
+    dataset: Annotated[Path | None, typer.Argument(metavar="DATASET", help="Labelled folder.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle; it must not exist yet.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="quick (minutes on a CPU), standard, or full (nnU-Net's length).")
+    ] = "standard",
+    network: Network = None,
+    padded: Padded = False,
+    memory: MemoryGib = None,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the augmentation.")] = 0,
+    initial: Initial = None,
+    trust: Trust = False,
+    label: Labels = None,
+    layout: Layout = None,
+    patient: Patient = None,
+    copy_header: CopyHeader = False,
+    resample_labels: ResampleLabels = False,
+    pages_as_slices: PagesAsSlices = False,
+    follow_links: FollowLinks = False,
+    data_root: DataRoot = None,
+    refresh: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Write the JSON of this bundle again from its plan.yaml.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --refresh: overwrite configs that were edited by hand.")
+    ] = False,
+    no_forecast: Annotated[
+        bool, typer.Option("--no-forecast", help="Do not time a step to tell how long the training will take.")
+    ] = False,
+    json_file: Json = None,
+) -> None:
+    """Write a complete bundle for a dataset, or with --refresh its configs again."""
+    _check_names(preset, network)
+    import unet_pipeline
+
+    if refresh is not None:
+        settled = _refresh(refresh, force)
+        _say_time(refresh, 0.0, no_forecast)
+    else:
+        if dataset is None or bundle is None:
+            raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
+        options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+        given = (network, padded, parse_memory(memory), initial, trust, data_root)
+        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *given)
+        settled = planned.plan
+        print_report(planned.report)
+        print_plan(settled, bundle)
+        _say_time(bundle, planned.read_case_s, no_forecast)
+        say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
+        say(f"Next: unet-pipeline train {shlex.quote(str(bundle))}")
+    write_json_option(json_file, settled.model_dump(mode="json"))
+
+
+def _refresh(bundle: Path, force: bool) -> Plan:
+    import unet_pipeline
+    from unet_pipeline.bundle.folder import open_bundle
+    from unet_pipeline.planning.plan import read_changes
+
+    changes = read_changes(open_bundle(bundle).plan)
+    settled = unet_pipeline.refresh(bundle, force)
+    for name, (value, reason) in changes.items():
+        say(f"configs/plan.yaml: {name} is {value} now ({reason}).")
+    say(f"Configs of {bundle} written again from its plan.yaml.")
+    return settled
+
+
+def _say_time(bundle: Path, read_case_s: float, skipped: bool) -> None:
+    """How long the training will take; a bundle whose step cannot be timed is as good as any other."""
+    if skipped:
+        return
+    import unet_pipeline
+
+    try:
+        forecast = unet_pipeline.forecast_training(bundle, read_case_s)
+    except PlanError as error:
+        say(f"  time      not known. {error}")
+        return
+    print_training_forecast(forecast, bundle)
+
+
+def _check_names(preset: str, network: str | None) -> None:
+    from unet_pipeline.planning.presets import PRESETS
+
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"--preset is {preset!r}; {suggest(preset, PRESETS)}")
+    if network is not None and network not in NETWORKS:
+        raise typer.BadParameter(f"--network is {network!r}; {suggest(network, NETWORKS)}")
+
+
+def print_plan(settled: Plan, bundle: Path) -> None:
+    """A new plan in a few lines."""
+    say(f"planned  {bundle}")
+    say(
+        f"  network   {settled.network_name}, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels"
+    )
+    say(f"  patch     {'x'.join(map(str, settled.patch_size))}, batch {settled.batch_size}")
+    say(f"  training  {settled.num_epochs} epochs of {settled.iterations_per_epoch} iterations")
+
+
+def print_training_forecast(forecast: TrainingForecast, bundle: Path) -> None:
+    """How long the training will take on this machine and, where that is more than the preset promises, what to do."""
+    steps = f"{forecast.num_steps:,} steps of {_describe_step(forecast.step_s)} on {forecast.device}"
+    say(f"  time      {describe_time(forecast.total_s)} for one fold on this machine ({steps})")
+    if forecast.slowdown > 1:
+        busy = describe_time(forecast.total_s * forecast.slowdown)
+        say(f"            when nothing else runs; {busy} beside the other work that runs now")
+    if forecast.reading_s > forecast.total_s / 2:
+        say(
+            f"            most of it is reading images: {forecast.cache_rate:.0%} of them stay in memory; a larger cache_rate in plan.yaml "
+            "helps where there is memory for it"
+        )
+    if forecast.promised_s is None or forecast.keeps_promise:
+        return
+    promised = describe_time(forecast.promised_s).removeprefix("about ")
+    changes = " ".join(f"{key}={value}" for key, value in forecast.shorten().items())
+    say(
+        f"            the preset {forecast.preset} promises {promised} at most, which this machine cannot keep. Train on a GPU,"
+    )
+    say(
+        f"            or shorter and most likely less accurately: unet-pipeline train {shlex.quote(str(bundle))} {changes}"
+    )
+    if forecast.preset not in _SHORTEST:
+        say("            or plan again with --preset quick")
+
+
+def _describe_step(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.3g} s"

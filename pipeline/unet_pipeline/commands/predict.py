@@ -1,0 +1,183 @@
+"""`predict` on the command line, and what `predict --dry-run` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unet_pipeline.commands.check import list_problems
+from unet_pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Precision, Trust, write_json_option
+from unet_pipeline.commands.output import say
+from unet_pipeline.errors import PredictionError
+
+if TYPE_CHECKING:
+    from unet_pipeline.prediction.forecast import CaseForecast, Forecast
+
+
+def predict(
+    bundle: Bundle,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Folder for the label maps; those of the same image, weights and options are kept."
+        ),
+    ],
+    device: Device = None,
+    mirror: Mirror = False,
+    ensemble: Ensemble = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probabilities of every class too, as NAME_probabilities.")
+    ] = False,
+    runtime: Annotated[
+        str, typer.Option(help="What runs the network: torch, torchscript or onnx; `package` exports the latter two.")
+    ] = "torch",
+    precision: Precision = "float32",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
+    ] = False,
+    trust: Trust = False,
+    json_file: Json = None,
+) -> None:
+    """Write a label map for every image, on the image's own grid."""
+    import unet_pipeline
+
+    options = (device, mirror, ensemble, probabilities, trust, runtime, precision)
+    if dry_run:
+        show_forecast(unet_pipeline.forecast(bundle, source, out, *options, alone=True), json_file)
+        return
+    result = unet_pipeline.predict(bundle, source, out, *options, alone=True, announce=say)
+    for line in list_problems(result.notes):
+        say(line)
+    for path in result.kept:
+        say(f"kept     {path}  (finished before)")
+    for path in result.written:
+        say(f"written  {path}")
+    if result.shares:
+        shown = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in result.shares.items())
+        say(f"time     {shown}; {result.precision}")
+    write_json_option(
+        json_file,
+        {
+            "written": list(map(str, result.written)),
+            "kept": list(map(str, result.kept)),
+            "again": dict(result.again),
+            "precision": result.precision,
+            "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
+            "notes": [vars(note) for note in result.notes],
+        },
+    )
+
+
+def show_forecast(forecast: Forecast, json_file: Path | None) -> None:
+    """Print what a prediction will take.
+
+    Raises:
+        PredictionError: a case cannot be predicted.
+    """
+    print_forecast(forecast)
+    write_json_option(json_file, forecast_as_data(forecast))
+    if forecast.failures:
+        listed = "\n".join(f"  {message}" for message in forecast.failures)
+        count = len(forecast.cases) + len(forecast.failures)
+        raise PredictionError(f"{len(forecast.failures)} of {count} images cannot be predicted:\n{listed}")
+
+
+_MAX_CASES = 10  # printed one by one; `--json` has all
+_GIB = 2**30
+
+
+def print_forecast(forecast: Forecast) -> None:
+    """How the network runs, a line for each case or for the largest of many, and the memory."""
+    many = f"{forecast.num_networks} networks, averaged" if forecast.num_networks > 1 else "one network"
+    mirrored = f", {forecast.mirrored} mirrored copies of each window" if forecast.mirrored > 1 else ""
+    say(f"network  {many}, on {forecast.device} in {forecast.precision}{mirrored}")
+    for line in _describe_windows(forecast):
+        say(line)
+    beside = "reading and writing" if forecast.overlap.files else "nothing"
+    beside = "reading, preprocessing and writing" if forecast.overlap.preprocessing else beside
+    say(f"beside   {beside} beside the network: {forecast.overlap.reason}")
+    if forecast.kept:
+        say(f"kept     {len(forecast.kept)} label map(s), finished before")
+    if len(forecast.cases) > _MAX_CASES:
+        largest = max(forecast.cases, key=lambda case: (case.num_windows or 0, case.peak_bytes))
+        say(f"largest  {_describe_case(largest)}")
+    else:
+        for case in forecast.cases:
+            say(f"case     {_describe_case(case)}")
+    _print_totals(forecast)
+
+
+def _describe_windows(forecast: Forecast) -> list[str]:
+    if forecast.window_size is None:
+        return ["windows  of the bundle's own inferer"]
+    batch = forecast.windowing.batch_size
+    at_once = "one at a time" if batch == 1 else f"up to {batch} at once"
+    where = f"as a whole ({forecast.whole_because})" if forecast.whole_because else "in rows"
+    size = _show(forecast.window_size)
+    return [f"windows  of {size}, {at_once}, blended on {forecast.windowing.blended_on} {where}"]
+
+
+def _show(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _describe_case(case: CaseForecast) -> str:
+    windows = "" if case.num_windows is None else f", {case.num_windows} window(s)"
+    memory = f"{case.peak_bytes / _GIB:.2f} GiB"
+    if case.device_bytes:
+        memory += f" and {case.device_bytes / _GIB:.2f} GiB of the GPU"
+    return f"{case.name}  {_show(case.shape)}, {_show(case.network_shape)} for the network{windows}, {memory}"
+
+
+def _print_totals(forecast: Forecast) -> None:
+    counted = [case.num_windows for case in forecast.cases if case.num_windows is not None]
+    windows = f", {sum(counted):,} windows" if counted else ""
+    say(f"total    {len(forecast.cases)} image(s) to predict{windows}")
+    if not forecast.cases:
+        return
+    lines = [("memory", forecast.peak_bytes, forecast.free_bytes)]
+    if forecast.device_bytes:
+        lines.append(("GPU", forecast.device_bytes, forecast.free_device_bytes))
+    for name, peak, free in lines:
+        verdict = "" if peak <= free else "; that is NOT ENOUGH"
+        say(f"{name:<8} at most about {peak / _GIB:.2f} GiB, {free / _GIB:.2f} GiB are free{verdict}")
+
+
+def forecast_as_data(forecast: Forecast) -> dict[str, Any]:
+    """What is printed, for every case, as plain values."""
+    return {
+        "device": forecast.device,
+        "precision": forecast.precision,
+        "num_networks": forecast.num_networks,
+        "mirrored": forecast.mirrored,
+        "window_size": forecast.window_size,
+        "window_batch_size": forecast.windowing.batch_size,
+        "images_at_once": forecast.windowing.num_images,
+        "blended_on": str(forecast.windowing.blended_on),
+        "in_rows": not forecast.whole_because,
+        "overlap": vars(forecast.overlap),
+        "kept": list(map(str, forecast.kept)),
+        "cases": [_case_as_data(case) for case in forecast.cases],
+        "failures": list(forecast.failures),
+        "peak_gib": round(forecast.peak_bytes / _GIB, 3),
+        "free_gib": round(forecast.free_bytes / _GIB, 3),
+        "device_peak_gib": round(forecast.device_bytes / _GIB, 3),
+        "device_free_gib": round(forecast.free_device_bytes / _GIB, 3),
+        "fits": forecast.fits,
+    }
+
+
+def _case_as_data(case: CaseForecast) -> dict[str, Any]:
+    data = {name: value for name, value in vars(case).items() if not name.endswith("_bytes")}
+    sizes = {"peak_gib": case.peak_bytes, "device_peak_gib": case.device_bytes}
+    return data | {name: round(value / _GIB, 3) for name, value in sizes.items()}

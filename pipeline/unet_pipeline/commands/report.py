@@ -1,0 +1,37 @@
+"""`report` on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unet_pipeline.commands.options import Bundle, Json, write_json_option
+from unet_pipeline.commands.output import say, show_path
+
+
+def report(
+    bundle: Bundle,
+    out: Annotated[Path | None, typer.Option(help="The HTML file; BUNDLE/evidence/report.html if not given.")] = None,
+    json_file: Json = None,
+) -> None:
+    """One HTML file, readable offline: data, plan, curves, results, pictures, how to get it again."""
+    import unet_pipeline
+
+    result = unet_pipeline.report(bundle, out)
+    for sentence in result.missing:
+        say(f"missing  {sentence}")
+    say(f"report   {show_path(result.path)}  ({result.num_bytes / 1e6:.1f} MB)")
+    for path in result.documents:
+        edited = "  (the document was edited and kept; this is the new draft)" if ".draft" in path.name else ""
+        say(f"written  {show_path(path)}{edited}")
+    write_json_option(
+        json_file,
+        {
+            "report": str(result.path),
+            "num_bytes": result.num_bytes,
+            "missing": list(result.missing),
+            "documents": list(map(str, result.documents)),
+        },
+    )

@@ -1,0 +1,116 @@
+"""`train` on the command line, and the lines in which a training ends."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unet_pipeline.commands.options import Bundle, Initial, Json, Tracking, Trust, write_json_option
+from unet_pipeline.commands.output import say
+from unet_pipeline.commands.stopping import preemptible
+from unet_pipeline.errors import PlanError, PreemptedError
+
+if TYPE_CHECKING:
+    from unet_pipeline.training.run import TrainingRun
+
+
+def train(
+    bundle: Bundle,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Ids of train.json.")] = None,
+    fold: Annotated[str | None, typer.Option(help="A number, or all; the plan's fold if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the latest interrupted training.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits every time, with the same number of threads.")
+    ] = False,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Train N seeds and report the spread; the first is the bundle's.")
+    ] = 1,
+    initial: Initial = None,
+    tracking: Tracking = None,
+    trust: Trust = False,
+    json_file: Json = None,
+) -> None:
+    """Train a bundle."""
+    if fold is not None and fold != "all" and not fold.isdecimal():
+        raise typer.BadParameter(f"--fold is {fold!r}; expected a number or all")
+    try:
+        with preemptible():
+            import unet_pipeline
+
+            runs = unet_pipeline.train(
+                bundle,
+                fold,
+                resume,
+                _parse_overrides(overrides or []),
+                announce=say,
+                initial=initial,
+                trust=trust,
+                deterministic=deterministic,
+                seeds=seeds,
+                tracking=tracking,
+            )
+    except PreemptedError as stop:
+        say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")
+        say(
+            f"Next: unet-pipeline train {shlex.quote(str(bundle))} --resume"
+            if stop.is_recorded
+            else "Next: the same command again"
+        )
+        return
+    for run in runs:
+        if run.stopped_by is not None:
+            done = f" after {run.cut_short}" if run.cut_short else ""
+            say(f"fold {run.fold}: stopped by {run.stopped_by} and saved{done}\nrecord   {run.run_dir / 'run.json'}")
+            say(f"Next: unet-pipeline train {shlex.quote(str(bundle))} --resume")
+            return
+        _say_end(run)
+    if seeds > 1:
+        print_spread(runs)
+    say(f"Next: unet-pipeline evaluate {shlex.quote(str(bundle))}")
+    write_json_option(
+        json_file,
+        [{key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()} for run in runs],
+    )
+
+
+def _parse_overrides(texts: list[str]) -> dict[str, Any]:
+    from unet_pipeline.training.run import parse_override
+
+    try:
+        return dict(parse_override(text) for text in texts)
+    except PlanError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _say_end(run: TrainingRun) -> None:
+    from unet_pipeline.progress import format_duration
+    from unet_pipeline.training.profile import describe
+
+    if run.best_dice is None:
+        best = "no validation, so the weights are the last ones"
+    else:
+        best = f"best Dice {run.best_dice:.4f} in epoch {run.best_epoch} (resampled grid; it picks the weights and is no result)"
+    say(f"fold {run.fold}, seed {run.seed}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, {best}")
+    if run.cut_short:
+        say(f"short    {run.cut_short}: results are not those of the plan")
+    if run.profile:
+        say(describe(run.profile["shares"], run.profile["verdict"]))
+    say(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
+
+
+def print_spread(runs: Sequence[TrainingRun]) -> None:
+    """Mean, standard deviation and range of the validation Dice over the seeds of each fold."""
+    for fold in sorted({run.fold for run in runs}):
+        values = [run.best_dice for run in runs if run.fold == fold and run.best_dice is not None]
+        if len(values) < 2:
+            say(f"fold {fold}: fewer than two seeds have a validation, so there is no spread")
+            continue
+        say(
+            f"fold {fold}, {len(values)} seeds: best Dice {statistics.mean(values):.4f} (SD {statistics.stdev(values):.4f}, "
+            f"{min(values):.4f} to {max(values):.4f}; resampled grid)"
+        )

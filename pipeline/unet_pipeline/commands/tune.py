@@ -1,0 +1,56 @@
+"""`tune` on the command line, and the lines in which its choices are shown."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from unet_pipeline.commands.options import Bundle, Device, Json, Mirror, Trust, write_json_option
+from unet_pipeline.commands.output import say
+
+if TYPE_CHECKING:
+    from unet_pipeline.tuning.choose import Tuning
+
+
+def tune(
+    bundle: Bundle, device: Device = None, mirror: Mirror = False, trust: Trust = False, json_file: Json = None
+) -> None:
+    """Choose post-processing and temperature on out-of-fold predictions, into plan.yaml."""
+    import unet_pipeline
+
+    result = unet_pipeline.tune(bundle, device, mirror, trust)
+    print_tuning(result)
+    say(f"Written into {bundle / 'configs' / 'plan.yaml'}; everything tried: {bundle / 'evidence' / 'tuning.json'}")
+    write_json_option(json_file, tuning_as_data(result))
+
+
+def print_tuning(tuning: Tuning) -> None:
+    """What was tried as post-processing, and the temperature."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{tuning.num_cases} out-of-fold predictions", box=SIMPLE_HEAD, title_justify="left")
+    for heading in ("label", "candidate", "n", "Dice before", "after", "95 % interval of the gain", "taken"):
+        table.add_column(heading)
+    for decision in tuning.decisions:
+        interval = f"{decision.low:+.4f} to {decision.high:+.4f}" if decision.n > 1 else "-"
+        scores = (f"{decision.before:.4f}", f"{decision.after:.4f}")
+        taken = "yes" if decision.taken else "no"
+        table.add_row(decision.label, decision.candidate, str(decision.n), *scores, interval, taken)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    found = tuning.calibration
+    if found.obstacle:
+        say(f"temperature not changed: {found.obstacle} (calibration error {found.error_before:.4f})")
+    else:
+        say(
+            f"temperature {found.temperature:.3f}: calibration error {found.error_before:.4f} before, {found.error_after:.4f} after; "
+            f"loss {found.loss_before:.4f} and {found.loss_after:.4f} ({found.num_voxels:,} voxels)"
+        )
+    say("Results on the same cases are a little better than they will be on others, because the choice has seen them.")
+
+
+def tuning_as_data(tuning: Tuning) -> dict[str, Any]:
+    """What `tune` prints, as plain values."""
+    return asdict(tuning)

@@ -1,0 +1,254 @@
+"""One case -> everything that its own files tell: problems, grid, voxels per label value, samples, hashes, a tile."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unet_pipeline.dataset.case_reading import read_case_image, read_case_label
+from unet_pipeline.dataset.contact_sheet import Tile, make_tile
+from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, Case, image_suffix
+from unet_pipeline.dataset.fingerprint import compute_coarsest_factor
+from unet_pipeline.dataset.image_files import list_image_files
+from unet_pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
+from unet_pipeline.dataset.manifest import Stamp, read_stamp
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.orientation import compute_coarse_map
+from unet_pipeline.dataset.stock import stock_reads
+from unet_pipeline.errors import ImageFileError
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.messages import ERROR, NOTE, WARNING, Message, Problem
+
+_MAX_LABEL_VALUES = 64  # a mask that was saved with interpolation has more
+_PIECE = 1 << 20  # voxels; what is counted in pieces needs no array of the volume's size
+
+NOT_FINITE = Message(
+    "not-finite", ERROR, "has {count} voxels that are NaN or infinite", "Replace them, or remove the case."
+)
+CONSTANT = Message("constant", ERROR, "is constant ({value:g})", "Export it again, or remove the case.")
+GREY_AS_COLOURS = Message(
+    "grey-as-colours",
+    NOTE,
+    "has three channels that are the same: it is grey, saved as colours",
+    "Nothing has to be done; `--fix OUT` keeps one channel in a copy, which is trained on faster.",
+)
+TOO_MANY_VALUES = Message(
+    "too-many-values",
+    ERROR,
+    "has {count} distinct values, which no label map has",
+    "Save the label map without interpolation and without lossy compression.",
+)
+SPACING_DISAGREES = Message(
+    "spacing-disagrees",
+    WARNING,
+    "has the spacing {found} mm in its header, and {given} mm in the dataset's table",
+    "The header is used. Correct whichever is wrong.",
+)
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of the manifest; `stamp` is what it looked like before it was hashed (`manifest.read_stamp`)."""
+
+    path: str
+    num_bytes: int
+    sha256: str
+    stamp: Stamp | None = None
+
+
+@dataclass
+class CaseFindings:
+    """What one case told. `shape` is empty when the case cannot be used."""
+
+    case: Case
+    problems: list[Problem] = field(default_factory=list)
+    records: list[FileRecord] = field(default_factory=list)
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    num_channels: int = 0
+    dtype: np.dtype | None = None
+    voxels_by_value: dict[int, int] = field(default_factory=dict)
+    samples: np.ndarray | None = None
+    coarsest_factor: int = 1
+    coarse_map: np.ndarray | None = None
+    image_digest: str = ""
+    channel_digests: tuple[str, ...] = ()
+    modality: str = ""
+    image_changed: bool = False
+    label_changed: bool = False
+    tile: Tile | None = None
+
+    def add(self, problem: Problem) -> None:
+        self.problems.append(problem)
+
+    @property
+    def has_errors(self) -> bool:
+        return any(problem.severity == ERROR for problem in self.problems)
+
+
+def examine_case(
+    root: Path,
+    case: Case,
+    options: ReadOptions,
+    with_tile: bool = False,
+    ignore_value: int | None = None,
+    max_samples: int | None = None,
+) -> CaseFindings:
+    """Read a case once; a file that cannot be read is a finding, not an exception.
+
+    Args:
+        root: of the dataset.
+        case: of it.
+        options: how its files are to be read.
+        with_tile: keep a small picture.
+        ignore_value: of voxels without annotation.
+        max_samples: for the intensity statistics; as many as for a single case if None.
+    """
+    findings = CaseFindings(case)
+    image = _read(findings, root, case, options)
+    label = None if case.label is None else _read_label(findings, root, image, options)
+    if image is not None:
+        _examine_intensities(findings, image)
+    if label is not None and case.label is not None:
+        _count_values(findings, label, case.label)
+    if image is not None and label is not None and not findings.has_errors:
+        findings.shape, findings.spacing_mm = image.spatial_shape, image.spacing_mm
+        findings.modality = image.modality
+        findings.num_channels, findings.dtype = image.array.shape[0], image.array.dtype
+        annotated = label.array[0]
+        if ignore_value in findings.voxels_by_value:
+            annotated = np.where(annotated == ignore_value, 0, annotated)
+        findings.samples = sample_foreground(image, annotated, max_samples or count_samples(1))
+        if label.array.ndim == 3:
+            findings.coarsest_factor = compute_coarsest_factor(annotated)
+            findings.coarse_map = compute_coarse_map(image.array)
+    if with_tile and image is not None:
+        note = next((str(problem.cause) for problem in findings.problems if problem.severity == ERROR), "")
+        on_grid = label if label is not None and label.spatial_shape == image.spatial_shape else None
+        findings.tile = make_tile(case.name, image, on_grid, note)
+    return findings
+
+
+def _read(findings: CaseFindings, root: Path, case: Case, options: ReadOptions) -> MedicalImage | None:
+    try:
+        image = read_case_image(root, case, options)
+    except ImageFileError as error:
+        _add_error(findings, error)
+        return None
+    for path in case.images:
+        findings.records += _record_files(root, path)
+    findings.problems += image.notes
+    findings.image_changed = not all(stock_reads(root / path) for path in case.images)
+    return image
+
+
+def _read_label(
+    findings: CaseFindings, root: Path, image: MedicalImage | None, options: ReadOptions
+) -> MedicalImage | None:
+    """The label map; without a readable image it is read all the same, because it tells which values there are."""
+    try:
+        label, findings.label_changed = read_case_label(root, findings.case, image, options)
+    except ImageFileError as error:
+        _add_error(findings, error)
+        return None
+    for path in findings.case.label_files:
+        findings.label_changed |= not stock_reads(root / path, as_label=True)
+        findings.records += _record_files(root, path)
+    findings.problems += label.notes
+    return label
+
+
+def _add_error(findings: CaseFindings, error: ImageFileError) -> None:
+    findings.add(Problem(ERROR, error.file, error.cause, error.remedy, error.code))
+
+
+def _record_files(root: Path, relative: Path) -> list[FileRecord]:
+    """The files of an image or label map, for the manifest."""
+    records = []
+    for file in list_image_files(root / relative):
+        stamp = read_stamp(file)
+        records.append(FileRecord(file.relative_to(root).as_posix(), stamp[0], compute_sha256(file), stamp))
+    return records
+
+
+def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
+    file = findings.case.image.as_posix()
+    whole = hashlib.blake2b(str(image.spatial_shape).encode(), digest_size=16)
+    digests = []
+    not_finite, lowest, highest = 0, np.inf, -np.inf
+    real = image.array.dtype.kind == "f"
+    for channel in image.array:
+        voxels = flatten_in_memory_order(channel)
+        digest = _begin_digest(image)
+        for start in range(0, voxels.size, _PIECE):
+            piece = voxels[start : start + _PIECE]
+            _add_to_digest(digest, piece)
+            if real:
+                finite = np.isfinite(piece)
+                not_finite += int(piece.size - np.count_nonzero(finite))
+                piece = piece[finite]
+            if piece.size:
+                lowest, highest = min(lowest, float(piece.min())), max(highest, float(piece.max()))
+        digests.append(digest.hexdigest())
+        whole.update(digest.digest())
+    findings.image_digest, findings.channel_digests = whole.hexdigest(), tuple(digests)
+    if not_finite:
+        findings.add(NOT_FINITE.about(file, count=not_finite))
+    elif lowest == highest:
+        findings.add(CONSTANT.about(file, value=lowest))
+    elif (
+        image_suffix(findings.case.image) in PICTURE_SUFFIXES
+        and len(findings.case.images) == 1
+        and len(digests) == 3
+        and len(set(digests)) == 1
+    ):
+        findings.add(GREY_AS_COLOURS.about(file))
+    _compare_spacing(findings, image)
+
+
+def digest_channels(image: MedicalImage) -> tuple[str, ...]:
+    """A hash of each channel's size and values, whatever the type and the format of its file; none of a constant channel."""
+    found = []
+    for channel in image.array:
+        if channel.min() == channel.max():
+            continue
+        digest, voxels = _begin_digest(image), flatten_in_memory_order(channel)
+        for start in range(0, voxels.size, _PIECE):
+            _add_to_digest(digest, voxels[start : start + _PIECE])
+        found.append(digest.hexdigest())
+    return tuple(found)
+
+
+def _begin_digest(image: MedicalImage) -> hashlib.blake2b:
+    return hashlib.blake2b(str(image.spatial_shape).encode(), digest_size=16)
+
+
+def _add_to_digest(digest: hashlib.blake2b, voxels: np.ndarray) -> None:
+    digest.update(np.ascontiguousarray(voxels, dtype=np.float32).data)
+
+
+def _compare_spacing(findings: CaseFindings, image: MedicalImage) -> None:
+    given = findings.case.spacing_mm
+    is_picture = np.array_equal(image.affine, np.eye(4)) and len(image.spacing_mm) == 2
+    if given is None or is_picture:
+        return
+    given = given * len(image.spacing_mm) if len(given) == 1 else given
+    if len(given) != len(image.spacing_mm) or not np.allclose(given, image.spacing_mm, rtol=0.01):
+        shown = ["x".join(f"{size:.4g}" for size in sizes) for sizes in (image.spacing_mm, given)]
+        findings.add(SPACING_DISAGREES.about(findings.case.image.as_posix(), found=shown[0], given=shown[1]))
+
+
+def _count_values(findings: CaseFindings, label: MedicalImage, path: Path) -> None:
+    voxels = flatten_in_memory_order(label.array[0])
+    counts: dict[int, int] = {}
+    for start in range(0, voxels.size, _PIECE):
+        for value, count in zip(*np.unique(voxels[start : start + _PIECE], return_counts=True), strict=True):
+            counts[int(value)] = counts.get(int(value), 0) + int(count)
+    if len(counts) > max(_MAX_LABEL_VALUES, len(findings.case.masks or ()) + 1):
+        findings.add(TOO_MANY_VALUES.about(path.as_posix(), count=len(counts)))
+        return
+    findings.voxels_by_value = dict(sorted(counts.items()))

@@ -1,0 +1,325 @@
+"""Reads every file of a dataset once; out come all problems, the label table, the fingerprint and the manifest."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from unet_pipeline.dataset.case_check import CaseFindings, FileRecord, examine_case
+from unet_pipeline.dataset.case_comparison import (
+    compare_cases,
+    compare_colours,
+    find_lone_patient,
+    find_patients_across,
+    find_twins,
+    report_twins,
+)
+from unet_pipeline.dataset.contact_sheet import Tile
+from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, Dataset, image_suffix, order_labels
+from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from unet_pipeline.dataset.held_out_images import find_trained_test_images
+from unet_pipeline.dataset.intensities import PooledIntensities, count_samples
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
+from unet_pipeline.dataset.split import choose_groups
+from unet_pipeline.dataset.structure_masks import has_masks, name_structures
+from unet_pipeline.dataset.writing import fits_png
+from unet_pipeline.errors import DatasetError
+from unet_pipeline.messages import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem
+from unet_pipeline.progress import progress_bar
+from unet_pipeline.types import BACKGROUND
+
+_MAX_WORKERS = 4  # threads: inflating and hashing release the interpreter; each holds one case in memory
+_FULL_SCALE = (255, 65535)  # white, in 8 and 16 bit
+LABEL_TABLE = "label table"  # stands for a file in problems that concern all label files
+
+TABLE_GAPS = Message(
+    "label-gaps",
+    ERROR,
+    "is not given, and the files have {count} values with gaps ({shown}, ... {last})",
+    "Save the label maps without interpolation, or name the values with --label if they are meant.",
+)
+TABLE_SPARSE = Message(
+    "label-values-sparse",
+    WARNING,
+    "is not given, and the files have {count} values with gaps ({shown}, ... {last})",
+    "Make sure that they are label values; name them with --label.",
+)
+TABLE_UNUSABLE = Message("label-table", ERROR, "{cause}", "Correct the values, or name them with --label.")
+UNDECLARED = Message(
+    "undeclared-value",
+    ERROR,
+    "has the undeclared value(s) {shown}; declared are {declared}",
+    "Add them to the label table, or correct the file.",
+)
+EMPTY_LABEL = Message("empty-label", WARNING, "has no voxel other than 0", "Make sure that nothing is to be seen.")
+UNUSED_LABEL = Message("unused-label", ERROR, "names {names}, which no file contains", "Remove the name, or add cases.")
+PREPARED = Message(
+    "prepared", NOTE, "{cause}", "`plan` writes copies that stock MONAI reads; the files stay as they are."
+)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found. `fingerprint` is None when there are errors.
+
+    Attributes:
+        dataset: with its complete label table.
+        needs_preparation: why the files cannot be trained on as they are; empty when they can.
+        patients: patient of each case that shares one with another case.
+    """
+
+    dataset: Dataset
+    problems: tuple[Problem, ...]
+    fingerprint: Fingerprint | None
+    manifest: tuple[FileRecord, ...]
+    options: ReadOptions = field(default_factory=ReadOptions)
+    needs_preparation: str = ""
+    patients: dict[str, str] = field(default_factory=dict)
+    tiles: tuple[Tile, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.problems if problem.severity == ERROR)
+
+    def require_no_errors(self) -> Fingerprint:
+        """The fingerprint, once it is sure that the dataset can be used.
+
+        Raises:
+            DatasetError: lists every error.
+        """
+        if self.fingerprint is None:
+            listed = "\n".join(f"  {problem}" for problem in self.errors)
+            raise DatasetError(f"Dataset {self.dataset.name} has {len(self.errors)} error(s):\n{listed}")
+        return self.fingerprint
+
+
+def check_dataset(
+    dataset: Dataset,
+    labels: dict[str, int] | None = None,
+    options: ReadOptions | None = None,
+    with_tiles: bool = False,
+) -> CheckReport:
+    """Read every image and label of `dataset` and compare them.
+
+    Args:
+        dataset: as a reader found it.
+        labels: names for the label values, when the layout does not give them or they should be other ones.
+        options: how the files are to be read.
+        with_tiles: keep a small picture of every case for the contact sheet.
+
+    Returns:
+        All problems, worst first; the dataset with its complete label table; fingerprint and manifest.
+
+    Raises:
+        DatasetError: the pattern for patients does not fit a case name.
+    """
+    options = options or ReadOptions()
+    dataset = name_structures(dataset, labels)
+    patients = _name_patients(dataset, options)
+    findings, intensities = _examine_cases(dataset, options, with_tiles)
+    problems = [*dataset.problems_of_layout]
+    problems += [problem for finding in findings for problem in finding.problems]
+    readable = [finding for finding in findings if finding.shape]
+    problems += compare_cases(dataset, readable)
+    twins = find_twins(findings)
+    problems += report_twins(twins)
+    problems += find_trained_test_images(dataset, findings)
+    problems += compare_colours(findings)
+    problems += find_patients_across(dataset, patients)
+    patients = _join_twins(dataset, patients, twins)
+    labelled = [finding for finding in findings if finding.voxels_by_value]
+    given = dataset.labels if labels is None or has_masks(dataset) else labels
+    complete = len(labelled) == len(findings)
+    table, problems_of_labels = _settle_labels(given, labelled, complete, dataset.ignore_value)
+    problems += problems_of_labels
+    checked = replace(dataset, labels=table)
+    usable = table is not None and bool(readable) and not any(problem.severity == ERROR for problem in problems)
+    reason = _find_need_for_preparation(dataset, findings)
+    if reason and usable:
+        problems.append(PREPARED.about("dataset", cause=reason))
+    if usable:
+        problems += find_lone_patient(dataset, patients)
+    problems = list(dict.fromkeys(problems))  # a broken link is seen by its name and when it is read
+    problems.sort(key=lambda problem: (SEVERITIES.index(problem.severity), problem.file))
+    return CheckReport(
+        dataset=checked,
+        problems=tuple(problems),
+        fingerprint=_build_fingerprint(checked, readable, intensities) if usable else None,
+        manifest=tuple(record for finding in findings for record in finding.records),
+        options=options,
+        needs_preparation=reason,
+        patients=patients,
+        tiles=_order_tiles(findings, problems),
+    )
+
+
+def _examine_cases(
+    dataset: Dataset, options: ReadOptions, with_tiles: bool
+) -> tuple[list[CaseFindings], tuple[IntensityStatistics, ...]]:
+    """What each case told, and the statistics of those that a plan may see; their samples are not kept."""
+    workers = min(_MAX_WORKERS, os.cpu_count() or 1)
+    findings, max_samples = [], count_samples(len(dataset.cases))
+    pooled = PooledIntensities(max_samples * len(dataset.cases))
+    planned = _list_planned(dataset)
+    with progress_bar("check", len(dataset.cases)) as bar, ThreadPoolExecutor(workers) as pool:
+        for finding in pool.map(
+            lambda case: examine_case(dataset.root, case, options, with_tiles, dataset.ignore_value, max_samples),
+            dataset.cases,
+        ):
+            findings.append(finding)
+            if finding.samples is not None and finding.case.name in planned:
+                pooled.add(finding.samples)
+            finding.samples = None
+            bar.advance()
+    return findings, pooled.describe()
+
+
+def _name_patients(dataset: Dataset, options: ReadOptions) -> dict[str, str]:
+    """Patient of each case, from the user's pattern or the dataset's own table."""
+    if options.patient_pattern is not None:
+        return choose_groups([case.name for case in dataset.cases], options.patient_pattern)
+    return {case.name: case.patient for case in dataset.cases if case.patient is not None}
+
+
+def _join_twins(
+    dataset: Dataset, patients: dict[str, str], twins: list[tuple[CaseFindings, CaseFindings]]
+) -> dict[str, str]:
+    """Patients, with cases of the same voxels made one patient."""
+    joined = dict(patients)
+    for first, later in twins:
+        kept = joined.get(first.case.name, f"same voxels as {first.case.name}")
+        replaced = joined.get(later.case.name)
+        joined[first.case.name] = joined[later.case.name] = kept
+        for name, patient in joined.items():
+            if replaced is not None and patient == replaced:
+                joined[name] = kept
+    return joined
+
+
+def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -> str:
+    """Why stock MONAI could not read the files as they are; empty when it can."""
+    suffixes = {image_suffix(image) or "DICOM" for case in dataset.cases for image in case.images}
+    label_suffixes = {image_suffix(path) for case in dataset.cases for path in case.label_files}
+    if foreign := sorted((suffixes | label_suffixes) - set(STOCK_SUFFIXES)):
+        return f"has {', '.join(foreign)} files"
+    if len(suffixes) > 1:
+        return f"mixes the image formats {', '.join(sorted(suffixes))}"
+    if any(case.further_channels for case in dataset.cases):
+        return "has a file per channel"
+    if has_masks(dataset):
+        return "has a mask file per structure, which are joined into one label map"
+    if changed := sum(finding.label_changed for finding in findings):
+        return f"has {changed} label map(s) whose grid or form is put right"
+    if changed := sum(finding.image_changed for finding in findings):
+        return f"has {changed} image(s) whose form is put right"
+    return ""
+
+
+def _order_tiles(findings: list[CaseFindings], problems: list[Problem]) -> tuple[Tile, ...]:
+    """Tiles, cases with problems first."""
+    severity_of = {}
+    for problem in reversed(problems):  # sorted worst first, so the worst of a file stays
+        severity_of[problem.file] = SEVERITIES.index(problem.severity)
+
+    def badness(finding: CaseFindings) -> int:
+        return min(severity_of.get(file.as_posix(), len(SEVERITIES)) for file in finding.case.files)
+
+    return tuple(finding.tile for finding in sorted(findings, key=badness) if finding.tile is not None)
+
+
+def _settle_labels(
+    declared: dict[str, int] | None, findings: list[CaseFindings], complete: bool, ignore_value: int | None
+) -> tuple[dict[str, int] | None, list[Problem]]:
+    """The label table, given or found, and the files that disagree with it."""
+    problems: list[Problem] = []
+    found = sorted({value for finding in findings for value in finding.voxels_by_value} - {ignore_value})
+    if declared is None:
+        if not found:
+            return None, []
+        if len(found) > 2 and found[-1] >= 2 * len(found):
+            values = {"count": len(found), "shown": ", ".join(map(str, found[:5])), "last": found[-1]}
+            if found[-1] in _FULL_SCALE:  # white, and greys between
+                return None, [TABLE_GAPS.about(LABEL_TABLE, **values)]
+            problems.append(TABLE_SPARSE.about(LABEL_TABLE, **values))
+        declared = {BACKGROUND if value == 0 else f"label_{value}": value for value in found}
+    try:
+        table = order_labels(declared)
+        if ignore_value is not None and not 0 < ignore_value <= 255:
+            raise DatasetError(f"The label table has the value {ignore_value} for voxels to ignore; expected 1 to 255.")
+    except DatasetError as error:
+        return None, [TABLE_UNUSABLE.about(LABEL_TABLE, cause=str(error).removeprefix("The label table ").rstrip("."))]
+    known = {*table.values(), ignore_value}
+    for finding in findings:
+        file = finding.case.require_label().as_posix()
+        if unknown := sorted(set(finding.voxels_by_value) - known):
+            shown = ", ".join(map(str, unknown[:5]))
+            names = ", ".join(f"{name}={value}" for name, value in table.items())
+            problems.append(UNDECLARED.about(file, shown=shown, declared=names))
+        elif not any(finding.voxels_by_value.get(value) for value in table.values() if value != 0):
+            problems.append(EMPTY_LABEL.about(file))
+    never = [name for name, value in table.items() if value not in found]
+    if never and complete:
+        problems.append(UNUSED_LABEL.about(LABEL_TABLE, names=", ".join(never)))
+    return table, problems
+
+
+def _build_fingerprint(
+    dataset: Dataset, findings: list[CaseFindings], intensities: tuple[IntensityStatistics, ...]
+) -> Fingerprint:
+    assert dataset.labels is not None
+    planned = _list_planned(dataset)
+    findings = [finding for finding in findings if finding.case.name in planned]
+    num_channels = findings[0].num_channels
+    names = dataset.channels or tuple(f"channel_{index}" for index in range(num_channels))
+    maps = [finding.coarse_map for finding in findings if finding.coarse_map is not None]
+    return Fingerprint(
+        dataset_name=dataset.name,
+        layout=dataset.layout,
+        suffix=_settle_suffix(dataset, findings),
+        spatial_dims=len(findings[0].shape),
+        channels=names,
+        labels=dataset.labels,
+        ignore_value=dataset.ignore_value,
+        regions=dataset.regions,
+        intensities=intensities,
+        mirroring_matters=find_mirroring_that_matters(maps) if maps else (),
+        turning_matters=find_turning_that_matters(maps),
+        modalities=tuple(sorted({finding.modality for finding in findings if finding.modality})),
+        cases=tuple(
+            CaseFingerprint(
+                case=finding.case.name,
+                shape=finding.shape,
+                spacing_mm=finding.spacing_mm,
+                pixel_spacing_mm=_pixel_spacing(finding),
+                coarsest_factor=finding.coarsest_factor,
+                num_voxels={name: finding.voxels_by_value.get(value, 0) for name, value in dataset.labels.items()},
+            )
+            for finding in findings
+        ),
+    )
+
+
+def _list_planned(dataset: Dataset) -> set[str]:
+    """Names of the cases whose numbers a plan may see: not the test cases, unless there are no others with a label."""
+    labelled = [case for case in dataset.cases if case.label is not None]
+    return {case.name for case in labelled if case.split != "test"} or {case.name for case in labelled}
+
+
+def _settle_suffix(dataset: Dataset, findings: list[CaseFindings]) -> str:
+    """Suffix of the images that are trained on: the files' own, or that of the copies which `plan` writes."""
+    suffixes = {image_suffix(image) for case in dataset.cases for image in case.images}
+    if len(suffixes) == 1 and suffixes <= set(STOCK_SUFFIXES):
+        return suffixes.pop()
+    pictures = suffixes <= set(PICTURE_SUFFIXES) and len(findings[0].shape) == 2
+    fit = all(finding.dtype is not None and fits_png(finding.dtype, finding.num_channels) for finding in findings)
+    return ".png" if pictures and fit else ".nii.gz"
+
+
+def _pixel_spacing(finding: CaseFindings) -> tuple[float, ...] | None:
+    """Size of a picture's pixel, where the dataset knows it."""
+    given = finding.case.spacing_mm
+    if given is None or image_suffix(finding.case.image) not in PICTURE_SUFFIXES:
+        return None
+    return given * len(finding.shape) if len(given) == 1 else given

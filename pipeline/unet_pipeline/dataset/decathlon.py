@@ -1,0 +1,203 @@
+"""Reader of lists with `training` in JSON: the Medical Segmentation Decathlon, nnU-Net's raw layout of version 1, and MONAI's data lists.
+
+The Decathlon names one file per case. nnU-Net's first version writes the same list, and a file CASE_0000 per channel lies in the folder.
+MONAI's lists (Auto3DSeg, BraTS) may name the channels one by one, may lack the label table, and number folds in the entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unet_pipeline.dataset.dataset import Case, Dataset, case_name, list_images, order_labels
+from unet_pipeline.dataset.file_names import remove_common_start
+from unet_pipeline.dataset.given_splits import Folds, build_folds
+from unet_pipeline.dataset.listed_entries import (
+    ListedCase,
+    find_first_channels,
+    name_listed,
+    read_entries,
+    read_extra_entries,
+)
+from unet_pipeline.dataset.listed_paths import describe_place, find_data_root
+from unet_pipeline.dataset.listing import NOT_LISTED, find_wrong_count
+from unet_pipeline.errors import DatasetError
+from unet_pipeline.messages import NOTE, Message, Problem
+from unet_pipeline.text_files import read_json
+
+UNLABELLED_ENTRIES = Message(
+    "entries-without-label", NOTE, "lists {count} case(s) without label under {key!r}", "They are left out."
+)
+LAYOUT = "Medical Segmentation Decathlon"
+NNUNET_1 = "nnU-Net raw, version 1"
+MONAI_LIST = "MONAI data list"
+FILE = "dataset.json"
+_TEST_KEYS = ("testing", "test")
+
+
+def matches(root: Path) -> bool:
+    """Whether `root` is or has a list with training pairs.
+
+    Raises:
+        DatasetError: dataset.json is not valid JSON.
+    """
+    return find_list(root) is not None
+
+
+def find_list(root: Path) -> Path | None:
+    """The list at `root`: the file itself, dataset.json, or where there is none the only JSON file that is such a list."""
+    if root.is_file():
+        return root if root.suffix.lower() == ".json" and _is_list(read_description(root)) else None
+    path = root / FILE
+    if path.is_file():
+        return path if _is_list(read_description(path)) else None
+    found = find_lists(root)
+    return found[0] if len(found) == 1 else None
+
+
+def find_lists(root: Path) -> list[Path]:
+    """The JSON files of a folder that are such lists."""
+    return [path for path in sorted(root.glob("*.json")) if not path.name.startswith(".") and _looks_like_a_list(path)]
+
+
+def _is_list(content: object) -> bool:
+    """Whether it has training pairs; a dataset.json of nnU-Net's second version may have kept those of the first."""
+    if not isinstance(content, dict) or not isinstance(content.get("training"), list):
+        return False
+    return not ("channel_names" in content and "file_ending" in content)
+
+
+def _looks_like_a_list(path: Path) -> bool:
+    try:
+        return path.is_file() and _is_list(read_description(path))
+    except DatasetError:
+        return False
+
+
+def read(root: Path, data_root: Path | None = None) -> Dataset:
+    """The dataset that the list at `root` describes.
+
+    Args:
+        root: the list, or its folder.
+        data_root: the folder that the paths start from; found by looking when None.
+
+    Raises:
+        DatasetError: the list is not valid, or an entry lacks its image or label.
+    """
+    path = find_list(root)
+    if path is None:
+        raise DatasetError(f'{root} has no list of cases; expected {FILE} with a "training" list.')
+    content = read_description(path)
+    labels, channels = _read_labels(content, path.name), _read_channels(content, path.name)
+    training = read_entries(content["training"], "training", path.name)
+    place = data_root or find_data_root(
+        path.parent, [text for entry in training for text in entry.paths], ("", "_0000")
+    )
+    extra, problems = _read_other_parts(content, path.name)
+    entries = [entry.placed(place) for entry in (*training, *extra)]
+    split, problems_of_channels = find_first_channels(place, entries, len(channels or ()))
+    cases = name_listed(split, {entry.where: entry.split for entry in extra})
+    problems += problems_of_channels
+    images = [image for case in cases for image in case.images]
+    problems += describe_place(path.name, path.parent, place, data_root, images)
+    problems += find_wrong_count(content, len(training), path.name)
+    is_nnunet = any(before.images != after.images for before, after in zip(entries, split, strict=False))
+    is_decathlon = labels is not None and path.name == FILE and all(len(entry.images) == 1 for entry in entries)
+    return Dataset(
+        root=place,
+        layout=NNUNET_1 if is_nnunet else LAYOUT if is_decathlon else f"{MONAI_LIST} ({path.name})",
+        cases=cases,
+        channels=channels or _name_channels(cases),
+        labels=labels,
+        licence=str(content.get("licence", content.get("license", ""))),
+        reference=str(content.get("reference", "")).strip(),
+        folds=_read_folds(content["training"], training, cases),
+        problems_of_layout=(*problems, *_find_unlisted(place, cases, path.name)),
+    )
+
+
+def read_description(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        DatasetError: it is not valid.
+    """
+    return read_json(path, DatasetError, path.name, "Correct it.")
+
+
+def _read_labels(content: Mapping[str, Any], name: str) -> dict[str, int] | None:
+    """The label table, by value as in the Decathlon or by name as in nnU-Net's second version; None without one."""
+    if "labels" not in content:
+        return None
+    try:
+        table = content["labels"]
+        if all(str(key).strip().isdecimal() for key in table):
+            return order_labels({str(label): int(value) for value, label in table.items()})
+        return order_labels({str(label): int(value) for label, value in table.items()})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DatasetError(
+            f'{name} has no usable "labels"; expected an object such as {{"0": "background", "1": "liver"}}.'
+        ) from error
+
+
+def _read_channels(content: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    """Names of the channels, in the order of their numbers; None without any."""
+    modality = content.get("modality", content.get("channel_names", {}))
+    if isinstance(modality, str):
+        return (modality,)
+    if isinstance(modality, list):
+        return tuple(map(str, modality)) or None
+    try:
+        channels = sorted((int(number), str(channel)) for number, channel in modality.items())
+    except (AttributeError, ValueError) as error:
+        raise DatasetError(f'{name} has no usable "modality"; expected an object such as {{"0": "MRI"}}.') from error
+    return tuple(channel for _, channel in channels) or None
+
+
+def _name_channels(cases: tuple[Case, ...]) -> tuple[str, ...] | None:
+    """What distinguishes the files of a case's channels, such as ("t1", "flair"), where it is the same in every case."""
+    found = {tuple(remove_common_start(case_name(path) for path in case.images).values()) for case in cases}
+    names = found.pop() if len(found) == 1 else ()
+    return names if len(names) > 1 and not any(name.isdecimal() for name in names) else None
+
+
+def _read_other_parts(content: Mapping[str, Any], name: str) -> tuple[list[ListedCase], list[Problem]]:
+    """Labelled cases for validation and for testing, and what is left out."""
+    extra: list[ListedCase] = []
+    problems: list[Problem] = []
+    for key in ("validation", *_TEST_KEYS):
+        listed = content.get(key)
+        if not isinstance(listed, list):
+            continue
+        found = read_extra_entries(listed, key, name)
+        extra += found
+        if key == "validation" and len(found) < len(listed):
+            problems.append(UNLABELLED_ENTRIES.about(name, count=len(listed) - len(found), key=key))
+    return extra, problems
+
+
+def _read_folds(listed: list[dict[str, Any]], training: list[ListedCase], cases: tuple[Case, ...]) -> Folds:
+    """Folds where every training entry says in which one it validates."""
+    numbers = [str(entry.get("fold")).strip() for entry in listed]
+    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < 2:
+        return ()
+    if any(case.split == "validation" for case in cases) or len(cases) < len(training):
+        return ()
+    return build_folds({case.name: int(number) for case, number in zip(cases, numbers, strict=False)})
+
+
+def _find_unlisted(root: Path, cases: tuple[Case, ...], name: str) -> list[Problem]:
+    """Files that no entry names beside those that entries do, where all images lie in one folder and all label maps in another."""
+    listed = {(root / path).absolute() for case in cases for path in case.files}
+    images = {path.parent for case in cases for path in case.images}
+    labels = {path.parent for case in cases for path in case.label_files}
+    if len(images) != 1 or len(labels) != 1:
+        return []
+    return [
+        NOT_LISTED.about(path.relative_to(root).as_posix(), list=name)
+        for folder in sorted(images | labels)
+        if (root / folder).is_dir()
+        for path in list_images(root / folder)
+        if path.absolute() not in listed
+    ]

@@ -1,0 +1,344 @@
+"""A DICOM series -> one volume, after its headers were checked; headers with pydicom, pixels with SimpleITK (GDCM).
+
+MONAI's and ITK's readers take two series in one folder, a tilted gantry, a missing or repeated slice, a screenshot among the
+slices, and say nothing. Here each is told apart. No field of the patient, and no UID, appears in a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unet_pipeline.dataset.dicom_file import DIRECTORY_CLASS, is_dicom_file, is_directory_file, read_header
+from unet_pipeline.dataset.dicom_folders import VOLUME_MODALITIES
+from unet_pipeline.dataset.dicom_geometry import Series, Slice, build_affine, name_file, order_slices
+from unet_pipeline.dataset.dicom_messages import (
+    COLOUR,
+    CORRUPT,
+    FRAMES_WITHOUT_POSITION,
+    INVERTED,
+    MISSING_SLICE,
+    NO_DICOM,
+    NO_IMAGE_SERIES,
+    NOT_DECODED,
+    NOT_DICOM,
+    SET_ASIDE,
+    SEVERAL_PICTURES,
+    SEVERAL_SERIES,
+    SHORT_PIXELS,
+    SLICES_LEFT_OUT,
+)
+from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from unet_pipeline.errors import ImageFileError
+from unet_pipeline.messages import Problem
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset as Header
+
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
+_PROJECTIONS = ("CR", "DX", "MG", "RG", "RF", "XA", "PX", "IO")  # X-rays through the body
+_VALUE_BYTES = 2  # nearly always, see `_shrink`
+_SHOWN_NAMES = 5
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_dicom(path: Path, shown: str) -> MedicalImage:
+    """The one image series of a folder, or one DICOM file.
+
+    Returns:
+        Array of shape (1, i, j, k), i along the rows, j down the columns, k along the normal of the slices; (1, i, j) for a
+        projection such as an X-ray. Rescaled by each file's own slope and intercept. Affine in RAS+.
+
+    Raises:
+        ImageFileError: no series or several, or slices that do not make a regular volume.
+    """
+    series, notes = _find_series(path, shown)
+    first = series.slices[0].header
+    if first.get("PhotometricInterpretation") == "MONOCHROME1":
+        notes.append(INVERTED.about(shown))
+    with _silent():
+        if _has_frames(series):
+            array, affine = _read_frames(series.slices[0], shown)
+        elif _is_projection(series, shown):
+            return _read_projection(series.slices[0], shown, notes)
+        else:
+            ordered, step = _order(series, notes, shown)
+            array, affine = _read_slices(ordered, shown), build_affine(ordered[0], step)
+    spacing_mm = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    return MedicalImage(array[None], _LPS_TO_RAS @ affine, spacing_mm, tuple(notes), _read_modality(first))
+
+
+def read_dicom_grid(path: Path, shown: str) -> ImageGrid:
+    """The grid of the one image series of a folder, or of one DICOM file, from the headers alone.
+
+    Raises:
+        ImageFileError: as `read_dicom`, as far as the headers show it.
+    """
+    series, notes = _find_series(path, shown)
+    first = series.slices[0]
+    in_plane = int(first.header.Columns), int(first.header.Rows)
+    if _has_frames(series):
+        _, ordered, affine = _order_frames(first, shown)
+    elif _is_projection(series, shown):
+        affine, spacing_mm = _place_projection(first, shown)
+        return ImageGrid(1, in_plane, affine, spacing_mm, _VALUE_BYTES)
+    else:
+        ordered, step = _order(series, notes, shown)
+        affine = build_affine(ordered[0], step)
+    spacing = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    return ImageGrid(1, (*in_plane, len(ordered)), _LPS_TO_RAS @ affine, spacing, _VALUE_BYTES)
+
+
+def _find_series(path: Path, shown: str) -> tuple[Series, list[Problem]]:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    slices, notes = _read_headers([file for file in files if file.is_file()], shown)
+    series, notes_of_choice = choose_series(slices, shown)
+    return series, notes + notes_of_choice
+
+
+def _order(series: Series, notes: Sequence[Problem], shown: str) -> tuple[list[Slice], np.ndarray]:
+    """As `order_slices`; where a slice is missing, what was passed over is named, because it may be that slice."""
+    try:
+        return order_slices(series.slices, shown)
+    except ImageFileError as error:
+        lost = [note.cause for note in notes if note.code in (NOT_DICOM.code, SLICES_LEFT_OUT.code)]
+        if error.code != MISSING_SLICE.code or not lost:
+            raise
+        raise ImageFileError(error.file, "; it ".join([error.cause, *lost]), error.remedy, error.code) from error
+
+
+def _has_frames(series: Series) -> bool:
+    return len(series.slices) == 1 and int(series.slices[0].header.get("NumberOfFrames", 1) or 1) > 1
+
+
+def _is_projection(series: Series, shown: str) -> bool:
+    """Whether it is one picture without a place in the world.
+
+    Raises:
+        ImageFileError: there are several such pictures.
+    """
+    first = series.slices[0].header
+    if len(series.slices) == 1 and _read_modality(first) in _PROJECTIONS and not _has_frames(series):
+        return True  # some stations write where the patient lay, which makes no volume of it
+    if any("ImagePositionPatient" in item.header for item in series.slices):
+        return False  # of a volume in which one lacks its position `order_slices` says so
+    if len(series.slices) > 1:
+        names = _list_names(sorted(item.path.name for item in series.slices))
+        raise SEVERAL_PICTURES.error(shown, count=len(series.slices), names=names)
+    return True
+
+
+def _read_headers(files: Sequence[Path], shown: str) -> tuple[list[Slice], list[Problem]]:
+    from pydicom.errors import InvalidDicomError  # takes a tenth of a second, and few images are DICOM
+
+    slices, foreign = [], []
+    for file in files:
+        if file.name.startswith(".") or is_directory_file(file):
+            continue
+        try:
+            if not is_dicom_file(file):
+                foreign.append(file.name)
+                continue
+            header = read_header(file)
+        except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+            raise CORRUPT.error(name_file(shown, file), cause=_first_line(error)) from error
+        if header.file_meta.get("MediaStorageSOPClassUID") == DIRECTORY_CLASS:
+            continue
+        if "SeriesInstanceUID" not in header:
+            raise CORRUPT.error(name_file(shown, file), cause="it belongs to no series")
+        slices.append(Slice(file, header))
+    if not slices:
+        raise NO_DICOM.error(shown)
+    notes = [NOT_DICOM.about(shown, count=len(foreign), names=_list_names(foreign))] if foreign else []
+    return slices, notes
+
+
+def _list_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
+
+
+def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Problem]]:
+    """The one series of images; localizers, screenshots and objects that are no images are set aside.
+
+    Raises:
+        ImageFileError: there is none, or there are several.
+    """
+    images: dict[str, list[Slice]] = {}
+    aside: dict[str, list[Slice]] = {}
+    for item in slices:
+        if reason := _reason_to_set_aside(item.header):
+            aside.setdefault(reason, []).append(item)
+        else:
+            images.setdefault(str(item.header.get("SeriesInstanceUID", "")), []).append(item)
+    found = [
+        Series(hashlib.sha256(uid.encode()).hexdigest()[:8], tuple(items)) for uid, items in sorted(images.items())
+    ]
+    listed = ", ".join(f"{len(items)} {reason}" for reason, items in sorted(aside.items()))
+    if not found:
+        raise NO_IMAGE_SERIES.error(shown, found=listed)
+    if len(found) > 1:
+        raise SEVERAL_SERIES.error(shown, count=len(found), listed="; ".join(map(str, found)))
+    notes = [SET_ASIDE.about(shown, listed=listed, taken=found[0])] if aside else []
+    (uid,) = images
+    lost = [item.path.name for items in aside.values() for item in items if item.header.get("SeriesInstanceUID") == uid]
+    if lost:
+        notes.append(SLICES_LEFT_OUT.about(shown, names=_list_names(sorted(lost)), taken=found[0]))
+    return found[0], notes
+
+
+def _reason_to_set_aside(header: Header) -> str:
+    modality = str(header.get("Modality", ""))
+    if modality in _NO_IMAGES:
+        return f"{modality} object(s)"
+    if str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
+        return "secondary capture(s)"
+    if "LOCALIZER" in [str(value).upper() for value in header.get("ImageType", None) or []]:
+        return "localizer(s)"
+    frames = int(header.get("NumberOfFrames", 1) or 1)
+    if modality in VOLUME_MODALITIES and frames == 1 and "ImagePositionPatient" not in header:
+        return f"{modality} picture(s) without position"
+    return ""
+
+
+def _read_slices(ordered: Sequence[Slice], shown: str) -> np.ndarray:
+    """Pixels of all slices, shape (i, j, k)."""
+    first = _read_pixels(ordered[0], shown)
+    real = any(not float(item.header.get("RescaleSlope", 1) or 1).is_integer() for item in ordered)
+    kind = np.float32 if real or first.dtype.kind == "f" else np.int32
+    volume = np.empty((*first.shape[::-1], len(ordered)), kind, order="F")
+    for number, item in enumerate(ordered):
+        volume[..., number] = (first if number == 0 else _read_pixels(item, shown)).T
+    return _shrink(volume)
+
+
+def _shrink(volume: np.ndarray) -> np.ndarray:
+    """As 16 bit where the values fit, which is nearly always."""
+    limits = np.iinfo(np.int16)
+    fits = volume.dtype.kind == "i" and volume.min() >= limits.min and volume.max() <= limits.max
+    return volume.astype(np.int16) if fits else volume
+
+
+def _read_pixels(item: Slice, shown: str) -> np.ndarray:
+    """Rescaled pixels of a file, shape (rows, columns), or (frames, rows, columns)."""
+    import SimpleITK  # takes as long as all of this package, and most images are NIfTI or pictures
+
+    file = name_file(shown, item.path)
+    _require_pixels(item, file)
+    try:
+        pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(item.path), imageIO="GDCMImageIO"))
+    except RuntimeError:  # such as GDCM with run-length encoding
+        pixels = _decode_with_pydicom(item, file)
+    return pixels[0] if pixels.ndim == 3 and pixels.shape[0] == 1 else pixels
+
+
+def _decode_with_pydicom(item: Slice, file: str) -> np.ndarray:
+    """Rescaled pixels that GDCM cannot decode."""
+    header = item.header
+    try:
+        if header.get("PhotometricInterpretation") != "MONOCHROME2":
+            raise ValueError("GDCM turns other grey scales, pydicom does not")
+        pixels = header.pixel_array
+    except Exception as error:  # whatever a decoder raises for a damaged stream
+        raise NOT_DECODED.error(file, syntax=header.file_meta.TransferSyntaxUID.name) from error
+    slope, intercept = float(header.get("RescaleSlope", 1) or 1), float(header.get("RescaleIntercept", 0) or 0)
+    rescaled = pixels.astype(np.float64) * slope + intercept
+    return rescaled.astype(np.int32 if slope.is_integer() and intercept.is_integer() else np.float32)
+
+
+def _require_pixels(item: Slice, file: str) -> None:
+    """Whether the file has the pixels that its header claims."""
+    header = item.header
+    if "PixelData" not in header:
+        raise SHORT_PIXELS.error(file, found=0, expected="some")
+    element = header.get_item("PixelData")
+    length = int(getattr(element, "length", 0) or 0) or len(getattr(element, "value", b"") or b"")
+    if header.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    frames = int(header.get("NumberOfFrames", 1) or 1)
+    expected = int(header.Rows) * int(header.Columns) * frames * int(header.get("SamplesPerPixel", 1))
+    expected *= (int(header.BitsAllocated) + 7) // 8
+    start = int(getattr(element, "value_tell", 0))
+    # what was deflated as a whole has no place in the file
+    is_deflated = header.file_meta.TransferSyntaxUID.is_deflated
+    found = length if is_deflated else min(length, item.path.stat().st_size - start)
+    if found < expected:
+        raise SHORT_PIXELS.error(file, found=found, expected=expected)
+
+
+def _read_frames(item: Slice, shown: str) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels of an enhanced multi-frame object in the order of their positions, and the affine in LPS+."""
+    frames, ordered, affine = _order_frames(item, shown)
+    pixels = _read_pixels(item, shown)
+    order = [frames.index(frame) for frame in ordered]
+    return _shrink(pixels[order].transpose(2, 1, 0)), affine
+
+
+def _order_frames(item: Slice, shown: str) -> tuple[list[Slice], list[Slice], np.ndarray]:
+    """Frames as the file has them, in the order of their positions, and the affine in LPS+."""
+    from pydicom.dataset import Dataset
+
+    header = item.header
+    groups = header.get("PerFrameFunctionalGroupsSequence")
+    shared = header.get("SharedFunctionalGroupsSequence")
+    frames: list[Slice] = []
+    try:
+        for group in groups:
+            plane = group.get("PlanePositionSequence") or shared[0].PlanePositionSequence
+            turned = group.get("PlaneOrientationSequence") or shared[0].PlaneOrientationSequence
+            measures = group.get("PixelMeasuresSequence") or shared[0].PixelMeasuresSequence
+            frame = Dataset()
+            frame.ImagePositionPatient = plane[0].ImagePositionPatient
+            frame.ImageOrientationPatient = turned[0].ImageOrientationPatient
+            frame.PixelSpacing = measures[0].PixelSpacing
+            frame.SliceThickness = measures[0].get("SliceThickness", 0)
+            frame.Rows, frame.Columns = header.Rows, header.Columns
+            frames.append(Slice(Path(f"frame {len(frames) + 1}"), frame))
+    except (TypeError, AttributeError, KeyError, IndexError) as error:
+        raise FRAMES_WITHOUT_POSITION.error(shown, count=header.NumberOfFrames) from error
+    ordered, step = order_slices(frames, shown)
+    return frames, ordered, build_affine(ordered[0], step)
+
+
+def _read_projection(item: Slice, shown: str, notes: list[Problem]) -> MedicalImage:
+    """A single picture without a place in the world, such as an X-ray."""
+    affine, spacing_mm = _place_projection(item, shown)
+    pixels = _shrink(_read_pixels(item, shown))
+    return MedicalImage(pixels.T[None], affine, spacing_mm, tuple(notes), _read_modality(item.header))
+
+
+def _place_projection(item: Slice, shown: str) -> tuple[np.ndarray, tuple[float, float]]:
+    if int(item.header.get("SamplesPerPixel", 1)) != 1:
+        raise COLOUR.error(shown, kind=item.header.get("PhotometricInterpretation"))
+    if int(item.header.get("NumberOfFrames", 1) or 1) > 1:
+        raise FRAMES_WITHOUT_POSITION.error(shown, count=item.header.NumberOfFrames)
+    spacing = item.header.get("PixelSpacing") or item.header.get("ImagerPixelSpacing") or (1.0, 1.0)
+    between_rows, between_columns = (float(value) for value in spacing)
+    return np.diag([between_columns, between_rows, 1.0, 1.0]), (between_columns, between_rows)
+
+
+def _read_modality(header: Header) -> str:
+    return str(header.get("Modality") or "").strip().upper()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """GDCM warns on stderr about what was checked here."""
+    import SimpleITK
+
+    shown = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(shown)

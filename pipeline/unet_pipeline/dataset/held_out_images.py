@@ -1,0 +1,46 @@
+"""Test images that lie beside the training's, without labels: whether one of them was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from unet_pipeline.dataset.case_check import CaseFindings, digest_channels
+from unet_pipeline.dataset.dataset import Dataset, list_images
+from unet_pipeline.dataset.image import read_grid, read_image
+from unet_pipeline.errors import ImageFileError
+from unet_pipeline.messages import ERROR, Message, Problem
+
+FOLDERS = ("imagesTs", "images_test", "test_images", "test/images", "test")
+TRAINED_ON = Message(
+    "test-image-trained-on",
+    ERROR,
+    "is a test image and has the same voxels as {other}, which is trained on",
+    "Remove one of them; a result on an image that was trained on says nothing.",
+)
+
+
+def find_trained_test_images(dataset: Dataset, findings: list[CaseFindings]) -> Iterator[Problem]:
+    """Test images with the voxels of a case of the dataset; only those of the same size are read."""
+    cases = {digest: finding.case for finding in findings for digest in finding.channel_digests}
+    shapes = {finding.shape for finding in findings if finding.shape}
+    own = {dataset.root / path for finding in findings for path in finding.case.files}
+    for path in list_test_images(dataset.root):
+        if path in own:
+            continue
+        shown = path.relative_to(dataset.root).as_posix()
+        try:
+            if read_grid(path, shown).spatial_shape not in shapes:
+                continue
+            found = digest_channels(read_image(path, shown))
+        except ImageFileError:  # nothing is trained on it, so it is nobody's error here
+            continue
+        for case in [cases[digest] for digest in found if digest in cases][:1]:
+            yield TRAINED_ON.about(shown, other=case.image.as_posix())
+
+
+def list_test_images(root: Path) -> list[Path]:
+    """Image files in the usual folders for them."""
+    if not root.is_dir():
+        return []
+    return [path for name in FOLDERS if (root / name).is_dir() for path in list_images(root / name)]

@@ -1,0 +1,184 @@
+"""Reader of nnU-Net's raw layout, version 2: dataset.json with `channel_names`, imagesTr/CASE_0000.ext, labelsTr/CASE.ext."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from unet_pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, order_labels
+from unet_pipeline.dataset.given_splits import SPLITS_FILE, read_nnunet_splits
+from unet_pipeline.dataset.listing import find_unlisted, find_wrong_count
+from unet_pipeline.dataset.paths import parse_path
+from unet_pipeline.dataset.regions import name_value
+from unet_pipeline.errors import DatasetError
+from unet_pipeline.messages import ERROR, NOTE, Message, Problem
+from unet_pipeline.text_files import read_json
+
+LAYOUT = "nnU-Net raw"
+IMAGES, LABELS = "imagesTr", "labelsTr"
+_CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+
+NO_CHANNEL = Message(
+    "channel-missing", ERROR, "has no file of channel {channel} ({expected})", "Add it, or remove the case."
+)
+EXTRA_CHANNEL = Message(
+    "channel-extra",
+    ERROR,
+    "is channel {channel}, and dataset.json names {count} channel(s)",
+    "Name it in {key}, or remove the file.",
+)
+NO_CHANNEL_NUMBER = Message(
+    "channel-number",
+    ERROR,
+    "has no channel number in its name; expected CASE_0000{ending}",
+    "Rename it, channel 0000 first.",
+)
+NO_LABEL = Message("nnunet-no-label", ERROR, "has no label", "Add {expected}, or remove the image.")
+NO_IMAGE = Message("nnunet-no-image", ERROR, "has no image", "Add {expected}, or remove the label.")
+REGIONS = Message(
+    "regions",
+    NOTE,
+    "declares regions that join several values ({regions}); the label maps have the plain values {values}",
+    "The overlap is trained and measured on the regions.",
+)
+
+
+def matches(root: Path) -> bool:
+    """Whether `root` has a dataset.json with channel names."""
+    path = root / "dataset.json"
+    if not path.is_file():
+        return False
+    content = _read_json(path)
+    return isinstance(content, dict) and "channel_names" in content and "labels" in content
+
+
+def read(root: Path) -> Dataset:
+    """The dataset at `root`.
+
+    Raises:
+        DatasetError: dataset.json or splits_final.json is not valid.
+    """
+    content = _read_json(root / "dataset.json")
+    channels = _read_channels(content)
+    labels, regions, ignore_value, notes = _read_labels(content)
+    if isinstance(content.get("dataset"), dict):
+        cases, problems = _read_listed(content["dataset"], len(channels), root)
+        problems += find_unlisted(root, cases)
+    else:
+        ending = str(content.get("file_ending", ""))
+        if not ending.startswith("."):
+            raise DatasetError('dataset.json has no usable "file_ending"; expected one such as ".nii.gz".')
+        cases, problems = _find_cases(root, ending, len(channels))
+    problems += find_wrong_count(content, len(cases))
+    splits = root / SPLITS_FILE
+    folds = read_nnunet_splits(splits, [case.name for case in cases]) if splits.is_file() else ()
+    return Dataset(
+        root=root,
+        layout=LAYOUT,
+        cases=tuple(cases),
+        channels=channels,
+        labels=labels,
+        licence=str(content.get("licence", content.get("license", ""))),
+        reference=str(content.get("reference", "")).strip(),
+        ignore_value=ignore_value,
+        regions=regions,
+        folds=folds,
+        problems_of_layout=(*problems, *notes),
+    )
+
+
+def _read_json(path: Path) -> Any:
+    return read_json(path, DatasetError, path.name, "Correct it.")
+
+
+def _read_channels(content: dict[str, Any]) -> tuple[str, ...]:
+    try:
+        channels = sorted((int(number), str(name)) for number, name in content["channel_names"].items())
+    except (AttributeError, ValueError) as error:
+        raise DatasetError('dataset.json has no usable "channel_names"; expected {"0": "T1"}.') from error
+    if [number for number, _ in channels] != list(range(len(channels))) or not channels:
+        raise DatasetError("dataset.json numbers its channel_names with gaps; expected 0, 1, ...")
+    return tuple(name for _, name in channels)
+
+
+def _read_labels(
+    content: dict[str, Any],
+) -> tuple[dict[str, int], dict[str, tuple[int, ...]], int | None, list[Problem]]:
+    """Label table of plain values, regions, the value to ignore, and a note about the regions.
+
+    A region lists the values that it joins.
+    """
+    values_of: dict[str, tuple[int, ...]] = {}
+    try:
+        for name, value in content["labels"].items():
+            listed = value if isinstance(value, list) else [value]
+            values_of[str(name)] = tuple(int(number) for number in listed)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DatasetError('dataset.json has no usable "labels"; expected {"background": 0, "liver": 1}.') from error
+    ignored = values_of.pop("ignore", (None,))
+    table = {name: values[0] for name, values in values_of.items() if len(values) == 1}
+    regions = {name: values for name, values in values_of.items() if len(values) > 1}
+    for value in sorted({value for values in regions.values() for value in values} - set(table.values())):
+        table[name_value(value, regions)] = value
+    notes = []
+    if regions:
+        shown = ", ".join(f"{name} = {'+'.join(map(str, values))}" for name, values in regions.items())
+        plain = ", ".join(f"{name}={value}" for name, value in order_labels(table).items())
+        notes.append(REGIONS.about("dataset.json", regions=shown, values=plain))
+    return order_labels(table), regions, ignored[0], notes
+
+
+def _find_cases(root: Path, ending: str, num_channels: int) -> tuple[list[Case], list[Problem]]:
+    problems: list[Problem] = []
+    channels_of: dict[str, dict[int, Path]] = {}
+    for path in _list_with_ending(root / IMAGES, ending):
+        relative = path.relative_to(root)
+        match = _CHANNEL.fullmatch(path.name[: -len(ending)])
+        if match is None:
+            problems.append(NO_CHANNEL_NUMBER.about(relative, ending=ending))
+        elif int(match["channel"]) >= num_channels:
+            problems.append(
+                EXTRA_CHANNEL.about(relative, channel=int(match["channel"]), count=num_channels, key="channel_names")
+            )
+        else:
+            channels_of.setdefault(match["case"], {})[int(match["channel"])] = relative
+    labels = {path.name[: -len(ending)]: path.relative_to(root) for path in _list_with_ending(root / LABELS, ending)}
+    cases = []
+    for name, files in sorted(channels_of.items()):
+        missing = [channel for channel in range(num_channels) if channel not in files]
+        if name not in labels:
+            problems.append(NO_LABEL.about(next(iter(files.values())), expected=f"{LABELS}/{name}{ending}"))
+        for channel in missing:
+            shown = f"{IMAGES}/{name}_{channel:04d}{ending}"
+            problems.append(NO_CHANNEL.about(next(iter(files.values())), channel=channel, expected=shown))
+        if name in labels and not missing:
+            first, *others = (files[channel] for channel in range(num_channels))
+            cases.append(Case(name, first, labels[name], further_channels=tuple(others)))
+    for name in sorted(labels.keys() - channels_of.keys()):
+        problems.append(NO_IMAGE.about(labels[name], expected=f"{IMAGES}/{name}_0000{ending}"))
+    return cases, problems
+
+
+def _list_with_ending(folder: Path, ending: str) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.iterdir() if path.name.lower().endswith(ending.lower()) and path.is_file())
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _read_listed(listed: dict[str, Any], num_channels: int, root: Path) -> tuple[list[Case], list[Problem]]:
+    """Cases of the `dataset` dictionary: {"case": {"images": [path, ...], "label": path}}."""
+    cases = []
+    for name, entry in sorted(listed.items()):
+        images = entry.get("images") if isinstance(entry, dict) else None
+        if not isinstance(images, list) or len(images) != num_channels or not isinstance(entry.get("label"), str):
+            raise DatasetError(
+                f'dataset.json, case {name}, is {entry!r}; expected {{"images": [{num_channels} path(s)], "label": path}}. Complete it.'
+            )
+        where = f"dataset.json, case {name}"
+        first, *others = (parse_path(str(path), where, root) for path in images)
+        label = parse_path(entry["label"], where, root)
+        stem = name if not image_suffix(Path(name)) else case_name(Path(name))
+        cases.append(Case(stem, first, label, further_channels=tuple(others)))
+    return cases, []

@@ -1,0 +1,247 @@
+"""Prediction and reference files -> one row per case and label, on the image's native grid."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import psutil
+
+from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
+from unet_pipeline.dataset.geometry import PLACED, compare_grids, put_on_grid
+from unet_pipeline.dataset.image import MedicalImage, read_grid, read_label_map
+from unet_pipeline.dataset.instance_maps import find_instances
+from unet_pipeline.errors import EvaluationError
+from unet_pipeline.evaluation.measurement import Request, measure_instances, measure_masks
+from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.pairs import Pair, list_changes, read_pair
+from unet_pipeline.planning.plan import Plan
+from unet_pipeline.progress import progress_bar
+
+if TYPE_CHECKING:
+    from unet_pipeline.messages import Problem
+    from unet_pipeline.types import LabelMap, Mask
+
+    _Measured = tuple[list[dict[str, object]], list[Problem]]
+
+MOST_THREADS = 8  # a heuristic: Python's own lock lets no more than some run
+_BYTES_PER_VOXEL, _SHARE_OF_MEMORY = 24, 0.25  # of both label maps and the masks; of what is free
+
+KEYS = ("fold", "case", "patient", "label")
+FACTS = (
+    "missed",
+    "false_alarm",
+    "num_voxels_reference",
+    "num_voxels_prediction",
+    "num_lesions_reference",
+    "num_lesions_prediction",
+    "num_instances_reference",
+    "num_instances_prediction",
+    "voxel_volume",
+    "length_unit",
+    "size_unit",
+)
+COLUMNS = (*KEYS, *METRICS, *FACTS)
+
+
+def evaluate_pairs(
+    pairs: Sequence[Pair],
+    label_table: Mapping[str, int],
+    ignore_value: int | None = None,
+    regions: Mapping[str, Sequence[int]] | None = None,
+    requests: Mapping[str, Request] | None = None,
+    notes: list[Problem] | None = None,
+) -> pd.DataFrame:
+    """Compare every pair.
+
+    Where a folder `instances` beside the folder of the references has an instance map of the same name, the labels but for the first
+    are compared instance by instance too.
+
+    Args:
+        pairs: files on the same grid.
+        label_table: name and file value of each label; each gets a row per case, the first label too.
+        regions: name and file values of labels that join several; each gets a row per case too.
+        ignore_value: of the reference, for voxels without annotation: they count for nothing, whatever was predicted.
+        requests: what is measured for a label or region beside what every one gets; from `build_requests`.
+        notes: gets what was done to label maps before they were compared.
+
+    Returns:
+        One row per case and label with those of `COLUMNS` that were measured: metrics of `METRICS`, NaN where they are undefined or not
+        asked for this label; `missed` where the
+        reference has the label and the prediction does not, `false_alarm` the other way round; `voxel_volume` in mm^3, for
+        pictures in mm^2, or 1 pixel where the spacing of one of them is not known; the units of lengths and sizes.
+
+    Raises:
+        EvaluationError: a prediction is missing, lies on another grid, or carries a value that the table lacks.
+    """
+    if missing := [pair.prediction.name for pair in pairs if not pair.prediction.is_file()]:
+        raise EvaluationError(
+            f"{len(missing)} of {len(pairs)} predictions are missing in {pairs[0].prediction.parent.name}/, for example "
+            f"{missing[0]}. Predict these cases first; a case without prediction is never left out."
+        )
+    requests = requests or {}
+    values_of = {**(regions or {}), **{name: (value,) for name, value in label_table.items()}}
+    labels = [
+        _Label(name, tuple(values), requests.get(name, Request()), tuple(values) != (min(label_table.values()),))
+        for name, values in values_of.items()
+    ]
+    in_mm = all(pair.pixel_spacing_mm or not _is_picture(pair.reference) for pair in pairs)
+
+    def measure(pair: Pair) -> _Measured:
+        reference, prediction = read_pair(pair)
+        _check_values(pair, prediction, label_table)
+        return _compare(pair, reference, prediction, labels, ignore_value, in_mm), list_changes(reference, prediction)
+
+    found = _measure_all(pairs, measure)
+    rows = [row for rows_of_pair, _ in found for row in rows_of_pair]
+    if notes is not None:
+        notes += [note for _, changes in found for note in changes]
+    measured = set().union(*rows)
+    return pd.DataFrame(rows, columns=[name for name in COLUMNS if name in measured])
+
+
+def _measure_all(pairs: Sequence[Pair], measure: Callable[[Pair], _Measured]) -> list[_Measured]:
+    """What `measure` finds for each pair, in their order, several at the same time."""
+    results = []
+    with progress_bar("evaluate", len(pairs)) as bar, ThreadPoolExecutor(_count_threads(pairs)) as executor:
+        try:
+            for found in executor.map(measure, pairs):
+                results.append(found)
+                bar.advance()
+        except BaseException:
+            executor.shutdown(wait=True, cancel_futures=True)
+            raise
+    return results
+
+
+@dataclass(frozen=True)
+class _Label:
+    """A label or region: its file values, what is measured, and whether it can have instances."""
+
+    name: str
+    values: tuple[int, ...]
+    request: Request
+    has_instances: bool
+
+
+def evaluate_by_plan(pairs: Sequence[Pair], plan: Plan, notes: list[Problem] | None = None) -> pd.DataFrame:
+    """Compare every pair as the plan says; see `evaluate_pairs`."""
+    return evaluate_pairs(pairs, plan.label_table, plan.ignore_value, plan.regions, build_requests(plan), notes)
+
+
+def build_requests(plan: Plan) -> dict[str, Request]:
+    """What the plan asks for each label and region."""
+    return {
+        name: Request(plan.tolerance_of(name), name in plan.lesion_labels, name in plan.thin_labels)
+        for name in (*plan.regions, *plan.label_table)
+    }
+
+
+def _count_threads(pairs: Sequence[Pair]) -> int:
+    """Cases at the same time: NumPy and SciPy let others run in large arrays; small ones gain nothing and lose nothing.
+
+    In processes small cases would gain less than it takes to start them: 42 hippocampi are measured in a second.
+    """
+    files = [pair.reference for pair in pairs if pair.reference.is_file()]
+    if len(files) < 2:
+        return 1
+    largest = read_grid(max(files, key=lambda file: file.stat().st_size))
+    fitting = int(
+        _SHARE_OF_MEMORY * psutil.virtual_memory().available // (_BYTES_PER_VOXEL * math.prod(largest.spatial_shape))
+    )
+    return max(1, min(MOST_THREADS, os.cpu_count() or 1, len(files), fitting))
+
+
+def _is_picture(path: Path) -> bool:
+    return image_suffix(path) in PICTURE_SUFFIXES
+
+
+def _compare(
+    pair: Pair,
+    reference: MedicalImage,
+    prediction: MedicalImage,
+    labels: Sequence[_Label],
+    ignore_value: int | None,
+    in_mm: bool,
+) -> list[dict[str, object]]:
+    spacing = _choose_spacing(pair, reference, in_mm)
+    volume = math.prod(spacing)
+    size_unit = "pixel" if not in_mm else "ml" if len(spacing) == 3 else "mm^2"
+    instances = _read_instances(pair, reference)
+    rows: list[dict[str, object]] = []
+    for label in labels:
+        in_reference, in_prediction = (_find_values(image.array[0], label.values) for image in (reference, prediction))
+        if ignore_value is not None:
+            in_prediction &= reference.array[0] != ignore_value
+        voxel_size = volume / 1000 if size_unit == "ml" else volume
+        measured = measure_masks(in_reference, in_prediction, spacing, voxel_size, label.request)
+        if instances is not None and label.has_instances:
+            measured |= measure_instances(np.where(in_reference, instances, 0), in_prediction)
+        num_reference, num_prediction = int(in_reference.sum()), int(in_prediction.sum())
+        rows.append(
+            {
+                "fold": pair.fold,
+                "case": pair.case,
+                "patient": pair.patient or pair.case,
+                "label": label.name,
+                **measured,
+                "missed": num_reference > 0 and num_prediction == 0,
+                "false_alarm": num_prediction > 0 and num_reference == 0,
+                "num_voxels_reference": num_reference,
+                "num_voxels_prediction": num_prediction,
+                "voxel_volume": volume,
+                "length_unit": "mm" if in_mm else "pixel",
+                "size_unit": size_unit,
+            }
+        )
+    return rows
+
+
+def _find_values(array: LabelMap, values: Sequence[int]) -> Mask:
+    """Where an array has one of the values; read as it lies in memory, which `np.isin` rearranges."""
+    found = array == values[0]
+    for value in values[1:]:
+        found |= array == value
+    return found
+
+
+def _read_instances(pair: Pair, reference: MedicalImage) -> LabelMap | None:
+    path = find_instances(pair.reference)
+    if path is None:
+        return None
+    instances = read_label_map(path)
+    if (
+        instances.spatial_shape != reference.spatial_shape
+        and compare_grids(reference, instances, path.name).kind == PLACED
+    ):
+        instances = put_on_grid(instances, reference, path.name)
+    if instances.array.shape != reference.array.shape or not np.issubdtype(instances.array.dtype, np.integer):
+        raise EvaluationError(
+            f"Instance map instances/{path.name} has the shape {instances.array.shape} and the type {instances.array.dtype}; expected whole "
+            f"numbers of shape {reference.array.shape}, as its label map. Correct it, or rename the folder."
+        )
+    return instances.array[0]
+
+
+def _choose_spacing(pair: Pair, reference: MedicalImage, in_mm: bool) -> tuple[float, ...]:
+    """Size of a voxel per axis in mm, or 1 pixel: a mean over cases needs one unit."""
+    dims = len(reference.spatial_shape)
+    if not in_mm:
+        return (1.0,) * dims
+    spacing_mm = tuple(pair.pixel_spacing_mm or reference.spacing_mm)
+    return spacing_mm * dims if len(spacing_mm) == 1 else spacing_mm
+
+
+def _check_values(pair: Pair, prediction: MedicalImage, label_table: Mapping[str, int]) -> None:
+    if unknown := sorted(set(np.unique(prediction.array.ravel(order="K")).tolist()) - set(label_table.values())):
+        raise EvaluationError(
+            f"Prediction {pair.prediction.name} has the value {unknown[0]}; expected "
+            f"{', '.join(f'{name}={value}' for name, value in label_table.items())}. Predict with this bundle."
+        )

@@ -1,0 +1,213 @@
+"""The table of all metrics: what each is called, its unit, its range, which way is better, and what an empty mask gives.
+
+One place for every fact about a metric: the columns of metrics.csv, the lines of the summary, the terminal and
+docs/metrics.md are made from `METRICS`. All are computed on the image's own grid, by `measurement.py`.
+
+What an empty mask gives follows three rules. Neither mask has a voxel: undefined, because nothing was to be found and nothing was
+said. The prediction is empty where the reference is not: the worst value, because were it undefined, it would leave the average, and
+a network that finds nothing would be better than one that finds little. Only where the reference alone decides may a value be undefined, as
+the sensitivity of a case without the structure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from unet_pipeline.evaluation.instances import IOU_THRESHOLDS
+from unet_pipeline.evaluation.lesions import LEAST_IOU
+
+UNDEFINED = math.nan
+DIAGONAL = "diagonal of the image"
+REFERENCE_SIZE = "size of the reference"
+MINUS_REFERENCE_SIZE = "minus the size of the reference"
+PREDICTION_SIZE = "size of the prediction"
+
+Kind = Literal["share", "percent", "length", "size"]
+Family = Literal["masks", "lesions", "thin", "instances"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """Facts about one metric.
+
+    Attributes:
+        title: for tables and charts.
+        definition: what the number is, with its source.
+        kind: of unit, see `unit`.
+        family: "masks" is measured for every label; "lesions" and "thin" for the labels that the plan names, "instances" for images with
+            an instance map. Rows of a table whose labels have none of a family lack its columns.
+        least: the smallest value that it can have.
+        most: the largest.
+        higher_is_better: None where 0 is best and the sign says in which direction an error goes.
+        decimals: to print.
+        shown: on the terminal; all go to the files.
+        both_empty: value where neither mask has a voxel; NaN is undefined, and is counted as such.
+        missed: value where the reference has the structure and the prediction is empty; words where it depends on the image.
+        false_alarm: value where the prediction has the structure and the reference is empty.
+    """
+
+    title: str
+    definition: str
+    kind: Kind = "share"
+    family: Family = "masks"
+    least: float = 0.0
+    most: float = 1.0
+    higher_is_better: bool | None = True
+    decimals: int = 4
+    shown: bool = False
+    both_empty: float | str = UNDEFINED
+    missed: float | str = 0.0
+    false_alarm: float | str = 0.0
+
+    def unit(self, length_unit: str = "mm", size_unit: str = "ml") -> str:
+        """Unit of the values: "" for shares, "%", or the unit of lengths or sizes.
+
+        Args:
+            length_unit: column `length_unit` of the table of cases: "mm", or "pixel" for pictures without spacing.
+            size_unit: column `size_unit`: "ml", for pictures "mm^2" or "pixel".
+        """
+        return {"share": "", "percent": "%", "length": length_unit, "size": size_unit}[self.kind]
+
+
+def list_measured(columns: Iterable[str]) -> tuple[str, ...]:
+    """Ids of the metrics that a table of cases has, in their order."""
+    found = set(columns)
+    return tuple(name for name in METRICS if name in found)
+
+
+def _build_distance(title: str, definition: str, shown: bool) -> Metric:
+    return Metric(
+        title=title,
+        definition=definition,
+        kind="length",
+        most=math.inf,
+        higher_is_better=False,
+        decimals=2,
+        shown=shown,
+        missed=DIAGONAL,
+        false_alarm=DIAGONAL,
+    )
+
+
+_OVERLAP_AND_SURFACE = {
+    "dice": Metric(
+        title="Dice", definition="twice the shared voxels by the voxels of both masks (Dice 1945)", shown=True
+    ),
+    "iou": Metric(title="IoU", definition="shared voxels by the voxels of either mask (Jaccard 1901)"),
+    "hd95": _build_distance(
+        "HD95",
+        "95th percentile of the distances from border voxels of one mask to the other's, the larger of both directions "
+        "(Maier-Hein 2024)",
+        shown=True,
+    ),
+    "assd": _build_distance(
+        "ASSD",
+        "average symmetric surface distance: mean distance of all border voxels of both masks to the other's (Heimann 2009)",
+        shown=False,
+    ),
+    "nsd": Metric(
+        title="NSD",
+        definition="normalised surface dice: share of the border voxels of both masks that lie within the plan's `tolerance_mm` of "
+        "the other's (Nikolov 2018)",
+        shown=True,
+    ),
+}
+_VOLUME = {
+    "volume_error": Metric(
+        title="Volume error",
+        definition="size of the prediction less that of the reference; its mean is the bias, in which errors of opposite sign cancel",
+        kind="size",
+        least=-math.inf,
+        most=math.inf,
+        higher_is_better=None,
+        shown=True,
+        decimals=3,
+        missed=MINUS_REFERENCE_SIZE,
+        false_alarm=PREDICTION_SIZE,
+    ),
+    "absolute_volume_error": Metric(
+        title="Absolute volume error",
+        definition="the volume error without its sign, so that nothing cancels",
+        kind="size",
+        most=math.inf,
+        higher_is_better=False,
+        decimals=3,
+        missed=REFERENCE_SIZE,
+        false_alarm=PREDICTION_SIZE,
+    ),
+    "relative_volume_error": Metric(
+        title="Relative volume error",
+        definition="the volume error in percent of the mean of both sizes, finite for a false alarm too (Bland and Altman 1999)",
+        kind="percent",
+        least=-200.0,
+        most=200.0,
+        higher_is_better=None,
+        decimals=1,
+        missed=-200.0,
+        false_alarm=200.0,
+    ),
+    "sensitivity": Metric(
+        title="Sensitivity",
+        definition="share of the reference's voxels that were found (recall)",
+        false_alarm=UNDEFINED,
+    ),
+    "precision": Metric(title="Precision", definition="share of the predicted voxels that are right"),
+}
+_LESIONS = {
+    "lesion_sensitivity": Metric(
+        title="Lesion sensitivity",
+        definition="share of the reference's lesions that were found: connected parts (corners too), matched one to one with an IoU of "
+        f"at least {LEAST_IOU} (Saha 2024)",
+        family="lesions",
+        shown=True,
+        false_alarm=UNDEFINED,
+    ),
+    "lesion_precision": Metric(
+        title="Lesion precision",
+        definition="share of the predicted lesions that are one of the reference's",
+        family="lesions",
+        shown=True,
+    ),
+    "lesion_f1": Metric(
+        title="Lesion F1", definition="twice the matched lesions by the lesions of both masks", family="lesions"
+    ),
+}
+_THIN = {
+    "cldice": Metric(
+        title="clDice",
+        definition="harmonic mean of the shares of each mask's centre line that lie in the other mask (Shit 2021)",
+        family="thin",
+        shown=True,
+    )
+}
+_INSTANCES = {
+    "mean_ap": Metric(
+        title="Mean AP",
+        definition="mean of the average precision over the IoU thresholds 0.5 to 0.95",
+        family="instances",
+        shown=True,
+    ),
+    "panoptic_quality": Metric(
+        title="PQ",
+        definition="panoptic quality: sum of the IoU of the pairs of IoU over 0.5, by the mean number of instances of both sides "
+        "(Kirillov 2019)",
+        family="instances",
+        shown=True,
+    ),
+    **{
+        f"ap_{round(100 * threshold)}": Metric(
+            title=f"AP {threshold:.2f}",
+            definition=f"average precision: pairs of an IoU over {threshold:.2f}, by pairs and unmatched instances of both sides (Data "
+            "Science Bowl 2018); predicted instances are the connected parts (faces) of the predicted mask",
+            family="instances",
+            shown=threshold == 0.5,
+        )
+        for threshold in IOU_THRESHOLDS
+    },
+}
+
+METRICS: Mapping[str, Metric] = MappingProxyType({**_OVERLAP_AND_SURFACE, **_VOLUME, **_LESIONS, **_THIN, **_INSTANCES})

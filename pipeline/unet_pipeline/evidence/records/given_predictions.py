@@ -1,0 +1,161 @@
+"""Label maps that were made before an evaluation: what their record, predictions_run.json, says about their images and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.dataset import is_pair_header
+from unet_pipeline.dataset.image_files import hash_image_files
+from unet_pipeline.dataset.manifest import read_manifest
+from unet_pipeline.errors import EvaluationError, FileContentError
+from unet_pipeline.evaluation.groups import Group, ReferencedImage, hash_training_images
+from unet_pipeline.evaluation.pairs import Pair
+from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD
+from unet_pipeline.evidence.records.record import read_record
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.prediction.reuse import EDITED, is_entry
+from unet_pipeline.text_files import read_json_object
+
+_MAX_SHOWN = 3
+_NO_RECORD = f"{PREDICTIONS_RECORD} beside them does not say of which image and with which weights they were made"
+_OTHER_WEIGHTS = "they were made with other weights than those of {bundle}, so the numbers are not this bundle's"
+_OTHER_CONFIGS = "they were made with another plan or inference config than that of {bundle} today"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A given label map with the entry of its record, and the hashes of the image that it is compared on."""
+
+    case: str
+    entry: Mapping[str, Any]
+    image_sha256: frozenset[str]
+
+
+def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs: Sequence[Pair]) -> list[str]:
+    """Whether label maps that were made before are of the images, and of weights that have not seen them.
+
+    Args:
+        folder: the bundle.
+        groups: cases and the weights that the numbers are for.
+        out: folder of the label maps.
+        pairs: references with the given label maps, in the order of the groups' cases.
+
+    Returns:
+        What a reader of the numbers must know: label maps of other weights or configs, edited ones, and those that no record names.
+
+    Raises:
+        EvaluationError: a label map is of another image, or its weights were trained on the image.
+    """
+    entries, notes = _read_entries(out)
+    of_reason: dict[str, list[str]] = {}
+    trained, exported = _list_trained(folder), _list_exported(folder)
+    wrong, seen = [], []
+    given = iter(pairs)
+    for group in groups:
+        weights = {compute_sha256(path) for path in group.weights}
+        for case in group.cases:
+            path = next(given).prediction
+            if not path.is_file():  # for its reader to miss
+                continue
+            found = _find_entry(folder, case, entries, path)
+            reason = _describe_unknown(found, path)
+            if reason is None and found is not None:
+                if set(found.entry["files_sha256"].values()).isdisjoint(found.image_sha256):
+                    wrong.append(found.case)
+                    continue
+                used = {exported.get(sha256, sha256) for sha256 in found.entry["weights_sha256"]}
+                if any(not trained[sha256].isdisjoint(found.image_sha256) for sha256 in used & trained.keys()):
+                    seen.append(found.case)
+                reason = _compare(folder, found.entry, used == weights)
+            if reason is not None:
+                of_reason.setdefault(reason, []).append(case.source.name)
+    _refuse(folder, out, wrong, seen)
+    return [*notes, *(f"Label maps given of {_list(names)}: {reason}." for reason, names in of_reason.items())]
+
+
+def _list_trained(folder: BundleFolder) -> dict[str, set[str]]:
+    """For the SHA-256 of each file of weights, those of the images that it was trained on."""
+    folds = {folder.fold_weights(fold): fold for fold in folder.trained_folds()}
+    if folder.weights_origin.is_file():  # a packaged bundle has these only
+        folds.setdefault(folder.weights, folder.fold_of_weights(0))
+    return {compute_sha256(path): hash_training_images(folder, fold) for path, fold in folds.items()}
+
+
+def _list_exported(folder: BundleFolder) -> dict[str, str]:
+    """For the SHA-256 of each exported network, that of the weights it holds."""
+    if not folder.exports.is_file():
+        return {}
+    entries = [entry for entry in read_json_object(folder.exports).values() if isinstance(entry, dict)]
+    return {str(entry.get("sha256")): str(entry.get("weights_sha256")) for entry in entries}
+
+
+def _read_entries(out: Path) -> tuple[Mapping[str, Any], list[str]]:
+    """Entries of the record by label map file, and what is wrong with it."""
+    try:
+        record = read_record(out / PREDICTIONS_RECORD)
+    except (OSError, FileContentError) as error:
+        return {}, [f"{PREDICTIONS_RECORD} beside the label maps cannot be read: {str(error).partition('. ')[0]}."]
+    images = (record or {}).get("images")
+    found = images.values() if isinstance(images, dict) else ()
+    return {entry["label_map"]: entry for entry in found if is_entry(entry)}, []
+
+
+def _find_entry(folder: BundleFolder, case: ReferencedImage, entries: Mapping[str, Any], path: Path) -> _Found | None:
+    if path.name not in entries:
+        return None
+    files = case.source.list_files()
+    hashes = zip(files, hash_image_files(case.source.files).values(), strict=True)
+    own = {sha256 for file, sha256 in hashes if not is_pair_header(file)}  # many images may have one header
+    return _Found(case.source.name, entries[path.name], frozenset(own | _list_twins(folder, case.source.name, own)))
+
+
+def _list_twins(folder: BundleFolder, name: str, own: set[str]) -> set[str]:
+    """Hashes of the files that a copy of the case was made of, and of the copy, where `own` are those of either."""
+    manifest = read_manifest(folder.dataset_manifest, folder.name)
+    if name not in manifest.cases:
+        return set()
+    copies = {copy.image_sha256 for copy in manifest.prepared if copy.case == name}
+    images = manifest.cases[name].image
+    files = {
+        entry.sha256
+        for entry in manifest.files
+        if entry.path in images or any(entry.path.startswith(f"{image}/") for image in images)
+    }
+    return copies | files if own & (copies | files) else set()
+
+
+def _describe_unknown(found: _Found | None, path: Path) -> str | None:
+    if found is None:
+        return _NO_RECORD
+    return EDITED if found.entry["label_map_sha256"] != compute_sha256(path) else None
+
+
+def _compare(folder: BundleFolder, entry: Mapping[str, Any], same_weights: bool) -> str | None:
+    if not same_weights:
+        return _OTHER_WEIGHTS.format(bundle=folder.name)
+    configs = {folder.plan, folder.config("inference")}
+    now = {path.relative_to(folder.root).as_posix(): compute_sha256(path) for path in configs}
+    changed = any(entry["configs_sha256"].get(name) != sha256 for name, sha256 in now.items())
+    return _OTHER_CONFIGS.format(bundle=folder.name) if changed else None
+
+
+def _refuse(folder: BundleFolder, out: Path, wrong: Sequence[str], seen: Sequence[str]) -> None:
+    if wrong:
+        raise EvaluationError(
+            f"{len(wrong)} label map(s) in {out.name}/ were made of another image than that of the case, as {PREDICTIONS_RECORD} records: "
+            f"{_list(wrong)}. Predict the images of this dataset, into another folder."
+        )
+    if seen:
+        raise EvaluationError(
+            f"{len(seen)} label map(s) in {out.name}/ were made with weights of {folder.name} that were trained on the image, as "
+            f"{PREDICTIONS_RECORD} records: {_list(seen)}. A result on them says nothing; evaluate without --predictions."
+        )
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return ", ".join(names[:_MAX_SHOWN]) + more

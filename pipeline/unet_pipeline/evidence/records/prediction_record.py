@@ -1,0 +1,166 @@
+"""The records of `predict` and `tune`: which weights, inputs and machine a label map or a choice came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.image_files import hash_image_files
+from unet_pipeline.evaluation.groups import Group
+from unet_pipeline.evidence.records.record import RunRecord, describe_bundle, keep_record, read_record
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.prediction.reuse import Ledger, Origin
+
+PREDICTIONS_RECORD, TUNING_RECORD = "predictions_run.json", "tuning_run.json"
+
+
+def open_ledger(
+    folder: BundleFolder, out: Path, weights: Sequence[Path], options: Mapping[str, Any], entries: Any = None
+) -> Ledger:
+    """The ledger of the label maps in `out`, for predictions of a bundle.
+
+    Args:
+        folder: the bundle.
+        out: of the label maps; its record, if there is one, has the entries.
+        weights: state_dict files that predict; of a bundle of others all that it has.
+        options: that reach the label values.
+        entries: of the record, where it is open already.
+    """
+    origin = Origin(
+        weights_sha256=tuple(map(compute_sha256, weights)),
+        configs_sha256={
+            path.relative_to(folder.root).as_posix(): compute_sha256(path) for path in _list_deciding(folder)
+        },
+        options=dict(options),
+    )
+    found = (_read_earlier(out / PREDICTIONS_RECORD) or {}).get("images") if entries is None else entries
+    return Ledger(out, origin, found if isinstance(found, dict) else {})
+
+
+def _list_deciding(folder: BundleFolder) -> list[Path]:
+    """The files of a bundle that decide about a label map beside the weights."""
+    if folder.is_planned:
+        modules = sorted(folder.modules.rglob("*.py")) if folder.modules.is_dir() else []
+        return [folder.plan, folder.config("inference"), *modules]
+    # any config may name another one, and any module of the bundle
+    configs = (path for path in folder.configs.rglob("*") if path.is_file())
+    return sorted({*configs, *folder.root.rglob("*.py")})
+
+
+def _read_earlier(path: Path) -> dict[str, Any] | None:
+    """The record of an earlier call; None where there is none, or one that is no record."""
+    try:
+        found = read_record(path)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+@contextmanager
+def record_predictions(
+    folder: BundleFolder,
+    out: Path,
+    weights: Sequence[Path],
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    announce: Callable[[str], None] = lambda line: None,
+) -> Iterator[tuple[RunRecord, Ledger]]:
+    """Keep `out`/predictions_run.json while images are predicted, so that a call that is cut off leaves one too.
+
+    "images" has an entry for every label map: SHA-256 of the image's files, of the label map, of the weights and of the configs, and the
+    options. Label maps of earlier calls keep theirs. A call that leaves no label map leaves no record.
+
+    Args:
+        folder: the bundle.
+        out: of the label maps.
+        weights: state_dict files that predict them; of a bundle of others all that it has.
+        settings: options of the call, as given.
+        options: those that reach the label values, with what they come to.
+        announce: called with why label maps that are there are made again.
+
+    Yields:
+        The record, and the ledger that decides which label maps are kept and adds the others.
+    """
+    path, is_new_folder = out / PREDICTIONS_RECORD, not out.exists()
+    earlier = _read_earlier(path)
+    ledger = open_ledger(folder, out, weights, options, (earlier or {}).get("images", {}))
+    files = zip(weights, ledger.origin.weights_sha256, strict=True)
+    content = {
+        "id": out.resolve().name,
+        "kind": "predict",
+        "bundle": {"name": folder.name, "version": folder.read_metadata().get("version")},
+        "weights": [{"file": file.relative_to(folder.root).as_posix(), "sha256": sha256} for file, sha256 in files],
+        **_hash_bundle(folder),
+        "settings": dict(settings),
+        "images": ledger.entries,
+    }
+    try:
+        with keep_record(path, folder.root, content) as record:
+            ledger.save, ledger.announce, ledger.started = record.beat, announce, record["started"]
+            try:
+                yield record, ledger
+            finally:
+                record["images"] = {name: entry for name, entry in ledger.entries.items() if _has_label_map(out, entry)}
+    finally:
+        with suppress(OSError):  # what went wrong is told, not what fails after it
+            if earlier is None and not any(entry.name != path.name for entry in out.iterdir()):
+                path.unlink(missing_ok=True)
+                if is_new_folder:
+                    out.rmdir()
+
+
+def _has_label_map(out: Path, entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("label_map"), str) and (out / entry["label_map"]).is_file()
+
+
+def _hash_bundle(folder: BundleFolder) -> dict[str, Any]:
+    """Hashes of what decides about a label map beside the weights."""
+    if not folder.is_planned:
+        return {"inference_config_sha256": compute_sha256(folder.find_config("inference"))}
+    return {key: value for key, value in describe_bundle(folder).items() if key.endswith("_sha256")}
+
+
+@contextmanager
+def record_tuning(folder: BundleFolder, groups: Sequence[Group], settings: Mapping[str, Any]) -> Iterator[RunRecord]:
+    """Keep evidence/tuning_run.json while a bundle is tuned.
+
+    Args:
+        folder: the bundle; its plan and configs are described as they are before.
+        groups: cases and the weights that predict them.
+        settings: options of the call.
+
+    Yields:
+        The record; at the end it binds evidence/tuning.json and the plan that was written.
+    """
+    weights = {path: group.fold for group in groups for path in group.weights}
+    content = {
+        "id": "tuning",
+        "kind": "tune",
+        "weights": [
+            {"fold": fold, "file": path.relative_to(folder.root).as_posix(), "sha256": compute_sha256(path)}
+            for path, fold in weights.items()
+        ],
+        "settings": dict(settings),
+        **describe_bundle(folder),
+        "split_sha256": {
+            str(group.fold): compute_sha256(folder.split(group.fold)) for group in groups if group.fold is not None
+        },
+        "cases": {
+            case.source.name: {
+                "files_sha256": hash_image_files(case.source.files),
+                "label_sha256": compute_sha256(case.label),
+            }
+            for group in groups
+            for case in group.cases
+        },
+    }
+    with keep_record(folder.evidence / TUNING_RECORD, folder.root, content) as record:
+        yield record
+        record["result"] = {
+            "tuning_sha256": compute_sha256(folder.tuning),
+            "plan_sha256": compute_sha256(folder.plan),
+            "inference_config_sha256": compute_sha256(folder.config("inference")),
+        }

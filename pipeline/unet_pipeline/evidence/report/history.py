@@ -1,0 +1,335 @@
+"""What a bundle's evidence says about it, read once for the model card, the checklists and the report.
+
+A part that is missing is None or empty here and has a note; only a bundle without a plan cannot be read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.errors import FileContentError
+from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evidence.records.shortfall import describe_shortfall
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.planning.plan import Plan, read_plan, read_reasons
+from unet_pipeline.text_files import read_json, read_text
+
+VALIDATION = "validation"
+_FOLD = re.compile(r"fold_(\d+)")
+
+
+@dataclass(frozen=True)
+class FoldLists:
+    """Names of the cases of one fold."""
+
+    fold: int
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One folder below evidence/evaluations.
+
+    Attributes:
+        name: of the folder; "validation" is that of the validation cases.
+        folder: where it lies.
+        summary: summary.json as it is.
+    """
+
+    name: str
+    folder: Path
+    summary: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        return str(self.summary.get("title", self.name))
+
+    @property
+    def interval(self) -> str:
+        """How the intervals were made."""
+        return str(self.summary.get("interval", "95 % interval over cases"))
+
+    @property
+    def was_given(self) -> bool:
+        """Whether its label maps were made before, with weights that nobody knows."""
+        return bool((_read(self.folder / "run.json") or {}).get("predictions_given", False))
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return list(self.summary.get("rows", []))
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything that is known.
+
+    Attributes:
+        plan, reasons: plan.yaml.
+        manifest: dataset_manifest.json.
+        fingerprint: fingerprint.json.
+        split_record: splits/split.json.
+        folds: the lists of every fold that has a file.
+        runs: run records, in the order of their start.
+        evaluations: the validation cases first.
+        tuning: tuning.json.
+        data_facts: lines "Name: value" of docs/data_license.txt.
+        weights_fold: fold of models/model.pt; None where it is not noted.
+        hashes: what is hashed and its SHA-256.
+        notes: parts that are missing, each a sentence.
+    """
+
+    folder: BundleFolder
+    plan: Plan
+    reasons: Mapping[str, str]
+    manifest: dict[str, Any]
+    fingerprint: dict[str, Any]
+    split_record: dict[str, Any]
+    folds: tuple[FoldLists, ...]
+    runs: tuple[dict[str, Any], ...]
+    evaluations: tuple[EvaluationRecord, ...]
+    tuning: dict[str, Any] | None
+    data_facts: Mapping[str, str]
+    weights_fold: int | None
+    hashes: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def finished_runs(self) -> tuple[dict[str, Any], ...]:
+        return tuple(run for run in self.runs if run.get("state") == "finished")
+
+    def list_cut_short(self) -> list[tuple[str, str]]:
+        """The finished trainings that were shorter than planned, and how."""
+        found = ((str(run.get("id", "run")), describe_shortfall(run)) for run in self.finished_runs)
+        return [(name, short) for name, short in found if short]
+
+    @property
+    def trained_folds(self) -> tuple[int, ...]:
+        """Folds with a finished training on record, or with weights; a packaged bundle has the weights of one fold only."""
+        found = {fold for run in self.finished_runs if (fold := find_fold(run)) is not None}
+        found |= {
+            *self.folder.trained_folds(),
+            *(int(match[1]) for match in map(_FOLD.fullmatch, self.imported_folds) if match),
+        }
+        if self.weights_fold is not None:
+            found.add(self.weights_fold)
+        elif not found and not self.imported_folds and self.folder.weights.is_file():
+            found.add(self.plan.fold)  # of a training with stock MONAI, which notes nothing
+        return tuple(sorted(fold for fold in found if 0 <= fold < self.plan.num_folds))
+
+    @property
+    def imported_folds(self) -> tuple[str, ...]:
+        """Names of nnU-Net's folds that the weights were taken from, such as "fold_0" or "fold_all"; empty for own trainings."""
+        return tuple((_read(self.folder.imported) or {}).get("folds", ()))
+
+    @property
+    def test_cases(self) -> tuple[str, ...]:
+        """Held out by the dataset itself; never trained on."""
+        return tuple(entry["case"] for entry in self.split_record.get("test", ()))
+
+    @property
+    def patient_of(self) -> Mapping[str, str]:
+        """Patient of each case that shares one with another case; empty where no two cases are known to."""
+        return self.split_record.get("patients") or {}
+
+    @property
+    def num_patients(self) -> int | None:
+        """Patients, a case that shares none counted as one; None where no two cases are known to share one."""
+        if not self.patient_of:
+            return None
+        return len({self.patient_of.get(case, f"case {case}") for case in self.manifest.get("cases", self.patient_of)})
+
+    def folds_with_shared_patients(self) -> tuple[int, ...]:
+        """Folds with a patient on both sides."""
+        found = []
+        for fold in self.folds:
+            training = {self.patient_of.get(case, f"case {case}") for case in fold.training}
+            if training & {self.patient_of.get(case, f"case {case}") for case in fold.validation}:
+                found.append(fold.fold)
+        return tuple(found)
+
+    def folds_with_shared_cases(self) -> tuple[int, ...]:
+        """Folds whose validation shows cases that were trained on."""
+        return tuple(fold.fold for fold in self.folds if set(fold.training) & set(fold.validation))
+
+    @property
+    def num_used(self) -> int:
+        """Cases in any fold."""
+        return len({case for fold in self.folds for case in (*fold.training, *fold.validation)})
+
+    @property
+    def ended_on_last_epoch(self) -> bool:
+        """Whether no finished training picked its weights by validation; False without one."""
+        epochs = [(run.get("result") or {}).get("best_epoch", 1) or 0 for run in self.finished_runs]
+        return bool(epochs) and max(epochs) < 1
+
+
+def read_history(folder: BundleFolder) -> History:
+    """Read a bundle's evidence.
+
+    Raises:
+        PlanError: the plan is missing or not valid.
+    """
+    notes: list[str] = []
+    plan = read_plan(folder.plan)
+    runs = _read_runs(folder, notes)
+    evaluations = _read_evaluations(folder, notes)
+    origin = _read(folder.weights_origin)
+    return History(
+        folder=folder,
+        plan=plan,
+        reasons=read_reasons(folder.plan),
+        manifest=_read(folder.dataset_manifest, notes, "the dataset manifest") or {},
+        fingerprint=_read(folder.fingerprint, notes, "the fingerprint of the dataset") or {},
+        split_record=_read(folder.split_record, notes, "the record of the split") or {},
+        folds=_read_folds(folder, plan),
+        runs=runs,
+        evaluations=evaluations,
+        tuning=_read(folder.tuning),
+        data_facts=_read_data_facts(folder),
+        weights_fold=None if origin is None else int(origin["fold"]),
+        hashes=_hash_files(folder),
+        notes=(
+            *notes,
+            *_note_missing(folder, runs, evaluations),
+            *_note_changed_plan(folder, runs),
+            *_note_cut_short(runs),
+        ),
+    )
+
+
+def find_fold(run: Mapping[str, Any]) -> int | None:
+    """The fold of a run record; None where it does not say."""
+    fold = run.get("fold", (run.get("settings") or {}).get("fold"))
+    return int(fold) if fold is not None and str(fold).lstrip("-").isdecimal() else None
+
+
+def _read(path: Path, notes: list[str] | None = None, name: str = "") -> dict[str, Any] | None:
+    """JSON of a file; None and a note when it is missing or broken."""
+    try:
+        content = read_json(path)
+    except (OSError, FileContentError) as error:
+        if notes is not None:
+            what = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+            notes.append(f"{name} ({path.parent.name}/{path.name}) {what}.")
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _read_folds(folder: BundleFolder, plan: Plan) -> tuple[FoldLists, ...]:
+    found = []
+    for fold in range(plan.num_folds):
+        lists = _read(folder.split(fold))
+        if lists is not None:
+            names = (tuple(entry["case"] for entry in lists.get(part, ())) for part in ("training", "validation"))
+            found.append(FoldLists(fold, *names))
+    return tuple(found)
+
+
+def _read_runs(folder: BundleFolder, notes: list[str]) -> tuple[dict[str, Any], ...]:
+    records = [
+        record
+        for path in sorted(folder.runs.glob("*/run.json"))
+        if (record := _read(path, notes, "a run record")) is not None
+    ]
+    return tuple(sorted(records, key=lambda record: str(record.get("started", ""))))
+
+
+def _read_evaluations(folder: BundleFolder, notes: list[str]) -> tuple[EvaluationRecord, ...]:
+    paths = sorted(
+        folder.evaluations.glob("*/summary.json"), key=lambda path: (path.parent.name != VALIDATION, path.parent.name)
+    )
+    found = ((path, _read(path, notes, "a summary")) for path in paths)
+    return tuple(EvaluationRecord(path.parent.name, path.parent, summary) for path, summary in found if summary)
+
+
+def _read_data_facts(folder: BundleFolder) -> dict[str, str]:
+    try:
+        lines = read_text(folder.docs / "data_license.txt").splitlines()
+    except (OSError, FileContentError):
+        return {}
+    pairs = (line.partition(": ") for line in lines)
+    facts = {name.strip(): value.strip() for name, separator, value in pairs if separator}
+    return {name: value for name, value in facts.items() if not value.startswith("not stated")}
+
+
+def _hash_files(folder: BundleFolder) -> dict[str, str]:
+    files = {
+        "weights, models/model.pt": folder.weights,
+        **{f"weights of fold {fold}": folder.fold_weights(fold) for fold in folder.trained_folds()},
+        "plan, configs/plan.yaml": folder.plan,
+        "configs/train.json": folder.config("train"),
+        "configs/inference.json": folder.config("inference"),
+        "dataset manifest, evidence/dataset_manifest.json": folder.dataset_manifest,
+        "split, evidence/splits/split.json": folder.split_record,
+    }
+    return {name: compute_sha256(path) for name, path in files.items() if path.is_file()}
+
+
+def _note_missing(
+    folder: BundleFolder, runs: tuple[dict[str, Any], ...], evaluations: tuple[EvaluationRecord, ...]
+) -> list[str]:
+    notes = []
+    if not folder.weights.is_file():
+        notes.append("The bundle has no weights (models/model.pt): it is planned, not trained.")
+    if not runs and folder.weights.is_file():
+        notes.append(
+            "There is no run record: the weights were trained with stock MONAI or come from elsewhere, so times, memory and the "
+            "machine are not known."
+        )
+    if not evaluations:
+        notes.append("The bundle has not been evaluated; `unet-pipeline evaluate BUNDLE` does it.")
+    return notes
+
+
+def _note_changed_plan(folder: BundleFolder, runs: tuple[dict[str, Any], ...]) -> list[str]:
+    now = compute_sha256(folder.plan)
+    changed = [str(run.get("id")) for run in runs if run.get("plan_sha256", now) != now]
+    if not changed:
+        return []
+    return [
+        f"configs/plan.yaml is not the file that {', '.join(changed)} was trained with (its SHA-256 differs): `tune` changes it, and so "
+        "does an edit."
+    ]
+
+
+def _note_cut_short(runs: tuple[dict[str, Any], ...]) -> list[str]:
+    return [
+        f"The training {run.get('id', 'run')} was cut short: {short}. Results are not those of the plan."
+        for run in runs
+        if run.get("state") != "running" and (short := describe_shortfall(run))
+    ]
+
+
+def format_value(metric: str, value: float | None) -> str:
+    """A metric's value with the decimals of its table; "undefined" for None."""
+    if value is None:
+        return "undefined"
+    known = METRICS.get(metric)
+    return f"{value:.{known.decimals if known else 4}f}"
+
+
+def format_interval(row: Mapping[str, Any]) -> str:
+    """Interval of a row of summary.json, or why there is none."""
+    if row.get("low") is None or row.get("high") is None:
+        return "n = 1" if row.get("n") == 1 else "-"
+    return f"{format_value(row['metric'], row['low'])} to {format_value(row['metric'], row['high'])}"
+
+
+def format_support(row: Mapping[str, Any]) -> str:
+    """Interval and number of cases of a row of summary.json."""
+    interval = format_interval(row)
+    return interval if interval.startswith("n = ") else f"{interval}, n = {row['n']}"
+
+
+def title_metric(row: Mapping[str, Any]) -> str:
+    """Name of a row's metric with its unit, where it has one."""
+    known = METRICS.get(row["metric"])
+    title = known.title if known else str(row["metric"])
+    unit = row.get("unit")
+    return f"{title} ({unit})" if unit else title

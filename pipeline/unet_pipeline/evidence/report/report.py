@@ -1,0 +1,126 @@
+"""One HTML file that tells what a bundle was trained on, how, with which result, and how to get it again.
+
+It opens without a network and without a script: style, charts and pictures are in it. Every number comes from the bundle's evidence, and
+the same evidence gives the same file, so that a report does not break a seal.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.summary import ALL_LABELS
+from unet_pipeline.evidence.report import report_content as content
+from unet_pipeline.evidence.report.answers import build_environment, tell
+from unet_pipeline.evidence.report.checklists import write_checklists
+from unet_pipeline.evidence.report.history import History, read_history
+from unet_pipeline.evidence.report.model_card import write_model_card
+from unet_pipeline.evidence.report.report_figures import draw_calibration, draw_flow
+from unet_pipeline.files import write_text
+from unet_pipeline.networks.table import NETWORKS
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `report` wrote.
+
+    Attributes:
+        path: of the HTML file.
+        num_bytes: its size.
+        missing: what the report could not show, each a sentence that is in it too.
+        documents: model card and checklists, none of a sealed bundle; one that its authors edited is kept, and the path is that of the
+            new draft beside it.
+    """
+
+    path: Path
+    num_bytes: int
+    missing: tuple[str, ...]
+    documents: tuple[Path, ...]
+
+
+def write_report(folder: BundleFolder, out: Path | None = None) -> Report:
+    """Write the report, the model card and the checklists.
+
+    Args:
+        folder: the bundle; trained and evaluated, or not.
+        out: the HTML file; evidence/report.html of the bundle if None.
+
+    Raises:
+        PlanError: the plan cannot be read.
+    """
+    history = read_history(folder)
+    path = out or folder.evidence / REPORT
+    html, missing = build_report(history)
+    write_text(path, html)
+    # the documents of a sealed bundle are those that `package` wrote
+    documents = () if folder.seal.is_file() else (write_model_card(history), *write_checklists(history))
+    return Report(path, path.stat().st_size, missing, documents)
+
+
+def build_report(history: History) -> tuple[str, tuple[str, ...]]:
+    """The HTML, and what it could not show."""
+    values = collect_values(history)
+    environment = build_environment("unet_pipeline.evidence.report")
+    environment.filters |= {"code": mark_code, "shell": shlex.quote, "show": show_number}
+    environment.tests["stated"] = lambda column, rows: any(column[0] in row for row in rows)
+    style = (resources.files("unet_pipeline.evidence.report") / "templates" / "report.css").read_text(encoding="utf-8")
+    html = environment.get_template("report.html").render(style=Markup(style), **values)
+    return html, (*values["notes"], *(note for part in values["evaluations"] for note in part.notes))
+
+
+def show_number(value: Any) -> str:
+    """A field of the plan as text."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={part}" for key, part in value.items()) or "none"
+    if isinstance(value, list):
+        if value and isinstance(value[0], list):
+            return " | ".join("x".join(map(str, part)) for part in value)
+        return ", ".join(map(str, value)) or "none"
+    if value is None:
+        return "none"
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def mark_code(text: str) -> Markup:
+    """Escaped text with what stands between backticks as code."""
+    parts = str(escape(text)).split("`")
+    if len(parts) % 2 == 0:  # a lone backtick is one
+        return Markup(escape(text))
+    return Markup("".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts)))
+
+
+def collect_values(history: History) -> dict[str, Any]:
+    """Everything that the template asks for."""
+    curves, curve_notes = content.draw_learning(history)
+    calibration = (history.tuning or {}).get("calibration")
+    notes = [*history.notes, *curve_notes]
+    figure = draw_calibration(calibration) if calibration else None
+    if figure is None:
+        notes.append(
+            "No calibration curve: `unet-pipeline tune BUNDLE` has not been run on this bundle, or by a version that kept no bins."
+        )
+    plan, row = history.plan, NETWORKS[history.plan.network_name]
+    return {
+        "history": history,
+        "plan": plan,
+        "tell": partial(tell, history=history),
+        "all_labels": ALL_LABELS,
+        "headline_metrics": [name for name, metric in METRICS.items() if metric.shown],
+        "flow": draw_flow(history),
+        "curves": curves,
+        "evaluations": [content.describe_evaluation(history, record) for record in history.evaluations],
+        "labels": list(history.plan.label_table)[1:],
+        "calibration_figure": figure,
+        "is_padded_form": (plan.padded, plan.normalisation) != (row.padded, row.normalisation),
+        "notes": notes,
+    }

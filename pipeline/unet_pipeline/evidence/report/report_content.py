@@ -1,0 +1,99 @@
+"""What the report says, as plain values and figures for its template; a part that is missing has a sentence instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from unet_pipeline.errors import EvaluationError
+from unet_pipeline.evaluation.files import read_rows
+from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evidence.report import report_figures as charts
+from unet_pipeline.evidence.report.curves import read_curves, trace_learning_rate
+from unet_pipeline.evidence.report.history import EvaluationRecord, History
+from unet_pipeline.evidence.report.report_overlays import CasePicture, draw_cases
+
+
+@dataclass
+class EvaluationPart:
+    """One evaluation in the report."""
+
+    record: EvaluationRecord
+    figures: list[charts.Figure] = field(default_factory=list)
+    agreement: tuple[charts.Agreement, ...] = ()
+    unit: str = ""
+    agreement_figures: list[charts.Figure] = field(default_factory=list)
+    pictures: list[CasePicture] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def draw_learning(history: History) -> tuple[list[charts.Figure], list[str]]:
+    """Loss, validation Dice and learning rate of every run that left TensorBoard events."""
+    curves = read_curves(history.folder)
+    if not curves:
+        return [], ["There are no TensorBoard events in evidence/runs/, so there are no learning curves."]
+    rates = [curve for curve in curves if curve.tag in ("learning_rate", "lr")]
+    found = [
+        charts.draw_curves(curves, "train_loss", "Training loss", "loss", "iteration"),
+        charts.draw_curves(
+            curves,
+            "val_mean_dice",
+            "Mean Dice on the validation cases, resampled grid; it picks the epoch and is no result",
+            "Dice",
+            "epoch",
+        ),
+        charts.draw_curves(rates, rates[0].tag, "Learning rate", "learning rate", "iteration")
+        if rates
+        else charts.draw_curves(
+            [trace_learning_rate(history.plan, run) for run in history.runs],
+            "learning rate",
+            "Learning rate by its schedule",
+            "learning rate",
+            "iteration",
+        ),
+    ]
+    return [figure for figure in found if figure is not None], []
+
+
+def describe_evaluation(history: History, record: EvaluationRecord) -> EvaluationPart:
+    """Tables, charts and pictures of one evaluation."""
+    summary = record.summary
+    part = EvaluationPart(record, notes=list(summary.get("notes", ())))
+    try:
+        rows = read_rows(record.folder)
+    except EvaluationError as error:
+        part.notes.append(f"No charts and pictures: {error}")
+        return part
+    scored = list(summary.get("scored_labels") or history.plan.scored_labels)
+    _add_distributions(part, record, rows, scored)
+    _add_agreement(part, rows, scored)
+    pictures, notes = draw_cases(history, record, rows)
+    part.pictures += pictures
+    part.notes += notes
+    return part
+
+
+def _add_distributions(part: EvaluationPart, record: EvaluationRecord, rows: pd.DataFrame, scored: list[str]) -> None:
+    measured = dict.fromkeys(row["metric"] for row in record.rows)
+    # the metrics that the terminal shows; all are in the table
+    chosen = [name for name in measured if name in rows and (name not in METRICS or METRICS[name].shown)]
+    for metric in chosen:
+        groups = {label: rows.loc[rows["label"] == label, metric].to_numpy(float) for label in scored}
+        intervals = {row["label"]: row for row in record.rows if row["metric"] == metric}
+        if (figure := charts.draw_distribution(metric, groups, intervals)) is not None:
+            part.figures.append(figure)
+
+
+def _add_agreement(part: EvaluationPart, rows: pd.DataFrame, scored: list[str]) -> None:
+    needed = {"num_voxels_reference", "num_voxels_prediction", "voxel_volume"}
+    if not needed <= set(rows.columns):
+        part.notes.append("metrics.csv has no sizes, so their agreement is not shown.")
+        return
+    volumes, part.unit = charts.tabulate_volumes(rows, scored)
+    if (scatter := charts.draw_agreement(volumes, part.unit)) is not None:
+        part.agreement_figures.append(scatter)
+    part.agreement = charts.compute_agreement(volumes)
+    part.agreement_figures += [
+        charts.draw_bland_altman(volumes, part.unit, one, series) for series, one in enumerate(part.agreement)
+    ]

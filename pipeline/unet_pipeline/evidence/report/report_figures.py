@@ -1,0 +1,255 @@
+"""The report's charts, each from plain numbers: flow of cases, learning curves, distributions, volumes, calibration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
+
+from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evidence.report.charts import WIDTH, Axis, Chart, fit_axis
+from unet_pipeline.evidence.report.history import History
+
+_MOST_POINTS = 400  # a curve with more is thinned, a strip keeps them all
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, and what to see in it."""
+
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One scalar of one run over its steps."""
+
+    run: str
+    tag: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+def draw_flow(history: History) -> Figure | None:
+    """Cases from what was found to training and validation of every fold; None without lists."""
+    if not history.folds or not history.manifest:
+        return None
+    found, test = history.manifest["num_cases"], len(history.test_cases)
+    used = len({case for fold in history.folds for case in (*fold.training, *fold.validation)})
+    rows = [f"{found} cases found", f"{used} in the cross-validation"]
+    parts = [_draw_box(10, 8, 190, rows[0]), _draw_box(10, 72, 190, rows[1]), '<path class="axis" d="M105 40V72"/>']
+    aside = f"{test} held out as test" if test else "none held out as test"
+    parts += [_draw_box(240, 8, 190, aside), '<path class="axis" d="M200 24H240"/>']
+    rest = found - used - test
+    parts += [
+        _draw_box(240, 72, 190, f"{rest} not in any fold" if rest else "none left out"),
+        '<path class="axis" d="M200 88H240"/>',
+    ]
+    most = max(len(fold.training) + len(fold.validation) for fold in history.folds)
+    trained = history.trained_folds
+    top = 124
+    parts.append(
+        f'<text x="10" y="{top}">fold</text><text x="70" y="{top}">training (plain), validation (hatched)</text>'
+    )
+    for position, fold in enumerate(history.folds):
+        y = top + 12 + 26 * position
+        train, check = (240 * len(names) / most for names in (fold.training, fold.validation))
+        name = f"{fold.fold}" if fold.fold in trained else f"{fold.fold} *"
+        parts.append(f'<text x="10" y="{y + 13}">{name}</text>')
+        parts.append(f'<rect class="bar s0" x="70" y="{y}" width="{train:.1f}" height="18"/>')
+        parts.append(f'<rect class="hatched" x="{70 + train:.1f}" y="{y}" width="{check:.1f}" height="18"/>')
+        parts.append(
+            f'<text x="{80 + train + check:.1f}" y="{y + 13}">{len(fold.training)} + {len(fold.validation)}</text>'
+        )
+    height = top + 20 + 26 * len(history.folds)
+    told = f"{', '.join(rows)}, {aside}. " + "; ".join(
+        f"fold {fold.fold}: {len(fold.training)} training, {len(fold.validation)} validation" for fold in history.folds
+    )
+    svg = (
+        f'<svg class="chart flow" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape("Flow of cases. " + told)}">'
+        f"<title>Flow of cases</title>{_HATCHING}{''.join(parts)}</svg>"
+    )
+    caption = "Where the cases went." + ("" if len(trained) == len(history.folds) else " * not trained.")
+    return Figure(Markup(svg), caption)  # the texts are numbers and fixed words
+
+
+_HATCHING = (
+    '<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<path class="hatch" d="M0 0V6"/></pattern></defs>'
+)
+
+
+def _draw_box(x: int, y: int, width: int, text: str) -> str:
+    return (
+        f'<rect class="frame" x="{x}" y="{y}" width="{width}" height="32" rx="4"/>'
+        f'<text x="{x + width / 2}" y="{y + 21}" text-anchor="middle">{escape(text)}</text>'
+    )
+
+
+def draw_curves(curves: Sequence[Curve], tag: str, title: str, y_label: str, x_label: str) -> Figure | None:
+    """One scalar of all runs; None where no run has it."""
+    chosen = [curve for curve in curves if curve.tag == tag and curve.steps]
+    if not chosen:
+        return None
+    values = [value for curve in chosen for value in curve.values]
+    logarithmic = "loss" in tag and min(values) > 0
+    shown = [_smooth(curve) if len(curve.steps) > _MOST_POINTS else curve for curve in chosen]
+    steps = [float(step) for curve in shown for step in curve.steps]
+    y = fit_axis([value for curve in shown for value in curve.values], y_label, logarithmic)
+    ends = "; ".join(f"{curve.run} ends at {curve.values[-1]:.4g}" for curve in shown)
+    chart = Chart(title, f"{ends}.", fit_axis(steps, x_label), y)
+    for series, curve in enumerate(shown):
+        chart.line(curve.steps, curve.values, series, curve.run)
+        if len(curve.steps) <= 60:
+            chart.points(curve.steps, curve.values, series)
+    smoothed = any(len(curve.steps) > _MOST_POINTS for curve in chosen)
+    return Figure(chart.render(), title + (", mean over neighbouring steps." if smoothed else "."))
+
+
+def _smooth(curve: Curve) -> Curve:
+    """Means of about `_MOST_POINTS` / 2 stretches of equal length."""
+    parts = np.array_split(np.arange(len(curve.steps)), _MOST_POINTS // 2)
+    steps, values = np.array(curve.steps), np.array(curve.values)
+    means = [(int(np.median(steps[part])), float(values[part].mean())) for part in parts if len(part)]
+    return Curve(curve.run, curve.tag, tuple(step for step, _ in means), tuple(value for _, value in means))
+
+
+def draw_distribution(
+    metric: str, groups: Mapping[str, np.ndarray], intervals: Mapping[str, Mapping[str, Any]]
+) -> Figure | None:
+    """A strip of the cases and a box per label, with the interval of the mean beside it.
+
+    Args:
+        metric: id in `METRICS`, or another name.
+        groups: values of every label, NaN left out here.
+        intervals: row of summary.json of a label.
+    """
+    groups = {label: values[np.isfinite(values)] for label, values in groups.items()}
+    groups = {label: values for label, values in groups.items() if len(values)}
+    if not groups:
+        return None
+    known = METRICS.get(metric)
+    title = known.title if known else metric
+    unit = next((row["unit"] for row in intervals.values() if row.get("unit")), "")
+    ticks = tuple((float(place), _shorten(label, len(groups))) for place, label in enumerate(groups))
+    y = fit_axis(np.concatenate(list(groups.values())).tolist(), f"{title} ({unit})" if unit else title)
+    told = "; ".join(
+        f"{label}: median {np.median(values):.4g}, lowest {values.min():.4g}, n = {len(values)}"
+        for label, values in groups.items()
+    )
+    chart = Chart(f"{title} of every case", told, Axis(-0.5, len(groups) - 0.5, "label", ticks), y)
+    for series, (label, values) in enumerate(groups.items()):
+        chart.box(series, np.quantile(values, [0.25, 0.5, 0.75]).tolist(), 0.36, series)
+        # the same places in every report: spread by the position in the sorted list
+        spread = np.random.default_rng(0).uniform(-0.14, 0.14, len(values))
+        chart.points((series + spread).tolist(), values.tolist(), series)
+        row = intervals.get(label, {})
+        if row.get("low") is not None and row.get("mean") is not None:
+            chart.whisker(series + 0.32, row["low"], row["high"], row["mean"])
+    return Figure(
+        chart.render(), f"{title} of every case; box: quartiles and median; diamond: mean with its 95 % interval."
+    )
+
+
+def _shorten(label: str, count: int) -> str:
+    most = max(6, 52 // max(count, 1))
+    return label if len(label) <= most else f"{label[: most - 1]}…"
+
+
+def tabulate_volumes(rows: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.DataFrame, str]:
+    """Size of every label in reference and prediction, and the unit: ml, mm² or pixels."""
+    units = set(rows["size_unit"]) if "size_unit" in rows else set()
+    unit = str(units.pop()) if len(units) == 1 else "voxels"
+    scale = rows["voxel_volume"] / (1000 if unit == "ml" else 1) if unit in ("ml", "mm^2") else 1.0
+    table = pd.DataFrame(
+        {
+            "label": rows["label"],
+            "reference": rows["num_voxels_reference"] * scale,
+            "prediction": rows["num_voxels_prediction"] * scale,
+        }
+    )
+    shown = {"mm^2": "mm²", "pixel": "pixels"}.get(unit, unit)
+    return table[table["label"].isin(labels)], shown
+
+
+def draw_agreement(volumes: pd.DataFrame, unit: str) -> Figure | None:
+    """Predicted size against the reference's, with the line of equality."""
+    if volumes.empty:
+        return None
+    everything = [*volumes["reference"], *volumes["prediction"]]
+    x, y = fit_axis(everything, f"reference ({unit})"), fit_axis(everything, f"prediction ({unit})")
+    chart = Chart(
+        "Size in prediction and reference", f"{len(volumes)} pairs of sizes; the grey line is equality.", x, y
+    )
+    chart.line([x.low, x.high], [y.low, y.high], style="guide")
+    for series, (label, table) in enumerate(volumes.groupby("label", sort=False)):
+        chart.points(table["reference"].tolist(), table["prediction"].tolist(), series, str(label))
+    return Figure(chart.render(), "Size of every label in prediction and reference; the grey line is equality.")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Bland-Altman numbers of one label: prediction minus reference; `low` and `high` are the limits of agreement (1.96 SD)."""
+
+    label: str
+    n: int
+    bias: float
+    low: float
+    high: float
+
+
+def compute_agreement(volumes: pd.DataFrame) -> tuple[Agreement, ...]:
+    """Bias and limits of agreement per label; NaN limits for one case (Bland and Altman 1986, Lancet 327:307-310)."""
+    found = []
+    for label, table in volumes.groupby("label", sort=False):
+        difference = (table["prediction"] - table["reference"]).to_numpy()
+        bias, sd = float(difference.mean()), float(difference.std(ddof=1)) if len(difference) > 1 else math.nan
+        found.append(Agreement(str(label), len(difference), bias, bias - 1.96 * sd, bias + 1.96 * sd))
+    return tuple(found)
+
+
+def draw_bland_altman(volumes: pd.DataFrame, unit: str, agreement: Agreement, series: int = 0) -> Figure:
+    """Difference of prediction and reference over their mean, for one label."""
+    table = volumes[volumes["label"] == agreement.label]
+    means = ((table["prediction"] + table["reference"]) / 2).tolist()
+    differences = (table["prediction"] - table["reference"]).tolist()
+    x = fit_axis(means, f"mean of both ({unit})")
+    y = fit_axis([*differences, agreement.low, agreement.high, 0.0], f"difference ({unit})")
+    told = f"Bias {agreement.bias:.4g} {unit}, limits of agreement {agreement.low:.4g} to {agreement.high:.4g}, n = {agreement.n}."
+    chart = Chart(f"Bland-Altman of {agreement.label}", told, x, y)
+    chart.points(means, differences, series)
+    for value, name in ((agreement.bias, "bias"), (agreement.low, "-1.96 SD"), (agreement.high, "+1.96 SD")):
+        if math.isfinite(value):
+            chart.line([x.low, x.high], [value, value], style="guide")
+            chart.text(x.high, value, f"{name} {value:.3g}")
+    return Figure(
+        chart.render(),
+        f"{agreement.label}: prediction minus reference over their mean, with bias and limits of agreement.",
+    )
+
+
+def draw_calibration(calibration: Mapping[str, Any]) -> Figure | None:
+    """Share of right voxels over the confidence, before and after the temperature; None for an old record without bins."""
+    kept = [
+        (name, [one for one in calibration.get(key) or () if one["num_voxels"]])
+        for name, key in (("before", "bins_before"), ("after", "bins_after"))
+    ]
+    kept = [(name, bins) for name, bins in kept if bins]
+    if not kept:
+        return None
+    told = (
+        f"Expected calibration error {calibration['error_before']:.4f} before, {calibration['error_after']:.4f} after."
+    )
+    chart = Chart("Calibration", told, Axis(0, 1, "confidence"), Axis(0, 1, "share of right voxels"))
+    chart.line([0, 1], [0, 1], style="guide")
+    for series, (name, bins) in enumerate(kept):
+        confidence, right = [one["confidence"] for one in bins], [one["right_share"] for one in bins]
+        chart.line(confidence, right, series, f"{name} the temperature")
+        chart.points(confidence, right, series)
+    return Figure(chart.render(), "Share of right voxels over the network's confidence; on the grey line they agree.")

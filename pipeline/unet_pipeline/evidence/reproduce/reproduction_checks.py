@@ -1,0 +1,224 @@
+"""What has changed since a result was recorded: found from hashes and records, before anything is computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unet_pipeline.bundle.earlier import is_same_value
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.manifest import read_manifest
+from unet_pipeline.evaluation.cross_validation import PACKAGES_WITHOUT_EFFECT
+from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
+from unet_pipeline.evidence.records.machine import describe_machine, read_code_version, read_versions
+from unet_pipeline.evidence.records.record import RESOLVED_CONFIG, resolve_config
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.planning.plan import Plan, read_plan
+from unet_pipeline.progress import progress_bar
+from unet_pipeline.text_files import read_json_object
+
+DATA, SPLIT, PLAN, CONFIG, VERSION, WEIGHTS, EVIDENCE = (
+    "data",
+    "split",
+    "plan",
+    "config",
+    "version",
+    "weights",
+    "evidence",
+)
+CODE, MACHINE = "code", "machine"
+# `tune` writes these after a training; they concern the inference, whose config the evaluation's record names
+_AFTER_TRAINING = ("temperature", "without_holes", "one_part", "smallest_part")
+_PLACES = ("dataset_dir", "dataset_location", "bundle_root", "output_dir", "weights_path", "resume")
+_MACHINE_FACTS = ("processor", "instructions", "num_threads", "gpu", "gpu_driver", "cuda", "cudnn", "python")
+_SHOWN_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference to the record.
+
+    Attributes:
+        subject: "data", "split", "plan", "config", "version", "weights", "evidence", "code" or "machine".
+        detail: what it is, in words.
+        stops: whether a run would not be the recorded one; other differences may change digits.
+    """
+
+    subject: str
+    detail: str
+    stops: bool = True
+
+
+def find_changes_of_data(folder: BundleFolder, root: Path, dataset_manifest_sha256: Sequence[str]) -> Iterator[Finding]:
+    """Files of the dataset that are gone or have another content than in the manifest.
+
+    Args:
+        folder: the bundle.
+        root: the dataset, or the folder of the copies that `plan` made of it.
+        dataset_manifest_sha256: from the records.
+    """
+    if any(sha256 != compute_sha256(folder.dataset_manifest) for sha256 in dataset_manifest_sha256):
+        yield Finding(DATA, "evidence/dataset_manifest.json is another one than at the time of the record")
+    if not root.is_dir():
+        yield Finding(DATA, f"the dataset is not at {root.name}/; say with --dataset where it is")
+        return
+    manifest = read_manifest(folder.dataset_manifest, folder.name).model_dump(mode="json")
+    yield from compare_files(root, list(_list_files(manifest)))
+
+
+def compare_files(root: Path, expected: Sequence[tuple[str, str, str]]) -> Iterator[Finding]:
+    """Files that are gone or have another content.
+
+    Args:
+        root: of the paths.
+        expected: path, case (empty for none) and SHA-256.
+    """
+    with progress_bar("compare files", len(expected)) as bar:
+        for path, case, sha256 in expected:
+            shown = f"{path} (case {case})" if case else path
+            file = root / path
+            if not file.is_file():
+                yield Finding(DATA, f"{shown} is missing")
+            elif (found := compute_sha256(file)) != sha256:
+                yield Finding(
+                    DATA, f"{shown} has changed: SHA-256 {found[:_SHOWN_DIGITS]}, recorded {sha256[:_SHOWN_DIGITS]}"
+                )
+            bar.advance()
+
+
+def _list_files(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Path, case and SHA-256 of every file that is trained or evaluated on: the copies where there are some."""
+    if manifest["prepared"]:
+        for copy in manifest["prepared"]:
+            yield copy["image"], copy["case"], copy["image_sha256"]
+            yield copy["label"], copy["case"], copy["label_sha256"]
+        return
+    case_of = {path: name for name, files in manifest["cases"].items() for path in (*files["image"], files["label"])}
+    for record in manifest["files"]:
+        yield record["path"], case_of.get(record["path"], ""), record["sha256"]
+
+
+def find_changes_of_split(folder: BundleFolder, fold: int, record: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the fold's list of cases is the recorded one, and which cases lie elsewhere now.
+
+    Args:
+        folder: the bundle.
+        fold: of the record.
+        record: of a training.
+    """
+    if record["split_sha256"] == compute_sha256(folder.split(fold)):
+        return
+    now = {side: {case["case"] for case in cases} for side, cases in folder.read_split(fold).items()}
+    moves = []
+    for side, names in record.get("split", {}).items():
+        for name in names:
+            if name not in now[side]:
+                other = next((where for where, found in now.items() if name in found), "no list")
+                moves.append(f"{name} was in {side}, is in {other}")
+    detail = "; ".join(moves[:5]) + ("; ..." if len(moves) > 5 else "")
+    yield Finding(SPLIT, f"evidence/splits/{folder.split(fold).name} has changed{': ' if detail else ''}{detail}")
+
+
+def find_changes_of_plan(folder: BundleFolder, record: Mapping[str, Any]) -> Iterator[Finding]:
+    """Numbers of the plan and ids of train.json that are other ones than in a training.
+
+    Args:
+        folder: the bundle.
+        record: of the training.
+    """
+    if "plan" in record:
+        now = read_plan(folder.plan).model_dump(mode="json")
+        # a version that knew fewer numbers trained as the later ones' defaults say
+        recorded = {name: field.default for name, field in Plan.model_fields.items() if not field.is_required()}
+        recorded |= record["plan"]
+        for name in sorted(now.keys() | recorded.keys()):
+            before, found = recorded.get(name), now.get(name)
+            if before != found and name != "dataset_dir":
+                later = name in _AFTER_TRAINING
+                yield Finding(PLAN, f"{name} is {found}, was {before}{' in the training' if later else ''}", not later)
+    resolved = folder.runs / record["id"] / record.get("resolved_config", RESOLVED_CONFIG)
+    if resolved.is_file():
+        config = read_json_object(resolved)
+        now = resolve_config(folder, {key: value for key, value in read_overrides(record).items() if key in config})
+        for name in sorted((now.keys() | config.keys()) - {*_PLACES, "fold"}):  # `train --fold` names the fold
+            if not is_same_value(config.get(name), now.get(name)):
+                yield Finding(CONFIG, f"{name} in configs/train.json is another one than in the training")
+    elif record["config_sha256"] != compute_sha256(folder.config("train")):
+        yield Finding(CONFIG, "configs/train.json is another file than in the training")
+
+
+def read_overrides(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Ids that the user had set in a training, beside the places of a run."""
+    fixed = (*_PLACES, "fold")
+    return {key: value for key, value in record.get("overrides", {}).items() if key not in fixed}
+
+
+def find_changes_of_versions(record: Mapping[str, Any]) -> Iterator[Finding]:
+    """Packages, code and machine against those of a record."""
+    installed = read_versions()
+    for name, version in record["versions"].items():
+        if name in PACKAGES_WITHOUT_EFFECT or installed.get(name) == version:
+            continue
+        yield Finding(VERSION, f"{name} is {installed.get(name, 'not installed')}, was {version}")
+    code = read_code_version()
+    if code["commit"] != record["code"]["commit"]:
+        yield Finding(CODE, f"commit {_shorten(code['commit'])}, was {_shorten(record['code']['commit'])}", stops=False)
+    for when, changed in (("now", code["changed"]), ("then", record["code"]["changed"])):
+        if changed:
+            yield Finding(CODE, f"the source has changes {when} that no commit has", stops=False)
+    machine = describe_machine()
+    for name in _MACHINE_FACTS:
+        if name in record["machine"] and machine[name] != record["machine"][name]:
+            yield Finding(MACHINE, f"{name} is {machine[name]}, was {record['machine'][name]}", stops=False)
+
+
+def _shorten(commit: str | None) -> str:
+    return commit[:_SHOWN_DIGITS] if commit else "unknown"
+
+
+def find_weights(folder: BundleFolder, fold: int) -> Path | None:
+    """The weights of a fold: its own file, or the bundle's where they come from it."""
+    own = folder.fold_weights(fold)
+    if own.is_file():
+        return own
+    is_origin = folder.fold_of_weights(read_plan(folder.plan).fold) == fold
+    return folder.weights if is_origin and folder.weights.is_file() else None
+
+
+def find_changes_of_weights(folder: BundleFolder, fold: int, record: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the bundle has the weights that a training recorded."""
+    path = find_weights(folder, fold)
+    if path is None:
+        yield Finding(WEIGHTS, f"the bundle has no weights of fold {fold}", stops=False)
+    elif compute_sha256(path) != record["result"]["weights_sha256"]:
+        yield Finding(WEIGHTS, f"models/{path.name} is not what the recorded training of fold {fold} wrote")
+
+
+def find_changes_of_evaluation(
+    folder: BundleFolder, target: Path, fold: int, record: Mapping[str, Any] | None
+) -> Iterator[Finding]:
+    """Whether the numbers in evidence are those that were recorded, of these weights and this inference config.
+
+    Args:
+        folder: the bundle.
+        target: folder of the evaluation.
+        fold: that is reproduced.
+        record: of the evaluation; None when it was made before there were records.
+    """
+    if record is None:
+        yield Finding(EVIDENCE, "the evaluation has no record: its weights and config are not known", stops=False)
+        return
+    for name, key in ((METRICS_FILE, "metrics_sha256"), (SUMMARY_FILE, "summary_sha256")):
+        if compute_sha256(target / name) != record["result"][key]:
+            yield Finding(EVIDENCE, f"{name} was changed after the evaluation")
+    if record["inference_config_sha256"] != compute_sha256(folder.config("inference")):
+        yield Finding(CONFIG, "configs/inference.json is another one than in the evaluation")
+    recorded_split = record["split_sha256"].get(str(fold))
+    if recorded_split is not None and recorded_split != compute_sha256(folder.split(fold)):
+        yield Finding(SPLIT, f"evidence/splits/{folder.split(fold).name} is another one than in the evaluation")
+    path = find_weights(folder, fold)
+    used = [weights["sha256"] for weights in record["weights"] if weights["fold"] == fold]
+    if path is not None and used and compute_sha256(path) not in used:
+        yield Finding(WEIGHTS, f"the evaluation was made with other weights than models/{path.name}")

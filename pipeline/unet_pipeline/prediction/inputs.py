@@ -1,0 +1,245 @@
+"""What is to be predicted: files, folders of files, files per channel, DICOM series; and each in a form that MONAI reads."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from unet_pipeline.dataset.case_folders import find_case_files
+from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
+from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, SHOWN_FORMATS, Case, case_name, image_suffix, list_images
+from unet_pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
+from unet_pipeline.dataset.dicom_folders import find_series, list_dicom_files, name_series
+from unet_pipeline.dataset.file_names import natural_key, split_case
+from unet_pipeline.dataset.image_files import list_image_files
+from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.paths import find_dead_end
+from unet_pipeline.dataset.picture_messages import SEVERAL_PAGES
+from unet_pipeline.dataset.stock import stock_reads
+from unet_pipeline.dataset.writing import write_image
+from unet_pipeline.errors import ImageFileError, PredictionError
+
+Seen = TypeVar("Seen", MedicalImage, ImageGrid)
+_UNNAMED_CHANNEL = re.compile(r"channel_\d+")  # what a channel is called whose name the dataset does not say
+_CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")  # nnU-Net's names of files per channel
+
+
+@dataclass(frozen=True)
+class PredictionInput:
+    """One image to predict: its name, which the label map gets, and its file, files per channel, or DICOM folder."""
+
+    name: str
+    files: tuple[Path, ...]
+
+    def list_files(self) -> tuple[Path, ...]:
+        """All files: those of a DICOM folder one by one, and voxels beside their header."""
+        return tuple(file for path in self.files for file in list_image_files(path))
+
+    def read(self, spatial_dims: int | None = None) -> MedicalImage:
+        """The image.
+
+        Args:
+            spatial_dims: that are expected; of 3, the pages of a TIFF file of which no tag speaks are slices.
+
+        Raises:
+            ImageFileError: a file cannot be read.
+        """
+        return self._look(read_case_image, spatial_dims)
+
+    def read_grid(self, spatial_dims: int | None = None) -> ImageGrid:
+        """The image's grid, from headers alone.
+
+        Args:
+            spatial_dims: as in `read`.
+
+        Raises:
+            ImageFileError: a header cannot be read.
+        """
+        return self._look(read_case_grid, spatial_dims)
+
+    def _look(self, look: Callable[[Path, Case, ReadOptions], Seen], spatial_dims: int | None) -> Seen:
+        folder, case = self.files[0].parent, self._as_case()
+        try:
+            return look(folder, case, ReadOptions())
+        except ImageFileError as error:
+            if error.code != SEVERAL_PAGES.code or spatial_dims is None:
+                raise
+            if spatial_dims == 2:
+                raise ImageFileError(
+                    error.file, error.cause, "Save each page as a picture of its own.", error.code
+                ) from error
+        return look(folder, case, ReadOptions(pages_as_slices=True))
+
+    def _as_case(self) -> Case:
+        folder = self.files[0].parent
+        others = (path.name if path.parent == folder else os.path.relpath(path, folder) for path in self.files[1:])
+        return Case(self.name, Path(self.files[0].name), None, further_channels=tuple(map(Path, others)))
+
+    def is_stock_readable(self, suffix: str) -> bool:
+        """Whether stock MONAI reads the same voxels from it without help, and on the grid that files of that suffix have.
+
+        A picture has no place in the world, so a 2D volume file is none for a network that was trained on pictures, nor the other way.
+        """
+        is_alone = len(self.files) == 1 and stock_reads(self.files[0])
+        return is_alone and (image_suffix(self.files[0]) in PICTURE_SUFFIXES) == (suffix in PICTURE_SUFFIXES)
+
+    def write_readable(self, image: MedicalImage, folder: Path, suffix: str) -> Path:
+        """A file that stock MONAI reads: the image's own, or a copy in `folder` with that suffix."""
+        if self.is_stock_readable(suffix):
+            return self.files[0]
+        path = folder / f"{self.name}{suffix}"
+        write_image(path, image)
+        return path
+
+
+def list_inputs(source: Path, num_channels: int = 1, channel_names: Sequence[str] = ()) -> list[PredictionInput]:
+    """The images to predict.
+
+    Args:
+        source: an image, a DICOM series, a folder of images, a folder with one per case, or a folder with series below it at any depth.
+        num_channels: of the network; with several, files named CASE_0000, CASE_0001, ... are one image, and so are those named by
+            their channels, CASE_t1, CASE_t2, ...
+        channel_names: of the network, in their order.
+
+    Raises:
+        PredictionError: it does not exist, is no image, has no image, or has two images of one name.
+    """
+    if source.is_file() and is_directory_file(source) and is_dicom_file(source):
+        source = source.parent  # it names the files that lie below its folder
+    if source.is_file():
+        if not image_suffix(source) and not is_dicom_file(source):
+            raise PredictionError(f"{source.name} is not in a known format; expected {SHOWN_FORMATS}. Convert it.")
+        return [PredictionInput(case_name(source) if image_suffix(source) else dicom_case_name(source), (source,))]
+    if not source.is_dir():
+        raise _describe_missing(source)
+    series = find_series(source)
+    images = [path for path in list_images(source) if source not in series or not _is_beside_series(path, source)]
+    inputs = [] if images else _list_case_folders(source, num_channels, channel_names)
+    inputs = inputs or [
+        *_group_channels(images, num_channels, channel_names),
+        *(_name_series(source, path, bool(images)) for path in series),
+    ]
+    if not inputs:
+        raise PredictionError(f"Input folder {source} has no image; expected {SHOWN_FORMATS}. Check the path.")
+    _require_own_names(inputs, source)
+    return inputs
+
+
+def _describe_missing(source: Path) -> PredictionError:
+    """Why an input is neither a file nor a folder."""
+    if problem := find_dead_end(source, f"Input {source}"):
+        return PredictionError(f"{problem.file} {problem.cause}. {problem.remedy}")
+    cause = "is a device or a pipe" if source.exists() else "does not exist"
+    return PredictionError(f"Input {source} {cause}. Expected an image file or a folder of images.")
+
+
+def _is_beside_series(path: Path, folder: Path) -> bool:
+    """Whether a picture in the folder of a series is no image of its own, such as a screenshot; reading the series names it."""
+    return image_suffix(path) in PICTURE_SUFFIXES and len(list_dicom_files(folder)) > 1
+
+
+def _name_series(source: Path, path: Path, has_images: bool) -> PredictionInput:
+    """A series below `source`, or a DICOM file that is an image of its own; so is the only one in a folder of images."""
+    files = list_dicom_files(path) if path == source and has_images else []
+    path = files[0] if len(files) == 1 else path
+    return PredictionInput(name_series(source, path), (path,))
+
+
+def _require_own_names(inputs: Sequence[PredictionInput], source: Path) -> None:
+    """Whether every image gets a label map of its own, whatever the file system takes for one name.
+
+    Raises:
+        PredictionError: two names are the same, or differ in upper and lower case or in the form of Unicode only.
+    """
+    first_of: dict[str, str] = {}
+    for name in sorted(item.name for item in inputs):
+        composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+        if (other := first_of.setdefault(composed, name)) != name:
+            raise PredictionError(
+                f"Input folder {source.name} has images named {other} and {name}, which many file systems take for one name; both would "
+                "get one output. Rename one."
+            )
+    names = [item.name for item in inputs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise PredictionError(
+            f"Input folder {source.name} has two images named {repeated[0]}; both would get one output. Rename one."
+        )
+
+
+def _list_case_folders(source: Path, num_channels: int, channel_names: Sequence[str]) -> list[PredictionInput]:
+    """One input per folder with the images of a case; label files in it are passed over."""
+    return [
+        PredictionInput(name, _order_channels(name, files.images, num_channels, channel_names))
+        for name, files in sorted(find_case_files(source).items())
+        if not all(path.is_dir() for path in files.images.values())  # series are listed one by one
+    ]
+
+
+def _order_channels(
+    case: str, images: Mapping[str, Path], num_channels: int, channel_names: Sequence[str]
+) -> tuple[Path, ...]:
+    """The files of a case in the order of the network's channels: by their names, or as they are where those say nothing."""
+    by_name = {channel.casefold(): path for channel, path in images.items()}
+    wanted = [name.casefold() for name in channel_names]
+    if wanted and all(name in by_name for name in wanted):
+        return tuple(by_name[name] for name in wanted)
+    in_order = tuple(images[channel] for channel in sorted(images, key=natural_key))
+    named = any(channel and not channel.isdecimal() for channel in images) and not all(
+        _UNNAMED_CHANNEL.fullmatch(name) for name in wanted
+    )
+    is_whole = len(in_order) == 1 and not (num_channels > 1 and set(by_name) & set(wanted))
+    if is_whole or (len(in_order) == num_channels and not named):
+        return in_order
+    found = ", ".join(path.name for path in in_order)
+    raise PredictionError(
+        f"Case {case} has the images {found}; the bundle expects {num_channels} channel(s) ({', '.join(channel_names)}). Name the files "
+        "after the channels, as CASE_CHANNEL, or remove the others."
+    )
+
+
+def _group_channels(images: Iterable[Path], num_channels: int, channel_names: Sequence[str]) -> list[PredictionInput]:
+    """One input per image, or per case whose files are named by channel."""
+    images = list(images)
+    if by_name := _group_by_name(images, channel_names):
+        return by_name
+    alone, files_of = [], dict[str, dict[int, Path]]()
+    for image in images:
+        match = _CHANNEL_FILE.fullmatch(case_name(image))
+        if num_channels > 1 and match:
+            files_of.setdefault(match["case"], {})[int(match["channel"])] = image
+        else:
+            alone.append(PredictionInput(case_name(image), (image,)))
+    for case, files in files_of.items():
+        if set(files) != set(range(num_channels)):
+            found = ", ".join(path.name for _, path in sorted(files.items()))
+            raise PredictionError(
+                f"Image {case} has the channel files {found}; the bundle expects {num_channels}, numbered "
+                f"{case}_0000 to {case}_{num_channels - 1:04d}. Complete them."
+            )
+        alone.append(PredictionInput(case, tuple(path for _, path in sorted(files.items()))))
+    return sorted(alone, key=lambda item: item.name)
+
+
+def _group_by_name(images: Sequence[Path], channel_names: Sequence[str]) -> list[PredictionInput]:
+    """One input per case whose files are named CASE_CHANNEL with the network's channel names; none unless every file is."""
+    wanted = [name.casefold() for name in channel_names]
+    if len(wanted) < 2 or len(set(wanted)) < len(wanted):
+        return []
+    files_of: dict[str, dict[str, Path]] = {}
+    for image in images:
+        name = case_name(image)
+        found = split_case(name.casefold(), set(wanted))
+        if found is None or not found[1]:
+            return []
+        start = name.casefold().find(found[1])
+        files_of.setdefault(name[start : start + len(found[1])], {})[found[0]] = image
+    return [
+        PredictionInput(case, _order_channels(case, files, len(wanted), channel_names))
+        for case, files in sorted(files_of.items())
+    ]

@@ -1,0 +1,247 @@
+"""Which label maps of a folder are kept: those that the folder's record binds to the same image, weights, configs and options.
+
+The record is predictions_run.json (`evidence/records/prediction_record.py`); its entries, one for each label map, are made and judged here. A
+name alone says nothing: patients share file names, images are corrected, networks are trained again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeGuard
+
+import torch
+
+from unet_pipeline.dataset.image_files import hash_image_files
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.prediction.device_choice import build_device, choose_precision
+from unet_pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.prediction.outputs import probabilities_path
+from unet_pipeline.prediction.runtime import choose_device
+from unet_pipeline.progress import LARGE_BYTES, progress_bar
+
+REPLACED = "replaced"  # folder of files that this package did not write, or that were edited since
+UNRECORDED = "no record says what it was made of"
+EDITED = "it is another file than was recorded"
+OTHER_IMAGE = "it was made of another image"
+OTHER_WEIGHTS = "it was made with other weights"
+NO_PROBABILITIES = "its probabilities are not there, or are another file than was recorded"
+_MAX_SHOWN = 3
+_SAVING_SHARE = 0.1  # of the time at most goes into writing the record, which grows with the number of images
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What label maps of one call come from, beside their images.
+
+    Attributes:
+        weights_sha256: of the files that predict; several are averaged.
+        configs_sha256: of the files that say how, by their path in the bundle.
+        options: of the call, as far as they reach the label values.
+    """
+
+    weights_sha256: tuple[str, ...]
+    configs_sha256: Mapping[str, str]
+    options: Mapping[str, Any]
+
+
+def settle_options(options: PredictOptions) -> dict[str, Any]:
+    """The options that reach the label values, with what they come to on this machine.
+
+    Raises:
+        PredictionError: unknown choice of precision, or no such device.
+    """
+    runtime = options.runtime
+    found = build_device(choose_device(runtime, options.device) or ("cuda" if torch.cuda.is_available() else "cpu"))
+    settled = choose_precision(options.precision, found, runtime)
+    # cards of one machine count as one
+    return {"mirror": options.mirror, "runtime": runtime, "precision": settled, "device": found.type}
+
+
+@dataclass
+class Ledger:
+    """The label maps of a folder with what each was made of, kept up to date while images are predicted. Threads may share it.
+
+    Attributes:
+        out: the folder.
+        origin: of the label maps that are written now.
+        entries: by image name, as in the record.
+        save: writes the record.
+        announce: called with a line for each reason why label maps that are there are made again.
+        started: when the call began.
+        again: images whose label map is there and is not kept, each with the reasons.
+    """
+
+    out: Path
+    origin: Origin
+    entries: dict[str, Any] = field(default_factory=dict)
+    save: Callable[[], None] = lambda: None
+    announce: Callable[[str], None] = lambda line: None
+    started: str = ""
+    again: dict[str, str] = field(default_factory=dict)
+    _files_sha256: dict[str, dict[str, str]] = field(default_factory=dict)
+    _lock: Any = field(default_factory=Lock)
+    _next_save_s: float = 0.0
+
+    def sort(
+        self, finals: Mapping[PredictionInput, Path], probabilities_suffix: str | None = None
+    ) -> tuple[list[PredictionInput], tuple[Path, ...]]:
+        """The images that are left to predict, and the label maps that are kept.
+
+        Args:
+            finals: the label map of each image.
+            probabilities_suffix: of the label maps, where probabilities are wanted beside them.
+        """
+        there = [source for source, final in finals.items() if final.is_file()]
+        reasons: dict[PredictionInput, str] = {}
+        num_bytes = sum(file.stat().st_size for source in there for file in source.list_files() if file.is_file())
+        with progress_bar("compare images", len(there), num_bytes > LARGE_BYTES) as bar:
+            for source in there:
+                reasons[source] = "; ".join(self._list_reasons(source, finals[source], probabilities_suffix))
+                bar.advance(note=source.name)
+        self.again = {source.name: reason for source, reason in reasons.items() if reason}
+        for line in self._describe_again():
+            self.announce(line)
+        kept = {source for source, reason in reasons.items() if not reason}
+        return [source for source in finals if source not in kept], tuple(
+            final for source, final in finals.items() if source in kept
+        )
+
+    def _list_reasons(self, source: PredictionInput, final: Path, probabilities_suffix: str | None) -> list[str]:
+        entry = self.entries.get(source.name)
+        if not is_entry(entry) or entry["label_map"] != final.name:
+            return [UNRECORDED]
+        reasons = []
+        try:
+            self.note_image(source)
+        except OSError:  # for its reader to name
+            return [OTHER_IMAGE]
+        if list(entry["files_sha256"].items()) != list(self._files_sha256[source.name].items()):
+            reasons.append(OTHER_IMAGE)
+        if list(entry["weights_sha256"] or ()) != list(self.origin.weights_sha256):
+            reasons.append(OTHER_WEIGHTS)
+        reasons += _list_changes(entry, self.origin)
+        if reasons:
+            return reasons
+        if entry["label_map_sha256"] != compute_sha256(final):
+            return [EDITED]
+        if probabilities_suffix is not None and not _has_probabilities(
+            entry, probabilities_path(final, probabilities_suffix)
+        ):
+            return [NO_PROBABILITIES]
+        return []
+
+    def note_image(self, source: PredictionInput) -> None:
+        """Hash the files of an image before they are read: if one changes in between, the label map is not kept later.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        if source.name not in self._files_sha256:
+            self._files_sha256[source.name] = hash_image_files(source.files)
+
+    def make_room(self, source: PredictionInput, final: Path, probabilities: Path | None = None) -> None:
+        """Take away what lies under the name of a label map that is not kept, and its probabilities.
+
+        What this package wrote is deleted, because it is of another image, or of other weights. Anything else, such as a label map that
+        was corrected by hand, goes into the folder `replaced`.
+        """
+        entry = self.entries.get(source.name)
+        known = set()
+        if is_entry(entry):
+            known = {entry["label_map_sha256"], entry.get("probabilities_sha256")}
+        for path in (final, *([probabilities] if probabilities else [])):
+            if not _is_there(path):
+                continue
+            if compute_sha256(path) in known:
+                path.unlink()
+            else:
+                _set_aside(path)
+        with self._lock:
+            self.entries.pop(source.name, None)
+
+    def finish(self, source: PredictionInput, final: Path, probabilities: Path | None = None) -> None:
+        """Bind a label map that was written to its image, weights, configs and options, and write the record, but not too often."""
+        entry = {
+            "files_sha256": self._files_sha256.get(source.name, {}),
+            "label_map": final.name,
+            "label_map_sha256": compute_sha256(final),
+            "weights_sha256": list(self.origin.weights_sha256),
+            "configs_sha256": dict(self.origin.configs_sha256),
+            "options": dict(self.origin.options),
+            "started": self.started,
+        }
+        if probabilities is not None:
+            entry |= {"probabilities": probabilities.name, "probabilities_sha256": compute_sha256(probabilities)}
+        with self._lock:
+            self.entries[source.name] = entry
+            begun_s = time.monotonic()
+            if begun_s >= self._next_save_s:
+                self.save()
+                took_s = time.monotonic() - begun_s
+                self._next_save_s = begun_s + took_s / _SAVING_SHARE
+
+    def _describe_again(self) -> list[str]:
+        names_of: dict[str, list[str]] = {}
+        for name, reason in self.again.items():
+            names_of.setdefault(reason, []).append(name)
+        return [f"again    {_count(names)}: {reason}" for reason, names in names_of.items()]
+
+
+def _count(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MAX_SHOWN])
+    return shown if len(names) <= _MAX_SHOWN else f"{shown} and {len(names) - _MAX_SHOWN} more"
+
+
+def is_entry(entry: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a record's entry can be judged; an older or damaged one cannot."""
+    if not isinstance(entry, dict):
+        return False
+    texts = all(isinstance(entry.get(key), str) for key in ("label_map", "label_map_sha256"))
+    tables = all(isinstance(entry.get(key), dict) for key in ("files_sha256", "configs_sha256", "options"))
+    return texts and tables and isinstance(entry.get("weights_sha256"), list)
+
+
+def _list_changes(entry: Mapping[str, Any], origin: Origin) -> list[str]:
+    before, now = entry["configs_sha256"], origin.configs_sha256
+    changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+    reasons = [f"{', '.join(changed)} changed since"] if changed else []
+    for name in sorted(entry["options"].keys() | origin.options.keys()):
+        found, wanted = entry["options"].get(name), origin.options.get(name)
+        if found != wanted:
+            reasons.append(f"{name} was {found}, is now {wanted}")
+    return reasons
+
+
+def _has_probabilities(entry: Mapping[str, Any], path: Path) -> bool:
+    return path.is_file() and entry.get("probabilities_sha256") == compute_sha256(path)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file; none has a name that is too long, as that of the probabilities may be."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
+def _set_aside(path: Path) -> None:
+    """Move a file into the folder `replaced` beside it, under a name that is free there."""
+    folder = path.parent / REPLACED
+    folder.mkdir(exist_ok=True)
+    names = (path.name if number == 1 else f"{number}_{path.name}" for number in count(1))
+    os.replace(path, folder / next(name for name in names if not (folder / name).exists()))
+
+
+def without_record(out: Path) -> Ledger:
+    """A ledger that keeps no label map, for predictions that nobody records."""
+    return Ledger(out, Origin((), {}, {}))

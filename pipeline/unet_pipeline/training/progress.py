@@ -1,0 +1,88 @@
+"""The training's progress bar: loss, Dice, images per second, time left."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+from ignite.engine import Engine, Events
+
+from unet_pipeline.progress import progress_bar
+from unet_pipeline.training.processes import is_secondary
+from unet_pipeline.training.profile import ProfileHandler
+from unet_pipeline.training.samples import SeededDataset
+from unet_pipeline.training.step import LOSS
+
+_SMOOTHING = 0.95  # of the shown loss; about the mean of the last 20 iterations
+
+
+class ProgressHandler:
+    """Shows the training's progress.
+
+    Args:
+        evaluator: the validation, whose latest key metric is shown as Dice.
+        batch_size: images per iteration and process.
+        title: in front of the bar.
+        profile: where the time went, in a line of its own after every epoch; None for none.
+    """
+
+    def __init__(
+        self, evaluator: Engine, batch_size: int, title: str = "train", profile: ProfileHandler | None = None
+    ) -> None:
+        self.evaluator, self.batch_size, self.title, self.profile = evaluator, batch_size, title, profile
+        self._stack = ExitStack()
+        self._loss: float | None = None
+        self._busy_s, self._num_iterations, self._iteration_started_s = 0.0, 0, 0.0
+
+    def attach(self, engine: Engine) -> None:
+        if is_secondary():
+            return
+        if self.profile is not None:
+            self.profile.attach(engine)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._show_profile)
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._start_clock)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _open(self, engine: Engine) -> None:
+        left = engine.state.max_epochs * engine.state.epoch_length - engine.state.iteration
+        self._bar = self._stack.enter_context(progress_bar(self.title, left))
+
+    def _start_clock(self, _: Engine) -> None:
+        self._iteration_started_s = time.monotonic()
+
+    def _advance(self, engine: Engine) -> None:
+        loss = float(engine.state.output[LOSS])
+        self._loss = loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * loss
+        self._busy_s += time.monotonic() - self._iteration_started_s
+        self._num_iterations += 1
+        if self._num_iterations == 1 and (choices := list_choices(engine)):
+            self._bar.report("; ".join(choices))
+        speed = self._num_iterations * self.batch_size / self._busy_s
+        note = f"epoch {engine.state.epoch}/{engine.state.max_epochs}  loss {self._loss:.3f}"
+        best = self.evaluator.state.metrics
+        if best:
+            note += f"  Dice {next(iter(best.values())):.3f}"
+        self._bar.advance(note=f"{note}  {speed:.1f} images/s")
+
+    def _show_profile(self, _: Engine) -> None:
+        if self.profile is not None:
+            self._bar.report(self.profile.line)
+
+    def _close(self, _: Engine) -> None:
+        self._stack.close()
+
+    def _fail(self, _: Engine, error: Exception) -> None:
+        self._stack.close()
+        raise error
+
+
+def list_choices(engine: Engine) -> list[str]:
+    """What was chosen for the device, a line each; none where everything is plain. Known after the first step."""
+    found = [getattr(engine.state, "acceleration", "")]
+    dataset = getattr(engine.state.dataloader, "dataset", None)
+    if isinstance(dataset, SeededDataset) and dataset.store is not None:
+        found.append(dataset.store.describe(len(dataset)))
+    return [line for line in found if line]

@@ -1,0 +1,189 @@
+"""One training step: what MONAI's trainer lacks (patches and autocast on any device, gradient clipping, a check of the loss).
+
+Of a step the host only draws the numbers (`samples.py`). From the table of these numbers to the new weights everything happens on the device,
+and on one GPU as a single CUDA graph (`captured_step.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.engines.utils import IterationEvents
+
+from unet_pipeline.device.precision import BFLOAT16, FLOAT32, supports_fast_bfloat16
+from unet_pipeline.errors import TrainingError
+from unet_pipeline.training.acceleration import Acceleration, FastNetwork
+from unet_pipeline.training.augmentation import PatchAugmentation
+from unet_pipeline.training.captured_step import CapturedStep
+from unet_pipeline.training.loss_reading import LossReader
+from unet_pipeline.training.processes import num_processes
+from unet_pipeline.training.samples import SOURCES, TABLE
+from unet_pipeline.training.voxel_store import VoxelStore
+from unet_pipeline.types import CASE, IMAGE, LABEL, PRED
+
+LOSS = "loss"
+
+
+class TrainingStep:
+    """`iteration_update` for MONAI's SupervisedTrainer.
+
+    Args:
+        gradient_clip_norm: the gradient's norm is cut to this.
+        augmentation: makes the patches from a batch of `samples.collate`; None takes images and labels from the batch as they are.
+        autocast: None decides by the device (`supports_fast_bfloat16`); the loss is always computed in float32.
+        acceleration: of the network; None leaves it as it is.
+    """
+
+    def __init__(
+        self,
+        gradient_clip_norm: float,
+        augmentation: PatchAugmentation | None = None,
+        autocast: bool | None = None,
+        acceleration: Acceleration | None = None,
+    ) -> None:
+        self.gradient_clip_norm = gradient_clip_norm
+        self.augmentation = augmentation
+        self.autocast = autocast
+        self.acceleration = acceleration
+        self._fast: FastNetwork | None = None
+        self._losses = LossReader()
+        self._table: torch.Tensor | None = None
+        self._captured: CapturedStep | None = None
+        self._version = 0
+
+    def __call__(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
+        """Patches, forward, loss, backward, clipped optimizer step.
+
+        Returns:
+            Image, label, prediction and loss under MONAI's keys; the loss as a number, the newest that is known (`LossReader`).
+
+        Raises:
+            TrainingError: a loss is not finite, and names its step and cases; the device's memory is too small.
+        """
+        if not engine.network.training:  # the walk over all modules is a good part of a small step
+            engine.network.train()
+        try:
+            output = self._run(engine, batchdata)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(_describe_lack_of_memory(engine.state.device, error)) from error
+        loss = output[LOSS]
+        for event in (
+            IterationEvents.FORWARD_COMPLETED,
+            IterationEvents.LOSS_COMPLETED,
+            IterationEvents.BACKWARD_COMPLETED,
+        ):
+            engine.fire_event(event)
+        cases = [str(case) for case in batchdata.get(CASE, ["unknown"])]
+        output[LOSS] = self._losses.read(engine, loss, cases)
+        engine.state.output = output
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return output
+
+    def _run(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
+        """The step on the device; the loss is a tensor there."""
+        store = None if self.augmentation is None else getattr(engine.state.dataloader.dataset, "store", None)
+        if self.augmentation is None or store is None:
+            engine.optimizer.zero_grad(set_to_none=True)
+            images, labels = self._bring(engine, batchdata)
+            engine.state.augmented_s = time.perf_counter()  # for the profile
+            return self._compute(engine, images, labels)
+        table = self._upload(batchdata, store, self.augmentation)
+        engine.state.augmented_s = time.perf_counter()
+        take = partial(self.augmentation.take_packed, table)
+        captured = self._choose_captured(engine, store, lambda: self._compute(engine, *take(store.voxels)))
+        if captured is None:
+            engine.optimizer.zero_grad(set_to_none=True)
+            return self._compute(engine, *take(store.voxels))
+        failed_before = captured.failure
+        output = dict(captured())
+        if captured.failure is not None and failed_before is None:
+            engine.state.acceleration += f"; no CUDA graph, because its capture failed ({captured.failure})"
+        return output
+
+    def _bring(self, engine: Engine, batchdata: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Patches and their targets, made on the CPU, on the device."""
+        device = engine.state.device
+        if self.augmentation is None:
+            return engine.prepare_batch(batchdata, device, engine.non_blocking, **engine.to_kwargs)
+        images, labels = self.augmentation(batchdata[TABLE], batchdata[SOURCES])
+        return images.to(device), labels.to(device)
+
+    def _upload(self, batchdata: dict[str, Any], store: VoxelStore, augmentation: PatchAugmentation) -> torch.Tensor:
+        """The table of a batch, and the parts of cases that do not stay on the device, to the places where they are read."""
+        table = batchdata[TABLE]
+        for index, offset in enumerate(store.bring(batchdata[SOURCES])):
+            if offset is not None:
+                augmentation.layout.decode(table)["offset"][index] = offset
+        if self._table is None or self._table.shape != table.shape:
+            self._table, self._captured = table.to(store.device), None
+        elif store.device.type == "cuda":
+            self._table.copy_(table.pin_memory(), non_blocking=True)
+        else:
+            self._table.copy_(table)
+        return self._table
+
+    def _compute(self, engine: Engine, images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+        """Forward, loss, backward, clipped optimizer step; gradients are None before."""
+        device = engine.state.device
+        autocast = self._choose_precision(engine) == BFLOAT16
+        network = self._choose_form(engine, images, autocast)
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            prediction = engine.inferer(images, network)
+        loss = engine.loss_function(prediction, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.gradient_clip_norm)
+        engine.optimizer.step()
+        # detached: a graph of gradients that outlives its step ties the next one to its stream
+        heads = prediction.detach() if isinstance(prediction, torch.Tensor) else [head.detach() for head in prediction]
+        return {IMAGE: images, LABEL: labels, PRED: heads, LOSS: loss.detach()}
+
+    def _choose_captured(
+        self, engine: Engine, store: VoxelStore, work: Callable[[], dict[str, Any]]
+    ) -> CapturedStep | None:
+        """The step as a CUDA graph, where that is wanted and possible."""
+        if self.acceleration is None or not self.acceleration.should_capture(engine.state.device, num_processes()):
+            return None
+        if self._captured is None:
+            self._captured = CapturedStep(work, engine.optimizer, engine.state.device)
+        if store.version != self._version:
+            self._version = store.version
+            self._captured.forget()
+        return self._captured
+
+    def _choose_precision(self, engine: Engine) -> str:
+        """That of the first step; a checkpoint may have set it."""
+        if not hasattr(engine.state, "precision"):
+            fast = supports_fast_bfloat16(engine.state.device) if self.autocast is None else self.autocast
+            engine.state.precision = BFLOAT16 if fast else FLOAT32
+        return engine.state.precision
+
+    def _choose_form(self, engine: Engine, images: torch.Tensor, autocast: bool) -> Any:
+        """The engine's network, in the form that the first step chooses."""
+        if self.acceleration is None:
+            return engine.network
+        if self._fast is None:
+            num_steps = engine.state.max_epochs * engine.state.epoch_length
+            self._fast = self.acceleration.build(
+                engine.network,
+                engine.optimizer,
+                images,
+                num_steps,
+                autocast,
+                num_processes(),
+                getattr(engine.state, "memory_format", None),
+            )
+            engine.state.acceleration, engine.state.memory_format = self._fast.line, self._fast.order
+        return self._fast
+
+
+def _describe_lack_of_memory(device: torch.device, error: Exception) -> str:
+    cause = " ".join(str(error).split())[:120]
+    return (
+        f"A training step needs more memory than {device} has ({cause}). Plan again with a smaller --memory GIB, or train with a smaller "
+        "batch_size, or with device_cache_gib=0, which leaves the cases in main memory."
+    )

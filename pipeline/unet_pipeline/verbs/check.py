@@ -1,0 +1,72 @@
+"""`check`: reads every file of a dataset, and with `fix` writes a corrected copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.report import write_report
+
+if TYPE_CHECKING:
+    from unet_pipeline.dataset.fix import FixedDataset
+
+
+def check(
+    dataset: Path | str,
+    out: Path | str | None = None,
+    labels: dict[str, int] | None = None,
+    options: ReadOptions | None = None,
+    data_root: Path | str | None = None,
+) -> CheckReport:
+    """Read every file of a labelled folder and report all problems.
+
+    Args:
+        dataset: the folder, or a table of cases.
+        out: gets problems.json, contact_sheet.png and, for a usable dataset, fingerprint.json and dataset_manifest.json.
+        labels: names for the label values, where the layout does not give them.
+        options: how the files are to be read.
+        data_root: folder that the paths of a list of cases start from; found by looking when None.
+
+    Raises:
+        DatasetError: there is no dataset to check.
+    """
+    options = options or ReadOptions()
+    found = read_dataset(dataset, options.layout, options.follow_links, data_root)
+    report = check_dataset(found, labels, options, with_tiles=out is not None)
+    if out is not None:
+        write_report(report, Path(out))
+    return report
+
+
+def fix(
+    dataset: Path | str,
+    out: Path | str,
+    labels: dict[str, int] | None = None,
+    options: ReadOptions | None = None,
+    exclude: Sequence[str] = (),
+    data_root: Path | str | None = None,
+) -> FixedDataset:
+    """Write a corrected copy of a labelled folder; nothing of the source is touched. `check --fix` on the command line.
+
+    Args:
+        dataset: the folder, or a table of cases.
+        out: does not exist yet; gets all files, corrected where that needs no choice, and fixes.json with every change.
+        labels: names for the label values, which the copy then has.
+        options: how the source is to be read. What they settle (`copy_header`, `resample_labels`, ...) is settled in the copy.
+        exclude: cases, or files, that `check` names in an error and that are to be left out.
+        data_root: as in `check`.
+
+    Returns:
+        The report of the source, that of the copy, and what was changed; `copy.errors` is empty when everything was mended.
+
+    Raises:
+        DatasetError: `out` exists, or lies in the source or around it; there is no dataset; `exclude` has what no error is about.
+        FileError: something cannot be written; nothing is left of the copy then.
+    """
+    from unet_pipeline.dataset.fix import fix_dataset
+
+    return fix_dataset(dataset, Path(out), labels, options, exclude, data_root)

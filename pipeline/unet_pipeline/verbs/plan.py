@@ -1,0 +1,129 @@
+"""`plan`: from a dataset to a bundle, and from an edited plan to its configs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from unet_pipeline.bundle.folder import BundleFolder, require_weights
+from unet_pipeline.bundle.trust import open_for_reading
+from unet_pipeline.bundle.write import refresh_bundle, require_free, write_bundle
+from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.prepare import prepare_dataset
+from unet_pipeline.device.memory import find_memory
+from unet_pipeline.files import compute_sha256
+from unet_pipeline.planning.fine_tuning import Start
+from unet_pipeline.planning.plan import Plan, read_plan
+from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
+from unet_pipeline.planning.splits import Splits, choose_splits
+
+
+@dataclass(frozen=True)
+class PlannedFolder:
+    """A bundle that `plan` wrote; `read_case_s` is what reading one image with its label took, in seconds."""
+
+    bundle: BundleFolder
+    plan: Plan
+    report: CheckReport
+    read_case_s: float = 0.0
+
+
+def plan(
+    dataset: Path | str,
+    bundle: Path | str,
+    preset: str = "standard",
+    folds: int = 5,
+    seed: int = 0,
+    labels: dict[str, int] | None = None,
+    options: ReadOptions | None = None,
+    network: str | None = None,
+    padded: bool = False,
+    memory_gib: float | str | None = None,
+    initial: Path | str | None = None,
+    trust: bool = False,
+    data_root: Path | str | None = None,
+) -> PlannedFolder:
+    """Check a labelled folder and write a complete bundle for it, without weights yet.
+
+    Files that stock MONAI cannot read are copied into the folder `BUNDLE_data` beside the bundle, in a format that it can.
+
+    Args:
+        dataset: the folder, or a table of cases.
+        bundle: does not exist yet.
+        preset, folds, seed, padded, memory_gib: see `plan_from_fingerprint`.
+        labels: as in `check`.
+        options, data_root: as in `check`.
+        network: a name; dynunet, or that of `initial`, if None.
+        initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
+            patch are taken over, and its weights are copied.
+        trust: take it although its audit finds a danger.
+
+    Raises:
+        DatasetError: the dataset has an error.
+        PlanError: unknown preset or network, a network for other dimensions, or a dataset that does not fit `initial`.
+        BundleError: the bundle's folder exists and is not empty, or `initial` needs trust or has no weights.
+    """
+    root = Path(bundle)
+    options = options or ReadOptions()
+    require_free(root)
+    with _open_start(initial, trust) as start:
+        started_s = time.monotonic()
+        report = check_dataset(read_dataset(dataset, options.layout, options.follow_links, data_root), labels, options)
+        read_case_s = (time.monotonic() - started_s) / len(report.dataset.cases)
+        fingerprint = report.require_no_errors()
+        splits = choose_splits(report, folds, seed)
+        copies = root.resolve().with_name(f"{root.resolve().name}_data")
+        data = copies if report.needs_preparation else report.dataset.root
+        planned = plan_from_fingerprint(
+            fingerprint,
+            Path(os.path.relpath(data.resolve(), root.resolve())).as_posix(),
+            preset,
+            len(splits.folds),
+            seed=seed,
+            network=network,
+            padded=padded,
+            memory_gib=memory_gib,
+            found=find_memory(),
+            start=start,
+        )
+        folder = _write(root, planned, report, splits, data, start)
+    return PlannedFolder(folder, planned.plan, report, read_case_s)
+
+
+def _write(
+    root: Path, planned: PlannedBundle, report: CheckReport, splits: Splits, data: Path, start: Start | None
+) -> BundleFolder:
+    """Write the bundle and, where they are needed, the copies that stock MONAI can read into `data`; both or none."""
+    if not report.needs_preparation:
+        return write_bundle(root, planned, report, splits, start=start)
+    _, prepared = prepare_dataset(report, data)
+    try:
+        return write_bundle(root, planned, report, splits, prepared, start)
+    except BaseException:
+        shutil.rmtree(data, ignore_errors=True)  # what went wrong is told, not what fails after it
+        raise
+
+
+@contextmanager
+def _open_start(initial: Path | str | None, trust: bool) -> Iterator[Start | None]:
+    """The bundle that a training is to start from, once it has passed its audit; None without one."""
+    if initial is None:
+        yield None
+        return
+    with open_for_reading(initial, trust) as folder:
+        weights = require_weights(folder)
+        yield Start(
+            Path(initial).resolve().name.removesuffix(".zip"), read_plan(folder.plan), weights, compute_sha256(weights)
+        )
+
+
+def refresh(bundle: Path | str, force: bool = False) -> Plan:
+    """Write the JSON configs of a bundle again from its edited plan.yaml."""
+    return refresh_bundle(Path(bundle), force)

@@ -1,0 +1,161 @@
+"""`predict`: label maps for images, and what making them will take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unet_pipeline.bundle.configs import find_edited_configs
+from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_ensemble, require_weights
+from unet_pipeline.bundle.trust import open_for_reading
+from unet_pipeline.errors import PredictionError
+from unet_pipeline.lean_imports import arrange_lean_import
+from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
+from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.verbs.recorded import list_used_files, predict_recorded
+
+if TYPE_CHECKING:
+    from unet_pipeline.prediction.forecast import Forecast
+    from unet_pipeline.prediction.run import Predictions
+
+
+def predict(
+    bundle: Path | str,
+    source: Path | str,
+    out: Path | str,
+    device: str | None = None,
+    mirror: bool = False,
+    ensemble: bool = False,
+    probabilities: bool = False,
+    trust: bool = False,
+    runtime: str = "torch",
+    precision: str = "float32",
+    alone: bool = False,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Predictions:
+    """Write a label map for an image, or for every image of a folder, on the image's own grid.
+
+    Args:
+        bundle: trained; a folder, or the zip that `package` made. A bundle of others, such as the model zoo's, runs as its inference
+            config says, without the options about the network.
+        source: an image, a DICOM series, or a folder of images or of series.
+        out: folder for the label maps, and their record, predictions_run.json. A label map that is there is kept if the record has it with
+            the same image, weights, configs and options; otherwise it is made again. A file of that name which `predict` did not write, or
+            that was edited since, goes into the folder `replaced`.
+        device: such as "cpu" or "cuda:1"; a GPU when there is one, if None.
+        mirror: average over all mirrored copies.
+        ensemble: average the probabilities of all trained folds.
+        probabilities: write them too.
+        trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
+        runtime: torch, or torchscript or onnx for a network that `package` exported.
+        precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
+        alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
+        announce: called before the first image: what is left out, why label maps that are there are made again, how windows are computed.
+
+    Raises:
+        BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
+        PredictionError: no image, or an image that the network cannot take.
+    """
+    options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
+    with open_for_reading(bundle, trust, open_any_bundle) as folder:
+        weights, inputs = prepare_prediction(folder, source, options, alone)
+        from unet_pipeline.prediction.passed_over import say_passed_over
+        from unet_pipeline.prediction.run import refuse_own_folder
+
+        refuse_own_folder(inputs, Path(out))
+        say_passed_over(Path(source), inputs, announce)
+        return predict_recorded(folder, inputs, Path(out), weights, options, announce, announce)
+
+
+def arrange_process(folder: BundleFolder, alone: bool, device: str | None) -> None:
+    """Make the process ready for predictions of a bundle: a short import of MONAI, and a GPU that starts beside it.
+
+    Args:
+        folder: of the bundle.
+        alone: the process does nothing else that needs MONAI's parts for training.
+        device: as in `predict`.
+    """
+    plan = read_plan(folder.plan)
+    # a config that was edited may name any part of MONAI
+    if alone and folder.generated_configs.is_file() and not find_edited_configs(folder):
+        arrange_lean_import(with_label_maps=bool(plan.without_holes or plan.one_part or plan.smallest_part))
+    if alone:
+        from unet_pipeline.device.gpu_start import start_device
+
+        start_device(device)
+
+
+def prepare_prediction(
+    folder: BundleFolder, source: Path | str, options: PredictOptions, alone: bool
+) -> tuple[tuple[Path, ...], list[PredictionInput]]:
+    """The weights and the images of a prediction, for `predict` and `forecast`; and the process is ready for it.
+
+    Raises:
+        BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime.
+        PredictionError: no image, or an option that an external bundle does not have.
+    """
+    if not folder.is_planned:
+        return (), _prepare_external(folder, source, options)
+    weights = require_ensemble(folder) if options.ensemble else (require_weights(folder),)
+    plan = read_plan(folder.plan)
+    arrange_process(folder, alone, options.device if options.runtime == "torch" else "cpu")
+    from unet_pipeline.device.allocator import keep_freed_pages
+    from unet_pipeline.prediction.runtime import check_runtime
+
+    check_runtime(folder, options.runtime, options.ensemble)
+    keep_freed_pages()
+    return tuple(weights), list_inputs(Path(source), len(plan.channel_names), plan.channel_names)
+
+
+def _prepare_external(folder: BundleFolder, source: Path | str, options: PredictOptions) -> list[PredictionInput]:
+    if options.list_changed():
+        raise PredictionError(
+            f"{folder.name} was not made by `unet-pipeline plan`: it runs as its inference config says. Leave out --mirror, --ensemble, "
+            "--probabilities, --runtime and --precision."
+        )
+    from unet_pipeline.device.allocator import keep_freed_pages
+    from unet_pipeline.prediction.external import read_format
+
+    keep_freed_pages()
+    channel_names = read_format(folder.read_metadata(), folder.name).images.channel_names
+    return list_inputs(Path(source), len(channel_names), channel_names)
+
+
+def forecast(
+    bundle: Path | str,
+    source: Path | str,
+    out: Path | str,
+    device: str | None = None,
+    mirror: bool = False,
+    ensemble: bool = False,
+    probabilities: bool = False,
+    trust: bool = False,
+    runtime: str = "torch",
+    precision: str = "float32",
+    alone: bool = False,
+) -> Forecast:
+    """Windows, memory and the rest of what `predict` would do with the same arguments; the network does not run, nothing is written.
+
+    Only the headers of the images are read, so damaged voxels do not show.
+
+    Raises:
+        BundleError: as `predict`.
+        PredictionError: as `predict`, before the first image; or the bundle's preprocessing is not what `plan` writes.
+    """
+    with open_for_reading(bundle, trust, open_any_bundle) as folder:
+        if not folder.is_planned:
+            raise PredictionError(
+                f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
+                "Predict without --dry-run."
+            )
+        options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
+        weights, inputs = prepare_prediction(folder, source, options, alone)
+        from unet_pipeline.evidence.records.prediction_record import open_ledger
+        from unet_pipeline.prediction.reuse import settle_options
+        from unet_pipeline.prediction.run import forecast_prediction
+
+        used = list_used_files(folder, weights, options)
+        ledger = open_ledger(folder, Path(out), used, settle_options(options))
+        return forecast_prediction(folder, inputs, Path(out), weights, options, ledger)

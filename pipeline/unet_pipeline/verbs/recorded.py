@@ -1,0 +1,53 @@
+"""Predictions with their record, as `predict` and `evaluate` make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.prediction.options import PredictOptions
+
+if TYPE_CHECKING:
+    from unet_pipeline.prediction.run import Predictions
+
+
+def predict_recorded(
+    folder: BundleFolder,
+    inputs: Sequence[PredictionInput],
+    out: Path,
+    weights: Sequence[Path],
+    options: PredictOptions,
+    announce: Callable[[str], None] = lambda line: None,
+    announce_windows: Callable[[str], None] = lambda line: None,
+) -> Predictions:
+    """Predict images into a folder whose record, predictions_run.json, says what each label map was made of.
+
+    Args:
+        folder, inputs, out, weights, options: as for `predict_images`.
+        announce: called with why label maps that are there are made again.
+        announce_windows: called with how windows are computed.
+
+    Raises:
+        BundleError, PredictionError: as `predict_images`.
+    """
+    from unet_pipeline.evidence.records.prediction_record import record_predictions
+    from unet_pipeline.prediction.reuse import settle_options
+    from unet_pipeline.prediction.run import predict_images
+
+    used = list_used_files(folder, weights, options)
+    settled = settle_options(options) if folder.is_planned else {"device": options.device}
+    settings = options.as_settings() if folder.is_planned else settled
+    with record_predictions(folder, out, used, settings, settled, announce) as (record, ledger):
+        made = predict_images(folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger)
+        record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
+    return made
+
+
+def list_used_files(folder: BundleFolder, weights: Sequence[Path], options: PredictOptions) -> Sequence[Path]:
+    """The files that predict: the weights, the export of the runtime, or all model files of an external bundle."""
+    if not folder.is_planned:
+        return folder.list_model_files()
+    return weights if options.runtime == "torch" else (folder.export(options.runtime),)

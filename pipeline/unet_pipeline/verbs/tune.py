@@ -1,0 +1,41 @@
+"""`tune`: post-processing and temperature, chosen on out-of-fold predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unet_pipeline.bundle.data_state import require_unchanged_data
+from unet_pipeline.bundle.folder import require_weights
+from unet_pipeline.bundle.seal import break_seal
+from unet_pipeline.bundle.trust import open_trusted
+from unet_pipeline.evaluation.groups import group_by_fold
+from unet_pipeline.planning.plan import read_plan
+
+if TYPE_CHECKING:
+    from unet_pipeline.tuning.choose import Tuning
+
+
+def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, trust: bool = False) -> Tuning:
+    """Choose post-processing and temperature on predictions of validation cases, each by the fold that has not seen it.
+
+    What is chosen goes into plan.yaml with its reason, the configs are written again, and evidence/tuning.json keeps all that was
+    tried; evidence/tuning_run.json is the record of the run.
+
+    Raises:
+        BundleError: no weights, or configs that were edited by hand.
+        DatasetError: images or label maps that the bundle was planned from have changed since.
+        EvaluationError: no case to choose on.
+    """
+    from unet_pipeline.evidence.records.prediction_record import record_tuning
+    from unet_pipeline.tuning.apply import require_generated_configs, tune_bundle
+
+    folder = open_trusted(bundle, "tune", trust, sealed=False)
+    require_weights(folder)
+    folder.require_data()
+    require_generated_configs(folder)
+    require_unchanged_data(folder)
+    groups, _, title = group_by_fold(folder, read_plan(folder.plan))
+    break_seal(folder)  # from here on the bundle has another record than it was sealed with
+    with record_tuning(folder, groups, {"device": device, "mirror": mirror}):
+        return tune_bundle(folder, groups, title, device, mirror)

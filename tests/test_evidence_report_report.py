@@ -1,0 +1,199 @@
+"""The report: its numbers are those of the summary, it needs nothing from outside, and a missing part is said."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import unet_pipeline
+from unet_pipeline.evidence.report.report import Report, mark_code
+
+from . import phantom_bundles as phantoms
+from .evidence_bundles import RUN, write_evaluated
+
+MOST_BYTES = 15_000_000
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: numbers with their keys, links, ids, pictures, and tags that are left open."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.numbers: dict[str, tuple[float, str]] = {}
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.pictures: list[dict[str, str | None]] = []
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self._key = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in found:
+            self.ids.append(str(found["id"]))
+        if tag == "a":
+            self.links.append(str(found["href"]))
+        self.loads += [str(found[name]) for name in ("src", "srcset", "data", "poster", "xlink:href") if name in found]
+        if tag == "link":
+            self.loads.append(str(found.get("href")))
+        if tag == "img" or found.get("role") == "img":
+            self.pictures.append(found)
+        if tag == "data":
+            self._key = str(found["data-key"])
+            self.numbers[self._key] = (float(str(found["value"])), "")
+
+    def handle_data(self, data: str) -> None:
+        if self._key:
+            self.numbers[self._key] = (self.numbers[self._key][0], data)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, tag
+        assert self.open.pop() == tag
+        if tag == "data":
+            self._key = ""
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def evaluated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_evaluated(tmp_path_factory.mktemp("report"), request.param)
+
+
+@pytest.fixture(scope="module")
+def page(evaluated: Path) -> Page:
+    return Page(unet_pipeline.report(evaluated).path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def bundle(evaluated: Path, tmp_path: Path) -> Path:
+    shutil.copytree(evaluated.parent, tmp_path / "copy")
+    return tmp_path / "copy" / evaluated.name
+
+
+def test_report_numbers_are_those_of_the_summary(page: Page, evaluated: Path) -> None:
+    summary = json.loads((evaluated / "evidence/evaluations/validation/summary.json").read_text())
+    expected = {}
+    for row in summary["rows"]:
+        for name in (
+            "n",
+            "mean",
+            "low",
+            "median",
+            "sd",
+            "num_undefined",
+            "num_missed",
+            "num_false_alarms",
+            "num_patients",
+        ):
+            if row.get(name) is not None:
+                expected[f"{row['label']}|{row['metric']}|{name}"] = row[name]
+    for number, failure in enumerate(summary["failures"]):
+        if failure["values"]["dice"] is not None:
+            expected[f"failures|{number}|dice"] = failure["values"]["dice"]
+    expected |= {f"fold_0-001 {name}": RUN[name] for name in ("duration_s", "peak_memory_gib")}
+    assert {key: value for key, (value, _) in page.numbers.items()} == expected
+    assert len(expected) > 20
+
+
+def test_report_shown_numbers_are_rounded_ones(page: Page) -> None:
+    scales = {"duration_s": 1 / 60}
+    for key, (value, text) in page.numbers.items():
+        shown = text.split(" to ")[0]  # an interval's value is its lower end
+        digits = len(shown.partition(".")[2])
+        scale = next((factor for name, factor in scales.items() if key.endswith(name)), 1)
+        assert shown == f"{value * scale:.{digits}f}", key
+
+
+def test_report_is_well_formed_and_loads_nothing(page: Page, evaluated: Path) -> None:
+    text = (evaluated / "evidence/report.html").read_text(encoding="utf-8")
+    assert page.open == []
+    assert page.loads
+    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
+    assert not page.tags & {"script", "iframe", "object", "embed", "link", "video", "audio"}
+    assert "@import" not in text
+    assert set(re.findall(r"url\(([^)]*)\)", text)) <= {"#hatch"}
+    assert len(text.encode()) < MOST_BYTES
+
+
+def test_report_links_lead_somewhere(page: Page) -> None:
+    assert page.links
+    assert len(page.ids) == len(set(page.ids))
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+
+
+def test_report_every_picture_has_a_text(page: Page) -> None:
+    assert len(page.pictures) >= 8
+    assert all(picture.get("alt") or picture.get("aria-label") for picture in page.pictures)
+
+
+def test_report_writes_the_documents_too(evaluated: Path, page: Page) -> None:
+    assert {path.name for path in (evaluated / "docs").glob("*.md")} == {"README.md", "CLAIM_2024.md", "TRIPOD_AI.md"}
+
+
+def test_report_twice_is_the_same_and_leaves_a_sealed_bundle_as_it_is(bundle: Path) -> None:
+    first = unet_pipeline.report(bundle).path.read_bytes()
+    (bundle / "evidence/manifest.sha256").write_text("")
+    (bundle / "docs/README.md").unlink()
+    again = unet_pipeline.report(bundle)
+    assert again.path.read_bytes() == first
+    assert again.documents == ()
+    assert not (bundle / "docs/README.md").exists()
+
+
+def test_report_out_of_the_bundle_leaves_none_in_it(bundle: Path, tmp_path: Path) -> None:
+    (bundle / "evidence/report.html").unlink(missing_ok=True)
+    assert unet_pipeline.report(bundle, tmp_path / "elsewhere.html").path == tmp_path / "elsewhere.html"
+    assert not (bundle / "evidence/report.html").exists()
+
+
+GONE = {
+    "evidence/evaluations": "has not been evaluated",
+    "evidence/runs": "no run record",
+    "evidence/dataset_manifest.json": "dataset manifest",
+    "evidence/fingerprint.json": "fingerprint",
+    "evidence/splits": "record of the split",
+    "evidence/evaluations/validation/metrics.csv": "No charts and pictures",
+    "models/model.pt": "no weights",
+    "docs/data_license.txt": "",
+    "data": "the data set is not where the plan says",
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_report_missing_part_is_said(bundle: Path, gone: str) -> None:
+    path = next(bundle.parent.glob("*s")) if gone == "data" else bundle / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    result: Report = unet_pipeline.report(bundle)
+    said = " ".join(result.missing)
+    assert GONE[gone] in said
+    assert Page(result.path.read_text(encoding="utf-8")).open == []
+
+
+def test_report_of_a_plan_only_is_one(tmp_path: Path) -> None:
+    dataset = phantoms.write_pictures(tmp_path / "cells", num_cases=5)
+    bundle = phantoms.plan_small(dataset, tmp_path / "bundle", {"background": 0, "cell": 255})
+    result = unet_pipeline.report(bundle)
+    assert "has not been evaluated" in " ".join(result.missing)
+    assert Page(result.path.read_text(encoding="utf-8")).numbers == {}
+
+
+def test_report_names_with_markup_are_text(bundle: Path) -> None:
+    path = bundle / "evidence/evaluations/validation/summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"title": "<script>alert(1)</script>"}))
+    page = Page(unet_pipeline.report(bundle).path.read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+
+
+def test_mark_code_escapes_and_marks() -> None:
+    assert mark_code("run `a < b` now") == "run <code>a &lt; b</code> now"
+    assert mark_code("one ` only") == "one ` only"
