@@ -37,8 +37,9 @@ def test_edit_plan_users_other_lines_stay(path: Path) -> None:
     assert "# my own remark\nnum_epochs:" in path.read_text()
 
 
-def test_edit_plan_value_over_several_lines_is_replaced_whole(path: Path) -> None:
-    text = path.read_text().replace("one_part: []", "one_part:\n  - organ\n- organ")
+@pytest.mark.parametrize("value", ["\n  - organ\n  - organ", "\n- organ\n- organ"])
+def test_edit_plan_value_over_several_lines_is_replaced_whole(path: Path, value: str) -> None:
+    text = path.read_text().replace("one_part: []", f"one_part:{value}")
     path.write_text(text)
     edit_plan(path, {"one_part": ([], "no")})
     assert read_plan(path).one_part == ()
