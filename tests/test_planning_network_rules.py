@@ -337,7 +337,9 @@ def test_choose_memory_free_that_cannot_be_is_an_error(given: str, found: Memory
 
 
 def test_estimate_training_gib_grows_with_batch_and_patch() -> None:
-    shape = Shape("dynunet", 1, 2, (8, 16, 32), ((3, 3, 3),) * 3, ((1, 1, 1), (2, 2, 2), (2, 2, 2)), num_supervised_heads=1)
+    shape = Shape(
+        "dynunet", 1, 2, (8, 16, 32), ((3, 3, 3),) * 3, ((1, 1, 1), (2, 2, 2), (2, 2, 2)), num_supervised_heads=1
+    )
     small = network_rules.estimate_training_gib(shape, (32, 32, 32), 1)
     assert network_rules.estimate_training_gib(shape, (32, 32, 32), 2) > small
     doubled = network_rules.estimate_training_gib(shape, (64, 32, 32), 1)

@@ -1,4 +1,4 @@
-"""The border weights of Ronneberger 2015, against the equation written out."""
+"""The border weights of Ronneberger et al. 2015, against the equation written out."""
 
 from __future__ import annotations
 

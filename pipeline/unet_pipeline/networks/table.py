@@ -59,7 +59,7 @@ class Network:
     """A row.
 
     Attributes:
-        reference: the paper.
+        paper: authors and year.
         prediction: class that predicts, `module.Class` of this folder or a full name of MONAI's.
         training: class with the same weights that gives the logits of all heads, a list, in training mode; "" for the same class.
         arguments: of both classes: values, or ids of the config such as "@filters".
@@ -77,10 +77,11 @@ class Network:
         fewer_blocks: likewise, for presets that are narrower than the paper.
         up_convolution_bias: argument that gives the up-convolutions a bias; "" where there is no such choice.
         scriptable: TorchScript can compile it; otherwise it is traced, and must read no size.
+        arxiv: number of the paper there; "" for one that is elsewhere.
         parts: prefix of a module's name, with "#" for a number, to its part and level in the drawing; the longest that fits.
     """
 
-    reference: str
+    paper: str
     prediction: str
     training: str = ""
     arguments: Mapping[str, object] = field(default_factory=lambda: _LAYOUT)
@@ -99,6 +100,12 @@ class Network:
     up_convolution_bias: str = ""
     scriptable: bool = True
     parts: Mapping[str, Place] = field(default_factory=lambda: _PARTS)
+    arxiv: str = ""
+
+    @property
+    def reference(self) -> str:
+        """The paper, and where it is."""
+        return f"{self.paper}, arXiv:{self.arxiv}" if self.arxiv else self.paper
 
     @property
     def is_modern(self) -> bool:
@@ -123,7 +130,7 @@ class Network:
 
 NETWORKS = {
     "dynunet": Network(
-        "Isensee 2021, MONAI's DynUNet",
+        "Isensee et al. 2021, in MONAI's form (DynUNet)",
         "monai.networks.nets.DynUNet",
         "dynunet.DeepSupervisionDynUNet",
         {
@@ -152,16 +159,17 @@ NETWORKS = {
         },
     ),
     "resenc": Network(
-        "Isensee 2024, arXiv:2404.09556",
+        "Isensee et al. 2024, residual encoder",
         "residual_encoder.ResidualEncoderUNet",
         "residual_encoder.SupervisedResidualEncoderUNet",
         _take("num_blocks", "num_supervised_heads", "normalisation"),
         heads="levels",
         num_blocks=(1, 3, 4, 6, 6, 6),
         fewer_blocks=(1, 2, 2, 2, 2, 2),
+        arxiv="2404.09556",
     ),
     "unet2015": Network(
-        "Ronneberger 2015, arXiv:1505.04597",
+        "Ronneberger et al. 2015",
         "unet.UNet2015",
         arguments=_take("padded", "normalisation", "dropout"),
         spatial_dims=(2,),
@@ -172,9 +180,10 @@ NETWORKS = {
         dropout=0.5,
         loss="border_weighted_ce",
         elastic=(3, 10.0),
+        arxiv="1505.04597",
     ),
     "unet3d2016": Network(
-        "Çiçek 2016, arXiv:1606.06650",
+        "Çiçek et al. 2016",
         "unet.UNet3D2016",
         arguments=_take("padded", "normalisation"),
         spatial_dims=(3,),
@@ -182,9 +191,10 @@ NETWORKS = {
         normalisation="batch",
         padded=False,
         convolutions_per_level=2,
+        arxiv="1606.06650",
     ),
     "unetplusplus": Network(
-        "Zhou 2018, arXiv:1807.10165",
+        "Zhou et al. 2018",
         "unetplusplus.UNetPlusPlus",
         "unetplusplus.SupervisedUNetPlusPlus",
         _take("normalisation", "pruned_to"),
@@ -192,9 +202,10 @@ NETWORKS = {
         filters=(32, 64, 128, 256, 512),
         normalisation="none",
         parts=_PARTS | {"nodes.#": _nested, "heads.#": lambda _, shape: ("head", 0)},
+        arxiv="1807.10165",
     ),
     "attention_unet": Network(
-        "Oktay 2018, arXiv:1804.03999",
+        "Oktay et al. 2018",
         "attention_unet.AttentionUNet",
         "attention_unet.SupervisedAttentionUNet",
         _take("num_supervised_heads", "normalisation"),
@@ -202,5 +213,6 @@ NETWORKS = {
         filters=(64, 128, 256, 512, 1024),
         normalisation="batch",
         parts=_PARTS | {"decoder.#.gate": lambda number, shape: ("gate", len(shape.filters) - 2 - number)},
+        arxiv="1804.03999",
     ),
 }

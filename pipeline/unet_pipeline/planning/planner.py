@@ -20,7 +20,7 @@ from unet_pipeline.planning.plan import Plan, build_plan_from
 from unet_pipeline.planning.presets import NNUNET, PRESETS, Choice, Preset
 
 _LEAST_PATCH_VOXELS = 16**3  # no smaller patch, whatever the memory
-NNUNET_DA = "nnU-Net's data augmentation (Isensee 2021, note 4)"
+NNUNET_DA = "nnU-Net's data augmentation (Isensee et al. 2021, note 4)"
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _add_loss(draft: _Draft, fingerprint: Fingerprint) -> None:
     weights = rules.choose_class_weights(fingerprint)
     if draft.values["loss"] == "border_weighted_ce":
         draft.add(weights.reason, class_weights=weights.value)
-        draft.add("w0 and sigma of Ronneberger 2015", border_weight=10.0, border_sigma_voxel=5.0)
+        draft.add("w0 and sigma of Ronneberger et al. 2015", border_weight=10.0, border_sigma_voxel=5.0)
     else:
         draft.add("of the border-weighted loss only", class_weights=None, border_weight=None, border_sigma_voxel=None)
 
@@ -377,7 +377,7 @@ def _add_elastic(draft: _Draft, dims: int, share: float, patch_size: tuple[int, 
         )
         return
     draft.add(
-        "elastic deformation as in Ronneberger 2015, on a coarse grid of random displacements",
+        "elastic deformation as in Ronneberger et al. 2015, on a coarse grid of random displacements",
         elastic_probability=round(0.1 * share, 6),
     )
     points = tuple(max(3, min(6, round(size / 16))) for size in patch_size)

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
-NNUNET = "Isensee 2021"
+NNUNET = "Isensee et al. 2021"
 
 
 @dataclass(frozen=True)

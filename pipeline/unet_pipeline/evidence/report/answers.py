@@ -98,5 +98,5 @@ def _collect(history: History) -> dict[str, Any]:
         "evaluations": history.evaluations,
         "all_labels": ALL_LABELS,
         "intended_use_of_all": INTENDED_USE,
-        "network_reference": NETWORKS[plan.network_name].reference,
+        "network_reference": NETWORKS[plan.network_name].paper,
     }
