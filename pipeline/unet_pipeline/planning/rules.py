@@ -156,7 +156,9 @@ def choose_class_weights(fingerprint: Fingerprint) -> Choice[tuple[float, ...]]:
     counts = [sum(case.num_voxels.get(name, 0) for case in fingerprint.cases) for name in fingerprint.labels]
     shares = [max(1, count) / max(1, sum(counts)) for count in counts]
     weights = tuple(round(min(10.0, max(0.1, 1 / (len(counts) * share))), 6) for share in shares)
-    return Choice(weights, "balances the labels' frequencies in the dataset (Ronneberger et al. 2015), within 0.1 and 10")
+    return Choice(
+        weights, "balances the labels' frequencies in the dataset (Ronneberger et al. 2015), within 0.1 and 10"
+    )
 
 
 def choose_learning_rate(preset: Preset, normalisation: str) -> Choice[float]:
