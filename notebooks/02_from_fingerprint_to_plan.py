@@ -133,15 +133,15 @@ slice_panel.set(title="training patch on an axial slice", xlabel="left to right 
 slice_panel.legend(loc="upper right", fontsize=8)
 
 rates = {}
-for title, settled in (("planned", quick.plan), ("edited", edited)):
-    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=settled.learning_rate)
-    schedule = build_schedule(optimizer, settled.num_epochs, settled.iterations_per_epoch, settled.warmup_iterations)
+for title, plan in (("planned", quick.plan), ("edited", edited)):
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=plan.learning_rate)
+    schedule = build_schedule(optimizer, plan.num_epochs, plan.iterations_per_epoch, plan.warmup_iterations)
     rates[title] = []
-    for _ in range(settled.num_epochs * settled.iterations_per_epoch):
+    for _ in range(plan.num_epochs * plan.iterations_per_epoch):
         rates[title].append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
-    rate_panel.plot(rates[title], label=f"{title}, {settled.num_epochs} epochs")
+    rate_panel.plot(rates[title], label=f"{title}, {plan.num_epochs} epochs")
 rate_panel.set(title="learning rate of quick", xlabel="iteration", ylabel="learning rate")
 rate_panel.legend(fontsize=8)
 workspace.cleanup()

@@ -46,7 +46,7 @@ def build(
     networks = network or torch.nn.Identity()
     expected, plan = Expected(("any",) * num_channels, 3), SimpleNamespace(filters=[first])
     parts = Parts(expected, None, (networks,), inferer, torch.device(device), tuple(range(num_classes)), plan=plan)
-    engine = SimpleNamespace(late_heads=())
+    engine = SimpleNamespace(deferred_heads=())
     return Engines(parts, engine, engine)
 
 

@@ -63,17 +63,17 @@ def own(planned: BundleFolder, tmp_path: Path) -> BundleFolder:
 
 
 def test_plan_from_bundle_stores_its_weights_with_their_hash(planned: BundleFolder, bundle_3d: TrainedBundle) -> None:
-    settled, other = read_plan(planned.plan), read_plan(BundleFolder(bundle_3d.root).plan)
+    plan, other = read_plan(planned.plan), read_plan(BundleFolder(bundle_3d.root).plan)
     source = bundle_3d.root / "models" / "model.pt"
     assert planned.initial_weights.read_bytes() == source.read_bytes()
-    assert settled.initial_weights_sha256 == compute_sha256(source)
+    assert plan.initial_weights_sha256 == compute_sha256(source)
     assert "organ_bundle" in read_reasons(planned.plan)["filters"]
-    assert (settled.filters, settled.patch_size, settled.spacing_mm) == (
+    assert (plan.filters, plan.patch_size, plan.spacing_mm) == (
         other.filters,
         other.patch_size,
         other.spacing_mm,
     )
-    assert list(settled.label_table) == ["background", "organ", "tumour", "cyst"]
+    assert list(plan.label_table) == ["background", "organ", "tumour", "cyst"]
     assert "trained on organs" in (planned.docs / "data_license.txt").read_text()
 
 

@@ -170,8 +170,8 @@ def test_stream_many_classes_is_the_stock_way_but_for_rounding(
     array, _ = phantoms.draw_organ(41, (41, 45, 37))
     path = phantoms.write_volume(tmp_path / "image.nii.gz", array, AFFINES[name])
     predictor = build(many_classes, tmp_path, members)
-    assert [head.num_features for head in predictor.volumes.late_heads] == [2] * members
-    assert predictor.volumes.late_heads[0].num_classes > 2
+    assert [head.num_features for head in predictor.volumes.deferred_heads] == [2] * members
+    assert predictor.volumes.deferred_heads[0].num_classes > 2
     expected = predictor.transforms.predict_probabilities(path)
     image = read_image(path)
     labels, probabilities = stream(predictor, image, with_probabilities=True)
@@ -189,7 +189,7 @@ def test_stream_many_classes_is_the_stock_way_but_for_rounding(
 def test_build_predictor_few_classes_or_the_stock_way_keep_the_network_whole(
     bundle_2d: TrainedBundle, bundle_3d: TrainedBundle, many_classes: TrainedBundle, tmp_path: Path
 ) -> None:
-    assert build(bundle_3d, tmp_path).volumes.late_heads == ()
+    assert build(bundle_3d, tmp_path).volumes.deferred_heads == ()
     assert build(bundle_2d, tmp_path).volumes is None
     copy = many_classes.copy_to(tmp_path)
     edit_inference(

@@ -35,7 +35,7 @@ CODE_NOTICED = Notice(
 CODE_UNPARSED = Notice(
     "module-unparsed", DANGER, "is no Python that can be read", "What it does cannot be told.", "Get the bundle again."
 )
-FOREIGN_MODULE = Notice(
+EXTERNAL_MODULE = Notice(
     "module-of-the-bundle",
     WARNING,
     "is a module of the bundle's own; nothing outside of the allowed packages was found in it",
@@ -170,7 +170,7 @@ def audit_module(file: str, raw: bytes, own: frozenset[str]) -> list[Finding]:
             continue
         findings.append(notice.about(file, f"line {found.line}", text=found.text, reason=found.verdict.reason))
     findings.sort(key=lambda finding: (finding.severity, int(finding.place.removeprefix("line "))))
-    return findings if any(found.severity == DANGER for found in findings) else [FOREIGN_MODULE.about(file), *findings]
+    return findings if any(found.severity == DANGER for found in findings) else [EXTERNAL_MODULE.about(file), *findings]
 
 
 def _attributes_bound_by_imports(tree: ast.AST) -> Iterator[str]:

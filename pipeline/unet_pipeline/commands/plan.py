@@ -101,7 +101,7 @@ def plan(
     import unet_pipeline
 
     if refresh is not None:
-        settled = _refresh(refresh, force)
+        effective = _refresh(refresh, force)
         _say_time(refresh, 0.0, no_forecast)
     else:
         if dataset is None or bundle is None:
@@ -109,13 +109,13 @@ def plan(
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
         given = (network, padded, parse_memory(memory), initial, trust, data_root)
         planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *given)
-        settled = planned.plan
+        effective = planned.plan
         print_report(planned.report)
-        print_plan(settled, bundle)
+        print_plan(effective, bundle)
         _say_time(bundle, planned.read_case_s, no_forecast)
         say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
         say(f"Next: unet-pipeline train {shlex.quote(str(bundle))}")
-    write_json_option(json_file, settled.model_dump(mode="json"))
+    write_json_option(json_file, effective.model_dump(mode="json"))
 
 
 def _refresh(bundle: Path, force: bool) -> Plan:
@@ -124,11 +124,11 @@ def _refresh(bundle: Path, force: bool) -> Plan:
     from unet_pipeline.planning.plan import read_changes
 
     changes = read_changes(open_bundle(bundle).plan)
-    settled = unet_pipeline.refresh(bundle, force)
+    effective = unet_pipeline.refresh(bundle, force)
     for name, (value, reason) in changes.items():
         say(f"configs/plan.yaml: {name} is {value} now ({reason}).")
     say(f"Configs of {bundle} written again from its plan.yaml.")
-    return settled
+    return effective
 
 
 def _say_time(bundle: Path, read_case_s: float, skipped: bool) -> None:
@@ -154,14 +154,14 @@ def _check_names(preset: str, network: str | None) -> None:
         raise typer.BadParameter(f"--network is {network!r}; {suggest(network, NETWORKS)}")
 
 
-def print_plan(settled: Plan, bundle: Path) -> None:
+def print_plan(effective: Plan, bundle: Path) -> None:
     """A new plan in a few lines."""
     say(f"planned  {bundle}")
     say(
-        f"  network   {settled.network_name}, {len(settled.filters)} levels, {'-'.join(map(str, settled.filters))} channels"
+        f"  network   {effective.network_name}, {len(effective.filters)} levels, {'-'.join(map(str, effective.filters))} channels"
     )
-    say(f"  patch     {'x'.join(map(str, settled.patch_size))}, batch {settled.batch_size}")
-    say(f"  training  {settled.num_epochs} epochs of {settled.iterations_per_epoch} iterations")
+    say(f"  patch     {'x'.join(map(str, effective.patch_size))}, batch {effective.batch_size}")
+    say(f"  training  {effective.num_epochs} epochs of {effective.iterations_per_epoch} iterations")
 
 
 def print_training_forecast(forecast: TrainingForecast, bundle: Path) -> None:

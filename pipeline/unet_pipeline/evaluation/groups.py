@@ -36,7 +36,7 @@ class Group:
     fold: int | None
 
 
-def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tuple[str, ...], str]:
+def group_by_fold(folder: BundleFolder, plan: Plan) -> tuple[list[Group], tuple[str, ...], str]:
     """The validation cases of every trained fold with that fold's weights.
 
     Returns:
@@ -47,13 +47,11 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
     """
     folds = folder.trained_folds()
     # a packaged bundle has model.pt only, of the fold that is noted; stock MONAI notes none, and trains the plan's
-    weights = {fold: folder.fold_weights(fold) for fold in folds} or {
-        folder.fold_of_weights(settled.fold): folder.weights
-    }
-    root = folder.root / settled.dataset_dir
+    weights = {fold: folder.fold_weights(fold) for fold in folds} or {folder.fold_of_weights(plan.fold): folder.weights}
+    root = folder.root / plan.dataset_dir
     if not root.is_dir():
         raise EvaluationError(
-            f"The dataset of {folder.name} is not where the plan says: {settled.dataset_dir} (from the bundle's root). "
+            f"The dataset of {folder.name} is not where the plan says: {plan.dataset_dir} (from the bundle's root). "
             "Correct dataset_dir in configs/plan.yaml and run `unet-pipeline plan --refresh BUNDLE`."
         )
     patients = folder.read_patients()
@@ -77,11 +75,11 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
                 "a result on them would say nothing. Evaluate on a dataset of other patients."
             )
         groups.append(Group(cases, (path,), fold))
-    return groups, (), f"{settled.dataset_name}, {name_folds(list(weights), settled.num_folds)}"
+    return groups, (), f"{plan.dataset_name}, {name_folds(list(weights), plan.num_folds)}"
 
 
 def group_dataset(
-    folder: BundleFolder, settled: Plan, dataset: Dataset, ensemble: bool = False
+    folder: BundleFolder, plan: Plan, dataset: Dataset, ensemble: bool = False
 ) -> tuple[list[Group], tuple[str, ...], str]:
     """The cases of a dataset, but for those whose image the bundle's weights, or any of an ensemble's, were trained on.
 
@@ -92,10 +90,10 @@ def group_dataset(
         EvaluationError: every case was in the training.
     """
     weights = require_ensemble(folder) if ensemble else (folder.weights,)
-    folds = folder.trained_folds() if ensemble else (folder.fold_of_weights(settled.fold),)
+    folds = folder.trained_folds() if ensemble else (folder.fold_of_weights(plan.fold),)
     trained = set().union(*(hash_training_images(folder, fold) for fold in folds))
     # patients that were found when the bundle was planned, by --patient or by equal images
-    known = folder.read_patients() if quote_name(dataset.name) == settled.dataset_name else {}
+    known = folder.read_patients() if quote_name(dataset.name) == plan.dataset_name else {}
     cases, excluded = [], []
     for case in dataset.cases:
         source = PredictionInput(case.name, tuple(dataset.root / image for image in case.images))

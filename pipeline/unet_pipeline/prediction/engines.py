@@ -25,11 +25,11 @@ from unet_pipeline.device.instance_norm import speed_up_instance_norm
 from unet_pipeline.device.precision import BFLOAT16
 from unet_pipeline.lean_imports import leave_out_readers
 from unet_pipeline.planning.plan import Plan, read_plan
+from unet_pipeline.prediction.deferred_head import DeferredHead, build_deferred_head, take_heads_off
 from unet_pipeline.prediction.device_choice import build_device, choose_precision
 from unet_pipeline.prediction.device_network import BATCHES_THAT_PAY_TRIALS, DeviceForm, DeviceNetwork, record_on
 from unet_pipeline.prediction.engine import Engine
 from unet_pipeline.prediction.external import build_external_engine
-from unet_pipeline.prediction.late_head import LateHead, build_late_head, take_heads_off
 from unet_pipeline.prediction.mirroring import Joined, Mirrored
 from unet_pipeline.prediction.modality import read_modalities
 from unet_pipeline.prediction.options import PredictOptions
@@ -160,7 +160,7 @@ def build_engines(
         )
     except UnknownStepError as step:
         return Engines(parts, transforms, reason=str(step))
-    heads = _build_late_heads(members, parts, prepare) if runtime == TORCH else ()
+    heads = _build_deferred_heads(members, parts, prepare) if runtime == TORCH else ()
     joint = _join([head.body for head in heads] or list(parts.networks), wrap)
     return Engines(parts, transforms, VolumesEngine(parts, recipe, heads, joint), "")
 
@@ -197,13 +197,13 @@ def _join(bodies: Sequence[object], wrap: Callable[[torch.nn.Module], TimedNetwo
     return joint if isinstance(joint, DeviceNetwork) else None
 
 
-def _build_late_heads(
+def _build_deferred_heads(
     members: Sequence[torch.nn.Module], parts: Parts, prepare: Callable[[torch.nn.Module], TimedNetwork]
-) -> tuple[LateHead, ...]:
+) -> tuple[DeferredHead, ...]:
     shape = (1, len(parts.expected.channel_names), *parts.inferer.roi_size)
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(parts.device)
     halves = take_heads_off(members, images, len(parts.label_values))
-    return tuple(build_late_head(prepare(body), convolution) for body, convolution in halves)
+    return tuple(build_deferred_head(prepare(body), convolution) for body, convolution in halves)
 
 
 def _build_components(folder: BundleFolder, output_dir: Path, device: str | None, tuned: bool) -> dict[str, Any]:

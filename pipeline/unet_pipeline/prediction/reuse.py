@@ -60,9 +60,9 @@ def settle_options(options: PredictOptions) -> dict[str, Any]:
     """
     runtime = options.runtime
     found = build_device(choose_device(runtime, options.device) or ("cuda" if torch.cuda.is_available() else "cpu"))
-    settled = choose_precision(options.precision, found, runtime)
+    effective_precision = choose_precision(options.precision, found, runtime)
     # cards of one machine count as one
-    return {"mirror": options.mirror, "runtime": runtime, "precision": settled, "device": found.type}
+    return {"mirror": options.mirror, "runtime": runtime, "precision": effective_precision, "device": found.type}
 
 
 @dataclass

@@ -15,8 +15,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.prediction.deferred_head import DeferredHead
 from unet_pipeline.prediction.grids import GridMap, interpolate, iterate_resampled, map_grid, resample
-from unet_pipeline.prediction.late_head import LateHead
 from unet_pipeline.prediction.recipe import list_image_transforms
 from unet_pipeline.prediction.windows import Network, iterate_blended, iterate_whole, read_windows, weigh_window
 from unet_pipeline.types import IMAGE, PRED
@@ -89,7 +89,7 @@ def iterate_probabilities(
     inferer: Any,
     batch_size: int,
     finish: Finish,
-    late_heads: Sequence[LateHead] = (),
+    deferred_heads: Sequence[DeferredHead] = (),
     joint: Network | None = None,
     whole: bool = False,
 ) -> Iterator[torch.Tensor]:
@@ -101,13 +101,13 @@ def iterate_probabilities(
         inferer: the plain sliding window.
         batch_size: windows at once.
         finish: logits of some rows -> what is averaged.
-        late_heads: the networks in two parts; nothing for networks that are blended as they are.
+        deferred_heads: the networks in two parts; nothing for networks that are blended as they are.
         joint: what is blended of all networks, one behind the other along the channels; blended each for itself, if None.
         whole: hold the sums of the whole image, so that all batches but the last are full.
     """
     windows = read_windows(inferer, image.shape[1:])
     weights = weigh_window(inferer, windows.size)
-    bodies = [joint] if joint is not None else [head.body for head in late_heads] or networks
+    bodies = [joint] if joint is not None else [head.body for head in deferred_heads] or networks
     iterate = iterate_whole if whole else iterate_blended
     streams = [iterate(image, body, windows, weights, batch_size) for body in bodies]
     piece_values = PIECE_VALUES if image.device.type == "cpu" else DEVICE_PIECE_VALUES
@@ -116,10 +116,14 @@ def iterate_probabilities(
             continue  # rows of padding
         if joint is not None:
             blocks = blocks[0].chunk(len(networks))
-        num_channels = late_heads[0].num_classes if late_heads else len(blocks[0])
+        num_channels = deferred_heads[0].num_classes if deferred_heads else len(blocks[0])
         num_rows = max(1, piece_values // (num_channels * blocks[0][0, 0].numel()))
         for parts in zip(*(block.split(num_rows, dim=1) for block in blocks), strict=True):
-            logits = (head(part) for head, part in zip(late_heads, parts, strict=True)) if late_heads else iter(parts)
+            logits = (
+                (head(part) for head, part in zip(deferred_heads, parts, strict=True))
+                if deferred_heads
+                else iter(parts)
+            )
             total = finish(next(logits))
             for further in logits:
                 total = total + finish(further)

@@ -19,12 +19,12 @@ from unet_pipeline.device.allocator import release_freed_pages
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.messages import Problem
 from unet_pipeline.prediction import streaming
+from unet_pipeline.prediction.deferred_head import DeferredHead
 from unet_pipeline.prediction.device_network import DeviceNetwork
 from unet_pipeline.prediction.engine import CPU, Case, Found
 from unet_pipeline.prediction.graph import DEVICE_LOCK
 from unet_pipeline.prediction.grids import GridMap, map_grid
 from unet_pipeline.prediction.input_check import is_box
-from unet_pipeline.prediction.late_head import LateHead
 from unet_pipeline.prediction.memory import fits_whole
 from unet_pipeline.prediction.out_of_memory import is_out_of_memory, release_cached_memory
 from unet_pipeline.prediction.outputs import write_volume
@@ -42,20 +42,20 @@ class VolumesEngine:
     Attributes:
         parts: of the bundle.
         recipe: how volumes are finished.
-        late_heads: the networks in two parts where few features make many classes; otherwise none.
+        deferred_heads: the networks in two parts where few features make many classes; otherwise none.
         joint: on a GPU all members (without their last convolutions where those are late) as one network, so that a window is cut out
             once; None elsewhere.
     """
 
     parts: Parts
     recipe: VolumeRecipe
-    late_heads: tuple[LateHead, ...] = ()
+    deferred_heads: tuple[DeferredHead, ...] = ()
     joint: DeviceNetwork | None = None
 
     @property
     def num_blended(self) -> int:
         """Channels of the sums over windows, of one network: its classes, or the features that they come from."""
-        return self.late_heads[0].num_features if self.late_heads else len(self.parts.label_values)
+        return self.deferred_heads[0].num_features if self.deferred_heads else len(self.parts.label_values)
 
     def takes(self, grid: ImageGrid) -> bool:
         """See `Engine`."""
@@ -176,7 +176,7 @@ class VolumesEngine:
             self.parts.inferer,
             self.parts.inferer.sw_batch_size,
             finish,
-            self.late_heads,
+            self.deferred_heads,
             self.joint,
             whole,
         )

@@ -228,7 +228,7 @@ def bound_window(engines: Engines) -> int:
 
 def find_module(engines: Engines) -> torch.nn.Module:
     """The first network, with its mirroring and without what measures its time."""
-    heads = engines.volumes.late_heads if engines.volumes is not None else ()
+    heads = engines.volumes.deferred_heads if engines.volumes is not None else ()
     network = heads[0].body if heads else engines.parts.networks[0]
     module = network.network if isinstance(network, TimedNetwork) else network
     if not isinstance(module, torch.nn.Module):

@@ -142,7 +142,7 @@ def draw(bundle: Path | str, dataset: Path | str, evaluation: Evaluation, pictur
     """
     from unet_pipeline.evidence.report.overlay import write_overlay
 
-    settled = read_plan(open_bundle(bundle).plan)
+    effective = read_plan(open_bundle(bundle).plan)
     means = evaluation.rows.groupby("case")["dice"].mean().sort_values()
     found = read_dataset(dataset)
     cases = {case.name: case for case in found.cases}
@@ -151,6 +151,6 @@ def draw(bundle: Path | str, dataset: Path | str, evaluation: Evaluation, pictur
         raise PipelineError(f"No case of {Path(dataset).name} was evaluated. Evaluate it first.")
     case, root = cases[name], found.root
     source = PredictionInput(case.name, tuple(root / image for image in case.images))
-    prediction = find_output(source, evaluation.predictions[0], settled.output_suffix)
+    prediction = find_output(source, evaluation.predictions[0], effective.output_suffix)
     maps = {"reference": root / case.require_label(), "prediction": prediction}
-    return write_overlay(Path(picture), root / case.image, maps, settled.label_table)
+    return write_overlay(Path(picture), root / case.image, maps, effective.label_table)

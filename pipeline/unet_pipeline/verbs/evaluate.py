@@ -74,24 +74,24 @@ def evaluate(
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
-        return evaluate_foreign(folder, dataset, out, predictions, device, options, announce, *reading)
+        return evaluate_external(folder, dataset, out, predictions, device, options, announce, *reading)
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
     from unet_pipeline.evidence.records.evaluation_record import add_result, record_evaluation
     from unet_pipeline.prediction.device_choice import settle_precision
 
-    settled, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
-    measured = _read_measured(folder, dataset, check_data, settled, target, reading)
-    groups, excluded, title = _group_cases(folder, settled, measured, ensemble)
+    plan, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
+    measured = _read_measured(folder, dataset, check_data, plan, target, reading)
+    groups, excluded, title = _group_cases(folder, plan, measured, ensemble)
     cuts, columns = _read_cuts(folder, measured, by)
     given = None if predictions is None else Path(predictions)
     with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
         used = precision if given else settle_precision(precision, device)
         record["precision"] = None if given else used
         made = [given or _predict_group(folder, group, target, device, mirror, used, announce) for group in groups]
-        pairs = _pair_cases(groups, made, settled.output_suffix, given is not None)
-        facts = _describe_evaluation(folder, settled, measured, groups, (pairs, given))
+        pairs = _pair_cases(groups, made, plan.output_suffix, given is not None)
+        facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given))
         facts |= {"title": title, "excluded": list(excluded)}
-        rows, summary = _write_numbers(target, settled, pairs, cuts, columns, facts)
+        rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
 
@@ -105,7 +105,7 @@ def _require_ready(folder: BundleFolder, alone: bool, device: str | None) -> Non
 
 def _write_numbers(
     target: Path,
-    settled: Plan,
+    plan: Plan,
     pairs: Sequence[Pair],
     cuts: Sequence[Cut],
     columns: Mapping[str, Mapping[str, str]],
@@ -118,11 +118,11 @@ def _write_numbers(
     from unet_pipeline.evaluation.subgroups import add_columns
 
     changes: list[Problem] = []
-    measured_rows = add_columns(evaluate_by_plan(pairs, settled, changes), cuts, columns)
+    measured_rows = add_columns(evaluate_by_plan(pairs, plan, changes), cuts, columns)
     facts = {**facts, "notes": [*facts["notes"], *sum_up_changes(changes)]}
     with write_together():  # a summary is always that of the rows beside it
         rows = write_rows(target, measured_rows)
-        return rows, write_summary(target, build_summary(rows, settled.scored_labels, cuts, **facts))
+        return rows, write_summary(target, build_summary(rows, plan.scored_labels, cuts, **facts))
 
 
 def _read_cuts(
@@ -139,24 +139,24 @@ def _read_measured(
     folder: BundleFolder,
     dataset: Path | str | None,
     check_data: bool,
-    settled: Plan,
+    plan: Plan,
     target: Path,
     reading: tuple[bool, Path | str | None],
 ) -> Dataset | None:
     """The dataset to measure, None for the bundle's own; where it is the bundle's own, its files are compared with the manifest."""
-    measured = open_references(dataset, settled.label_table, target, *reading)
+    measured = open_references(dataset, plan.label_table, target, *reading)
     if check_data and (measured is None or is_planned_dataset(folder, measured.root)):
         require_unchanged_data(folder)
     return measured
 
 
 def _group_cases(
-    folder: BundleFolder, settled: Plan, measured: Dataset | None, ensemble: bool
+    folder: BundleFolder, plan: Plan, measured: Dataset | None, ensemble: bool
 ) -> tuple[list[Group], tuple[str, ...], str]:
     """Cases with the weights that predict them, the cases left out, and a title."""
     if measured is None:
-        return group_by_fold(folder, settled)
-    return group_dataset(folder, settled, measured, ensemble)
+        return group_by_fold(folder, plan)
+    return group_dataset(folder, plan, measured, ensemble)
 
 
 def _name_evaluation(dataset: Path | str | None) -> str:
@@ -165,7 +165,7 @@ def _name_evaluation(dataset: Path | str | None) -> str:
 
 def _describe_evaluation(
     folder: BundleFolder,
-    settled: Plan,
+    plan: Plan,
     dataset: Dataset | None,
     groups: Sequence[Group],
     measured: tuple[Sequence[Pair], Path | None],
@@ -175,18 +175,18 @@ def _describe_evaluation(
     from unet_pipeline.evaluation.files import DataRecord
     from unet_pipeline.evidence.records.given_predictions import judge_given
 
-    labels, (pairs, given) = dict(settled.label_table), measured
+    labels, (pairs, given) = dict(plan.label_table), measured
     notes = [] if given is None else judge_given(folder, groups, given, pairs)
     if dataset is not None:
         data = DataRecord(name=dataset.name, manifest_sha256=None)
         return {"dataset": data, "labels": labels, "folds": None, "num_folds": None, "notes": notes}
     trained = [group.fold for group in groups if group.fold is not None]
     return {
-        "dataset": DataRecord(name=settled.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest)),
+        "dataset": DataRecord(name=plan.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest)),
         "labels": labels,
         "folds": trained,
-        "num_folds": settled.num_folds,
-        "notes": [*list_fold_notes(folder, trained, settled.num_folds), *notes],
+        "num_folds": plan.num_folds,
+        "notes": [*list_fold_notes(folder, trained, plan.num_folds), *notes],
     }
 
 
@@ -267,7 +267,7 @@ class Evaluation:
     record: SummaryRecord
 
 
-def evaluate_foreign(
+def evaluate_external(
     folder: BundleFolder,
     dataset: Path | str | None,
     out: Path | str | None,
@@ -304,15 +304,15 @@ def evaluate_foreign(
         raise EvaluationError(
             f"{folder.name} has no record of its training, so it has no validation cases. Give a DATASET."
         )
-    from unet_pipeline.evidence.records.evaluation_record import add_result, record_foreign_evaluation
+    from unet_pipeline.evidence.records.evaluation_record import add_result, record_external_evaluation
     from unet_pipeline.prediction.outputs import find_any_output
 
     measured = read_references(dataset, follow_links, data_root)
     target = Path(out) if out is not None else folder.evaluations / f"dataset_{measured.name}"
     measured = join_references(measured, None, target)
-    made = Path(predictions) if predictions is not None else target / f"predictions_{_hash_foreign(folder)}"
+    made = Path(predictions) if predictions is not None else target / f"predictions_{_hash_external(folder)}"
     sources = [_name_source(measured, case) for case in measured.cases]
-    with record_foreign_evaluation(folder, target, predictions is not None) as record:
+    with record_external_evaluation(folder, target, predictions is not None) as record:
         if predictions is None:
             predict_recorded(folder, sources, made, (), PredictOptions(device), announce)
         files = {source.name: find_any_output(source, made) for source in sources}
@@ -329,8 +329,8 @@ def _measure(
     folder: BundleFolder, measured: Dataset, files: dict[str, Path], target: Path
 ) -> tuple[pd.DataFrame, SummaryRecord]:
     """Write metrics.csv and summary.json of predicted files, by case."""
+    from unet_pipeline.evaluation.external import compare_outputs, name_outputs
     from unet_pipeline.evaluation.files import DataRecord, build_summary, write_rows, write_summary
-    from unet_pipeline.evaluation.foreign import compare_outputs, name_outputs
     from unet_pipeline.evaluation.pairs import Pair, sum_up_changes
     from unet_pipeline.prediction.external import read_format
 
@@ -367,7 +367,7 @@ def _measure(
         return rows, write_summary(target, build_summary(rows, outputs.scored, **facts))
 
 
-def _hash_foreign(folder: BundleFolder) -> str:
+def _hash_external(folder: BundleFolder) -> str:
     """Label maps are used again as long as weights and config are the same."""
     files = [folder.find_config("inference"), *folder.list_model_files()]
     return hashlib.sha256("".join(map(compute_sha256, files)).encode()).hexdigest()[:12]

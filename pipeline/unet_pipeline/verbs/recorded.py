@@ -38,9 +38,9 @@ def predict_recorded(
     from unet_pipeline.prediction.run import predict_images
 
     used = list_used_files(folder, weights, options)
-    settled = settle_options(options) if folder.is_planned else {"device": options.device}
-    settings = options.as_settings() if folder.is_planned else settled
-    with record_predictions(folder, out, used, settings, settled, announce) as (record, ledger):
+    plan = settle_options(options) if folder.is_planned else {"device": options.device}
+    settings = options.as_settings() if folder.is_planned else plan
+    with record_predictions(folder, out, used, settings, plan, announce) as (record, ledger):
         made = predict_images(folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger)
         record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
     return made

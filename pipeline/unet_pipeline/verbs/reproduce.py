@@ -126,9 +126,9 @@ def _read_evidence(
     from unet_pipeline.evidence.records.record import RECORD, find_latest_training, read_record
     from unet_pipeline.evidence.reproduce.reproduction_checks import find_weights
 
-    settled = read_plan(folder.plan)
-    folds = range(settled.num_folds) if fold == "all" else [int(fold)] if fold is not None else None
-    wanted = [folder.fold_of_weights(settled.fold)] if folds is None else list(folds)
+    plan = read_plan(folder.plan)
+    folds = range(plan.num_folds) if fold == "all" else [int(fold)] if fold is not None else None
+    wanted = [folder.fold_of_weights(plan.fold)] if folds is None else list(folds)
     found = {number: find_latest_training(folder, number) for number in wanted}
     trainings = {number: record for number, record in found.items() if record is not None}
     usable = [n for n in wanted if (find_weights(folder, n) is not None if evaluation_only else n in trainings)]
@@ -145,7 +145,7 @@ def _read_evidence(
             f"{folder.name} has no evaluation in evidence/evaluations/validation; there is nothing to reproduce. Run "
             "`unet-pipeline evaluate BUNDLE` first."
         )
-    root = Path(dataset) if dataset is not None else folder.root / settled.dataset_dir
+    root = Path(dataset) if dataset is not None else folder.root / plan.dataset_dir
     return _Recorded(folder, root.resolve(), trainings, tuple(usable), read_record(target / RECORD), has_numbers)
 
 

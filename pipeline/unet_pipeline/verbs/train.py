@@ -123,9 +123,9 @@ class _Job:
 
 
 def _list_jobs(folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, Any]) -> list[_Job]:
-    settled = read_plan(folder.plan)
-    folds = range(settled.num_folds) if fold == "all" else [settled.fold if fold is None else int(fold)]
-    first = int(overrides.get("seed", settled.seed))
+    effective = read_plan(folder.plan)
+    folds = range(effective.num_folds) if fold == "all" else [effective.fold if fold is None else int(fold)]
+    first = int(overrides.get("seed", effective.seed))
     return [
         _Job(folder, number, {**overrides, "seed": seed} if seeds > 1 else overrides, seed if seed > first else None)
         for number in folds

@@ -55,7 +55,7 @@ def record_evaluation(
 
 
 @contextmanager
-def record_foreign_evaluation(folder: BundleFolder, target: Path, given: bool) -> Iterator[RunRecord]:
+def record_external_evaluation(folder: BundleFolder, target: Path, given: bool) -> Iterator[RunRecord]:
     """The same for a bundle of others: the hashes of its config and of the weights in models/, unless label maps were given."""
     weights = () if given else folder.list_model_files()
     content = {

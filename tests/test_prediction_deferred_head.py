@@ -11,7 +11,7 @@ from monai.networks.nets import DynUNet
 
 from unet_pipeline.networks.residual_encoder import SupervisedResidualEncoderUNet
 from unet_pipeline.networks.unet import UNet2015
-from unet_pipeline.prediction.late_head import LateHead, build_late_head, find_head, take_head_off
+from unet_pipeline.prediction.deferred_head import DeferredHead, build_deferred_head, find_head, take_head_off
 from unet_pipeline.prediction.mirroring import Mirrored
 from unet_pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
 from unet_pipeline.prediction.streaming import iterate_probabilities
@@ -28,9 +28,9 @@ def build_network(num_classes: int = 7, dims: int = 3, supervised: bool = True) 
     ).eval()
 
 
-def split(network: torch.nn.Module, mirrored_axes: tuple[int, ...] = ()) -> LateHead:
+def split(network: torch.nn.Module, mirrored_axes: tuple[int, ...] = ()) -> DeferredHead:
     body, convolution = take_head_off(network, HEAD)
-    return build_late_head(TimedNetwork(Mirrored(body, mirrored_axes), Stopwatch()), convolution)
+    return build_deferred_head(TimedNetwork(Mirrored(body, mirrored_axes), Stopwatch()), convolution)
 
 
 class Twice(torch.nn.Module):
@@ -101,18 +101,20 @@ def test_take_head_off_leaves_the_network_and_shares_its_weights() -> None:
         torch.testing.assert_close(convolution(body(images)), network(images), rtol=0, atol=0)
 
 
-def blend(network: Network, late_heads: tuple[LateHead, ...], finish: Callable = lambda logits: logits) -> torch.Tensor:
+def blend(
+    network: Network, deferred_heads: tuple[DeferredHead, ...], finish: Callable = lambda logits: logits
+) -> torch.Tensor:
     image = torch.rand(1, 20, 18, 14, generator=torch.Generator().manual_seed(0))
     inferer = SlidingWindowInferer((16, 8, 8), 2, 0.5, mode="gaussian")
-    networks = [network] * max(1, len(late_heads))
+    networks = [network] * max(1, len(deferred_heads))
     with torch.inference_mode():
-        blocks = iterate_probabilities(image, networks, inferer, 2, finish, late_heads)
+        blocks = iterate_probabilities(image, networks, inferer, 2, finish, deferred_heads)
         return torch.cat([block.clone() for block in blocks], dim=1)
 
 
 @pytest.mark.parametrize("mirrored_axes", [(), (0, 2)])
 @pytest.mark.parametrize("piece", [1, 1 << 24], ids=["row by row", "at once"])
-def test_iterate_probabilities_late_head_gives_the_same_logits(
+def test_iterate_probabilities_deferred_head_gives_the_same_logits(
     monkeypatch: pytest.MonkeyPatch, mirrored_axes: tuple[int, ...], piece: int
 ) -> None:
     monkeypatch.setattr("unet_pipeline.prediction.streaming.PIECE_VALUES", piece)
@@ -123,7 +125,7 @@ def test_iterate_probabilities_late_head_gives_the_same_logits(
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_iterate_probabilities_late_heads_of_an_ensemble_are_averaged_behind_the_softmax() -> None:
+def test_iterate_probabilities_deferred_heads_of_an_ensemble_are_averaged_behind_the_softmax() -> None:
     first, second = build_network(), build_network()
     with torch.no_grad():
         second.get_submodule(HEAD).weight.mul_(-3)  # type: ignore[operator, union-attr]
@@ -132,11 +134,11 @@ def test_iterate_probabilities_late_heads_of_an_ensemble_are_averaged_behind_the
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_late_head_counts_as_the_network() -> None:
+def test_deferred_head_counts_as_the_network() -> None:
     network = build_network()
     body, convolution = take_head_off(network, HEAD)
     stopwatch = Stopwatch()
-    head = build_late_head(TimedNetwork(body, stopwatch), convolution)
+    head = build_deferred_head(TimedNetwork(body, stopwatch), convolution)
     assert (head.num_features, head.num_classes) == (4, 7)
     assert head(torch.rand(4, 2, 5, 6)).shape == (7, 2, 5, 6)
     assert stopwatch.seconds["network"] > 0

@@ -21,7 +21,7 @@ Convolution = torch.nn.Conv2d | torch.nn.Conv3d
 
 
 @dataclass(frozen=True)
-class LateHead:
+class DeferredHead:
     """A network in two parts.
 
     Attributes:
@@ -139,8 +139,8 @@ class Product(torch.nn.Module):
         return found.view(1, -1, *x.shape[2:])
 
 
-def build_late_head(body: TimedNetwork, convolution: Convolution) -> LateHead:
+def build_deferred_head(body: TimedNetwork, convolution: Convolution) -> DeferredHead:
     """Both parts with the same stopwatch and device; the convolution computes in float32, because it runs once."""
     last = Product(convolution) if isinstance(body, DeviceNetwork) else convolution
     timed = TimedNetwork(last, body.stopwatch, device=body.device)
-    return LateHead(body, timed, convolution.in_channels, convolution.out_channels)
+    return DeferredHead(body, timed, convolution.in_channels, convolution.out_channels)
