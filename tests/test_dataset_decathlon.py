@@ -180,3 +180,64 @@ def test_read_dataset_damaged_description_beside_other_layouts_is_said(tmp_path:
     (tmp_path / "dataset.json").write_text('{"training": [')
     with pytest.raises(DatasetError, match=r"dataset\.json is not valid JSON"):
         read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("declared", ["1e400", '"x"', "[]", "4"])
+def test_num_training_that_is_not_the_number_of_cases_is_a_warning(tmp_path: Path, declared: str) -> None:
+    root = write_three(tmp_path)
+    text = (root / "dataset.json").read_text()
+    (root / "dataset.json").write_text(text[: text.rindex("}")] + f', "numTraining": {declared}}}')
+    (problem,) = read_dataset(root).problems_of_layout
+    assert (problem.code, problem.severity) == ("case-count", "warning")
+    assert "and there are 3 cases" in problem.cause
+
+
+@pytest.mark.parametrize(
+    ("folds", "cause"),
+    [
+        (["a", "b", "c"], "'a' is none"),
+        ([-1, 0, 1], "'-1' is none"),
+        ([0, None, 1], "1 of 3 entries have none"),
+        ([0, 0, 0], "all entries have the fold 0"),
+    ],
+)
+def test_folds_that_cannot_be_taken_over_are_a_warning(tmp_path: Path, folds: list, cause: str) -> None:
+    dataset = read_dataset(write_three(tmp_path, folds))
+    (problem,) = dataset.problems_of_layout
+    assert (problem.code, dataset.folds) == ("folds-unused", ())
+    assert cause in problem.cause
+
+
+def write_three(root: Path, folds: list | None = None) -> Path:
+    entries = [{"image": f"images/c{number}.nii.gz", "label": f"labels/c{number}.nii.gz"} for number in range(3)]
+    for entry, fold in zip(entries, folds or [], strict=False):
+        entry |= {} if fold is None else {"fold": fold}
+    for entry in entries:
+        for path in (root / entry["image"], root / entry["label"]):
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    content = {"labels": {"0": "background", "1": "organ"}, "modality": {"0": "CT"}, "training": entries}
+    (root / "dataset.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize("name", ["$x", "@a", "%b", "~", "/tmp", "_target_", "", "  ", "a\nb", "x" * 101])
+def test_label_name_that_a_config_takes_for_syntax_is_refused(tmp_path: Path, name: str) -> None:
+    root = write_three(tmp_path)
+    content = json.loads((root / "dataset.json").read_text()) | {"labels": {"0": "background", "1": name}}
+    (root / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="The dataset has the label name"):
+        read_dataset(root)
+
+
+@pytest.mark.parametrize("file", ["dataset.json", "cases.csv", "splits_final.json"])
+def test_list_that_is_no_file_is_named(tmp_path: Path, file: str) -> None:
+    root = write_three(tmp_path)
+    (root / "dataset.json").unlink()
+    (root / file).mkdir()
+    with pytest.raises(DatasetError, match=rf"{file} is a folder; expected a"):
+        read_dataset(root)
+    (root / file).rmdir()
+    (root / file).symlink_to(file)
+    with pytest.raises(DatasetError, match=rf"{file} is a link that leads nowhere, or back to itself"):
+        read_dataset(root)

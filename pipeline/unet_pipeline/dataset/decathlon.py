@@ -23,11 +23,17 @@ from unet_pipeline.dataset.listed_entries import (
 from unet_pipeline.dataset.listed_paths import describe_place, find_data_root
 from unet_pipeline.dataset.listing import NOT_LISTED, find_wrong_count
 from unet_pipeline.errors import DatasetError
-from unet_pipeline.messages import NOTE, Message, Problem
+from unet_pipeline.messages import NOTE, WARNING, Message, Problem
 from unet_pipeline.text_files import read_json
 
 UNLABELLED_ENTRIES = Message(
     "entries-without-label", NOTE, "lists {count} case(s) without label under {key!r}", "They are left out."
+)
+FOLDS_UNUSED = Message(
+    "folds-unused",
+    WARNING,
+    "numbers folds that cannot be taken over: {cause}",
+    "Correct them; as it is, folds are made anew.",
 )
 LAYOUT = "Medical Segmentation Decathlon"
 NNUNET_1 = "nnU-Net raw, version 1"
@@ -102,6 +108,8 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
     images = [image for case in cases for image in case.images]
     problems += describe_place(path.name, path.parent, place, data_root, images)
     problems += find_wrong_count(content, len(training), path.name)
+    folds, problems_of_folds = _read_folds(content["training"], training, cases, path.name)
+    problems += problems_of_folds
     is_nnunet = any(before.images != after.images for before, after in zip(entries, split, strict=False))
     is_decathlon = labels is not None and path.name == FILE and all(len(entry.images) == 1 for entry in entries)
     return Dataset(
@@ -112,7 +120,7 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
         labels=labels,
         licence=str(content.get("licence", content.get("license", ""))),
         reference=str(content.get("reference", "")).strip(),
-        folds=_read_folds(content["training"], training, cases),
+        folds=folds,
         problems_of_layout=(*problems, *_find_unlisted(place, cases, path.name)),
     )
 
@@ -177,14 +185,23 @@ def _read_other_parts(content: Mapping[str, Any], name: str) -> tuple[list[Liste
     return extra, problems
 
 
-def _read_folds(listed: list[dict[str, Any]], training: list[ListedCase], cases: tuple[Case, ...]) -> Folds:
-    """Folds where every training entry says in which one it validates."""
-    numbers = [str(entry.get("fold")).strip() for entry in listed]
-    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < 2:
-        return ()
-    if any(case.split == "validation" for case in cases) or len(cases) < len(training):
-        return ()
-    return build_folds({case.name: int(number) for case, number in zip(cases, numbers, strict=False)})
+def _read_folds(
+    listed: list[dict[str, Any]], training: list[ListedCase], cases: tuple[Case, ...], name: str
+) -> tuple[Folds, list[Problem]]:
+    """Folds where every training entry says in which one it validates, and why they are not taken."""
+    given = [str(entry["fold"]).strip() for entry in listed if entry.get("fold") is not None]
+    if not given or any(case.split == "validation" for case in cases) or len(cases) < len(training):
+        return (), []
+    wrong = sorted(number for number in set(given) if not number.isdecimal())
+    if wrong:
+        cause = f"{wrong[0]!r} is none; expected 0, 1, ..."
+    elif len(given) < len(listed):
+        cause = f"{len(listed) - len(given)} of {len(listed)} entries have none"
+    elif len(set(given)) < 2:
+        cause = f"all entries have the fold {given[0]}; expected two folds at least"
+    else:
+        return build_folds({case.name: int(number) for case, number in zip(cases, given, strict=False)}), []
+    return (), [FOLDS_UNUSED.about(name, cause=cause)]
 
 
 def _find_unlisted(root: Path, cases: tuple[Case, ...], name: str) -> list[Problem]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 from unet_pipeline.dataset import case_folders, decathlon, folders, nnunet, table, unlabelled
-from unet_pipeline.dataset.dataset import SHOWN_FORMATS, Dataset
+from unet_pipeline.dataset.dataset import SHOWN_FORMATS, Dataset, require_plain_names
 from unet_pipeline.dataset.dataset_facts import add_facts
 from unet_pipeline.dataset.decathlon import read_description
-from unet_pipeline.dataset.paths import find_dead_end, find_links, find_names_that_look_alike
+from unet_pipeline.dataset.given_splits import SPLITS_FILE
+from unet_pipeline.dataset.paths import find_dead_end, find_links, find_names_that_look_alike, name_kind
 from unet_pipeline.dataset.table_rows import SPREADSHEET_SUFFIXES, require_no_spreadsheet
 from unet_pipeline.errors import DatasetError, suggest
 
@@ -61,6 +62,12 @@ def read_dataset(
             f"Expected the same file stem on both sides; readable are {SHOWN_FORMATS}." + _first_problem(dataset)
         )
     _require_names(root, dataset)
+    for kind, names in (
+        ("channel", dataset.channels or ()),
+        ("label", dataset.labels or ()),
+        ("region", dataset.regions),
+    ):
+        require_plain_names(kind, names)
     files = sorted({path for case in dataset.cases for path in case.files} | _find_left_over(dataset))
     problems = (
         *find_links(dataset.root, files, follow_links),
@@ -102,6 +109,7 @@ def _choose_reader(root: Path, layout: str | None) -> ModuleType:
     for name, reader in READERS.items():
         if name == "folders":
             _refuse_unused_description(root)
+            _require_list_files(root)
         if (root.is_dir() or reader in _LISTS) and reader.matches(root):
             return reader
     for path in sorted(root.iterdir()):
@@ -132,11 +140,28 @@ def _refuse_unused_description(root: Path) -> None:
         return
     content = read_description(path) if path.is_file() else None
     keys = f"the keys {', '.join(map(repr, content))}" if isinstance(content, dict) and content else "no keys"
+    if not path.is_file():
+        raise DatasetError(
+            f"{path.name} is {name_kind(path)}; expected a JSON file, or none. Remove it, or put the file in its place."
+        )
     raise DatasetError(
         f"{path.name} has {keys}, which is no known description of a dataset. Expected {_EXPECTED['decathlon']} (decathlon), or "
         f"`channel_names`, `labels` and `file_ending` (nnunet). Complete it, or read the folder without it: --layout folders or "
         "--layout case_folders."
     )
+
+
+def _require_list_files(root: Path) -> None:
+    """What has the name of a list of cases is one.
+
+    Raises:
+        DatasetError: it is a folder, a device, a pipe or a broken link.
+    """
+    for path in (root / name for name in (*table.NAMES, SPLITS_FILE)):
+        if os.path.lexists(path) and not path.is_file():
+            raise DatasetError(
+                f"{path.name} is {name_kind(path)}; expected a file, or none. Remove it, or put the list in its place."
+            )
 
 
 def _require_names(root: Path, dataset: Dataset) -> None:

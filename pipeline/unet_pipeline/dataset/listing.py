@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,20 @@ def find_unlisted(root: Path, cases: Sequence[Case]) -> list[Problem]:
 
 
 def find_wrong_count(content: Mapping[str, Any], num_cases: int, name: str = "dataset.json") -> list[Problem]:
-    """Whether `numTraining` of a dataset.json is another number than that of its cases; nothing where it has none."""
-    try:
-        declared = int(content["numTraining"])
-    except (KeyError, TypeError, ValueError):
+    """Whether `numTraining` of a dataset.json is another number than that of its cases, or none; nothing where it has none."""
+    declared = content.get("numTraining")
+    if declared is None:
         return []
-    return [] if declared == num_cases else [WRONG_COUNT.about(name, declared=declared, found=num_cases)]
+    try:
+        is_right = int(declared) == num_cases
+    except (TypeError, ValueError, OverflowError):
+        is_right = False
+    return (
+        []
+        if is_right
+        else [
+            WRONG_COUNT.about(
+                name, declared=declared if isinstance(declared, str) else json.dumps(declared), found=num_cases
+            )
+        ]
+    )

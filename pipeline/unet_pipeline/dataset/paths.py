@@ -118,6 +118,13 @@ def find_dead_end(path: Path, shown: str) -> Problem | None:
     return None
 
 
+def name_kind(path: Path) -> str:
+    """What lies in the place of a file, in words."""
+    if path.is_dir():
+        return "a folder"
+    return "a device, a pipe or a socket" if path.exists() else "a link that leads nowhere, or back to itself"
+
+
 def require_fetched(path: Path, shown: str) -> None:
     """Whether a file holds an image rather than the note that stands for one.
 
