@@ -33,6 +33,7 @@ from pipeline.bundle.audit_files import (
 )
 from pipeline.bundle.audit_findings import DANGER, SEVERITIES, Finding, Notice
 from pipeline.bundle.audit_manifest import MANIFEST, SIGNATURE, audit_manifest
+from pipeline.bundle.audit_own import accept_own_expressions
 from pipeline.bundle.audit_pickles import audit_array, is_pickle
 from pipeline.bundle.audit_source import FILE, LINK, MAX_READ_BYTES, Entry, Source, open_source, read_entry
 from pipeline.bundle.signature import verify_signature
@@ -154,7 +155,7 @@ def audit_source(source: Source, quick: bool = False, sealed: bool = True) -> Au
             findings.append(UNREADABLE.about(name, text=type(error).__name__))
     imported = list_config_imports(configs)
     for config in configs:
-        of_config, problems = audit_config(config, imported, own)
+        of_config, problems = accept_own_expressions(config, configs, *audit_config(config, imported, own))
         if _is_config(config.file) or any(run.kind == "target" for run in of_config):
             runs += of_config
             findings += problems

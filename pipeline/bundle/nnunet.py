@@ -37,8 +37,9 @@ class TrainedOn:
 def build_planned_network(plan: Plan) -> torch.nn.Module:
     """The network of a plan for prediction, from its inference config."""
     parser = ConfigParser(build_configs(plan)["inference"])
-    target = str(parser["network_def#_target_"])
-    parser["network_def#_target_"] = target.replace("unet_networks.", "pipeline.training.networks.")
+    network = parser["network_def"]
+    network["_target_"] = str(network["_target_"]).replace("unet_networks.", "pipeline.training.networks.")
+    network.pop("_requires_", None)  # there is no bundle yet whose modules are to be found
     return parser.get_parsed_content("network_def").eval()
 
 
