@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -595,3 +596,20 @@ def test_check_dataset_histology_has_three_channels(pipeline_data: Path) -> None
     assert fingerprint.num_cases == 64
     assert len(fingerprint.channels) == len(fingerprint.intensities) == 3
     assert {case.shape for case in fingerprint.cases} == {(320, 256)}
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(1e38, 0.0), (1.0, 1e38), (-1e20, 0.0)])
+def test_check_dataset_values_that_float32_cannot_square_are_an_error(
+    nifti_folders: Path, slope: float, inter: float
+) -> None:
+    path = sorted((nifti_folders / "images").iterdir())[0]
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag([0.8, 1.0, 1.5, 1.0]))
+    nib.save(image, path)
+    content = bytearray(gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes())
+    content[112:120] = np.array([slope, inter], "<f4").tobytes()  # scl_slope and scl_inter
+    path.write_bytes(gzip.compress(content) if path.name.endswith(".gz") else bytes(content))
+    found = [
+        problem for problem in check_dataset(read_dataset(nifti_folders)).errors if problem.code == "values-too-large"
+    ]
+    assert [problem.file for problem in found] == [f"images/{path.name}"]
+    assert "expected less than 1e+18" in found[0].cause

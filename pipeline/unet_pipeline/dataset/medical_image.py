@@ -10,6 +10,9 @@ from unet_pipeline.messages import Problem
 if TYPE_CHECKING:
     from unet_pipeline.types import Affine, ImageArray
 
+# of a voxel: its square is still a number in float32, as the normalisation needs
+LARGEST_VALUE = 1e18
+
 
 @dataclass(frozen=True)
 class ImageGrid:
