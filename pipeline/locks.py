@@ -1,7 +1,4 @@
-"""One process at a time: a lock on a file that the kernel releases when its holder ends, however it ends.
-
-Without `fcntl`, on Windows, nothing is locked.
-"""
+"""One process at a time: a lock on a file that the kernel releases when its holder ends, however it ends."""
 
 from __future__ import annotations
 
@@ -11,26 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
-_held: dict[Path, int] = {}
-
-
-def _close_in_child() -> None:
-    """A forked worker must not keep the lock of a parent that was killed."""
-    for descriptor in _held.values():
-        os.close(descriptor)
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_in_child)
+_held: dict[Path, BaseFileLock] = {}
 
 
 class InUseError(PipelineError):
@@ -45,41 +30,44 @@ def take_lock(path: Path, subject: str) -> bool:
         subject: what is locked, as the message should call it.
 
     Returns:
-        Whether it is new; False when this process has it already.
+        Whether it is new; False when this process has it already, and where the file system has no locks.
 
     Raises:
         InUseError: another process has it; names the process, its machine and since when.
     """
+    from filelock import FileLock, Timeout
+
     path = path.resolve()
-    if fcntl is None or path in _held:
+    if path in _held and _held[path].is_locked:  # a forked worker does not hold what its parent does
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = FileLock(path, timeout=0, thread_local=False)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(descriptor, 300).decode("utf-8", "replace").strip() or "unknown"
-        os.close(descriptor)
+        lock.acquire()
+    except Timeout:
+        holder = ""
+        with suppress(OSError):
+            holder = path.read_bytes()[:300].decode("utf-8", "replace").strip()
         raise InUseError(
-            f"{subject} is in use by another process ({holder}). Wait until it ends, or stop it; two at a time would overwrite "
-            "each other's files."
+            f"{subject} is in use by another process ({holder or 'unknown'}). Wait until it ends, or stop it; two at a time would "
+            "overwrite each other's files."
         ) from None
-    except OSError:  # a file system without locks
-        os.close(descriptor)
+    except OSError:
+        if not path.is_file():
+            raise  # such as a folder in which nothing may be written
         return False
     since = datetime.now(UTC).isoformat(timespec="seconds")
     with suppress(OSError):  # on a full disk the lock holds as well; only its holder has no name
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
-    _held[path] = descriptor
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}\n", encoding="utf-8")
+    _held[path] = lock
     return True
 
 
 def release_lock(path: Path) -> None:
     """Let others have the lock file; without effect when this process does not hold it."""
-    descriptor = _held.pop(path.resolve(), None)
-    if descriptor is not None:
-        os.close(descriptor)
+    lock = _held.pop(path.resolve(), None)
+    if lock is not None:
+        lock.release()
 
 
 @contextmanager
