@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.boundary import guard
 from pipeline.bundle_folder import BundleFolder, open_bundle
 from pipeline.dataset.layouts import read_dataset
 from pipeline.errors import PipelineError, TrainingError
@@ -30,6 +31,7 @@ class Demo:
     overlay: Path
 
 
+@guard
 def demo(out: Path | str = "demo", announce: Any = None) -> Demo:
     """The whole way on the embedded cohort: simulated heads to train on, the real template head to test on.
 
@@ -66,6 +68,7 @@ def demo(out: Path | str = "demo", announce: Any = None) -> Demo:
     return Demo(opened, training, evaluation, sealed, overlay)
 
 
+@guard
 def draw(bundle: Path | str, dataset: Path | str, evaluation: Evaluation, picture: Path | str) -> Path:
     """Picture of the worst case of an evaluation: outlines of reference and prediction.
 

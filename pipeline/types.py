@@ -8,25 +8,16 @@ Annotations are not read when the program runs: import shapes below `if TYPE_CHE
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.shapes import Affine, ImageArray, LabelMap, Mask
+    import numpy as np
+    from jaxtyping import Bool, Float, Integer, Shaped  # takes as long to import as all of the command line
 
-__all__ = [
-    "BACKGROUND",
-    "CASE",
-    "IMAGE",
-    "LABEL",
-    "PRED",
-    "SEED",
-    "WEIGHT",
-    "Affine",
-    "ImageArray",
-    "LabelMap",
-    "Mask",
-]
+    ImageArray = Shaped[np.ndarray, "channels *spatial"]
+    LabelMap = Integer[np.ndarray, "*spatial"]
+    Mask = Bool[np.ndarray, "*spatial"]
+    Affine = Float[np.ndarray, "4 4"]
 
 IMAGE = "image"
 LABEL = "label"
@@ -36,9 +27,3 @@ WEIGHT = "weight"
 SEED = "seed"  # of one sample's augmentation
 
 BACKGROUND = "background"
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("pipeline.shapes"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,7 +25,7 @@ def test_the_package_offers_every_verb() -> None:
 
 
 def test_an_unknown_verb_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match=r"module 'pipeline\.verbs' has no attribute 'segment'"):
+    with pytest.raises(AttributeError, match=r"pipeline\.verbs attribute segment"):
         verbs.segment  # noqa: B018
 
 
@@ -34,7 +34,7 @@ def test_predict_comes_without_planner_and_training() -> None:
         "import sys\n"
         "from pipeline import verbs\n"
         "verbs.predict\n"
-        "names = ('bundle.write', 'planning.planner', 'dataset.check', 'verbs.training', 'verbs.evidence', 'shapes')\n"
+        "names = ('bundle.write', 'planning.planner', 'dataset.check', 'verbs.training', 'verbs.evidence')\n"
         "print([name for name in names if f'pipeline.{name}' in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.boundary import guard
 from pipeline.bundle.trust import open_for_reading
 from pipeline.bundle.write import refresh_bundle, require_free, write_bundle
 from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
@@ -40,6 +41,7 @@ class PlannedFolder:
     read_case_s: float = 0.0
 
 
+@guard
 def check(
     dataset: Path | str,
     out: Path | str | None = None,
@@ -67,6 +69,7 @@ def check(
     return report
 
 
+@guard
 def plan(
     dataset: Path | str,
     bundle: Path | str,
@@ -156,11 +159,13 @@ def _open_start(initial: Path | str | None, trust: bool) -> Iterator[Start | Non
         )
 
 
+@guard
 def refresh(bundle: Path | str, force: bool = False) -> Plan:
     """Write the JSON configs of a bundle again from its edited plan.yaml."""
     return refresh_bundle(Path(bundle), force)
 
 
+@guard
 def describe(bundle: Path | str, svg: Path | str | None = None) -> Description:
     """The network of a bundle: levels, channels, sizes, parameters, receptive field.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.boundary import guard
 from pipeline.bundle.trust import open_for_reading
 from pipeline.bundle_folder import BundleFolder, open_bundle
 from pipeline.errors import BundleError
@@ -48,6 +49,7 @@ class _Recorded:
         return any(self.target.glob("predictions_*_mirrored"))
 
 
+@guard
 def report(bundle: Path | str, out: Path | str | None = None) -> Report:
     """Write one HTML file that tells what a bundle was trained on, how, with which result, and how to get it again.
 
@@ -69,6 +71,7 @@ def report(bundle: Path | str, out: Path | str | None = None) -> Report:
     return write_report(folder, Path(out) if out is not None else None)
 
 
+@guard
 def reproduce(
     bundle: Path | str,
     fold: int | str | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.boundary import guard
 from pipeline.bundle.configs import find_edited_configs
 from pipeline.bundle.trust import open_for_reading
 from pipeline.bundle_folder import BundleFolder, open_any_bundle, open_bundle, require_ensemble, require_weights
@@ -57,6 +58,7 @@ def prepare_prediction(
     return tuple(weights), list_inputs(Path(source), len(plan.channel_names), plan.channel_names)
 
 
+@guard
 def forecast(
     bundle: Path | str,
     source: Path | str,
@@ -98,6 +100,7 @@ def forecast(
         )
 
 
+@guard
 def forecast_training(bundle: Path | str, read_case_s: float = 0.0) -> TrainingForecast:
     """How long the planned training of a fold will take on this machine; a step is timed for a few seconds, nothing is written.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.boundary import guard
 from pipeline.bundle.audit import Audit, audit_bundle
 from pipeline.bundle.trust import open_trusted
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.bundle.package import Package
 
 
+@guard
 def audit(bundle: Path | str, key: Path | str | None = None) -> Audit:
     """What a bundle would do, found out without running any of it.
 
@@ -25,6 +27,7 @@ def audit(bundle: Path | str, key: Path | str | None = None) -> Audit:
     return audit_bundle(bundle, Path(key) if key is not None else None)
 
 
+@guard
 def package(
     bundle: Path | str,
     zip_file: Path | str | None = None,

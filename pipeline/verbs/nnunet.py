@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.boundary import guard
 from pipeline.bundle.write import require_free
 from pipeline.bundle_folder import BundleFolder
 from pipeline.dataset.check import check_dataset
@@ -50,6 +51,7 @@ class ImportedFolder:
         )
 
 
+@guard
 def import_nnunet(
     results: Path | str,
     bundle: Path | str,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.boundary import guard
 from pipeline.bundle.data_state import is_planned_dataset, require_unchanged_data
 from pipeline.bundle.trust import break_seal, open_for_reading, open_trusted
 from pipeline.bundle_folder import BundleFolder, open_any_bundle, require_weights
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pipeline.prediction.run import Predictions
 
 
+@guard
 def predict(
     bundle: Path | str,
     source: Path | str,
@@ -93,6 +95,7 @@ def predict(
         return made
 
 
+@guard
 def evaluate(
     bundle: Path | str,
     dataset: Path | str | None = None,
@@ -301,6 +304,7 @@ def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int 
     return Pair(case.source.name, case.label, prediction, *facts)
 
 
+@guard
 def compare(
     a: Path | str, b: Path | str, metrics: Sequence[str] = (), out: Path | str | None = None
 ) -> ComparisonRecord:
@@ -342,6 +346,7 @@ def _find_evaluation(place: Path) -> Path:
     )
 
 
+@guard
 def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, trust: bool = False) -> Tuning:
     """Choose post-processing and temperature on predictions of validation cases, each by the fold that has not seen it.
 

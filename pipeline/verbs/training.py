@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.boundary import guard
 from pipeline.bundle.data_state import find_dataset, require_unchanged_data
 from pipeline.bundle.trust import break_seal, open_trusted, require_trusted
 from pipeline.bundle_folder import BundleFolder, open_bundle, require_weights
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pipeline.training.run import TrainingRun
 
 
+@guard
 def train(
     bundle: Path | str,
     fold: int | str | None = None,
