@@ -54,12 +54,12 @@ def list_overrides(run: Mapping[str, Any]) -> list[str]:
 
 @cache
 def build_environment(package: str) -> Environment:
-    """Jinja's environment for the `templates/` of a package: HTML is escaped, Markdown is not, and an unknown name is an error."""
+    """Jinja's environment for the `templates/` of a package: HTML and SVG are escaped, Markdown is not, and an unknown name is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=PackageLoader(package),
-        autoescape=select_autoescape(("html",)),
+        autoescape=select_autoescape(("html", "svg")),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

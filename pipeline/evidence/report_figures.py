@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
+from pipeline.bundle.answers import build_environment
 from pipeline.bundle.history import History
 from pipeline.evaluation.metric_table import METRICS
 from pipeline.evidence.charts import WIDTH, Axis, Chart, fit_axis
@@ -38,58 +39,21 @@ class Curve:
 
 def draw_flow(history: History) -> Figure | None:
     """Cases from what was found to training and validation of every fold; None without lists."""
-    if not history.folds or not history.manifest:
+    folds, trained, test = history.folds, history.trained_folds, len(history.test_cases)
+    if not folds or not history.manifest:
         return None
-    found, test = history.manifest["num_cases"], len(history.test_cases)
-    used = len({case for fold in history.folds for case in (*fold.training, *fold.validation)})
-    rows = [f"{found} cases found", f"{used} in the cross-validation"]
-    parts = [_draw_box(10, 8, 190, rows[0]), _draw_box(10, 72, 190, rows[1]), '<path class="axis" d="M105 40V72"/>']
-    aside = f"{test} held out as test" if test else "none held out as test"
-    parts += [_draw_box(240, 8, 190, aside), '<path class="axis" d="M200 24H240"/>']
-    rest = found - used - test
-    parts += [
-        _draw_box(240, 72, 190, f"{rest} not in any fold" if rest else "none left out"),
-        '<path class="axis" d="M200 88H240"/>',
-    ]
-    most = max(len(fold.training) + len(fold.validation) for fold in history.folds)
-    trained = history.trained_folds
-    top = 124
-    parts.append(
-        f'<text x="10" y="{top}">fold</text><text x="70" y="{top}">training (plain), validation (hatched)</text>'
-    )
-    for position, fold in enumerate(history.folds):
-        y = top + 12 + 26 * position
-        train, check = (240 * len(names) / most for names in (fold.training, fold.validation))
-        name = f"{fold.fold}" if fold.fold in trained else f"{fold.fold} *"
-        parts.append(f'<text x="10" y="{y + 13}">{name}</text>')
-        parts.append(f'<rect class="bar s0" x="70" y="{y}" width="{train:.1f}" height="18"/>')
-        parts.append(f'<rect class="hatched" x="{70 + train:.1f}" y="{y}" width="{check:.1f}" height="18"/>')
-        parts.append(
-            f'<text x="{80 + train + check:.1f}" y="{y + 13}">{len(fold.training)} + {len(fold.validation)}</text>'
-        )
-    height = top + 20 + 26 * len(history.folds)
-    told = f"{', '.join(rows)}, {aside}. " + "; ".join(
-        f"fold {fold.fold}: {len(fold.training)} training, {len(fold.validation)} validation" for fold in history.folds
-    )
-    svg = (
-        f'<svg class="chart flow" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape("Flow of cases. " + told)}">'
-        f"<title>Flow of cases</title>{_HATCHING}{''.join(parts)}</svg>"
-    )
-    caption = "Where the cases went." + ("" if len(trained) == len(history.folds) else " * not trained.")
-    return Figure(Markup(svg), caption)  # the texts are numbers and fixed words
-
-
-_HATCHING = (
-    '<defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-    '<path class="hatch" d="M0 0V6"/></pattern></defs>'
-)
-
-
-def _draw_box(x: int, y: int, width: int, text: str) -> str:
-    return (
-        f'<rect class="frame" x="{x}" y="{y}" width="{width}" height="32" rx="4"/>'
-        f'<text x="{x + width / 2}" y="{y + 21}" text-anchor="middle">{escape(text)}</text>'
-    )
+    rest = history.manifest["num_cases"] - history.num_used - test
+    svg = build_environment("pipeline.evidence").get_template("flow.svg")
+    texts = {
+        "found": f"{history.manifest['num_cases']} cases found",
+        "used": f"{history.num_used} in the cross-validation",
+        "aside": f"{test} held out as test" if test else "none held out as test",
+        "rest": f"{rest} not in any fold" if rest else "none left out",
+    }
+    most = max(len(fold.training) + len(fold.validation) for fold in folds)
+    drawn = svg.render(width=WIDTH, folds=folds, trained=trained, most=most, **texts)
+    caption = "Where the cases went." + ("" if len(trained) == len(folds) else " * not trained.")
+    return Figure(Markup(drawn), caption)  # escaped by the template
 
 
 def draw_curves(curves: Sequence[Curve], tag: str, title: str, y_label: str, x_label: str) -> Figure | None:
