@@ -65,11 +65,11 @@ def test_refresh_writes_an_earlier_plan_as_it_is_read_and_says_so(
     earlier: Path, planned: PlannedBundle, call_main: Callable
 ) -> None:
     folder = BundleFolder(earlier.parents[1])
-    folder.config("train").write_text("{}", encoding="utf-8")
+    folder.metadata.write_text("{}", encoding="utf-8")
     write_configs(folder, planned.plan)
     before = folder.config("train").read_bytes()
-    status, out, _ = call_main("plan", "--refresh", folder.root, "--no-forecast")
-    assert status == 0
+    status, out, err = call_main("plan", "--refresh", folder.root, "--no-forecast")
+    assert status == 0, err
     assert "configs/plan.yaml: loss is region_dice_ce now" in out
     assert folder.config("train").read_bytes() == before
     assert 'loss: "region_dice_ce"' in earlier.read_text(encoding="utf-8")

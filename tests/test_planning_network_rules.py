@@ -305,7 +305,8 @@ def test_choose_memory_small_machine_limits_it() -> None:
 
 
 def test_estimate_training_gib_grows_with_batch_and_patch() -> None:
-    shape = Shape("dynunet", 1, 2, (8, 16, 32), ((3, 3, 3),) * 3, ((1, 1, 1), (2, 2, 2), (2, 2, 2)))
+    strides = ((1, 1, 1), (2, 2, 2), (2, 2, 2))
+    shape = Shape("dynunet", 1, 2, (8, 16, 32), ((3, 3, 3),) * 3, strides, num_supervised_heads=1)
     small = network_rules.estimate_training_gib(shape, (32, 32, 32), 1)
     assert network_rules.estimate_training_gib(shape, (32, 32, 32), 2) > small
     doubled = network_rules.estimate_training_gib(shape, (64, 32, 32), 1)

@@ -131,7 +131,7 @@ def tell_model(history: History) -> str:
     channels = "-".join(map(str, plan.filters))
     patch = "x".join(map(str, plan.patch_size))
     return (
-        f"{plan.network_name} ({NETWORKS[plan.network_name].reference}), {len(plan.filters)} levels with {channels} channels, "
+        f"{plan.network_name} ({NETWORKS[plan.network_name].paper}), {len(plan.filters)} levels with {channels} channels, "
         f"{plan.normalisation} normalisation; patches of {patch}, {len(plan.label_table)} classes. Every number with its reason: "
         "configs/plan.yaml; every part and connection: configs/train.json."
     )

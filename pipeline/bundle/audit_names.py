@@ -114,7 +114,7 @@ random linalg fft ma polynomial typing dtypes
 """)
     ),
     "ignite": frozenset(("engine", "handlers", "metrics", "contrib", "utils", "exceptions", "distributed")),
-    "pipeline": frozenset(("training",)),
+    "pipeline": frozenset(("training", "networks.dynunet")),
 }
 _DISTRIBUTED = frozenset(
     _words("""

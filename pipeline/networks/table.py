@@ -59,7 +59,8 @@ class Network:
     """A row.
 
     Attributes:
-        reference: the paper.
+        paper: its name.
+        arxiv: its number there; "" for none.
         prediction: class that predicts, `module.Class` of this folder or a full name of MONAI's.
         training: class with the same weights that gives the logits of all heads, a list, in training mode; "" for the same class.
         arguments: of both classes: values, or ids of the config such as "@filters".
@@ -80,7 +81,8 @@ class Network:
         parts: prefix of a module's name, with "#" for a number, to its part and level in the drawing; the longest that fits.
     """
 
-    reference: str
+    paper: str
+    arxiv: str
     prediction: str
     training: str = ""
     arguments: Mapping[str, object] = field(default_factory=lambda: _LAYOUT)
@@ -99,6 +101,11 @@ class Network:
     up_convolution_bias: str = ""
     scriptable: bool = True
     parts: Mapping[str, Place] = field(default_factory=lambda: _PARTS)
+
+    @property
+    def reference(self) -> str:
+        """The paper, and where to find it."""
+        return f"{self.paper}, arXiv:{self.arxiv}" if self.arxiv else self.paper
 
     @property
     def is_modern(self) -> bool:
@@ -123,7 +130,8 @@ class Network:
 
 NETWORKS = {
     "dynunet": Network(
-        "Isensee 2021, MONAI's DynUNet",
+        "Isensee et al. 2021, in MONAI's form (DynUNet)",
+        "",
         "monai.networks.nets.DynUNet",
         "dynunet.DeepSupervisionDynUNet",
         {
@@ -152,7 +160,8 @@ NETWORKS = {
         },
     ),
     "resenc": Network(
-        "Isensee 2024, arXiv:2404.09556",
+        "Isensee et al. 2024, residual encoder",
+        "2404.09556",
         "residual_encoder.ResidualEncoderUNet",
         "residual_encoder.SupervisedResidualEncoderUNet",
         _take("num_blocks", "num_supervised_heads", "normalisation"),
@@ -161,7 +170,8 @@ NETWORKS = {
         fewer_blocks=(1, 2, 2, 2, 2, 2),
     ),
     "unet2015": Network(
-        "Ronneberger 2015, arXiv:1505.04597",
+        "Ronneberger et al. 2015",
+        "1505.04597",
         "unet.UNet2015",
         arguments=_take("padded", "normalisation", "dropout"),
         spatial_dims=(2,),
@@ -174,7 +184,8 @@ NETWORKS = {
         elastic=(3, 10.0),
     ),
     "unet3d2016": Network(
-        "Çiçek 2016, arXiv:1606.06650",
+        "Çiçek et al. 2016",
+        "1606.06650",
         "unet.UNet3D2016",
         arguments=_take("padded", "normalisation"),
         spatial_dims=(3,),
@@ -184,7 +195,8 @@ NETWORKS = {
         convolutions_per_level=2,
     ),
     "unetplusplus": Network(
-        "Zhou 2018, arXiv:1807.10165",
+        "Zhou et al. 2018",
+        "1807.10165",
         "unetplusplus.UNetPlusPlus",
         "unetplusplus.SupervisedUNetPlusPlus",
         _take("normalisation", "pruned_to"),
@@ -194,7 +206,8 @@ NETWORKS = {
         parts=_PARTS | {"nodes.#": _nested, "heads.#": lambda _, shape: ("head", 0)},
     ),
     "attention_unet": Network(
-        "Oktay 2018, arXiv:1804.03999",
+        "Oktay et al. 2018",
+        "1804.03999",
         "attention_unet.AttentionUNet",
         "attention_unet.SupervisedAttentionUNet",
         _take("num_supervised_heads", "normalisation"),
