@@ -13,7 +13,8 @@ from monai.networks.nets import DynUNet
 from pipeline.dataset.check import CheckReport
 from pipeline.dataset.fingerprint import read_fingerprint
 from pipeline.errors import PlanError
-from pipeline.planning.plan import UNPADDED, Plan, read_plan
+from pipeline.networks.table import NETWORKS
+from pipeline.planning.plan import Plan, read_plan
 from pipeline.planning.planner import plan_from_fingerprint
 from pipeline.planning.presets import PRESETS
 
@@ -175,7 +176,7 @@ def test_plan_from_fingerprint_ready_bundles_would_be_planned_the_same(name: str
     bundle = Path(__file__).parents[1] / "bundles" / name
     before = read_plan(bundle / "configs" / "plan.yaml")
     fingerprint = read_fingerprint(bundle / "evidence" / "fingerprint.json")
-    network, padded = before.network_name, before.network_name in UNPADDED and before.padded
+    network, padded = before.network_name, not NETWORKS[before.network_name].padded and before.padded
     now = plan_from_fingerprint(fingerprint, before.dataset_dir, "quick", network=network, padded=padded).plan
     schedule = (
         "num_epochs",

@@ -26,6 +26,7 @@ from pipeline.commands.options import (
     write_json_option,
 )
 from pipeline.errors import DatasetError, PlanError, suggest
+from pipeline.lean_imports import arrange_lean_import
 from pipeline.networks.table import NETWORKS
 from pipeline.printing import (
     network_as_data,
@@ -170,6 +171,8 @@ def plan(
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
         given = (network, padded, memory, initial, trust, data_root)
+        if no_forecast:  # then MONAI is there to count the network only
+            arrange_lean_import(with_label_maps=False)
         planned = verbs.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *given)
         settled = planned.plan
         print_report(planned.report)
@@ -223,7 +226,6 @@ def describe(
 ) -> None:
     """Show the network of a bundle: levels, channels, sizes, parameters, receptive field."""
     from pipeline import verbs
-    from pipeline.lean_imports import arrange_lean_import
 
     arrange_lean_import(with_label_maps=False)
     description = verbs.describe(bundle, svg)
