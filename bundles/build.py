@@ -20,16 +20,19 @@ from typing import Any
 import yaml
 
 import pipeline
+from pipeline.bundle.trust import break_seal
 from pipeline.bundle_folder import BundleFolder
 from pipeline.errors import PipelineError
-from pipeline.files import compute_sha256, replace_between, write_atomically, write_json, write_text
+from pipeline.files import replace_between, write_text
+from pipeline.prediction.half_weights import halve_weights, holds_full_weights
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 README = ROOT / "README.md"
 MARKS = ("<!-- bundles: begin -->", "<!-- bundles: end -->")
 DEMO = "mni152_demo"
-MAX_WEIGHTS_BYTES = 20_000_000
+NOTE = "weights in float16, measured with these; the configs find the bundle from any working directory"
+MAX_WEIGHTS_BYTES = 12_000_000
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,10 @@ def build(name: str, data: Path) -> None:
         pipeline.train(bundle, overrides=case.overrides)
     for fold in folder.trained_folds():
         folder.fold_weights(fold).unlink()  # the first fold's are those of the bundle
-    note = halve(folder) if folder.weights.stat().st_size > MAX_WEIGHTS_BYTES else None
-    pipeline.refresh(bundle)  # a bundle that an earlier version trained gets this version's training configs
+    if holds_full_weights(folder.weights):
+        halve_weights(folder)  # before anything is measured with them
+    break_seal(folder)
+    pipeline.refresh(bundle)  # a bundle that an earlier version trained gets this version's configs and modules
     write_text(folder.docs / "data_license.txt", describe_data(card))
     pipeline.evaluate(bundle)
     if case.card == DEMO:
@@ -113,28 +118,7 @@ def build(name: str, data: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as temporary
     ):  # the archive and the exports are for releases, the folder for the repository
-        pipeline.package(bundle, Path(temporary) / f"{name}.zip", export="none", note=note)
-
-
-def halve(folder: BundleFolder) -> str:
-    """Store the weights in half precision, before anything is measured with them; PyTorch computes with them in float32.
-
-    Returns:
-        What the metadata say of it.
-    """
-    import torch
-
-    state = torch.load(folder.weights, map_location="cpu", weights_only=True)
-    halves: dict[int, torch.Tensor] = {}  # MONAI's DynUNet has its layers under two names each, which share one tensor
-    for name, value in state.items():
-        if value.is_floating_point():
-            state[name] = halves.setdefault(value.data_ptr(), value.half())
-    with write_atomically(folder.weights) as partial:
-        torch.save(state, partial)
-    origin = json.loads(folder.weights_origin.read_text(encoding="utf-8"))
-    trained = origin.get("trained_sha256", origin["sha256"])
-    write_json(folder.weights_origin, {**origin, "sha256": compute_sha256(folder.weights), "trained_sha256": trained})
-    return "trained; weights stored in float16, the network computes in float32"
+        pipeline.package(bundle, Path(temporary) / f"{name}.zip", export="none", note=NOTE)
 
 
 def describe_data(card: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BundleError
+from pipeline.files import compute_sha256
 from pipeline.text_files import read_json_object, require_plain_utf8
 
 
@@ -277,6 +278,21 @@ class BundleFolder:
         if not self.weights_origin.is_file():
             return default
         return int(self._read_part(self.weights_origin, "fold")["fold"])
+
+    def hash_trained_weights(self, path: Path) -> str:
+        """SHA-256 of what the training wrote, where `path` is models/model.pt in half precision; otherwise the file's own."""
+        own = compute_sha256(path)
+        origin = read_json_object(self.weights_origin) if self.weights_origin.is_file() else {}
+        return str(origin.get("trained_sha256", own)) if origin.get("sha256") == own else own
+
+    def measured_weights(self, fold: int) -> Path:
+        """What stands for a trained fold in an evaluation: models/model.pt where it holds that fold's weights in half precision, as they
+        are handed over; otherwise the fold's own file."""
+        path = self.fold_weights(fold)
+        if not (self.weights.is_file() and path.is_file() and self.fold_of_weights(-1) == fold):
+            return path
+        own = compute_sha256(path)
+        return self.weights if own == self.hash_trained_weights(self.weights) != compute_sha256(self.weights) else path
 
     def read_split(self, fold: int) -> dict[str, list[dict[str, Any]]]:
         """The data list of a fold: "training" and "validation", each a list of case, image and label, and

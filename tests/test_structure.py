@@ -119,7 +119,7 @@ EXCEPTIONS = {
     ("shared", "device"): "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
     # MONAI has no component that turns paths into samples, and inference must do without this package
     ("inference", "image_cases"): "$[{'image': path} for path in @image_files]",
-    # a config is not told where it lies; MONAI's own calls are asked (tests/bundles/test_loading.py), and inference must do without this package
+    # a config is not told where it lies; MONAI's own calls are asked (tests/bundles/test_loading.py)
     ("shared", "config_folders"): (
         "$[os.path.abspath(folder) for frame, _ in traceback.walk_stack(None) if "
         "frame.f_globals.get('__name__') in ('monai.bundle.workflows', 'monai.bundle.scripts') for folder in "

@@ -22,6 +22,7 @@ from pipeline.errors import BundleError
 from pipeline.evaluation.summary import ALL_LABELS
 from pipeline.files import PARTIAL_PREFIX, compute_sha256, write_atomically, write_json, write_text
 from pipeline.planning.plan import read_plan
+from pipeline.prediction.half_weights import FLOAT16, FLOAT32, holds_full_weights
 from pipeline.text_files import read_json_object
 from pipeline.training.checkpoint import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT
 from pipeline.training.claim import RUN_LOCK
@@ -79,7 +80,8 @@ def package_bundle(
     formats = choose_formats(export)
     plan = read_plan(folder.plan)
     version = choose_version(folder, note)
-    metadata = build_metadata(plan, folder.name, version.version, version.changelog, read_eval_metrics(folder))
+    stored = FLOAT32 if holds_full_weights(folder.weights) else FLOAT16
+    metadata = build_metadata(plan, folder.name, version.version, version.changelog, read_eval_metrics(folder), stored)
     write_json(folder.metadata, metadata)
     verifications = verify_bundle(folder)
     exports = export_bundle(folder, formats)

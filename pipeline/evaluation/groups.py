@@ -47,7 +47,7 @@ def group_by_fold(folder: BundleFolder, settled: Plan) -> tuple[list[Group], tup
     """
     folds = folder.trained_folds()
     # a packaged bundle has model.pt only, of the fold that is noted; stock MONAI notes none, and trains the plan's
-    weights = {fold: folder.fold_weights(fold) for fold in folds} or {
+    weights = {fold: folder.measured_weights(fold) for fold in folds} or {
         folder.fold_of_weights(settled.fold): folder.weights
     }
     root = folder.root / settled.dataset_dir

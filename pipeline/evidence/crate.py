@@ -154,10 +154,10 @@ def _list_inputs(folder: BundleFolder, kind: str, record: Mapping[str, Any]) -> 
 
 
 def _list_weights(folder: BundleFolder, kind: str, record: Mapping[str, Any], names: set[str]) -> list[str]:
-    """models/model.pt, when it is what this training wrote."""
+    """models/model.pt, when it is what this training wrote, or that in half precision."""
     written = record.get("result", {}).get("weights_sha256") if kind == "train" else None
     weights = folder.weights.relative_to(folder.root).as_posix()
-    return [weights] if written and weights in names and compute_sha256(folder.weights) == written else []
+    return [weights] if written and weights in names and folder.hash_trained_weights(folder.weights) == written else []
 
 
 def _find_date(folder: BundleFolder, runs: list[tuple[Path, Mapping[str, Any]]]) -> str:

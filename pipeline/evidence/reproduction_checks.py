@@ -191,7 +191,7 @@ def find_changes_of_weights(folder: BundleFolder, fold: int, record: Mapping[str
     path = find_weights(folder, fold)
     if path is None:
         yield Finding(WEIGHTS, f"the bundle has no weights of fold {fold}", stops=False)
-    elif compute_sha256(path) != record["result"]["weights_sha256"]:
+    elif folder.hash_trained_weights(path) != record["result"]["weights_sha256"]:
         yield Finding(WEIGHTS, f"models/{path.name} is not what the recorded training of fold {fold} wrote")
 
 
@@ -217,7 +217,7 @@ def find_changes_of_evaluation(
     recorded_split = record["split_sha256"].get(str(fold))
     if recorded_split is not None and recorded_split != compute_sha256(folder.split(fold)):
         yield Finding(SPLIT, f"evidence/splits/{folder.split(fold).name} is another one than in the evaluation")
-    path = find_weights(folder, fold)
+    path = folder.measured_weights(fold) if folder.fold_weights(fold).is_file() else find_weights(folder, fold)
     used = [weights["sha256"] for weights in record["weights"] if weights["fold"] == fold]
     if path is not None and used and compute_sha256(path) not in used:
         yield Finding(WEIGHTS, f"the evaluation was made with other weights than models/{path.name}")

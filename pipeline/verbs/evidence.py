@@ -228,6 +228,7 @@ def _run(
     from pipeline.evaluation.files import METRICS_FILE
     from pipeline.evidence import reproduction
     from pipeline.evidence.reproduction_checks import find_weights, read_overrides
+    from pipeline.prediction.half_weights import halve_weights
 
     folder, folds = recorded.folder, recorded.folds
     weights = {fold: path for fold in folds if (path := find_weights(folder, fold)) is not None}
@@ -244,7 +245,11 @@ def _run(
             with _threads_of(record):  # the copy is trusted as the bundle is, and the data were compared
                 (run,) = train(copy.root, fold, overrides=overrides, announce=say, trust=True, check_data=False)
             sha256 = record["result"]["weights_sha256"]
-            comparisons.append(reproduction.compare_weights(fold, sha256, weights.get(fold), run.weights))
+            own = weights.get(fold)
+            own = own if own is not None and folder.hash_trained_weights(own) == sha256 else None
+            comparisons.append(reproduction.compare_weights(fold, sha256, own, run.weights))
+        if folder.weights.is_file() and folder.hash_trained_weights(folder.weights) != compute_sha256(folder.weights):
+            halve_weights(copy)  # the numbers are of the weights as they are handed over
     outside = None
     if recorded.has_numbers:
         with _threads_of(recorded.evaluation or recorded.trainings.get(folds[0])):
