@@ -109,7 +109,8 @@ def build(name: str, data: Path) -> None:
     break_seal(folder)
     pipeline.refresh(bundle)  # a bundle that an earlier version trained gets this version's configs and modules
     write_text(folder.docs / "data_license.txt", describe_data(card))
-    pipeline.evaluate(bundle)
+    # the simulated heads are made anew, and their intensities differ in the last digit from processor to processor
+    pipeline.evaluate(bundle, check_data=case.card != DEMO)
     if case.card == DEMO:
         pipeline.evaluate(bundle, ROOT / "demo" / "demo_real_head")
     for predictions in folder.evaluations.glob("*/predictions*"):
