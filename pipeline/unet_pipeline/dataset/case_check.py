@@ -15,7 +15,7 @@ from unet_pipeline.dataset.fingerprint import compute_coarsest_factor
 from unet_pipeline.dataset.image_files import list_image_files
 from unet_pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
 from unet_pipeline.dataset.manifest import Stamp, read_stamp
-from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.medical_image import LARGEST_VALUE, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import compute_coarse_map
 from unet_pipeline.dataset.stock import stock_reads
@@ -28,6 +28,12 @@ _PIECE = 1 << 20  # voxels; what is counted in pieces needs no array of the volu
 
 NOT_FINITE = Message(
     "not-finite", ERROR, "has {count} voxels that are NaN or infinite", "Replace them, or remove the case."
+)
+TOO_LARGE = Message(
+    "values-too-large",
+    ERROR,
+    "has values up to {value:.3g}; expected less than {most:g}, which is far beyond any intensity",
+    "Correct the scaling in its header (such as scl_slope), replace the voxels, or remove the case.",
 )
 CONSTANT = Message("constant", ERROR, "is constant ({value:g})", "Export it again, or remove the case.")
 GREY_AS_COLOURS = Message(
@@ -198,7 +204,9 @@ def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
     findings.image_digest, findings.channel_digests = whole.hexdigest(), tuple(digests)
     if not_finite:
         findings.add(NOT_FINITE.about(file, count=not_finite))
-    elif lowest == highest:
+    elif (largest := max(-lowest, highest)) > LARGEST_VALUE:
+        findings.add(TOO_LARGE.about(file, value=largest, most=LARGEST_VALUE))
+    elif np.float32(lowest) == np.float32(highest):  # in the network's numbers
         findings.add(CONSTANT.about(file, value=lowest))
     elif (
         image_suffix(findings.case.image) in PICTURE_SUFFIXES

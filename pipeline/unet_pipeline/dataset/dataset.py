@@ -7,7 +7,6 @@ from pathlib import Path
 
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import Problem
-from unet_pipeline.types import BACKGROUND
 
 
 @dataclass(frozen=True)
@@ -160,35 +159,3 @@ def list_pair_names(name: str) -> list[str]:
 def is_pair_header(path: Path) -> bool:
     """Whether a file is the header of a pair, which may be the same for many images."""
     return image_suffix(path).startswith(".hdr")
-
-
-def order_labels(labels: dict[str, int]) -> dict[str, int]:
-    """Label table sorted by value, once it is a usable one.
-
-    The position in the table is the network's output channel; the value is what label and prediction files carry.
-
-    Raises:
-        DatasetError: fewer than two labels, a value that is negative, above 255 or used twice, or no value 0.
-    """
-    table = dict(sorted(labels.items(), key=lambda item: item[1]))
-    values = list(table.values())
-    shown = ", ".join(f"{name}={value}" for name, value in table.items())
-    if len(values) < 2:
-        raise DatasetError(f"The label table has {len(values)} label(s) ({shown}); expected at least two.")
-    if len(set(values)) != len(values):
-        raise DatasetError(f"The label table gives one value to two names ({shown}); expected distinct values.")
-    if values[0] < 0:
-        raise DatasetError(
-            f"The label table has the value {values[0]} ({shown}); expected 0 to 255. Renumber the labels."
-        )
-    if values[0] != 0:
-        raise DatasetError(
-            f"The label table has no value 0 ({shown}); expected one, named {BACKGROUND!r} or otherwise. "
-            "Every voxel must have a label, and 0 is what padding gets."
-        )
-    if values[-1] > 255:
-        raise DatasetError(
-            f"The label table has the value {values[-1]} ({shown}); expected 0 to 255, because predictions are "
-            "written as unsigned 8-bit integers. Renumber the labels."
-        )
-    return table

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_pipeline.dataset.dataset import Case, list_images
+from unet_pipeline.dataset.names import parse_whole_number, show_value
 from unet_pipeline.messages import WARNING, Message, Problem
 
 NOT_LISTED = Message(
@@ -20,6 +21,12 @@ WRONG_COUNT = Message(
     WARNING,
     "says numTraining {declared}, and there are {found} cases",
     "Correct it, or look for the missing cases.",
+)
+NO_COUNT = Message(
+    "case-count-unusable",
+    WARNING,
+    "says numTraining {declared}, which is no whole number, and there are {found} cases",
+    "Correct it, or look for missing cases.",
 )
 
 
@@ -37,9 +44,12 @@ def find_unlisted(root: Path, cases: Sequence[Case]) -> list[Problem]:
 
 
 def find_wrong_count(content: Mapping[str, Any], num_cases: int, name: str = "dataset.json") -> list[Problem]:
-    """Whether `numTraining` of a dataset.json is another number than that of its cases; nothing where it has none."""
-    try:
-        declared = int(content["numTraining"])
-    except (KeyError, TypeError, ValueError):
+    """Whether `numTraining` of a dataset.json is another number than that of its cases, or none; nothing where it is missing."""
+    if "numTraining" not in content:
         return []
-    return [] if declared == num_cases else [WRONG_COUNT.about(name, declared=declared, found=num_cases)]
+    declared = content["numTraining"]
+    try:
+        number = parse_whole_number(declared)
+    except ValueError:
+        return [NO_COUNT.about(name, declared=show_value(declared), found=num_cases)]
+    return [] if number == num_cases else [WRONG_COUNT.about(name, declared=show_value(number), found=num_cases)]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from unet_pipeline.dataset.medical_image import LARGEST_VALUE, ImageGrid, MedicalImage
 from unet_pipeline.device.memory import find_free_bytes
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.messages import WARNING, Message, Problem
@@ -46,7 +46,6 @@ _MOST_SHEAR_DEGREES = 0.5  # as of a gantry that is tilted
 # on the network's grid, and for one voxel of the image: more than both an image never has to be refined to
 _ENDLESS = ((2**31, 8), (2**26, 512))
 _FEWEST_VOXELS = 8  # of an image on the network's grid, unless it has as few itself
-_LARGEST_VALUE = 1e18  # its square is still a number in float32, as the normalisation needs
 _FEWEST_PIXELS = 2  # along an axis of a picture; MONAI writes no narrower one
 
 
@@ -86,9 +85,9 @@ def check_values(image: MedicalImage, shown: str) -> None:
     if image.array.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(image.array)))):
         raise PredictionError(f"{shown} has {count} voxels that are NaN or infinite; expected numbers. Replace them.")
     largest = max(abs(float(image.array.min())), abs(float(image.array.max())))
-    if largest > _LARGEST_VALUE:
+    if largest > LARGEST_VALUE:
         raise PredictionError(
-            f"{shown} has values up to {largest:.3g}; expected less than {_LARGEST_VALUE:g}, which is far beyond any intensity. Correct the "
+            f"{shown} has values up to {largest:.3g}; expected less than {LARGEST_VALUE:g}, which is far beyond any intensity. Correct the "
             "scaling in its header (such as scl_slope), or replace the voxels."
         )
 
