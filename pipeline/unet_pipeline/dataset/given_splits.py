@@ -30,8 +30,8 @@ def read_nnunet_splits(path: Path, cases: Sequence[str]) -> Folds:
     known, folds = set(cases), []
     if not isinstance(content, list) or not content:
         raise DatasetError(
-            f'{path.name} has another form than a list of folds: it is {show_value(content)}; expected [{{"train": [names], "val": [names]}}]. Correct it '
-            "or remove it."
+            f"{path.name} has another form than a list of folds: it is {show_value(content)}; expected "
+            '[{"train": [names], "val": [names]}, ...]. Correct it or remove it.'
         )
     for number, entry in enumerate(content):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(side), list) for side in ("train", "val")):

@@ -34,7 +34,7 @@ NAME_IS_SYNTAX = Message(
 
 def show_value(value: object) -> str:
     """A value for a message: its Python form in ASCII where it has letters that nobody sees, and cut where it is long."""
-    text = ascii(value) if isinstance(value, str) and not _is_visible(value) else repr(value)
+    text = ascii(value) if isinstance(value, str) and not (_is_one_line(value) and _is_seen(value)) else repr(value)
     return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}... ({len(text)} characters)"
 
 
@@ -50,7 +50,7 @@ def require_name(value: object, kind: str, file: str) -> str:
         DatasetError: it is no text, or one that is empty, blank, too long, or has letters that cannot be shown.
     """
     name = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    if not name.strip() or len(name) > MOST_LETTERS or not _is_visible(name):
+    if not _is_seen(name) or len(name) > MOST_LETTERS or not _is_one_line(name):
         raise DatasetError(
             f"{file} has the {kind} name {show_value(value)}; expected text of 1 to {MOST_LETTERS} characters, without control "
             "characters. Rename it."
@@ -58,7 +58,12 @@ def require_name(value: object, kind: str, file: str) -> str:
     return name
 
 
-def _is_visible(text: str) -> bool:
+def _is_seen(text: str) -> bool:
+    """Whether a text has a letter that is no blank and takes a place."""
+    return any(unicodedata.category(letter)[0] not in "CZ" for letter in text)
+
+
+def _is_one_line(text: str) -> bool:
     """Whether a text has no control character, line break or half of a surrogate pair."""
     return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
 
