@@ -116,6 +116,8 @@ def parse_json(
     """
     try:
         return json.loads(text, object_pairs_hook=build)
+    except PipelineError:  # of `build`
+        raise
     except json.JSONDecodeError as error:
         wrong = f"{error.msg[:1].lower()}{error.msg[1:]} in line {error.lineno}, column {error.colno}"
         is_cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
