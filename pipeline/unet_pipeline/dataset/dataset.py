@@ -83,6 +83,8 @@ class Dataset:
     folder says so. `problems_of_layout` are the findings of the reader itself. `ignore_value` is a value of the label files that marks
     voxels without annotation. `folds` are the (training, validation) case names of every fold, where the dataset brings
     its own. `regions` are names for several values together, such as a whole tumour of its parts; they may overlap.
+    `lists` are the files that say what the cases are, from the root; `given_list` is the one of them that the dataset was
+    read from, None where it was read from a folder.
     """
 
     root: Path
@@ -96,6 +98,8 @@ class Dataset:
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     folds: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     problems_of_layout: tuple[Problem, ...] = field(default=())
+    lists: tuple[Path, ...] = ()
+    given_list: Path | None = None
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ MONAI's lists (Auto3DSeg, BraTS) may name the channels one by one, may lack the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
     problems += find_wrong_count(content, len(training), path.name)
     is_nnunet = any(before.images != after.images for before, after in zip(entries, split, strict=False))
     is_decathlon = labels is not None and path.name == FILE and all(len(entry.images) == 1 for entry in entries)
+    listed_in = Path(os.path.relpath(path, place))
     return Dataset(
         root=place,
         layout=NNUNET_1 if is_nnunet else LAYOUT if is_decathlon else f"{MONAI_LIST} ({path.name})",
@@ -114,6 +116,8 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
         reference=str(content.get("reference", "")).strip(),
         folds=_read_folds(content["training"], training, cases),
         problems_of_layout=(*problems, *_find_unlisted(place, cases, path.name)),
+        lists=(listed_in,),
+        given_list=listed_in,
     )
 
 

@@ -85,6 +85,7 @@ def read(root: Path) -> Dataset:
         regions=regions,
         folds=folds,
         problems_of_layout=(*problems, *notes),
+        lists=(Path("dataset.json"), *([Path(SPLITS_FILE)] if splits.is_file() else [])),
     )
 
 

@@ -40,6 +40,8 @@ class PreparedCase:
     image_sha256: str
     label: str
     label_sha256: str
+    instances: str | None = None
+    instances_sha256: str | None = None
 
 
 def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[PreparedCase, ...]]:
@@ -76,7 +78,7 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
         if target.exists():
             target.rmdir()
         staging.replace(target)
-    dataset = replace(report.dataset, root=target, cases=tuple(cases))
+    dataset = replace(report.dataset, root=target, cases=tuple(cases), lists=(), given_list=None)
     return dataset, tuple(prepared)
 
 
@@ -112,13 +114,16 @@ def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> Pr
     write_image(folder / image_path, image)
     on_grid = MedicalImage(label.array.astype(np.uint8), image.affine, image.spacing_mm)
     write_image(folder / label_path, on_grid)
-    _copy_instances(report, case, image, folder / INSTANCES / f"{case.name}{suffix}")
+    instances = Path(INSTANCES) / f"{case.name}{suffix}"
+    has_instances = _copy_instances(report, case, image, folder / instances)
     return PreparedCase(
         case.name,
         image_path.as_posix(),
         compute_sha256(folder / image_path),
         label_path.as_posix(),
         compute_sha256(folder / label_path),
+        instances.as_posix() if has_instances else None,
+        compute_sha256(folder / instances) if has_instances else None,
     )
 
 
@@ -141,14 +146,15 @@ def write_joined_label(root: Path, case: Case, folder: Path) -> Path:
     return path
 
 
-def _copy_instances(report: CheckReport, case: Case, image: MedicalImage, target: Path) -> None:
-    """The case's instance map, if it has one, on the grid of its image."""
+def _copy_instances(report: CheckReport, case: Case, image: MedicalImage, target: Path) -> bool:
+    """Write the case's instance map on the grid of its image; whether it has one."""
     root = report.dataset.root
     path = find_instances(root / case.require_label())
     if path is None:
-        return
+        return False
     as_label = replace(case, label=path.relative_to(root), masks=None)
     instances, _ = read_case_label(root, as_label, image, report.options)
     ends = int(instances.array.min()), int(instances.array.max())
     smallest = np.result_type(*map(np.min_scalar_type, ends))  # PNG holds 16 bits
     write_image(target, MedicalImage(instances.array.astype(smallest), image.affine, image.spacing_mm))
+    return True
