@@ -84,7 +84,8 @@ class Dataset:
     voxels without annotation. `folds` are the (training, validation) case names of every fold, where the dataset brings
     its own. `regions` are names for several values together, such as a whole tumour of its parts; they may overlap.
     `lists` are the files that say what the cases are, from the root; `given_list` is the one of them that the dataset was
-    read from, None where it was read from a folder.
+    read from, None where it was read from a folder. `test_images` are files that a list names for testing, whether they have a
+    label or not.
     """
 
     root: Path
@@ -99,6 +100,7 @@ class Dataset:
     folds: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     problems_of_layout: tuple[Problem, ...] = field(default=())
     lists: tuple[Path, ...] = ()
+    test_images: tuple[Path, ...] = ()
     given_list: Path | None = None
 
     @property

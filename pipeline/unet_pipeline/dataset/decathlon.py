@@ -22,6 +22,7 @@ from unet_pipeline.dataset.listed_entries import (
     read_extra_entries,
 )
 from unet_pipeline.dataset.listed_paths import describe_place, find_data_root
+from unet_pipeline.dataset.listed_tests import TEST_KEYS, find_test_images
 from unet_pipeline.dataset.listing import NOT_LISTED, find_wrong_count
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import NOTE, Message, Problem
@@ -34,7 +35,6 @@ LAYOUT = "Medical Segmentation Decathlon"
 NNUNET_1 = "nnU-Net raw, version 1"
 MONAI_LIST = "MONAI data list"
 FILE = "dataset.json"
-_TEST_KEYS = ("testing", "test")
 
 
 def matches(root: Path) -> bool:
@@ -118,6 +118,7 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
         problems_of_layout=(*problems, *_find_unlisted(place, cases, path.name)),
         lists=(listed_in,),
         given_list=listed_in,
+        test_images=find_test_images(place, content),
     )
 
 
@@ -170,7 +171,7 @@ def _read_other_parts(content: Mapping[str, Any], name: str) -> tuple[list[Liste
     """Labelled cases for validation and for testing, and what is left out."""
     extra: list[ListedCase] = []
     problems: list[Problem] = []
-    for key in ("validation", *_TEST_KEYS):
+    for key in ("validation", *TEST_KEYS):
         listed = content.get(key)
         if not isinstance(listed, list):
             continue
