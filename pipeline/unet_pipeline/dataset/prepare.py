@@ -17,8 +17,9 @@ import numpy as np
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image, read_case_label
 from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, Case, Dataset, image_suffix
 from unet_pipeline.dataset.instance_maps import INSTANCES, find_instances
-from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.pages import read_pages
 from unet_pipeline.dataset.writing import write_image
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.files import compute_sha256, stage_folder, write_json
@@ -127,19 +128,25 @@ def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> Pr
     )
 
 
-def write_joined_label(root: Path, case: Case, folder: Path) -> Path:
+def write_joined_label(root: Path, case: Case, folder: Path, spatial_dims: int | None = None) -> Path:
     """Write the label map of a case with a mask per structure, on the image's grid.
 
     Args:
         root: of the dataset.
         case: with masks.
         folder: gets CASE.nii.gz, or CASE.png for a picture; an earlier file of that name is replaced.
+        spatial_dims: as in `read_pages`.
 
     Raises:
         ImageFileError: a mask cannot be read, or lies on another grid.
     """
-    grid = read_case_grid(root, case)
-    label, _ = read_case_label(root, case, grid, ReadOptions())
+
+    def read(pages_as_slices: bool) -> tuple[ImageGrid, MedicalImage]:
+        options = ReadOptions(pages_as_slices=pages_as_slices)
+        grid = read_case_grid(root, case, options)
+        return grid, read_case_label(root, case, grid, options)[0]
+
+    grid, label = read_pages(read, spatial_dims)
     is_picture = all(image_suffix(path) in PICTURE_SUFFIXES for path in case.images) and len(grid.spatial_shape) == 2
     path = folder / f"{case.name}{'.png' if is_picture else '.nii.gz'}"
     write_image(path, label)
