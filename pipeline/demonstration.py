@@ -35,7 +35,7 @@ class DemoTraining:
 
     Attributes:
         num_epochs: of the training.
-        training_s: of the training.
+        training_s: of the training, by the clock, beside whatever else runs.
         rest_s: from its end to the demo's.
         keeps_limit: whether the whole demo ends in time.
     """
@@ -104,8 +104,11 @@ def _size_training(bundle: BundleFolder, passed_s: float, say: Any) -> dict[str,
         return {}
     passed_s += time.monotonic() - started_s
     sized = size_training(forecast, passed_s)
-    whole = describe_time(passed_s + sized.training_s + sized.rest_s)
-    say(f"train: {describe_time(sized.training_s)}; the whole demo takes {whole} on this machine")
+    alone_s = sized.training_s / forecast.slowdown
+    line = f"train: {describe_time(alone_s)}; the whole demo takes {describe_time(passed_s + alone_s + sized.rest_s)} on this machine"
+    if forecast.slowdown > 1:
+        line += f" when nothing else runs; {describe_time(sized.training_s)} of training beside the work that runs now"
+    say(line)
     if sized.num_epochs < forecast.num_epochs:
         say(
             f"{sized.num_epochs} of {forecast.num_epochs} epochs, so that it ends "
@@ -122,8 +125,8 @@ def size_training(forecast: TrainingForecast, passed_s: float) -> DemoTraining:
         passed_s: since the demo began.
     """
     factor = forecast.slowdown  # by the clock, beside whatever else runs
-    head_s = factor * forecast.validation_s  # one head, validated once, at the end
-    rest_s, epoch_s = _REST_S + head_s, factor * forecast.steps_s / forecast.num_epochs
+    # the prediction of the real head takes what the validation of one takes
+    rest_s, epoch_s = _REST_S + forecast.validation_s, factor * forecast.steps_s / forecast.num_epochs
     fixed_s = factor * (forecast.validation_s + forecast.reading_s)
     possible = int((_LONGEST_S - passed_s - rest_s - fixed_s) / epoch_s)
     least = math.ceil(_LEAST_SHARE * forecast.num_epochs)

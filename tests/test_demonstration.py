@@ -66,6 +66,14 @@ def test_demo_says_beforehand_how_long_it_takes(monkeypatch: pytest.MonkeyPatch)
     assert overrides == {"num_epochs": 20}
 
 
+def test_demo_beside_other_work_tells_both_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, _ = announce(monkeypatch, replace(PLANNED, slowdown=10.0))
+    assert lines[0] == (
+        "train: about a minute; the whole demo takes about 2 minutes on this machine when nothing else runs; "
+        "about 12 minutes of training beside the work that runs now"
+    )
+
+
 @pytest.mark.parametrize(("steps_s", "said"), [(180.0, "in time"), (500.0, "fewer would not show")])
 def test_demo_says_that_it_trains_shorter(monkeypatch: pytest.MonkeyPatch, steps_s: float, said: str) -> None:
     lines, overrides = announce(monkeypatch, replace(PLANNED, steps_s=steps_s))

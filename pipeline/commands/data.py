@@ -51,6 +51,7 @@ MemoryGib = Annotated[
     typer.Option(
         "--memory",
         metavar="GIB|free",
+        callback=parse_memory,
         help="Memory that the training may take, or what is free now; the preset's if not given.",
     ),
 ]
@@ -166,18 +167,7 @@ def plan(
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices)
         planned = verbs.plan(
-            dataset,
-            bundle,
-            preset,
-            folds,
-            seed,
-            parse_labels(label),
-            options,
-            network,
-            padded,
-            parse_memory(memory),
-            initial,
-            trust,
+            dataset, bundle, preset, folds, seed, parse_labels(label), options, network, padded, memory, initial, trust
         )
         settled = planned.plan
         print_report(planned.report)
