@@ -16,7 +16,7 @@ def test_every_file_beside_the_modules_is_package_data() -> None:
         for pattern in patterns
         for path in ROOT.joinpath("pipeline", *package.split(".")).glob(pattern)
     }
-    there = {path for path in (ROOT / "pipeline").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    others = {path for path in there if path.suffix != ".py"}
+    there = {path for path in (ROOT / "pipeline" / "unet_pipeline").rglob("*") if path.is_file()}
+    others = {path for path in there if path.suffix not in {".py", ".pyc"}}
     assert others == listed
     assert {path.suffix for path in others} >= {".jinja", ".html", ".css", ".svg", ".yaml"}
