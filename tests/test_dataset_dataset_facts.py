@@ -29,6 +29,7 @@ def test_write_facts_and_add_facts_are_inverse(tmp_path: Path) -> None:
         ignore_value=9,
         regions={"whole": (1, 2)},
         folds=((("a",), ("b",)), (("b",), ("a",))),
+        lists=(Path(FACTS_FILE),),
     )
     write_facts(tmp_path, dataset)
     assert add_facts(Dataset(root=tmp_path, layout="test", cases=CASES)) == dataset
@@ -37,7 +38,7 @@ def test_write_facts_and_add_facts_are_inverse(tmp_path: Path) -> None:
 def test_add_facts_what_the_layout_says_stays(tmp_path: Path) -> None:
     write_json(tmp_path / FACTS_FILE, {"labels": {"background": 0, "other": 1}, "channels": ["CT"]})
     dataset = Dataset(root=tmp_path, layout="test", cases=CASES, labels={"background": 0, "organ": 1})
-    assert add_facts(dataset) == replace(dataset, channels=("CT",))
+    assert add_facts(dataset) == replace(dataset, channels=("CT",), lists=(Path(FACTS_FILE),))
 
 
 def test_write_facts_nothing_to_say_writes_nothing(tmp_path: Path) -> None:

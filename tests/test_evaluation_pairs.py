@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+import tifffile
 
-from unet_pipeline.errors import EvaluationError
+from unet_pipeline.errors import EvaluationError, ImageFileError
 from unet_pipeline.evaluation.cases import evaluate_pairs
 from unet_pipeline.evaluation.pairs import Pair, list_changes, read_pair, sum_up_changes
 from unet_pipeline.prediction.inputs import PredictionInput
@@ -127,3 +128,38 @@ def test_read_pair_other_places_are_refused(whole: Pair, write_nifti, box: tuple
     write_nifti(whole.prediction, PREDICTION[box], affine=place_at(*where))
     with pytest.raises(EvaluationError, match=words):
         read_pair(whole)
+
+
+def write_pages(path: Path, array: np.ndarray, **tags: object) -> Path:
+    tifffile.imwrite(path, np.ascontiguousarray(array.transpose(2, 1, 0)), photometric="minisblack", **tags)
+    return path
+
+
+def test_read_pair_untagged_pages_are_slices_to_a_network_of_volumes(tmp_path: Path) -> None:
+    paths = [
+        write_pages(tmp_path / f"{n}.tif", array, metadata=None) for n, array in enumerate((REFERENCE, PREDICTION))
+    ]
+    for label_map, array in zip(read_pair(Pair("a", *paths, spatial_dims=3)), (REFERENCE, PREDICTION), strict=True):
+        np.testing.assert_array_equal(label_map.array[0], array)
+
+
+@pytest.mark.parametrize(
+    ("spatial_dims", "remedy"), [(2, "Save each page as a picture of its own."), (None, "Save one page. ")]
+)
+def test_read_pair_untagged_pages_to_another_network_name_no_option(
+    tmp_path: Path, spatial_dims: int | None, remedy: str
+) -> None:
+    path = write_pages(tmp_path / "a.tif", REFERENCE, metadata=None)
+    with pytest.raises(ImageFileError, match=r"a\.tif has 10 pages; expected one") as caught:
+        read_pair(Pair("a", path, path, spatial_dims=spatial_dims))
+    assert caught.value.remedy.startswith(remedy)
+    assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3, None])
+def test_read_pair_time_series_names_no_option(tmp_path: Path, spatial_dims: int | None) -> None:
+    path = write_pages(tmp_path / "a.tif", REFERENCE, imagej=True, metadata={"axes": "TYX"})
+    with pytest.raises(ImageFileError, match="is a time series of 10 frames by its ImageJ tags") as caught:
+        read_pair(Pair("a", path, path, spatial_dims=spatial_dims))
+    assert "Save one frame per case. If the pages are slices" in caught.value.remedy
+    assert "--" not in str(caught.value)

@@ -365,3 +365,54 @@ def test_fold_notes_a_trained_fold_is_not_called_untrained(bundle: Path) -> None
         "not trained and not in this result: folds 1, 3 of 4",
         "trained, and not in this result: fold 2 of 4",
     )
+
+
+# numbers that no bundle above has, or that its expectation leaves out
+
+
+@pytest.mark.parametrize("obstacle", [None, "the error did not shrink"])
+def test_calibration_is_what_tuning_recorded(bundle: Path, obstacle: str | None) -> None:
+    found = {"error_before": 0.12345, "error_after": 0.02345, "temperature": 1.23456}
+    found = found | ({"obstacle": obstacle} if obstacle else {})
+    write_json(bundle / "evidence/tuning.json", {"num_cases": 17, "calibration": found})
+    told = tell("calibration", read_history(open_bundle(bundle)))
+    if obstacle:
+        expected = f"Expected calibration error 0.1235 on 17 out-of-fold predictions; no temperature was taken, because {obstacle}."
+    else:
+        expected = "Expected calibration error 0.1235 before and 0.0234 after a temperature of 1.2346, on 17 out-of-fold predictions."
+    assert told == expected
+
+
+def test_preprocessing_names_the_limits_of_the_plan(any_bundle: Path) -> None:
+    plan = Records(any_bundle).plan
+    told = tell("preprocessing", read_history(open_bundle(any_bundle))) or ""
+    limits = f"clipped to {plan['intensity_lower']:g} to {plan['intensity_upper']:g}, z-score"
+    assert (limits if plan["clip_intensity"] else "intensities not clipped, z-score") in told
+    assert ("per image and channel" in told) == (plan["intensity_subtrahend"] is None)
+
+
+def test_data_count_the_patients_of_the_split(any_bundle: Path) -> None:
+    records = Records(any_bundle)
+    patients, total = records.split["patients"], records.manifest["num_cases"]
+    known = f"{total} labelled cases of {len(set(patients.values())) + total - len(patients)} patients;"
+    told = tell("data", read_history(open_bundle(any_bundle))) or ""
+    assert (known if patients else f"{total} labelled cases; no two are known to be of one patient;") in told
+    listed = ", ".join(f"{name}={value}" for name, value in records.plan["label_table"].items())
+    assert f"labels: {listed}" in told
+
+
+def test_counts_of_cases_left_out_are_those_of_the_summary(bundle: Path) -> None:
+    path = bundle / "evidence/evaluations/validation/summary.json"
+    summary = Records.load(path) | {"excluded": ["cell_01", "cell_05", "cell_06"]}
+    write_json(path, summary)
+    told = tell("counts", read_history(open_bundle(bundle))) or ""
+    assert told.endswith(f"; {summary['title']}: 3 left out, because they were trained on.")
+    assert "none left out" not in told
+
+
+def test_ensembles_are_named_by_the_title_of_their_summary(bundle: Path) -> None:
+    path = bundle / "evidence/evaluations/validation/summary.json"
+    summary = Records.load(path) | {"title": "others, all 4 cases, ensemble of folds 0, 2"}
+    write_json(path, summary)
+    history = read_history(open_bundle(bundle))
+    assert summary["title"] in (tell("ensembling", history) or "")

@@ -104,7 +104,7 @@ def test_read_untagged_pages_are_slices_where_a_volume_is_expected(tmp_path: Pat
     image = item.read(3)
     np.testing.assert_array_equal(image.array[0], pages.transpose(2, 1, 0))
     assert item.read_grid(3).spatial_shape == image.spatial_shape == (5, 4, 3)
-    for expected, remedy in ((2, "Save each page as a picture of its own"), (None, "--pages-as-slices")):
+    for expected, remedy in ((2, "Save each page as a picture of its own"), (None, "Save one page. If")):
         with pytest.raises(ImageFileError, match="has 3 pages") as caught:
             item.read(expected)
         assert remedy in caught.value.remedy

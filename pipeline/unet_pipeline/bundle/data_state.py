@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.listed_files import find_changed_copies, find_changed_instances, find_changed_lists
 from unet_pipeline.dataset.manifest import (
     GONE,
     Difference,
@@ -65,7 +66,7 @@ def is_planned_dataset(folder: BundleFolder, root: Path) -> bool:
 
 
 def require_unchanged_data(folder: BundleFolder, root: Path | None = None) -> None:
-    """Whether every file that is there has the content that it had when the bundle was planned.
+    """Whether every file that is there has the content that it had when the bundle was planned, and the dataset's lists say the same.
 
     Of copies that `plan` made, both the copies and the files that they were made of are compared, the latter where they still are. A file
     that is not there is for its reader to miss, unless copies of it are used.
@@ -91,12 +92,29 @@ def require_unchanged_data(folder: BundleFolder, root: Path | None = None) -> No
         if (source := find_source(root)) is not None:
             differences = _compare(manifest, source, stamps["files"])
             if len(differences) < len(manifest.files) or any(found.kind != GONE for found in differences):
-                _refuse(manifest, differences, f"The copies in {root.resolve().name}/ are of the files as they were.")
+                _require_source(manifest, source, differences, stamps["files"], root.resolve().name)
     else:
-        _refuse(manifest, [found for found in _compare(manifest, root, stamps["files"]) if found.kind != GONE])
+        differences = [found for found in _compare(manifest, root, stamps["files"]) if found.kind != GONE]
+        _require_source(manifest, root, differences, stamps["files"])
     if stamps != before:
         with suppress(OSError):  # a bundle that cannot be written to is compared from its files each time
             write_json(folder.seen_files, stamps)
+
+
+def _require_source(
+    manifest: Manifest, root: Path, differences: Sequence[Difference], stamps: dict[str, Stamp], copies: str = ""
+) -> None:
+    """Whether images and label maps, instance maps and lists of the dataset are what they were; `copies` is the folder of the copies."""
+    further = f"The copies in {copies}/ are of the files as they were." if copies else ""
+    _refuse(manifest, [*differences, *find_changed_instances(manifest, root, stamps)], further)
+    lists, facts = find_changed_lists(manifest, root, stamps)
+    if facts:
+        more = f"; and {len(facts) - _MAX_SHOWN} more" if len(facts) > _MAX_SHOWN else ""
+        raise DatasetError(
+            f"{', '.join(lists)} changed since `plan`: {'; '.join(facts[:_MAX_SHOWN])}{more}. Plan, splits and results of the bundle belong "
+            f"to {manifest.dataset_name} as evidence/dataset_manifest.json records it. Put the list back as it was, or plan again with "
+            "`unet-pipeline plan DATASET NEW_BUNDLE`."
+        )
 
 
 def _compare(manifest: Manifest, root: Path, stamps: dict[str, Stamp]) -> list[Difference]:
@@ -113,6 +131,7 @@ def _require_copies(manifest: Manifest, root: Path, stamps: dict[str, Stamp]) ->
         expected |= {copy.image: (None, copy.image_sha256), copy.label: (None, copy.label_sha256)}
         cases |= {copy.image: copy.case, copy.label: copy.case}
     differences = [found for found in find_differences(root, expected, cases, stamps) if found.kind != GONE]
+    differences += find_changed_copies(manifest, root, stamps)
     if differences:
         raise DatasetError(
             f"{_list(differences)} in {root.resolve().name}/, where `plan` wrote copies of {manifest.dataset_name}: the content is another "

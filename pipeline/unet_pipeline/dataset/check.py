@@ -20,6 +20,8 @@ from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, Data
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from unet_pipeline.dataset.held_out_images import find_trained_test_images
 from unet_pipeline.dataset.intensities import PooledIntensities, count_samples
+from unet_pipeline.dataset.listed_files import record_listing
+from unet_pipeline.dataset.listing_facts import Listing
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
 from unet_pipeline.dataset.split import choose_groups
@@ -68,6 +70,7 @@ class CheckReport:
         dataset: with its complete label table.
         needs_preparation: why the files cannot be trained on as they are; empty when they can.
         patients: patient of each case that shares one with another case.
+        listing: what the dataset itself says, without what the user said about it.
     """
 
     dataset: Dataset
@@ -78,6 +81,7 @@ class CheckReport:
     needs_preparation: str = ""
     patients: dict[str, str] = field(default_factory=dict)
     tiles: tuple[Tile, ...] = ()
+    listing: Listing = field(default_factory=Listing)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -115,7 +119,7 @@ def check_dataset(
     Raises:
         DatasetError: the pattern for patients does not fit a case name.
     """
-    options = options or ReadOptions()
+    options, listing = options or ReadOptions(), record_listing(dataset)
     dataset = name_structures(dataset, labels)
     patients = _name_patients(dataset, options)
     findings, intensities = _examine_cases(dataset, options, with_tiles)
@@ -152,6 +156,7 @@ def check_dataset(
         needs_preparation=reason,
         patients=patients,
         tiles=_order_tiles(findings, problems),
+        listing=listing,
     )
 
 

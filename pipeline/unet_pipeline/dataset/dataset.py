@@ -89,6 +89,9 @@ class Dataset:
     folder says so. `problems_of_layout` are the findings of the reader itself. `ignore_value` is a value of the label files that marks
     voxels without annotation. `folds` are the (training, validation) case names of every fold, where the dataset brings
     its own. `regions` are names for several values together, such as a whole tumour of its parts; they may overlap.
+    `lists` are the files that say what the cases are, from the root; `given_list` is the one of them that the dataset was
+    read from, None where it was read from a folder. `test_images` are files that a list names for testing, whether they have a
+    label or not.
     """
 
     root: Path
@@ -102,6 +105,9 @@ class Dataset:
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     folds: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     problems_of_layout: tuple[Problem, ...] = field(default=())
+    lists: tuple[Path, ...] = ()
+    test_images: tuple[Path, ...] = ()
+    given_list: Path | None = None
 
     @property
     def name(self) -> str:

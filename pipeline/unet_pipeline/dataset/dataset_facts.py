@@ -74,6 +74,7 @@ def add_facts(dataset: Dataset) -> Dataset:
         folds=dataset.folds or tuple((tuple(sorted(fold.train)), tuple(sorted(fold.val))) for fold in facts.folds),
         licence=dataset.licence or facts.licence,
         reference=dataset.reference or facts.reference,
+        lists=(*dataset.lists, Path(FACTS_FILE)),
     )
 
 

@@ -6,6 +6,7 @@ MONAI's lists (Auto3DSeg, BraTS) may name the channels one by one, may lack the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from unet_pipeline.dataset.listed_entries import (
     read_extra_entries,
 )
 from unet_pipeline.dataset.listed_paths import describe_place, find_data_root
+from unet_pipeline.dataset.listed_tests import TEST_KEYS, find_test_images
 from unet_pipeline.dataset.listing import NOT_LISTED, find_wrong_count
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import NOTE, WARNING, Message, Problem
@@ -39,7 +41,6 @@ LAYOUT = "Medical Segmentation Decathlon"
 NNUNET_1 = "nnU-Net raw, version 1"
 MONAI_LIST = "MONAI data list"
 FILE = "dataset.json"
-_TEST_KEYS = ("testing", "test")
 
 
 def matches(root: Path) -> bool:
@@ -112,6 +113,7 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
     problems += problems_of_folds
     is_nnunet = any(before.images != after.images for before, after in zip(entries, split, strict=False))
     is_decathlon = labels is not None and path.name == FILE and all(len(entry.images) == 1 for entry in entries)
+    listed_in = Path(os.path.relpath(path, place))
     return Dataset(
         root=place,
         layout=NNUNET_1 if is_nnunet else LAYOUT if is_decathlon else f"{MONAI_LIST} ({path.name})",
@@ -122,6 +124,9 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
         reference=str(content.get("reference", "")).strip(),
         folds=folds,
         problems_of_layout=(*problems, *_find_unlisted(place, cases, path.name)),
+        lists=(listed_in,),
+        given_list=listed_in,
+        test_images=find_test_images(place, content),
     )
 
 
@@ -174,7 +179,7 @@ def _read_other_parts(content: Mapping[str, Any], name: str) -> tuple[list[Liste
     """Labelled cases for validation and for testing, and what is left out."""
     extra: list[ListedCase] = []
     problems: list[Problem] = []
-    for key in ("validation", *_TEST_KEYS):
+    for key in ("validation", *TEST_KEYS):
         listed = content.get(key)
         if not isinstance(listed, list):
             continue

@@ -1,4 +1,4 @@
-"""Test images that lie beside the training's, without labels: whether one of them was trained on."""
+"""Test images, in folders beside the training's or named by a list: whether one of them was trained on."""
 
 from __future__ import annotations
 
@@ -19,14 +19,26 @@ TRAINED_ON = Message(
     "Remove one of them; a result on an image that was trained on says nothing.",
 )
 
+LISTED_TWICE = Message(
+    "test-image-listed",
+    ERROR,
+    "names {image} for testing, which case {case} is trained on",
+    "Take it out of one of both; a result on an image that was trained on says nothing.",
+)
+
 
 def find_trained_test_images(dataset: Dataset, findings: list[CaseFindings]) -> Iterator[Problem]:
-    """Test images with the voxels of a case of the dataset; only those of the same size are read."""
-    cases = {digest: finding.case for finding in findings for digest in finding.channel_digests}
-    shapes = {finding.shape for finding in findings if finding.shape}
-    own = {dataset.root / path for finding in findings for path in finding.case.files}
-    for path in list_test_images(dataset.root):
-        if path in own:
+    """Test images that are files of a case, or have the voxels of one; only those of the same size are read."""
+    trained = [finding for finding in findings if finding.case.split != "test"]
+    cases = {digest: finding.case for finding in trained for digest in finding.channel_digests}
+    shapes = {finding.shape for finding in trained if finding.shape}
+    own = {(dataset.root / path).resolve(): finding.case for finding in findings for path in finding.case.files}
+    listed = [dataset.root / path for path in dataset.test_images]
+    for path in dict.fromkeys([*list_test_images(dataset.root), *listed]):
+        if (case_of_file := own.get(path.resolve())) is not None:
+            if path in listed and case_of_file.split != "test":
+                shown = path.relative_to(dataset.root).as_posix()
+                yield LISTED_TWICE.about(dataset.lists[0].as_posix(), image=shown, case=case_of_file.name)
             continue
         shown = path.relative_to(dataset.root).as_posix()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from unet_pipeline.dataset.dataset import case_name, list_images
@@ -11,7 +12,29 @@ INSTANCES = "instances"
 
 def find_instances(label: Path) -> Path | None:
     """The instance map of a label map `labels/NAME.png`: the image `instances/NAME` of any format, where there is one."""
-    folder = label.parent.parent / INSTANCES
-    if not folder.is_dir():
-        return None
-    return next((path for path in list_images(folder) if case_name(path) == case_name(label)), None)
+    return _list_folder(label.parent.parent / INSTANCES).get(case_name(label))
+
+
+def list_instances(labels: Mapping[str, Path]) -> dict[str, Path]:
+    """The instance map of every case that has one, by the case's name.
+
+    Args:
+        labels: label map of each case.
+    """
+    folders: dict[Path, dict[str, Path]] = {}
+    found = {}
+    for case, label in labels.items():
+        folder = label.parent.parent / INSTANCES
+        if folder not in folders:
+            folders[folder] = _list_folder(folder)
+        if (path := folders[folder].get(case_name(label))) is not None:
+            found[case] = path
+    return found
+
+
+def _list_folder(folder: Path) -> dict[str, Path]:
+    """The first image of each name; empty without the folder."""
+    found: dict[str, Path] = {}
+    for path in list_images(folder) if folder.is_dir() else ():
+        found.setdefault(case_name(path), path)
+    return found

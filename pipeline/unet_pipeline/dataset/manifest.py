@@ -13,28 +13,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from unet_pipeline.dataset.image_files import list_image_files
+from unet_pipeline.dataset.listing_facts import CaseEntry, FileEntry, Listing, Sha256
 from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.progress import LARGE_BYTES, progress_bar
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 CHANGED, GONE, NEW = "changed", "is gone", "is new"
 _RECENT_NS = 3_000_000_000  # a file that was changed so lately may change again without another time stamp
-
-
-class FileEntry(BaseModel):
-    """One file, with its path from the dataset's root."""
-
-    path: str
-    num_bytes: int
-    sha256: Sha256
-
-
-class CaseEntry(BaseModel):
-    """Files of a case; a folder stands for the files of a DICOM series."""
-
-    image: Annotated[list[str], Field(min_length=1)]
-    label: str | None
 
 
 class CopyEntry(BaseModel):
@@ -45,10 +30,12 @@ class CopyEntry(BaseModel):
     image_sha256: Sha256
     label: str
     label_sha256: Sha256
+    instances: str | None = None
+    instances_sha256: Sha256 | None = None
 
 
 class Manifest(BaseModel):
-    """Contents of dataset_manifest.json."""
+    """Contents of dataset_manifest.json; `listing` is None, and cases have files only, in one that was written before they were kept."""
 
     dataset_name: str
     layout: str
@@ -57,6 +44,7 @@ class Manifest(BaseModel):
     cases: Annotated[dict[str, CaseEntry], Field(min_length=1)]
     files: Annotated[list[FileEntry], Field(min_length=1)]
     prepared: list[CopyEntry] = []
+    listing: Listing | None = None
 
     def find_cases(self) -> dict[str, str]:
         """Case of each file; files that no case names, such as voxels beside their header, have the case of their header's folder or none."""

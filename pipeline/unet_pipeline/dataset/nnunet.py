@@ -8,6 +8,7 @@ from typing import Any
 
 from unet_pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, order_labels
 from unet_pipeline.dataset.given_splits import SPLITS_FILE, read_nnunet_splits
+from unet_pipeline.dataset.listed_tests import find_test_images
 from unet_pipeline.dataset.listing import find_unlisted, find_wrong_count
 from unet_pipeline.dataset.paths import parse_path
 from unet_pipeline.dataset.regions import name_value
@@ -85,6 +86,8 @@ def read(root: Path) -> Dataset:
         regions=regions,
         folds=folds,
         problems_of_layout=(*problems, *notes),
+        test_images=find_test_images(root, content),
+        lists=(Path("dataset.json"), *([Path(SPLITS_FILE)] if splits.is_file() else [])),
     )
 
 

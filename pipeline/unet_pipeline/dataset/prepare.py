@@ -17,8 +17,9 @@ import numpy as np
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image, read_case_label
 from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, Case, Dataset, image_suffix
 from unet_pipeline.dataset.instance_maps import INSTANCES, find_instances
-from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.pages import read_pages
 from unet_pipeline.dataset.writing import write_image
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.files import compute_sha256, stage_folder, write_json
@@ -40,6 +41,8 @@ class PreparedCase:
     image_sha256: str
     label: str
     label_sha256: str
+    instances: str | None = None
+    instances_sha256: str | None = None
 
 
 def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[PreparedCase, ...]]:
@@ -76,7 +79,7 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
         if target.exists():
             target.rmdir()
         staging.replace(target)
-    dataset = replace(report.dataset, root=target, cases=tuple(cases))
+    dataset = replace(report.dataset, root=target, cases=tuple(cases), lists=(), given_list=None)
     return dataset, tuple(prepared)
 
 
@@ -112,43 +115,53 @@ def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> Pr
     write_image(folder / image_path, image)
     on_grid = MedicalImage(label.array.astype(np.uint8), image.affine, image.spacing_mm)
     write_image(folder / label_path, on_grid)
-    _copy_instances(report, case, image, folder / INSTANCES / f"{case.name}{suffix}")
+    instances = Path(INSTANCES) / f"{case.name}{suffix}"
+    has_instances = _copy_instances(report, case, image, folder / instances)
     return PreparedCase(
         case.name,
         image_path.as_posix(),
         compute_sha256(folder / image_path),
         label_path.as_posix(),
         compute_sha256(folder / label_path),
+        instances.as_posix() if has_instances else None,
+        compute_sha256(folder / instances) if has_instances else None,
     )
 
 
-def write_joined_label(root: Path, case: Case, folder: Path) -> Path:
+def write_joined_label(root: Path, case: Case, folder: Path, spatial_dims: int | None = None) -> Path:
     """Write the label map of a case with a mask per structure, on the image's grid.
 
     Args:
         root: of the dataset.
         case: with masks.
         folder: gets CASE.nii.gz, or CASE.png for a picture; an earlier file of that name is replaced.
+        spatial_dims: as in `read_pages`.
 
     Raises:
         ImageFileError: a mask cannot be read, or lies on another grid.
     """
-    grid = read_case_grid(root, case)
-    label, _ = read_case_label(root, case, grid, ReadOptions())
+
+    def read(pages_as_slices: bool) -> tuple[ImageGrid, MedicalImage]:
+        options = ReadOptions(pages_as_slices=pages_as_slices)
+        grid = read_case_grid(root, case, options)
+        return grid, read_case_label(root, case, grid, options)[0]
+
+    grid, label = read_pages(read, spatial_dims)
     is_picture = all(image_suffix(path) in PICTURE_SUFFIXES for path in case.images) and len(grid.spatial_shape) == 2
     path = folder / f"{case.name}{'.png' if is_picture else '.nii.gz'}"
     write_image(path, label)
     return path
 
 
-def _copy_instances(report: CheckReport, case: Case, image: MedicalImage, target: Path) -> None:
-    """The case's instance map, if it has one, on the grid of its image."""
+def _copy_instances(report: CheckReport, case: Case, image: MedicalImage, target: Path) -> bool:
+    """Write the case's instance map on the grid of its image; whether it has one."""
     root = report.dataset.root
     path = find_instances(root / case.require_label())
     if path is None:
-        return
+        return False
     as_label = replace(case, label=path.relative_to(root), masks=None)
     instances, _ = read_case_label(root, as_label, image, report.options)
     ends = int(instances.array.min()), int(instances.array.max())
     smallest = np.result_type(*map(np.min_scalar_type, ends))  # PNG holds 16 bits
     write_image(target, MedicalImage(instances.array.astype(smallest), image.affine, image.spacing_mm))
+    return True

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from unet_pipeline.dataset.check import CheckReport
 from unet_pipeline.dataset.contact_sheet import write_contact_sheet
 from unet_pipeline.dataset.dataset import Case
+from unet_pipeline.dataset.listing_facts import describe_case
 from unet_pipeline.dataset.prepare import PreparedCase
 from unet_pipeline.files import write_json, write_together
 
@@ -89,7 +90,7 @@ def write_report(report: CheckReport, folder: Path) -> tuple[Path, ...]:
 def build_manifest(report: CheckReport, prepared: Sequence[PreparedCase] = ()) -> dict[str, Any]:
     """The dataset manifest as plain values.
 
-    Every file with its size and SHA-256, in the order of the paths; the files of every case; the copies, if any.
+    Every file with its size and SHA-256, in the order of the paths; files and facts of every case; the copies, if any; what the lists say.
     """
     records = sorted(report.manifest, key=lambda record: record.path)
     # no time stamps: the same files have the same manifest everywhere
@@ -101,15 +102,16 @@ def build_manifest(report: CheckReport, prepared: Sequence[PreparedCase] = ()) -
         "reading": report.options.model_dump(mode="json"),
         "cases": {case.name: _list_files(case) for case in report.dataset.cases},
         "files": files,
-        "prepared": [vars(copy) for copy in prepared],
+        "prepared": [{key: value for key, value in vars(copy).items() if value is not None} for copy in prepared],
+        "listing": report.listing.model_dump(mode="json"),
     }
 
 
 def _list_files(case: Case) -> dict[str, Any]:
-    """The files of a case; `masks` only where its structures have files of their own."""
+    """The files and facts of a case; `masks` only where its structures have files of their own."""
+    facts = describe_case(case).model_dump(mode="json")
     return {
-        "image": [path.as_posix() for path in case.images],
-        "label": None if case.label is None else case.label.as_posix(),
+        **{key: value for key, value in facts.items() if value is not None or key == "label"},
         **(
             {"masks": {mask.structure: mask.path.as_posix() for mask in case.masks or ()}}
             if case.masks is not None

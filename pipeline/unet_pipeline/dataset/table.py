@@ -6,6 +6,7 @@ several paths separated by a semicolon, or a list in JSON.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,8 +100,14 @@ def read(root: Path, data_root: Path | None = None) -> Dataset:
     _require_unique_names(table, cases)
     problems = _find_repeated_images(cases)
     problems += describe_place(table.name, table.parent, place, data_root, [case.image for case in cases])
+    listed_in = Path(os.path.relpath(table, place))
     return Dataset(
-        root=place, layout=f"{LAYOUT} ({table.name})", cases=tuple(cases), problems_of_layout=tuple(problems)
+        root=place,
+        layout=f"{LAYOUT} ({table.name})",
+        cases=tuple(cases),
+        problems_of_layout=tuple(problems),
+        lists=(listed_in,),
+        given_list=listed_in,
     )
 
 

@@ -16,8 +16,9 @@ import psutil
 
 from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
 from unet_pipeline.dataset.geometry import PLACED, compare_grids, put_on_grid
-from unet_pipeline.dataset.image import MedicalImage, read_grid, read_label_map
+from unet_pipeline.dataset.image import MedicalImage, read_grid
 from unet_pipeline.dataset.instance_maps import find_instances
+from unet_pipeline.dataset.pages import read_label_pages, read_pages
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.measurement import Request, measure_instances, measure_masks
 from unet_pipeline.evaluation.metric_table import METRICS
@@ -152,7 +153,8 @@ def _count_threads(pairs: Sequence[Pair]) -> int:
     files = [pair.reference for pair in pairs if pair.reference.is_file()]
     if len(files) < 2:
         return 1
-    largest = read_grid(max(files, key=lambda file: file.stat().st_size))
+    file, spatial_dims = max(files, key=lambda file: file.stat().st_size), pairs[0].spatial_dims
+    largest = read_pages(lambda as_slices: read_grid(file, pages_as_slices=as_slices), spatial_dims)
     fitting = int(
         _SHARE_OF_MEMORY * psutil.virtual_memory().available // (_BYTES_PER_VOXEL * math.prod(largest.spatial_shape))
     )
@@ -216,7 +218,7 @@ def _read_instances(pair: Pair, reference: MedicalImage) -> LabelMap | None:
     path = find_instances(pair.reference)
     if path is None:
         return None
-    instances = read_label_map(path)
+    instances = read_label_pages(path, pair.spatial_dims)
     if (
         instances.spatial_shape != reference.spatial_shape
         and compare_grids(reference, instances, path.name).kind == PLACED

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from unet_pipeline.dataset.dataset import NIFTI_SUFFIXES, Dataset, image_suffix
-from unet_pipeline.dataset.image import read_image, read_label_map
+from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.nifti_file import read_stored_shape
+from unet_pipeline.dataset.pages import read_label_pages
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.cases import evaluate_pairs
 from unet_pipeline.evaluation.pairs import Pair
@@ -82,7 +83,9 @@ def name_outputs(form: ExternalFormat, dataset: Dataset, pairs: Sequence[Pair]) 
 def _has_channels(pair: Pair) -> bool:
     if image_suffix(pair.prediction) not in NIFTI_SUFFIXES:
         return False
-    return len(read_stored_shape(pair.prediction)) > len(read_label_map(pair.reference).spatial_shape)
+    return len(read_stored_shape(pair.prediction)) > len(
+        read_label_pages(pair.reference, pair.spatial_dims).spatial_shape
+    )
 
 
 def compare_outputs(
@@ -109,7 +112,7 @@ def compare_outputs(
 
 def _write_masks(pair: Pair, channel: int, values: tuple[int, ...], ignore_value: int | None, folder: Path) -> Pair:
     """One structure of a case as two label maps with the value 1."""
-    reference, predicted = read_label_map(pair.reference), read_image(pair.prediction)
+    reference, predicted = read_label_pages(pair.reference, pair.spatial_dims), read_image(pair.prediction)
     found = reference.array[0]
     mask = np.isin(found, values).astype(np.uint8)
     if ignore_value is not None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unet_pipeline.dataset import geometry
-from unet_pipeline.dataset.image import read_label_map
 from unet_pipeline.dataset.label_values import ROUNDED
 from unet_pipeline.dataset.lattice import CUT, PLACED
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from unet_pipeline.dataset.pages import read_label_pages
 from unet_pipeline.errors import EvaluationError, ImageFileError
 from unet_pipeline.messages import Problem
 from unet_pipeline.prediction.inputs import PredictionInput
@@ -27,6 +27,7 @@ class Pair:
         fold: the fold that validates the case; None for a test set.
         pixel_spacing_mm: of a picture, where the dataset knows it; one value counts for every axis.
         patient: whose image it is; None for a patient with this case only.
+        spatial_dims: of the network, None where it is not known; of 3, untagged pages of a TIFF file are slices.
         source: of the image, on whose grid both are compared where one of them is cropped or padded.
     """
 
@@ -37,6 +38,7 @@ class Pair:
     pixel_spacing_mm: tuple[float, ...] | None = None
     patient: str | None = None
     source: PredictionInput | None = None
+    spatial_dims: int | None = None
 
 
 def read_pair(pair: Pair) -> tuple[MedicalImage, MedicalImage]:
@@ -46,7 +48,7 @@ def read_pair(pair: Pair) -> tuple[MedicalImage, MedicalImage]:
         ImageFileError: a file cannot be read.
         EvaluationError: the two lie on different grids.
     """
-    reference, prediction = read_label_map(pair.reference), read_label_map(pair.prediction)
+    reference, prediction = (read_label_pages(path, pair.spatial_dims) for path in (pair.reference, pair.prediction))
     if geometry.lacks_pixel_size(prediction, reference):
         reference = geometry.with_grid_of(reference, prediction)
     kind = geometry.compare_grids(reference, prediction, pair.prediction.name).kind
@@ -63,7 +65,7 @@ def read_pair(pair: Pair) -> tuple[MedicalImage, MedicalImage]:
 def _choose_grid(pair: Pair, reference: MedicalImage, prediction: MedicalImage) -> ImageGrid:
     """The image's grid; without an image that of the larger label map."""
     if pair.source is not None:
-        return pair.source.read_grid()
+        return pair.source.read_grid(pair.spatial_dims)
     return max(reference.grid, prediction.grid, key=lambda grid: math.prod(grid.spatial_shape))
 
 

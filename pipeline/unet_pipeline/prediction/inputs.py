@@ -19,11 +19,11 @@ from unet_pipeline.dataset.file_names import natural_key, split_case
 from unet_pipeline.dataset.image_files import list_image_files
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.pages import read_pages
 from unet_pipeline.dataset.paths import find_dead_end
-from unet_pipeline.dataset.picture_messages import SEVERAL_PAGES
 from unet_pipeline.dataset.stock import stock_reads
 from unet_pipeline.dataset.writing import write_image
-from unet_pipeline.errors import ImageFileError, PredictionError
+from unet_pipeline.errors import PredictionError
 
 Seen = TypeVar("Seen", MedicalImage, ImageGrid)
 _UNNAMED_CHANNEL = re.compile(r"channel_\d+")  # what a channel is called whose name the dataset does not say
@@ -65,16 +65,7 @@ class PredictionInput:
 
     def _look(self, look: Callable[[Path, Case, ReadOptions], Seen], spatial_dims: int | None) -> Seen:
         folder, case = self.files[0].parent, self._as_case()
-        try:
-            return look(folder, case, ReadOptions())
-        except ImageFileError as error:
-            if error.code != SEVERAL_PAGES.code or spatial_dims is None:
-                raise
-            if spatial_dims == 2:
-                raise ImageFileError(
-                    error.file, error.cause, "Save each page as a picture of its own.", error.code
-                ) from error
-        return look(folder, case, ReadOptions(pages_as_slices=True))
+        return read_pages(lambda as_slices: look(folder, case, ReadOptions(pages_as_slices=as_slices)), spatial_dims)
 
     def _as_case(self) -> Case:
         folder = self.files[0].parent

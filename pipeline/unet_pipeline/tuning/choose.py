@@ -113,7 +113,7 @@ def _predict_all(
 
 
 def _predict(engine: TransformsEngine, case: ReferencedImage, staging: Path, plan: Plan) -> np.ndarray:
-    image = case.source.read()
+    image = case.source.read(plan.spatial_dims)
     return engine.predict_probabilities(case.source.write_readable(image, staging, plan.image_suffix))
 
 

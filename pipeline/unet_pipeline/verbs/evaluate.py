@@ -88,7 +88,7 @@ def evaluate(
         used = precision if given else settle_precision(precision, device)
         record["precision"] = None if given else used
         made = [given or _predict_group(folder, group, target, device, mirror, used, announce) for group in groups]
-        pairs = _pair_cases(groups, made, plan.output_suffix, given is not None)
+        pairs = _pair_cases(groups, made, plan, given is not None)
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given))
         facts |= {"title": title, "excluded": list(excluded)}
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
@@ -144,7 +144,7 @@ def _read_measured(
     reading: tuple[bool, Path | str | None],
 ) -> Dataset | None:
     """The dataset to measure, None for the bundle's own; where it is the bundle's own, its files are compared with the manifest."""
-    measured = open_references(dataset, plan.label_table, target, *reading)
+    measured = open_references(dataset, plan.label_table, target, *reading, plan.spatial_dims)
     if check_data and (measured is None or is_planned_dataset(folder, measured.root)):
         require_unchanged_data(folder)
     return measured
@@ -224,23 +224,23 @@ def _name_predictions(folder: BundleFolder, weights: Sequence[Path], mirror: boo
     return f"{hashlib.sha256(content.encode()).hexdigest()[:12]}{'_mirrored' if mirror else ''}"
 
 
-def _pair_cases(groups: Sequence[Group], made: Sequence[Path], suffix: str, given: bool) -> list[Pair]:
+def _pair_cases(groups: Sequence[Group], made: Sequence[Path], plan: Plan, given: bool) -> list[Pair]:
     """References with label maps; `made` has the folder of each group's, of any format where they were `given`."""
     return [
-        _pair_case(case, where, suffix, group.fold, given)
+        _pair_case(case, where, plan, group.fold, given)
         for group, where in zip(groups, made, strict=True)
         for case in group.cases
     ]
 
 
-def _pair_case(case: ReferencedImage, predictions: Path, suffix: str, fold: int | None, given: bool) -> Pair:
+def _pair_case(case: ReferencedImage, predictions: Path, plan: Plan, fold: int | None, given: bool) -> Pair:
     from unet_pipeline.evaluation.pairs import Pair
 
-    prediction = find_output(case.source, predictions, suffix)
+    prediction = find_output(case.source, predictions, plan.output_suffix)
     if given and not prediction.is_file():
         found = find_any_output(case.source, predictions)
         prediction = found if found.is_file() else prediction
-    facts = (fold, case.pixel_spacing_mm, case.patient, case.source)
+    facts = (fold, case.pixel_spacing_mm, case.patient, case.source, plan.spatial_dims)
     return Pair(case.source.name, case.label, prediction, *facts)
 
 
@@ -334,6 +334,7 @@ def _measure(
     from unet_pipeline.evaluation.pairs import Pair, sum_up_changes
     from unet_pipeline.prediction.external import read_format
 
+    form = read_format(folder.read_metadata(), folder.name)
     pairs = [
         Pair(
             case.name,
@@ -343,10 +344,11 @@ def _measure(
             case.spacing_mm,
             case.patient,
             _name_source(measured, case),
+            form.images.spatial_dims,
         )
         for case in measured.cases
     ]
-    outputs = name_outputs(read_format(folder.read_metadata(), folder.name), measured, pairs)
+    outputs = name_outputs(form, measured, pairs)
     changes: list[Problem] = []
     compared = compare_outputs(pairs, outputs, measured.ignore_value, changes)
     facts: dict[str, Any] = {

@@ -35,13 +35,16 @@ def read_references(dataset: Path | str, follow_links: bool = False, data_root: 
     return found
 
 
-def join_references(dataset: Dataset, labels: Mapping[str, int] | None, target: Path) -> Dataset:
+def join_references(
+    dataset: Dataset, labels: Mapping[str, int] | None, target: Path, spatial_dims: int | None = None
+) -> Dataset:
     """The dataset with one label map per case; masks per structure are joined into files of the folder `references` below `target`.
 
     Args:
         dataset: from `read_references`.
         labels: names and values of the structures that are measured; those of the dataset if None.
         target: folder of the evaluation.
+        spatial_dims: of the network, as in `read_pages`.
 
     Returns:
         The dataset; the label of a joined case is the path of the new file, which the dataset's root does not change.
@@ -55,7 +58,7 @@ def join_references(dataset: Dataset, labels: Mapping[str, int] | None, target: 
     cases = []
     with progress_bar("join masks", len(named.cases)) as bar:
         for case in named.cases:
-            path = write_joined_label(named.root, case, target.resolve() / REFERENCES)
+            path = write_joined_label(named.root, case, target.resolve() / REFERENCES, spatial_dims)
             cases.append(replace(case, label=path, masks=None))
             bar.advance(note=case.name)
     return replace(named, cases=tuple(cases))
@@ -67,8 +70,9 @@ def open_references(
     target: Path,
     follow_links: bool = False,
     data_root: Path | str | None = None,
+    spatial_dims: int | None = None,
 ) -> Dataset | None:
     """`read_references`, then `join_references`; None without a dataset."""
     if dataset is None:
         return None
-    return join_references(read_references(dataset, follow_links, data_root), labels, target)
+    return join_references(read_references(dataset, follow_links, data_root), labels, target, spatial_dims)

@@ -9,7 +9,8 @@ from typing import Any
 
 from unet_pipeline.bundle.earlier import is_same_value
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.dataset.manifest import read_manifest
+from unet_pipeline.dataset.listed_files import find_changed_copies, find_changed_instances, find_changed_lists
+from unet_pipeline.dataset.manifest import CHANGED, read_manifest
 from unet_pipeline.evaluation.cross_validation import PACKAGES_WITHOUT_EFFECT
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from unet_pipeline.evidence.records.machine import describe_machine, read_code_version, read_versions
@@ -64,8 +65,13 @@ def find_changes_of_data(folder: BundleFolder, root: Path, dataset_manifest_sha2
     if not root.is_dir():
         yield Finding(DATA, f"the dataset is not at {root.name}/; say with --dataset where it is")
         return
-    manifest = read_manifest(folder.dataset_manifest, folder.name).model_dump(mode="json")
-    yield from compare_files(root, list(_list_files(manifest)))
+    manifest = read_manifest(folder.dataset_manifest, folder.name)
+    yield from compare_files(root, list(_list_files(manifest.model_dump(mode="json"))))
+    find_instances = find_changed_copies if manifest.prepared else find_changed_instances
+    for difference in find_instances(manifest, root, {}):
+        yield Finding(DATA, f"{difference} {CHANGED}" if difference.kind == CHANGED else str(difference))
+    lists, facts = ([], []) if manifest.prepared else find_changed_lists(manifest, root, {})
+    yield from (Finding(DATA, f"{', '.join(lists)} has changed: {fact}") for fact in facts)
 
 
 def compare_files(root: Path, expected: Sequence[tuple[str, str, str]]) -> Iterator[Finding]:
