@@ -33,17 +33,19 @@ def open_ledger(
     """
     origin = Origin(
         weights_sha256=tuple(map(compute_sha256, weights)),
-        configs_sha256={
-            path.relative_to(folder.root).as_posix(): compute_sha256(path) for path in _list_deciding(folder)
-        },
+        configs_sha256=hash_configs(folder),
         options=dict(options),
     )
     found = (_read_earlier(out / PREDICTIONS_RECORD) or {}).get("images") if entries is None else entries
     return Ledger(out, origin, found if isinstance(found, dict) else {})
 
 
+def hash_configs(folder: BundleFolder) -> dict[str, str]:
+    """SHA-256 of the files of a bundle that decide about a label map beside the weights, by path in the bundle."""
+    return {path.relative_to(folder.root).as_posix(): compute_sha256(path) for path in _list_deciding(folder)}
+
+
 def _list_deciding(folder: BundleFolder) -> list[Path]:
-    """The files of a bundle that decide about a label map beside the weights."""
     if folder.is_planned:
         modules = sorted(folder.modules.rglob("*.py")) if folder.modules.is_dir() else []
         return [folder.plan, folder.config("inference"), *modules]
