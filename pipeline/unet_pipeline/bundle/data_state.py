@@ -21,7 +21,7 @@ from unet_pipeline.dataset.manifest import (
     Stamp,
     find_differences,
     find_new_slices,
-    is_settled,
+    is_at_rest,
     read_manifest,
 )
 from unet_pipeline.dataset.prepare import find_source
@@ -38,7 +38,7 @@ _MAX_SHOWN = 5
 
 def note_seen_files(folder: BundleFolder, report: CheckReport) -> None:
     """Keep what the files of a dataset looked like when they were checked."""
-    stamps = {record.path: record.stamp for record in report.manifest if record.stamp and is_settled(record.stamp)}
+    stamps = {record.path: record.stamp for record in report.manifest if record.stamp and is_at_rest(record.stamp)}
     write_json(folder.seen_files, {"files": stamps, "copies": {}})
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from unet_pipeline.audit.own_package import EARLIER_NAME
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.earlier_plans import RENAMED_FIELDS
 from unet_pipeline.text_files import read_text
 
 _EARLIER_TARGET = re.compile(rf'"({EARLIER_NAME.pattern})"')
+RENAMED_IDS = {
+    "classes_without_holes": "fill_holes_classes",
+    "classes_of_one_part": "keep_largest_component_classes",
+    **RENAMED_FIELDS,
+}
+RENAMED_IN_TUNING = {"obstacle": "reason"}
+_REFERENCE = re.compile(r"@(\w+)")
 _PART = re.compile(r"(?:unet_)?pipeline(?:\.\w+)*\.(\w+)")
 
 
@@ -26,6 +35,17 @@ def require_current_config(folder: BundleFolder) -> None:
             f"configs/train.json was written by an earlier version of unet-pipeline: it names {found[1]}, and the package is called "
             f"unet_pipeline now. Write the configs again with `unet-pipeline plan --refresh {shlex.quote(str(folder.root))}`."
         )
+
+
+def rename_ids(content: Any, names: Mapping[str, str] = RENAMED_IDS) -> Any:
+    """A config, or other JSON, with today's names of its ids and of the references to them."""
+    if isinstance(content, dict):
+        return {names.get(key, key): rename_ids(value, names) for key, value in content.items()}
+    if isinstance(content, list):
+        return [rename_ids(value, names) for value in content]
+    if isinstance(content, str) and content.startswith(("@", "$")):
+        return _REFERENCE.sub(lambda match: f"@{names.get(match[1], match[1])}", content)
+    return content
 
 
 def is_same_value(before: Any, now: Any) -> bool:

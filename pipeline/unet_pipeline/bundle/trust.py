@@ -66,7 +66,7 @@ def open_for_reading(
     Args:
         bundle: folder or archive.
         trust: see `require_trusted`.
-        opener: `open_any_bundle` for bundles of others too.
+        opener: `open_any_bundle` for external bundles too.
 
     Raises:
         BundleError: no bundle; or it fails its audit, and then nothing was unpacked.

@@ -100,7 +100,7 @@ def describe_verdict(result: Audit) -> str:
     """The last line."""
     if result.passed:
         return (
-            "nothing found that loads foreign code, starts programs, or leaves the bundle. An audit reads what a bundle says; "
+            "nothing found that loads code from outside, starts programs, or leaves the bundle. An audit reads what a bundle says; "
             "it is no proof."
         )
     return f"needs trust: {len(result.dangers)} danger(s). Do not use this bundle unless you know who made it."

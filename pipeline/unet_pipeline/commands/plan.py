@@ -121,12 +121,12 @@ def plan(
 def _refresh(bundle: Path, force: bool) -> Plan:
     import unet_pipeline
     from unet_pipeline.bundle.folder import open_bundle
-    from unet_pipeline.planning.plan import read_changes
+    from unet_pipeline.planning.plan import read_notes
 
-    changes = read_changes(open_bundle(bundle).plan)
+    notes = read_notes(open_bundle(bundle).plan)
     effective = unet_pipeline.refresh(bundle, force)
-    for name, (value, reason) in changes.items():
-        say(f"configs/plan.yaml: {name} is {value} now ({reason}).")
+    for note in notes:
+        say(f"configs/plan.yaml: {note}.")
     say(f"Configs of {bundle} written again from its plan.yaml.")
     return effective
 

@@ -207,8 +207,8 @@ def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -
     """Why stock MONAI could not read the files as they are; empty when it can."""
     suffixes = {image_suffix(image) or "DICOM" for case in dataset.cases for image in case.images}
     label_suffixes = {image_suffix(path) for case in dataset.cases for path in case.label_files}
-    if foreign := sorted((suffixes | label_suffixes) - set(STOCK_SUFFIXES)):
-        return f"has {', '.join(foreign)} files"
+    if others := sorted((suffixes | label_suffixes) - set(STOCK_SUFFIXES)):
+        return f"has {', '.join(others)} files"
     if len(suffixes) > 1:
         return f"mixes the image formats {', '.join(sorted(suffixes))}"
     if any(case.further_channels for case in dataset.cases):

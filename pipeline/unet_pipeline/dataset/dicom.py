@@ -137,13 +137,13 @@ def _is_projection(series: Series, shown: str) -> bool:
 def _read_headers(files: Sequence[Path], shown: str) -> tuple[list[Slice], list[Problem]]:
     from pydicom.errors import InvalidDicomError  # takes a tenth of a second, and few images are DICOM
 
-    slices, foreign = [], []
+    slices, not_dicom = [], []
     for file in files:
         if file.name.startswith(".") or is_directory_file(file):
             continue
         try:
             if not is_dicom_file(file):
-                foreign.append(file.name)
+                not_dicom.append(file.name)
                 continue
             header = read_header(file)
         except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
@@ -155,7 +155,7 @@ def _read_headers(files: Sequence[Path], shown: str) -> tuple[list[Slice], list[
         slices.append(Slice(file, header))
     if not slices:
         raise NO_DICOM.error(shown)
-    notes = [NOT_DICOM.about(shown, count=len(foreign), names=_list_names(foreign))] if foreign else []
+    notes = [NOT_DICOM.about(shown, count=len(not_dicom), names=_list_names(not_dicom))] if not_dicom else []
     return slices, notes
 
 

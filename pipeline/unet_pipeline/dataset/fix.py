@@ -64,7 +64,7 @@ def fix_dataset(
         dataset: the folder, or a list of cases.
         out: does not exist yet.
         labels: names for the label values, which the copy then has.
-        options: how the source is to be read. What they settle is settled in the copy.
+        options: how the source is to be read. What they decide is done in the copy.
         exclude: cases, or files, that `check` names in an error and that are to be left out.
         data_root: as in `check`.
 

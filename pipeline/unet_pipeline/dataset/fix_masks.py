@@ -153,7 +153,7 @@ def choose_value(white: float, declared: dict[str, int] | None) -> int | None:
     return 255 if white == max(_FULL_SCALE) else 1 if white < 1 else None
 
 
-def find_obstacle(array: ImageArray, white: float, is_lossy: bool = False) -> str:
+def find_reason_against_threshold(array: ImageArray, white: float, is_lossy: bool = False) -> str:
     """Why values cannot be those of a mask of 0 and `white` with smoothed borders; empty when they can.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is settled for all cases of a dataset together, before a corrected copy is written: masks, their values, grey images."""
+"""What is decided for all cases of a dataset together, before a corrected copy is written: masks, their values, grey images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unet_pipeline.dataset.fix_masks import (
     THIRD_VALUE,
     choose_value,
     choose_white,
-    find_obstacle,
+    find_reason_against_threshold,
     find_white,
     read_grey_mask,
 )
@@ -49,7 +49,7 @@ class MaskRules:
 
 @dataclass(frozen=True)
 class CaseRules:
-    """What is settled for all cases.
+    """What is decided for all cases.
 
     Attributes:
         root: of the source.
@@ -117,8 +117,8 @@ def _settle_masks(
         return MaskRules(reasons=_refuse(masks, f"its inside has the value {white:g}; expected {expected}") | reasons)
     for path in masks:
         mask = read_grey_mask(root / path, path.as_posix(), options.pages_as_slices)
-        if obstacle := find_obstacle(mask.array, white, image_suffix(path) in _JPEG):
-            reasons[path.as_posix()] = f"a threshold would not be safe: {obstacle}"
+        if reason := find_reason_against_threshold(mask.array, white, image_suffix(path) in _JPEG):
+            reasons[path.as_posix()] = f"a threshold would not be safe: {reason}"
     if declared is None and (third := next((file for file, why in reasons.items() if THIRD_VALUE in why), "")):
         # where one label map has three values, the same values of another one may be smoothed borders of any two of them
         why = f"a threshold would not be safe: {third} has a third value; name the two values with --label if the others have two"

@@ -112,7 +112,7 @@ def read_stamp(path: Path) -> Stamp:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def is_settled(stamp: Stamp) -> bool:
+def is_at_rest(stamp: Stamp) -> bool:
     """Whether a file was left alone for long enough that its next change gets another stamp."""
     return time.time_ns() - max(stamp[1], stamp[2]) > _RECENT_NS
 
@@ -166,7 +166,7 @@ def find_differences(
             stamps.pop(path, None)
             if (num_bytes is not None and stamp[0] != num_bytes) or compute_sha256(root / path) != sha256:
                 found.append(Difference(path, cases.get(path, ""), CHANGED))
-            elif is_settled(stamp):
+            elif is_at_rest(stamp):
                 stamps[path] = stamp
             bar.advance(note=path)
     return sorted(found, key=lambda difference: difference.path)

@@ -1,4 +1,4 @@
-"""Outputs of a bundle of others -> rows per case and label: which of its outputs is which label of a dataset."""
+"""Outputs of an external bundle -> rows per case and label: which of its outputs is which label of a dataset."""
 
 from __future__ import annotations
 

@@ -319,9 +319,11 @@ def _add_inference(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> N
     draft.add("the least memory; `predict` takes more at once where that is faster and fits", window_batch_size=1)
     not_tuned = "not tuned: `unet-pipeline tune BUNDLE` chooses it on out-of-fold predictions"
     draft.add(f"logits are divided by it before the softmax; {not_tuned}", temperature=1.0)
-    draft.add(f"labels whose holes are filled; {not_tuned}", without_holes=())
-    draft.add(f"labels of which the largest connected part is kept; {not_tuned}", one_part=())
-    draft.add(f"smaller parts of a label are removed, in mm^3, or pixels of pictures; {not_tuned}", smallest_part=0.0)
+    draft.add(f"labels whose holes are filled; {not_tuned}", fill_holes=())
+    draft.add(f"labels of which the largest connected component is kept; {not_tuned}", keep_largest_component=())
+    draft.add(
+        f"smaller objects of a label are removed, in mm^3, or pixels of pictures; {not_tuned}", remove_small_objects=0.0
+    )
 
 
 def _add_evaluation(draft: _Draft, fingerprint: Fingerprint) -> None:

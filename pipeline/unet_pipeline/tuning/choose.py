@@ -25,7 +25,15 @@ from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.transforms import TransformsEngine
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.tuning.calibration import Calibration, fit_temperature
-from unet_pipeline.tuning.postprocessing import FILLED, LARGEST, NOTHING, SMALL, Decision, choose_sizes, decide
+from unet_pipeline.tuning.postprocessing import (
+    FILL_HOLES,
+    KEEP_LARGEST,
+    NOTHING,
+    REMOVE_SMALL,
+    Decision,
+    choose_sizes,
+    decide,
+)
 
 _VOXELS_PER_CASE = 20_000  # drawn for the temperature, which is one number
 
@@ -53,9 +61,9 @@ class Tuning:
         )
 
     @property
-    def smallest_part(self) -> float:
+    def remove_small_objects(self) -> float:
         """The size that was taken, the one of the highest mean Dice among several; 0 for none."""
-        sizes = {float(d.candidate.split()[2]): d.after for d in self.decisions if d.taken and d.label == "all labels"}
+        sizes = {float(d.candidate.split()[3]): d.after for d in self.decisions if d.taken and d.label == "all labels"}
         return max(sizes, key=lambda size: sizes[size]) if sizes else 0.0
 
 
@@ -147,14 +155,16 @@ def _try_candidates(
     rows = [(case, labels[index], NOTHING, measure(shown, index)) for index in range(1, len(labels))]
     for index in range(1, len(labels)):
         filled = torch.as_tensor(FillHoles(applied_labels=[index])(shown))
-        rows.append((case, labels[index], FILLED, measure(filled, index)))
+        rows.append((case, labels[index], FILL_HOLES, measure(filled, index)))
         largest = torch.as_tensor(KeepLargestConnectedComponent(applied_labels=[index], is_onehot=False)(shown))
-        rows.append((case, labels[index], LARGEST, measure(largest, index)))
+        rows.append((case, labels[index], KEEP_LARGEST, measure(largest, index)))
     one_hot = torch.nn.functional.one_hot(shown[0], len(labels)).movedim(-1, 0)
     for size in sizes:
         kept = RemoveSmallObjects(min_size=size, by_measure=True, pixdim=tuple(spacing_mm))(one_hot)
         kept = torch.as_tensor(kept).argmax(dim=0, keepdim=True)
-        rows += [(case, labels[index], SMALL.format(size), measure(kept, index)) for index in range(1, len(labels))]
+        rows += [
+            (case, labels[index], REMOVE_SMALL.format(size), measure(kept, index)) for index in range(1, len(labels))
+        ]
     return rows
 
 

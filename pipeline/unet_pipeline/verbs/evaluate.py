@@ -57,7 +57,7 @@ def evaluate(
     all its cases are predicted with the bundle's weights, but for those whose image the network was trained on.
 
     Args:
-        bundle: trained; or one of others, then `dataset` is needed.
+        bundle: trained; or an external one, then `dataset` is needed.
         dataset: a labelled folder; `follow_links` and `data_root` say how it is read, as in `read_references`.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
@@ -278,7 +278,7 @@ def evaluate_external(
     follow_links: bool = False,
     data_root: Path | str | None = None,
 ) -> Evaluation:
-    """The verb `evaluate` for a bundle of others, on a dataset with labels.
+    """The verb `evaluate` for an external bundle, on a dataset with labels.
 
     Whether the bundle was trained on some of the cases is not known, and the summary says so.
 

@@ -56,7 +56,7 @@ def record_evaluation(
 
 @contextmanager
 def record_external_evaluation(folder: BundleFolder, target: Path, given: bool) -> Iterator[RunRecord]:
-    """The same for a bundle of others: the hashes of its config and of the weights in models/, unless label maps were given."""
+    """The same for an external bundle: the hashes of its config and of the weights in models/, unless label maps were given."""
     weights = () if given else folder.list_model_files()
     content = {
         "kind": "evaluate",

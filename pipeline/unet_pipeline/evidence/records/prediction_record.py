@@ -25,7 +25,7 @@ def open_ledger(
     Args:
         folder: the bundle.
         out: of the label maps; its record, if there is one, has the entries.
-        weights: state_dict files that predict; of a bundle of others all that it has.
+        weights: state_dict files that predict; of an external bundle all that it has.
         options: that reach the label values.
         entries: of the record, where it is open already.
     """
@@ -76,7 +76,7 @@ def record_predictions(
     Args:
         folder: the bundle.
         out: of the label maps.
-        weights: state_dict files that predict them; of a bundle of others all that it has.
+        weights: state_dict files that predict them; of an external bundle all that it has.
         settings: options of the call, as given.
         options: those that reach the label values, with what they come to.
         announce: called with why label maps that are there are made again.

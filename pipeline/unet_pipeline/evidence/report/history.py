@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unet_pipeline.bundle.earlier import RENAMED_IN_TUNING, rename_ids
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import FileContentError
 from unet_pipeline.evaluation.metric_table import METRICS
@@ -190,7 +191,7 @@ def read_history(folder: BundleFolder) -> History:
         folds=_read_folds(folder, plan),
         runs=runs,
         evaluations=evaluations,
-        tuning=_read(folder.tuning),
+        tuning=rename_ids(_read(folder.tuning), RENAMED_IN_TUNING),
         data_facts=_read_data_facts(folder),
         weights_fold=None if origin is None else int(origin["fold"]),
         hashes=_hash_files(folder),

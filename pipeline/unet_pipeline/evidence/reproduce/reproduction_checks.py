@@ -16,6 +16,7 @@ from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from unet_pipeline.evidence.records.machine import describe_machine, read_code_version, read_versions
 from unet_pipeline.evidence.records.record import RESOLVED_CONFIG, resolve_config
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.planning.earlier_plans import rename_fields
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.text_files import read_json_object
@@ -31,7 +32,7 @@ DATA, SPLIT, PLAN, CONFIG, VERSION, WEIGHTS, EVIDENCE = (
 )
 CODE, MACHINE = "code", "machine"
 # `tune` writes these after a training; they concern the inference, whose config the evaluation's record names
-_AFTER_TRAINING = ("temperature", "without_holes", "one_part", "smallest_part")
+_AFTER_TRAINING = ("temperature", "fill_holes", "keep_largest_component", "remove_small_objects")
 _PLACES = ("dataset_dir", "dataset_location", "bundle_root", "output_dir", "weights_path", "resume")
 _MACHINE_FACTS = ("processor", "instructions", "num_threads", "gpu", "gpu_driver", "cuda", "cudnn", "python")
 _SHOWN_DIGITS = 12
@@ -138,7 +139,7 @@ def find_changes_of_plan(folder: BundleFolder, record: Mapping[str, Any]) -> Ite
         now = read_plan(folder.plan).model_dump(mode="json")
         # a version that knew fewer numbers trained as the later ones' defaults say
         recorded = {name: field.default for name, field in Plan.model_fields.items() if not field.is_required()}
-        recorded |= record["plan"]
+        recorded |= rename_fields(record["plan"], "the record")
         for name in sorted(now.keys() | recorded.keys()):
             before, found = recorded.get(name), now.get(name)
             if before != found and name != "dataset_dir":
