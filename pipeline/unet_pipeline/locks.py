@@ -77,9 +77,9 @@ def hold_lock(path: Path, subject: str) -> Iterator[None]:
     Raises:
         InUseError: another process has it.
     """
-    taken = take_lock(path, subject)
+    is_held = take_lock(path, subject)
     try:
         yield
     finally:
-        if taken:
+        if is_held:
             release_lock(path)

@@ -91,10 +91,12 @@ def require_unchanged_data(folder: BundleFolder, root: Path | None = None) -> No
         _require_copies(manifest, root, stamps["copies"])
         if (source := find_source(root)) is not None:
             differences = _compare(manifest, source, stamps["files"])
-            if len(differences) < len(manifest.files) or any(found.kind != GONE for found in differences):
+            if len(differences) < len(manifest.files) or any(difference.kind != GONE for difference in differences):
                 _require_source(manifest, source, differences, stamps["files"], root.resolve().name)
     else:
-        differences = [found for found in _compare(manifest, root, stamps["files"]) if found.kind != GONE]
+        differences = [
+            difference for difference in _compare(manifest, root, stamps["files"]) if difference.kind != GONE
+        ]
         _require_source(manifest, root, differences, stamps["files"])
     if stamps != before:
         with suppress(OSError):  # a bundle that cannot be written to is compared from its files each time
@@ -130,7 +132,9 @@ def _require_copies(manifest: Manifest, root: Path, stamps: dict[str, Stamp]) ->
     for copy in manifest.prepared:
         expected |= {copy.image: (None, copy.image_sha256), copy.label: (None, copy.label_sha256)}
         cases |= {copy.image: copy.case, copy.label: copy.case}
-    differences = [found for found in find_differences(root, expected, cases, stamps) if found.kind != GONE]
+    differences = [
+        difference for difference in find_differences(root, expected, cases, stamps) if difference.kind != GONE
+    ]
     differences += find_changed_copies(manifest, root, stamps)
     if differences:
         raise DatasetError(
@@ -177,7 +181,7 @@ def _read_stamps(folder: BundleFolder) -> dict[str, dict[str, Stamp]]:
     """What files looked like when they were compared last; nothing where that is not known."""
     stamps: dict[str, dict[str, Stamp]] = {"files": {}, "copies": {}}
     with suppress(OSError, ValueError, AttributeError, TypeError):
-        found = json.loads(folder.seen_files.read_text(encoding="utf-8"))
+        seen_files = json.loads(folder.seen_files.read_text(encoding="utf-8"))
         for name, known in stamps.items():
-            known.update({str(path): tuple(stamp) for path, stamp in found[name].items()})
+            known.update({str(path): tuple(stamp) for path, stamp in seen_files[name].items()})
     return stamps

@@ -30,9 +30,9 @@ def require_current_config(folder: BundleFolder) -> None:
     Raises:
         PlanError: it names one.
     """
-    if found := _EARLIER_TARGET.search(read_text(folder.config("train"))):
+    if target := _EARLIER_TARGET.search(read_text(folder.config("train"))):
         raise PlanError(
-            f"configs/train.json was written by an earlier version of unet-pipeline: it names {found[1]}, and the package is called "
+            f"configs/train.json was written by an earlier version of unet-pipeline: it names {target[1]}, and the package is called "
             f"unet_pipeline now. Write the configs again with `unet-pipeline plan --refresh {shlex.quote(str(folder.root))}`."
         )
 
@@ -58,5 +58,5 @@ def _name_parts(value: Any) -> Any:
         return {key: _name_parts(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_name_parts(part) for part in value]
-    found = _PART.fullmatch(value) if isinstance(value, str) else None
-    return found[1] if found else value
+    part_name = _PART.fullmatch(value) if isinstance(value, str) else None
+    return part_name[1] if part_name else value

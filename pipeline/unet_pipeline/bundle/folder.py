@@ -171,8 +171,8 @@ class BundleFolder:
             sys.path.remove(str(root))
         sys.path.insert(1, str(root))
         loaded = {name: module for name, module in sys.modules.items() if name.split(".")[0] == self.modules.name}
-        found = (getattr(module, "__file__", None) for module in loaded.values())
-        files = [Path(file) for file in found if file]
+        paths = (getattr(module, "__file__", None) for module in loaded.values())
+        files = [Path(file) for file in paths if file]
         if any(not file.resolve().is_relative_to(root) for file in files):
             for name in loaded:
                 del sys.modules[name]
@@ -282,8 +282,8 @@ class BundleFolder:
 
     def trained_folds(self) -> tuple[int, ...]:
         """Folds that have weights of their own, in ascending order."""
-        found = (re.fullmatch(r"model_fold_(\d+)\.pt", path.name) for path in self.models.glob("model_fold_*.pt"))
-        return tuple(sorted(int(match[1]) for match in found if match))
+        matches = (re.fullmatch(r"model_fold_(\d+)\.pt", path.name) for path in self.models.glob("model_fold_*.pt"))
+        return tuple(sorted(int(match[1]) for match in matches if match))
 
     def fold_of_weights(self, default: int) -> int:
         """Fold that models/model.pt was trained on; `default` after a training with stock MONAI, which notes none."""

@@ -35,16 +35,16 @@ def require_trusted(folder: BundleFolder, trust: bool = False, sealed: bool = Tr
         return
     try:
         left_out = ("output", "input") if sealed and folder.seal.is_file() else _LEFT_OUT
-        found = audit_source(FolderSource(folder.root, left_out), quick=True, sealed=sealed and folder.seal.is_file())
+        audit = audit_source(FolderSource(folder.root, left_out), quick=True, sealed=sealed and folder.seal.is_file())
     except OSError as error:
         raise BundleError(f"{folder.name} cannot be read: {error.strerror}. Check its permissions.") from error
-    if not found.passed:
-        raise BundleError(describe_refusal(found))
+    if not audit.passed:
+        raise BundleError(describe_refusal(audit))
 
 
-def describe_refusal(found: Audit) -> str:
+def describe_refusal(audit: Audit) -> str:
     """The first dangers of an audit, and what to do."""
-    dangers = found.dangers
+    dangers = audit.dangers
     lines = [
         f"  {finding.where} {finding.what}. {finding.why} {finding.remedy}" for finding in dangers[:_SHOWN_FINDINGS]
     ]
@@ -52,8 +52,8 @@ def describe_refusal(found: Audit) -> str:
     lines += [f"  and {more} more"] if more > 0 else []
     listed = "\n".join(lines)
     return (
-        f"{found.name} needs trust; nothing of it was run. Its audit found {len(dangers)} danger(s):\n{listed}\n"
-        f"`unet-pipeline audit {shlex.quote(found.name)}` lists all. Give --trust to use it all the same, if you know who made it."
+        f"{audit.name} needs trust; nothing of it was run. Its audit found {len(dangers)} danger(s):\n{listed}\n"
+        f"`unet-pipeline audit {shlex.quote(audit.name)}` lists all. Give --trust to use it all the same, if you know who made it."
     )
 
 
@@ -95,12 +95,12 @@ def unpack(archive: Path, root: Path, trust: bool = False) -> None:
         BundleError: it fails.
     """
     source = open_source(archive)
-    found = Audit(source.name, 0, (), tuple(audit_entries(source.entries, source.name, archived=True)))
-    if not found.passed:
-        first = found.dangers[0]
+    audit = Audit(source.name, 0, (), tuple(audit_entries(source.entries, source.name, archived=True)))
+    if not audit.passed:
+        first = audit.dangers[0]
         raise BundleError(f"{source.name} is not unpacked: {first.where} {first.what}. {first.why} {first.remedy}")
-    if not trust and not (found := audit_source(source, quick=True)).passed:
-        raise BundleError(describe_refusal(found))
+    if not trust and not (audit := audit_source(source, quick=True)).passed:
+        raise BundleError(describe_refusal(audit))
     for name, entry in find_files(source.entries).items():
         target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -107,8 +107,8 @@ def plan(
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-        given = (network, padded, parse_memory(memory), initial, trust, data_root)
-        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *given)
+        choices = (network, padded, parse_memory(memory), initial, trust, data_root)
+        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *choices)
         effective = planned.plan
         print_report(planned.report)
         print_plan(effective, bundle)

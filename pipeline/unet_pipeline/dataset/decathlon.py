@@ -59,8 +59,8 @@ def find_list(root: Path) -> Path | None:
     path = root / FILE
     if path.is_file():
         return path if _is_list(read_description(path)) else None
-    found = find_lists(root)
-    return found[0] if len(found) == 1 else None
+    lists = find_lists(root)
+    return lists[0] if len(lists) == 1 else None
 
 
 def find_lists(root: Path) -> list[Path]:
@@ -170,8 +170,8 @@ def _read_channels(content: Mapping[str, Any], name: str) -> tuple[str, ...] | N
 
 def _name_channels(cases: tuple[Case, ...]) -> tuple[str, ...] | None:
     """What distinguishes the files of a case's channels, such as ("t1", "flair"), where it is the same in every case."""
-    found = {tuple(remove_common_start(case_name(path) for path in case.images).values()) for case in cases}
-    names = found.pop() if len(found) == 1 else ()
+    name_sets = {tuple(remove_common_start(case_name(path) for path in case.images).values()) for case in cases}
+    names = name_sets.pop() if len(name_sets) == 1 else ()
     return names if len(names) > 1 and not any(name.isdecimal() for name in names) else None
 
 
@@ -183,10 +183,10 @@ def _read_other_parts(content: Mapping[str, Any], name: str) -> tuple[list[Liste
         listed = content.get(key)
         if not isinstance(listed, list):
             continue
-        found = read_extra_entries(listed, key, name)
-        extra += found
-        if key == "validation" and len(found) < len(listed):
-            problems.append(UNLABELLED_ENTRIES.about(name, count=len(listed) - len(found), key=key))
+        entries = read_extra_entries(listed, key, name)
+        extra += entries
+        if key == "validation" and len(entries) < len(listed):
+            problems.append(UNLABELLED_ENTRIES.about(name, count=len(listed) - len(entries), key=key))
     return extra, problems
 
 
@@ -194,18 +194,18 @@ def _read_folds(
     listed: list[dict[str, Any]], training: list[ListedCase], cases: tuple[Case, ...], name: str
 ) -> tuple[Folds, list[Problem]]:
     """Folds where every training entry says in which one it validates, and why they are not taken."""
-    given = [str(entry["fold"]).strip() for entry in listed if entry.get("fold") is not None]
-    if not given or any(case.split == "validation" for case in cases) or len(cases) < len(training):
+    folds = [str(entry["fold"]).strip() for entry in listed if entry.get("fold") is not None]
+    if not folds or any(case.split == "validation" for case in cases) or len(cases) < len(training):
         return (), []
-    wrong = sorted(number for number in set(given) if not number.isdecimal())
+    wrong = sorted(number for number in set(folds) if not number.isdecimal())
     if wrong:
         cause = f"{wrong[0]!r} is none; expected 0, 1, ..."
-    elif len(given) < len(listed):
-        cause = f"{len(listed) - len(given)} of {len(listed)} entries have none"
-    elif len(set(given)) < 2:
-        cause = f"all entries have the fold {given[0]}; expected two folds at least"
+    elif len(folds) < len(listed):
+        cause = f"{len(listed) - len(folds)} of {len(listed)} entries have none"
+    elif len(set(folds)) < 2:
+        cause = f"all entries have the fold {folds[0]}; expected two folds at least"
     else:
-        return build_folds({case.name: int(number) for case, number in zip(cases, given, strict=False)}), []
+        return build_folds({case.name: int(number) for case, number in zip(cases, folds, strict=False)}), []
     return (), [FOLDS_UNUSED.about(name, cause=cause)]
 
 

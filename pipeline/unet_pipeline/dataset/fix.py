@@ -88,8 +88,8 @@ def fix_dataset(
         fixed = _fix_cases(rules, excluded.keep(source.cases), staging)
         left_out = copy_files(source, staging, list_replaced(fixed) | excluded.files)
         expected, of_dataset = _settle_facts(source, rules, fixed, table, options)
-        found = write_lists(staging, expected, source)
-        copy = check_dataset(found, None, ReadOptions())
+        written = write_lists(staging, expected, source)
+        copy = check_dataset(written, None, ReadOptions())
         reasons = {**rules.masks.reasons, **{file: why for one in fixed for file, why in one.reasons.items()}}
         record = FixRecord(
             source=source.name,

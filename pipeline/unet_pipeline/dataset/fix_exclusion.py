@@ -78,8 +78,8 @@ def _find_case(source: Dataset, text: str) -> Case | None:
 
 
 def _list_instances(root: Path, case: Case) -> list[Path]:
-    found = None if case.label is None else find_instances(root / case.label)
-    return [] if found is None else [found.relative_to(root)]
+    instances = None if case.label is None else find_instances(root / case.label)
+    return [] if instances is None else [instances.relative_to(root)]
 
 
 def _is_about(problem: Problem, text: str, files: Sequence[Path]) -> bool:

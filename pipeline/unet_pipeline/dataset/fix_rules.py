@@ -86,28 +86,28 @@ def _find_masks(cases: Sequence[Case], problems: Sequence[Problem]) -> dict[Path
     """Label files with values that a mask of two values does not have, and what `check` says about them."""
     of_file = {problem.file: problem.cause for problem in problems if problem.code in _MASK_CODES}
     of_table = next((f"{LABEL_TABLE} {problem.cause}" for problem in problems if problem.code in _TABLE_CODES), "")
-    found = {}
+    masks = {}
     for case in cases:
         for path in case.label_files:
             if wrong := of_file.get(path.as_posix(), of_table):
-                found[path] = wrong
-    return found
+                masks[path] = wrong
+    return masks
 
 
 def _settle_masks(
-    root: Path, found: dict[Path, str], report: CheckReport, declared: dict[str, int] | None, options: ReadOptions
+    root: Path, wrong_masks: dict[Path, str], report: CheckReport, declared: dict[str, int] | None, options: ReadOptions
 ) -> MaskRules:
     known = declared or _find_clean_table(report)
     if known is not None and len(known) > 2:
         told = "the label table has" if declared else "the other label maps have"
-        return MaskRules(reasons=_refuse(found, f"a threshold gives two values, and {told} {len(known)}"))
+        return MaskRules(reasons=_refuse(wrong_masks, f"a threshold gives two values, and {told} {len(known)}"))
     whites, reasons = [], {}
-    for path in found:
+    for path in wrong_masks:
         try:
             whites.append(find_white(read_grey_mask(root / path, path.as_posix(), options.pages_as_slices).array))
         except ImageFileError as error:
             reasons[path.as_posix()] = f"a threshold would not be safe: it {error.cause}"
-    masks = {path: wrong for path, wrong in found.items() if path.as_posix() not in reasons}
+    masks = {path: wrong for path, wrong in wrong_masks.items() if path.as_posix() not in reasons}
     white = choose_white(whites, max(known.values()) if known else None)
     if white is None:
         return MaskRules(reasons=reasons)

@@ -27,20 +27,22 @@ DATA_ROOT_UNKNOWN = Message(
 )
 
 
-def describe_place(name: str, folder: Path, place: Path, given: Path | None, images: Iterable[Path]) -> list[Problem]:
+def describe_place(
+    name: str, folder: Path, place: Path, data_root: Path | None, images: Iterable[Path]
+) -> list[Problem]:
     """What is to be said about the folder that the paths of a list start from.
 
     Args:
         name: of the list.
         folder: of the list.
         place: where the paths start.
-        given: the same, if the user said so.
+        data_root: the same, if the user said so.
         images: relative to `place`.
     """
     listed = list(images)
     if listed and not any(os.path.lexists(place / path) for path in listed):
         return [DATA_ROOT_UNKNOWN.about(name, path=listed[0].as_posix())]
-    if place != folder and given is None:
+    if place != folder and data_root is None:
         return [DATA_ROOT.about(name, folder=place.resolve().name)]
     return []
 

@@ -46,9 +46,9 @@ def split_cases(
     Raises:
         DatasetError: too few groups for the folds.
     """
-    given = groups or {}
+    patients = groups or {}
     # the flag keeps a lone case apart from a group of the same name
-    group_of = {case: (given.get(case, case), case in given) for case in cases}
+    group_of = {case: (patients.get(case, case), case in patients) for case in cases}
     names = sorted(
         set(group_of.values()),
         key=lambda group: (hashlib.sha256(f"{seed}:{group[0]}".encode()).hexdigest(), group[1]),

@@ -110,9 +110,9 @@ def check_start(
     return {name: getattr(plan, name) for name in TAKEN_OVER}
 
 
-def _agree(found: str, expected: str) -> bool:
-    unnamed = found.startswith("channel_") or expected.startswith("channel_")
-    return unnamed or found.strip().lower() == expected.strip().lower()
+def _agree(name: str, expected: str) -> bool:
+    unnamed = name.startswith("channel_") or expected.startswith("channel_")
+    return unnamed or name.strip().lower() == expected.strip().lower()
 
 
 def choose_learning_rate(from_random: Choice[float]) -> Choice[float]:

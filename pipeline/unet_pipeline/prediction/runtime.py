@@ -126,8 +126,8 @@ class OnnxNetwork(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of `x`, on its device, float32."""
         array = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32)
-        (found,) = self.session.run(None, {self.input_name: array})
-        return torch.from_numpy(found).to(x.device)
+        (logits,) = self.session.run(None, {self.input_name: array})
+        return torch.from_numpy(logits).to(x.device)
 
 
 def _list_providers() -> list[str]:

@@ -121,12 +121,12 @@ def settle_windows(engines: Engines, inputs: Sequence[PredictionInput], options:
     free_bytes = device_memory.find_free_bytes(engines.parts.device)
     num_windows = sum(case.windows.num_windows for case in cases if case.windows is not None)
     # measuring loads PyTorch's compiler, which takes a second: not where a bound says the same
-    found = choose_windowing(engines, cases, bound_window(engines), free_bytes)
-    if found.batch_size == _limit_windows(engines, cases) and found.blended_on == engines.parts.device:
-        num_images = choose_num_images(engines, cases, found, free_bytes)
-        return replace(found, num_images=num_images, num_windows=num_windows)
-    found = choose_windowing(engines, cases, measure_window(engines), free_bytes)
-    return replace(found, num_windows=num_windows)
+    windowing = choose_windowing(engines, cases, bound_window(engines), free_bytes)
+    if windowing.batch_size == _limit_windows(engines, cases) and windowing.blended_on == engines.parts.device:
+        num_images = choose_num_images(engines, cases, windowing, free_bytes)
+        return replace(windowing, num_images=num_images, num_windows=num_windows)
+    windowing = choose_windowing(engines, cases, measure_window(engines), free_bytes)
+    return replace(windowing, num_windows=num_windows)
 
 
 def _fill_device(engines: Engines) -> Windowing:

@@ -100,8 +100,8 @@ class Acceleration:
         if images.device.type != "cpu":
             return last if images.device.type == "cuda" else OrderChoice()
         if before is not None:
-            found = last if before == CHANNELS_LAST else OrderChoice()
-            return OrderChoice(found.memory_format, "as before the interruption")
+            choice = last if before == CHANNELS_LAST else OrderChoice()
+            return OrderChoice(choice.memory_format, "as before the interruption")
         if self.deterministic:
             return OrderChoice(reason="as in every deterministic training")
         if num_processes > 1:  # each would measure for itself

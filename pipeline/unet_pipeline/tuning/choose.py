@@ -86,10 +86,10 @@ def tune_on(
     rows: list[tuple[str, str, str, float]] = []
     probabilities, classes = [], []
     with progress_bar("tune", sum(len(group.cases) for group in groups)) as bar:
-        for case, found, truth, spacing_mm in _predict_all(folder, plan, groups, device, mirror):
-            rows += _try_candidates(case.source.name, found.argmax(axis=0), truth, plan, sizes, spacing_mm)
+        for case, predicted, truth, spacing_mm in _predict_all(folder, plan, groups, device, mirror):
+            rows += _try_candidates(case.source.name, predicted.argmax(axis=0), truth, plan, sizes, spacing_mm)
             drawn = _draw_voxels(truth, len(plan.label_table))
-            probabilities.append(found.reshape(len(found), -1)[:, drawn].T)
+            probabilities.append(predicted.reshape(len(predicted), -1)[:, drawn].T)
             classes.append(truth.reshape(-1)[drawn])
             bar.advance(note=case.source.name)
     table = pd.DataFrame(rows, columns=["case", "label", "candidate", "dice"])
@@ -142,12 +142,12 @@ def _measure_parts(case: ReferencedImage, plan: Plan) -> list[float]:
 
 
 def _try_candidates(
-    case: str, found: np.ndarray, truth: np.ndarray, plan: Plan, sizes: Sequence[float], spacing_mm: Sequence[float]
+    case: str, predicted: np.ndarray, truth: np.ndarray, plan: Plan, sizes: Sequence[float], spacing_mm: Sequence[float]
 ) -> list[tuple[str, str, str, float]]:
     """Dice of every label with nothing done and with each candidate that may change it."""
     labels = list(plan.label_table)
     annotated = truth >= 0
-    shown = torch.from_numpy(found.astype(np.int64))[None]
+    shown = torch.from_numpy(predicted.astype(np.int64))[None]
 
     def measure(label_map: torch.Tensor, index: int) -> float:
         return compute_dice(truth == index, (label_map[0].numpy() == index) & annotated)
@@ -160,10 +160,10 @@ def _try_candidates(
         rows.append((case, labels[index], KEEP_LARGEST, measure(largest, index)))
     one_hot = torch.nn.functional.one_hot(shown[0], len(labels)).movedim(-1, 0)
     for size in sizes:
-        kept = RemoveSmallObjects(min_size=size, by_measure=True, pixdim=tuple(spacing_mm))(one_hot)
-        kept = torch.as_tensor(kept).argmax(dim=0, keepdim=True)
+        cleaned = RemoveSmallObjects(min_size=size, by_measure=True, pixdim=tuple(spacing_mm))(one_hot)
+        cleaned = torch.as_tensor(cleaned).argmax(dim=0, keepdim=True)
         rows += [
-            (case, labels[index], REMOVE_SMALL.format(size), measure(kept, index)) for index in range(1, len(labels))
+            (case, labels[index], REMOVE_SMALL.format(size), measure(cleaned, index)) for index in range(1, len(labels))
         ]
     return rows
 

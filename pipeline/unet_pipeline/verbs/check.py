@@ -35,8 +35,8 @@ def check(
         DatasetError: there is no dataset to check.
     """
     options = options or ReadOptions()
-    found = read_dataset(dataset, options.layout, options.follow_links, data_root)
-    report = check_dataset(found, labels, options, with_tiles=out is not None)
+    read = read_dataset(dataset, options.layout, options.follow_links, data_root)
+    report = check_dataset(read, labels, options, with_tiles=out is not None)
     if out is not None:
         write_report(report, Path(out))
     return report

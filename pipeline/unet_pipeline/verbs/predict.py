@@ -158,6 +158,6 @@ def forecast(
         from unet_pipeline.prediction.reuse import settle_options
         from unet_pipeline.prediction.run import forecast_prediction
 
-        used = list_used_files(folder, weights, options)
-        ledger = open_ledger(folder, Path(out), used, settle_options(options))
+        files_used = list_used_files(folder, weights, options)
+        ledger = open_ledger(folder, Path(out), files_used, settle_options(options))
         return forecast_prediction(folder, inputs, Path(out), weights, options, ledger)

@@ -28,11 +28,11 @@ def read_references(dataset: Path | str, follow_links: bool = False, data_root: 
     Raises:
         DatasetError: it cannot be read, or has a link that is not to be followed or leads nowhere.
     """
-    found = read_dataset(dataset, follow_links=follow_links, data_root=data_root)
-    for problem in found.problems_of_layout:
+    references = read_dataset(dataset, follow_links=follow_links, data_root=data_root)
+    for problem in references.problems_of_layout:
         if problem.code in _LINKS:
             raise problem.as_error()
-    return found
+    return references
 
 
 def join_references(

@@ -36,8 +36,8 @@ def open_ledger(
         },
         options=dict(options),
     )
-    found = (_read_earlier(out / PREDICTIONS_RECORD) or {}).get("images") if entries is None else entries
-    return Ledger(out, origin, found if isinstance(found, dict) else {})
+    images = (_read_earlier(out / PREDICTIONS_RECORD) or {}).get("images") if entries is None else entries
+    return Ledger(out, origin, images if isinstance(images, dict) else {})
 
 
 def _list_deciding(folder: BundleFolder) -> list[Path]:
@@ -53,10 +53,10 @@ def _list_deciding(folder: BundleFolder) -> list[Path]:
 def _read_earlier(path: Path) -> dict[str, Any] | None:
     """The record of an earlier call; None where there is none, or one that is no record."""
     try:
-        found = read_record(path)
+        record = read_record(path)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return record if isinstance(record, dict) else None
 
 
 @contextmanager

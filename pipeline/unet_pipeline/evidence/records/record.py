@@ -272,10 +272,12 @@ def _is_alive(process: Mapping[str, Any]) -> bool:
     import psutil
 
     try:
-        found = psutil.Process(process["id"])
+        running = psutil.Process(process["id"])
         started = datetime.fromisoformat(process["started"]).timestamp()
         # a later process may have got the number
-        return found.is_running() and found.status() != psutil.STATUS_ZOMBIE and found.create_time() <= started + 1
+        return (
+            running.is_running() and running.status() != psutil.STATUS_ZOMBIE and running.create_time() <= started + 1
+        )
     except psutil.Error:
         return False
 
