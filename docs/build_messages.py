@@ -26,7 +26,7 @@ SCHEMA = Path(__file__).with_name("check.schema.json")
 _HEAD = """\
 # Messages of `check`
 
-<!-- Made by docs/build_messages.py from the messages themselves; change them in pipeline/unet_pipeline/dataset/ and run it again. -->
+<!-- Made by docs/build_messages.py from the messages themselves; change them where the code gives them and run it again. -->
 
 Everything that `unet-pipeline check` can say about a file, by severity. A problem is shown as `SEVERITY: FILE CAUSE. REMEDY`;
 words in braces are filled in. The code is what `check --json` and problems.json give under `code`; their form is
@@ -74,6 +74,19 @@ About a text or JSON file that can be read and is damaged:
 |---|---|
 {damaged}
 """
+_OTHER_VERBS = {
+    "unet_pipeline.prediction": """
+# Messages of `predict`
+
+What `unet-pipeline predict` can say about an image beside the refusals, in the form of `check`.
+""",
+    "unet_pipeline.evidence.reproduce": """
+# Messages of `reproduce`
+
+What `unet-pipeline reproduce` can say about a difference to the record, in the form of `check`. An error stops the run; a note may
+change the last digits.
+""",
+}
 _AUDIT = """
 # Messages of `audit`
 
@@ -99,14 +112,15 @@ def collect_notices() -> list[Notice]:
     return [found[code] for code in sorted(found)]
 
 
-def collect_messages() -> list[Message]:
-    """Every message constant of the dataset stage, by code."""
-    found: dict[str, Message] = {}
-    for module in pkgutil.iter_modules(unet_pipeline.dataset.__path__, "unet_pipeline.dataset."):
-        for value in vars(import_module(module.name)).values():
-            if isinstance(value, Message) and found.setdefault(value.code, value) is not value:
-                raise ValueError(f"two messages have the code {value.code!r}; expected one each")
-    return [found[code] for code in sorted(found)]
+def collect_messages(*packages: str) -> list[Message]:
+    """Every message constant of some packages, by code; of all of them without a name."""
+    messages: dict[str, tuple[str, Message]] = {}
+    for package in ("unet_pipeline.dataset", *_OTHER_VERBS):
+        for module in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
+            for value in vars(import_module(module.name)).values():
+                if isinstance(value, Message) and messages.setdefault(value.code, (package, value))[1] is not value:
+                    raise ValueError(f"two messages have the code {value.code!r}; expected one each")
+    return [messages[code][1] for code in sorted(messages) if not packages or messages[code][0] in packages]
 
 
 def collect_refusals() -> list[str]:
@@ -138,28 +152,30 @@ def _text_of(node: ast.expr) -> str:
 
 def build_messages_text() -> str:
     """Contents of docs/messages.md."""
-    messages = collect_messages()
-    tables = [
-        _TABLE.format(
-            title=f"{severity.capitalize()}s",
-            rows="\n".join(
-                f"| `{message.code}` | {_cell(message.cause)} | {_cell(message.remedy)} |"
-                for message in messages
-                if message.severity == severity
-            ),
-        )
-        for severity in SEVERITIES
-    ]
     refusals = "\n".join(f"- {_cell(text)}" for text in collect_refusals())
     return (
         _HEAD
-        + "".join(tables)
+        + _build_tables("unet_pipeline.dataset", "{}s")
         + _REFUSALS.format(refusals=refusals)
         + _FIXES.format(kinds="\n".join(f"| `{kind}` | {words} |" for kind, words in KINDS.items()))
         + _build_files()
+        + "".join(
+            heading + _build_tables(package, f"{{}}s of `{heading.split('`')[1]}`")
+            for package, heading in _OTHER_VERBS.items()
+        )
         + _AUDIT
         + "".join(_build_audit_tables())
     )
+
+
+def _build_tables(package: str, title: str) -> str:
+    """A table per severity that has messages."""
+    tables = []
+    for severity in SEVERITIES:
+        messages = [message for message in collect_messages(package) if message.severity == severity]
+        rows = [f"| `{one.code}` | {_cell(one.cause)} | {_cell(one.remedy)} |" for one in messages]
+        tables += [_TABLE.format(title=title.format(severity.capitalize()), rows="\n".join(rows))] if rows else []
+    return "".join(tables)
 
 
 def _build_files() -> str:

@@ -114,7 +114,7 @@ def test_record_and_tuning_with_earlier_names_are_read(renamed: BundleFolder) ->
     assert list(find_changes_of_plan(folder, record)) == []
     record["plan"] = {**numbers, **recorded, "smallest_part": 4.0}
     (difference,) = find_changes_of_plan(folder, record)
-    assert "remove_small_objects is 9.5, was 4.0 in the training" in difference.detail
+    assert "remove_small_objects is 9.5, was 4.0 in the training" in difference.cause
     calibration = {"error_before": 0.5, "error_after": 0.5, "temperature": 1.0, "obstacle": "one case is not enough"}
     write_json(folder.tuning, {"num_cases": 1, "calibration": calibration})
     assert "no temperature was taken, because one case is not enough." in (

@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset, as data: every message has a code, a severity, a cause and a remedy.
+"""What `check`, `predict` and `reproduce` say about a file, as data: every message has a code, a severity, a cause and a remedy.
 
 A module that finds something keeps its messages as constants beside the code that gives them. `docs/build_messages.py`
 collects them for the users.
@@ -17,7 +17,7 @@ SEVERITIES = (ERROR, WARNING, NOTE)
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding: how bad, which file (relative to the dataset), the cause, what to do, and the code of its message."""
+    """One finding: how bad, which file (relative to the dataset or bundle), the cause, what to do, and the code of its message."""
 
     severity: str
     file: str
@@ -38,8 +38,8 @@ class Message:
     """A kind of problem.
 
     Attributes:
-        code: short and stable, in lower case with hyphens; `check --json` shows it.
-        severity: an error stops `plan`; a warning may be meant; a note says what was done.
+        code: short and stable, in lower case with hyphens; `--json` shows it.
+        severity: an error stops the verb, of `check` the `plan` after it; a warning may be meant; a note says what was done.
         cause: continues the sentence that begins with the file; `{names}` are filled in.
         remedy: what to do, as a sentence; `{names}` are filled in.
     """
