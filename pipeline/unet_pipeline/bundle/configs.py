@@ -158,7 +158,6 @@ def write_configs(folder: BundleFolder, plan: Plan, force: bool = False) -> tupl
     """Write the generated configs and logging.conf.
 
     Args:
-        folder: of the bundle.
         plan: as read from its plan.yaml.
         force: overwrite configs that were edited by hand.
 

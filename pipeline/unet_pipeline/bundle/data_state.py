@@ -46,7 +46,6 @@ def find_dataset(folder: BundleFolder, settings: Mapping[str, Any]) -> Path:
     """Where a training looks for its images and label maps.
 
     Args:
-        folder: the bundle.
         settings: ids of train.json that the run sets.
     """
     if "dataset_dir" in settings:
@@ -72,7 +71,6 @@ def require_unchanged_data(folder: BundleFolder, root: Path | None = None) -> No
     that is not there is for its reader to miss, unless copies of it are used.
 
     Args:
-        folder: the bundle.
         root: the dataset, or the folder of the copies; where the plan says, if None.
 
     Raises:

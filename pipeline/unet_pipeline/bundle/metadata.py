@@ -83,9 +83,6 @@ def build_metadata(
     """Contents of metadata.json as plain values.
 
     Args:
-        plan: of the bundle.
-        name: of the bundle.
-        version: of the bundle.
         changelog: what each version changed.
         eval_metrics: results of the evaluation by metric and label; empty before there are any.
     """

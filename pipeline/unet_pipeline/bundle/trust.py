@@ -23,7 +23,6 @@ def require_trusted(folder: BundleFolder, trust: bool = False, sealed: bool = Tr
     """Refuse a bundle that fails its audit.
 
     Args:
-        folder: the bundle.
         trust: the user has decided; nothing is looked at.
         sealed: files that take part in a prediction must be those that were sealed, if the bundle is. A verb that goes on
             working on the bundle leaves this out.
@@ -117,7 +116,6 @@ def open_trusted(
     """The folder of a bundle that a verb runs and writes into, once it has passed its audit.
 
     Args:
-        bundle: a folder.
         verb: for the message.
         trust: see `require_trusted`.
         sealed: see `require_trusted`.

@@ -107,8 +107,6 @@ def examine_case(
     """Read a case once; a file that cannot be read is a finding, not an exception.
 
     Args:
-        root: of the dataset.
-        case: of it.
         options: how its files are to be read.
         with_tile: keep a small picture.
         ignore_value: of voxels without annotation.

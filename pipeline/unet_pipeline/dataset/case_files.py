@@ -42,7 +42,6 @@ def read_structures(folder: Path, cases: Collection[str] = ()) -> dict[str, Path
     """The label files of a folder that holds those of one case, by structure; "" for a label map.
 
     Args:
-        folder: of the files.
         cases: names that stand for the case in the names of files; that of the folder is one.
     """
     known = {name.casefold() for name in (folder.name, *cases)}

@@ -179,7 +179,6 @@ def require_plain_names(kind: str, names: Iterable[str]) -> None:
 
     Args:
         kind: what they name, for the message.
-        names: of a dataset.
 
     Raises:
         DatasetError: one is empty, long, not printable, or begins as MONAI's expressions and ids, or as a path, do.

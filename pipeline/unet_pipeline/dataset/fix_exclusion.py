@@ -38,7 +38,6 @@ def choose_excluded(report: CheckReport, source: Dataset, listed: Sequence[str])
     """What `--exclude` lists, once it is sure that an error is about each of it.
 
     Args:
-        report: of the source.
         source: with its cases.
         listed: names of cases, or files as the report shows them.
 

@@ -70,9 +70,7 @@ def settle_rules(
     """The rules for all cases that are kept.
 
     Args:
-        root: of the source.
         cases: those that are kept.
-        report: of the source.
         declared: the label table that the layout or the user gives.
         options: how the files are to be read.
     """

@@ -167,7 +167,6 @@ def put_on_grid(label: MedicalImage, image: MedicalImage | ImageGrid, file: str)
 
     Args:
         label: one channel.
-        image: the grid.
         file: of the label, for messages.
 
     Raises:

@@ -49,7 +49,6 @@ def round_values(label: MedicalImage, shown: str) -> MedicalImage:
 
     Args:
         label: as read, with one channel.
-        shown: the file's name for messages.
 
     Raises:
         ImageFileError: NaN, infinite or huge values, or values that are no whole numbers and not near few of them.

@@ -50,7 +50,6 @@ def find_changed_lists(manifest: Manifest, root: Path, stamps: dict[str, Stamp])
     Only a list whose SHA-256 differs is read again, and only what it says counts.
 
     Args:
-        manifest: of the dataset.
         root: of the dataset, as it is now.
         stamps: as in `find_differences`.
 

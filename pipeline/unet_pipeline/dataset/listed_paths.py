@@ -33,8 +33,6 @@ def describe_place(
     """What is to be said about the folder that the paths of a list start from.
 
     Args:
-        name: of the list.
-        folder: of the list.
         place: where the paths start.
         data_root: the same, if the user said so.
         images: relative to `place`.
@@ -51,7 +49,6 @@ def find_data_root(folder: Path, texts: Sequence[str], exists: tuple[str, ...] =
     """The folder that the paths of a list start from: its own, the nearest around it or the first within it where the first path exists.
 
     Args:
-        folder: of the list.
         texts: all paths, as the list writes them.
         exists: endings of the stem under which a file may exist, such as "_0000" of nnU-Net's first channel.
 

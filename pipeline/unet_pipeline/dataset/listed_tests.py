@@ -19,10 +19,6 @@ def find_test_images(root: Path, content: Mapping[str, Any]) -> tuple[Path, ...]
 
     An entry of another form, or of a file that is elsewhere, is passed over, as nothing is trained on it.
 
-    Args:
-        root: of the dataset.
-        content: of the list.
-
     Returns:
         Paths from the root, each once; of nnU-Net's CASE.ext the files CASE_0000.ext and so on.
     """

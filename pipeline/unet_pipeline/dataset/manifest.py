@@ -149,7 +149,6 @@ def find_differences(
     Args:
         root: of the paths.
         expected: number of bytes, where it is known, and SHA-256 of each file.
-        cases: of the files.
         stamps: of files that had the expected content when they were seen; those that have it now are added.
     """
     differences: list[Difference] = []

@@ -72,7 +72,6 @@ def read_nifti(path: Path, shown: str) -> MedicalImage:
 
     Args:
         path: one file, or either file of a pair.
-        shown: its name for messages.
 
     Raises:
         ImageFileError: a voxel size that gives no grid, or axes or values that no image to be segmented has.

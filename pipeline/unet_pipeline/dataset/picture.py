@@ -46,8 +46,6 @@ def read_picture(path: Path, shown: str, pages_as_slices: bool = False) -> Medic
     A TIFF file whose tags say that its pages are slices is a volume, shape (channels, i, j, k) with k = page.
 
     Args:
-        path: the file.
-        shown: its name for messages.
         pages_as_slices: pages of a TIFF file that no tag speaks of are slices, and a single page is one.
 
     Raises:

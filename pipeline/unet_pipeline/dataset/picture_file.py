@@ -126,8 +126,6 @@ def decode_picture(path: Path, shown: str, labels: bool = False, pages_as_slices
     """The pixels of a file, after every check that the decoders do not make.
 
     Args:
-        path: the file.
-        shown: its name for messages.
         labels: it is a label map, which may have a palette and may not be lossy.
         pages_as_slices: pages of a TIFF file that nothing else is said of are slices.
 

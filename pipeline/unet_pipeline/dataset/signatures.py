@@ -61,7 +61,6 @@ def refuse_web_page(content: str, shown: str) -> None:
 
     Args:
         content: from `name_content`.
-        shown: the file.
 
     Raises:
         ImageFileError: it is a web page.

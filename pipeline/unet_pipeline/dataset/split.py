@@ -117,7 +117,6 @@ def choose_groups(cases: Sequence[str], pattern: str) -> dict[str, str]:
     """Patient of each case, from a regular expression.
 
     Args:
-        cases: case names.
         pattern: searched in each name; its group `patient`, or else its first group, is the patient.
 
     Raises:

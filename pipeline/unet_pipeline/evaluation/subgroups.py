@@ -150,7 +150,6 @@ def summarize_subgroups(rows: pd.DataFrame, scored_labels: Sequence[str], cut: C
     Args:
         rows: with the column that `add_columns` adds.
         scored_labels: as in `summarize`.
-        cut: the column.
 
     Raises:
         EvaluationError: see `name_groups`.

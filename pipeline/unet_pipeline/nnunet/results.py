@@ -241,7 +241,6 @@ def plan_from_nnunet(
     """The plan of a bundle with nnU-Net's network, whose training here would follow the preset `full`.
 
     Args:
-        results: of nnU-Net.
         fingerprint: of its dataset.
         dataset_dir: see `plan_from_fingerprint`.
         num_folds: see `plan_from_fingerprint`.

@@ -79,7 +79,6 @@ def load_nnunet_weights(
     Args:
         network: MONAI's DynUNet or the residual encoder, with the plan's numbers; is changed.
         kind: its name in the plan: dynunet or resenc.
-        weights: of nnU-Net.
         axes: for each axis of `network` the axis of nnU-Net's.
         strides: of the plan, by level.
 

@@ -72,7 +72,6 @@ def check_start(
     gives, go with any.
 
     Args:
-        start: the bundle.
         fingerprint: of the new dataset.
         network: asked for beside it; None for the bundle's.
         padded: asked for beside it.

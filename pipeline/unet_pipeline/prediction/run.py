@@ -74,7 +74,6 @@ def predict_images(
     axis of the file.
 
     Args:
-        folder: the bundle.
         inputs: with distinct names.
         out: made when missing; a finished label map in it is kept as `ledger` says.
         weights: see `build_engines`.

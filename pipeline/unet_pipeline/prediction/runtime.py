@@ -28,7 +28,6 @@ def check_runtime(folder: BundleFolder, runtime: str, ensemble: bool = False) ->
     """Whether a bundle can be run that way.
 
     Args:
-        folder: of the bundle.
         runtime: one of `RUNTIMES`.
         ensemble: the folds together are asked for.
 

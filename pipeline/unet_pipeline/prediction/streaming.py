@@ -33,7 +33,6 @@ def preprocess(image: MedicalImage, preprocessing: Compose, device: torch.device
 
     Args:
         image: in main memory.
-        preprocessing: of the bundle.
         device: that computes it and keeps it; the CPU, if None.
 
     Returns:

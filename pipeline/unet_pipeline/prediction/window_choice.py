@@ -106,7 +106,6 @@ def settle_windows(engines: Engines, inputs: Sequence[PredictionInput], options:
     On the CPU nothing has to be known for it where no more than one window would be taken at once.
 
     Args:
-        engines: of the bundle.
         inputs: to be predicted; what cannot be read does not count.
         options: for another runtime than torch, the network takes as many windows as the config says.
     """
@@ -150,7 +149,6 @@ def choose_num_images(
     PyTorch's threads wait for each other in every layer, the longer the smaller it is; with an image each they do not.
 
     Args:
-        engines: of the bundle.
         cases: to be predicted.
         windowing: that was chosen.
         free_bytes: of main memory.
@@ -172,7 +170,6 @@ def choose_windowing(engines: Engines, cases: Sequence[SizedCase], window_bytes:
     image has, and blended on the CPU where even one does not fit otherwise.
 
     Args:
-        engines: of the bundle.
         cases: to be predicted.
         window_bytes: of one window on its way through the network.
         free_bytes: of the device.

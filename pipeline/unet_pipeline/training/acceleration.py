@@ -126,7 +126,6 @@ class Acceleration:
             network: its parameters stay the same objects, and may change their order in memory; its norms may change their kernel.
             optimizer: likewise its moments, so that a resumed training has the same order as one that went through.
             images: the first batch, shape (batch, channels, *spatial); a compilation is tried out on it.
-            num_steps: of the training.
             autocast: whether the steps use it.
             num_processes: that train together.
             before: name of the order in memory that a resumed training had on a CPU; None for a training that begins.

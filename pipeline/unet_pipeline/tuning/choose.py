@@ -73,8 +73,6 @@ def tune_on(
     """Predict the validation cases of every group without post-processing and choose.
 
     Args:
-        folder: the bundle.
-        plan: of the bundle.
         groups: from `group_by_fold`.
         device: see `PredictOptions`.
         mirror: see `PredictOptions`.

@@ -87,10 +87,8 @@ def evaluate(
     with record_evaluation(folder, target, groups, mirror, given_maps is not None, by) as record:
         effective_precision = precision if given_maps else settle_precision(precision, device)
         record["precision"] = None if given_maps else effective_precision
-        label_maps = [
-            given_maps or _predict_group(folder, group, target, device, mirror, effective_precision, announce)
-            for group in groups
-        ]
+        how = (device, mirror, effective_precision, announce)
+        label_maps = [given_maps or _predict_group(folder, group, target, *how) for group in groups]
         pairs = _pair_cases(groups, label_maps, plan, given_maps is not None)
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps))
         facts |= {"title": title, "excluded": list(excluded)}
@@ -205,9 +203,7 @@ def _predict_group(
     """Folder of the label maps of a group below `target`; those of the same images that are there already are kept.
 
     Args:
-        folder: the bundle.
         group: cases and weights.
-        target: of the evaluation.
         device, mirror, precision: as in `predict`.
         announce: called with why label maps that are there are made again.
     """

@@ -73,7 +73,6 @@ def arrange_process(folder: BundleFolder, alone: bool, device: str | None) -> No
     """Make the process ready for predictions of a bundle: a short import of MONAI, and a GPU that starts beside it.
 
     Args:
-        folder: of the bundle.
         alone: the process does nothing else that needs MONAI's parts for training.
         device: as in `predict`.
     """

@@ -43,7 +43,6 @@ def join_references(
     Args:
         dataset: from `read_references`.
         labels: names and values of the structures that are measured; those of the dataset if None.
-        target: folder of the evaluation.
         spatial_dims: of the network, as in `read_pages`.
 
     Returns:

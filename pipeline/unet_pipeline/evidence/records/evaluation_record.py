@@ -25,8 +25,6 @@ def record_evaluation(
     """Write `target`/run.json at the end of an evaluation, behind its results.
 
     Args:
-        folder: the bundle.
-        target: folder of the evaluation.
         groups: cases and the weights that predict them.
         mirror: whether predictions are averaged over mirrored copies.
         is_given: the label maps were made before, by nobody knows which weights; then none are named.
@@ -75,7 +73,6 @@ def add_result(record: RunRecord, target: Path, title: str, label_maps: Mapping[
     """Bind the files of an evaluation to its record.
 
     Args:
-        record: of the evaluation.
         target: folder of metrics.csv and summary.json, which are written already.
         title: which cases, which folds.
         label_maps: the predicted file of every case.

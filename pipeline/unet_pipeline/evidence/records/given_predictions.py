@@ -39,9 +39,7 @@ def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs:
     """Whether label maps that were made before are of the images, and of weights that have not seen them.
 
     Args:
-        folder: the bundle.
         groups: cases and the weights that the numbers are for.
-        out: folder of the label maps.
         pairs: references with the given label maps, in the order of the groups' cases.
 
     Returns:

@@ -23,7 +23,6 @@ def open_ledger(
     """The ledger of the label maps in `out`, for predictions of a bundle.
 
     Args:
-        folder: the bundle.
         out: of the label maps; its record, if there is one, has the entries.
         weights: state_dict files that predict; of an external bundle all that it has.
         options: that reach the label values.
@@ -74,8 +73,6 @@ def record_predictions(
     options. Label maps of earlier calls keep theirs. A call that leaves no label map leaves no record.
 
     Args:
-        folder: the bundle.
-        out: of the label maps.
         weights: state_dict files that predict them; of an external bundle all that it has.
         settings: options of the call, as given.
         options: those that reach the label values, with what they come to.

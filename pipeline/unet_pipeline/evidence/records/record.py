@@ -92,7 +92,6 @@ def keep_record(
     """Keep a record while something runs.
 
     Args:
-        path: of the record.
         root: of the bundle, whose path no record names.
         content: what is known at the start, beside code, versions, environment and machine.
         earlier: record of the run that this one continues.
@@ -149,10 +148,8 @@ def record_run(
 
     Args:
         folder: the bundle; paths below it are written relative to it.
-        run_dir: of this run.
         command: the stock command that does the same.
         settings: ids of the config that this run sets.
-        fold: of the cross-validation.
 
     Yields:
         The record; what the caller adds under "result" is kept, and "cut_short" says how it falls short of the plan.

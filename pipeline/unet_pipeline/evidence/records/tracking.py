@@ -159,7 +159,6 @@ def track_run(store: TrackingStore | None, folder: BundleFolder) -> Iterator[Run
 
     Args:
         store: None for no tracking; then the tracker does nothing.
-        folder: the bundle.
 
     Yields:
         The tracker, for `begin` and `watch`.

@@ -67,8 +67,6 @@ def draw_cases(history: History, record: EvaluationRecord, rows: pd.DataFrame) -
     """Pictures of worst, median and best case, and why there are none of those that are missing.
 
     Args:
-        history: of the bundle.
-        record: the evaluation.
         rows: its metrics.csv.
     """
     pictures, notes = [], []

@@ -118,7 +118,6 @@ def copy_for_run(folder: BundleFolder, target: Path, dataset: Path, weights: Map
     """A copy of a bundle without its results, so that a run leaves the bundle as it is.
 
     Args:
-        folder: the bundle.
         target: folder of the copy; does not exist yet.
         dataset: where the data are; absolute.
         weights: of the folds that are evaluated and not trained again.

@@ -34,7 +34,6 @@ def find_changes_of_data(folder: BundleFolder, root: Path, dataset_manifest_sha2
     """Files of the dataset that are gone or have another content than in the manifest.
 
     Args:
-        folder: the bundle.
         root: the dataset, or the folder of the copies that `plan` made of it.
         dataset_manifest_sha256: from the records.
     """
@@ -86,13 +85,7 @@ def _list_files(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def find_changes_of_split(folder: BundleFolder, fold: int, record: Mapping[str, Any]) -> Iterator[Problem]:
-    """Whether the fold's list of cases is the recorded one, and which cases lie elsewhere now.
-
-    Args:
-        folder: the bundle.
-        fold: of the record.
-        record: of a training.
-    """
+    """Whether the fold's list of cases is the recorded one, and which cases lie elsewhere now."""
     if record["split_sha256"] == compute_sha256(folder.split(fold)):
         return
     now = {side: {case["case"] for case in cases} for side, cases in folder.read_split(fold).items()}
@@ -111,12 +104,7 @@ def _name_split(folder: BundleFolder, fold: int) -> str:
 
 
 def find_changes_of_plan(folder: BundleFolder, record: Mapping[str, Any]) -> Iterator[Problem]:
-    """Numbers of the plan and ids of train.json that are other ones than in a training.
-
-    Args:
-        folder: the bundle.
-        record: of the training.
-    """
+    """Numbers of the plan and ids of train.json that are other ones than in a training."""
     if "plan" in record:
         now = read_plan(folder.plan).model_dump(mode="json")
         # a version that knew fewer numbers trained as the later ones' defaults say
@@ -194,8 +182,6 @@ def find_changes_of_evaluation(
     """Whether the numbers in evidence are those that were recorded, of these weights and this inference config.
 
     Args:
-        folder: the bundle.
-        target: folder of the evaluation.
         fold: that is reproduced.
         record: of the evaluation; None when it was made before there were records.
     """

@@ -26,7 +26,6 @@ def provide_data(folder: BundleFolder, dataset: Path | None) -> Iterator[tuple[P
     copied again into a folder that goes away.
 
     Args:
-        folder: the bundle.
         dataset: what the user names; None for the place in the plan.
 
     Yields:
