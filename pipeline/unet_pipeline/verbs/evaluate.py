@@ -85,9 +85,8 @@ def evaluate(
     cuts, columns = _read_cuts(folder, measured, by)
     given_maps = None if predictions is None else Path(predictions)
     with record_evaluation(folder, target, groups, mirror, given_maps is not None, by) as record:
-        effective_precision = precision if given_maps else settle_precision(precision, device)
-        record["precision"] = None if given_maps else effective_precision
-        how = (device, mirror, effective_precision, announce)
+        record["precision"] = None if given_maps else settle_precision(precision, device)
+        how = (device, mirror, record["precision"], announce)
         label_maps = [given_maps or _predict_group(folder, group, target, *how) for group in groups]
         pairs = _pair_cases(groups, label_maps, plan, given_maps is not None)
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps))
