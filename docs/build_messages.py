@@ -12,8 +12,6 @@ from importlib import import_module
 from pathlib import Path
 
 import unet_pipeline.dataset
-from unet_pipeline.audit.findings import SEVERITIES as AUDIT_SEVERITIES
-from unet_pipeline.audit.findings import Notice
 from unet_pipeline.boundary import list_sentences
 from unet_pipeline.dataset.fix_record import KINDS
 from unet_pipeline.dataset.report import CheckRecord
@@ -35,8 +33,8 @@ words in braces are filled in. The code is what `check --json` and problems.json
 _TABLE = """
 ## {title}
 
-| code | cause | what to do |
-|---|---|---|
+| {heads} |
+|{lines}
 {rows}
 """
 
@@ -87,35 +85,19 @@ What `unet-pipeline reproduce` can say about a difference to the record, in the 
 change the last digits.
 """,
 }
+_AUDIT_PACKAGE = "unet_pipeline.audit"
 _AUDIT = """
 # Messages of `audit`
 
-What `unet-pipeline audit` can say about a file of a bundle, shown as `SEVERITY: FILE (PLACE) WHAT. WHY REMEDY`; the code is what
+What `unet-pipeline audit` can say about a file of a bundle, shown as `SEVERITY: FILE (PLACE) CAUSE. WHY REMEDY`; the code is what
 `audit --json` gives. A danger means that the bundle needs trust.
 """
-_AUDIT_TABLE = """
-## {title}
-
-| code | what | why it matters | what to do |
-|---|---|---|---|
-{rows}
-"""
-
-
-def collect_notices() -> list[Notice]:
-    """Every message constant of the audit, by code."""
-    found: dict[str, Notice] = {}
-    for module in pkgutil.iter_modules(import_module("unet_pipeline.audit").__path__, "unet_pipeline.audit."):
-        for value in vars(import_module(module.name)).values():
-            if isinstance(value, Notice) and found.setdefault(value.code, value) is not value:
-                raise ValueError(f"two messages have the code {value.code!r}; expected one each")
-    return [found[code] for code in sorted(found)]
 
 
 def collect_messages(*packages: str) -> list[Message]:
     """Every message constant of some packages, by code; of all of them without a name."""
     messages: dict[str, tuple[str, Message]] = {}
-    for package in ("unet_pipeline.dataset", *_OTHER_VERBS):
+    for package in ("unet_pipeline.dataset", *_OTHER_VERBS, _AUDIT_PACKAGE):
         for module in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
             for value in vars(import_module(module.name)).values():
                 if isinstance(value, Message) and messages.setdefault(value.code, (package, value))[1] is not value:
@@ -164,17 +146,29 @@ def build_messages_text() -> str:
             for package, heading in _OTHER_VERBS.items()
         )
         + _AUDIT
-        + "".join(_build_audit_tables())
+        + _build_tables(_AUDIT_PACKAGE, "{}s of an audit")
     )
 
 
 def _build_tables(package: str, title: str) -> str:
     """A table per severity that has messages."""
+    columns = {
+        "cause": "cause",
+        **({"why": "why it matters"} if package == _AUDIT_PACKAGE else {}),
+        "remedy": "what to do",
+    }
     tables = []
     for severity in SEVERITIES:
         messages = [message for message in collect_messages(package) if message.severity == severity]
-        rows = [f"| `{one.code}` | {_cell(one.cause)} | {_cell(one.remedy)} |" for one in messages]
-        tables += [_TABLE.format(title=title.format(severity.capitalize()), rows="\n".join(rows))] if rows else []
+        rows = [
+            " | ".join([f"| `{one.code}`", *(_cell(getattr(one, name)) for name in columns)]) + " |" for one in messages
+        ]
+        if rows:
+            heads = " | ".join(["code", *columns.values()])
+            lines = "---|" * (1 + len(columns))
+            tables.append(
+                _TABLE.format(title=title.format(severity.capitalize()), heads=heads, lines=lines, rows="\n".join(rows))
+            )
     return "".join(tables)
 
 
@@ -183,21 +177,6 @@ def _build_files() -> str:
     system = [f"| {name} | {_cell(cause)} | {_cell(remedy)} |" for name, cause, remedy in list_sentences()]
     damaged = [f"| {_cell(cause)} | {_cell(remedy)} |" for cause, remedy in SENTENCES]
     return _FILES.format(system="\n".join(system), damaged="\n".join(damaged))
-
-
-def _build_audit_tables() -> list[str]:
-    notices = collect_notices()
-    return [
-        _AUDIT_TABLE.format(
-            title=f"{severity.capitalize()}s of an audit",
-            rows="\n".join(
-                f"| `{notice.code}` | {_cell(notice.what)} | {_cell(notice.why)} | {_cell(notice.remedy)} |"
-                for notice in notices
-                if notice.severity == severity
-            ),
-        )
-        for severity in AUDIT_SEVERITIES
-    ]
 
 
 def build_schema_text() -> str:

@@ -202,7 +202,7 @@ def test_audit_refuses_what_no_earlier_version_wrote(earlier: BundleFolder, name
     )
     found = audit_bundle(earlier.root)
     assert not found.passed
-    assert any(target in finding.what for finding in found.dangers)
+    assert any(target in finding.cause for finding in found.dangers)
 
 
 def test_refresh_leaves_a_config_that_was_edited_by_hand(earlier: BundleFolder) -> None:

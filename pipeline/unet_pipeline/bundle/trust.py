@@ -45,7 +45,7 @@ def describe_refusal(audit: Audit) -> str:
     """The first dangers of an audit, and what to do."""
     dangers = audit.dangers
     lines = [
-        f"  {finding.where} {finding.what}. {finding.why} {finding.remedy}" for finding in dangers[:_SHOWN_FINDINGS]
+        f"  {finding.where} {finding.cause}. {finding.why} {finding.remedy}" for finding in dangers[:_SHOWN_FINDINGS]
     ]
     more = len(dangers) - _SHOWN_FINDINGS
     lines += [f"  and {more} more"] if more > 0 else []
@@ -97,7 +97,7 @@ def unpack(archive: Path, root: Path, trust: bool = False) -> None:
     audit = Audit(source.name, 0, (), tuple(audit_entries(source.entries, source.name, archived=True)))
     if not audit.passed:
         first = audit.dangers[0]
-        raise BundleError(f"{source.name} is not unpacked: {first.where} {first.what}. {first.why} {first.remedy}")
+        raise BundleError(f"{source.name} is not unpacked: {first.where} {first.cause}. {first.why} {first.remedy}")
     if not trust and not (audit := audit_source(source, quick=True)).passed:
         raise BundleError(describe_refusal(audit))
     for name, entry in find_files(source.entries).items():
