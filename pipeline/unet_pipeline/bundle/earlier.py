@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from unet_pipeline.audit.own_package import EARLIER_NAME
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.earlier_plans import RENAMED_FIELDS
 from unet_pipeline.text_files import read_text
 
 _EARLIER_TARGET = re.compile(rf'"({EARLIER_NAME.pattern})"')
+RENAMED_IDS = {
+    "classes_without_holes": "fill_holes_classes",
+    "classes_of_one_part": "keep_largest_component_classes",
+    **RENAMED_FIELDS,
+}
+RENAMED_IN_TUNING = {"obstacle": "reason"}
+_REFERENCE = re.compile(r"@(\w+)")
 _PART = re.compile(r"(?:unet_)?pipeline(?:\.\w+)*\.(\w+)")
 
 
@@ -21,11 +30,22 @@ def require_current_config(folder: BundleFolder) -> None:
     Raises:
         PlanError: it names one.
     """
-    if found := _EARLIER_TARGET.search(read_text(folder.config("train"))):
+    if target := _EARLIER_TARGET.search(read_text(folder.config("train"))):
         raise PlanError(
-            f"configs/train.json was written by an earlier version of unet-pipeline: it names {found[1]}, and the package is called "
+            f"configs/train.json was written by an earlier version of unet-pipeline: it names {target[1]}, and the package is called "
             f"unet_pipeline now. Write the configs again with `unet-pipeline plan --refresh {shlex.quote(str(folder.root))}`."
         )
+
+
+def rename_ids(content: Any, names: Mapping[str, str] = RENAMED_IDS) -> Any:
+    """A config, or other JSON, with today's names of its ids and of the references to them."""
+    if isinstance(content, dict):
+        return {names.get(key, key): rename_ids(value, names) for key, value in content.items()}
+    if isinstance(content, list):
+        return [rename_ids(value, names) for value in content]
+    if isinstance(content, str) and content.startswith(("@", "$")):
+        return _REFERENCE.sub(lambda match: f"@{names.get(match[1], match[1])}", content)
+    return content
 
 
 def is_same_value(before: Any, now: Any) -> bool:
@@ -38,5 +58,5 @@ def _name_parts(value: Any) -> Any:
         return {key: _name_parts(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_name_parts(part) for part in value]
-    found = _PART.fullmatch(value) if isinstance(value, str) else None
-    return found[1] if found else value
+    part_name = _PART.fullmatch(value) if isinstance(value, str) else None
+    return part_name[1] if part_name else value
