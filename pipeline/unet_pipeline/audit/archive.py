@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from unet_pipeline.audit.findings import DANGER, WARNING, Finding, Notice
-from unet_pipeline.audit.names import SHADOWED
 from unet_pipeline.audit.source import FILE, FOLDER, LINK, MAX_ENTRIES, SPECIAL, Entry
 
 MAX_TOTAL_BYTES = 64 << 30
@@ -25,18 +24,10 @@ TRAVERSAL = Notice(
     "Do not unpack it.",
 )
 ABSOLUTE = Notice(
-    "entry-absolute",
-    DANGER,
-    "has an absolute name",
-    "It would be unpacked outside of the bundle.",
-    "Do not unpack it.",
+    "entry-absolute", DANGER, "has an absolute name", "It would be unpacked outside of the bundle.", "Do not unpack it."
 )
 BAD_NAME = Notice(
-    "entry-name",
-    DANGER,
-    "has a name with {text}",
-    "Systems differ in where they put such a file.",
-    "Do not unpack it.",
+    "entry-name", DANGER, "has a name with {text}", "Systems differ in where they put such a file.", "Do not unpack it."
 )
 ENTRY_LINK = Notice(
     "entry-link",
@@ -103,13 +94,6 @@ NESTED = Notice(
     "is an archive inside the bundle",
     "What lies deeper in it was not looked at.",
     "Unpack it only when you need it, and look at it by itself with `unet-pipeline audit`.",
-)
-SHADOWS = Notice(
-    "module-shadows",
-    DANGER,
-    "has the name of an installed module",
-    "Python imports it instead, wherever the bundle is run from its own folder.",
-    "Rename it, or do not run anything in this folder.",
 )
 ARCHIVES = (
     ".zip",
@@ -207,16 +191,6 @@ def _find_collisions(entries: Sequence[Entry], inside: str) -> Iterator[Finding]
 def normalize(name: str) -> str:
     """A name as it would be on the disk."""
     return "/".join(part for part in re.split(r"[\\/]", name) if part not in ("", "."))
-
-
-def find_shadowing(files: Sequence[str]) -> Iterator[Finding]:
-    """Modules in the root that have the name of an installed one."""
-    found = set()
-    for file in files:
-        first, _, rest = file.partition("/")
-        if file.endswith((".py", ".pyc", ".so")) and first.partition(".")[0] in SHADOWED and rest.count("/") < 2:
-            found.add(first)
-    return (SHADOWS.about(name) for name in sorted(found))
 
 
 def list_zip_entries(archive: zipfile.ZipFile) -> tuple[Entry, ...]:

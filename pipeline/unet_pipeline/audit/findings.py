@@ -11,7 +11,7 @@ from typing import Any
 
 DANGER, WARNING, NOTE = "danger", "warning", "note"
 SEVERITIES = (DANGER, WARNING, NOTE)
-_MAX_SHOWN = 160
+_MAX_SHOWN, _MAX_TEXTS = 160, 200
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,14 @@ class Notice:
 
     def about(self, file: str, place: str = "", **values: Any) -> Finding:
         """The finding in one place; everything that comes from the bundle is made printable and short."""
-        shown = {name: show(value) for name, value in values.items()}
+        shown = {name: _show_all(value) if isinstance(value, list) else show(value) for name, value in values.items()}
         what, why, remedy = (text.format(**shown) for text in (self.what, self.why, self.remedy))
         return Finding(self.severity, self.code, show(file), show(place), what, why, remedy)
+
+
+def _show_all(values: list[str]) -> str:
+    more = [f"{len(values) - _MAX_TEXTS} more"] if len(values) > _MAX_TEXTS else []
+    return "; ".join([*map(show, values[:_MAX_TEXTS]), *more])
 
 
 def show(value: object) -> str:

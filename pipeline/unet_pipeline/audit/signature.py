@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from unet_pipeline.audit.findings import DANGER, NOTE, Finding, Notice
-from unet_pipeline.audit.manifest import MANIFEST, SIGNATURE
+from unet_pipeline.bundle.seal import MANIFEST, SIGNATURE
 from unet_pipeline.errors import BundleError
 
 NAMESPACE, _SIGNER = "unet-pipeline", "signer"

@@ -6,12 +6,12 @@ import re
 import shlex
 from typing import Any
 
-from unet_pipeline.audit.own_package import EARLIER_NAME
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import PlanError
 from unet_pipeline.text_files import read_text
 
-_EARLIER_TARGET = re.compile(rf'"({EARLIER_NAME.pattern})"')
+# what those versions wrote into the configs of a training; those of an inference never named the package
+_EARLIER_TARGET = re.compile(r'"(pipeline\.training\.\w+\.\w+)"')
 _PART = re.compile(r"(?:unet_)?pipeline(?:\.\w+)*\.(\w+)")
 
 

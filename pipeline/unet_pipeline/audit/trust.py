@@ -15,7 +15,7 @@ from unet_pipeline.audit.source import FolderSource, open_source, read_entry
 from unet_pipeline.bundle.folder import BundleFolder, open_bundle
 from unet_pipeline.errors import BundleError
 
-_SHOWN_FINDINGS = 3
+_SHOWN_FINDINGS = 12
 _LEFT_OUT = ("evidence", "output", "input")
 
 
@@ -30,6 +30,7 @@ def require_trusted(folder: BundleFolder, trust: bool = False, sealed: bool = Tr
 
     Raises:
         BundleError: lists the first findings.
+        PlanError: its plan is not valid.
     """
     if trust:
         return
@@ -53,7 +54,8 @@ def describe_refusal(found: Audit) -> str:
     listed = "\n".join(lines)
     return (
         f"{found.name} needs trust; nothing of it was run. Its audit found {len(dangers)} danger(s):\n{listed}\n"
-        f"`unet-pipeline audit {shlex.quote(found.name)}` lists all. Give --trust to use it all the same, if you know who made it."
+        f"`unet-pipeline audit {shlex.quote(found.name)}` shows where each part stands. Give --trust to use it all the same, if you know "
+        "who made it."
     )
 
 
