@@ -14,12 +14,13 @@ from unet_pipeline.audit.findings import DANGER, NOTE, WARNING, Finding, Notice
 from unet_pipeline.audit.pickles import audit_array, audit_legacy_weights, audit_pickle
 from unet_pipeline.dataset.signatures import name_content
 
+_READ = "Read it before you use the bundle; a planned one is written again by `unet-pipeline plan --refresh BUNDLE`."
 MODULE_OUTSIDE = Notice(
     "module-outside",
     DANGER,
     "is a module that `plan` did not write; it uses {texts}",
     "A module runs when the bundle's configs name it, and one with the name of an installed module in its place.",
-    "Read the module before you use the bundle.",
+    _READ,
 )
 CODE_UNPARSED = Notice(
     "module-unparsed", DANGER, "is no Python that can be read", "What it does cannot be told.", "Get the bundle again."
@@ -53,10 +54,10 @@ LOGGING_CODE = Notice(
     DANGER,
     "is not what `plan` writes; it says {texts}",
     "`logging.config.fileConfig` evaluates its classes and arguments as Python code before any config is read.",
-    "Read the file before you use the bundle.",
+    _READ,
 )
 LOGGING_BROKEN = Notice(
-    "logging-unreadable", DANGER, "cannot be read as a logging config", "What it does cannot be told.", "Get it again."
+    "logging-unreadable", DANGER, "cannot be read as a logging config", "What it does cannot be told.", _READ
 )
 TORCHSCRIPT = Notice(
     "torchscript",
