@@ -170,7 +170,12 @@ def test_audit_bundle_of_others_lists_all_that_it_runs_and_needs_trust(tmp_path:
 def test_require_trusted_bundle_of_others_says_in_one_message_what_would_run(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="bundle needs trust; nothing of it was run") as caught:
         require_trusted(BundleFolder(write_good_bundle(tmp_path / "bundle")))
-    for part in ("calls UNet; Compose", "evaluates $import glob", "`unet-pipeline audit bundle`", "Give --trust"):
+    for part in (
+        "would call UNet; Compose",
+        "would evaluate $import glob",
+        "`unet-pipeline audit bundle`",
+        "Give --trust",
+    ):
         assert part in str(caught.value)
 
 
@@ -194,6 +199,11 @@ def edit(root: Path, old: str, new: str, name: str = "configs/inference.json") -
     text = (root / name).read_text(encoding="utf-8")
     assert old in text
     (root / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def link(root: Path, name: str, place: str) -> None:
+    (root / name).rename(root / place)
+    (root / name).symlink_to(Path("..") / place)
 
 
 TARGET = '"_target_": "monai.transforms.LoadImaged"'
@@ -233,6 +243,7 @@ TARGET = '"_target_": "monai.transforms.LoadImaged"'
             "plan-runs",
             "__import__",
         ),
+        (lambda root: link(root, "configs/inference.json", "docs/inference.json"), "file-unreadable", "it is a link"),
         (lambda root: edit(root, "num_epochs: ", "num_epochs: -", PLAN), "plan-unreadable", "num_epochs"),
         (lambda root: add(root, PLAN, "a: !!python/object/apply:os.system [ls]"), "config-unreadable", "os.system"),
     ],
@@ -261,7 +272,7 @@ def test_audit_edited_number_is_a_warning_and_needs_no_trust(planned: Path) -> N
     result = audit_bundle(planned)
     assert result.passed
     assert [finding.what for finding in result.findings if finding.code == "config-edited"] == [
-        "has other numbers than configs/plan.yaml, at window_overlap"
+        "has other numbers than configs/plan.yaml gives, or lacks them, at window_overlap"
     ]
     require_trusted(BundleFolder(planned))
 

@@ -47,6 +47,7 @@ MAX_CONFIG_BYTES = 32 << 20
 _RESULTS = frozenset(("evidence", "docs", "output", "input"))
 _CONFIGS = (".json", ".yaml", ".yml")
 _LOGGING = (".conf", ".ini", ".cfg")
+_RUN = (*_CONFIGS, *_LOGGING, ".py")
 _WEIGHTS = (".pt", ".pth", ".ts", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib", ".model", ".npz", ".torchscript")
 
 _APPLE_DOUBLE = b"\0\5\x16\7"  # what macOS puts beside each file of a zip: names and colours of its Finder
@@ -84,7 +85,7 @@ class Audit:
     Attributes:
         name: of the bundle.
         num_files: that were looked at.
-        runs: every target, expression, import, module and script, in the order of the files.
+        runs: every target, expression, import, text that names something, and module, in the order of the files.
         findings: worst first.
     """
 
@@ -166,6 +167,9 @@ def audit_source(source: Source, quick: bool = False, sealed: bool = True) -> Au
         found.findings.append(NO_BUNDLE.about(source.name))
     if archived and len(roots := list_roots(source.entries)) > 1:
         found.findings.append(SEVERAL_BUNDLES.about(source.name, count=len(roots), text=", ".join(roots[:3])))
+    # what a link leads to may lie where nothing is looked at
+    links = [entry.name for entry in source.entries if entry.kind == LINK and entry.name.lower().endswith(_RUN)]
+    found.findings += [UNREADABLE.about(name, text="it is a link") for name in links]
     _find_planned(found)
     # of a bomb only the small files are read, which say what it would do
     is_bomb = archived and any(finding.code in _BOMBS for finding in found.findings)

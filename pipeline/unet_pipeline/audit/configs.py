@@ -33,21 +33,21 @@ PLAN = "configs/plan.yaml"
 OUTSIDE_TARGET = Notice(
     "target-outside",
     DANGER,
-    "calls {texts}, not as `plan` writes it",
+    "would call {texts}; `plan` writes otherwise",
     "A `_target_` is imported and called when the config is used, without any `$`.",
     "Use the bundle only if you know why it needs this.",
 )
 OUTSIDE_EXPRESSION = Notice(
     "expression-outside",
     DANGER,
-    "evaluates {texts}, not as `plan` writes it",
+    "would evaluate {texts}; `plan` writes otherwise",
     "A text that begins with `$` is Python code that runs when the config is used.",
     "Use the bundle only if you know why it needs this.",
 )
 TEXT_TO_CODE = Notice(
     "text-names-code",
     DANGER,
-    "names {texts}, not as `plan` writes it",
+    "names {texts}; `plan` writes otherwise",
     "Components such as LoadImage import and call what a text names; others read or write there.",
     "Use the bundle only if you know why it needs this.",
 )
@@ -61,7 +61,7 @@ CONFIG_DIFFERS = Notice(
 NUMBERS_DIFFER = Notice(
     "config-edited",
     WARNING,
-    "has other numbers than configs/plan.yaml, at {texts}",
+    "has other numbers than configs/plan.yaml gives, or lacks them, at {texts}",
     "A number calls nothing, but results are not those of the plan.",
     "Edit the plan instead, and write the configs again with `unet-pipeline plan --refresh BUNDLE --force`.",
 )
