@@ -16,26 +16,15 @@ from unet_pipeline.audit.source import FILE, FOLDER, LINK, MAX_ENTRIES, SPECIAL,
 MAX_TOTAL_BYTES = 64 << 30
 _BOMB_RATIO, _BOMB_BYTES, _BOMB_TOTAL_BYTES = 200, 32 << 20, 256 << 20
 
-TRAVERSAL = Notice(
-    "entry-outside",
-    DANGER,
-    "would be unpacked outside of the bundle",
-    "It can replace any file of yours.",
-    "Do not unpack it.",
-)
-ABSOLUTE = Notice(
-    "entry-absolute", DANGER, "has an absolute name", "It would be unpacked outside of the bundle.", "Do not unpack it."
-)
-BAD_NAME = Notice(
-    "entry-name", DANGER, "has a name with {text}", "Systems differ in where they put such a file.", "Do not unpack it."
-)
-ENTRY_LINK = Notice(
-    "entry-link",
-    DANGER,
-    "is a link to {text}",
-    "What is unpacked after it can be written through the link.",
-    "Do not unpack it.",
-)
+
+def _refuse(code: str, what: str, why: str) -> Notice:
+    return Notice(code, DANGER, what, why, "Do not unpack it.")
+
+
+TRAVERSAL = _refuse("entry-outside", "would be unpacked outside of the bundle", "It can replace any file of yours.")
+ABSOLUTE = _refuse("entry-absolute", "has an absolute name", "It would be unpacked outside of the bundle.")
+BAD_NAME = _refuse("entry-name", "has a name with {text}", "Systems differ in where they put such a file.")
+ENTRY_LINK = _refuse("entry-link", "is a link to {text}", "What is unpacked after it can be written through the link.")
 LINK_OUTSIDE = Notice(
     "link-outside",
     DANGER,
@@ -46,19 +35,11 @@ LINK_OUTSIDE = Notice(
 LINK_INSIDE = Notice(
     "link-inside", WARNING, "is a link to {text}", "It cannot be sealed and zipped.", "Replace the link by the file."
 )
-SPECIAL_ENTRY = Notice(
-    "entry-special",
-    DANGER,
-    "is a device, a pipe, or encrypted",
-    "A bundle has files and folders only.",
-    "Do not unpack it.",
-)
-DUPLICATE = Notice(
+SPECIAL_ENTRY = _refuse("entry-special", "is a device, a pipe, or encrypted", "A bundle has files and folders only.")
+DUPLICATE = _refuse(
     "entry-twice",
-    DANGER,
     "is there {count} times",
     "Readers differ in which one they take, so that what was looked at is not what runs.",
-    "Do not unpack it.",
 )
 CASE_COLLISION = Notice(
     "entry-case",
@@ -67,26 +48,14 @@ CASE_COLLISION = Notice(
     "On Windows and macOS one replaces the other.",
     "Rename one of them.",
 )
-OVERLAP = Notice(
-    "entry-overlap",
-    DANGER,
-    "shares its bytes with another entry",
-    "That is how a small zip becomes an endless one.",
-    "Do not unpack it.",
+OVERLAP = _refuse(
+    "entry-overlap", "shares its bytes with another entry", "That is how a small zip becomes an endless one."
 )
-BOMB = Notice(
-    "size-bomb",
-    DANGER,
-    "grows from {packed} to {size} bytes when it is unpacked",
-    "It would fill the disk or the memory.",
-    "Do not unpack it.",
+BOMB = _refuse(
+    "size-bomb", "grows from {packed} to {size} bytes when it is unpacked", "It would fill the disk or the memory."
 )
-TOO_LARGE = Notice(
-    "size-total",
-    DANGER,
-    "would take {size} bytes in {count} entries",
-    "A bundle needs less; it would fill the disk.",
-    "Do not unpack it.",
+TOO_LARGE = _refuse(
+    "size-total", "would take {size} bytes in {count} entries", "A bundle needs less; it would fill the disk."
 )
 NESTED = Notice(
     "archive-inside",
