@@ -5,6 +5,7 @@ Only tests use them: the payloads touch one file in the current folder and nothi
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -120,15 +121,17 @@ def link_outside(root: Path) -> Path:
     return root
 
 
-def tampered(root: Path) -> Path:
-    import hashlib
-
-    write_good_bundle(root)
-    add(root, "models/model.pt", torch_archive(**{"data.pkl": pickle.dumps({})}))
+def seal(root: Path) -> Path:
+    """Write a manifest of all files."""
     files = [path for path in sorted(root.rglob("*")) if path.is_file()]
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(root).as_posix()}" for path in files]
-    add(root, "evidence/manifest.sha256", "\n".join(lines) + "\n")
-    return add(root, "models/model.pt", torch_archive(**{"data.pkl": pickle.dumps({"other": 1})}))
+    return add(root, "evidence/manifest.sha256", "\n".join(lines) + "\n")
+
+
+def tampered(root: Path) -> Path:
+    write_good_bundle(root)
+    add(root, "models/model.pt", torch_archive(**{"data.pkl": pickle.dumps({})}))
+    return add(seal(root), "models/model.pt", torch_archive(**{"data.pkl": pickle.dumps({"other": 1})}))
 
 
 # name -> how to make it below a folder, the code of the finding, and a text that the finding must name
@@ -287,7 +290,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str, str]] = {
             root, first="$getattr(monai.utils.misc, 'os')", then=f"$@first.system('{TOUCH}')"
         ),
         "expression-outside",
-        "monai.utils.misc.os",
+        "$getattr(monai.utils.misc, 'os')",
     ),
     "annotations that are evaluated": (
         lambda root: write_good_bundle(
@@ -300,7 +303,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str, str]] = {
         lambda root: add(
             write_good_bundle(root, first="%evidence/more.json#a"), "evidence/more.json", '{"a": "$eval(1)"}'
         ),
-        "macro-outside",
+        "text-names-code",
         "evidence/more.json",
     ),
     "many small bombs": (
@@ -335,14 +338,14 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     ),
     "config of another folder": (
         lambda root: write_good_bundle(root, first="%../other/configs/train.json#network"),
-        "macro-outside",
+        "text-names-code",
         "../other",
     ),
     "payload in YAML": (
         lambda root: add(
             write_good_bundle(root), "configs/train.yaml", f"first: !!python/object/apply:os.system ['{TOUCH}']\n"
         ),
-        "yaml-tag",
+        "config-unreadable",
         "os.system",
     ),
     "logging.conf": (
@@ -357,7 +360,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     ),
     "module that shadows another": (
         lambda root: add(write_good_bundle(root), "random.py", "value = 1\n"),
-        "module-shadows",
+        "module-outside",
         "random.py",
     ),
     "library": (lambda root: add(write_good_bundle(root), "scripts/fast.so", b"\x7fELF"), "native-code", "fast.so"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,17 @@ def test_bundle_says_whose_data_it_saw_and_carries_none_of_them(name: str) -> No
     assert text == build.describe_data(card)
     listed = BundleFolder(BUNDLES / name).seal.read_text(encoding="utf-8")
     assert not [line for line in listed.splitlines() if line.endswith((".nii.gz", ".png", ".npz", ".nii"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bundle_runs_what_plan_writes_once_it_is_refreshed(name: str, tmp_path: Path) -> None:
+    for part in ("configs", "unet_networks"):
+        if (BUNDLES / name / part).is_dir():
+            shutil.copytree(BUNDLES / name / part, tmp_path / name / part)
+    unet_pipeline.refresh(tmp_path / name)
+    found = unet_pipeline.audit(tmp_path / name)
+    assert found.passed, found.dangers
+    assert len([run for run in found.runs if run.kind == "target"]) > 60
 
 
 def test_tables_are_those_of_the_bundles() -> None:

@@ -20,9 +20,9 @@ def test_the_package_offers_every_verb() -> None:
 
 
 def test_a_verb_is_not_replaced_by_the_folder_of_its_name() -> None:
-    from unet_pipeline.audit import names
+    from unet_pipeline.audit import configs
 
-    assert isinstance(names, types.ModuleType)
+    assert isinstance(configs, types.ModuleType)
     assert isinstance(unet_pipeline.audit, types.FunctionType)
 
 

@@ -13,7 +13,7 @@ from unet_pipeline.errors import ImageFileError
 
 DANGER, ERROR, WARNING, NOTE = "danger", "error", "warning", "note"
 SEVERITIES = (DANGER, ERROR, WARNING, NOTE)
-_MAX_SHOWN = 160
+_MAX_SHOWN, _MAX_TEXTS = 160, 200
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,20 @@ class Message:
         """The problem of one file, or of one place in it."""
         prepare = show if self.is_of_bundle else str
         if self.is_of_bundle:
-            values = {name: show(value) for name, value in values.items()}
+            values = {
+                name: _show_all(value) if isinstance(value, list) else show(value) for name, value in values.items()
+            }
         cause, why, remedy = (text.format(**values) for text in (self.cause, self.why, self.remedy))
         return Problem(self.severity, prepare(file), cause, remedy, self.code, prepare(place), why)
 
     def error(self, file: object, **values: Any) -> ImageFileError:
         """The same as an exception, for a file that cannot be used at all."""
         return self.about(file, **values).as_error()
+
+
+def _show_all(values: list[str]) -> str:
+    more = [f"{len(values) - _MAX_TEXTS} more"] if len(values) > _MAX_TEXTS else []
+    return "; ".join([*map(show, values[:_MAX_TEXTS]), *more])
 
 
 def show(value: object) -> str:

@@ -63,13 +63,18 @@ def read_text(path: Path, refuse: Refuse | None = None, shown: str | None = None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe would wait, and a device may never end
         raise _build(path, _NO_FILE, _GIVE_FILE, refuse, shown)
     data = path.read_bytes()
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    encoding = find_encoding(data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         wrong = f"byte {error.start + 1} is 0x{data[error.start]:02x}" if error.start < len(data) else "it is cut off"
         cause = _NOT_TEXT.format(encoding=encoding.removesuffix("-sig").upper(), wrong=wrong)
         raise _build(path, cause, remedy, refuse, shown) from error
+
+
+def find_encoding(data: bytes) -> str:
+    """What a text is in: the encoding that its byte order mark says, or UTF-8."""
+    return next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
 
 
 def require_plain_utf8(path: Path, refuse: Refuse | None = None, shown: str | None = None) -> None:

@@ -557,7 +557,7 @@ def test_package_bundle_that_is_wrong_is_refused_without_an_archive(
     else:
         path.write_text(text.replace(old, new, 1))
     with pytest.raises(BundleError, match=message):
-        phantoms.silently(unet_pipeline.package, copy_of_2d.root, tmp_path / "cells.zip")
+        phantoms.silently(unet_pipeline.package, copy_of_2d.root, tmp_path / "cells.zip", trust=True)
     assert not (tmp_path / "cells.zip").exists()
 
 

@@ -10,41 +10,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from unet_pipeline.audit.names import SHADOWED
 from unet_pipeline.audit.source import FILE, FOLDER, LINK, MAX_ENTRIES, SPECIAL, Entry
 from unet_pipeline.messages import DANGER, WARNING, Message, Problem
 
 MAX_TOTAL_BYTES = 64 << 30
 _BOMB_RATIO, _BOMB_BYTES, _BOMB_TOTAL_BYTES = 200, 32 << 20, 256 << 20
 
-TRAVERSAL = Message.of_bundle(
-    "entry-outside",
-    DANGER,
-    "would be unpacked outside of the bundle",
-    "It can replace any file of yours.",
-    "Do not unpack it.",
-)
-ABSOLUTE = Message.of_bundle(
-    "entry-absolute",
-    DANGER,
-    "has an absolute name",
-    "It would be unpacked outside of the bundle.",
-    "Do not unpack it.",
-)
-BAD_NAME = Message.of_bundle(
-    "entry-name",
-    DANGER,
-    "has a name with {text}",
-    "Systems differ in where they put such a file.",
-    "Do not unpack it.",
-)
-ENTRY_LINK = Message.of_bundle(
-    "entry-link",
-    DANGER,
-    "is a link to {text}",
-    "What is unpacked after it can be written through the link.",
-    "Do not unpack it.",
-)
+
+def _refuse(code: str, what: str, why: str) -> Message:
+    return Message.of_bundle(code, DANGER, what, why, "Do not unpack it.")
+
+
+TRAVERSAL = _refuse("entry-outside", "would be unpacked outside of the bundle", "It can replace any file of yours.")
+ABSOLUTE = _refuse("entry-absolute", "has an absolute name", "It would be unpacked outside of the bundle.")
+BAD_NAME = _refuse("entry-name", "has a name with {text}", "Systems differ in where they put such a file.")
+ENTRY_LINK = _refuse("entry-link", "is a link to {text}", "What is unpacked after it can be written through the link.")
 LINK_OUTSIDE = Message.of_bundle(
     "link-outside",
     DANGER,
@@ -55,19 +35,11 @@ LINK_OUTSIDE = Message.of_bundle(
 LINK_INSIDE = Message.of_bundle(
     "link-inside", WARNING, "is a link to {text}", "It cannot be sealed and zipped.", "Replace the link by the file."
 )
-SPECIAL_ENTRY = Message.of_bundle(
-    "entry-special",
-    DANGER,
-    "is a device, a pipe, or encrypted",
-    "A bundle has files and folders only.",
-    "Do not unpack it.",
-)
-DUPLICATE = Message.of_bundle(
+SPECIAL_ENTRY = _refuse("entry-special", "is a device, a pipe, or encrypted", "A bundle has files and folders only.")
+DUPLICATE = _refuse(
     "entry-twice",
-    DANGER,
     "is there {count} times",
     "Readers differ in which one they take, so that what was looked at is not what runs.",
-    "Do not unpack it.",
 )
 CASE_COLLISION = Message.of_bundle(
     "entry-case",
@@ -76,26 +48,14 @@ CASE_COLLISION = Message.of_bundle(
     "On Windows and macOS one replaces the other.",
     "Rename one of them.",
 )
-OVERLAP = Message.of_bundle(
-    "entry-overlap",
-    DANGER,
-    "shares its bytes with another entry",
-    "That is how a small zip becomes an endless one.",
-    "Do not unpack it.",
+OVERLAP = _refuse(
+    "entry-overlap", "shares its bytes with another entry", "That is how a small zip becomes an endless one."
 )
-BOMB = Message.of_bundle(
-    "size-bomb",
-    DANGER,
-    "grows from {packed} to {size} bytes when it is unpacked",
-    "It would fill the disk or the memory.",
-    "Do not unpack it.",
+BOMB = _refuse(
+    "size-bomb", "grows from {packed} to {size} bytes when it is unpacked", "It would fill the disk or the memory."
 )
-TOO_LARGE = Message.of_bundle(
-    "size-total",
-    DANGER,
-    "would take {size} bytes in {count} entries",
-    "A bundle needs less; it would fill the disk.",
-    "Do not unpack it.",
+TOO_LARGE = _refuse(
+    "size-total", "would take {size} bytes in {count} entries", "A bundle needs less; it would fill the disk."
 )
 NESTED = Message.of_bundle(
     "archive-inside",
@@ -103,13 +63,6 @@ NESTED = Message.of_bundle(
     "is an archive inside the bundle",
     "What lies deeper in it was not looked at.",
     "Unpack it only when you need it, and look at it by itself with `unet-pipeline audit`.",
-)
-SHADOWS = Message.of_bundle(
-    "module-shadows",
-    DANGER,
-    "has the name of an installed module",
-    "Python imports it instead, wherever the bundle is run from its own folder.",
-    "Rename it, or do not run anything in this folder.",
 )
 ARCHIVES = (
     ".zip",
@@ -207,16 +160,6 @@ def _find_collisions(entries: Sequence[Entry], inside: str) -> Iterator[Problem]
 def normalize(name: str) -> str:
     """A name as it would be on the disk."""
     return "/".join(part for part in re.split(r"[\\/]", name) if part not in ("", "."))
-
-
-def find_shadowing(files: Sequence[str]) -> Iterator[Problem]:
-    """Modules in the root that have the name of an installed one."""
-    found = set()
-    for file in files:
-        first, _, rest = file.partition("/")
-        if file.endswith((".py", ".pyc", ".so")) and first.partition(".")[0] in SHADOWED and rest.count("/") < 2:
-            found.add(first)
-    return (SHADOWS.about(name) for name in sorted(found))
 
 
 def list_zip_entries(archive: zipfile.ZipFile) -> tuple[Entry, ...]:

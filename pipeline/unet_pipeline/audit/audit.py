@@ -1,7 +1,7 @@
 """What would a bundle do? Found out from its files alone; nothing of it is executed, imported, unpickled or unpacked.
 
-Works on any MONAI bundle, as a folder or as an archive. `audit_source` reads it, the other `audit_*` modules each know
-one kind of file, and this module leads the files to them.
+Works on any MONAI bundle, as a folder or as an archive. `source.py` reads it, `planned.py` makes anew what `plan` would write for it,
+the others each know one kind of file, and this module leads the files to them.
 """
 
 from __future__ import annotations
@@ -9,52 +9,46 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from unet_pipeline.audit.archive import ARCHIVES, audit_entries, find_shadowing, list_zip_entries, normalize
+from unet_pipeline.audit.archive import ARCHIVES, audit_entries, list_zip_entries, normalize
 from unet_pipeline.audit.configs import (
     MODULE,
-    RESULTS,
-    SCRIPT,
-    Config,
+    OUTSIDE_EXPRESSION,
+    OUTSIDE_TARGET,
+    PLAN,
+    TEXT_TO_CODE,
     Runs,
     audit_config,
-    list_config_imports,
     read_config,
 )
 from unet_pipeline.audit.files import (
-    audit_by_name,
+    NATIVE_CODE,
     audit_compiled,
     audit_logging,
     audit_module,
     audit_onnx,
     audit_weights,
+    is_native,
+    is_same_text,
 )
-from unet_pipeline.audit.manifest import MANIFEST, SIGNATURE, audit_manifest
+from unet_pipeline.audit.manifest import audit_manifest
 from unet_pipeline.audit.pickles import audit_array, is_pickle
+from unet_pipeline.audit.planned import Planned, build_planned
 from unet_pipeline.audit.signature import verify_signature
 from unet_pipeline.audit.source import FILE, LINK, MAX_READ_BYTES, Entry, Source, open_source, read_entry
-from unet_pipeline.errors import BundleError
+from unet_pipeline.bundle.seal import MANIFEST, SIGNATURE
+from unet_pipeline.errors import BundleError, PlanError
 from unet_pipeline.messages import DANGER, SEVERITIES, Message, Problem
 
 MAX_CONFIG_BYTES = 32 << 20
+# folders of results and documents, of which nothing is run
+_RESULTS = frozenset(("evidence", "docs", "output", "input"))
 _CONFIGS = (".json", ".yaml", ".yml")
 _LOGGING = (".conf", ".ini", ".cfg")
-_WEIGHTS = (
-    ".pt",
-    ".pth",
-    ".ts",
-    ".ckpt",
-    ".bin",
-    ".pkl",
-    ".pickle",
-    ".joblib",
-    ".model",
-    ".tar.pt",
-    ".npz",
-    ".torchscript",
-)
+_RUN = (*_CONFIGS, *_LOGGING, ".py")
+_WEIGHTS = (".pt", ".pth", ".ts", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib", ".model", ".npz", ".torchscript")
 
 _APPLE_DOUBLE = b"\0\5\x16\7"  # what macOS puts beside each file of a zip: names and colours of its Finder
 _BOMBS, _SMALL_BYTES = ("size-bomb", "size-total", "entry-overlap"), 1 << 20
@@ -68,7 +62,13 @@ UNREADABLE = Message.of_bundle(
 NO_BUNDLE = Message.of_bundle(
     "no-configs", DANGER, "has no folder configs with a JSON or YAML file", "It is no MONAI bundle.", "Check the path."
 )
-
+PLAN_WRONG = Message.of_bundle(
+    "plan-unreadable",
+    DANGER,
+    "cannot be read: {text}",
+    "What `plan` would write for it cannot be told.",
+    "Correct the plan.",
+)
 SEVERAL_BUNDLES = Message.of_bundle(
     "several-bundles",
     DANGER,
@@ -85,7 +85,7 @@ class Audit:
     Attributes:
         name: of the bundle.
         num_files: that were looked at.
-        runs: every target, expression, import, module and script, in the order of the files.
+        runs: every target, expression, import, text that names something, and module, in the order of the files.
         findings: worst first.
     """
 
@@ -127,8 +127,25 @@ def audit_bundle(bundle: Path | str, key: Path | None = None) -> Audit:
 
 
 def _sort(findings: list[Problem]) -> tuple[Problem, ...]:
-    """Worst first, each once."""
-    return tuple(sorted(dict.fromkeys(findings), key=lambda finding: SEVERITIES.index(finding.severity)))
+    """Worst first, each once; in equal cases what runs comes last, which may be long."""
+    runs = {notice.code for notice in (OUTSIDE_TARGET, OUTSIDE_EXPRESSION, TEXT_TO_CODE)}
+    return tuple(sorted(dict.fromkeys(findings), key=lambda item: (SEVERITIES.index(item.severity), item.code in runs)))
+
+
+@dataclass
+class _Audited:
+    """A bundle while it is looked at, and what was found so far."""
+
+    source: Source
+    files: Mapping[str, Entry]
+    quick: bool
+    planned: Planned = field(default_factory=Planned)
+    runs: list[Runs] = field(default_factory=list)
+    findings: list[Problem] = field(default_factory=list)
+
+    def read(self, name: str, limit: int = MAX_READ_BYTES) -> bytes:
+        """Contents of a file."""
+        return read_entry(self.source, self.files[name], limit)
 
 
 def audit_source(source: Source, quick: bool = False, sealed: bool = True) -> Audit:
@@ -136,50 +153,56 @@ def audit_source(source: Source, quick: bool = False, sealed: bool = True) -> Au
 
     Args:
         source: the bundle.
-        quick: only what takes part in training and prediction; results and documents are left alone.
+        quick: only what takes part in training and prediction; results and documents are left alone, and a plan must be valid.
         sealed: compare with the manifest.
+
+    Raises:
+        PlanError: `quick`, and its plan is not valid.
     """
     archived = not hasattr(source, "root")
-    findings = audit_entries(source.entries, source.name, archived)
-    files = find_files(source.entries)
-    own = find_own_modules(files)
+    found = _Audited(source, find_files(source.entries), quick)
+    files = found.files
+    found.findings += audit_entries(source.entries, source.name, archived)
     if not any(name.startswith("configs/") and name.endswith(_CONFIGS) for name in files):
-        findings.append(NO_BUNDLE.about(source.name))
+        found.findings.append(NO_BUNDLE.about(source.name))
     if archived and len(roots := list_roots(source.entries)) > 1:
-        findings.append(SEVERAL_BUNDLES.about(source.name, count=len(roots), text=", ".join(roots[:3])))
-    findings += find_shadowing(tuple(files))
+        found.findings.append(SEVERAL_BUNDLES.about(source.name, count=len(roots), text=", ".join(roots[:3])))
+    # what a link leads to may lie where nothing is looked at
+    links = [entry.name for entry in source.entries if entry.kind == LINK and entry.name.lower().endswith(_RUN)]
+    found.findings += [UNREADABLE.about(name, text="it is a link") for name in links]
+    _find_planned(found)
     # of a bomb only the small files are read, which say what it would do
-    is_bomb = archived and any(finding.code in _BOMBS for finding in findings)
-    configs: list[Config] = []
-    runs: list[Runs] = []
+    is_bomb = archived and any(finding.code in _BOMBS for finding in found.findings)
     for name in sorted(files, key=lambda item: (not item.startswith("configs/"), item)):
-        if quick and name.partition("/")[0] in RESULTS and not name.endswith((".py", *_CONFIGS)):
-            continue
-        if (quick and name.startswith("evidence/")) or (is_bomb and files[name].size > _SMALL_BYTES):
+        is_result = name.partition("/")[0] in _RESULTS
+        if (quick and is_result and not name.endswith(".py")) or (is_bomb and files[name].size > _SMALL_BYTES):
             continue
         try:
             if not _is_of_finder(source, name, files[name]):
-                _audit_file(source, name, files, own, configs, runs, findings)
+                _audit_file(found, name, is_result)
         except BundleError as error:
-            findings.append(UNREADABLE.about(name, text=str(error).split(". ")[0]))
+            found.findings.append(UNREADABLE.about(name, text=str(error).split(". ")[0]))
         except OSError as error:
-            findings.append(UNREADABLE.about(name, text=type(error).__name__))
-    imported = list_config_imports(configs)
-    for config in configs:
-        of_config, problems = audit_config(config, imported, own)
-        if _is_config(config.file) or any(run.kind == "target" for run in of_config):
-            runs += of_config
-            findings += problems
-        else:  # a text that begins with "$" in a table of results is no expression unless a config takes it
-            findings += config.findings
+            found.findings.append(UNREADABLE.about(name, text=type(error).__name__))
     if sealed:
-        text = (
-            read_entry(source, files[MANIFEST], MAX_CONFIG_BYTES).decode("utf-8", "replace")
-            if MANIFEST in files
-            else None
-        )
-        findings += audit_manifest(source, files, text, only_what_matters=quick)
-    return Audit(source.name, len(files), tuple(runs), _sort(findings))
+        text = found.read(MANIFEST, MAX_CONFIG_BYTES).decode("utf-8", "replace") if MANIFEST in files else None
+        found.findings += audit_manifest(source, files, text, only_what_matters=quick)
+    return Audit(source.name, len(files), tuple(found.runs), _sort(found.findings))
+
+
+def _find_planned(found: _Audited) -> None:
+    """What `plan` would write for the bundle's plan, if it has one."""
+    if PLAN not in found.files:
+        return
+    try:
+        found.planned = build_planned(found.read(PLAN, MAX_CONFIG_BYTES))
+        found.findings += found.planned.findings
+    except PlanError as error:
+        if found.quick:
+            raise
+        found.findings.append(PLAN_WRONG.about(PLAN, text=str(error).removeprefix(f"{PLAN}: ").rstrip(".")))
+    except BundleError as error:
+        found.findings.append(UNREADABLE.about(PLAN, text=str(error).split(". ")[0]))
 
 
 def _is_of_finder(source: Source, name: str, entry: Entry) -> bool:
@@ -188,10 +211,6 @@ def _is_of_finder(source: Source, name: str, entry: Entry) -> bool:
         return False
     with source.open(entry) as stream:
         return stream.read(4) == _APPLE_DOUBLE
-
-
-def _is_config(file: str) -> bool:
-    return file.partition("/")[0] not in RESULTS or "!" in file
 
 
 def find_files(entries: tuple[Entry, ...]) -> dict[str, Entry]:
@@ -220,70 +239,61 @@ def list_roots(entries: tuple[Entry, ...]) -> list[str]:
     return sorted(root.as_posix() for root in roots if len(root.parts) == depth)
 
 
-def find_own_modules(files: Mapping[str, Entry]) -> frozenset[str]:
-    """Dotted names of the bundle's Python modules and their folders."""
-    names = set()
-    for file in files:
-        if file.endswith(".py"):
-            parts = file.removesuffix(".py").split("/")
-            parts = parts[:-1] if parts[-1] == "__init__" else parts
-            names |= {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
-    return frozenset(names)
-
-
-def _audit_file(
-    source: Source,
-    name: str,
-    files: Mapping[str, Entry],
-    own: frozenset[str],
-    configs: list[Config],
-    runs: list[Runs],
-    findings: list[Problem],
-) -> None:
-    """Lead one file to those who know its kind; configs are collected, because they share their imports."""
-    entry, lower = files[name], name.lower()
-
-    def read(limit: int = MAX_READ_BYTES) -> bytes:
-        return read_entry(source, entry, limit)
-
-    by_name = audit_by_name(name)
-    findings += by_name
-    runs += [Runs(name, "", SCRIPT, PurePosixPath(name).name) for found in by_name if found.severity != DANGER]
+def _audit_file(found: _Audited, name: str, is_result: bool) -> None:
+    """Lead one file to those who know its kind."""
+    lower, findings = name.lower(), found.findings
     if lower.endswith(_CONFIGS):
-        configs.append(read_config(name, read(MAX_CONFIG_BYTES)))
+        if not is_result and name != PLAN:  # a config that takes a part from a table of results says so itself
+            _audit_config(found, name, found.read(name, MAX_CONFIG_BYTES))
+    elif is_native(name):
+        findings.append(NATIVE_CODE.about(name))
     elif lower.endswith(".py"):
-        found = audit_module(name, read(MAX_CONFIG_BYTES), own)
-        findings += found
-        runs.append(Runs(name, "", MODULE, name, DANGER if any(item.severity == DANGER for item in found) else ""))
+        problems = audit_module(name, found.read(name, MAX_CONFIG_BYTES), found.planned.texts.get(name))
+        findings += problems
+        found.runs.append(Runs(name, "", MODULE, name, problems[0].severity if problems[0].severity == DANGER else ""))
     elif lower.endswith((".pyc", ".pyo")):
-        findings += audit_compiled(name, read(MAX_CONFIG_BYTES), frozenset(files))
+        findings += audit_compiled(name, found.read(name, MAX_CONFIG_BYTES), frozenset(found.files))
     elif lower.endswith(_LOGGING):
-        findings += audit_logging(name, read(MAX_CONFIG_BYTES))
-    elif lower.endswith(".onnx"):
-        findings += audit_onnx(name, read())
-    elif lower.endswith(".npy"):
-        with source.open(entry) as stream:
-            findings += audit_array(name, stream)
-    elif lower.endswith(_WEIGHTS):
-        _audit_weights(source, name, entry, configs, findings)
-    elif lower.endswith(ARCHIVES):
-        findings += _audit_nested(name, read, 1)
+        raw = found.read(name, MAX_CONFIG_BYTES)
+        findings += [] if is_same_text(raw, found.planned.texts.get(name, "")) else audit_logging(name, raw)
     else:
-        with source.open(entry) as stream:
-            start = stream.read(4)
-        if is_pickle(start):
-            _audit_weights(source, name, entry, configs, findings)
-        elif start == b"PK\x03\x04":
-            findings += _audit_nested(name, read, 1)
+        _audit_data(found, name)
 
 
-def _audit_weights(source: Source, name: str, entry: Entry, configs: list[Config], findings: list[Problem]) -> None:
-    with source.open(entry) as stream:
-        found, extra = audit_weights(name, stream)
-    findings += found
-    for inner, raw in extra.items():  # the configs that MONAI Deploy reads from a TorchScript archive
-        if raw.lstrip()[:1] in (b"{", b"["):
-            configs.append(read_config(inner, raw))
+def _audit_data(found: _Audited, name: str) -> None:
+    """Weights, arrays, archives, and what turns out to be a pickle or a zip."""
+    lower = name.lower()
+    with found.source.open(found.files[name]) as stream:
+        start = stream.read(4)
+    if lower.endswith(".onnx"):
+        found.findings += audit_onnx(name, found.read(name))
+    elif lower.endswith(".npy"):
+        with found.source.open(found.files[name]) as stream:
+            found.findings += audit_array(name, stream)
+    elif lower.endswith(_WEIGHTS) or (is_pickle(start) and not lower.endswith(ARCHIVES)):
+        _audit_weights(found, name)
+    elif lower.endswith(ARCHIVES) or start == b"PK\x03\x04":
+        found.findings += _audit_nested(name, lambda: found.read(name), 1)
+
+
+def _audit_config(found: _Audited, name: str, raw: bytes) -> None:
+    """A config of the bundle, or a copy of one inside TorchScript."""
+    planned = f"configs/{PurePosixPath(name).name}" if "!" in name else name
+    runs, findings = audit_config(read_config(name, raw), found.planned.configs.get(planned))
+    found.runs += runs
+    found.findings += findings
+
+
+def _audit_weights(found: _Audited, name: str) -> None:
+    with found.source.open(found.files[name]) as stream:
+        findings, extra = audit_weights(name, stream)
+    found.findings += findings
+    for (
+        inner,
+        raw,
+    ) in extra.items():  # the configs that MONAI Deploy reads from a TorchScript archive, and no verb of ours
+        if not found.quick and raw.lstrip()[:1] in (b"{", b"["):
+            _audit_config(found, inner, raw)
 
 
 def _audit_nested(name: str, read: Callable[[], bytes], depth: int) -> list[Problem]:

@@ -1,134 +1,87 @@
-"""Configs of a bundle, JSON and YAML: every `_target_` and every `$` expression, and what is wrong with them.
+"""Configs of a bundle, JSON and YAML: all that they run, and where they are not what `plan` writes.
 
-They are read with loaders that build plain values only. An expression is parsed as MONAI would parse it, and not evaluated.
+They are read with loaders that build plain values only; nothing is evaluated. No name is known as harmless: what is equal to what
+`plan` writes is trusted, and everything else that runs is listed.
 """
 
 from __future__ import annotations
 
-import ast
+import builtins
 import json
 import re
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
-from unet_pipeline.audit.code import (
-    ADDRESS,
-    NAMES_CODE,
-    REFERENCES,
-    Scope,
-    bound_names,
-    inspect_tree,
-    judge_code_name,
-    judge_text,
-    list_imports,
-)
-from unet_pipeline.audit.names import classify
-from unet_pipeline.audit.own_package import is_earlier, judge_targets
-from unet_pipeline.messages import DANGER, NOTE, WARNING, Message, Problem
+from unet_pipeline.messages import DANGER, WARNING, Message, Problem
+from unet_pipeline.text_files import find_encoding
 
-MAX_CONFIG_BYTES = 32 << 20
 _MAX_VALUES = 200_000
-TARGET, EXPRESSION, IMPORT, MODULE, SCRIPT = "target", "expression", "import", "module", "script"
-_REFERENCE = re.compile(r"@(?:\w*)(?:::\w*)*")  # as monai.bundle.ReferenceResolver.id_matcher
-_MACRO = re.compile(r"^%(?P<file>.*?\.(?:json|ya?ml))?(?:#|::)", re.IGNORECASE | re.DOTALL)
-_ABSOLUTE = re.compile(r"^(?:/(?!$)|~|[A-Za-z]:[\\/])")
-_INSIDE = re.compile(r"__\w+__")
-# folders of results and documents, of which nothing is run
-RESULTS = frozenset(("evidence", "docs", "output", "input"))
+TARGET, EXPRESSION, IMPORT, TEXT, MODULE = "target", "expression", "import", "text", "module"
 _MAX_DEPTH = 200  # of YAML
-_YAML_TAG_OF_PLAIN_VALUES = "tag:yaml.org,2002:"
-# what MONAI itself puts into every expression
-_GIVEN = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}
+# a text that components may look up and call, or that leads to another file or machine
+_TELLING = re.compile(
+    r"^%|^(?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*$|^(?:/(?!$)|~|[A-Za-z]:[\\/]|\\\\)|\b[a-z][a-z0-9+]*://", re.IGNORECASE
+)
+_INSIDE = re.compile(r"__\w+__")
+_IMPORTS = re.compile(r"\$\s*(?:import|from)\s")
+# they describe a bundle: addresses and names in them are read by people
+_DESCRIPTIONS = ("metadata.json", "ro-crate-metadata.json")
+PLAN = "configs/plan.yaml"
 
 OUTSIDE_TARGET = Message.of_bundle(
     "target-outside",
     DANGER,
-    "calls {text}, which {reason}",
+    "would call {texts}; `plan` writes otherwise",
     "A `_target_` is imported and called when the config is used, without any `$`.",
     "Use the bundle only if you know why it needs this.",
 )
 OUTSIDE_EXPRESSION = Message.of_bundle(
     "expression-outside",
     DANGER,
-    "evaluates {expression}, where {text} {reason}",
+    "would evaluate {texts}; `plan` writes otherwise",
     "A text that begins with `$` is Python code that runs when the config is used.",
-    "Use the bundle only if you know why it needs this.",
-)
-SENDS = Message.of_bundle(
-    "may-send",
-    WARNING,
-    "calls {text}, which {reason}",
-    "Images or results may leave this machine.",
-    "Look where it sends them before you use the bundle on patients' data.",
-)
-UNPARSED_EXPRESSION = Message.of_bundle(
-    "expression-unparsed",
-    DANGER,
-    "has the expression {expression}, which is no Python",
-    "What it does cannot be told.",
     "Use the bundle only if you know why it needs this.",
 )
 TEXT_TO_CODE = Message.of_bundle(
     "text-names-code",
     DANGER,
-    "has the value {text}, which {reason}",
-    "Components such as LoadImage import and call what a text names.",
+    "names {texts}; `plan` writes otherwise",
+    "Components such as LoadImage import and call what a text names; others read or write there.",
     "Use the bundle only if you know why it needs this.",
 )
-NETWORK_ADDRESS = Message.of_bundle(
-    "network-address",
-    WARNING,
-    "names the network address {text}",
-    "Something may be fetched from there or sent there.",
-    "Look what it is for; use the bundle without a network if you are not sure.",
-)
-DOCUMENTED_ADDRESS = Message.of_bundle(
-    "network-address-in-metadata",
-    NOTE,
-    "names {text}",
-    "It is a reference; nothing opens it by itself.",
-    "Nothing to do.",
-)
-ABSOLUTE_PATH = Message.of_bundle(
-    "absolute-path",
-    WARNING,
-    "has the absolute path {text}",
-    "What is read or written there lies outside of the bundle.",
-    "Give another path when you run it, or make it relative to the bundle.",
-)
-MACRO_OUTSIDE = Message.of_bundle(
-    "macro-outside",
+CONFIG_DIFFERS = Message.of_bundle(
+    "config-differs",
     DANGER,
-    "takes a part from {text}, which is no config of this bundle",
-    "What that file holds would run as a part of this config.",
-    "Use the bundle only together with that file, once you have looked at it.",
+    "is not what `plan` writes for configs/plan.yaml, at {texts}",
+    "It was edited by hand, by somebody else, or written by another version of unet-pipeline.",
+    "Write it again with `unet-pipeline plan --refresh BUNDLE` (and --force if it was edited by hand).",
 )
-DEBUG_MODE = Message.of_bundle(
-    "debug-mode",
+NUMBERS_DIFFER = Message.of_bundle(
+    "config-edited",
     WARNING,
-    "asks for the debugger",
-    "Whoever runs it gets a Python prompt in the middle of the run.",
-    "Take `_mode_` away.",
+    "has other numbers than configs/plan.yaml gives, or lacks them, at {texts}",
+    "A number calls nothing, but results are not those of the plan.",
+    "Edit the plan instead, and write the configs again with `unet-pipeline plan --refresh BUNDLE --force`.",
 )
-YAML_TAG = Message.of_bundle(
-    "yaml-tag",
+PLAN_RUNS = Message.of_bundle(
+    "plan-runs",
     DANGER,
-    "has the YAML tag {text}",
-    "A loader that follows tags builds any Python object; MONAI refuses the file.",
-    "Do not open it with yaml.load or yaml.unsafe_load.",
+    "has {texts} where a config would run it",
+    "The configs take their values from the plan.",
+    "Use the bundle only if you know why it needs this.",
 )
 UNREADABLE_CONFIG = Message.of_bundle(
     "config-unreadable",
     DANGER,
     "cannot be read as {kind}: {cause}",
-    "What it would do cannot be told.",
+    "What it would do cannot be told; a tag of YAML can build any Python object.",
     "Get the bundle again, or take the file away.",
 )
 REPEATED_KEY = Message.of_bundle(
     "key-repeated",
-    WARNING,
+    DANGER,
     "has the key {text} twice in one place",
     "Readers differ in which of both they take.",
     "Take one of them away.",
@@ -137,14 +90,14 @@ REPEATED_KEY = Message.of_bundle(
 
 @dataclass(frozen=True)
 class Runs:
-    """Something in the bundle that is executed when it is used.
+    """Something in the bundle that is executed, or named for execution, when it is used.
 
     Attributes:
         file: relative to the root.
         place: id in a config, or line.
-        kind: target, expression, import, module or script.
-        text: dotted name, expression or module.
-        severity: empty where it is allowed.
+        kind: target, expression, import, text or module.
+        text: dotted name, expression, text or module.
+        severity: empty where `plan` writes the same.
     """
 
     file: str
@@ -163,233 +116,127 @@ class Config:
     findings: tuple[Problem, ...] = ()
 
 
-class _TooMuchError(ValueError):
-    """More values than a config can need."""
-
-
 def read_config(file: str, raw: bytes) -> Config:
     """Read JSON, or YAML by its ending; a file that cannot be read becomes a finding and an empty config."""
     kind = "YAML" if file.lower().endswith((".yaml", ".yml")) else "JSON"
-    findings: list[Problem] = []
+    repeated: list[str] = []
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(values := dict(pairs)) == len(pairs):
+            return values
+        repeated.extend(sorted(key for key in values if [name for name, _ in pairs].count(key) > 1))
+        return {f"{key} ({number})": value for number, (key, value) in enumerate(pairs, 1)}  # none escapes
+
     try:
-        text = raw.decode("utf-8-sig")
-        content = _read_yaml(file, text, findings) if kind == "YAML" else _read_json(file, text, findings)
+        text = raw.decode(find_encoding(raw))
+        content = _read_yaml(text) if kind == "YAML" else json.loads(text, object_pairs_hook=build)
+        for number, _ in enumerate(iterate_values(content)):
+            if number > _MAX_VALUES:
+                raise ValueError("its aliases repeat it without end, or almost")
     except (ValueError, RecursionError, OverflowError) as error:
         cause = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        return Config(file, None, (*findings, UNREADABLE_CONFIG.about(file, kind=kind, cause=cause)))
-    return Config(file, content, tuple(findings))
+        return Config(file, None, (UNREADABLE_CONFIG.about(file, kind=kind, cause=cause),))
+    return Config(file, content, tuple(REPEATED_KEY.about(file, text=key) for key in repeated))
 
 
-def _read_json(file: str, text: str, findings: list[Problem]) -> Any:
-    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        findings.extend(REPEATED_KEY.about(file, text=key) for key in sorted({k for k in keys if keys.count(k) > 1}))
-        return dict(pairs) if len(set(keys)) == len(keys) else _keep_all(pairs)
-
-    return json.loads(text, object_pairs_hook=build)
-
-
-def _keep_all(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Repeated keys get a number, so that no value escapes."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        name, number = key, 2
-        while name in found:
-            name, number = f"{key} ({number})", number + 1
-        found[name if key != "_target_" or name == key else f"_target_#{number}"] = value
-    return found
-
-
-def _check_depth(events: Iterator[Any]) -> None:
-    """Whether YAML is shallow enough to be composed: libyaml's composer calls itself, and one that is too deep ends the process."""
-    depth = 0
-    for event in events:
-        depth += type(event).__name__.endswith("StartEvent") - type(event).__name__.endswith("EndEvent")
-        if depth > _MAX_DEPTH:
-            raise RecursionError
-
-
-def _read_yaml(file: str, text: str, findings: list[Problem]) -> Any:
+def _read_yaml(text: str) -> Any:
+    """Plain values; libyaml's composer calls itself, and a text that is too deep would end the process."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
     try:
-        _check_depth(yaml.parse(text, Loader=loader))
-        documents = list(yaml.compose_all(text, Loader=loader))
+        for event in yaml.parse(text, Loader=loader):
+            depth += type(event).__name__.endswith("StartEvent") - type(event).__name__.endswith("EndEvent")
+            if depth > _MAX_DEPTH:
+                raise RecursionError
+        return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
-    budget = [_MAX_VALUES]
-    built = [_build_yaml(file, node, findings, budget, ()) for node in documents if node is not None]
-    return built[0] if len(built) == 1 else built
 
 
-def _build_yaml(file: str, node: Any, findings: list[Problem], budget: list[int], above: tuple[int, ...]) -> Any:
-    """Plain values of a YAML node; tags are reported, aliases are followed as often as the budget allows."""
-    import yaml
-
-    budget[0] -= 1
-    if budget[0] < 0 or id(node) in above:
-        raise _TooMuchError("its aliases repeat it without end, or almost")
-    plain = node.tag.startswith(_YAML_TAG_OF_PLAIN_VALUES)
-    if not plain or node.tag.removeprefix(_YAML_TAG_OF_PLAIN_VALUES).startswith("python"):
-        findings.append(YAML_TAG.about(file, f"line {node.start_mark.line + 1}", text=node.tag))
-    inside = (*above, id(node))
-    if isinstance(node, yaml.SequenceNode):
-        return [_build_yaml(file, item, findings, budget, inside) for item in node.value]
-    if isinstance(node, yaml.MappingNode):
-        pairs = [
-            (str(_build_yaml(file, key, findings, budget, inside)), _build_yaml(file, value, findings, budget, inside))
-            for key, value in node.value
-        ]
-        keys = [key for key, _ in pairs]
-        findings.extend(
-            REPEATED_KEY.about(file, text=key) for key in sorted({k for k in keys if k != "<<" and keys.count(k) > 1})
-        )
-        return dict(pairs) if len(set(keys)) == len(keys) else _keep_all(pairs)
-    if node.tag == f"{_YAML_TAG_OF_PLAIN_VALUES}bool":
-        return node.value.lower() in ("true", "yes", "on")
-    return node.value
-
-
-def iterate_values(content: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every value with its id and the mapping or list that it lies in, without recursion."""
-    pending: list[tuple[str, Any, Any]] = [(key, content, None)]
+def iterate_values(content: Any) -> Iterator[tuple[str, str, Any]]:
+    """Every value with its id and its last key, without recursion; the key of a mapping's inside comes as a value too."""
+    pending: list[tuple[str, str, Any]] = [("", "", content)]
     while pending:
-        place, value, parent = pending.pop()
-        yield place, value, parent
+        place, key, value = pending.pop()
+        yield place, key, value
         if isinstance(value, dict):
-            pending += [(f"{place}#{part}".lstrip("#"), below, value) for part, below in reversed(value.items())]
-        elif isinstance(value, list):
-            pending += [
-                (f"{place}#{part}".lstrip("#"), below, value) for part, below in reversed(list(enumerate(value)))
-            ]
+            pending += [(f"{place}#{part}".lstrip("#"), str(part), below) for part, below in reversed(value.items())]
+        elif isinstance(value, list | tuple):
+            pending += [(f"{place}#{part}".lstrip("#"), key, below) for part, below in reversed([*enumerate(value)])]
 
 
-def parse_expression(text: str) -> ast.Module:
-    """Syntax tree of a `$` expression, with its references replaced exactly as MONAI does.
+def list_runs(config: Config) -> Iterator[Runs]:
+    """Everything in a config that is called or evaluated, and texts that may name code, files or other machines."""
+    is_description = PurePosixPath(config.file).name in _DESCRIPTIONS
+    for place, key, value in iterate_values(config.content):
+        if _INSIDE.fullmatch(key):
+            yield Runs(config.file, place, TEXT, key)
+        if not isinstance(value, str):
+            continue
+        if value.startswith("$"):
+            yield Runs(config.file, place, IMPORT if _IMPORTS.match(value) else EXPRESSION, value)
+        elif key.startswith("_target_"):
+            yield Runs(config.file, place.rpartition("#")[0], TARGET, value)
+        elif value.startswith("%") or (not is_description and _names_something(key, value)):
+            yield Runs(config.file, place, TEXT, value)
 
-    Raises:
-        ValueError: it is no Python.
+
+def _names_something(key: str, value: str) -> bool:
+    """Whether a text may name code, a file or another machine, or is one of MONAI's own switches."""
+    return bool(_TELLING.search(value)) or hasattr(builtins, value) or (key.startswith("_") and value[:1] != "@")
+
+
+def compare(found: Any, expected: Any, place: str = "") -> Iterator[tuple[str, bool]]:
+    """Places at which a config is another than `plan` writes it, and whether what is there cannot run anything.
+
+    A number, true, false or null in the place of another value calls nothing, and nor does what is missing.
     """
-    value = text.replace("#", "::")
-    for reference in sorted(set(_REFERENCE.findall(value)), key=len, reverse=True):
-        value = value.replace(reference, f"{REFERENCES}['{reference[1:]}']")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(value[1:].strip())
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError("no Python") from error
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in found.keys() | expected.keys():
+            below = f"{place}#{key}".lstrip("#")
+            if key not in found or key not in expected:
+                yield below, key not in found
+            else:
+                yield from compare(found[key], expected[key], below)
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for number, pair in enumerate(zip(found, expected, strict=True)):
+            yield from compare(*pair, f"{place}#{number}")
+    elif found != expected:
+        yield place, not any(isinstance(value, str | dict) for _, _, value in iterate_values(found))
 
 
-def list_config_imports(configs: list[Config]) -> dict[str, str]:
-    """What the `$import` statements of all configs bring in; they may be used together."""
-    imported = dict(_GIVEN)
-    for config in configs:
-        for _, value, _ in iterate_values(config.content):
-            if isinstance(value, str) and value.startswith("$") and "import" in value:
-                try:
-                    imported |= list_imports(parse_expression(value))
-                except ValueError:
-                    continue
-    return imported
-
-
-def audit_config(config: Config, imported: dict[str, str], own: frozenset[str]) -> tuple[list[Runs], list[Problem]]:
+def audit_config(config: Config, expected: Any = None) -> tuple[list[Runs], list[Problem]]:
     """What one config runs and what is wrong with it.
 
     Args:
         config: as read.
-        imported: from `list_config_imports`.
-        own: modules of the bundle.
+        expected: what `plan` writes for the bundle's plan; None where it writes no such file.
     """
-    runs: list[Runs] = []
-    findings = list(config.findings)
-    for place, value, parent in iterate_values(config.content):
-        if isinstance(value, dict):
-            findings += [
-                TEXT_TO_CODE.about(config.file, place, text=name, reason="names the inside of Python objects")
-                for name in value
-                if _INSIDE.fullmatch(name)
-            ]
-        if not isinstance(value, str):
-            continue
-        key = place.rpartition("#")[2]
-        in_mapping = isinstance(parent, dict)
-        if value.startswith("$"):
-            found = _audit_expression(config.file, place, value, Scope(imported, own))
-        elif (in_mapping and place.endswith("_target_")) or "#_target_#" in f"#{place}#":
-            found = _audit_target(config.file, place, value, parent, own)
-        else:
-            found = None, _audit_value(config.file, place, key, value, own)
-        run, problems = found
-        runs += [run] if run else []
-        findings += problems
-    findings += judge_targets(config.file, (run.text for run in runs if run.kind == TARGET))
-    return runs, findings
+    runs, findings = list(list_runs(config)), list(config.findings)
+    differences = [("", False)] if expected is None else sorted(compare(config.content, expected))
+    others = [place for place, is_plain in differences if not is_plain]
+    if expected is not None and others:
+        findings.append(CONFIG_DIFFERS.about(config.file, texts=others))
+    if numbers := [place for place, is_plain in differences if is_plain]:
+        findings.append(NUMBERS_DIFFER.about(config.file, texts=numbers))
+    inside = [f"{place}#".lstrip("#") for place in others]
+    runs = [replace(run, severity=DANGER) if _lies_in(run, inside) else run for run in runs]
+    return runs, findings + list(judge_runs(config.file, [run for run in runs if run.severity]))
 
 
-def _audit_target(
-    file: str, place: str, name: str, parent: Any, own: frozenset[str]
-) -> tuple[Runs | None, list[Problem]]:
-    if name.startswith("@"):
-        return None, []  # what it refers to is judged where it stands
-    owner = place.removesuffix("#_target_") if "#" in place else ""
-    if is_earlier(file, name):
-        return Runs(file, owner, TARGET, name, WARNING), []
-    verdict = classify(name, own)
-    if name == "torch.load" and isinstance(parent, dict) and parent.get("weights_only") is True:
-        return Runs(file, owner, TARGET, name), []
-    run = Runs(file, owner, TARGET, name, verdict.severity)
-    if verdict.severity:
-        notice = SENDS if verdict.severity == WARNING else OUTSIDE_TARGET
-        return run, [notice.about(file, owner, text=name, reason=verdict.reason)]
-    return run, []
+def _lies_in(run: Runs, places: list[str]) -> bool:
+    whole = f"{run.place}#_target_#" if run.kind == TARGET else f"{run.place}#"
+    return any(whole.lstrip("#").startswith(place) for place in places)
 
 
-def _audit_expression(file: str, place: str, text: str, scope: Scope) -> tuple[Runs | None, list[Problem]]:
-    try:
-        tree = parse_expression(text)
-    except ValueError:
-        return Runs(file, place, EXPRESSION, text, DANGER), [UNPARSED_EXPRESSION.about(file, place, expression=text)]
-    kind = IMPORT if any(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body) else EXPRESSION
-    local = Scope(scope.imported, scope.own, bound_names(tree))
-    findings = []
-    for suspicion in inspect_tree(tree, local):
-        if suspicion.verdict.severity == DANGER:
-            notice = OUTSIDE_EXPRESSION.about(
-                file, place, expression=text, text=suspicion.text, reason=suspicion.verdict.reason
-            )
-        elif ADDRESS.search(suspicion.text):
-            notice = NETWORK_ADDRESS.about(file, place, text=suspicion.text)
-        else:
-            notice = SENDS.about(file, place, text=suspicion.text, reason=suspicion.verdict.reason)
-        findings.append(notice)
-    worst = DANGER if any(found.severity == DANGER for found in findings) else WARNING if findings else ""
-    return Runs(file, place, kind, text, worst), findings
-
-
-def _audit_value(file: str, place: str, key: str, text: str, own: frozenset[str]) -> list[Problem]:
-    """A plain text: does it name code, another file's config, an address or a path outside?"""
-    above = place.split("#")[-2] if place.count("#") else ""
-    if (key in NAMES_CODE or (key.isdecimal() and above in NAMES_CODE)) and (
-        verdict := judge_code_name(text, own)
-    ).severity:
-        return [TEXT_TO_CODE.about(file, place, text=text, reason=verdict.reason)]
-    if key == "_mode_" and text == "debug":
-        return [DEBUG_MODE.about(file, place)]
-    if (macro := _MACRO.match(text)) and (other := macro["file"] or ""):
-        parts = re.split(r"[\\/]", other)
-        outside = _ABSOLUTE.match(other) or ".." in parts or "://" in other or not RESULTS.isdisjoint(parts)
-        return [MACRO_OUTSIDE.about(file, place, text=text)] if outside else []
-    if address := ADDRESS.search(text):
-        notice = DOCUMENTED_ADDRESS if is_metadata(file) or place.startswith("_meta_") else NETWORK_ADDRESS
-        return [notice.about(file, place, text=address[0])]
-    if (verdict := judge_text(text)).severity and not is_metadata(file):
-        return [TEXT_TO_CODE.about(file, place, text=text, reason=verdict.reason)]
-    return [ABSOLUTE_PATH.about(file, place, text=text)] if _ABSOLUTE.match(text) and not is_metadata(file) else []
-
-
-def is_metadata(file: str) -> bool:
-    """Whether a file describes the bundle rather than running it."""
-    return file.rpartition("/")[2].startswith(("metadata.", "metadata_", "ro-crate-metadata."))
+def judge_runs(file: str, runs: list[Runs]) -> Iterator[Problem]:
+    """One finding for each kind of what runs and is not as `plan` writes it."""
+    for notice, kinds in (
+        (OUTSIDE_TARGET, (TARGET,)),
+        (OUTSIDE_EXPRESSION, (IMPORT, EXPRESSION)),
+        (TEXT_TO_CODE, (TEXT,)),
+    ):
+        if texts := list(dict.fromkeys(run.text for run in runs if run.kind in kinds)):
+            yield notice.about(file, texts=texts)

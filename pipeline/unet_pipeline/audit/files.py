@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import ast
 import configparser
-import hashlib
 import re
 import warnings
 import zipfile
 from collections.abc import Iterator
-from functools import cache
-from importlib import resources
 from typing import BinaryIO
 
-from unet_pipeline.audit.code import ADDRESS, Scope, bound_names, inspect_tree, list_imports
 from unet_pipeline.audit.pickles import audit_array, audit_legacy_weights, audit_pickle
 from unet_pipeline.dataset.signatures import name_content
 from unet_pipeline.messages import DANGER, NOTE, WARNING, Message, Problem
 
-CODE_OUTSIDE = Message.of_bundle(
+_READ = "Read it before you use the bundle; a planned one is written again by `unet-pipeline plan --refresh BUNDLE`."
+MODULE_OUTSIDE = Message.of_bundle(
     "module-outside",
     DANGER,
-    "uses {text}, which {reason}",
-    "A module runs when the bundle's configs name it.",
-    "Read the module before you use the bundle.",
-)
-CODE_NOTICED = Message.of_bundle(
-    "module-noticed",
-    WARNING,
-    "uses {text}, which {reason}",
-    "A module runs when the bundle's configs name it.",
-    "Look.",
+    "is a module that `plan` did not write; it uses {texts}",
+    "A module runs when the bundle's configs name it, and one with the name of an installed module in its place.",
+    _READ,
 )
 CODE_UNPARSED = Message.of_bundle(
     "module-unparsed", DANGER, "is no Python that can be read", "What it does cannot be told.", "Get the bundle again."
 )
-EXTERNAL_MODULE = Message.of_bundle(
-    "module-of-the-bundle",
-    WARNING,
-    "is a module of the bundle's own; nothing outside of the allowed packages was found in it",
-    "Code can hide what it does.",
-    "Read it, if you do not know who made the bundle.",
-)
 OWN_MODULE = Message.of_bundle(
-    "module-of-this-package", NOTE, "is a copy of this package's {text}", "Its SHA-256 is the same.", "Nothing to do."
+    "module-of-this-package", NOTE, "is this package's", "`plan` writes the same for this plan.", "Nothing to do."
 )
 NATIVE_CODE = Message.of_bundle(
     "native-code",
@@ -66,18 +49,15 @@ CACHED_UNCHECKED = Message.of_bundle(
     "Python runs it without a look at the source.",
     "Delete it.",
 )
-SCRIPT_FILE = Message.of_bundle(
-    "script", NOTE, "is a script or notebook", "Nothing runs it by itself.", "Read it before you run it."
-)
 LOGGING_CODE = Message.of_bundle(
     "logging-code",
     DANGER,
-    "has {text} under {key}",
-    "`logging.config.fileConfig` evaluates it as Python code before any config is read; MONAI refuses the file.",
-    "Do not use this file.",
+    "is not what `plan` writes; it says {texts}",
+    "`logging.config.fileConfig` evaluates its classes and arguments as Python code before any config is read.",
+    _READ,
 )
 LOGGING_BROKEN = Message.of_bundle(
-    "logging-unreadable", WARNING, "cannot be read as a logging config", "MONAI refuses the file.", "Get it again."
+    "logging-unreadable", DANGER, "cannot be read as a logging config", "What it does cannot be told.", _READ
 )
 TORCHSCRIPT = Message.of_bundle(
     "torchscript",
@@ -123,71 +103,51 @@ _NATIVE = (
     ".class",
     ".node",
 )
-_SCRIPTS = (
-    ".sh",
-    ".bash",
-    ".bat",
-    ".cmd",
-    ".ps1",
-    ".ipynb",
-    ".js",
-    ".html",
-    ".htm",
-    ".svg",
-    ".pth.txt",
-    ".desktop",
-    ".lnk",
-)
 _MAX_RECORD_BYTES = 256 << 20
 _FILE_OPERATION = re.compile(
     r"\b(?:torch|ops\.\w+|aten)(?:\.|::)(?:from_file|save|load|_save|_load|ops\.load_library|sys\w*)\b"
     r"|\bops\.(?!aten\b|prim\b|quantized\b|profiler\b|torchvision\b|mkldnn\b|mkldnn_prepacked\b|prepacked\b|_quantized\b"
     r"|static\b|inductor\b|sparse\b|xnnpack\b|rnn\b)\w+\.\w+|\b__torch__\.torch\.classes\.\w+[\w.]*|\bread_file\b|\bwrite_file\b"
 )
-_LOGGING_CLASS = re.compile(
-    r"(?:logging\.)?(?:handlers\.)?[A-Z]\w*(?:Handler|Formatter)|logging\.Formatter|logging\.Filter"
-)
 _EXTERNAL_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
 
 
-def audit_module(file: str, raw: bytes, own: frozenset[str]) -> list[Problem]:
-    """A Python module, read as a syntax tree."""
-    if copied := _own_modules().get(hashlib.sha256(raw).hexdigest()):
-        return [OWN_MODULE.about(file, text=copied)]
+def audit_module(file: str, raw: bytes, planned: str | None) -> list[Problem]:
+    """A Python module, read as a syntax tree.
+
+    Args:
+        file: relative to the root.
+        raw: its contents.
+        planned: text that `plan` writes there; None for a module that it does not write.
+    """
+    if planned is not None and is_same_text(raw, planned):
+        return [OWN_MODULE.about(file)]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(raw)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return [CODE_UNPARSED.about(file)]
-    scope = Scope(list_imports(tree), own, bound_names(tree) | frozenset(_attributes_bound_by_imports(tree)))
-    findings = []
-    for found in inspect_tree(tree, scope):
-        if found.verdict.severity == WARNING and not ADDRESS.search(found.text):
-            continue
-        notice = CODE_OUTSIDE if found.verdict.severity == DANGER else CODE_NOTICED
-        if "\n" in found.text:  # a docstring may name an address
-            continue
-        findings.append(notice.about(file, f"line {found.line}", text=found.text, reason=found.verdict.reason))
-    findings.sort(key=lambda finding: (finding.severity, int(finding.place.removeprefix("line "))))
-    return findings if any(found.severity == DANGER for found in findings) else [EXTERNAL_MODULE.about(file), *findings]
+    return [MODULE_OUTSIDE.about(file, texts=list(dict.fromkeys(_list_uses(tree))) or ["nothing"])]
 
 
-def _attributes_bound_by_imports(tree: ast.AST) -> Iterator[str]:
+def is_same_text(raw: bytes, planned: str) -> bool:
+    """Whether a file is what `plan` writes, whatever ends its lines."""
+    return raw.replace(b"\r\n", b"\n") == planned.encode()
+
+
+def _list_uses(tree: ast.AST) -> Iterator[str]:
+    """What a module imports and what it calls by a name that stands for the same everywhere in it."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            yield from (alias.asname or alias.name for alias in node.names)
-
-
-@cache
-def _own_modules() -> dict[str, str]:
-    """SHA-256 -> name of every network module that `plan` copies into bundles."""
-    folder = resources.files("unet_pipeline.networks")
-    return {
-        hashlib.sha256(path.read_bytes()).hexdigest(): f"pipeline/unet_pipeline/networks/{path.name}"
-        for path in folder.iterdir()
-        if path.name.endswith(".py")
-    }
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+            case ast.Call(func=ast.Name() | ast.Attribute()):
+                name = ast.unparse(node.func)
+                if re.fullmatch(r"[\w.]+", name) and not name.startswith("self."):
+                    yield name
 
 
 def audit_compiled(file: str, raw: bytes, sources: frozenset[str]) -> list[Problem]:
@@ -198,51 +158,20 @@ def audit_compiled(file: str, raw: bytes, sources: frozenset[str]) -> list[Probl
     return [(CACHED_CODE if checked and source in sources else CACHED_UNCHECKED).about(file)]
 
 
-def audit_by_name(file: str) -> list[Problem]:
-    """Native code and scripts, which their ending shows."""
-    lower = file.lower()
-    if lower.endswith(_NATIVE) or re.search(r"\.so\.\d", lower):
-        return [NATIVE_CODE.about(file)]
-    return [SCRIPT_FILE.about(file)] if lower.endswith(_SCRIPTS) else []
+def is_native(file: str) -> bool:
+    """Whether the ending is one of compiled code."""
+    return file.lower().endswith(_NATIVE) or re.search(r"\.so\.\d", file.lower()) is not None
 
 
 def audit_logging(file: str, raw: bytes) -> list[Problem]:
-    """A config for logging.config.fileConfig, whose classes and arguments are evaluated."""
+    """A config for logging.config.fileConfig that is not the one that `plan` writes: its classes and arguments are evaluated."""
     parser = configparser.RawConfigParser(strict=False)
     try:
         parser.read_string(raw.decode("utf-8-sig"))
     except (configparser.Error, UnicodeDecodeError, ValueError):
         return [LOGGING_BROKEN.about(file)]
-    findings = []
-    for section in parser.sections():
-        for key, value in parser.items(section):
-            harmless = {
-                "class": lambda text: not text or bool(_LOGGING_CLASS.fullmatch(text)),
-                "args": _is_plain,
-                "kwargs": _is_plain,
-            }.get(key)
-            if harmless is not None and not harmless(value):
-                findings.append(LOGGING_CODE.about(file, section, text=value, key=key))
-    return findings
-
-
-def _is_plain(text: str) -> bool:
-    """Literals, and the two streams that a console handler needs."""
-    try:
-        tree = ast.parse(text.strip() or "()", mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    kinds = (ast.Expression, ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Load, ast.UnaryOp, ast.USub)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            if ast.unparse(node) not in ("sys.stdout", "sys.stderr"):
-                return False
-        elif isinstance(node, ast.Name):
-            if node.id != "sys":
-                return False
-        elif not isinstance(node, kinds):
-            return False
-    return True
+    texts = [value for section in parser.sections() for key, value in parser.items(section) if key != "keys" and value]
+    return [LOGGING_CODE.about(file, texts=list(dict.fromkeys(texts)) or ["nothing"])]
 
 
 def audit_weights(file: str, stream: BinaryIO) -> tuple[list[Problem], dict[str, bytes]]:

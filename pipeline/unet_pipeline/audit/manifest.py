@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from unet_pipeline.audit.source import Entry, Source
+from unet_pipeline.bundle.seal import LEFT_OUT_PATTERNS, MANIFEST, SIGNATURE
 from unet_pipeline.errors import BundleError
 from unet_pipeline.messages import DANGER, NOTE, WARNING, Message, Problem
 
-MANIFEST, SIGNATURE = "evidence/manifest.sha256", "evidence/manifest.sha256.sig"
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>.+)")
-_WORK_FILES = ("models/model_fold_*.pt", "models/initial.pt", "models/.*.lock")  # as `package` leaves them out
 
 NOT_SEALED = Message.of_bundle(
     "not-sealed",
@@ -60,9 +59,11 @@ WORK_FILE = Message.of_bundle(
 
 def matters(name: str) -> bool:
     """Whether a file takes part in a prediction: configs, weights, modules; not results, documents and work files."""
-    if PurePosixPath(name).parts[0] in ("evidence", "docs", "output", "input", "LICENSE") and not name.endswith(".py"):
+    if name.endswith(".py"):
+        return True
+    if PurePosixPath(name).parts[0] in ("evidence", "docs", "output", "input", "LICENSE"):
         return False
-    return "__pycache__" not in name and not any(PurePosixPath(name).match(pattern) for pattern in _WORK_FILES)
+    return "__pycache__" not in name and not any(PurePosixPath(name).match(pattern) for pattern in LEFT_OUT_PATTERNS)
 
 
 def read_manifest(text: str) -> tuple[dict[str, str], list[Problem]]:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from unet_pipeline.audit.manifest import MANIFEST, SIGNATURE
+from unet_pipeline.bundle.seal import MANIFEST, SIGNATURE
 from unet_pipeline.errors import BundleError
 from unet_pipeline.messages import DANGER, NOTE, Message, Problem
 

@@ -175,10 +175,15 @@ def write_configs(folder: BundleFolder, plan: Plan, force: bool = False) -> tupl
     with write_together():  # configs without their hashes would count as edited by hand
         for name, text in texts.items():
             write_text(folder.config(name), text)
-        write_text(folder.logging, (_WIRING / "logging.conf").read_text(encoding="utf-8"))
+        write_text(folder.logging, read_logging())
         hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
         write_json(folder.generated_configs, hashes)
     return tuple(folder.config(name) for name in configs)
+
+
+def read_logging() -> str:
+    """Contents of a bundle's logging.conf."""
+    return (_WIRING / "logging.conf").read_text(encoding="utf-8")
 
 
 def find_edited_configs(folder: BundleFolder) -> tuple[str, ...]:

@@ -7,13 +7,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from unet_pipeline.audit.own_package import EARLIER_NAME
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import PlanError
 from unet_pipeline.planning.earlier_plans import RENAMED_FIELDS
 from unet_pipeline.text_files import read_text
 
-_EARLIER_TARGET = re.compile(rf'"({EARLIER_NAME.pattern})"')
 RENAMED_IDS = {
     "classes_without_holes": "fill_holes_classes",
     "classes_of_one_part": "keep_largest_component_classes",
@@ -21,6 +19,8 @@ RENAMED_IDS = {
 }
 RENAMED_IN_TUNING = {"obstacle": "reason"}
 _REFERENCE = re.compile(r"@(\w+)")
+# what those versions wrote into the configs of a training; those of an inference never named the package
+_EARLIER_TARGET = re.compile(r'"(pipeline\.training\.\w+\.\w+)"')
 _PART = re.compile(r"(?:unet_)?pipeline(?:\.\w+)*\.(\w+)")
 
 

@@ -24,6 +24,11 @@ def list_modules(plan: Plan) -> tuple[str, ...]:
     return tuple(sorted(modules))
 
 
+def build_modules(plan: Plan) -> dict[str, str]:
+    """Text of each module that the bundle of a plan needs, by its name without the ending."""
+    return {name: _read(name) for name in list_modules(plan)}
+
+
 def write_modules(folder: BundleFolder, plan: Plan) -> None:
     """Put the modules into the bundle, and take away those of an earlier plan.
 
@@ -31,9 +36,9 @@ def write_modules(folder: BundleFolder, plan: Plan) -> None:
     """
     if folder.modules.is_dir():
         shutil.rmtree(folder.modules)
-    for name in list_modules(plan):
+    for name, text in build_modules(plan).items():
         folder.modules.mkdir(exist_ok=True)
-        (folder.modules / f"{name}.py").write_text(_read(name), encoding="utf-8")
+        (folder.modules / f"{name}.py").write_text(text, encoding="utf-8")
 
 
 def _read(module: str) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unet_pipeline.audit.manifest import SIGNATURE
 from unet_pipeline.bundle.folder import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, RUN_LOCK, BundleFolder
 from unet_pipeline.errors import BundleError
 from unet_pipeline.files import PARTIAL_PREFIX
 
+MANIFEST, SIGNATURE = "evidence/manifest.sha256", "evidence/manifest.sha256.sig"
 # work files: weights of single folds and those before the training, what only a continued training needs, label maps of patients,
 # and what a list of cases says about them beyond the files
 _LEFT_OUT_NAMES = (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, RUN_LOCK)
-_LEFT_OUT_PATTERNS = (
+LEFT_OUT_PATTERNS = (
     "models/model_fold_*.pt",
     "models/initial.pt",
     "models/.*.lock",
@@ -29,7 +29,7 @@ def list_sealed_files(folder: BundleFolder) -> list[Path]:
     files = []
     for path in sorted(folder.root.rglob("*")):
         relative = path.relative_to(folder.root)
-        left_out = path.name in _LEFT_OUT_NAMES or any(relative.match(pattern) for pattern in _LEFT_OUT_PATTERNS)
+        left_out = path.name in _LEFT_OUT_NAMES or any(relative.match(pattern) for pattern in LEFT_OUT_PATTERNS)
         hidden = any(part.startswith((".", "__pycache__", PARTIAL_PREFIX)) for part in relative.parts)
         if path.is_file() and not left_out and not hidden and path not in (folder.seal, folder.root / SIGNATURE):
             if path.is_symlink():

@@ -49,19 +49,7 @@ _HASHES = (
     "manifest",
     "signature",
 )
-_CODE = (
-    "target",
-    "expression",
-    "text-names-code",
-    "may-send",
-    "macro",
-    "module",
-    "logging",
-    "needs-this",
-    "debug",
-    "key-repeated",
-    "yaml",
-)
+_CODE = ("target", "expression", "text-names-code", "config-", "plan-", "key-repeated", "module", "logging")
 
 
 def print_audit(result: Audit) -> None:
@@ -69,7 +57,7 @@ def print_audit(result: Audit) -> None:
     from unet_pipeline.messages import show
 
     say(f"{show(result.name)}: {result.num_files} files; nothing of it was run")
-    say("\nWhat runs when it is used (! outside of what a bundle needs)")
+    say("\nWhat runs when it is used (! not as `plan` writes it)")
     for file, group in groupby(result.runs, key=lambda run: run.file):
         say(f"  {show(file)}")
         for run in group:
@@ -100,10 +88,10 @@ def describe_verdict(result: Audit) -> str:
     """The last line."""
     if result.passed:
         return (
-            "nothing found that loads code from outside, starts programs, or leaves the bundle. An audit reads what a bundle says; "
-            "it is no proof."
+            "nothing found that runs but what `plan` writes for this plan, and nothing that leaves the bundle. An audit reads what a "
+            "bundle says; it is no proof."
         )
-    return f"needs trust: {len(result.dangers)} danger(s). Do not use this bundle unless you know who made it."
+    return f"needs trust: {len(result.dangers)} danger(s). Use it, with --trust, only if you know who made it."
 
 
 def audit_as_data(result: Audit) -> dict[str, Any]:

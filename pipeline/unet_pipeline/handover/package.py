@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_pipeline.audit.manifest import SIGNATURE
 from unet_pipeline.audit.signature import sign_manifest
 from unet_pipeline.bundle.folder import BundleFolder, require_weights
 from unet_pipeline.bundle.metadata import build_metadata
-from unet_pipeline.bundle.seal import break_seal, list_sealed_files
+from unet_pipeline.bundle.seal import SIGNATURE, break_seal, list_sealed_files
 from unet_pipeline.evaluation.summary import ALL_LABELS
 from unet_pipeline.evidence.report.checklists import write_checklists
 from unet_pipeline.evidence.report.history import read_history

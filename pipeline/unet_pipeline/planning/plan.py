@@ -300,8 +300,16 @@ def read_plan(path: Path) -> Plan:
     Raises:
         PlanError: the file is missing or no YAML, a field is unknown, missing, or has a value that cannot be.
     """
-    shown = f"{path.parent.name}/{path.name}"
-    content = rename_fields(_read_content(path), shown)
+    return parse_plan(_read_content(path), f"{path.parent.name}/{path.name}")
+
+
+def parse_plan(content: dict[str, Any], shown: str) -> Plan:
+    """A plan from the contents of a plan.yaml, also of an earlier version.
+
+    Raises:
+        PlanError: a field is unknown, missing, or has a value that cannot be.
+    """
+    content = rename_fields(content, shown)
     changes = {name: value for name, (value, _) in find_changes(content).items()}
     return build_plan_from(content | changes, shown)
 

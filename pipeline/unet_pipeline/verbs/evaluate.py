@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unet_pipeline.audit.trust import open_trusted
 from unet_pipeline.bundle.data_state import is_planned_dataset, require_unchanged_data
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_weights
-from unet_pipeline.bundle.trust import open_trusted
 from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset

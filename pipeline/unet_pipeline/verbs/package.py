@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_pipeline.bundle.trust import open_trusted
+from unet_pipeline.audit.trust import open_trusted
 
 if TYPE_CHECKING:
     from unet_pipeline.handover.package import Package

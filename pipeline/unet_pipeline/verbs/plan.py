@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.folder import BundleFolder, require_weights
-from unet_pipeline.bundle.trust import open_for_reading
 from unet_pipeline.bundle.write import refresh_bundle, require_free, write_bundle
 from unet_pipeline.dataset.check import CheckReport, check_dataset
 from unet_pipeline.dataset.layouts import read_dataset

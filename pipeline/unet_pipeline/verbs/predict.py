@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.configs import find_edited_configs
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_ensemble, require_weights
-from unet_pipeline.bundle.trust import open_for_reading
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.lean_imports import arrange_lean_import
 from unet_pipeline.planning.plan import read_plan

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.bundle.trust import open_for_reading
 from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.messages import ERROR, Problem

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unet_pipeline.audit.trust import open_trusted, require_trusted
 from unet_pipeline.bundle.data_state import find_dataset, require_unchanged_data
 from unet_pipeline.bundle.earlier import require_current_config
 from unet_pipeline.bundle.folder import BundleFolder, open_bundle, require_weights
 from unet_pipeline.bundle.seal import break_seal
-from unet_pipeline.bundle.trust import open_trusted, require_trusted
 from unet_pipeline.dataset.fingerprint import read_fingerprint
 from unet_pipeline.errors import PipelineError, PlanError, TrainingError
 from unet_pipeline.evidence.records.continuation import (

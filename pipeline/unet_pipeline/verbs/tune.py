@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unet_pipeline.audit.trust import open_trusted
 from unet_pipeline.bundle.data_state import require_unchanged_data
 from unet_pipeline.bundle.folder import require_weights
 from unet_pipeline.bundle.seal import break_seal
-from unet_pipeline.bundle.trust import open_trusted
 from unet_pipeline.evaluation.groups import group_by_fold
 from unet_pipeline.planning.plan import read_plan
 
