@@ -55,18 +55,22 @@ class MaskPair:
 
     @cached_property
     def distances(self) -> SurfaceDistances:
+        """Between the border voxels of both."""
         return compute_surface_distances(self.reference, self.prediction, self.spacing)
 
     @cached_property
     def volume_error(self) -> float:
+        """Size of the prediction less that of the reference."""
         return compute_volume_error(self.reference, self.prediction, self.voxel_size)
 
     @cached_property
     def lesions(self) -> LesionDetection:
+        """Lesions that were found, and findings that are one."""
         return detect_lesions(self.reference, self.prediction)
 
     @cached_property
     def instance_scores(self) -> InstanceScores:
+        """Instances that were found and told apart; a ValueError without an instance map."""
         if self.instances is None:
             raise ValueError("instances is None; expected an instance map for metrics of instances")
         return score_instances(self.instances, self.prediction)
