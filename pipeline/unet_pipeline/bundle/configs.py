@@ -17,7 +17,7 @@ import yaml
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.config_values import quote_value
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.errors import BundleError, PlanError, suggest
 from unet_pipeline.files import format_json, write_json, write_text, write_together
 from unet_pipeline.networks.table import NETWORKS

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
+from unet_pipeline.dataset.dataset import image_suffix
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.geometry import PLACED, compare_grids, put_on_grid
 from unet_pipeline.dataset.image import MedicalImage, read_grid
 from unet_pipeline.dataset.instance_maps import find_instances

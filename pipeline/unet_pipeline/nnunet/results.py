@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unet_pipeline.dataset.dataset import STOCK_SUFFIXES, order_labels
+from unet_pipeline.dataset.dataset import order_labels
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from unet_pipeline.dataset.formats import STOCK_SUFFIXES
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.planning.plan import build_plan_from
 from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
