@@ -14,26 +14,12 @@ import pytest
 import typer
 import yaml
 
+import unet_pipeline
 from unet_pipeline.cli import app
 
 from . import phantom_bundles as phantoms
 
-VERBS = (
-    "demo",
-    "check",
-    "plan",
-    "describe",
-    "train",
-    "predict",
-    "evaluate",
-    "compare",
-    "tune",
-    "report",
-    "package",
-    "audit",
-    "reproduce",
-    "import-nnunet",
-)
+VERBS = tuple(verb.replace("_", "-") for verb in unet_pipeline.VERBS)
 HEAVY_MODULES = ("torch", "monai", "ignite", "pandas", "scipy", "matplotlib", "numpy")
 
 

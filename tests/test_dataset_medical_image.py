@@ -12,8 +12,9 @@ import SimpleITK
 from PIL import Image as PillowImage
 
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
-from unet_pipeline.dataset.dataset import Case
-from unet_pipeline.dataset.image import read_grid, read_image
+from unet_pipeline.dataset.dataset import Case, image_suffix
+from unet_pipeline.dataset.formats import FORMAT_OF, FORMATS
+from unet_pipeline.dataset.image import READERS, read_grid, read_image
 from unet_pipeline.dataset.medical_image import ImageGrid
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.errors import ImageFileError
@@ -83,6 +84,18 @@ def assert_equal(found: ImageGrid, expected: ImageGrid) -> None:
     assert found.spacing_mm == pytest.approx(expected.spacing_mm, abs=1e-12)
     assert (found.num_channels, found.spatial_shape) == (expected.num_channels, expected.spatial_shape)
     assert found.value_bytes == expected.value_bytes
+
+
+def test_every_format_of_the_table_is_written_here(tmp_path: Path) -> None:
+    written = [build(tmp_path) for name, build in FILES.items() if not name.startswith("dicom")]
+    assert {FORMAT_OF[image_suffix(path)] for path in written} == set(FORMATS) == set(READERS)
+
+
+def test_formats_have_suffixes_of_their_own() -> None:
+    suffixes = [suffix for row in FORMATS.values() for suffix in row.suffixes]
+    assert len(set(suffixes)) == len(suffixes)
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in suffixes)
+    assert all(set(row.stock_suffixes) <= set(row.suffixes) for row in FORMATS.values())
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -14,7 +14,7 @@ from unet_pipeline.dataset.geometry import ROUNDING, SAME, compare_grids
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.cases import COLUMNS, build_requests, evaluate_by_plan, evaluate_pairs
-from unet_pipeline.evaluation.measurement import Request
+from unet_pipeline.evaluation.mask_pair import Request
 from unet_pipeline.evaluation.metric_table import METRICS
 from unet_pipeline.evaluation.pairs import Pair
 from unet_pipeline.planning.planner import plan_from_fingerprint

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from unet_pipeline.evaluation.measurement import Request, measure_instances, measure_masks
+from unet_pipeline.evaluation import metric_table
+from unet_pipeline.evaluation.mask_pair import MaskPair, Request
 from unet_pipeline.evaluation.metric_table import (
     DIAGONAL,
     METRICS,
@@ -46,10 +49,8 @@ SITUATIONS = {
 def measure(reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """Every metric; the reference is one instance."""
     request = Request(tolerance=1.0, lesions=True, thin=True)
-    return {
-        **measure_masks(reference, prediction, SPACING[: reference.ndim], VOXEL_SIZE, request),
-        **measure_instances(reference.astype(np.uint16), prediction),
-    }
+    instances = reference.astype(np.uint16)
+    return metric_table.measure(MaskPair(reference, prediction, SPACING, VOXEL_SIZE, request, instances))
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -77,6 +78,19 @@ def judge(metric: Metric, value: float) -> float:
     return value if metric.higher_is_better else -abs(value)
 
 
+def may_be_worse_than_missed(metric: Metric) -> bool:
+    """Of errors in size: what is too large by more than the whole is further off than nothing at all."""
+    if isinstance(metric.missed, str):
+        return metric.missed != DIAGONAL
+    return judge(metric, metric.most) < judge(metric, metric.missed)
+
+
+def test_only_errors_in_size_may_be_worse_than_a_miss() -> None:
+    worse = {name for name, metric in METRICS.items() if may_be_worse_than_missed(metric)}
+    assert worse >= {"volume_error", "absolute_volume_error"}
+    assert not worse & {"dice", "hd95", "nsd", "relative_volume_error", "lesion_f1", "cldice", "mean_ap"}
+
+
 masks = arrays.arrays(bool, SHAPE, elements=st.booleans())
 
 
@@ -84,9 +98,8 @@ masks = arrays.arrays(bool, SHAPE, elements=st.booleans())
 def test_metrics_missed_structure_is_never_better_than_any_prediction(reference, prediction) -> None:
     found, missed = measure(reference, prediction), measure(reference, EMPTY)
     for name, metric in METRICS.items():
-        if name == "absolute_volume_error" or name == "volume_error":  # too large by more than the whole is worse
-            continue
-        assert judge(metric, missed[name]) <= judge(metric, found[name]), name
+        if not may_be_worse_than_missed(metric):
+            assert judge(metric, missed[name]) <= judge(metric, found[name]), name
 
 
 @given(masks, masks)
@@ -134,3 +147,34 @@ def test_metrics_page_is_what_the_script_makes() -> None:
     text = builder.build_metrics_text()
     assert (docs / "metrics.md").read_text(encoding="utf-8") == text, "run `.venv/bin/python docs/build_metrics.py`"
     assert all(f"| `{name}` |" in text for name in METRICS)
+
+
+def test_a_row_is_all_that_a_further_metric_needs(tmp_path: Path, write_nifti) -> None:
+    """In a process of its own, because the columns are made of the table when they are imported."""
+    for side, stop in (("reference", 5), ("prediction", 6)):
+        array = np.zeros((8, 6, 5), np.uint8)
+        array[1:stop, 1:4, 1:4] = 1
+        write_nifti(tmp_path / side / "a.nii.gz", array)
+    code = f"""
+from pathlib import Path
+from unet_pipeline.evaluation import metric_table
+row = metric_table.Metric(
+    title="New one", definition="their sizes", compute=lambda pair: pair.prediction.sum() / pair.reference.sum(),
+    kind="percent", most=9.0, decimals=3, shown=True,
+)
+metric_table.METRICS = {{**metric_table.METRICS, "new": row}}
+from unet_pipeline.commands.tables import show_value, title_column
+from unet_pipeline.evaluation.cases import evaluate_pairs
+from unet_pipeline.evaluation.pairs import Pair
+from unet_pipeline.evaluation.summary import summarize
+folder = Path({str(tmp_path)!r})
+rows = evaluate_pairs([Pair("a", folder / "reference/a.nii.gz", folder / "prediction/a.nii.gz")], {{"no": 0, "yes": 1}})
+line = next(line for line in summarize(rows, ["yes"]) if line.metric == "new" and line.label == "yes")
+print(list(rows["new"])[1], line.mean, title_column("new", line.unit), show_value(line.mean, "new"))
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1] / "docs")!r})
+import build_metrics
+print("| `new` | New one: their sizes | % | 0 to 9 | higher | yes |" in build_metrics.build_metrics_text())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["1.25 1.25 New one, % 1.250", "True"]

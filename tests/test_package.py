@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,18 @@ def test_the_package_offers_every_verb() -> None:
         assert found.__name__ == name
         assert found.__module__.startswith("unet_pipeline.verbs.")
     assert set(unet_pipeline.__all__) <= set(dir(unet_pipeline))
+
+
+def test_type_checkers_see_what_the_table_offers() -> None:
+    tree = ast.parse(Path(unet_pipeline.__file__).read_text(encoding="utf-8"))
+    seen = {
+        (node.module, name.name, name.asname)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("unet_pipeline.verbs.")
+        for name in node.names
+    }
+    verbs = unet_pipeline.VERBS.items()
+    assert seen == {(f"unet_pipeline.verbs.{verb}", name, name) for verb, names in verbs for name in names}
 
 
 def test_a_verb_is_not_replaced_by_the_folder_of_its_name() -> None:

@@ -215,6 +215,7 @@ def test_build_plan_from_wrong_entry_of_a_sequence_is_named_with_its_place(plann
         ({"regions": {"all": [1, 9]}}, "regions has 'all' with the values (1, 9)"),
         ({"keep_largest_component": ["orgam"]}, "keep_largest_component has 'orgam'; did you mean 'organ'"),
         ({"pruned_to": 2}, "pruned_to is 2; expected null"),
+        ({"loss": "dice"}, "loss is 'dice'; did you mean 'dice_ce'"),
         ({"loss": "border_weighted_ce"}, "expected values for class_weights, border_weight, border_sigma_voxel"),
         ({"class_weights": [1.0]}, "class_weights has 1 values"),
         ({"strides": [[1, 1, 1], [2, 2, 2]]}, "strides is ((1, 1, 1), (2, 2, 2)); expected 4 levels of 3 values"),

@@ -19,6 +19,7 @@ import yaml
 from unet_pipeline.bundle.configs import CONFIGS, OVERLAYS, build_configs, list_sources
 from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.networks.table import NETWORKS
+from unet_pipeline.planning.losses import LOSSES
 from unet_pipeline.planning.planner import plan_from_fingerprint
 
 from .conftest import build_fingerprint
@@ -158,7 +159,8 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
         found |= {(name, network): list_sources(name, plan) for name in CONFIGS}
     regions = fingerprint.model_copy(update={"regions": {"all": tuple(fingerprint.labels.values())}})
     plan = plan_from_fingerprint(regions, "data", "quick").plan
-    found["train", "dynunet with regions"] = list_sources("train", plan)
+    for loss in LOSSES:
+        found["train", f"dynunet with {loss}"] = list_sources("train", plan.model_copy(update={"loss": loss}))
     tuned = plan.model_copy(update={"initial_weights_sha256": "0" * 64})
     found["train", "dynunet from other weights"] = list_sources("train", tuned)
     imported = plan.model_copy(update={"axcodes": None, "transposed_bias": True})

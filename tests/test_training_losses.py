@@ -5,14 +5,40 @@ from __future__ import annotations
 import monai.losses
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.losses import DiceCELoss
 
+from unet_pipeline.bundle.configs import build_configs
+from unet_pipeline.networks.table import NETWORKS
+from unet_pipeline.planning.losses import LOSSES
+from unet_pipeline.planning.planner import plan_from_fingerprint
 from unet_pipeline.training.losses import (
     BorderWeightedCrossEntropy,
     CentreOfTarget,
     DeepSupervisionLoss,
     RegionDiceCELoss,
 )
+
+
+@pytest.mark.parametrize("ignored", [None, 9])
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_of_the_wiring_prefers_right_logits(make_fingerprint, name: str, ignored: int | None) -> None:
+    plan = plan_from_fingerprint(make_fingerprint(shapes=((64, 64),) * 4), "data", "quick").plan
+    config = build_configs(plan.model_copy(update={"loss": name, "ignore_value": ignored}))["train"]
+    config["device"] = torch.device("cpu")
+    loss = ConfigParser(config).get_parsed_content("patch_loss")
+    classes = torch.randint(0, 2, (2, 1, 8, 8), generator=torch.Generator().manual_seed(0)).float()
+    target = torch.cat([classes, torch.ones_like(classes)], 1) if "weight" in config["patch_keys"] else classes
+    logits = torch.cat([1 - 2 * classes, 2 * classes - 1], 1)
+    right, wrong = ((sign * 3 * logits).requires_grad_() for sign in (1, -1))
+    costs = [loss(output, target) for output in (right, wrong)]
+    assert costs[0] < costs[1]
+    costs[1].backward()
+    assert ((wrong.grad * logits).sum(dim=1) < 0).all()  # every voxel is pushed the right way
+
+
+def test_every_network_has_a_loss_of_the_wiring() -> None:
+    assert {row.loss for row in NETWORKS.values()} <= set(LOSSES)
 
 
 def test_border_weighted_cross_entropy_weights_of_one_is_pytorchs() -> None:

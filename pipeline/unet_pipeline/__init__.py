@@ -18,67 +18,48 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unet_pipeline.verbs.audit import audit
-    from unet_pipeline.verbs.check import check, fix
-    from unet_pipeline.verbs.compare import compare
-    from unet_pipeline.verbs.demo import demo, draw
-    from unet_pipeline.verbs.describe import describe
-    from unet_pipeline.verbs.evaluate import evaluate
-    from unet_pipeline.verbs.import_nnunet import import_nnunet
-    from unet_pipeline.verbs.package import package
-    from unet_pipeline.verbs.plan import plan, refresh
-    from unet_pipeline.verbs.predict import forecast, predict
-    from unet_pipeline.verbs.report import report
-    from unet_pipeline.verbs.reproduce import reproduce
-    from unet_pipeline.verbs.train import forecast_training, train
-    from unet_pipeline.verbs.tune import tune
+    from unet_pipeline.verbs.audit import audit as audit
+    from unet_pipeline.verbs.check import check as check
+    from unet_pipeline.verbs.check import fix as fix
+    from unet_pipeline.verbs.compare import compare as compare
+    from unet_pipeline.verbs.demo import demo as demo
+    from unet_pipeline.verbs.demo import draw as draw
+    from unet_pipeline.verbs.describe import describe as describe
+    from unet_pipeline.verbs.evaluate import evaluate as evaluate
+    from unet_pipeline.verbs.import_nnunet import import_nnunet as import_nnunet
+    from unet_pipeline.verbs.package import package as package
+    from unet_pipeline.verbs.plan import plan as plan
+    from unet_pipeline.verbs.plan import refresh as refresh
+    from unet_pipeline.verbs.predict import forecast as forecast
+    from unet_pipeline.verbs.predict import predict as predict
+    from unet_pipeline.verbs.report import report as report
+    from unet_pipeline.verbs.reproduce import reproduce as reproduce
+    from unet_pipeline.verbs.train import forecast_training as forecast_training
+    from unet_pipeline.verbs.train import train as train
+    from unet_pipeline.verbs.tune import tune as tune
 
 # the only place where it is written: the distribution's metadata take it from here, and a source tree has none
 __version__ = "0.1.0"
 
-__all__ = [
-    "audit",
-    "check",
-    "compare",
-    "demo",
-    "describe",
-    "draw",
-    "evaluate",
-    "fix",
-    "forecast",
-    "forecast_training",
-    "import_nnunet",
-    "package",
-    "plan",
-    "predict",
-    "refresh",
-    "report",
-    "reproduce",
-    "train",
-    "tune",
-]
-
-_HOMES = {
-    "audit": "audit",
-    "check": "check",
-    "compare": "compare",
-    "demo": "demo",
-    "describe": "describe",
-    "draw": "demo",
-    "evaluate": "evaluate",
-    "fix": "check",
-    "forecast": "predict",
-    "forecast_training": "train",
-    "import_nnunet": "import_nnunet",
-    "package": "package",
-    "plan": "plan",
-    "predict": "predict",
-    "refresh": "plan",
-    "report": "report",
-    "reproduce": "reproduce",
-    "train": "train",
-    "tune": "tune",
+# in the order in which they are used: the verb, which is a module of `verbs` and of `commands`, and the functions that it offers here
+VERBS = {
+    "demo": ("demo", "draw"),
+    "check": ("check", "fix"),
+    "plan": ("plan", "refresh"),
+    "describe": ("describe",),
+    "train": ("train", "forecast_training"),
+    "predict": ("predict", "forecast"),
+    "evaluate": ("evaluate",),
+    "compare": ("compare",),
+    "tune": ("tune",),
+    "report": ("report",),
+    "package": ("package",),
+    "audit": ("audit",),
+    "reproduce": ("reproduce",),
+    "import_nnunet": ("import_nnunet",),
 }
+_HOMES = {name: verb for verb, names in VERBS.items() for name in names}
+__all__ = sorted(_HOMES)
 
 
 class _Package(ModuleType):

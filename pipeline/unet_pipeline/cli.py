@@ -9,28 +9,14 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import typer
 
+from unet_pipeline import VERBS
 from unet_pipeline.boundary import guarded, let_streams_print
-from unet_pipeline.commands import (
-    audit,
-    check,
-    compare,
-    demo,
-    describe,
-    evaluate,
-    import_nnunet,
-    package,
-    plan,
-    predict,
-    report,
-    reproduce,
-    train,
-    tune,
-)
 from unet_pipeline.commands.output import flush_output
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.lean_imports import arrange_quick_start
@@ -55,28 +41,14 @@ def _options(
     context.obj = {"debug": debug}
 
 
-for _command in (
-    demo.demo,
-    check.check,
-    plan.plan,
-    describe.describe,
-    train.train,
-    predict.predict,
-    evaluate.evaluate,
-    compare.compare,
-    tune.tune,
-    report.report,
-    package.package,
-    audit.audit,
-    reproduce.reproduce,
-    import_nnunet.import_nnunet,
-):
+for _verb in VERBS:
+    _command = getattr(import_module(f"unet_pipeline.commands.{_verb}"), _verb)
     # who may read a path is for the verbs to find out: they say what to do, and an administrator's rights are not seen by typer
     _command.__annotations__ = get_type_hints(_command, include_extras=True)
     for _hint in _command.__annotations__.values():
         for _option in getattr(_hint, "__metadata__", ()):
             _option.readable = False
-    app.command(_command.__name__.replace("_", "-"))(_command)
+    app.command(_verb.replace("_", "-"))(_command)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import yaml
 from unet_pipeline.bundle.earlier import rename_ids
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.config_values import quote_value
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.errors import BundleError, PlanError, suggest
 from unet_pipeline.files import format_json, write_json, write_text, write_together
 from unet_pipeline.networks.table import NETWORKS
@@ -92,10 +92,9 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         return ("native", "evaluate")
     if config == "multi_gpu_train":
         return ("multi_gpu_train",)
-    loss = (f"loss_{plan.loss}",) if (_WIRING / f"loss_{plan.loss}.yaml").is_file() else ()
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
     start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
-    return (*network, "train", *start, *loss, *(() if plan.padded else ("train_overlap_tile",)))
+    return (*network, "train", *start, f"loss_{plan.loss}", *(() if plan.padded else ("train_overlap_tile",)))
 
 
 def _define_network(config: str, plan: Plan) -> dict[str, Any]:

@@ -151,6 +151,12 @@ def parse_memory(text: str | None) -> float | str | None:
     return size_gib
 
 
+def require_fold(fold: str | None) -> None:
+    """Whether `--fold` is a number or "all", if it is given; anything else is wrong usage."""
+    if fold is not None and fold != "all" and not fold.isdecimal():
+        raise typer.BadParameter(f"--fold is {fold!r}; expected a number or all")
+
+
 def parse_labels(texts: list[str] | None) -> dict[str, int] | None:
     """Names and values of `--label NAME=VALUE`; one of another form is wrong usage.
 

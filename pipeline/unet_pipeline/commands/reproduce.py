@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unet_pipeline.commands.options import Bundle, Device, Json, Trust, write_json_option
+from unet_pipeline.commands.options import Bundle, Device, Json, Trust, require_fold, write_json_option
 from unet_pipeline.commands.output import say
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def reproduce(
     """Run again from the record and compare: identical, within the interval, or different."""
     import unet_pipeline
 
-    if fold is not None and fold != "all" and not fold.isdecimal():
-        raise typer.BadParameter(f"--fold is {fold!r}; expected a number or all")
+    require_fold(fold)
     result = unet_pipeline.reproduce(
         bundle, fold, evaluation_only, dataset, out, anyway, device, announce=say, trust=trust
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unet_pipeline.commands.options import Bundle, Initial, Json, Tracking, Trust, write_json_option
+from unet_pipeline.commands.options import Bundle, Initial, Json, Tracking, Trust, require_fold, write_json_option
 from unet_pipeline.commands.output import say, say_plan_notes
 from unet_pipeline.commands.stopping import preemptible
 from unet_pipeline.errors import PlanError, PreemptedError
@@ -36,8 +36,7 @@ def train(
     json_file: Json = None,
 ) -> None:
     """Train a bundle."""
-    if fold is not None and fold != "all" and not fold.isdecimal():
-        raise typer.BadParameter(f"--fold is {fold!r}; expected a number or all")
+    require_fold(fold)
     try:
         with preemptible():
             import unet_pipeline

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet_pipeline.dataset.dataset import Case, StructureMask, image_suffix
+from unet_pipeline.dataset.dataset import Case, Dataset, StructureMask, image_suffix
 from unet_pipeline.dataset.file_names import natural_key
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import ERROR, NOTE, Message, Problem
@@ -45,6 +45,11 @@ class BuiltCases:
     channels: tuple[str, ...] | None
     labels: dict[str, int] | None
     problems: tuple[Problem, ...]
+
+    def as_dataset(self, root: Path, layout: str, problems: Iterable[Problem]) -> Dataset:
+        """The dataset of these cases, with the problems that its reader found before."""
+        of_layout = (*problems, *self.problems)
+        return Dataset(root, layout, self.cases, self.channels, self.labels, problems_of_layout=of_layout)
 
 
 def build_cases(images: Files, labels: Files, root: Path) -> BuiltCases:

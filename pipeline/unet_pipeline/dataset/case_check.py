@@ -10,8 +10,9 @@ import numpy as np
 
 from unet_pipeline.dataset.case_reading import read_case_image, read_case_label
 from unet_pipeline.dataset.contact_sheet import Tile, make_tile
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, Case, image_suffix
+from unet_pipeline.dataset.dataset import Case, image_suffix
 from unet_pipeline.dataset.fingerprint import compute_coarsest_factor
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.image_files import list_image_files
 from unet_pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
 from unet_pipeline.dataset.manifest import Stamp, read_stamp

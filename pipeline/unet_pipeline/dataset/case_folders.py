@@ -65,15 +65,7 @@ def read(root: Path) -> Dataset:
     labels = _unify_lone_labels({name: files.labels for name, files in complete.items()})
     built = build_cases(_relate(root, images), _relate(root, labels), root)
     folder_of = {name: files.folder.relative_to(root) for name, files in complete.items()}
-    dataset = Dataset(
-        root=root,
-        layout=LAYOUT,
-        cases=built.cases,
-        channels=built.channels,
-        labels=built.labels,
-        problems_of_layout=(*problems, *built.problems),
-    )
-    return _group_cases(dataset, folder_of)
+    return _group_cases(built.as_dataset(root, LAYOUT, problems), folder_of)
 
 
 def find_case_files(root: Path) -> dict[str, CaseFiles]:

@@ -17,8 +17,9 @@ from unet_pipeline.dataset.case_comparison import (
     report_twins,
 )
 from unet_pipeline.dataset.contact_sheet import Tile
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, Dataset, image_suffix
+from unet_pipeline.dataset.dataset import Dataset, image_suffix
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES, STOCK_SUFFIXES
 from unet_pipeline.dataset.held_out_images import find_trained_test_images
 from unet_pipeline.dataset.intensities import PooledIntensities, count_samples
 from unet_pipeline.dataset.listed_files import record_listing

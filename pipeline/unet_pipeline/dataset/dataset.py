@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unet_pipeline.dataset.formats import IMAGE_SUFFIXES, PAIR_SUFFIXES
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import Problem
 
@@ -119,20 +120,10 @@ class Dataset:
         return suffixes[0]
 
 
-STOCK_SUFFIXES = (".nii.gz", ".nii", ".png", ".jpg", ".jpeg")  # what MONAI reads with the packages that it needs anyway
-PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")  # NIfTI or Analyze in two files
-NIFTI_SUFFIXES = (".nii.gz", ".nii", *PAIR_SUFFIXES)
-IMAGE_SUFFIXES = (*STOCK_SUFFIXES, *PAIR_SUFFIXES, ".tif", ".tiff", ".nrrd", ".nhdr", ".mha", ".mhd")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-SHOWN_FORMATS = (
-    "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MHA/MHD, PNG, TIFF, JPEG, or a folder with one DICOM series"
-)
-
-
 def image_suffix(path: Path) -> str:
     """The suffix that chooses the reader, such as ".nii.gz"; "" for any other file."""
     name = path.name.lower()
-    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
+    return max((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), key=len, default="")
 
 
 def case_name(path: Path) -> str:

@@ -11,11 +11,12 @@ import numpy as np
 
 from unet_pipeline.dataset import geometry
 from unet_pipeline.dataset.case_reading import read_case_image, read_case_label
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, Case, case_name, image_suffix
+from unet_pipeline.dataset.dataset import Case, case_name, image_suffix
 from unet_pipeline.dataset.fix_images import make_grey, measure_difference
 from unet_pipeline.dataset.fix_masks import read_grey_mask, threshold_mask
 from unet_pipeline.dataset.fix_record import Change, hash_source
 from unet_pipeline.dataset.fix_rules import CaseRules
+from unet_pipeline.dataset.formats import FORMATS, PICTURE_SUFFIXES, STOCK_SUFFIXES
 from unet_pipeline.dataset.image import read_image, read_label_map
 from unet_pipeline.dataset.instance_maps import find_instances
 from unet_pipeline.dataset.label_values import ROUNDED
@@ -24,7 +25,6 @@ from unet_pipeline.dataset.writing import fits_png, write_image
 from unet_pipeline.errors import ImageFileError
 from unet_pipeline.files import compute_sha256
 
-_TIFF = (".tif", ".tiff")
 _SHOWN_VALUES = 8
 
 
@@ -124,7 +124,7 @@ def _correct_image(rules: CaseRules, case: Case, path: Path, image: MedicalImage
 
 def _takes_pages_as_slices(rules: CaseRules, path: Path) -> tuple[str, str, str, Any, Any] | None:
     """The change of a TIFF file that is a volume only because the user says so, which its copy has to be without that."""
-    if not rules.options.pages_as_slices or image_suffix(path) not in _TIFF:
+    if not rules.options.pages_as_slices or image_suffix(path) not in FORMATS["TIFF"].suffixes:
         return None
     shown = path.as_posix()
     told = read_image(rules.root / path, shown, pages_as_slices=True).spatial_shape

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, Case, image_suffix
+from unet_pipeline.dataset.dataset import Case, image_suffix
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.nifti import COLOURS
 from unet_pipeline.dataset.options import ReadOptions

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
+from unet_pipeline.dataset.dataset import image_suffix
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.intensities import flatten_in_memory_order
 from unet_pipeline.dataset.label_values import NOT_WHOLE, OFF_WHOLE

@@ -19,6 +19,7 @@ from unet_pipeline.dataset.fix_masks import (
     find_white,
     read_grey_mask,
 )
+from unet_pipeline.dataset.formats import FORMATS
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.errors import ImageFileError
 from unet_pipeline.messages import Problem
@@ -26,7 +27,6 @@ from unet_pipeline.types import BACKGROUND
 
 _MASK_CODES = (*SMOOTHED_CODES, TOO_MANY_VALUES.code, UNDECLARED.code)
 _TABLE_CODES = (TABLE_GAPS.code, TABLE_SPARSE.code, TABLE_UNUSABLE.code)
-_JPEG = (".jpg", ".jpeg")
 _OF_ONE_STRUCTURE = {BACKGROUND: 0, "inside": 1}  # whatever the structures' own values in the joined label map
 
 
@@ -115,7 +115,7 @@ def _settle_masks(
         return MaskRules(reasons=_refuse(masks, f"its inside has the value {white:g}; expected {expected}") | reasons)
     for path in masks:
         mask = read_grey_mask(root / path, path.as_posix(), options.pages_as_slices)
-        if reason := find_reason_against_threshold(mask.array, white, image_suffix(path) in _JPEG):
+        if reason := find_reason_against_threshold(mask.array, white, image_suffix(path) in FORMATS["JPEG"].suffixes):
             reasons[path.as_posix()] = f"a threshold would not be safe: {reason}"
     if declared is None and (third := next((file for file, why in reasons.items() if THIRD_VALUE in why), "")):
         # where one label map has three values, the same values of another one may be smoothed borders of any two of them

@@ -87,14 +87,7 @@ def _build(root: Path, layout: str, pairing: Pairing, images: _Side, labels: _Si
     if pairing.is_loose and built.cases:
         first, count = built.cases[0], len(built.cases)
         problems.append(LOOSE_PAIRS.about(first.image.as_posix(), label=first.require_label().as_posix(), count=count))
-    return Dataset(
-        root=root,
-        layout=layout,
-        cases=built.cases,
-        channels=built.channels,
-        labels=built.labels,
-        problems_of_layout=(*problems, *built.problems),
-    )
+    return built.as_dataset(root, layout, problems)
 
 
 def _merge(names: Mapping[str, Mapping[str, str]], side: _Side) -> dict[str, dict[str, Path]]:

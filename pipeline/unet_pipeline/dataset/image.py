@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from nibabel.filebasedimages import ImageFileError as NiftiFileError
 from nibabel.spatialimages import HeaderDataError
@@ -14,9 +14,10 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from unet_pipeline.boundary import describe_cause
-from unet_pipeline.dataset.dataset import NIFTI_SUFFIXES, PICTURE_SUFFIXES, SHOWN_FORMATS, image_suffix
+from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.dicom import read_dicom, read_dicom_grid
 from unet_pipeline.dataset.dicom_file import is_dicom_file
+from unet_pipeline.dataset.formats import FORMAT_OF, FORMATS, PICTURE_SUFFIXES, SHOWN_FORMATS
 from unet_pipeline.dataset.itk import read_itk, read_itk_grid
 from unet_pipeline.dataset.label_values import round_values
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
@@ -28,18 +29,22 @@ from unet_pipeline.errors import ImageFileError
 from unet_pipeline.gzip_files import GZIP_ERRORS
 from unet_pipeline.messages import ERROR, Message
 
-Reader = Callable[[Path, str], MedicalImage]
 _Read = TypeVar("_Read", MedicalImage, ImageGrid)
-READERS: dict[str, Reader] = {
-    **dict.fromkeys(NIFTI_SUFFIXES, read_nifti),
-    **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), read_itk),
-    **dict.fromkeys(PICTURE_SUFFIXES, read_picture),
-}
-_GRID_READERS: dict[Callable, Callable[[Path, str], ImageGrid]] = {
-    read_nifti: read_nifti_grid,
-    read_itk: read_itk_grid,
-    read_picture: read_picture_grid,
-    read_dicom: read_dicom_grid,
+
+
+class Reader(NamedTuple):
+    """What reads a format: the whole image, and its grid from the header alone; both get the file and its name for messages."""
+
+    image: Callable[[Path, str], MedicalImage]
+    grid: Callable[[Path, str], ImageGrid]
+
+
+_DICOM = Reader(read_dicom, read_dicom_grid)
+READERS = {
+    "NIfTI": Reader(read_nifti, read_nifti_grid),
+    "NRRD": Reader(read_itk, read_itk_grid),
+    "MetaImage": Reader(read_itk, read_itk_grid),
+    **{name: Reader(read_picture, read_picture_grid) for name, row in FORMATS.items() if row.is_picture},
 }
 MISSING = Message("missing", ERROR, "does not exist", "Restore it, or remove the case from the dataset.")
 NO_FILE = Message(
@@ -67,7 +72,7 @@ SEVERAL_CHANNELS = Message(
     "has {found} channels; expected a label map with one",
     "Save the label values as a grey image.",
 )
-_TIFF_SUFFIXES = (".tif", ".tiff")
+_TIFF_SUFFIXES = FORMATS["TIFF"].suffixes
 _READ_ERRORS = (  # what the libraries raise about damaged files, each of them seen in benchmarks/fuzz_readers.py
     OSError,
     EOFError,
@@ -98,9 +103,10 @@ def read_image(path: Path, shown_as: str | None = None, pages_as_slices: bool = 
     """
     shown = shown_as or path.name
     reader, format_name = _choose_reader(path, shown)
+    read = reader.image
     if pages_as_slices and format_name in _TIFF_SUFFIXES:
-        reader = partial(read_picture, pages_as_slices=True)
-    return _read_safely(reader, path, shown, format_name)
+        read = partial(read_picture, pages_as_slices=True)
+    return _read_safely(read, path, shown, format_name)
 
 
 def read_grid(path: Path, shown_as: str | None = None, pages_as_slices: bool = False) -> ImageGrid:
@@ -114,7 +120,7 @@ def read_grid(path: Path, shown_as: str | None = None, pages_as_slices: bool = F
     """
     shown = shown_as or path.name
     reader, format_name = _choose_reader(path, shown)
-    measure = _GRID_READERS[reader]
+    measure = reader.grid
     if pages_as_slices and format_name in _TIFF_SUFFIXES:
         measure = partial(read_picture_grid, pages_as_slices=True)
     return _read_safely(measure, path, shown, format_name)
@@ -123,7 +129,7 @@ def read_grid(path: Path, shown_as: str | None = None, pages_as_slices: bool = F
 def _choose_reader(path: Path, shown: str) -> tuple[Reader, str]:
     """What reads a file or folder, and the name of its format."""
     if path.is_dir():
-        return read_dicom, "DICOM series"
+        return _DICOM, "DICOM series"
     suffix = image_suffix(path)
     if not path.is_file():
         problem = find_dead_end(path, shown)
@@ -132,9 +138,9 @@ def _choose_reader(path: Path, shown: str) -> tuple[Reader, str]:
         raise problem.as_error() if problem else MISSING.error(shown)
     require_fetched(path, shown)
     if suffix:
-        return READERS[suffix], suffix
+        return READERS[FORMAT_OF[suffix]], suffix
     if is_dicom_file(path):
-        return read_dicom, "DICOM"
+        return _DICOM, "DICOM"
     raise UNKNOWN_FORMAT.error(shown, known=SHOWN_FORMATS)
 
 

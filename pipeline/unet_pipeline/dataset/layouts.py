@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 from unet_pipeline.dataset import case_folders, decathlon, folders, nnunet, table, unlabelled
-from unet_pipeline.dataset.dataset import SHOWN_FORMATS, Dataset
+from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.dataset.dataset_facts import FACTS_FILE, add_facts
 from unet_pipeline.dataset.decathlon import read_description
+from unet_pipeline.dataset.formats import SHOWN_FORMATS
 from unet_pipeline.dataset.given_splits import SPLITS_FILE
 from unet_pipeline.dataset.names import CHANNEL, LABEL, require_name, show_value
 from unet_pipeline.dataset.paths import find_dead_end, find_links, find_names_that_look_alike, name_kind, require_file

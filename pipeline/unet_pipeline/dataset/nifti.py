@@ -16,7 +16,8 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from unet_pipeline.dataset.dataset import PAIR_SUFFIXES, image_suffix
+from unet_pipeline.dataset.dataset import image_suffix
+from unet_pipeline.dataset.formats import PAIR_SUFFIXES
 from unet_pipeline.dataset.medical_image import LARGEST_VALUE, ImageGrid, MedicalImage
 from unet_pipeline.dataset.nifti_file import (
     HEADER_ALONE,

@@ -16,7 +16,8 @@ import nibabel as nib
 import numpy as np
 from nibabel.fileholders import FileHolder
 
-from unet_pipeline.dataset.dataset import PAIR_SUFFIXES, case_name, image_suffix, list_parts
+from unet_pipeline.dataset.dataset import case_name, image_suffix, list_parts
+from unet_pipeline.dataset.formats import PAIR_SUFFIXES
 from unet_pipeline.dataset.signatures import GZIP, name_content, refuse_web_page
 from unet_pipeline.gzip_files import open_gzip
 from unet_pipeline.messages import ERROR, Message

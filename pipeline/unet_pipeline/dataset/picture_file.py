@@ -18,6 +18,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from unet_pipeline.dataset.formats import FORMAT_OF
 from unet_pipeline.dataset.picture_messages import (
     ANIMATED,
     COLOUR_MODE,
@@ -37,7 +38,6 @@ from unet_pipeline.errors import ImageFileError
 from unet_pipeline.messages import Problem
 
 _CHUNK_BYTES = 1 << 16
-_SUFFIX_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 _OPENERS: dict[str, type[ImageFile]] = {"PNG": PngImageFile, "JPEG": JpegImageFile}
 _TIFFS = ("TIFF", "BigTIFF")
 _VALUE_BYTES = {"I;16": 2, "I;16B": 2, "I": 4, "F": 4}
@@ -139,7 +139,7 @@ def decode_picture(path: Path, shown: str, labels: bool = False, pages_as_slices
             if file_format in _TIFFS
             else _read_with_pillow(stream, path, file_format, shown, labels)
         )
-    expected = _SUFFIX_FORMATS.get(path.suffix.lower(), file_format)
+    expected = FORMAT_OF.get(path.suffix.lower(), file_format)
     if expected != file_format.removeprefix("Big"):
         raise OTHER_CONTENT.error(shown, found=file_format, expected=expected)
     return picture
@@ -190,7 +190,7 @@ def _find_format(stream: BinaryIO, path: Path, shown: str) -> str:
     start = stream.read(132)
     stream.seek(0)
     content = name_content(start)
-    expected = _SUFFIX_FORMATS.get(path.suffix.lower(), "picture")
+    expected = FORMAT_OF.get(path.suffix.lower(), "picture")
     if not content:
         raise TRUNCATED.error(shown, cause=f"it does not begin as a {expected} file does")
     refuse_web_page(content, shown)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image, read_case_label
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, Case, Dataset, image_suffix
+from unet_pipeline.dataset.dataset import Case, Dataset, image_suffix
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.instance_maps import INSTANCES, find_instances
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions

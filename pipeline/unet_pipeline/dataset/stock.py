@@ -6,7 +6,8 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, image_suffix
+from unet_pipeline.dataset.dataset import image_suffix
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES, STOCK_SUFFIXES
 from unet_pipeline.dataset.nifti import uses_mm
 from unet_pipeline.dataset.nifti_file import is_plain_nifti
 

@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
+from unet_pipeline.dataset.dataset import image_suffix
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.geometry import PLACED, compare_grids, put_on_grid
 from unet_pipeline.dataset.image import MedicalImage, read_grid
 from unet_pipeline.dataset.instance_maps import find_instances
 from unet_pipeline.dataset.pages import read_label_pages, read_pages
 from unet_pipeline.errors import EvaluationError
-from unet_pipeline.evaluation.measurement import Request, measure_instances, measure_masks
-from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.mask_pair import MaskPair, Request
+from unet_pipeline.evaluation.metric_table import METRICS, measure
 from unet_pipeline.evaluation.pairs import Pair, list_changes, read_pair
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.progress import progress_bar
@@ -95,12 +96,12 @@ def evaluate_pairs(
     ]
     in_mm = all(pair.pixel_spacing_mm or not _is_picture(pair.reference) for pair in pairs)
 
-    def measure(pair: Pair) -> _Measured:
+    def measure_pair(pair: Pair) -> _Measured:
         reference, prediction = read_pair(pair)
         _check_values(pair, prediction, label_table)
         return _compare(pair, reference, prediction, labels, ignore_value, in_mm), list_changes(reference, prediction)
 
-    of_pairs = _measure_all(pairs, measure)
+    of_pairs = _measure_all(pairs, measure_pair)
     rows = [row for rows_of_pair, _ in of_pairs for row in rows_of_pair]
     if notes is not None:
         notes += [note for _, changes in of_pairs for note in changes]
@@ -183,9 +184,8 @@ def _compare(
         if ignore_value is not None:
             in_prediction &= reference.array[0] != ignore_value
         voxel_size = volume / 1000 if size_unit == "ml" else volume
-        measured = measure_masks(in_reference, in_prediction, spacing, voxel_size, label.request)
-        if instances is not None and label.has_instances:
-            measured |= measure_instances(np.where(in_reference, instances, 0), in_prediction)
+        of_label = None if instances is None or not label.has_instances else np.where(in_reference, instances, 0)
+        masks = MaskPair(in_reference, in_prediction, spacing, voxel_size, label.request, of_label)
         num_reference, num_prediction = int(in_reference.sum()), int(in_prediction.sum())
         rows.append(
             {
@@ -193,7 +193,7 @@ def _compare(
                 "case": pair.case,
                 "patient": pair.patient or pair.case,
                 "label": label.name,
-                **measured,
+                **measure(masks),
                 "missed": num_reference > 0 and num_prediction == 0,
                 "false_alarm": num_prediction > 0 and num_reference == 0,
                 "num_voxels_reference": num_reference,

@@ -11,7 +11,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from unet_pipeline.dataset.dataset import NIFTI_SUFFIXES, Dataset, image_suffix
+from unet_pipeline.dataset.dataset import Dataset, image_suffix
+from unet_pipeline.dataset.formats import FORMATS
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.nifti_file import read_stored_shape
 from unet_pipeline.dataset.pages import read_label_pages
@@ -81,7 +82,7 @@ def name_outputs(form: ExternalFormat, dataset: Dataset, pairs: Sequence[Pair]) 
 
 
 def _has_channels(pair: Pair) -> bool:
-    if image_suffix(pair.prediction) not in NIFTI_SUFFIXES:
+    if image_suffix(pair.prediction) not in FORMATS["NIfTI"].suffixes:
         return False
     return len(read_stored_shape(pair.prediction)) > len(
         read_label_pages(pair.reference, pair.spatial_dims).spatial_shape

@@ -1,7 +1,7 @@
 """The table of all metrics: what each is called, its unit, its range, which way is better, and what an empty mask gives.
 
 One place for every fact about a metric: the columns of metrics.csv, the lines of the summary, the terminal and
-docs/metrics.md are made from `METRICS`. All are computed on the image's own grid, by `measurement.py`.
+docs/metrics.md are made from `METRICS`, and a value is what a row's `compute` gives for a label of one case, on the image's own grid.
 
 What an empty mask gives follows three rules. Neither mask has a voxel: undefined, because nothing was to be found and nothing was
 said. The prediction is empty where the reference is not: the worst value, because were it undefined, it would leave the average, and
@@ -12,13 +12,17 @@ the sensitivity of a case without the structure.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from unet_pipeline.evaluation import metrics
+from unet_pipeline.evaluation.centreline import compute_cldice
 from unet_pipeline.evaluation.instances import IOU_THRESHOLDS
 from unet_pipeline.evaluation.lesions import LEAST_IOU
+from unet_pipeline.evaluation.mask_pair import MaskPair
+from unet_pipeline.evaluation.surface import compute_assd, compute_hd95, compute_nsd
 
 UNDEFINED = math.nan
 DIAGONAL = "diagonal of the image"
@@ -28,6 +32,7 @@ PREDICTION_SIZE = "size of the prediction"
 
 Kind = Literal["share", "percent", "length", "size"]
 Family = Literal["masks", "lesions", "thin", "instances"]
+Compute = Callable[[MaskPair], float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,7 @@ class Metric:
 
     Attributes:
         title: for tables and charts.
+        compute: the value, of a pair of masks.
         definition: what the number is, with its source.
         kind: of unit, see `unit`.
         family: "masks" is measured for every label; "lesions" and "thin" for the labels that the plan names, "instances" for images with
@@ -51,6 +57,7 @@ class Metric:
     """
 
     title: str
+    compute: Compute
     definition: str
     kind: Kind = "share"
     family: Family = "masks"
@@ -79,9 +86,10 @@ def list_measured(columns: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in METRICS if name in names)
 
 
-def _build_distance(title: str, definition: str, shown: bool) -> Metric:
+def _build_distance(title: str, compute: Compute, definition: str, shown: bool) -> Metric:
     return Metric(
         title=title,
+        compute=compute,
         definition=definition,
         kind="length",
         most=math.inf,
@@ -95,22 +103,32 @@ def _build_distance(title: str, definition: str, shown: bool) -> Metric:
 
 _OVERLAP_AND_SURFACE = {
     "dice": Metric(
-        title="Dice", definition="twice the shared voxels by the voxels of both masks (Dice 1945)", shown=True
+        title="Dice",
+        compute=lambda pair: metrics.compute_dice(pair.reference, pair.prediction),
+        definition="twice the shared voxels by the voxels of both masks (Dice 1945)",
+        shown=True,
     ),
-    "iou": Metric(title="IoU", definition="shared voxels by the voxels of either mask (Jaccard 1901)"),
+    "iou": Metric(
+        title="IoU",
+        compute=lambda pair: metrics.compute_iou(pair.reference, pair.prediction),
+        definition="shared voxels by the voxels of either mask (Jaccard 1901)",
+    ),
     "hd95": _build_distance(
         "HD95",
+        lambda pair: compute_hd95(pair.distances),
         "95th percentile of the distances from border voxels of one mask to the other's, the larger of both directions "
         "(Maier-Hein 2024)",
         shown=True,
     ),
     "assd": _build_distance(
         "ASSD",
+        lambda pair: compute_assd(pair.distances),
         "average symmetric surface distance: mean distance of all border voxels of both masks to the other's (Heimann 2009)",
         shown=False,
     ),
     "nsd": Metric(
         title="NSD",
+        compute=lambda pair: compute_nsd(pair.distances, pair.request.tolerance),
         definition="normalised surface dice: share of the border voxels of both masks that lie within the plan's `tolerance_mm` of "
         "the other's (Nikolov 2018)",
         shown=True,
@@ -119,6 +137,7 @@ _OVERLAP_AND_SURFACE = {
 _VOLUME = {
     "volume_error": Metric(
         title="Volume error",
+        compute=lambda pair: pair.volume_error,
         definition="size of the prediction less that of the reference; its mean is the bias, in which errors of opposite sign cancel",
         kind="size",
         least=-math.inf,
@@ -131,6 +150,7 @@ _VOLUME = {
     ),
     "absolute_volume_error": Metric(
         title="Absolute volume error",
+        compute=lambda pair: abs(pair.volume_error),
         definition="the volume error without its sign, so that nothing cancels",
         kind="size",
         most=math.inf,
@@ -141,6 +161,7 @@ _VOLUME = {
     ),
     "relative_volume_error": Metric(
         title="Relative volume error",
+        compute=lambda pair: metrics.compute_relative_volume_error(pair.reference, pair.prediction),
         definition="the volume error in percent of the mean of both sizes, finite for a false alarm too (Bland and Altman 1999)",
         kind="percent",
         least=-200.0,
@@ -152,14 +173,20 @@ _VOLUME = {
     ),
     "sensitivity": Metric(
         title="Sensitivity",
+        compute=lambda pair: metrics.compute_sensitivity(pair.reference, pair.prediction),
         definition="share of the reference's voxels that were found (recall)",
         false_alarm=UNDEFINED,
     ),
-    "precision": Metric(title="Precision", definition="share of the predicted voxels that are right"),
+    "precision": Metric(
+        title="Precision",
+        compute=lambda pair: metrics.compute_precision(pair.reference, pair.prediction),
+        definition="share of the predicted voxels that are right",
+    ),
 }
 _LESIONS = {
     "lesion_sensitivity": Metric(
         title="Lesion sensitivity",
+        compute=lambda pair: pair.lesions.sensitivity,
         definition="share of the reference's lesions that were found: connected parts (corners too), matched one to one with an IoU of "
         f"at least {LEAST_IOU} (Saha 2024)",
         family="lesions",
@@ -168,17 +195,22 @@ _LESIONS = {
     ),
     "lesion_precision": Metric(
         title="Lesion precision",
+        compute=lambda pair: pair.lesions.precision,
         definition="share of the predicted lesions that are one of the reference's",
         family="lesions",
         shown=True,
     ),
     "lesion_f1": Metric(
-        title="Lesion F1", definition="twice the matched lesions by the lesions of both masks", family="lesions"
+        title="Lesion F1",
+        compute=lambda pair: pair.lesions.f1,
+        definition="twice the matched lesions by the lesions of both masks",
+        family="lesions",
     ),
 }
 _THIN = {
     "cldice": Metric(
         title="clDice",
+        compute=lambda pair: compute_cldice(pair.reference, pair.prediction),
         definition="harmonic mean of the shares of each mask's centre line that lie in the other mask (Shit 2021)",
         family="thin",
         shown=True,
@@ -187,12 +219,14 @@ _THIN = {
 _INSTANCES = {
     "mean_ap": Metric(
         title="Mean AP",
+        compute=lambda pair: pair.instance_scores.mean_average_precision,
         definition="mean of the average precision over the IoU thresholds 0.5 to 0.95",
         family="instances",
         shown=True,
     ),
     "panoptic_quality": Metric(
         title="PQ",
+        compute=lambda pair: pair.instance_scores.panoptic_quality,
         definition="panoptic quality: sum of the IoU of the pairs of IoU over 0.5, by the mean number of instances of both sides "
         "(Kirillov 2019)",
         family="instances",
@@ -201,13 +235,35 @@ _INSTANCES = {
     **{
         f"ap_{round(100 * threshold)}": Metric(
             title=f"AP {threshold:.2f}",
+            compute=lambda pair, number=number: pair.instance_scores.average_precisions[number],  # type: ignore[misc]
             definition=f"average precision: pairs of an IoU over {threshold:.2f}, by pairs and unmatched instances of both sides (Data "
             "Science Bowl 2018); predicted instances are the connected parts (faces) of the predicted mask",
             family="instances",
             shown=threshold == 0.5,
         )
-        for threshold in IOU_THRESHOLDS
+        for number, threshold in enumerate(IOU_THRESHOLDS)
     },
 }
 
 METRICS: Mapping[str, Metric] = MappingProxyType({**_OVERLAP_AND_SURFACE, **_VOLUME, **_LESIONS, **_THIN, **_INSTANCES})
+
+
+def measure(pair: MaskPair) -> dict[str, float]:
+    """Every metric that is asked for, by its id, and the numbers of lesions and instances where those are.
+
+    Args:
+        pair: of one label; instances are measured where it has an instance map.
+
+    Raises:
+        ValueError: shapes differ, a mask is not bool, or the spacing or tolerance is not positive.
+    """
+    has_instances = pair.instances is not None
+    asked = {"masks": True, "lesions": pair.request.lesions, "thin": pair.request.thin, "instances": has_instances}
+    values = {name: metric.compute(pair) for name, metric in METRICS.items() if asked[metric.family]}
+    if asked["lesions"]:
+        values["num_lesions_reference"] = pair.lesions.num_reference
+        values["num_lesions_prediction"] = pair.lesions.num_prediction
+    if asked["instances"]:
+        values["num_instances_reference"] = pair.instance_scores.num_reference
+        values["num_instances_prediction"] = pair.instance_scores.num_prediction
+    return values

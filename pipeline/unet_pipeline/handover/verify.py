@@ -22,7 +22,7 @@ from unet_pipeline.bundle.configs import find_differences
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.metadata import Metadata
 from unet_pipeline.config_values import quote_paths
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.writing import write_image

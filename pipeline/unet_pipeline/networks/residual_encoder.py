@@ -12,11 +12,8 @@ from .blocks import (
     CONVOLUTION,
     TRANSPOSED_CONVOLUTION,
     ConvUnit,
+    SupervisedUNet,
     build_normalisation,
-    initialise_he,
-    keep_start,
-    pad_to_multiple,
-    total_stride,
 )
 
 SLOPE = 0.01  # of the leaky ReLU, nnU-Net's number
@@ -68,7 +65,7 @@ class LightDecoderLevel(nn.Module):
         return self.convolution(torch.cat([self.upsampling(below), skip], dim=1))
 
 
-class ResidualEncoderUNet(nn.Module):
+class ResidualEncoderUNet(SupervisedUNet):
     """Residual-encoder U-Net for prediction.
 
     Args:
@@ -95,8 +92,6 @@ class ResidualEncoderUNet(nn.Module):
         num_supervised_heads: int = 0,
         normalisation: str = "instance",
     ) -> None:
-        super().__init__()
-        self.factors = total_stride(strides)
         stem = ConvUnit(spatial_dims, in_channels, filters[0], kernel_size[0], True, normalisation, slope=SLOPE)
         encoder, before = [], filters[0]
         for level, width in enumerate(filters):
@@ -112,33 +107,7 @@ class ResidualEncoderUNet(nn.Module):
             up = TRANSPOSED_CONVOLUTION[spatial_dims](below, width, stride, stride)
             unit = ConvUnit(spatial_dims, 2 * width, width, kernel_size[level], True, normalisation, slope=SLOPE)
             decoder.append(LightDecoderLevel(up, unit))
-        self.encoder = nn.ModuleList(encoder)
-        self.decoder = nn.ModuleList(decoder)  # the full resolution last, as the heads
-        self.heads = nn.ModuleList(
-            CONVOLUTION[spatial_dims](filters[level], out_channels, 1) for level in range(num_supervised_heads, -1, -1)
-        )
-        initialise_he(self)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits, shape (batch, classes, *spatial), for `x` of shape (batch, channels, *spatial) and any size."""
-        return keep_start(self.compute_heads(pad_to_multiple(x, self.factors))[-1], x)
-
-    def compute_heads(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Logits of every head at its own level, the full resolution last; sizes are multiples of the total stride."""
-        features = x
-        skips: list[torch.Tensor] = []
-        for block in self.encoder:
-            features = block(features)
-            skips.append(features)
-        skips.pop()
-        decoded: list[torch.Tensor] = []
-        for level in self.decoder:
-            features = level(features, skips.pop())
-            decoded.append(features)
-        heads: list[torch.Tensor] = []
-        for index, head in enumerate(self.heads):
-            heads.append(head(decoded[len(decoded) - len(self.heads) + index]))
-        return heads
+        super().__init__(encoder, decoder, filters, out_channels, strides, num_supervised_heads)
 
 
 class SupervisedResidualEncoderUNet(ResidualEncoderUNet):

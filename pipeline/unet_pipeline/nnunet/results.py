@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unet_pipeline.dataset.dataset import STOCK_SUFFIXES
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from unet_pipeline.dataset.formats import STOCK_SUFFIXES
 from unet_pipeline.dataset.names import (
     CHANNEL,
     LABEL,

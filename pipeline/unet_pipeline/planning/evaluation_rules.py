@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES
 from unet_pipeline.dataset.fingerprint import Fingerprint
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.planning.presets import Choice
 
 # beginnings of words in the names of labels; of structures that come in any number, and are found or missed one by one

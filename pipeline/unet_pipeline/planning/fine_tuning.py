@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from unet_pipeline.config_values import quote_name
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES
 from unet_pipeline.dataset.fingerprint import Fingerprint
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.errors import PlanError
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.planning.presets import Choice

@@ -21,6 +21,7 @@ from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_output_size
 from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields, rename_keys
+from unet_pipeline.planning.losses import LOSSES
 from unet_pipeline.text_files import read_text
 from unet_pipeline.types import BACKGROUND
 
@@ -74,7 +75,7 @@ class Plan(BaseModel):
     supervision_weights: tuple[Positive, ...]
     pruned_to: Count | None
     # loss
-    loss: Literal["dice_ce", "region_dice_ce", "border_weighted_ce"]
+    loss: str
     class_weights: tuple[Positive, ...] | None
     border_weight: Annotated[float, Field(ge=0)] | None
     border_sigma_voxel: Positive | None
@@ -183,13 +184,6 @@ class Plan(BaseModel):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.label_table):
                 raise ValueError(f"{name} has {len(value)} values; expected {len(self.label_table)}, one per label")
-        of_borders = (self.class_weights, self.border_weight, self.border_sigma_voxel)
-        if self.loss == "border_weighted_ce" and None in of_borders:
-            raise ValueError(
-                f"loss is {self.loss!r}; expected values for class_weights, border_weight, border_sigma_voxel"
-            )
-        if self.loss == "region_dice_ce" and not self.regions:
-            raise ValueError("loss is 'region_dice_ce' and regions is empty; expected regions, or the loss 'dice_ce'")
         row = NETWORKS[self.network_name]
         least, most = row.bound_heads(levels)
         if not least <= self.num_supervised_heads <= most:
@@ -200,6 +194,17 @@ class Plan(BaseModel):
             )
         if self.pruned_to is not None and (row.heads != "nested" or self.pruned_to > levels - 1):
             raise ValueError(f"pruned_to is {self.pruned_to}; expected null, or a head of a network with nested heads")
+        return self
+
+    @model_validator(mode="after")
+    def _check_loss(self) -> Plan:
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss is {self.loss!r}; {suggest(self.loss, LOSSES)}")
+        if [name for name in LOSSES[self.loss] if getattr(self, name, 0) is None]:
+            numbers = ", ".join(name for name in LOSSES[self.loss] if name in type(self).model_fields)
+            raise ValueError(f"loss is {self.loss!r}; expected values for {numbers}")
+        if self.loss == "region_dice_ce" and not self.regions:
+            raise ValueError("loss is 'region_dice_ce' and regions is empty; expected regions, or the loss 'dice_ce'")
         return self
 
     @model_validator(mode="after")

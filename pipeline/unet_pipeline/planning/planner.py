@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from unet_pipeline.config_values import quote_name
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES
 from unet_pipeline.dataset.fingerprint import Fingerprint
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.device.memory import Memory
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.shape import Shape

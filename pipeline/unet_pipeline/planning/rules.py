@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES
 from unet_pipeline.dataset.fingerprint import Fingerprint
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.planning.presets import NNUNET, Choice, Preset
 
 _ANISOTROPIC_RATIO = 3.0  # nnU-Net's threshold for a coarse axis

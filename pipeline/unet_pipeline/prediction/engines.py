@@ -19,7 +19,7 @@ from monai.transforms import Compose
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.config_values import quote_paths
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.medical_image import ImageGrid
 from unet_pipeline.device.instance_norm import speed_up_instance_norm
 from unet_pipeline.device.precision import BFLOAT16

@@ -12,10 +12,11 @@ from typing import TypeVar
 
 from unet_pipeline.dataset.case_folders import find_case_files
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, SHOWN_FORMATS, Case, case_name, image_suffix, list_images
+from unet_pipeline.dataset.dataset import Case, case_name, image_suffix, list_images
 from unet_pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
 from unet_pipeline.dataset.dicom_folders import find_series, list_dicom_files, name_series
 from unet_pipeline.dataset.file_names import natural_key, split_case
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES, SHOWN_FORMATS
 from unet_pipeline.dataset.image_files import list_image_files
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.prediction.device_network import DeviceNetwork
 from unet_pipeline.prediction.stopwatch import Stopwatch

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, image_suffix
+from unet_pipeline.dataset.dataset import image_suffix
+from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.stock import stock_reads
 from unet_pipeline.device.cores import count_cores

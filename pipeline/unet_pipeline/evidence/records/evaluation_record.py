@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.dataset.dataset import NIFTI_SUFFIXES, image_suffix
+from unet_pipeline.dataset.dataset import image_suffix
+from unet_pipeline.dataset.formats import FORMATS
 from unet_pipeline.dataset.image import read_image, read_label_map
 from unet_pipeline.dataset.nifti_file import read_stored_shape
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
@@ -90,7 +91,9 @@ def hash_label_map(path: Path) -> str:
 
     Not of the file, whose bytes depend on the version of the compression too.
     """
-    several = image_suffix(path) in NIFTI_SUFFIXES and len(read_stored_shape(path)) > 3  # structures that may overlap
+    several = (
+        image_suffix(path) in FORMATS["NIfTI"].suffixes and len(read_stored_shape(path)) > 3
+    )  # structures that may overlap
     array = (read_image if several else read_label_map)(path).array.astype("uint8")
     return hashlib.sha256(repr(array.shape).encode() + array.tobytes(order="C")).hexdigest()
 
