@@ -99,6 +99,7 @@ def plan(
     """Write a complete bundle for a dataset, or with --refresh its configs again."""
     _check_names(preset, network)
     import unet_pipeline
+    from unet_pipeline.lean_imports import arrange_lean_import
 
     if refresh is not None:
         effective = _refresh(refresh, force)
@@ -107,6 +108,8 @@ def plan(
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+        if no_forecast:  # then MONAI is there to count the network only
+            arrange_lean_import(with_label_maps=False)
         given = (network, padded, parse_memory(memory), initial, trust, data_root)
         planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *given)
         effective = planned.plan
