@@ -11,7 +11,7 @@ import torch
 
 import unet_pipeline
 from unet_pipeline.bundle.folder import open_bundle
-from unet_pipeline.errors import PlanError
+from unet_pipeline.errors import PlanError, TrainingError
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.planning.planner import plan_from_fingerprint
 from unet_pipeline.training import probe
@@ -157,4 +157,13 @@ def test_forecast_training_step_that_fails_says_why(volumes: Path, monkeypatch: 
 
     monkeypatch.setattr(probe, "_run", fail)
     with pytest.raises(PlanError, match=r"cannot be timed on this machine \(RuntimeError: CUDA out of memory\. Tried"):
+        unet_pipeline.forecast_training(volumes)
+
+
+def test_forecast_training_step_without_memory_says_what_helps(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise TrainingError("A training step needs more memory. Plan again with a smaller --memory GIB.")
+
+    monkeypatch.setattr(probe, "_run", fail)
+    with pytest.raises(PlanError, match="smaller --memory GIB"):
         unet_pipeline.forecast_training(volumes)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_pipeline.boundary import list_causes
+from unet_pipeline.boundary import is_out_of_memory, list_causes
 from unet_pipeline.bundle.earlier import require_current_config
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.config_values import PATH_IDS, quote_argument, quote_paths
@@ -163,6 +163,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     import torch
 
     from unet_pipeline.training.checkpoint import read_best
+    from unet_pipeline.training.lack_of_memory import FewerWindows
     from unet_pipeline.training.loading import end_loader_processes
     from unet_pipeline.training.progress import list_choices
 
@@ -183,6 +184,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         _check_files(cases)
         workflow.initialize()
         trainer, evaluator = workflow.trainer, workflow.evaluator
+        evaluator.inferer = inferer = FewerWindows(evaluator.inferer)
         if watch is not None:
             watch(trainer, evaluator)
         workflow.run()
@@ -203,7 +205,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         stopped_by=getattr(trainer.state, "stopped_by", None),
         num_threads=torch.get_num_threads(),
         nondeterministic_kernels=tuple(kernels.messages),
-        device_choices=tuple(list_choices(trainer)),
+        device_choices=(*list_choices(trainer), *inferer.notes),
         precision=getattr(trainer.state, "precision", ""),
         memory_format=getattr(trainer.state, "memory_format", ""),
         num_iterations=trainer.state.iteration,
@@ -248,7 +250,7 @@ def _own_errors(cases: list[dict[str, str]]) -> Iterator[None]:
 
     try:
         yield
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, MemoryError) as error:
         if (own := _find_own_error(error)) is not None:
             raise own from error
         in_transform = any(_FAILED_TRANSFORM in str(cause) for cause in list_causes(error))
@@ -259,6 +261,7 @@ def _own_errors(cases: list[dict[str, str]]) -> Iterator[None]:
 
 def _find_own_error(error: BaseException) -> PipelineError | None:
     """The error of this package that another one was raised from; a full disk, and the end of a loader's process, become one."""
+    from unet_pipeline.training.lack_of_memory import explain_elsewhere
     from unet_pipeline.training.loading import LoadingError, explain_loading
 
     for cause in list_causes(error):
@@ -268,6 +271,8 @@ def _find_own_error(error: BaseException) -> PipelineError | None:
             return cause
         if (explained := explain_loading(cause)) is not None:
             return explained
+        if is_out_of_memory(cause):
+            return explain_elsewhere(cause)
         if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
             return TrainingError(
                 f"Cannot write {Path(str(cause.filename or 'a file')).name}: {cause.strerror}. The checkpoints before it are whole. "
