@@ -167,3 +167,18 @@ def test_forecast_training_step_without_memory_says_what_helps(volumes: Path, mo
     monkeypatch.setattr(probe, "_run", fail)
     with pytest.raises(PlanError, match="smaller --memory GIB"):
         unet_pipeline.forecast_training(volumes)
+
+
+@pytest.mark.parametrize(
+    ("device", "first_flop", "expected"),
+    [("cuda:1", 1e15, 3.5), ("cpu", 1e15, None), ("cuda:1", 1.0, None)],
+    ids=["planned step", "CPU", "smaller step"],
+)
+def test_time_step_has_the_memory_of_the_planned_step_on_a_gpu(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, device: str, first_flop: float, expected: float | None
+) -> None:
+    monkeypatch.setattr(probe, "_run", lambda *_: (1e6, 1e6, device))
+    monkeypatch.setattr(probe, "_FIRST_FLOP", first_flop)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda found: {torch.device("cuda:1"): 3.5 * 2**30}[found])
+    folder = open_bundle(volumes)
+    assert probe.time_step(folder, read_plan(folder.plan)).peak_gib == expected

@@ -174,6 +174,8 @@ def print_training_forecast(forecast: TrainingForecast, bundle: Path) -> None:
     if forecast.slowdown > 1:
         busy = describe_time(forecast.total_s * forecast.slowdown)
         say(f"            when nothing else runs; {busy} beside the other work that runs now")
+    if forecast.peak_gib is not None:
+        say(f"  memory    {forecast.peak_gib:.1f} GiB of {forecast.device} in a step, as measured")
     if forecast.reading_s > forecast.total_s / 2:
         say(
             f"            most of it is reading images: {forecast.cache_rate:.0%} of them stay in memory; a larger cache_rate in plan.yaml "

@@ -20,10 +20,12 @@ from unet_pipeline.boundary import is_out_of_memory, list_causes
 from unet_pipeline.bundle.earlier import require_current_config
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.config_values import PATH_IDS, quote_argument, quote_paths
+from unet_pipeline.device.memory import read_peak_gib
 from unet_pipeline.errors import PipelineError, PlanError, TrainingError, suggest
 from unet_pipeline.training.determinism import NondeterministicKernels
 
 if TYPE_CHECKING:
+    import torch
     from monai.bundle import ConfigWorkflow
 
 _FAILED_TRANSFORM = "applying transform"  # in the words of MONAI
@@ -205,11 +207,17 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         stopped_by=getattr(trainer.state, "stopped_by", None),
         num_threads=torch.get_num_threads(),
         nondeterministic_kernels=tuple(kernels.messages),
-        device_choices=(*list_choices(trainer), *inferer.notes),
+        device_choices=(*list_choices(trainer), *inferer.notes, *_describe_peak(trainer.state.device)),
         precision=getattr(trainer.state, "precision", ""),
         memory_format=getattr(trainer.state, "memory_format", ""),
         num_iterations=trainer.state.iteration,
     )
+
+
+def _describe_peak(device: torch.device) -> list[str]:
+    """The most memory of a GPU that was used at once, in a line; none on a CPU."""
+    gib = read_peak_gib(device)
+    return [] if gib is None else [f"memory: at most {gib:.2f} GiB of {device} at once"]
 
 
 def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> ConfigWorkflow:
