@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_pipeline.errors import DatasetError, FileContentError
-from unet_pipeline.text_files import parse_json, read_json, read_json_object, read_text, require_plain_utf8
+from unet_pipeline.text_files import (
+    parse_json,
+    parse_yaml,
+    read_json,
+    read_json_object,
+    read_text,
+    require_plain_utf8,
+)
 
 CONTENT = {"Größe": [1, 2.5, None], "deep": {"a": {"b": "Ω"}}}
 TEXT = json.dumps(CONTENT, ensure_ascii=False, indent=2)
@@ -132,3 +139,10 @@ def test_read_json_any_bytes_give_content_or_one_sentence(
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)))
 def test_parse_json_what_json_wrote_comes_back(content: Any) -> None:
     assert parse_json(json.dumps(content), Path("a.json")) == content
+
+
+def test_parse_yaml_what_is_changed_afterwards_is_not_given_to_the_next() -> None:
+    text = "sizes: [1, 2]  # a comment"
+    first = parse_yaml(text)
+    first["sizes"].append(3)
+    assert parse_yaml(text) == {"sizes": [1, 2]}
