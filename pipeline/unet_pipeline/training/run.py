@@ -25,7 +25,6 @@ from unet_pipeline.errors import PipelineError, PlanError, TrainingError, sugges
 from unet_pipeline.training.determinism import NondeterministicKernels
 
 if TYPE_CHECKING:
-    import torch
     from monai.bundle import ConfigWorkflow
 
 _FAILED_TRANSFORM = "applying transform"  # in the words of MONAI
@@ -167,7 +166,6 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     from unet_pipeline.training.checkpoint import read_best
     from unet_pipeline.training.lack_of_memory import FewerWindows
     from unet_pipeline.training.loading import end_loader_processes
-    from unet_pipeline.training.progress import list_choices
 
     started_s, cases = time.monotonic(), list[dict[str, str]]()
     folder.make_modules_importable()  # MONAI does it later, in `run`; the trainer is asked for before
@@ -207,17 +205,20 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         stopped_by=getattr(trainer.state, "stopped_by", None),
         num_threads=torch.get_num_threads(),
         nondeterministic_kernels=tuple(kernels.messages),
-        device_choices=(*list_choices(trainer), *inferer.notes, *_describe_peak(trainer.state.device)),
+        device_choices=_describe_choices(trainer, inferer.notes),
         precision=getattr(trainer.state, "precision", ""),
         memory_format=getattr(trainer.state, "memory_format", ""),
         num_iterations=trainer.state.iteration,
     )
 
 
-def _describe_peak(device: torch.device) -> list[str]:
-    """The most memory of a GPU that was used at once, in a line; none on a CPU."""
-    gib = read_peak_gib(device)
-    return [] if gib is None else [f"memory: at most {gib:.2f} GiB of {device} at once"]
+def _describe_choices(trainer: Any, notes: list[str]) -> tuple[str, ...]:
+    """What was done for the device, in lines; of a GPU with the most memory that was used at once."""
+    from unet_pipeline.training.progress import list_choices
+
+    peak_gib = read_peak_gib(trainer.state.device)
+    peak = [] if peak_gib is None else [f"memory: at most {peak_gib:.2f} GiB of {trainer.state.device} at once"]
+    return (*list_choices(trainer), *notes, *peak)
 
 
 def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> ConfigWorkflow:
