@@ -18,6 +18,7 @@ import torch
 from hypothesis import settings
 from PIL import Image as PillowImage
 
+from unet_pipeline import lean_imports
 from unet_pipeline.cli import main
 from unet_pipeline.dataset.check import CheckReport, check_dataset
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
@@ -224,6 +225,8 @@ def call_main(
 ) -> Callable[..., tuple[int, str, str]]:
     """Calls the command line in a temporary folder; gives exit status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
+    # the command's process ends after it; this one goes on to tests that need all of MONAI
+    monkeypatch.setattr(lean_imports, "arrange_lean_import", lambda **_: False)
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["unet-pipeline", *map(str, arguments)])

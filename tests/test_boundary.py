@@ -48,6 +48,21 @@ def fail_twice(first: BaseException, second: BaseException) -> None:
         raise second
 
 
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (MemoryError(), "the system gave no more"),
+        (MemoryError("Unable to allocate 3.00 TiB for an array"), "Unable to allocate 3.00 TiB for an array"),
+        (RuntimeError("CUDA out of memory.\nTried 2 GiB"), "CUDA out of memory. Tried 2 GiB"),
+        (ValueError("it failed"), None),
+    ],
+)
+def test_guarded_memory_that_runs_out_is_said(error: Exception, cause: str | None) -> None:
+    wanted = rf"There is not enough memory \({cause}\)\. Close other programs" if cause else "it failed"
+    with pytest.raises(PipelineError if cause else ValueError, match=wanted), guarded():
+        raise error
+
+
 @pytest.mark.parametrize(("name", "cause", "remedy"), list_sentences(), ids=lambda value: str(value)[:12])
 def test_explain_every_error_of_the_system_has_file_cause_and_remedy(name: str, cause: str, remedy: str) -> None:
     explained = explain(refuse(name))

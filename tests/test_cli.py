@@ -16,6 +16,7 @@ import yaml
 
 import unet_pipeline
 from unet_pipeline.cli import app
+from unet_pipeline.planning.plan import read_plan
 
 from . import phantom_bundles as phantoms
 
@@ -377,6 +378,21 @@ def test_check_does_without_torch_and_monai(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_plan_without_forecast_leaves_pytorchs_compiler_and_most_of_monai_out(tmp_path: Path) -> None:
+    """It takes two seconds of a processor instead of seven; the plan is that of the API, which loads all."""
+    dataset = phantoms.write_pictures(tmp_path / "cells", num_cases=3)
+    code = (
+        "import sys; from unet_pipeline.cli import main\n"
+        "sys.argv[1:] = ['plan', 'cells', 'lean', '--preset', 'quick', '--folds', '3', '--no-forecast']\n"
+        "try:\n    main()\nfinally:\n"
+        "    print(sorted({'monai', 'ignite', 'pandas', 'scipy.stats', 'sympy', 'torch._dynamo'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "['monai']"
+    whole = phantoms.silently(unet_pipeline.plan, dataset, tmp_path / "whole", preset="quick", folds=3)
+    assert read_plan(tmp_path / "lean" / "configs" / "plan.yaml") == whole.plan
 
 
 @pytest.fixture

@@ -54,6 +54,11 @@ def test_print_training_forecast_kept_promise_is_one_line(capsys: pytest.Capture
     ]
 
 
+def test_print_training_forecast_tells_the_memory_of_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    on_gpu = dataclasses.replace(SLOW, steps_s=60.0, device="cuda:0", peak_gib=4.66)
+    assert show(on_gpu, capsys)[1] == "memory    4.7 GiB of cuda:0 in a step, as measured"
+
+
 def test_print_training_forecast_broken_promise_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     lines = show(SLOW, capsys)
     assert lines[0] == "time      about 50 minutes for one fold on this machine (4,000 steps of 750 ms on cpu)"

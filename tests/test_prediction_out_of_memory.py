@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from unet_pipeline.boundary import is_out_of_memory
 from unet_pipeline.errors import PredictionError
-from unet_pipeline.prediction.out_of_memory import explain_out_of_memory, is_out_of_memory
+from unet_pipeline.prediction.out_of_memory import explain_out_of_memory
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 
 from unet_pipeline import text_files
 from unet_pipeline.errors import DatasetError, FileContentError
-from unet_pipeline.text_files import parse_json, read_json, read_json_object, read_text, require_plain_utf8
+from unet_pipeline.text_files import (
+    parse_json,
+    parse_yaml,
+    read_json,
+    read_json_object,
+    read_text,
+    require_plain_utf8,
+)
 
 CONTENT = {"Größe": [1, 2.5, None], "deep": {"a": {"b": "Ω"}}}
 TEXT = json.dumps(CONTENT, ensure_ascii=False, indent=2)
@@ -152,3 +159,10 @@ def test_read_json_of_unique_keys_equals_read_json_elsewhere(tmp_path: Path) -> 
 def write_text_file(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def test_parse_yaml_what_is_changed_afterwards_is_not_given_to_the_next() -> None:
+    text = "sizes: [1, 2]  # a comment"
+    first = parse_yaml(text)
+    first["sizes"].append(3)
+    assert parse_yaml(text) == {"sizes": [1, 2]}

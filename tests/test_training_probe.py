@@ -11,7 +11,7 @@ import torch
 
 import unet_pipeline
 from unet_pipeline.bundle.folder import open_bundle
-from unet_pipeline.errors import PlanError
+from unet_pipeline.errors import PlanError, TrainingError
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.planning.planner import plan_from_fingerprint
 from unet_pipeline.training import probe
@@ -158,3 +158,27 @@ def test_forecast_training_step_that_fails_says_why(volumes: Path, monkeypatch: 
     monkeypatch.setattr(probe, "_run", fail)
     with pytest.raises(PlanError, match=r"cannot be timed on this machine \(RuntimeError: CUDA out of memory\. Tried"):
         unet_pipeline.forecast_training(volumes)
+
+
+def test_forecast_training_step_without_memory_says_what_helps(volumes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise TrainingError("A training step needs more memory. Plan again with a smaller --memory GIB.")
+
+    monkeypatch.setattr(probe, "_run", fail)
+    with pytest.raises(PlanError, match="smaller --memory GIB"):
+        unet_pipeline.forecast_training(volumes)
+
+
+@pytest.mark.parametrize(
+    ("device", "first_flop", "expected"),
+    [("cuda:1", 1e15, 3.5), ("cpu", 1e15, None), ("cuda:1", 1.0, None)],
+    ids=["planned step", "CPU", "smaller step"],
+)
+def test_time_step_has_the_memory_of_the_planned_step_on_a_gpu(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, device: str, first_flop: float, expected: float | None
+) -> None:
+    monkeypatch.setattr(probe, "_run", lambda *_: (1e6, 1e6, device))
+    monkeypatch.setattr(probe, "_FIRST_FLOP", first_flop)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda found: {torch.device("cuda:1"): 3.5 * 2**30}[found])
+    folder = open_bundle(volumes)
+    assert probe.time_step(folder, read_plan(folder.plan)).peak_gib == expected

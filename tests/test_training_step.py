@@ -81,3 +81,29 @@ def test_training_step_bfloat16_gives_nearly_the_loss_of_float32() -> None:
         trainer.run()
         losses.append(float(trainer.state.output["loss"]))
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: not enough memory"),
+    ],
+)
+def test_training_step_out_of_memory_says_what_helps(error: BaseException) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    trainer = build_trainer(TrainingStep(12.0, autocast=False), torch.rand(1, 16, 16), 1, 0.1)
+    trainer.network.forward = fail
+    with pytest.raises(
+        TrainingError, match=r"A training step needs more than the memory of this machine.*--memory GIB"
+    ):
+        trainer.run()
+
+
+def test_training_step_other_errors_stay() -> None:
+    trainer = build_trainer(TrainingStep(12.0, autocast=False), torch.rand(1, 15, 15), 1, 0.1)
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        trainer.run()

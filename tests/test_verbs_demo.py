@@ -66,6 +66,17 @@ def test_demo_says_beforehand_how_long_it_takes(monkeypatch: pytest.MonkeyPatch)
     assert overrides == {"num_epochs": 20}
 
 
+def test_demo_beside_other_work_tells_both_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines, overrides = announce(monkeypatch, replace(PLANNED, slowdown=10.0))
+    assert overrides == {
+        "num_epochs": 14
+    }  # 30 s passed, 70 + 5 of training, 39 after it; and ten times 79 in place of 79
+    assert lines[:2] == [
+        "train: about a minute; the whole demo takes about 2 minutes on this machine",
+        "when nothing else runs; about 14 minutes beside the other work that runs now",
+    ]
+
+
 @pytest.mark.parametrize(("steps_s", "said"), [(180.0, "in time"), (500.0, "fewer would not show")])
 def test_demo_says_that_it_trains_shorter(monkeypatch: pytest.MonkeyPatch, steps_s: float, said: str) -> None:
     lines, overrides = announce(monkeypatch, replace(PLANNED, steps_s=steps_s))

@@ -85,7 +85,9 @@ _NO_TEMPORARY_FOLDER = "No usable temporary directory"  # tempfile
 _TEMPORARY_NAME = re.compile(r"tmp[a-z0-9_]{8}|(unet-pipeline|reproduce)-.*")
 _ROOT_CAUSES = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG, errno.EROFS)
 _MAX_PARTS = 3  # of a path that lies elsewhere: no message has a whole one
-_LINKS = (OSError, UnicodeError, RecursionError, RuntimeError, json.JSONDecodeError)
+_LINKS = (OSError, UnicodeError, RecursionError, RuntimeError, MemoryError, json.JSONDecodeError)
+# of RuntimeErrors: PyTorch's allocators and those of the libraries under it have no class of their own for all of them
+_NO_MEMORY_IN_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 
 @contextmanager
@@ -127,6 +129,13 @@ def explain(error: BaseException) -> PipelineError | None:
         if (explained := _explain_one(cause)) is not None:
             return explained
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the CPU or on a GPU."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY_IN_WORDS)
 
 
 def describe_failure(error: BaseException, max_chars: int = 200) -> str:
@@ -213,6 +222,11 @@ def _rank(cause: BaseException) -> int:
 def _explain_one(error: BaseException) -> PipelineError | None:
     if isinstance(error, OSError):
         return _explain_system(error)
+    if is_out_of_memory(error):
+        cause = " ".join(_printable(str(error)).split())[:120] or "the system gave no more"
+        return PipelineError(
+            f"There is not enough memory ({cause}). Close other programs, or use a machine with more memory."
+        )
     if isinstance(error, UnicodeEncodeError):
         return FileError(
             "A name",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import copy
+import functools
 import json
 import stat
 from collections.abc import Callable, Sequence
@@ -179,3 +181,20 @@ def _name_kind(content: Any) -> str:
 def _build(path: Path, cause: str, remedy: str, refuse: Refuse | None, shown: str | None) -> PipelineError:
     name = shown or "/".join(path.parts[-2:])
     return FileContentError(name, cause, remedy) if refuse is None else refuse(f"{name} {cause}. {remedy}")
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain values of YAML; the same text is parsed once in a process, because a plan takes longer to parse than all else about it.
+
+    Raises:
+        YAMLError: it is none.
+        RecursionError: it is nested too deeply.
+    """
+    return copy.deepcopy(_parse_yaml_once(text))
+
+
+@functools.lru_cache(maxsize=16)
+def _parse_yaml_once(text: str) -> Any:
+    import yaml
+
+    return yaml.safe_load(text)

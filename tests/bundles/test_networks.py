@@ -138,7 +138,7 @@ def test_unet3d2016_learns_whole_volumes_from_a_few_annotated_slices(tmp_path: P
     content = {"channel_names": {"0": "T1"}, "labels": labels, "numTraining": 5, "file_ending": ".nii.gz"}
     write_json(root / "dataset.json", content)
     numbers = {"filters": [8, 16, 32], "patch_size": [60, 60, 52], "window_size": [60, 60, 52], "learning_rate": 0.01}
-    schedule = {"num_epochs": 4, "iterations_per_epoch": 20, "val_interval": 4, "warmup_iterations": 5}
+    schedule = {"num_epochs": 1, "iterations_per_epoch": 40, "val_interval": 1, "warmup_iterations": 5}
     bundle = phantoms.plan_small(root, tmp_path / "bundle", network="unet3d2016", **numbers, **schedule)
     phantoms.silently(unet_pipeline.train, bundle)
     evaluation = phantoms.silently(unet_pipeline.evaluate, bundle)

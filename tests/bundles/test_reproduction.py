@@ -112,6 +112,27 @@ def test_reproduce_takes_the_recorded_order_in_memory_and_not_that_of_the_moment
     assert (result.verdict, result.trained) == ("identical", True), result
 
 
+PLAIN_CONFIG = {"train": {"trainer": {"iteration_update": {}}}}
+FAST_CONFIG = {"train": {"trainer": {"iteration_update": {"acceleration": {"channels_last": None}}}}}
+
+
+@pytest.mark.parametrize(
+    ("record", "config", "expected"),
+    [
+        ({"memory_format": "channels_last", "machine": {"gpu": None}}, FAST_CONFIG, True),
+        ({"memory_format": "contiguous", "machine": {"gpu": None}}, FAST_CONFIG, False),
+        ({"memory_format": "channels_last", "machine": {"gpu": "any"}}, FAST_CONFIG, True),
+        ({"machine": {"gpu": None}}, FAST_CONFIG, False),  # of a version that was contiguous on every CPU
+        ({"machine": {"gpu": "any"}}, FAST_CONFIG, None),
+        ({"machine": {"gpu": None}}, PLAIN_CONFIG, None),
+        ({"memory_format": ""}, FAST_CONFIG, None),
+    ],
+)
+def test_recall_choices_has_the_order_in_memory(record: dict, config: dict, expected: bool | None) -> None:
+    step = "train#trainer#iteration_update#acceleration#channels_last"
+    assert verbs._recall_choices(record, config) == ({} if expected is None else {step: expected})
+
+
 def test_reproduce_fold_that_the_configs_do_not_name_is_identical(changed: TrainedBundle) -> None:
     phantoms.silently(unet_pipeline.train, changed.root, fold=1)
     phantoms.silently(unet_pipeline.evaluate, changed.root)

@@ -17,6 +17,7 @@ import phantom_bundles as phantoms
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.inferers import SlidingWindowInferer
 
 import unet_pipeline
 from unet_pipeline.bundle.configs import find_differences
@@ -205,6 +206,42 @@ def test_train_resumed_keeps_the_order_in_memory_that_was_tried_out(
     record = json.loads(path.read_text())
     assert record["memory_format"] == expected
     assert "as before the interruption" in record["device_choices"][0]
+
+
+SHORT = {"samples_per_epoch": 4, "num_epochs": 1, "val_interval": 1, "window_batch_size": 4}
+
+
+def test_train_validation_out_of_memory_takes_fewer_windows_and_records_it(
+    copy_of_2d: TrainedBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whole,) = phantoms.silently(unet_pipeline.train, copy_of_2d.root, overrides=SHORT)
+    slide = SlidingWindowInferer.__call__
+
+    def slide_with_little(self: SlidingWindowInferer, *arguments: object, **options: object) -> object:
+        if self.sw_batch_size > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return slide(self, *arguments, **options)
+
+    monkeypatch.setattr(SlidingWindowInferer, "__call__", slide_with_little)
+    (tight,) = phantoms.silently(unet_pipeline.train, copy_of_2d.root, overrides=SHORT)
+    assert tight.best_dice == pytest.approx(whole.best_dice, abs=1e-5)
+    record = json.loads((tight.run_dir / "run.json").read_text())
+    assert record["device_choices"][-2:] == [
+        f"validation: memory ran out, so {count} window(s) at once" for count in (2, 1)
+    ]
+
+
+def test_train_out_of_memory_between_steps_is_a_message_and_a_record(
+    copy_of_2d: TrainedBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("Unable to allocate 3.00 TiB for an array")
+
+    monkeypatch.setattr("unet_pipeline.training.annotation.LeaveOutIgnoredd.__call__", fail)
+    with pytest.raises(TrainingError, match=r"between the steps.*3\.00 TiB.*cache_rate.*--resume"):
+        phantoms.silently(unet_pipeline.train, copy_of_2d.root, overrides=SHORT)
+    (*_, latest) = sorted((copy_of_2d.root / "evidence" / "runs").glob("fold_0-*/run.json"))
+    assert json.loads(latest.read_text())["state"] == "failed"
 
 
 @pytest.mark.parametrize(

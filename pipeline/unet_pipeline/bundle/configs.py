@@ -13,8 +13,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unet_pipeline.bundle.earlier import rename_ids
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.config_values import quote_value
@@ -23,7 +21,7 @@ from unet_pipeline.errors import BundleError, PlanError, suggest
 from unet_pipeline.files import format_json, write_json, write_text, write_together
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.planning.plan import Plan
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.text_files import parse_yaml, read_json_object
 from unet_pipeline.types import BACKGROUND
 
 CONFIGS = ("train", "inference", "evaluate", "multi_gpu_train")
@@ -132,7 +130,7 @@ def _join(sources: tuple[str, ...], network: dict[str, Any]) -> dict[str, Any]:
     """
     wiring: dict[str, Any] = {}
     for source in sources:
-        for key, value in yaml.safe_load((_WIRING / f"{source}.yaml").read_text(encoding="utf-8")).items():
+        for key, value in parse_yaml((_WIRING / f"{source}.yaml").read_text(encoding="utf-8")).items():
             *parents, last = key.split("#")
             place: Any = wiring
             for parent in parents:

@@ -99,6 +99,7 @@ def plan(
     """Write a complete bundle for a dataset, or with --refresh its configs again."""
     _check_names(preset, network)
     import unet_pipeline
+    from unet_pipeline.lean_imports import arrange_lean_import
 
     if refresh is not None:
         effective = _refresh(refresh, force)
@@ -107,6 +108,8 @@ def plan(
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+        if no_forecast:  # then MONAI is there to count the network only
+            arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root)
         planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *choices)
         effective = planned.plan
@@ -171,6 +174,8 @@ def print_training_forecast(forecast: TrainingForecast, bundle: Path) -> None:
     if forecast.slowdown > 1:
         busy = describe_time(forecast.total_s * forecast.slowdown)
         say(f"            when nothing else runs; {busy} beside the other work that runs now")
+    if forecast.peak_gib is not None:
+        say(f"  memory    {forecast.peak_gib:.1f} GiB of {forecast.device} in a step, as measured")
     if forecast.reading_s > forecast.total_s / 2:
         say(
             f"            most of it is reading images: {forecast.cache_rate:.0%} of them stay in memory; a larger cache_rate in plan.yaml "

@@ -83,3 +83,12 @@ def find_free_bytes(device: torch.device) -> int:
         return free
     cached = sum(int(line.split()[1]) for line in lines if line.split()[0] == "inactive_file")
     return min(free, int(limit) - num_used + cached) if limit.isdecimal() else free
+
+
+def read_peak_gib(device: torch.device) -> float | None:
+    """The most memory of a GPU that this process has used at once; None on other devices, where nobody counts it."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) / 2**30

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -26,6 +27,9 @@ from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.shape import Shape, Sizes
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_input_size
+
+# what leaves a tensor's shape and field as they are
+_PLAIN = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.modules.dropout._DropoutNd)
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def build_network(shape: Shape, for_training: bool = False) -> nn.Module:
 @lru_cache(maxsize=512)
 def count_parameters(shape: Shape) -> int:
     """Trainable parameters of a network."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         return sum(weight.numel() for weight in build_network(shape, for_training=True).parameters())
 
 
@@ -132,11 +136,11 @@ def _run_twice(shape: Shape) -> tuple[_Run, ...]:
 
 def _run(shape: Shape, *patch_sizes: Sizes) -> tuple[_Run, ...]:
     recorder, runs = _Recorder(shape), []
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("meta"), _Unfilled(), torch.no_grad():
         network = build_network(shape, for_training=True).train()
         for name, module in network.named_modules():
-            if isinstance(module, _NormBase | nn.GroupNorm | nn.LayerNorm):
-                module.forward = lambda x: x  # type: ignore[method-assign]  # it refuses one voxel, and costs time
+            if isinstance(module, _PLAIN):
+                module.forward = lambda x: x  # type: ignore[method-assign]  # a norm refuses one voxel, and all cost time
             if not list(module.children()):
                 module.register_forward_pre_hook(partial(recorder.enter, name))
         for patch_size in patch_sizes:
@@ -151,6 +155,13 @@ def _run(shape: Shape, *patch_sizes: Sizes) -> tuple[_Run, ...]:
     return tuple(runs)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves weights without values: to draw a normal one on the meta device imports PyTorch's compiler, most of the time of `plan`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is torch.Tensor.normal_ else func(*args, **(kwargs or {}))
+
+
 class _Recorder(TorchDispatchMode):
     """Notes the convolutions of a network while it runs, and for every tensor what one of its voxels can depend on.
 
@@ -163,6 +174,10 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.shape = shape
         self.path, self.num_parameters = "", 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # PyTorch would import its compiler to keep it away from here
 
     def start(self, image: torch.Tensor) -> None:
         """Forget an earlier run; what follows begins with this image."""
@@ -179,7 +194,9 @@ class _Recorder(TorchDispatchMode):
             self.convolutions[-1] = dataclasses.replace(latest, num_parameters=latest.num_parameters + count)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
+        output = _answer(func.overloadpacket, args)
+        if output is None:
+            output = func(*args, **(kwargs or {}))
         outputs = [one for one in tree_leaves(output) if isinstance(one, torch.Tensor)]
         known = [self.fields[id(one)][1] for one in tree_leaves(args) if id(one) in self.fields]
         packet = func.overloadpacket
@@ -207,6 +224,26 @@ class _Recorder(TorchDispatchMode):
         self.convolutions.append(
             Convolution(part, level, *channels, kernel, size, tuple(stride), transposed, self.num_parameters, flop)
         )
+
+
+def _answer(packet: Any, args: Any) -> torch.Tensor | None:
+    """A tensor of the right shape for what networks are made of: PyTorch's own answers on the meta device import its compiler."""
+    if packet is torch.ops.aten.cat:
+        tensors, axis = args[0], args[1] if len(args) > 1 else 0
+        shape = list(tensors[0].shape)
+        shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
+        return torch.empty(shape, device="meta")
+    if packet is torch.ops.aten.convolution:
+        image, weight, _, strides, paddings, dilations, transposed, more, groups = args
+        sizes = []
+        for before, taps, stride, padding, dilation, rest in zip(
+            image.shape[2:], weight.shape[2:], strides, paddings, dilations, more, strict=True
+        ):
+            extent = dilation * (taps - 1) + 1 - 2 * padding
+            sizes.append((before - 1) * stride + extent + rest if transposed else (before - extent) // stride + 1)
+        channels = weight.shape[1] * groups if transposed else weight.shape[0]
+        return torch.empty(len(image), channels, *sizes, device="meta")
+    return None
 
 
 def _widen(field: list[tuple[int, int]], name: str, args: Any, output: torch.Tensor) -> list[tuple[int, int]]:

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unet_pipeline.errors import PlanError
 from unet_pipeline.files import write_text
 from unet_pipeline.planning.earlier_plans import rename_keys
 from unet_pipeline.planning.plan import Plan, build_plan_from, read_changes
-from unet_pipeline.text_files import read_text
+from unet_pipeline.text_files import parse_yaml, read_text
 
 
 def edit_plan(path: Path, changes: Mapping[str, tuple[Any, str]]) -> Plan:
@@ -45,6 +43,6 @@ def edit_plan(path: Path, changes: Mapping[str, tuple[Any, str]]) -> Plan:
             last += 1
         lines[first:last] = [comment, f"{name}: {json.dumps(value, ensure_ascii=False)}"]
     text = "\n".join(lines) + "\n"
-    plan = build_plan_from(yaml.safe_load(text), f"{path.parent.name}/{path.name}")
+    plan = build_plan_from(parse_yaml(text), f"{path.parent.name}/{path.name}")
     write_text(path, text)
     return plan

@@ -22,7 +22,7 @@ from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_output_size
 from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields, rename_keys
 from unet_pipeline.planning.losses import LOSSES
-from unet_pipeline.text_files import read_text
+from unet_pipeline.text_files import parse_yaml, read_text
 from unet_pipeline.types import BACKGROUND
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -332,7 +332,7 @@ def read_notes(path: Path) -> tuple[str, ...]:
 def _read_content(path: Path) -> dict[str, Any]:
     shown = f"{path.parent.name}/{path.name}"
     try:
-        content = yaml.safe_load(read_text(path, PlanError))
+        content = parse_yaml(read_text(path, PlanError))
     except FileNotFoundError as error:
         raise PlanError(f"{shown} does not exist. Make a bundle with `unet-pipeline plan DATASET BUNDLE`.") from error
     except yaml.YAMLError as error:

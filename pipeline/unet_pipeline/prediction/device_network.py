@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
+from unet_pipeline.boundary import is_out_of_memory
 from unet_pipeline.device.gpu_norm import replace_norms
 from unet_pipeline.prediction.graph import RecordedForward
 from unet_pipeline.prediction.mirroring import Mirrored
-from unet_pipeline.prediction.out_of_memory import is_out_of_memory, release_cached_memory
+from unet_pipeline.prediction.out_of_memory import release_cached_memory
 from unet_pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}

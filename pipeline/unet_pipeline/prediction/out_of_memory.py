@@ -1,4 +1,4 @@
-"""Memory that is not enough: how PyTorch and NumPy say it, and what the user can do about it."""
+"""Memory that is not enough for a prediction, and what the user can do about it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from unet_pipeline.boundary import is_out_of_memory
 from unet_pipeline.errors import PredictionError
-
-# of RuntimeErrors: PyTorch's allocators and those of the libraries under it have no class of their own for all of them
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on the CPU or on a GPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
 
 
 def release_cached_memory(device: torch.device) -> None:

@@ -19,7 +19,7 @@ import torch
 from monai.data import FolderLayout, MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose, SaveImage, SaveImaged, Spacingd
 
-from unet_pipeline.boundary import describe_failure, list_causes
+from unet_pipeline.boundary import describe_failure, is_out_of_memory, list_causes
 from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
@@ -28,7 +28,7 @@ from unet_pipeline.errors import PipelineError, PredictionError
 from unet_pipeline.messages import WARNING, Message, Problem
 from unet_pipeline.prediction import streaming
 from unet_pipeline.prediction.engine import CPU, Case, Found
-from unet_pipeline.prediction.out_of_memory import is_out_of_memory, release_cached_memory
+from unet_pipeline.prediction.out_of_memory import release_cached_memory
 from unet_pipeline.prediction.outputs import write_volume
 from unet_pipeline.prediction.parts import Parts
 from unet_pipeline.prediction.recipe import begins_as_planned

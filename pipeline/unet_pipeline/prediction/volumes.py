@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from unet_pipeline.boundary import is_out_of_memory
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.device.allocator import release_freed_pages
 from unet_pipeline.errors import PredictionError
@@ -26,7 +27,7 @@ from unet_pipeline.prediction.graph import DEVICE_LOCK
 from unet_pipeline.prediction.grids import GridMap, map_grid
 from unet_pipeline.prediction.input_check import is_box
 from unet_pipeline.prediction.memory import fits_whole
-from unet_pipeline.prediction.out_of_memory import is_out_of_memory, release_cached_memory
+from unet_pipeline.prediction.out_of_memory import release_cached_memory
 from unet_pipeline.prediction.outputs import write_volume
 from unet_pipeline.prediction.parts import Parts
 from unet_pipeline.prediction.recipe import VolumeRecipe

@@ -33,6 +33,7 @@ class TrainingForecast:
         cache_rate: share of the images that stays in memory.
         slowdown: how many times longer it takes as long as the other work goes on that runs on the machine now; 1 for none. All
             other times are those of a quiet machine then.
+        peak_gib: most memory of a GPU that a step takes; None on a CPU, and where it was not measured.
     """
 
     preset: str
@@ -45,6 +46,7 @@ class TrainingForecast:
     reading_s: float
     cache_rate: float
     slowdown: float = 1.0
+    peak_gib: float | None = None
 
     @property
     def total_s(self) -> float:
@@ -107,6 +109,7 @@ def forecast_training(
         reading_s=num_read * read_case_s,
         cache_rate=plan.cache_rate,
         slowdown=slowdown,
+        peak_gib=step.peak_gib,
     )
 
 

@@ -19,6 +19,7 @@ from ignite.engine import Engine, Events
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.device.allocator import keep_freed_pages
+from unet_pipeline.device.memory import read_peak_gib
 from unet_pipeline.networks.counting import compute_forward_flop
 from unet_pipeline.networks.unpadded import compute_input_size, compute_output_size
 from unet_pipeline.planning.plan import Plan
@@ -56,12 +57,14 @@ class StepTime:
         quiet_s: what the clock would show if nothing else ran on the machine; on a GPU the same.
         device: that it was timed on, such as "cpu" or "cuda:0".
         measured_share: of the planned step's operations that the timed one had, 0 to 1.
+        peak_gib: most memory of a GPU that the planned step takes; None on a CPU, and where a smaller step was timed.
     """
 
     step_s: float
     quiet_s: float
     device: str
     measured_share: float
+    peak_gib: float | None = None
 
 
 def time_step(folder: BundleFolder, plan: Plan) -> StepTime:
@@ -86,7 +89,8 @@ def time_step(folder: BundleFolder, plan: Plan) -> StepTime:
             break
         size = larger
     share = flop / planned_flop
-    return StepTime(step_s / share, quiet_s / share, device, share)
+    peak_gib = read_peak_gib(torch.device(device)) if size == planned else None
+    return StepTime(step_s / share, quiet_s / share, device, share, peak_gib)
 
 
 def count_flop(plan: Plan, size: StepSize) -> float:

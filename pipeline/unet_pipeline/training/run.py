@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unet_pipeline.boundary import list_causes
+from unet_pipeline.boundary import is_out_of_memory, list_causes
 from unet_pipeline.bundle.earlier import require_current_config
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.config_values import PATH_IDS, quote_argument, quote_paths
+from unet_pipeline.device.memory import read_peak_gib
 from unet_pipeline.errors import PipelineError, PlanError, TrainingError, suggest
 from unet_pipeline.training.determinism import NondeterministicKernels
 
@@ -162,8 +163,8 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     import torch
 
     from unet_pipeline.training.checkpoint import read_best
+    from unet_pipeline.training.lack_of_memory import FewerWindows
     from unet_pipeline.training.loading import end_loader_processes
-    from unet_pipeline.training.progress import list_choices
 
     started_s, cases = time.monotonic(), list[dict[str, str]]()
     folder.make_modules_importable()  # MONAI does it later, in `run`; the trainer is asked for before
@@ -182,6 +183,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         _check_files(cases)
         workflow.initialize()
         trainer, evaluator = workflow.trainer, workflow.evaluator
+        evaluator.inferer = inferer = FewerWindows(evaluator.inferer)
         if watch is not None:
             watch(trainer, evaluator)
         workflow.run()
@@ -202,11 +204,20 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         stopped_by=getattr(trainer.state, "stopped_by", None),
         num_threads=torch.get_num_threads(),
         nondeterministic_kernels=tuple(kernels.messages),
-        device_choices=tuple(list_choices(trainer)),
+        device_choices=_describe_choices(trainer, inferer.notes),
         precision=getattr(trainer.state, "precision", ""),
         memory_format=getattr(trainer.state, "memory_format", ""),
         num_iterations=trainer.state.iteration,
     )
+
+
+def _describe_choices(trainer: Any, notes: list[str]) -> tuple[str, ...]:
+    """What was done for the device, in lines; of a GPU with the most memory that was used at once."""
+    from unet_pipeline.training.progress import list_choices
+
+    peak_gib = read_peak_gib(trainer.state.device)
+    peak = [] if peak_gib is None else [f"memory: at most {peak_gib:.2f} GiB of {trainer.state.device} at once"]
+    return (*list_choices(trainer), *notes, *peak)
 
 
 def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> ConfigWorkflow:
@@ -247,7 +258,7 @@ def _own_errors(cases: list[dict[str, str]]) -> Iterator[None]:
 
     try:
         yield
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, MemoryError) as error:
         if (own := _find_own_error(error)) is not None:
             raise own from error
         in_transform = any(_FAILED_TRANSFORM in str(cause) for cause in list_causes(error))
@@ -258,6 +269,7 @@ def _own_errors(cases: list[dict[str, str]]) -> Iterator[None]:
 
 def _find_own_error(error: BaseException) -> PipelineError | None:
     """The error of this package that another one was raised from; a full disk, and the end of a loader's process, become one."""
+    from unet_pipeline.training.lack_of_memory import explain_elsewhere
     from unet_pipeline.training.loading import LoadingError, explain_loading
 
     for cause in list_causes(error):
@@ -267,6 +279,8 @@ def _find_own_error(error: BaseException) -> PipelineError | None:
             return cause
         if (explained := explain_loading(cause)) is not None:
             return explained
+        if is_out_of_memory(cause):
+            return explain_elsewhere(cause)
         if isinstance(cause, OSError) and cause.errno in _NO_SPACE:
             return TrainingError(
                 f"Cannot write {Path(str(cause.filename or 'a file')).name}: {cause.strerror}. The checkpoints before it are whole. "

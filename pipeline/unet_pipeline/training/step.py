@@ -15,11 +15,12 @@ import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 
+from unet_pipeline.boundary import is_out_of_memory
 from unet_pipeline.device.precision import BFLOAT16, FLOAT32, supports_fast_bfloat16
-from unet_pipeline.errors import TrainingError
 from unet_pipeline.training.acceleration import Acceleration, FastNetwork
 from unet_pipeline.training.augmentation import PatchAugmentation
 from unet_pipeline.training.captured_step import CapturedStep
+from unet_pipeline.training.lack_of_memory import explain_step
 from unet_pipeline.training.loss_reading import LossReader
 from unet_pipeline.training.processes import num_processes
 from unet_pipeline.training.samples import SOURCES, TABLE
@@ -69,8 +70,10 @@ class TrainingStep:
             engine.network.train()
         try:
             output = self._run(engine, batchdata)
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(_describe_lack_of_memory(engine.state.device, error)) from error
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise explain_step(engine.state.device, error) from error
+            raise
         loss = output[LOSS]
         for event in (
             IterationEvents.FORWARD_COMPLETED,
@@ -179,11 +182,3 @@ class TrainingStep:
             )
             engine.state.acceleration, engine.state.memory_format = self._fast.line, self._fast.order
         return self._fast
-
-
-def _describe_lack_of_memory(device: torch.device, error: Exception) -> str:
-    cause = " ".join(str(error).split())[:120]
-    return (
-        f"A training step needs more memory than {device} has ({cause}). Plan again with a smaller --memory GIB, or train with a smaller "
-        "batch_size, or with device_cache_gib=0, which leaves the cases in main memory."
-    )

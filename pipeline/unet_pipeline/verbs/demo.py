@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,8 @@ class DemoTraining:
 
     Attributes:
         num_epochs: of the training.
-        training_s: of the training.
-        rest_s: from its end to the demo's.
+        training_s: of the training, by the clock, beside whatever else runs.
+        rest_s: from its end to the demo's, as `training_s`.
         keeps_limit: whether the whole demo ends in time.
     """
 
@@ -107,8 +107,13 @@ def _size_training(bundle: BundleFolder, passed_s: float, say: Any) -> dict[str,
         return {}
     passed_s += time.monotonic() - started_s
     sized = size_training(forecast, passed_s)
-    whole = describe_time(passed_s + sized.training_s + sized.rest_s)
-    say(f"train: {describe_time(sized.training_s)}; the whole demo takes {whole} on this machine")
+    epoch_s, fixed_s, rest_s = _split_time(replace(forecast, slowdown=1.0))
+    training_s = sized.num_epochs * epoch_s + fixed_s
+    whole = describe_time(passed_s + training_s + rest_s)
+    say(f"train: {describe_time(training_s)}; the whole demo takes {whole} on this machine")
+    if forecast.slowdown > 1:
+        busy = describe_time(passed_s + sized.training_s + sized.rest_s)
+        say(f"when nothing else runs; {busy} beside the other work that runs now")
     if sized.num_epochs < forecast.num_epochs:
         say(
             f"{sized.num_epochs} of {forecast.num_epochs} epochs, so that it ends "
@@ -124,14 +129,18 @@ def size_training(forecast: TrainingForecast, passed_s: float) -> DemoTraining:
         forecast: of the training as it is planned.
         passed_s: since the demo began.
     """
-    factor = forecast.slowdown  # by the clock, beside whatever else runs
-    head_s = factor * forecast.validation_s  # one head, validated once, at the end
-    rest_s, epoch_s = _REST_S + head_s, factor * forecast.steps_s / forecast.num_epochs
-    fixed_s = factor * (forecast.validation_s + forecast.reading_s)
+    epoch_s, fixed_s, rest_s = _split_time(forecast)
     possible = int((_LONGEST_S - passed_s - rest_s - fixed_s) / epoch_s)
     least = math.ceil(_LEAST_SHARE * forecast.num_epochs)
     num_epochs = max(least, min(possible, forecast.num_epochs))
     return DemoTraining(num_epochs, num_epochs * epoch_s + fixed_s, rest_s, num_epochs <= possible)
+
+
+def _split_time(forecast: TrainingForecast) -> tuple[float, float, float]:
+    """Seconds of an epoch, of the training beside its epochs, and of the demo after it, by the clock beside whatever else runs."""
+    factor = forecast.slowdown
+    head_s = factor * forecast.validation_s  # one head, validated once, at the end
+    return factor * forecast.steps_s / forecast.num_epochs, head_s + factor * forecast.reading_s, _REST_S + head_s
 
 
 def draw(bundle: Path | str, dataset: Path | str, evaluation: Evaluation, picture: Path | str) -> Path:

@@ -216,7 +216,7 @@ def _run(
         for fold in folds:
             record = recorded.trainings[fold]
             overrides = {
-                **_recall_choices(record),
+                **_recall_choices(record, folder.read_config("train")),
                 **_restore_paths(folder, read_overrides(record)),
                 "dataset_dir": str(recorded.dataset),
             }
@@ -253,13 +253,18 @@ def _compare_results(recorded: _Recorded, repeated: Path) -> list[Comparison]:
     return comparisons
 
 
-def _recall_choices(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides for what a recorded training chose by measuring; none where the record is older than these fields."""
+def _recall_choices(record: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides for what a recorded training chose by measuring, as far as the config has a place for them.
+
+    A record without the order in memory is of a version that chose none on a CPU.
+    """
     step = "train#trainer#iteration_update"
     overrides: dict[str, Any] = {}
     if precision := record.get("precision"):
         overrides[f"{step}#autocast"] = precision == "bfloat16"
-    if order := record.get("memory_format"):
+    on_cpu = record.get("machine", {}).get("gpu") is None
+    order = record.get("memory_format", "contiguous" if on_cpu else "")
+    if order and "acceleration" in config["train"]["trainer"].get("iteration_update", {}):
         overrides[f"{step}#acceleration#channels_last"] = order == "channels_last"
     return overrides
 

@@ -14,7 +14,7 @@ from unet_pipeline.bundle.earlier import require_current_config
 from unet_pipeline.bundle.folder import BundleFolder, open_bundle, require_weights
 from unet_pipeline.bundle.seal import break_seal
 from unet_pipeline.dataset.fingerprint import read_fingerprint
-from unet_pipeline.errors import PipelineError, PlanError, TrainingError
+from unet_pipeline.errors import PlanError, TrainingError
 from unet_pipeline.evidence.records.continuation import (
     check_unchanged,
     describe_result,
@@ -293,8 +293,10 @@ def forecast_training(bundle: Path | str, read_case_s: float = 0.0) -> TrainingF
     try:
         require_current_config(folder)
         step = time_step(folder, plan)
-    except PipelineError:
+    except PlanError:
         raise
+    except TrainingError as error:  # memory ran out, and it says what helps
+        raise PlanError(str(error)) from error
     except Exception as error:  # a machine may fail in many ways, and the plan is good without its time
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise PlanError(f"A step of the training cannot be timed on this machine ({cause}).") from error
