@@ -20,14 +20,16 @@ _HEAD = """\
 
 <!-- Made by docs/build_plan.py from the class Plan and bundles/hippocampus_mri; run it again after a change of the plan. -->
 
-`BUNDLE/configs/plan.yaml` holds every number of a training and of its bundle, with the reason of each as a comment above it. Edit a value, then write the configs again:
+`BUNDLE/configs/plan.yaml` holds every number of a training and of its bundle, with the reason of each as a comment above it. Edit a
+value, then write the configs again:
 
     unet-pipeline plan --refresh BUNDLE
 
-The same names are ids at the top of `train.json` and `inference.json`, so `unet-pipeline train BUNDLE num_epochs=5` changes one for a single run.
+The same names are ids at the top of `train.json` and `inference.json`, so `unet-pipeline train BUNDLE num_epochs=5` changes one for a
+single run.
 
-Example and reason are those of the ready bundle [hippocampus_mri](../../bundles/hippocampus_mri/docs/README.md); another dataset gets others. Lists have one entry per axis, or per level of
-the network with the full resolution first.
+Example and reason are those of the ready bundle [hippocampus_mri](../../bundles/hippocampus_mri/docs/README.md); another dataset gets
+others. Lists have one entry per axis, or per level of the network with the full resolution first.
 """
 _TABLE = "\n| number | allowed | example | reason there |\n|---|---|---|---|\n"
 _KINDS = {"number": "number", "integer": "whole number", "string": "text", "boolean": "true, false", "null": "null"}

@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "pipeline"))
 
-import unet_pipeline
+import unet_pipeline  # noqa: E402
 
 project = "unet-pipeline"
 author = copyright = "The unet-pipeline authors"

@@ -24,6 +24,8 @@ from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, Inte
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.files import write_json
 
+from .documented_commands import summarize_marks
+
 # the same examples in every run, and no time limit on a busy machine
 settings.register_profile("phantoms", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("phantoms")
@@ -59,6 +61,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.skipped and not needs_gpu and os.environ.get("PIPELINE_REQUIRE_DATA"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped although PIPELINE_REQUIRE_DATA is set"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many commands of the documentation no test runs, where their test was among the tests."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    if any("test_documented_commands" in getattr(report, "nodeid", "") for report in reports):
+        terminalreporter.write_line(summarize_marks())
 
 
 # builders
