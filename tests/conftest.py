@@ -24,8 +24,6 @@ from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, Inte
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.files import write_json
 
-from .documented_commands import summarize_marks
-
 # the same examples in every run, and no time limit on a busy machine
 settings.register_profile("phantoms", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("phantoms")
@@ -67,6 +65,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says how many commands of the documentation no test runs, where their test was among the tests."""
     reports = [report for found in terminalreporter.stats.values() for report in found]
     if any("test_documented_commands" in getattr(report, "nodeid", "") for report in reports):
+        from .documented_commands import summarize_marks  # a copy of this file is tested alone
+
         terminalreporter.write_line(summarize_marks())
 
 
