@@ -54,4 +54,4 @@ $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) tests/.monai_label demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) build/site tests/.monai_label demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -29,6 +29,8 @@ MARKED = [command for command in list_commands() if command.mark]
 SHORT = {"num_epochs": 2, "iterations_per_epoch": 2, "val_interval": 1}
 COPIES = ("OTHER", "head_bundle", "cell_bundle", "fresh_bundle")
 READY = ("NAME", "hippocampus_mri", "nuclei_fluorescence")
+# a placeholder whose own name the command reads
+NAMES = {"RESULTS": "nnUNetTrainer__nnUNetPlans__3d_fullres"}
 # what a command must have written when it is done, where it names it
 WRITTEN = re.compile(r"OUT|NUMBERS|check|predictions|\w+\.svg|\w+\.zip|model\.(?:ts|onnx)")
 
@@ -46,7 +48,7 @@ def build_world(root: Path) -> None:
     phantoms.write_volumes(root / "Task04_Hippocampus")
     write_list(root)
     write_dicom(root)
-    nnunet_results.write_results(root)[0].rename(root / "RESULTS")
+    nnunet_results.write_results(root)
     train(root / "DATASET", root / "BUNDLE", {**phantoms.SMALL_2D, **SHORT}, fold="all")
     train(root / "ct", root / "liver_bundle", {**phantoms.SMALL_3D, **SHORT, "patch_size": [16, 16, 8]})
     for name in COPIES:
@@ -115,6 +117,7 @@ def prepare(command: str, world: Path) -> None:
     """What the pages take for granted at this place of the text."""
     if target := re.match(r"unet-pipeline (?:plan|import-nnunet) [^-\s]\S* (\S+)", command):
         shutil.rmtree(world / target[1])
+        shutil.rmtree(world / f"{target[1]}_data", ignore_errors=True)
     if "--resume" in command:
         phantoms.silently(unet_pipeline.train, world / "BUNDLE", overrides={"num_epochs": 1})
     if "--runtime onnx" in command:
@@ -152,7 +155,7 @@ def test_command_runs_as_it_stands(
     while re.match(r"[A-Z_]+=", words[0]):
         monkeypatch.setenv(*words.pop(0).split("=", 1))
     if words[0] == "unet-pipeline":
-        status, _, errors = call_main(*words[1:])
+        status, _, errors = call_main(*(NAMES.get(word, word) for word in words[1:]))
         assert status == 0, errors
         assert "Traceback" not in errors
     else:
