@@ -86,6 +86,17 @@ def test_page_shows_only_commands_that_exist(page: str) -> None:
             assert preset[1] in {*PRESETS, "PRESET"}
 
 
+def test_gallery_shows_every_ready_bundle_as_its_evidence_says() -> None:
+    builder = load_script("docs/build_gallery.py")
+    bundles = builder.list_bundles()
+    assert len(bundles) >= 7
+    for bundle in bundles:
+        drawn = read(f"docs/gallery/{bundle.name}.svg")
+        assert drawn == builder.build_drawing(bundle), "run `.venv/bin/python docs/build_gallery.py`"
+        assert f":link: ../bundles/{bundle.name}/docs/README\n" in read("docs/index.md")
+        assert f":img-bottom: gallery/{bundle.name}.svg\n" in read("docs/index.md")
+
+
 def test_preset_help_names_the_presets() -> None:
     help_text = next(parameter.help for parameter in COMMANDS["plan"].params if parameter.name == "preset")
     assert all(name in help_text for name in PRESETS.keys() - {"demo"})
