@@ -33,6 +33,7 @@ from unet_pipeline.audit.files import (
 )
 from unet_pipeline.audit.findings import DANGER, SEVERITIES, Finding, Notice
 from unet_pipeline.audit.manifest import MANIFEST, SIGNATURE, audit_manifest
+from unet_pipeline.audit.own_expressions import accept_own_expressions
 from unet_pipeline.audit.pickles import audit_array, is_pickle
 from unet_pipeline.audit.signature import verify_signature
 from unet_pipeline.audit.source import FILE, LINK, MAX_READ_BYTES, Entry, Source, open_source, read_entry
@@ -166,7 +167,7 @@ def audit_source(source: Source, quick: bool = False, sealed: bool = True) -> Au
             findings.append(UNREADABLE.about(name, text=type(error).__name__))
     imported = list_config_imports(configs)
     for config in configs:
-        of_config, problems = audit_config(config, imported, own)
+        of_config, problems = accept_own_expressions(config, configs, *audit_config(config, imported, own))
         if _is_config(config.file) or any(run.kind == "target" for run in of_config):
             runs += of_config
             findings += problems

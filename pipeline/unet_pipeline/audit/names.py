@@ -88,6 +88,7 @@ not_ itemgetter add sub mul truediv floordiv mod neg eq ne lt le gt ge and_ or_ 
     "sys": frozenset(("stdout", "stderr", "maxsize", "float_info", "version_info", "byteorder", "platform")),
     "textwrap": None,
     "time": None,
+    "traceback": frozenset(),
     "types": frozenset(("SimpleNamespace", "MappingProxyType")),
     "typing": None,
     "typing_extensions": None,

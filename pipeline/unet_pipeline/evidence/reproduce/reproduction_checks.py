@@ -9,6 +9,7 @@ from typing import Any
 
 from unet_pipeline.bundle.earlier import is_same_value
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.weights_origin import find_measured_weights, hash_trained_weights
 from unet_pipeline.dataset.listed_files import find_changed_copies, find_changed_instances, find_changed_lists
 from unet_pipeline.dataset.manifest import CHANGED, read_manifest
 from unet_pipeline.evaluation.cross_validation import PACKAGES_WITHOUT_EFFECT
@@ -198,7 +199,7 @@ def find_changes_of_weights(folder: BundleFolder, fold: int, record: Mapping[str
     path = find_weights(folder, fold)
     if path is None:
         yield Finding(WEIGHTS, f"the bundle has no weights of fold {fold}", stops=False)
-    elif compute_sha256(path) != record["result"]["weights_sha256"]:
+    elif hash_trained_weights(folder, path) != record["result"]["weights_sha256"]:
         yield Finding(WEIGHTS, f"models/{path.name} is not what the recorded training of fold {fold} wrote")
 
 
@@ -224,7 +225,7 @@ def find_changes_of_evaluation(
     recorded_split = record["split_sha256"].get(str(fold))
     if recorded_split is not None and recorded_split != compute_sha256(folder.split(fold)):
         yield Finding(SPLIT, f"evidence/splits/{folder.split(fold).name} is another one than in the evaluation")
-    path = find_weights(folder, fold)
+    path = find_measured_weights(folder, fold) if folder.fold_weights(fold).is_file() else find_weights(folder, fold)
     used = [weights["sha256"] for weights in record["weights"] if weights["fold"] == fold]
     if path is not None and used and compute_sha256(path) not in used:
         yield Finding(WEIGHTS, f"the evaluation was made with other weights than models/{path.name}")
