@@ -10,6 +10,7 @@ from typing import Any
 from unet_pipeline.bundle.earlier import is_same_value
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.weights_origin import find_measured_weights, hash_trained_weights
+from unet_pipeline.config_values import FINDING_IDS
 from unet_pipeline.dataset.listed_files import find_changed_copies, find_changed_instances, find_changed_lists
 from unet_pipeline.dataset.manifest import CHANGED, read_manifest
 from unet_pipeline.evaluation.cross_validation import PACKAGES_WITHOUT_EFFECT
@@ -33,7 +34,7 @@ DATA, SPLIT, PLAN, CONFIG, VERSION, WEIGHTS, EVIDENCE = (
 CODE, MACHINE = "code", "machine"
 # `tune` writes these after a training; they concern the inference, whose config the evaluation's record names
 _AFTER_TRAINING = ("temperature", "without_holes", "one_part", "smallest_part")
-_PLACES = ("dataset_dir", "dataset_location", "bundle_root", "output_dir", "weights_path", "resume")
+_PLACES = ("dataset_dir", "dataset_location", *FINDING_IDS, "output_dir", "weights_path", "resume")
 _MACHINE_FACTS = ("processor", "instructions", "num_threads", "gpu", "gpu_driver", "cuda", "cudnn", "python")
 _SHOWN_DIGITS = 12
 
