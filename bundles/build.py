@@ -22,7 +22,6 @@ import yaml
 import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.half_weights import halve_weights, holds_full_weights
-from unet_pipeline.bundle.seal import break_seal
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.files import replace_between, write_text
 
@@ -109,7 +108,6 @@ def build(name: str, data: Path) -> None:
         folder.fold_weights(fold).unlink()  # the first fold's are those of the bundle
     if holds_full_weights(folder.weights):
         halve_weights(folder)  # before anything is measured with them
-    break_seal(folder)
     unet_pipeline.refresh(bundle)  # a bundle that an earlier version trained gets this version's configs and modules
     write_text(folder.docs / "data_license.txt", describe_data(card))
     # the simulated heads are made anew, and their intensities differ in the last digit from processor to processor
