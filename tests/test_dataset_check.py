@@ -220,6 +220,52 @@ def test_check_dataset_voxels_without_value_are_counted(
     assert problem.cause.startswith("has 2 voxels that are NaN or infinite")
 
 
+@pytest.mark.parametrize("value", [3e38, -1e19])
+def test_check_dataset_values_beyond_float32s_squares_are_refused_in_any_format(
+    nifti_folders: Path, write_nifti: Callable, value: float
+) -> None:
+    image = read_array(nifti_folders / SECOND_IMAGE).astype(np.float32)
+    image[0, 0, 0] = value
+    write_nifti(nifti_folders / SECOND_IMAGE, image)
+    (problem,) = check(nifti_folders).errors
+    assert (problem.file, problem.code) == (SECOND_IMAGE, "values-too-large")
+    assert problem.cause.startswith(f"has values up to {abs(value):.3g}; expected less than 1e+18")
+    assert "scl_slope" in problem.remedy
+
+
+def test_check_dataset_image_that_float32_takes_for_one_value_is_constant(
+    nifti_folders: Path, write_nifti: Callable
+) -> None:
+    image = read_array(nifti_folders / SECOND_IMAGE).astype(np.float64) + 1e17
+    write_nifti(nifti_folders / SECOND_IMAGE, image)
+    assert [problem.code for problem in check(nifti_folders).errors] == ["constant"]
+
+
+@pytest.mark.parametrize(
+    ("patients", "warned"),
+    [
+        (("P1", "p1", "P2", "P3"), ["case_02"]),
+        (("P1", "p1", "P1", "p1"), ["case_02"]),
+        (("P1", "P 1", "p1", "P2"), ["case_02", "case_03"]),
+        (("\u00e9", "e\u0301", "a", "b"), ["case_02"]),
+        (("P1", "P1", "P2", "P01"), []),
+    ],
+)
+def test_check_dataset_patients_that_differ_in_case_only_are_a_warning(
+    nifti_folders: Path, patients: tuple[str, ...], warned: list[str]
+) -> None:
+    rows = [
+        f"images/case_{number:02d}.nii.gz,labels/case_{number:02d}.nii.gz,{patient}"
+        for number, patient in enumerate(patients, start=1)
+    ]
+    (nifti_folders / "cases.csv").write_text("\n".join(["image,label,patient", *rows]), encoding="utf-8")
+    report = check(nifti_folders)
+    alike = [problem for problem in report.problems if problem.code == "patients-alike"]
+    assert [problem.file for problem in alike] == warned
+    assert {problem.severity for problem in alike} <= {WARNING}
+    assert all(f"case_01 the patient {patients[0]!r}; they are taken for two" in problem.cause for problem in alike)
+
+
 def test_check_dataset_constant_image_is_named_with_its_value(nifti_folders: Path, write_nifti: Callable) -> None:
     write_nifti(nifti_folders / SECOND_IMAGE, np.full((12, 16, 10), 7, np.int16))
     problem = only_error(check(nifti_folders))
@@ -609,7 +655,7 @@ def test_check_dataset_values_that_float32_cannot_square_are_an_error(
     content[112:120] = np.array([slope, inter], "<f4").tobytes()  # scl_slope and scl_inter
     path.write_bytes(gzip.compress(content) if path.name.endswith(".gz") else bytes(content))
     found = [
-        problem for problem in check_dataset(read_dataset(nifti_folders)).errors if problem.code == "values-too-large"
+        problem for problem in check_dataset(read_dataset(nifti_folders)).errors if problem.code == "nifti-scaling"
     ]
     assert [problem.file for problem in found] == [f"images/{path.name}"]
-    assert "expected less than 1e+18" in found[0].cause
+    assert "expected numbers up to 1e+18" in found[0].cause

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 
 from unet_pipeline.dataset import decathlon, folders
 from unet_pipeline.dataset.check import check_dataset
-from unet_pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, list_images, order_labels
+from unet_pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, list_images
 from unet_pipeline.dataset.layouts import READERS, read_dataset
+from unet_pipeline.dataset.names import order_labels
 from unet_pipeline.errors import DatasetError
 
 NAMES = ["case_01", "case_02", "case_03", "case_04"]
@@ -326,12 +329,127 @@ def test_read_decathlon_number_of_cases_that_contradicts_the_list_is_a_warning(
     assert problem.cause == f"says numTraining {declared}, and there are 4 cases"
 
 
-@pytest.mark.parametrize("declared", [4, "4", None])
-def test_read_decathlon_number_of_cases_that_fits_or_says_nothing_is_taken(
-    decathlon_folder: Path, declared: object
-) -> None:
+@pytest.mark.parametrize("declared", [4, "4", 4.0])
+def test_read_decathlon_number_of_cases_that_fits_is_taken(decathlon_folder: Path, declared: object) -> None:
     edit_dataset_json(decathlon_folder, lambda content: content.update(numTraining=declared))
     assert read_dataset(decathlon_folder).problems_of_layout == ()
+
+
+@pytest.mark.parametrize(
+    ("declared", "shown"),
+    [
+        ("1e400", "inf"),
+        ("-1e400", "-inf"),
+        ("NaN", "nan"),
+        ('"many"', "'many'"),
+        ("null", "None"),
+        ("[4]", "[4]"),
+        ("{}", "{}"),
+        ("2.5", "2.5"),
+        ("true", "True"),
+    ],
+)
+def test_read_decathlon_number_of_cases_that_is_none_is_a_warning(
+    decathlon_folder: Path, declared: str, shown: str
+) -> None:
+    path = decathlon_folder / "dataset.json"
+    path.write_text(path.read_text().rstrip().removesuffix("}") + f', "numTraining": {declared}}}')
+    (problem,) = read_dataset(decathlon_folder).problems_of_layout
+    assert (problem.severity, problem.file, problem.code) == ("warning", "dataset.json", "case-count-unusable")
+    assert problem.cause == f"says numTraining {shown}, which is no whole number, and there are 4 cases"
+
+
+@pytest.mark.parametrize(
+    ("folds", "reason"),
+    [
+        ([0, 1, "x", 1], "training entry 2 has the fold 'x'"),
+        ([0, -1, 0, 1], "training entry 1 has the fold -1"),
+        ([0, 1, None, 1], "training entry 2 has no fold"),
+        ([0, 1, 1.5, 1], "training entry 2 has the fold 1.5"),
+        ([True, 1, 0, 1], "training entry 0 has the fold True"),
+        ([float("inf"), 1, 0, 1], "training entry 0 has the fold inf"),
+        ([2, 2, 2, 2], "all entries have the fold 2"),
+        ([0, "0", 0, 0], "all entries have the fold 0"),
+    ],
+)
+def test_read_decathlon_folds_that_cannot_be_used_are_said(
+    decathlon_folder: Path, folds: list[object], reason: str
+) -> None:
+    def number(content: dict) -> None:
+        for entry, fold in zip(content["training"], folds, strict=True):
+            entry.update({} if fold is None else {"fold": fold})
+
+    edit_dataset_json(decathlon_folder, number)
+    dataset = read_dataset(decathlon_folder)
+    (note,) = dataset.problems_of_layout
+    assert (note.severity, note.code, dataset.folds) == ("warning", "folds-unused", ())
+    assert note.cause.startswith(f"numbers folds that are left out: {reason}; expected")
+
+
+@pytest.mark.parametrize("folds", [[0, 1, 0, 1], ["0", "1", "0", "1"], [0.0, 1.0, 0.0, 1.0]])
+def test_read_decathlon_folds_may_be_text_or_real(decathlon_folder: Path, folds: list[object]) -> None:
+    def number(content: dict) -> None:
+        for entry, fold in zip(content["training"], folds, strict=True):
+            entry["fold"] = fold
+
+    edit_dataset_json(decathlon_folder, number)
+    dataset = read_dataset(decathlon_folder)
+    assert [fold[1] for fold in dataset.folds] == [("case_01", "case_03"), ("case_02", "case_04")]
+    assert dataset.problems_of_layout == ()
+
+
+def put(path: Path, kind: str) -> None:
+    """Something that is no file in the place of one."""
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a socket":
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind(str(path))
+    else:
+        targets = {"a device": "/dev/null", "a link that leads back to itself": path.name}
+        path.symlink_to(targets.get(kind, "gone"))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a folder",
+        "a pipe",
+        "a socket",
+        "a device",
+        "a link that leads back to itself",
+        "a link to gone, which does not exist",
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["dataset.json", "cases.csv", "cases.json", "cases.tsv", "splits_final.json", "dataset_facts.json"]
+)
+def test_read_dataset_description_that_is_no_file_is_not_passed_over(
+    png_folders: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(png_folders)  # the path of a socket is short
+    put(Path(name), kind)
+    message = read_error(png_folders)
+    assert message.startswith(f"{name} is {kind}")
+    assert "\n" not in message
+    if name != "dataset_facts.json":
+        assert read_dataset(png_folders, "folders").layout == folders.LAYOUT
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"training": {"a": 1}}', '{"training": null}'])
+def test_read_dataset_unusable_description_is_not_passed_over_for_a_table(png_folders: Path, content: str) -> None:
+    (png_folders / "cases.csv").write_text("image,label\nimages/a.png,labels/a.png\n")
+    (png_folders / "dataset.json").write_text(content)
+    assert "which is no known description of a dataset" in read_error(png_folders)
+    assert read_dataset(png_folders, "table").layout == "list of cases (cases.csv)"
+    assert read_dataset(png_folders / "cases.csv").layout == "list of cases (cases.csv)"
+
+
+def test_read_dataset_pipe_instead_of_a_folder_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "list.json")
+    assert "list.json is a pipe. Expected a folder" in read_error(tmp_path / "list.json")
 
 
 def test_read_decathlon_fold_of_every_entry_is_taken_over(decathlon_folder: Path) -> None:

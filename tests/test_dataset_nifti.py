@@ -185,18 +185,36 @@ def test_read_nifti_metres_beside_numbers_in_mm_are_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept"), [(float("inf"), 0.0), (float("-inf"), 0.0), (2.0, float("nan")), (1.0, float("inf"))]
+    ("slope", "intercept"),
+    [
+        (float("inf"), 0.0),
+        (float("-inf"), 0.0),
+        (2.0, float("nan")),
+        (1.0, float("inf")),
+        (1e38, 0.0),
+        (1.0, 1e38),
+        (1.0, -1e38),
+        (-1e19, 0.0),
+    ],
 )
 def test_read_nifti_scaling_that_is_no_number_is_refused(tmp_path: Path, slope: float, intercept: float) -> None:
     path = patch(save(tmp_path / "case.nii", np.eye(4)), SLOPE_INTERCEPT, "ff", slope, intercept)
-    with pytest.raises(ImageFileError, match=f"has the scaling {slope} x value"):
+    with pytest.raises(ImageFileError, match=r"has the scaling .* x value .*; expected numbers up to 1e"):
         read_nifti(path, "case")
 
 
-@pytest.mark.parametrize(("slope", "intercept"), [(0.0, 0.0), (float("nan"), float("nan")), (0.0, float("inf"))])
+@pytest.mark.parametrize(
+    ("slope", "intercept"), [(0.0, 0.0), (float("nan"), float("nan")), (0.0, float("inf")), (0.0, 1e38)]
+)
 def test_read_nifti_no_scaling_in_its_usual_forms_is_none(tmp_path: Path, slope: float, intercept: float) -> None:
     path = patch(save(tmp_path / "case.nii", np.eye(4)), SLOPE_INTERCEPT, "ff", slope, intercept)
     assert read_nifti(path, "case").array.dtype == np.int16
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1e15, 0.0), (1.0, -1e17), (1e-9, 0.0)])
+def test_read_nifti_large_and_small_scaling_is_taken(tmp_path: Path, slope: float, intercept: float) -> None:
+    path = patch(save(tmp_path / "case.nii", np.eye(4)), SLOPE_INTERCEPT, "ff", slope, intercept)
+    assert read_nifti(path, "case").array.dtype == np.float32
 
 
 # values and memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,14 @@ import pytest
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import PredictionError
-from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD, open_ledger, record_predictions
+from unet_pipeline.evidence.records.prediction_record import (
+    PREDICTIONS_LOCK,
+    PREDICTIONS_RECORD,
+    open_ledger,
+    record_predictions,
+)
 from unet_pipeline.files import compute_sha256, write_text
+from unet_pipeline.locks import InUseError, hold_lock
 from unet_pipeline.prediction.inputs import PredictionInput
 
 from . import phantom_bundles as phantoms
@@ -167,3 +174,24 @@ def test_record_predictions_failed_call_keeps_what_was_written(folder: BundleFol
     record = read_json(folder.root.parent / "out" / PREDICTIONS_RECORD)
     assert (record["state"], list(record["images"])) == ("failed", ["cell_00"])
     assert "1 of 2 images" in record["error"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a second process")
+def test_record_predictions_second_process_is_refused_and_changes_nothing(folder: BundleFolder) -> None:
+    out = folder.root.parent / "out"
+    predict(folder, ("cell_00",))
+    before = (out / PREDICTIONS_RECORD).read_bytes()
+    (held, tells), (waits, goes_on) = os.pipe(), os.pipe()
+    number = os.fork()
+    if number == 0:
+        with hold_lock(out / PREDICTIONS_LOCK, "out"):
+            os.write(tells, b"held")
+            os.read(waits, 1)
+        os._exit(0)
+    os.read(held, 4)
+    with pytest.raises(InUseError, match=rf"The output folder out is in use by another process \(process {number} on"):
+        predict(folder, ("cell_00", "cell_01"))
+    assert (out / PREDICTIONS_RECORD).read_bytes() == before
+    os.write(goes_on, b"1")
+    os.waitpid(number, 0)
+    assert list(predict(folder, ("cell_00", "cell_01"))["images"]) == ["cell_00", "cell_01"]

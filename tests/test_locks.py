@@ -78,3 +78,13 @@ def test_hold_lock_inside_itself_stays_until_the_outer_block_ends(tmp_path: Path
             pass
         assert not run_in_fork(path)
     assert run_in_fork(path)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_hold_lock_file_stays_only_where_it_should(tmp_path: Path, stays: bool) -> None:
+    path = tmp_path / "run.lock"
+    with hold_lock(path, "The folder", stays):
+        assert path.is_file()
+        assert not run_in_fork(path)
+    assert path.is_file() == stays
+    assert run_in_fork(path)

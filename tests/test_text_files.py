@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unet_pipeline import text_files
 from unet_pipeline.errors import DatasetError, FileContentError
 from unet_pipeline.text_files import parse_json, read_json, read_json_object, read_text, require_plain_utf8
 
@@ -132,3 +133,22 @@ def test_read_json_any_bytes_give_content_or_one_sentence(
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)))
 def test_parse_json_what_json_wrote_comes_back(content: Any) -> None:
     assert parse_json(json.dumps(content), Path("a.json")) == content
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"b": {"a": 1, "c": 2, "a": 3}}]'])
+def test_read_json_of_unique_keys_names_the_key_that_stands_twice(tmp_path: Path, text: str) -> None:
+    path = write_text_file(tmp_path / "a.json", text)
+    with pytest.raises(FileContentError, match="has the key 'a' twice in one object") as caught:
+        text_files.read_json_of_unique_keys(path)
+    assert caught.value.remedy == "Leave one of them."
+    assert text_files.read_json(path)
+
+
+def test_read_json_of_unique_keys_equals_read_json_elsewhere(tmp_path: Path) -> None:
+    path = write_text_file(tmp_path / "a.json", '{"a": {"a": [1, {"a": null}]}, "b": {}}')
+    assert text_files.read_json_of_unique_keys(path) == text_files.read_json(path)
+
+
+def write_text_file(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path

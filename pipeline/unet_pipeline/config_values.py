@@ -15,6 +15,29 @@ _PLAIN = re.compile(r"[^$%@#:\\\x00-\x1f\x7f]*")
 _KEPT_IN_QUOTES = re.compile(r"[^\w ./+,;=()\[\]{}~&!^-]", re.ASCII)
 _PLAIN_WORD = re.compile(r"(?=.*[A-Za-z])[A-Za-z./][\w./-]*", re.ASCII)
 _FIRE_CONSTANTS = ("True", "False", "None")
+# modules of whose functions the audit takes the names in a text for code
+CODE_MODULES = frozenset(
+    [
+        "os",
+        "posix",
+        "nt",
+        "subprocess",
+        "builtins",
+        "sys",
+        "shutil",
+        "pty",
+        "runpy",
+        "importlib",
+        "ctypes",
+        "pickle",
+        "socket",
+    ]
+)
+_BEGINS = {"$": "code", "@": "a reference", "%": "a part of a file", "+": "a part to add", "~": "a home folder"}
+_KEYWORD = re.compile(r"_\w*_|.*_target_", re.DOTALL)
+_INSIDE = re.compile(r"__\w+__")
+_RELATIVE = re.compile(r"[@%](?:::|#)")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
 
 def quote_value(text: str) -> str:
@@ -52,6 +75,19 @@ def quote_argument(value: Any, is_path: bool) -> str:
 def quote_name(name: str) -> str:
     """A name for metadata.json, which MONAI parses like a config: in quotation marks where it begins like code or a reference."""
     return f'"{name}"' if name.startswith(("$", "%", "@")) else name
+
+
+def find_syntax(name: str) -> str:
+    """What a config of MONAI takes a name for, such as "code"; "" for one that is only a name, as key and as value."""
+    if name[:1] in _BEGINS:
+        return _BEGINS[name[:1]]
+    if _RELATIVE.search(name):
+        return "a reference"
+    if _KEYWORD.fullmatch(name) or _INSIDE.search(name):
+        return "a keyword"
+    if _DOTTED.fullmatch(name) and name.partition(".")[0] in CODE_MODULES:
+        return "a function"
+    return ""
 
 
 def _write_literal(text: str) -> str:

@@ -71,8 +71,12 @@ def release_lock(path: Path) -> None:
 
 
 @contextmanager
-def hold_lock(path: Path, subject: str) -> Iterator[None]:
+def hold_lock(path: Path, subject: str, stays: bool = True) -> Iterator[None]:
     """Hold the lock file while the block runs; a block inside one that holds it already leaves it alone.
+
+    Args:
+        path, subject: as for `take_lock`.
+        stays: leave the file there; without it, two processes that come within microseconds of its removal may both hold one.
 
     Raises:
         InUseError: another process has it.
@@ -82,4 +86,7 @@ def hold_lock(path: Path, subject: str) -> Iterator[None]:
         yield
     finally:
         if taken:
+            if not stays:
+                with suppress(OSError):
+                    path.unlink()
             release_lock(path)

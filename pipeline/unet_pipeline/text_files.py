@@ -22,6 +22,8 @@ _NOT_TEXT = "is not text in {encoding}: {wrong}"
 _MARKED = "begins with a byte order mark, with which MONAI cannot read it"
 _SAVE_PLAIN = "Save it as UTF-8 without a byte order mark."
 _NOT_JSON = "is not valid JSON: {wrong}"
+_REPEATED = "has the key {key} twice in one object, of which readers take one or the other"
+_LEAVE_ONE = "Leave one of them."
 _CUT = "is not valid JSON: it is cut off, {wrong}"
 _EMPTY = "is not valid JSON: it is empty"
 _DEEP = "is not valid JSON: it is nested too deeply"
@@ -32,6 +34,7 @@ SENTENCES = (
     (_NO_FILE, _GIVE_FILE),
     (_NOT_TEXT, _SAVE_AS_UTF8),
     (_MARKED, _SAVE_PLAIN),
+    (_REPEATED, _LEAVE_ONE),
     *((cause, _REMEDY) for cause in (_NOT_JSON, _CUT, _EMPTY, _DEEP, _OTHER_KIND, _LACKS)),
 )
 # the longer marks first: that of UTF-32 begins as that of UTF-16
@@ -104,14 +107,17 @@ def parse_json(
     refuse: Refuse | None = None,
     shown: str | None = None,
     remedy: str = _REMEDY,
+    build: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> Any:
-    """Content of JSON that is the text of a file.
+    """Content of JSON that is the text of a file; `build` makes an object of its keys and values, a dict if None.
 
     Raises:
         FileContentError: it is cut off, nested too deeply or otherwise damaged.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=build)
+    except PipelineError:  # of `build`
+        raise
     except json.JSONDecodeError as error:
         wrong = f"{error.msg[:1].lower()}{error.msg[1:]} in line {error.lineno}, column {error.colno}"
         is_cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
@@ -140,6 +146,25 @@ def read_json_object(
     if missing := [key for key in keys if key not in content]:
         raise _build(path, _LACKS.format(key=missing[0], expected=", ".join(keys)), remedy, refuse, shown)
     return content
+
+
+def read_json_of_unique_keys(
+    path: Path, refuse: Refuse | None = None, shown: str | None = None, remedy: str = _REMEDY
+) -> Any:
+    """Content of a JSON file that somebody wrote by hand, in which a key stands once in its object.
+
+    Args and errors: as `read_json`; FileContentError also where a key is repeated.
+    """
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            keys = [key for key, _ in pairs]
+            repeated = next(key for key in keys if keys.count(key) > 1)
+            raise _build(path, _REPEATED.format(key=ascii(repeated)), _LEAVE_ONE, refuse, shown)
+        return content
+
+    return parse_json(read_text(path, refuse, shown), path, refuse, shown, remedy, build)
 
 
 def _name_kind(content: Any) -> str:

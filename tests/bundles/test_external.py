@@ -459,3 +459,33 @@ def test_predict_zoo_bundle_missing_metadata_is_named_and_no_plan(softmax: Path,
     message = refuse(softmax, volumes, tmp_path / "out")
     assert "spleen_like has no configs/metadata.json" in message
     assert "plan" not in message
+
+
+def test_evaluate_zoo_bundle_judges_given_label_maps_by_their_record(tmp_path: Path) -> None:
+    bundle = zoo.write_sigmoid_bundle(tmp_path / "brats_like", [50.0, 150.0])
+    dataset = write_dataset(tmp_path / "cases", 2, {"background": 0, "level 0": [1, 2], "level 1": 2})
+    first = phantoms.silently(unet_pipeline.evaluate, bundle, dataset, tmp_path / "first", trust=True)
+    (maps,) = first.predictions
+
+    def list_notes(name: str) -> list[str]:
+        again = phantoms.silently(unet_pipeline.evaluate, bundle, dataset, tmp_path / name, maps, trust=True)
+        return [note for note in again.record.notes if "abel maps given" in note]
+
+    assert list_notes("same") == []
+    path = maps / "predictions_run.json"
+    record = json.loads(path.read_text())
+    for change, words in (
+        ({"weights_sha256": ["0" * 64]}, "other weights than those of brats_like"),
+        ({"configs_sha256": {}}, "other configs or modules than those of brats_like today"),
+        ({"label_map_sha256": "0" * 64}, "it is another file than was recorded"),
+    ):
+        changed = {name: entry | change for name, entry in record["images"].items()}
+        path.write_text(json.dumps(record | {"images": changed}))
+        (note,) = list_notes(words.replace(" ", "_"))
+        assert words in note
+    others = {name: entry | {"files_sha256": {"a": "0" * 64}} for name, entry in record["images"].items()}
+    path.write_text(json.dumps(record | {"images": others}))
+    with pytest.raises(EvaluationError, match=r"2 label map.s. in .* were made of another image than that of the case"):
+        list_notes("refused")
+    path.unlink()
+    assert "does not say of which image" in list_notes("unknown")[0]

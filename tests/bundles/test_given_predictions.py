@@ -97,7 +97,7 @@ def test_label_maps_of_other_weights_edited_ones_and_those_without_record_are_na
     ]
     edit_entries(out, lambda entry: entry.update(label_map_sha256=compute_sha256(out / entry["label_map"])))
     edit_entries(out, lambda entry: entry.update(configs_sha256={}))
-    assert "another plan or inference config than that of cell_bundle today" in about_given(evaluate(bundle, out))[0]
+    assert "other configs or modules than those of cell_bundle today" in about_given(evaluate(bundle, out))[0]
     edit_entries(out, lambda entry: entry.update(weights_sha256=["1" * 64]))
     (note,) = about_given(evaluate(bundle, out))
     assert note.startswith(f"Label maps given of {names[0]}, {names[1]}: they were made with other weights")

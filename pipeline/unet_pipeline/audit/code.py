@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from unet_pipeline.audit.findings import DANGER, WARNING
 from unet_pipeline.audit.names import BUILTINS, DENIED_ATTRIBUTES, MODULES, SHADOWED, Verdict, classify, classify_module
+from unet_pipeline.config_values import CODE_MODULES
 
 
 def _words(text: str) -> list[str]:
@@ -22,11 +23,6 @@ ADDRESS = re.compile(
 # a string that a component would turn into code: a reader, a writer, a merger named by its path
 _PATH_TO_CODE = re.compile(r"(?:[A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)+")
 NAMES_CODE = ("reader", "writer", "merger_cls", "workflow_name", "workflow_type", "backend_class")
-_STRING_ROOTS = frozenset(
-    _words("""
-os posix nt subprocess builtins sys shutil pty runpy importlib ctypes pickle socket
-""")
-)
 REFERENCES = "__local_refs"  # MONAI's name for what "@" refers to
 _ATTRIBUTE_IN_TEXT = re.compile(r"__\w+__")
 # a local variable may be called `input`; that it is called `eval` would only hide the builtin
@@ -176,7 +172,7 @@ def _judge_attribute(attribute: str) -> Verdict:
         "__class__",
     ):
         return Verdict(DANGER, "reaches the inside of Python objects")
-    if attribute in DENIED_ATTRIBUTES or attribute in _STRING_ROOTS:
+    if attribute in DENIED_ATTRIBUTES or attribute in CODE_MODULES:
         return Verdict(DANGER, "can load code, start programs or write files")
     return Verdict()
 
@@ -185,7 +181,7 @@ def judge_text(text: str) -> Verdict:
     """A string in code or in a config."""
     if _ATTRIBUTE_IN_TEXT.search(text) and len(text) < 200 and text not in ("__main__", "__all__"):
         return Verdict(DANGER, "names the inside of Python objects in a text")
-    if _PATH_TO_CODE.fullmatch(text) and text.partition(".")[0] in _STRING_ROOTS:
+    if _PATH_TO_CODE.fullmatch(text) and text.partition(".")[0] in CODE_MODULES:
         return Verdict(DANGER, "names a function that some components look up and call")
     if ADDRESS.search(text):
         return Verdict(WARNING, "is a network address")

@@ -152,18 +152,24 @@ def parse_memory(text: str | None) -> float | str | None:
 
 
 def parse_labels(texts: list[str] | None) -> dict[str, int] | None:
-    """Names and values of `--label NAME=VALUE`; a wrong one is wrong usage."""
+    """Names and values of `--label NAME=VALUE`; one of another form is wrong usage.
+
+    Raises:
+        DatasetError: a name or a value is none that a label can have, or there twice.
+    """
     if not texts:
         return None
-    labels = {}
+    pairs = []
     for text in texts:
         name, _, value = text.rpartition("=")
         if not name or not value.isdecimal():
             raise typer.BadParameter(
                 f"--label is {text!r}; expected NAME=VALUE with a whole number, such as nucleus=255"
             )
-        labels[name] = int(value)
-    return labels
+        pairs.append((name, value))
+    from unet_pipeline.dataset.names import collect_labels
+
+    return collect_labels(pairs, "--label")
 
 
 def write_json_option(path: Path | None, content: Any) -> None:

@@ -29,11 +29,11 @@ _PIECE = 1 << 20  # voxels; what is counted in pieces needs no array of the volu
 NOT_FINITE = Message(
     "not-finite", ERROR, "has {count} voxels that are NaN or infinite", "Replace them, or remove the case."
 )
-TOO_LARGE_VALUES = Message(
+TOO_LARGE = Message(
     "values-too-large",
     ERROR,
-    "has values up to {value:.3g}; expected less than {limit:g}, which is far beyond any intensity",
-    "Correct the scaling in its header (such as scl_slope and scl_inter), or replace the voxels.",
+    "has values up to {value:.3g}; expected less than {most:g}, which is far beyond any intensity",
+    "Correct the scaling in its header (such as scl_slope), replace the voxels, or remove the case.",
 )
 CONSTANT = Message("constant", ERROR, "is constant ({value:g})", "Export it again, or remove the case.")
 GREY_AS_COLOURS = Message(
@@ -204,9 +204,9 @@ def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
     findings.image_digest, findings.channel_digests = whole.hexdigest(), tuple(digests)
     if not_finite:
         findings.add(NOT_FINITE.about(file, count=not_finite))
-    elif max(-lowest, highest) > LARGEST_VALUE:
-        findings.add(TOO_LARGE_VALUES.about(file, value=max(-lowest, highest), limit=LARGEST_VALUE))
-    elif lowest == highest:
+    elif (largest := max(-lowest, highest)) > LARGEST_VALUE:
+        findings.add(TOO_LARGE.about(file, value=largest, most=LARGEST_VALUE))
+    elif np.float32(lowest) == np.float32(highest):  # in the network's numbers
         findings.add(CONSTANT.about(file, value=lowest))
     elif (
         image_suffix(findings.case.image) in PICTURE_SUFFIXES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -56,6 +57,12 @@ LONE_PATIENT = Message(
     WARNING,
     "has {what}, so nothing can be validated: a validation shows what was trained on, and its Dice is no result",
     "Add cases of other patients; two patients are the least.",
+)
+PATIENTS_ALIKE = Message(
+    "patients-alike",
+    WARNING,
+    "has the patient {patient!r}, {other} the patient {first!r}; they are taken for two patients",
+    "Write both alike if they are one, so that their cases stay on one side of every split.",
 )
 COLOURS_DIFFER = Message(
     "label-colours-differ",
@@ -137,6 +144,22 @@ def find_patients_across(dataset: Dataset, patients: dict[str, str]) -> Iterator
             if side_of[first] != side and (first, name) not in seen:
                 seen.add((first, name))
                 yield PATIENT_ACROSS.about(name, split=side, other=first, other_split=side_of[first])
+
+
+def find_patients_alike(patients: dict[str, str]) -> Iterator[Problem]:
+    """Patients whose names differ in letter case, in blanks, or in the form of Unicode only; one warning for each further name.
+
+    Args:
+        patients: of each case that has one.
+    """
+    first_of: dict[str, str] = {}
+    seen: dict[str, str] = {}
+    for case, patient in patients.items():
+        plain = "".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", patient).casefold()).split())
+        first = first_of.setdefault(plain, case)
+        if patients[first] != patient and patient not in seen:
+            seen[patient] = case
+            yield PATIENTS_ALIKE.about(case, patient=patient, other=first, first=patients[first])
 
 
 def find_lone_patient(dataset: Dataset, patients: dict[str, str]) -> Iterator[Problem]:

@@ -12,16 +12,18 @@ from unet_pipeline.dataset.case_comparison import (
     compare_colours,
     find_lone_patient,
     find_patients_across,
+    find_patients_alike,
     find_twins,
     report_twins,
 )
 from unet_pipeline.dataset.contact_sheet import Tile
-from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, Dataset, image_suffix, order_labels
+from unet_pipeline.dataset.dataset import PICTURE_SUFFIXES, STOCK_SUFFIXES, Dataset, image_suffix
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from unet_pipeline.dataset.held_out_images import find_trained_test_images
 from unet_pipeline.dataset.intensities import PooledIntensities, count_samples
 from unet_pipeline.dataset.listed_files import record_listing
 from unet_pipeline.dataset.listing_facts import Listing
+from unet_pipeline.dataset.names import CHANNEL, LABEL, REGION, find_names_that_are_syntax, order_labels
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
 from unet_pipeline.dataset.split import choose_groups
@@ -132,12 +134,13 @@ def check_dataset(
     problems += find_trained_test_images(dataset, findings)
     problems += compare_colours(findings)
     problems += find_patients_across(dataset, patients)
+    problems += find_patients_alike(patients)
     patients = _join_twins(dataset, patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
     given = dataset.labels if labels is None or has_masks(dataset) else labels
     complete = len(labelled) == len(findings)
     table, problems_of_labels = _settle_labels(given, labelled, complete, dataset.ignore_value)
-    problems += problems_of_labels
+    problems += [*problems_of_labels, *_find_syntax(dataset, table)]
     checked = replace(dataset, labels=table)
     usable = table is not None and bool(readable) and not any(problem.severity == ERROR for problem in problems)
     reason = _find_need_for_preparation(dataset, findings)
@@ -268,6 +271,12 @@ def _settle_labels(
     if never and complete:
         problems.append(UNUSED_LABEL.about(LABEL_TABLE, names=", ".join(never)))
     return table, problems
+
+
+def _find_syntax(dataset: Dataset, table: dict[str, int] | None) -> list[Problem]:
+    """Names that go into the configs of a bundle and mean something there."""
+    names = {LABEL: table or (), REGION: dataset.regions, CHANNEL: dataset.channels or ()}
+    return find_names_that_are_syntax(names, "dataset")
 
 
 def _build_fingerprint(

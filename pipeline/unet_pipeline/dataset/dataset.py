@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import Problem
-from unet_pipeline.types import BACKGROUND
-
-_LONGEST_NAME = 100
-_SYNTAX = "$@%~/\\"  # expressions, references and macros of MONAI's configs, and beginnings of paths
-_ID_OF_MONAI = re.compile(r"_\w*_")  # such as _target_
 
 
 @dataclass(frozen=True)
@@ -172,64 +165,3 @@ def list_pair_names(name: str) -> list[str]:
 def is_pair_header(path: Path) -> bool:
     """Whether a file is the header of a pair, which may be the same for many images."""
     return image_suffix(path).startswith(".hdr")
-
-
-def require_plain_names(kind: str, names: Iterable[str]) -> None:
-    """Whether names of labels, channels or regions can stand in configs, tables and documents as they are.
-
-    Args:
-        kind: what they name, for the message.
-        names: of a dataset.
-
-    Raises:
-        DatasetError: one is empty, long, not printable, or begins as MONAI's expressions and ids, or as a path, do.
-    """
-    for name in names:
-        cause = ""
-        if not name.strip():
-            cause = "which is empty"
-        elif len(name) > _LONGEST_NAME:
-            cause = f"which has {len(name)} characters, more than {_LONGEST_NAME}"
-        elif not name.isprintable():
-            cause = "which has characters that cannot be printed"
-        elif name[0] in _SYNTAX or _ID_OF_MONAI.fullmatch(name):
-            cause = f"which MONAI's configs take for syntax (it begins with {name[0]})"
-        if cause:
-            shown = name if len(name) <= _LONGEST_NAME else f"{name[:20]}..."
-            raise DatasetError(
-                f"The dataset has the {kind} name {shown!r}, {cause}. Expected a word such as liver. Rename it in the list"
-                + (", or with --label." if kind == "label" else ".")
-            )
-
-
-def order_labels(labels: dict[str, int]) -> dict[str, int]:
-    """Label table sorted by value, once it is a usable one.
-
-    The position in the table is the network's output channel; the value is what label and prediction files carry.
-
-    Raises:
-        DatasetError: fewer than two labels, a value that is negative, above 255 or used twice, or no value 0.
-    """
-    require_plain_names("label", labels)
-    table = dict(sorted(labels.items(), key=lambda item: item[1]))
-    values = list(table.values())
-    shown = ", ".join(f"{name}={value}" for name, value in table.items())
-    if len(values) < 2:
-        raise DatasetError(f"The label table has {len(values)} label(s) ({shown}); expected at least two.")
-    if len(set(values)) != len(values):
-        raise DatasetError(f"The label table gives one value to two names ({shown}); expected distinct values.")
-    if values[0] < 0:
-        raise DatasetError(
-            f"The label table has the value {values[0]} ({shown}); expected 0 to 255. Renumber the labels."
-        )
-    if values[0] != 0:
-        raise DatasetError(
-            f"The label table has no value 0 ({shown}); expected one, named {BACKGROUND!r} or otherwise. "
-            "Every voxel must have a label, and 0 is what padding gets."
-        )
-    if values[-1] > 255:
-        raise DatasetError(
-            f"The label table has the value {values[-1]} ({shown}); expected 0 to 255, because predictions are "
-            "written as unsigned 8-bit integers. Renumber the labels."
-        )
-    return table

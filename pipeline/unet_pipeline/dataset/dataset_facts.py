@@ -11,10 +11,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from unet_pipeline.dataset.dataset import Dataset, order_labels
+from unet_pipeline.dataset.dataset import Dataset
+from unet_pipeline.dataset.names import CHANNEL, REGION, order_labels, require_name
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.files import write_json
-from unet_pipeline.text_files import read_json
+from unet_pipeline.text_files import read_json_of_unique_keys
 
 FACTS_FILE = "dataset_facts.json"
 
@@ -52,7 +53,9 @@ def add_facts(dataset: Dataset) -> Dataset:
     if not path.is_file():
         return dataset
     try:
-        facts = DatasetFacts.model_validate(read_json(path, DatasetError, FACTS_FILE, "Correct it or remove it."))
+        facts = DatasetFacts.model_validate(
+            read_json_of_unique_keys(path, DatasetError, FACTS_FILE, "Correct it or remove it.")
+        )
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "its content"
@@ -65,9 +68,13 @@ def add_facts(dataset: Dataset) -> Dataset:
         raise DatasetError(
             f"{FACTS_FILE} names the case {unknown[0]} in a fold, which the dataset lacks. Correct it or add the case."
         )
+    for name in facts.regions:
+        require_name(name, REGION, FACTS_FILE)
+    for name in facts.channels or ():
+        require_name(name, CHANNEL, FACTS_FILE)
     return replace(
         dataset,
-        labels=dataset.labels or (order_labels(facts.labels) if facts.labels else None),
+        labels=dataset.labels or (order_labels(facts.labels, FACTS_FILE) if facts.labels else None),
         channels=dataset.channels or (tuple(facts.channels) if facts.channels else None),
         ignore_value=facts.ignore_value if dataset.ignore_value is None else dataset.ignore_value,
         regions=dataset.regions or {name: tuple(values) for name, values in facts.regions.items()},

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unet_pipeline.dataset.dataset import Case, Dataset, case_name, list_images, order_labels
+from unet_pipeline.dataset.dataset import Case, Dataset, case_name, list_images
 from unet_pipeline.dataset.file_names import remove_common_start
 from unet_pipeline.dataset.given_splits import Folds, build_folds
 from unet_pipeline.dataset.listed_entries import (
@@ -24,9 +24,10 @@ from unet_pipeline.dataset.listed_entries import (
 from unet_pipeline.dataset.listed_paths import describe_place, find_data_root
 from unet_pipeline.dataset.listed_tests import TEST_KEYS, find_test_images
 from unet_pipeline.dataset.listing import NOT_LISTED, find_wrong_count
+from unet_pipeline.dataset.names import build_label_table, parse_whole_number, read_channel_names, show_value
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import NOTE, WARNING, Message, Problem
-from unet_pipeline.text_files import read_json
+from unet_pipeline.text_files import read_json_of_unique_keys
 
 UNLABELLED_ENTRIES = Message(
     "entries-without-label", NOTE, "lists {count} case(s) without label under {key!r}", "They are left out."
@@ -34,8 +35,8 @@ UNLABELLED_ENTRIES = Message(
 FOLDS_UNUSED = Message(
     "folds-unused",
     WARNING,
-    "numbers folds that cannot be taken over: {cause}",
-    "Correct them; as it is, folds are made anew.",
+    "numbers folds that are left out: {reason}",
+    "`plan` draws folds of its own; correct the numbers if these are meant.",
 )
 LAYOUT = "Medical Segmentation Decathlon"
 NNUNET_1 = "nnU-Net raw, version 1"
@@ -136,36 +137,27 @@ def read_description(path: Path) -> Any:
     Raises:
         DatasetError: it is not valid.
     """
-    return read_json(path, DatasetError, path.name, "Correct it.")
+    return read_json_of_unique_keys(path, DatasetError, path.name, "Correct it.")
 
 
 def _read_labels(content: Mapping[str, Any], name: str) -> dict[str, int] | None:
     """The label table, by value as in the Decathlon or by name as in nnU-Net's second version; None without one."""
     if "labels" not in content:
         return None
-    try:
-        table = content["labels"]
-        if all(str(key).strip().isdecimal() for key in table):
-            return order_labels({str(label): int(value) for value, label in table.items()})
-        return order_labels({str(label): int(value) for label, value in table.items()})
-    except (AttributeError, TypeError, ValueError) as error:
+    table = content["labels"]
+    if not isinstance(table, dict):
         raise DatasetError(
-            f'{name} has no usable "labels"; expected an object such as {{"0": "background", "1": "liver"}}.'
-        ) from error
+            f'{name} has no usable "labels"; expected an object such as {{"0": "background", "1": "liver"}}. Correct it.'
+        )
+    if all(str(key).strip().isdecimal() for key in table):
+        return build_label_table([(label, value) for value, label in table.items()], name)
+    return build_label_table(table.items(), name)
 
 
 def _read_channels(content: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
     """Names of the channels, in the order of their numbers; None without any."""
-    modality = content.get("modality", content.get("channel_names", {}))
-    if isinstance(modality, str):
-        return (modality,)
-    if isinstance(modality, list):
-        return tuple(map(str, modality)) or None
-    try:
-        channels = sorted((int(number), str(channel)) for number, channel in modality.items())
-    except (AttributeError, ValueError) as error:
-        raise DatasetError(f'{name} has no usable "modality"; expected an object such as {{"0": "MRI"}}.') from error
-    return tuple(channel for _, channel in channels) or None
+    key = "modality" if "modality" in content else "channel_names"
+    return read_channel_names(content.get(key, {}), key, name) or None
 
 
 def _name_channels(cases: tuple[Case, ...]) -> tuple[str, ...] | None:
@@ -193,20 +185,34 @@ def _read_other_parts(content: Mapping[str, Any], name: str) -> tuple[list[Liste
 def _read_folds(
     listed: list[dict[str, Any]], training: list[ListedCase], cases: tuple[Case, ...], name: str
 ) -> tuple[Folds, list[Problem]]:
-    """Folds where every training entry says in which one it validates, and why they are not taken."""
-    given = [str(entry["fold"]).strip() for entry in listed if entry.get("fold") is not None]
-    if not given or any(case.split == "validation" for case in cases) or len(cases) < len(training):
+    """Folds where every training entry says in which one it validates; a note where some do and the folds cannot be used."""
+    given = [entry.get("fold") for entry in listed]
+    if all(value is None for value in given):
         return (), []
-    wrong = sorted(number for number in set(given) if not number.isdecimal())
+    numbers = [_parse_fold(value) for value in given]
+    wrong = [(entry, value) for entry, (value, number) in enumerate(zip(given, numbers, strict=True)) if number is None]
     if wrong:
-        cause = f"{wrong[0]!r} is none; expected 0, 1, ..."
-    elif len(given) < len(listed):
-        cause = f"{len(listed) - len(given)} of {len(listed)} entries have none"
-    elif len(set(given)) < 2:
-        cause = f"all entries have the fold {given[0]}; expected two folds at least"
+        entry, value = wrong[0]
+        what = "no fold" if value is None else f"the fold {show_value(value)}"
+        reason = f"training entry {entry} has {what}; expected a whole number from 0 on in every entry"
+    elif len(set(numbers)) < 2:
+        reason = f"all entries have the fold {numbers[0]}; expected two or more"
+    elif any(case.split == "validation" for case in cases):
+        reason = 'the list "validation" says already what validates'
+    elif len(cases) < len(training):
+        reason = f"{len(training) - len(cases)} of the entries cannot be used"
     else:
-        return build_folds({case.name: int(number) for case, number in zip(cases, given, strict=False)}), []
-    return (), [FOLDS_UNUSED.about(name, cause=cause)]
+        of_training = dict(zip((case.name for case in cases), numbers, strict=False))
+        return build_folds({case: number for case, number in of_training.items() if number is not None}), []
+    return (), [FOLDS_UNUSED.about(name, reason=reason)]
+
+
+def _parse_fold(value: object) -> int | None:
+    try:
+        number = parse_whole_number(value)
+    except ValueError:
+        return None
+    return number if number >= 0 else None
 
 
 def _find_unlisted(root: Path, cases: tuple[Case, ...], name: str) -> list[Problem]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from unet_pipeline.boundary import show_place
 from unet_pipeline.dataset.check import LABEL_TABLE, CheckReport, check_dataset
-from unet_pipeline.dataset.dataset import Case, Dataset, order_labels
+from unet_pipeline.dataset.dataset import Case, Dataset
 from unet_pipeline.dataset.fix_cases import FixedCase, fix_case, list_changes, list_replaced
 from unet_pipeline.dataset.fix_copies import copy_files
 from unet_pipeline.dataset.fix_exclusion import Excluded, choose_excluded
@@ -21,6 +21,7 @@ from unet_pipeline.dataset.fix_lists import keep_cases, list_list_changes, write
 from unet_pipeline.dataset.fix_record import Change, FixRecord, Remaining, write_record
 from unet_pipeline.dataset.fix_rules import CaseRules, settle_rules
 from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.names import order_labels
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.split import choose_groups
 from unet_pipeline.dataset.structure_masks import has_masks

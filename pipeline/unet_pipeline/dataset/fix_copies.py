@@ -58,7 +58,7 @@ def _iterate_files(root: Path) -> Iterator[Path]:
 
 def _leads_out(file: Path, root: Path) -> bool:
     try:
-        return not file.resolve().is_relative_to(root.resolve())
+        return not Path(os.path.realpath(file)).is_relative_to(root.resolve())
     except (OSError, RuntimeError):  # a link that leads to itself
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from unet_pipeline.dataset.names import show_value
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.text_files import read_json
 
@@ -27,7 +28,12 @@ def read_nnunet_splits(path: Path, cases: Sequence[str]) -> Folds:
     """
     content = read_json(path, DatasetError, path.name, "Correct it or remove it.")
     known, folds = set(cases), []
-    for number, entry in enumerate(content if isinstance(content, list) else [None]):
+    if not isinstance(content, list) or not content:
+        raise DatasetError(
+            f"{path.name} has another form than a list of folds: it is {show_value(content)}; expected "
+            '[{"train": [names], "val": [names]}, ...]. Correct it or remove it.'
+        )
+    for number, entry in enumerate(content):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(side), list) for side in ("train", "val")):
             raise DatasetError(
                 f'{path.name}, fold {number}, has another form than {{"train": [names], "val": [names]}}. Correct it or remove it.'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,10 +33,10 @@ def find_trained_test_images(dataset: Dataset, findings: list[CaseFindings]) -> 
     trained = [finding for finding in findings if finding.case.split != "test"]
     cases = {digest: finding.case for finding in trained for digest in finding.channel_digests}
     shapes = {finding.shape for finding in trained if finding.shape}
-    own = {(dataset.root / path).resolve(): finding.case for finding in findings for path in finding.case.files}
+    own = {os.path.realpath(dataset.root / path): finding.case for finding in findings for path in finding.case.files}
     listed = [dataset.root / path for path in dataset.test_images]
     for path in dict.fromkeys([*list_test_images(dataset.root), *listed]):
-        if (case_of_file := own.get(path.resolve())) is not None:
+        if (case_of_file := own.get(os.path.realpath(path))) is not None:
             if path in listed and case_of_file.split != "test":
                 shown = path.relative_to(dataset.root).as_posix()
                 yield LISTED_TWICE.about(dataset.lists[0].as_posix(), image=shown, case=case_of_file.name)

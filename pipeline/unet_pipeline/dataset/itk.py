@@ -6,6 +6,7 @@ to data files anywhere. It keeps NaN and infinity in these formats.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -272,7 +273,7 @@ def _find_data(path: Path, name: str, shown: str) -> Path:
     if parts.anchor or ".." in parts.parts:
         raise DATA_OUTSIDE.error(shown)
     data_path = path.parent / name
-    if not data_path.resolve().is_relative_to(path.parent.resolve()):
+    if not Path(os.path.realpath(data_path)).is_relative_to(path.parent.resolve()):
         raise DATA_OUTSIDE.error(shown)
     if not data_path.is_file():
         raise NO_DATA_FILE.error(shown, name=name)

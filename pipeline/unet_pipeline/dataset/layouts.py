@@ -9,11 +9,12 @@ from pathlib import Path
 from types import ModuleType
 
 from unet_pipeline.dataset import case_folders, decathlon, folders, nnunet, table, unlabelled
-from unet_pipeline.dataset.dataset import SHOWN_FORMATS, Dataset, require_plain_names
-from unet_pipeline.dataset.dataset_facts import add_facts
+from unet_pipeline.dataset.dataset import SHOWN_FORMATS, Dataset
+from unet_pipeline.dataset.dataset_facts import FACTS_FILE, add_facts
 from unet_pipeline.dataset.decathlon import read_description
 from unet_pipeline.dataset.given_splits import SPLITS_FILE
-from unet_pipeline.dataset.paths import find_dead_end, find_links, find_names_that_look_alike, name_kind
+from unet_pipeline.dataset.names import CHANNEL, LABEL, require_name, show_value
+from unet_pipeline.dataset.paths import find_dead_end, find_links, find_names_that_look_alike, name_kind, require_file
 from unet_pipeline.dataset.table_rows import SPREADSHEET_SUFFIXES, require_no_spreadsheet
 from unet_pipeline.errors import DatasetError, suggest
 
@@ -25,6 +26,13 @@ READERS: dict[str, ModuleType] = {
     "case_folders": case_folders,
 }
 _LISTS = (decathlon, table)  # a file may be given, and where its paths start from
+# files that say what a folder is, and the layouts that read them, none for all
+_READERS_OF = {
+    decathlon.FILE: ("decathlon", "nnunet"),
+    SPLITS_FILE: ("nnunet",),
+    FACTS_FILE: (),
+    **dict.fromkeys(table.NAMES, ("table",)),
+}
 _EXPECTED = {
     "decathlon": "a dataset.json with a `training` list, or another list of that form",
     "nnunet": "a dataset.json with `channel_names`, imagesTr/CASE_0000.ext and labelsTr/CASE.ext",
@@ -62,12 +70,6 @@ def read_dataset(
             f"Expected the same file stem on both sides; readable are {SHOWN_FORMATS}." + _first_problem(dataset)
         )
     _require_names(root, dataset)
-    for kind, names in (
-        ("channel", dataset.channels or ()),
-        ("label", dataset.labels or ()),
-        ("region", dataset.regions),
-    ):
-        require_plain_names(kind, names)
     files = sorted({path for case in dataset.cases for path in case.files} | _find_left_over(dataset))
     problems = (
         *find_links(dataset.root, files, follow_links),
@@ -85,7 +87,8 @@ def _require_dataset(root: Path, data_root: Path | None) -> None:
     if problem := find_dead_end(root, root.name):
         raise problem.as_error()
     if not root.is_dir() and not (root.is_file() and any(reader.matches(root) for reader in _LISTS)):
-        what = "is a file, not a folder" if root.is_file() else "does not exist"
+        kind = name_kind(root)
+        what = "is a file, not a folder" if root.is_file() else f"is {kind}" if kind else "does not exist"
         raise DatasetError(
             f"Dataset folder {root} {what}. Expected a folder with images and labels, or a CSV or JSON list. Check the path."
         )
@@ -102,14 +105,14 @@ def _find_left_over(dataset: Dataset) -> set[Path]:
 
 
 def _choose_reader(root: Path, layout: str | None) -> ModuleType:
+    _require_descriptions(root, layout)
     if layout is not None:
         if not READERS[layout].matches(root):
             raise DatasetError(f"Dataset folder {root} has not the layout {layout}. Expected {_EXPECTED[layout]}.")
         return READERS[layout]
     for name, reader in READERS.items():
-        if name == "folders":
+        if name == "table" and root.is_dir():
             _refuse_unused_description(root)
-            _require_list_files(root)
         if (root.is_dir() or reader in _LISTS) and reader.matches(root):
             return reader
     for path in sorted(root.iterdir()):
@@ -129,6 +132,20 @@ def _choose_reader(root: Path, layout: str | None) -> ModuleType:
     )
 
 
+def _require_descriptions(root: Path, layout: str | None) -> None:
+    """Whether what has the name of a description is a file that can be read, of those that the layout needs.
+
+    Raises:
+        DatasetError: it is a folder, a pipe, a socket, a device, or a link that leads nowhere.
+    """
+    if not root.is_dir():
+        return
+    for path in sorted(root.iterdir()):
+        readers = _READERS_OF.get(path.name.lower())
+        if readers is not None and (layout is None or not readers or layout in readers):
+            require_file(path, path.name)
+
+
 def _refuse_unused_description(root: Path) -> None:
     """A dataset.json says what the folder is; one that no reader can use is not passed over for another layout.
 
@@ -138,34 +155,21 @@ def _refuse_unused_description(root: Path) -> None:
     path = root / decathlon.FILE
     if not os.path.lexists(path):
         return
-    content = read_description(path) if path.is_file() else None
-    keys = f"the keys {', '.join(map(repr, content))}" if isinstance(content, dict) and content else "no keys"
-    if not path.is_file():
-        raise DatasetError(
-            f"{path.name} is {name_kind(path)}; expected a JSON file, or none. Remove it, or put the file in its place."
-        )
+    content = read_description(path)
+    keys = f"the keys {', '.join(map(show_value, content))}" if isinstance(content, dict) and content else "no keys"
     raise DatasetError(
         f"{path.name} has {keys}, which is no known description of a dataset. Expected {_EXPECTED['decathlon']} (decathlon), or "
-        f"`channel_names`, `labels` and `file_ending` (nnunet). Complete it, or read the folder without it: --layout folders or "
-        "--layout case_folders."
+        f"`channel_names`, `labels` and `file_ending` (nnunet). Complete it, or read the folder without it: --layout folders, "
+        "--layout case_folders or --layout table."
     )
 
 
-def _require_list_files(root: Path) -> None:
-    """What has the name of a list of cases is one.
-
-    Raises:
-        DatasetError: it is a folder, a device, a pipe or a broken link.
-    """
-    for path in (root / name for name in (*table.NAMES, SPLITS_FILE)):
-        if os.path.lexists(path) and not path.is_file():
-            raise DatasetError(
-                f"{path.name} is {name_kind(path)}; expected a file, or none. Remove it, or put the list in its place."
-            )
-
-
 def _require_names(root: Path, dataset: Dataset) -> None:
-    """Whether every case has a name of its own that can be a file name."""
+    """Whether every case has a name of its own that can be a file name, and channels and labels have names at all."""
+    for name in dataset.channels or ():
+        require_name(name, CHANNEL, "dataset")
+    for name in dataset.labels or ():
+        require_name(name, LABEL, "dataset")
     names = [case.name for case in dataset.cases]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DatasetError(f"Dataset folder {root} has the case {repeated[0]} more than once. Keep one file per case.")

@@ -10,8 +10,7 @@ from unet_pipeline.messages import Problem
 if TYPE_CHECKING:
     from unet_pipeline.types import Affine, ImageArray
 
-# of a voxel: its square is still a number in float32, as the normalisation needs
-LARGEST_VALUE = 1e18
+LARGEST_VALUE = 1e18  # its square is still a number in float32, as the normalisation needs
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from unet_pipeline.dataset.dataset import PAIR_SUFFIXES, image_suffix
-from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from unet_pipeline.dataset.medical_image import LARGEST_VALUE, ImageGrid, MedicalImage
 from unet_pipeline.dataset.nifti_file import (
     HEADER_ALONE,
     UNSUPPORTED_VALUES,
@@ -313,11 +313,11 @@ def _note_unit(image: nib.Nifti1Image, unit: str, shown: str) -> Problem:
 
 
 def _require_scaling(header: nib.Nifti1Header, shown: str) -> None:
-    """Slope and intercept are numbers; a slope of 0 or NaN means that there is no scaling."""
+    """Slope and intercept are numbers of a size that an image can have; a slope of 0 or NaN means that there is no scaling."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     is_scaled = slope != 0 and not np.isnan(slope)
-    if np.isinf(slope) or (is_scaled and not np.isfinite(intercept)):
-        raise ODD_SLOPE.error(shown, slope=slope, intercept=intercept)
+    if is_scaled and not (abs(slope) <= LARGEST_VALUE and abs(intercept) <= LARGEST_VALUE):
+        raise ODD_SLOPE.error(shown, slope=slope, intercept=intercept, most=LARGEST_VALUE)
 
 
 def _compare_forms(image: nib.Nifti1Image) -> str:

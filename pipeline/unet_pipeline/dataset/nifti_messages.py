@@ -67,7 +67,7 @@ ODD_OFFSET = Message(
 ODD_SLOPE = Message(
     "nifti-scaling",
     ERROR,
-    "has the scaling {slope} x value + {intercept} in its header; expected numbers",
+    "has the scaling {slope} x value + {intercept} in its header; expected numbers up to {most:g}",
     "Correct scl_slope and scl_inter, or convert the image again from its source.",
 )
 

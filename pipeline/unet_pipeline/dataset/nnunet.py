@@ -6,17 +6,25 @@ import re
 from pathlib import Path
 from typing import Any
 
-from unet_pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix, order_labels
+from unet_pipeline.dataset.dataset import Case, Dataset, case_name, image_suffix
 from unet_pipeline.dataset.given_splits import SPLITS_FILE, read_nnunet_splits
 from unet_pipeline.dataset.listed_tests import find_test_images
 from unet_pipeline.dataset.listing import find_unlisted, find_wrong_count
+from unet_pipeline.dataset.names import (
+    REGION,
+    build_label_table,
+    parse_label_value,
+    read_channel_names,
+    require_name,
+)
 from unet_pipeline.dataset.paths import parse_path
 from unet_pipeline.dataset.regions import name_value
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import ERROR, NOTE, Message, Problem
-from unet_pipeline.text_files import read_json
+from unet_pipeline.text_files import read_json_of_unique_keys
 
 LAYOUT = "nnU-Net raw"
+FILE = "dataset.json"
 IMAGES, LABELS = "imagesTr", "labelsTr"
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
@@ -92,17 +100,15 @@ def read(root: Path) -> Dataset:
 
 
 def _read_json(path: Path) -> Any:
-    return read_json(path, DatasetError, path.name, "Correct it.")
+    return read_json_of_unique_keys(path, DatasetError, path.name, "Correct it.")
 
 
 def _read_channels(content: dict[str, Any]) -> tuple[str, ...]:
-    try:
-        channels = sorted((int(number), str(name)) for number, name in content["channel_names"].items())
-    except (AttributeError, ValueError) as error:
-        raise DatasetError('dataset.json has no usable "channel_names"; expected {"0": "T1"}.') from error
-    if [number for number, _ in channels] != list(range(len(channels))) or not channels:
-        raise DatasetError("dataset.json numbers its channel_names with gaps; expected 0, 1, ...")
-    return tuple(name for _, name in channels)
+    numbered = content["channel_names"]
+    channels = read_channel_names(numbered if isinstance(numbered, dict) else None, "channel_names", FILE)
+    if sorted(map(int, numbered)) != list(range(len(channels))) or not channels:
+        raise DatasetError("dataset.json numbers its channel_names with gaps; expected 0, 1, ... Renumber them.")
+    return channels
 
 
 def _read_labels(
@@ -112,24 +118,28 @@ def _read_labels(
 
     A region lists the values that it joins.
     """
-    values_of: dict[str, tuple[int, ...]] = {}
-    try:
-        for name, value in content["labels"].items():
-            listed = value if isinstance(value, list) else [value]
-            values_of[str(name)] = tuple(int(number) for number in listed)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise DatasetError('dataset.json has no usable "labels"; expected {"background": 0, "liver": 1}.') from error
+    if not isinstance(content["labels"], dict):
+        raise DatasetError('dataset.json has no usable "labels"; expected {"background": 0, "liver": 1}. Correct it.')
+    values_of = {name: _read_values(name, value) for name, value in content["labels"].items()}
     ignored = values_of.pop("ignore", (None,))
-    table = {name: values[0] for name, values in values_of.items() if len(values) == 1}
-    regions = {name: values for name, values in values_of.items() if len(values) > 1}
-    for value in sorted({value for values in regions.values() for value in values} - set(table.values())):
-        table[name_value(value, regions)] = value
+    if len(ignored) > 1:
+        raise DatasetError(f"dataset.json has the values {ignored} to ignore; expected one. Leave one of them.")
+    named = [(name, values[0]) for name, values in values_of.items() if len(values) == 1]
+    regions = {require_name(name, REGION, FILE): values for name, values in values_of.items() if len(values) > 1}
+    only_joined = {value for values in regions.values() for value in values} - {value for _, value in named}
+    table = build_label_table([*named, *((name_value(value, regions), value) for value in sorted(only_joined))], FILE)
     notes = []
     if regions:
         shown = ", ".join(f"{name} = {'+'.join(map(str, values))}" for name, values in regions.items())
-        plain = ", ".join(f"{name}={value}" for name, value in order_labels(table).items())
-        notes.append(REGIONS.about("dataset.json", regions=shown, values=plain))
-    return order_labels(table), regions, ignored[0], notes
+        plain = ", ".join(f"{name}={value}" for name, value in table.items())
+        notes.append(REGIONS.about(FILE, regions=shown, values=plain))
+    return table, regions, ignored[0], notes
+
+
+def _read_values(name: str, value: object) -> tuple[int, ...]:
+    """The value of a label in a tuple, or those of a region."""
+    listed = value if isinstance(value, list) and value else [value]
+    return tuple(parse_label_value(number, name, FILE) for number in listed)
 
 
 def _find_cases(root: Path, ending: str, num_channels: int) -> tuple[list[Case], list[Problem]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import stat
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -40,7 +41,20 @@ ONLY_UNICODE_DIFFERS = Message(
     "differs from {other} only in how Unicode writes its letters (composed or decomposed), and looks the same",
     "Rename one of them.",
 )
+NO_FILE = Message(
+    "no-file",
+    ERROR,
+    "is {what}; expected a file",
+    "Put the file in its place, or remove or rename what has its name.",
+)
 
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 _MOST_POINTER_BYTES = 32768  # git-annex's own limit
 _POINTERS = {
     b"version https://git-lfs.github.com/spec/": ("Git LFS", "git lfs pull"),
@@ -119,10 +133,24 @@ def find_dead_end(path: Path, shown: str) -> Problem | None:
 
 
 def name_kind(path: Path) -> str:
-    """What lies in the place of a file, in words."""
-    if path.is_dir():
-        return "a folder"
-    return "a device, a pipe or a socket" if path.exists() else "a link that leads nowhere, or back to itself"
+    """What stands in the place of a file, such as "a pipe"; "" for a file, or nothing."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    return next((what for is_kind, what in _KINDS if is_kind(mode)), "")
+
+
+def require_file(path: Path, shown: str) -> None:
+    """Whether a description of a dataset is a file, or is not there at all: it is never passed over for another reason.
+
+    Raises:
+        ImageFileError: it is a folder, a pipe, a socket, a device, or a link that leads nowhere.
+    """
+    if problem := find_dead_end(path, shown):
+        raise problem.as_error()
+    if what := name_kind(path):
+        raise NO_FILE.error(shown, what=what)
 
 
 def require_fetched(path: Path, shown: str) -> None:

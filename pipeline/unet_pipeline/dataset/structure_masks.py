@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_pipeline.dataset.dataset import Case, Dataset, StructureMask, order_labels
+from unet_pipeline.dataset.dataset import Case, Dataset, StructureMask
 from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.names import order_labels
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import ERROR, NOTE, WARNING, Message, Problem
 from unet_pipeline.types import BACKGROUND

@@ -11,8 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unet_pipeline.dataset.dataset import STOCK_SUFFIXES, order_labels
+from unet_pipeline.dataset.dataset import STOCK_SUFFIXES
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from unet_pipeline.dataset.names import (
+    CHANNEL,
+    LABEL,
+    build_label_table,
+    find_names_that_are_syntax,
+    read_channel_names,
+)
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.planning.plan import build_plan_from
 from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
@@ -200,9 +207,10 @@ def read_fingerprint(results: NnunetResults) -> Fingerprint:
     content, dims = _read_json(results.root / "dataset_fingerprint.json"), len(results.settings["patch_size"])
     named = dict(results.dataset["labels"])
     ignored = named.pop("ignore", None)
-    channels = [
-        str(name) for _, name in sorted(results.dataset["channel_names"].items(), key=lambda item: int(item[0]))
-    ]
+    labels = build_label_table(named.items(), "dataset.json")
+    channels = read_channel_names(results.dataset["channel_names"], "channel_names", "dataset.json")
+    if problems := find_names_that_are_syntax({LABEL: labels, CHANNEL: channels}, "dataset.json"):
+        raise problems[0].as_error()
     statistics = content["foreground_intensity_properties_per_channel"]
     suffix = str(results.dataset.get("file_ending", ".nii.gz"))
     return Fingerprint(
@@ -210,8 +218,8 @@ def read_fingerprint(results: NnunetResults) -> Fingerprint:
         layout="nnU-Net results",
         suffix=suffix if suffix in STOCK_SUFFIXES else ".png" if dims == 2 else ".nii.gz",
         spatial_dims=dims,
-        channels=tuple(channels),
-        labels=order_labels({name: int(value) for name, value in named.items()}),
+        channels=channels,
+        labels=labels,
         ignore_value=ignored,
         intensities=tuple(
             IntensityStatistics(**{name: statistics[str(index)][name] for name in IntensityStatistics.model_fields})

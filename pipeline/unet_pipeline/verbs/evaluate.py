@@ -316,7 +316,7 @@ def evaluate_external(
         if predictions is None:
             predict_recorded(folder, sources, made, (), PredictOptions(device), announce)
         files = {source.name: find_any_output(source, made) for source in sources}
-        rows, summary = _measure(folder, measured, files, target)
+        rows, summary = _measure(folder, measured, files, target, None if predictions is None else made)
         add_result(record, target, summary.title, files)
     return Evaluation(summary.title, rows, tuple(summary.rows), (), target, (made,), summary)
 
@@ -326,9 +326,9 @@ def _name_source(measured: Dataset, case: Case) -> PredictionInput:
 
 
 def _measure(
-    folder: BundleFolder, measured: Dataset, files: dict[str, Path], target: Path
+    folder: BundleFolder, measured: Dataset, files: dict[str, Path], target: Path, given: Path | None
 ) -> tuple[pd.DataFrame, SummaryRecord]:
-    """Write metrics.csv and summary.json of predicted files, by case."""
+    """Write metrics.csv and summary.json of predicted files, by case; `given` is their folder where they were made before."""
     from unet_pipeline.evaluation.external import compare_outputs, name_outputs
     from unet_pipeline.evaluation.files import DataRecord, build_summary, write_rows, write_summary
     from unet_pipeline.evaluation.pairs import Pair, sum_up_changes
@@ -360,6 +360,7 @@ def _measure(
         "excluded": [],
         "notes": [
             f"Whether {folder.name} was trained on some of these cases is not known.",
+            *(_judge_external(folder, pairs, given) if given else ()),
             *outputs.notes,
             *sum_up_changes(changes),
         ],
@@ -367,6 +368,14 @@ def _measure(
     with write_together():
         rows = write_rows(target, compared)
         return rows, write_summary(target, build_summary(rows, outputs.scored, **facts))
+
+
+def _judge_external(folder: BundleFolder, pairs: Sequence[Pair], given: Path) -> list[str]:
+    """What the record of label maps that were made before says about their images and weights."""
+    from unet_pipeline.evidence.records.given_predictions import judge_given
+
+    cases = tuple(ReferencedImage(pair.source, pair.reference) for pair in pairs if pair.source is not None)
+    return judge_given(folder, [Group(cases, tuple(folder.list_model_files()), None)], given, pairs)
 
 
 def _hash_external(folder: BundleFolder) -> str:

@@ -15,7 +15,7 @@ from unet_pipeline.dataset.manifest import read_manifest
 from unet_pipeline.errors import EvaluationError, FileContentError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, hash_training_images
 from unet_pipeline.evaluation.pairs import Pair
-from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD
+from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD, hash_configs
 from unet_pipeline.evidence.records.record import read_record
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.prediction.reuse import EDITED, is_entry
@@ -24,7 +24,7 @@ from unet_pipeline.text_files import read_json_object
 _MAX_SHOWN = 3
 _NO_RECORD = f"{PREDICTIONS_RECORD} beside them does not say of which image and with which weights they were made"
 _OTHER_WEIGHTS = "they were made with other weights than those of {bundle}, so the numbers are not this bundle's"
-_OTHER_CONFIGS = "they were made with another plan or inference config than that of {bundle} today"
+_OTHER_CONFIGS = "they were made with other configs or modules than those of {bundle} today"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,9 @@ def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs:
 
 
 def _list_trained(folder: BundleFolder) -> dict[str, set[str]]:
-    """For the SHA-256 of each file of weights, those of the images that it was trained on."""
+    """For the SHA-256 of each file of weights, those of the images that it was trained on; what an external bundle saw is not known."""
+    if not folder.is_planned:
+        return {}
     folds = {compute_sha256(folder.fold_weights(fold)): fold for fold in folder.trained_folds()}
     if folder.weights_origin.is_file():  # a packaged bundle has these only, and what the training wrote may have been used before
         for sha256 in (compute_sha256(folder.weights), hash_trained_weights(folder, folder.weights)):
@@ -117,6 +119,8 @@ def _find_entry(folder: BundleFolder, case: ReferencedImage, entries: Mapping[st
 
 def _list_twins(folder: BundleFolder, name: str, own: set[str]) -> set[str]:
     """Hashes of the files that a copy of the case was made of, and of the copy, where `own` are those of either."""
+    if not folder.is_planned:
+        return set()
     manifest = read_manifest(folder.dataset_manifest, folder.name)
     if name not in manifest.cases:
         return set()
@@ -139,10 +143,7 @@ def _describe_unknown(found: _Found | None, path: Path) -> str | None:
 def _compare(folder: BundleFolder, entry: Mapping[str, Any], same_weights: bool) -> str | None:
     if not same_weights:
         return _OTHER_WEIGHTS.format(bundle=folder.name)
-    configs = {folder.plan, folder.config("inference")}
-    now = {path.relative_to(folder.root).as_posix(): compute_sha256(path) for path in configs}
-    changed = any(entry["configs_sha256"].get(name) != sha256 for name, sha256 in now.items())
-    return _OTHER_CONFIGS.format(bundle=folder.name) if changed else None
+    return None if entry["configs_sha256"] == hash_configs(folder) else _OTHER_CONFIGS.format(bundle=folder.name)
 
 
 def _refuse(folder: BundleFolder, out: Path, wrong: Sequence[str], seen: Sequence[str]) -> None:

@@ -12,9 +12,11 @@ from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.evaluation.groups import Group
 from unet_pipeline.evidence.records.record import RunRecord, describe_bundle, keep_record, read_record
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.locks import hold_lock
 from unet_pipeline.prediction.reuse import Ledger, Origin
 
 PREDICTIONS_RECORD, TUNING_RECORD = "predictions_run.json", "tuning_run.json"
+PREDICTIONS_LOCK = ".predictions.lock"
 
 
 def open_ledger(
@@ -31,17 +33,19 @@ def open_ledger(
     """
     origin = Origin(
         weights_sha256=tuple(map(compute_sha256, weights)),
-        configs_sha256={
-            path.relative_to(folder.root).as_posix(): compute_sha256(path) for path in _list_deciding(folder)
-        },
+        configs_sha256=hash_configs(folder),
         options=dict(options),
     )
     found = (_read_earlier(out / PREDICTIONS_RECORD) or {}).get("images") if entries is None else entries
     return Ledger(out, origin, found if isinstance(found, dict) else {})
 
 
+def hash_configs(folder: BundleFolder) -> dict[str, str]:
+    """SHA-256 of the files of a bundle that decide about a label map beside the weights, by path in the bundle."""
+    return {path.relative_to(folder.root).as_posix(): compute_sha256(path) for path in _list_deciding(folder)}
+
+
 def _list_deciding(folder: BundleFolder) -> list[Path]:
-    """The files of a bundle that decide about a label map beside the weights."""
     if folder.is_planned:
         modules = sorted(folder.modules.rglob("*.py")) if folder.modules.is_dir() else []
         return [folder.plan, folder.config("inference"), *modules]
@@ -83,8 +87,33 @@ def record_predictions(
 
     Yields:
         The record, and the ledger that decides which label maps are kept and adds the others.
+
+    Raises:
+        InUseError: another process predicts into the same folder.
     """
-    path, is_new_folder = out / PREDICTIONS_RECORD, not out.exists()
+    is_new_folder, lock = not out.exists(), out / PREDICTIONS_LOCK
+    try:
+        with (
+            hold_lock(lock, f"The output folder {out.resolve().name}", stays=False),  # results of others lie there
+            _keep_predictions(folder, out, weights, settings, options, announce) as kept,
+        ):
+            yield kept
+    finally:
+        with suppress(OSError):  # what went wrong is told, not what fails after it
+            if is_new_folder and not any(out.iterdir()):
+                out.rmdir()
+
+
+@contextmanager
+def _keep_predictions(
+    folder: BundleFolder,
+    out: Path,
+    weights: Sequence[Path],
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    announce: Callable[[str], None],
+) -> Iterator[tuple[RunRecord, Ledger]]:
+    path = out / PREDICTIONS_RECORD
     earlier = _read_earlier(path)
     ledger = open_ledger(folder, out, weights, options, (earlier or {}).get("images", {}))
     files = zip(weights, ledger.origin.weights_sha256, strict=True)
@@ -106,10 +135,8 @@ def record_predictions(
                 record["images"] = {name: entry for name, entry in ledger.entries.items() if _has_label_map(out, entry)}
     finally:
         with suppress(OSError):  # what went wrong is told, not what fails after it
-            if earlier is None and not any(entry.name != path.name for entry in out.iterdir()):
+            if earlier is None and {entry.name for entry in out.iterdir()} <= {path.name, PREDICTIONS_LOCK}:
                 path.unlink(missing_ok=True)
-                if is_new_folder:
-                    out.rmdir()
 
 
 def _has_label_map(out: Path, entry: Any) -> bool:
