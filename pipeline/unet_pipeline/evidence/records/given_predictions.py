@@ -83,7 +83,8 @@ def _list_trained(folder: BundleFolder) -> dict[str, set[str]]:
     if not folder.is_planned:
         return {}
     folds = {compute_sha256(folder.fold_weights(fold)): fold for fold in folder.trained_folds()}
-    if folder.weights_origin.is_file():  # a packaged bundle has these only, and what the training wrote may have been used before
+    # a packaged bundle has model.pt only, and what the training wrote may have been used before
+    if folder.weights_origin.is_file():
         for sha256 in (compute_sha256(folder.weights), hash_trained_weights(folder, folder.weights)):
             folds.setdefault(sha256, folder.fold_of_weights(0))
     return {sha256: hash_training_images(folder, fold) for sha256, fold in folds.items()}
