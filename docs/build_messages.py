@@ -12,8 +12,6 @@ from importlib import import_module
 from pathlib import Path
 
 import unet_pipeline.dataset
-from unet_pipeline.audit.findings import SEVERITIES as AUDIT_SEVERITIES
-from unet_pipeline.audit.findings import Notice
 from unet_pipeline.boundary import list_sentences
 from unet_pipeline.dataset.fix_record import KINDS
 from unet_pipeline.dataset.report import CheckRecord
@@ -26,7 +24,7 @@ SCHEMA = Path(__file__).with_name("check.schema.json")
 _HEAD = """\
 # Messages of `check`
 
-<!-- Made by docs/build_messages.py from the messages themselves; change them in pipeline/unet_pipeline/dataset/ and run it again. -->
+<!-- Made by docs/build_messages.py from the messages themselves; change them where the code gives them and run it again. -->
 
 Everything that `unet-pipeline check` can say about a file, by severity. A problem is shown as `SEVERITY: FILE CAUSE. REMEDY`;
 words in braces are filled in. The code is what `check --json` and problems.json give under `code`; their form is
@@ -35,8 +33,8 @@ words in braces are filled in. The code is what `check --json` and problems.json
 _TABLE = """
 ## {title}
 
-| code | cause | what to do |
-|---|---|---|
+| {heads} |
+|{lines}
 {rows}
 """
 
@@ -74,39 +72,37 @@ About a text or JSON file that can be read and is damaged:
 |---|---|
 {damaged}
 """
+_OTHER_VERBS = {
+    "unet_pipeline.prediction": """
+# Messages of `predict`
+
+What `unet-pipeline predict` can say about an image beside the refusals, in the form of `check`.
+""",
+    "unet_pipeline.evidence.reproduce": """
+# Messages of `reproduce`
+
+What `unet-pipeline reproduce` can say about a difference to the record, in the form of `check`. An error stops the run; a note may
+change the last digits.
+""",
+}
+_AUDIT_PACKAGE = "unet_pipeline.audit"
 _AUDIT = """
 # Messages of `audit`
 
-What `unet-pipeline audit` can say about a file of a bundle, shown as `SEVERITY: FILE (PLACE) WHAT. WHY REMEDY`; the code is what
+What `unet-pipeline audit` can say about a file of a bundle, shown as `SEVERITY: FILE (PLACE) CAUSE. WHY REMEDY`; the code is what
 `audit --json` gives. A danger means that the bundle needs trust.
 """
-_AUDIT_TABLE = """
-## {title}
-
-| code | what | why it matters | what to do |
-|---|---|---|---|
-{rows}
-"""
 
 
-def collect_notices() -> list[Notice]:
-    """Every message constant of the audit, by code."""
-    found: dict[str, Notice] = {}
-    for module in pkgutil.iter_modules(import_module("unet_pipeline.audit").__path__, "unet_pipeline.audit."):
-        for value in vars(import_module(module.name)).values():
-            if isinstance(value, Notice) and found.setdefault(value.code, value) is not value:
-                raise ValueError(f"two messages have the code {value.code!r}; expected one each")
-    return [found[code] for code in sorted(found)]
-
-
-def collect_messages() -> list[Message]:
-    """Every message constant of the dataset stage, by code."""
-    found: dict[str, Message] = {}
-    for module in pkgutil.iter_modules(unet_pipeline.dataset.__path__, "unet_pipeline.dataset."):
-        for value in vars(import_module(module.name)).values():
-            if isinstance(value, Message) and found.setdefault(value.code, value) is not value:
-                raise ValueError(f"two messages have the code {value.code!r}; expected one each")
-    return [found[code] for code in sorted(found)]
+def collect_messages(*packages: str) -> list[Message]:
+    """Every message constant of some packages, by code; of all of them without a name."""
+    messages: dict[str, tuple[str, Message]] = {}
+    for package in ("unet_pipeline.dataset", *_OTHER_VERBS, _AUDIT_PACKAGE):
+        for module in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
+            for value in vars(import_module(module.name)).values():
+                if isinstance(value, Message) and messages.setdefault(value.code, (package, value))[1] is not value:
+                    raise ValueError(f"two messages have the code {value.code!r}; expected one each")
+    return [messages[code][1] for code in sorted(messages) if not packages or messages[code][0] in packages]
 
 
 def collect_refusals() -> list[str]:
@@ -138,28 +134,42 @@ def _text_of(node: ast.expr) -> str:
 
 def build_messages_text() -> str:
     """Contents of docs/messages.md."""
-    messages = collect_messages()
-    tables = [
-        _TABLE.format(
-            title=f"{severity.capitalize()}s",
-            rows="\n".join(
-                f"| `{message.code}` | {_cell(message.cause)} | {_cell(message.remedy)} |"
-                for message in messages
-                if message.severity == severity
-            ),
-        )
-        for severity in SEVERITIES
-    ]
     refusals = "\n".join(f"- {_cell(text)}" for text in collect_refusals())
     return (
         _HEAD
-        + "".join(tables)
+        + _build_tables("unet_pipeline.dataset", "{}s")
         + _REFUSALS.format(refusals=refusals)
         + _FIXES.format(kinds="\n".join(f"| `{kind}` | {words} |" for kind, words in KINDS.items()))
         + _build_files()
+        + "".join(
+            heading + _build_tables(package, f"{{}}s of `{heading.split('`')[1]}`")
+            for package, heading in _OTHER_VERBS.items()
+        )
         + _AUDIT
-        + "".join(_build_audit_tables())
+        + _build_tables(_AUDIT_PACKAGE, "{}s of an audit")
     )
+
+
+def _build_tables(package: str, title: str) -> str:
+    """A table per severity that has messages."""
+    columns = {
+        "cause": "cause",
+        **({"why": "why it matters"} if package == _AUDIT_PACKAGE else {}),
+        "remedy": "what to do",
+    }
+    tables = []
+    for severity in SEVERITIES:
+        messages = [message for message in collect_messages(package) if message.severity == severity]
+        rows = [
+            " | ".join([f"| `{one.code}`", *(_cell(getattr(one, name)) for name in columns)]) + " |" for one in messages
+        ]
+        if rows:
+            heads = " | ".join(["code", *columns.values()])
+            lines = "---|" * (1 + len(columns))
+            tables.append(
+                _TABLE.format(title=title.format(severity.capitalize()), heads=heads, lines=lines, rows="\n".join(rows))
+            )
+    return "".join(tables)
 
 
 def _build_files() -> str:
@@ -167,21 +177,6 @@ def _build_files() -> str:
     system = [f"| {name} | {_cell(cause)} | {_cell(remedy)} |" for name, cause, remedy in list_sentences()]
     damaged = [f"| {_cell(cause)} | {_cell(remedy)} |" for cause, remedy in SENTENCES]
     return _FILES.format(system="\n".join(system), damaged="\n".join(damaged))
-
-
-def _build_audit_tables() -> list[str]:
-    notices = collect_notices()
-    return [
-        _AUDIT_TABLE.format(
-            title=f"{severity.capitalize()}s of an audit",
-            rows="\n".join(
-                f"| `{notice.code}` | {_cell(notice.what)} | {_cell(notice.why)} | {_cell(notice.remedy)} |"
-                for notice in notices
-                if notice.severity == severity
-            ),
-        )
-        for severity in AUDIT_SEVERITIES
-    ]
 
 
 def build_schema_text() -> str:

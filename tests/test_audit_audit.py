@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_pipeline.audit.audit import Audit, audit_bundle
-from unet_pipeline.audit.findings import DANGER
 from unet_pipeline.audit.pickles import WEIGHTS_ONLY
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.trust import open_for_reading, require_trusted, unpack
 from unet_pipeline.errors import BundleError, PipelineError
+from unet_pipeline.messages import DANGER
 
 from . import phantom_bundles as phantoms
 from .hostile_bundles import HOSTILE, MARKER, TOUCH, Touches, add, torch_archive, write_good_bundle, zip_bundle, zip_of
@@ -165,7 +165,7 @@ def test_audit_changed_module_is_no_longer_the_packages_own(tmp_path: Path) -> N
     module.write_text(module.read_text() + f"\n\nopen('{MARKER}', 'w')\n")
     found = [finding for finding in audit_bundle(root).dangers if finding.file == "unet_networks/blocks.py"]
     assert [finding.code for finding in found] == ["module-outside"]
-    assert "open" in found[0].what
+    assert "open" in found[0].cause
 
 
 def test_audit_same_bundle_as_folder_zip_and_address_is_the_same(tmp_path: Path) -> None:

@@ -777,7 +777,7 @@ def series_with_a_screenshot(root: Path) -> None:
 
 
 @trial(series, TRICKY, "holds 1 file(s) that are no DICOM and are passed over: notes.txt")
-def series_with_a_foreign_file(root: Path) -> None:
+def series_with_a_file_of_another_format(root: Path) -> None:
     (root / "images/b/notes.txt").write_text("seen by nobody")
 
 

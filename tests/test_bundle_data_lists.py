@@ -180,7 +180,7 @@ def test_find_changes_of_data_names_lists_and_instances(folder: BundleFolder) ->
     assert list(find_changes_of_data(folder, cells, [])) == []
     change_instances(cells)
     remove_rows(cells)
-    assert [finding.detail for finding in find_changes_of_data(folder, cells, [])] == [
+    assert [f"{one.file} {one.cause}" for one in find_changes_of_data(folder, cells, [])] == [
         "instances/cell_00.png of case cell_00 changed",
         "cases.csv has changed: case cell_07 is gone",
     ]

@@ -165,7 +165,7 @@ def test_read_dicom_other_objects_are_set_aside_with_a_note(tmp_path: Path, chan
     assert "9.9" not in str(note)
 
 
-def test_read_dicom_foreign_files_are_counted(tmp_path: Path) -> None:
+def test_read_dicom_other_files_are_counted(tmp_path: Path) -> None:
     folder = phantoms.write_series(tmp_path / "a", VOLUME)
     (folder / "notes.txt").write_text("x" * 500)
     (folder / "DICOMDIR").write_bytes(b"x")

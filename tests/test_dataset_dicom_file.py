@@ -86,7 +86,7 @@ def test_read_image_slice_of_the_series_set_aside_is_a_warning_that_names_it(tmp
     assert warning.cause.endswith(f"are not part of the volume: {last.name}")
 
 
-def test_read_image_many_foreign_files_are_named_up_to_five(tmp_path: Path) -> None:
+def test_read_image_many_other_files_are_named_up_to_five(tmp_path: Path) -> None:
     folder = phantoms.write_series(tmp_path / "a", VOLUME)
     for number in range(7):
         (folder / f"x{number}.raw").write_bytes(b"1234")

@@ -15,7 +15,7 @@ from scipy import ndimage
 from unet_pipeline.dataset.fix_masks import (
     choose_value,
     choose_white,
-    find_obstacle,
+    find_reason_against_threshold,
     find_white,
     read_grey_mask,
     threshold_mask,
@@ -45,20 +45,20 @@ def resize(rows: np.ndarray, factor: float, how: PillowImage.Resampling) -> np.n
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 500), quality=st.integers(30, 100), width=st.sampled_from([3, 6, 10]))
-def test_find_obstacle_jpeg_of_any_quality_is_a_mask(seed: int, quality: int, width: float) -> None:
+def test_find_reason_against_threshold_jpeg_of_any_quality_is_a_mask(seed: int, quality: int, width: float) -> None:
     mask = draw_blobs(seed, width=width) * 255
     stored = store_as_jpeg(mask, quality)[None]
     assert find_white(stored) == 255
-    assert find_obstacle(stored, 255, is_lossy=True) == ""
+    assert find_reason_against_threshold(stored, 255, is_lossy=True) == ""
     thresholded = threshold_mask(MedicalImage(stored, np.eye(4), (1.0, 1.0)), 255, 255)
     assert np.unique(thresholded.array).tolist() == [0, 255]
     assert np.mean(thresholded.array[0] != mask) < 0.01
 
 
 @pytest.mark.parametrize("quality", [40, 70, 90, 97])
-def test_find_obstacle_jpeg_saved_again_as_png_is_a_mask(quality: int) -> None:
+def test_find_reason_against_threshold_jpeg_saved_again_as_png_is_a_mask(quality: int) -> None:
     for seed in range(5):
-        assert find_obstacle(store_as_jpeg(draw_blobs(seed) * 255, quality)[None], 255) == ""
+        assert find_reason_against_threshold(store_as_jpeg(draw_blobs(seed) * 255, quality)[None], 255) == ""
 
 
 @pytest.mark.parametrize(
@@ -70,50 +70,50 @@ def test_find_obstacle_jpeg_saved_again_as_png_is_a_mask(quality: int) -> None:
         (0.5, PillowImage.Resampling.BOX),
     ],
 )
-def test_find_obstacle_resized_mask_is_a_mask(factor: float, how: PillowImage.Resampling) -> None:
+def test_find_reason_against_threshold_resized_mask_is_a_mask(factor: float, how: PillowImage.Resampling) -> None:
     for seed in range(5):
-        assert find_obstacle(resize(draw_blobs(seed) * 255, factor, how)[None], 255) == ""
+        assert find_reason_against_threshold(resize(draw_blobs(seed) * 255, factor, how)[None], 255) == ""
 
 
 @pytest.mark.parametrize("values", [(0, 128, 255), (0, 60, 255), (0, 200, 255)])
 @pytest.mark.parametrize("quality", [75, 95])
-def test_find_obstacle_third_label_is_seen_through_jpeg(values: tuple[int, ...], quality: int) -> None:
+def test_find_reason_against_threshold_third_label_is_seen_through_jpeg(values: tuple[int, ...], quality: int) -> None:
     for seed in range(5):
         stored = store_as_jpeg(np.array(values)[draw_blobs(seed, 128, 8, 3)], quality)[None]
-        assert "third value" in find_obstacle(stored, find_white(stored), is_lossy=True)
+        assert "third value" in find_reason_against_threshold(stored, find_white(stored), is_lossy=True)
 
 
 @pytest.mark.parametrize("values", [(0, 1, 2), (0, 1, 255), (0, 5, 255), (0, 2, 40)])
-def test_find_obstacle_third_label_is_seen_through_resizing(values: tuple[int, ...]) -> None:
+def test_find_reason_against_threshold_third_label_is_seen_through_resizing(values: tuple[int, ...]) -> None:
     for seed in range(5):
         rows = resize(np.array(values)[draw_blobs(seed, 128, 8, 3)], 1.6, PillowImage.Resampling.BILINEAR)[None]
-        assert find_obstacle(rows, find_white(rows)) != ""
+        assert find_reason_against_threshold(rows, find_white(rows)) != ""
 
 
-def test_find_obstacle_small_third_label_is_seen() -> None:
+def test_find_reason_against_threshold_small_third_label_is_seen() -> None:
     rows = draw_blobs(1) * 255
     rows[:20, :20] = 0
     rows[6:12, 6:12] = 120
-    assert "third value, about 12" in find_obstacle(store_as_jpeg(rows, 90)[None], 255, is_lossy=True)
+    assert "third value, about 12" in find_reason_against_threshold(store_as_jpeg(rows, 90)[None], 255, is_lossy=True)
 
 
 @pytest.mark.parametrize("values", [(0, 1, 2, 3, 255), (0, 128, 255), (0, 1, 255)])
-def test_find_obstacle_label_map_that_is_not_smoothed_is_left(values: tuple[int, ...]) -> None:
+def test_find_reason_against_threshold_label_map_that_is_not_smoothed_is_left(values: tuple[int, ...]) -> None:
     rows = np.array(values)[draw_blobs(2, num_levels=len(values))]
-    assert find_obstacle(rows[None].astype(np.uint8), 255) == (
+    assert find_reason_against_threshold(rows[None].astype(np.uint8), 255) == (
         "its values do not lie along borders only, as smoothing leaves them"
     )
 
 
-def test_find_obstacle_grey_image_is_no_mask() -> None:
+def test_find_reason_against_threshold_grey_image_is_no_mask() -> None:
     rows = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(64, 64)), 4)
     rows = ((rows - rows.min()) / np.ptp(rows) * 255).astype(np.uint8)
-    assert find_obstacle(rows[None], find_white(rows[None])) != ""
+    assert find_reason_against_threshold(rows[None], find_white(rows[None])) != ""
 
 
-def test_find_obstacle_ramp_is_no_mask() -> None:
+def test_find_reason_against_threshold_ramp_is_no_mask() -> None:
     ramp = np.tile(np.linspace(0, 1, 64), (64, 1))[None]
-    assert find_obstacle(ramp, find_white(ramp)) != ""
+    assert find_reason_against_threshold(ramp, find_white(ramp)) != ""
 
 
 @pytest.mark.parametrize(
@@ -128,17 +128,17 @@ def test_find_obstacle_ramp_is_no_mask() -> None:
         (np.array([[[0, 0.5, 0.5]]]), 0.5, ""),
     ],
 )
-def test_find_obstacle_says_what_is_in_the_way(array: np.ndarray, white: float, said: str) -> None:
-    found = find_obstacle(array, white)
+def test_find_reason_against_threshold_says_what_is_in_the_way(array: np.ndarray, white: float, said: str) -> None:
+    found = find_reason_against_threshold(array, white)
     assert (said in found) if said else (found == "")
 
 
-def test_find_obstacle_interpolated_volume_is_a_mask_and_one_of_three_labels_is_not() -> None:
+def test_find_reason_against_threshold_interpolated_volume_is_a_mask_and_one_of_three_labels_is_not() -> None:
     field = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(32, 28, 20)), 3)
     for levels, expected in (([0.7], ""), ([0.5, 0.8], "third value")):
         volume = np.digitize(field, np.quantile(field, levels)).astype(float)
         stored = ndimage.zoom(volume, 1.7, order=1)[None]
-        found = find_obstacle(stored, find_white(stored))
+        found = find_reason_against_threshold(stored, find_white(stored))
         assert (expected in found) if expected else (found == "")
 
 

@@ -1,4 +1,4 @@
-"""What is settled for all cases together: which masks may be thresholded, at what value, and why others may not."""
+"""What is decided for all cases together: which masks may be thresholded, at what value, and why others may not."""
 
 from __future__ import annotations
 

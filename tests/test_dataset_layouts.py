@@ -212,7 +212,7 @@ def test_read_folders_file_without_partner_is_a_problem(png_folders: Path, remov
     assert removed in dataset.problems_of_layout[0].remedy
 
 
-def test_read_folders_hidden_and_foreign_files_are_passed_over(png_folders: Path) -> None:
+def test_read_folders_hidden_and_other_files_are_passed_over(png_folders: Path) -> None:
     (png_folders / "images" / "._case_01.png").touch()
     (png_folders / "images" / "Thumbs.db").touch()
     (png_folders / "instances").mkdir()

@@ -370,14 +370,14 @@ def test_fold_notes_a_trained_fold_is_not_called_untrained(bundle: Path) -> None
 # numbers that no bundle above has, or that its expectation leaves out
 
 
-@pytest.mark.parametrize("obstacle", [None, "the error did not shrink"])
-def test_calibration_is_what_tuning_recorded(bundle: Path, obstacle: str | None) -> None:
+@pytest.mark.parametrize("reason", [None, "the error did not shrink"])
+def test_calibration_is_what_tuning_recorded(bundle: Path, reason: str | None) -> None:
     found = {"error_before": 0.12345, "error_after": 0.02345, "temperature": 1.23456}
-    found = found | ({"obstacle": obstacle} if obstacle else {})
+    found = found | ({"reason": reason} if reason else {})
     write_json(bundle / "evidence/tuning.json", {"num_cases": 17, "calibration": found})
     told = tell("calibration", read_history(open_bundle(bundle)))
-    if obstacle:
-        expected = f"Expected calibration error 0.1235 on 17 out-of-fold predictions; no temperature was taken, because {obstacle}."
+    if reason:
+        expected = f"Expected calibration error 0.1235 on 17 out-of-fold predictions; no temperature was taken, because {reason}."
     else:
         expected = "Expected calibration error 0.1235 before and 0.0234 after a temperature of 1.2346, on 17 out-of-fold predictions."
     assert told == expected

@@ -53,6 +53,6 @@ def test_provide_data_changed_file_of_the_dataset_is_named(copied: BundleFolder)
         assert data is not None
         (source,) = changes
         (copy,) = find_changes_of_data(copied, data, ())
-    assert source.stops
-    assert source.detail.startswith("images/cell_3.tif (case cell_3) has changed")
-    assert copy.detail.startswith("images/cell_3.png (case cell_3) has changed")
+    assert source.severity == "error"
+    assert (source.file, source.cause[:11]) == ("images/cell_3.tif (case cell_3)", "has changed")
+    assert (copy.file, copy.cause[:11]) == ("images/cell_3.png (case cell_3)", "has changed")

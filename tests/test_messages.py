@@ -9,9 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from unet_pipeline.audit.findings import Notice
 from unet_pipeline.errors import ImageFileError
-from unet_pipeline.messages import ERROR, SEVERITIES, WARNING, Message
+from unet_pipeline.messages import DANGER, ERROR, SEVERITIES, WARNING, Message, Problem
 
 DOCS = Path(__file__).parents[1] / "docs"
 TORN = Message("torn", ERROR, "is torn at line {line}", "Mend line {line}.")
@@ -61,18 +60,37 @@ def test_message_reads_as_a_sentence(message: Message) -> None:
     assert not message.cause[:1].isupper()
     assert message.remedy.endswith(".")
     assert message.remedy[:1].isupper() or message.remedy[:1] in "`{"
-    if message.severity in (ERROR, WARNING):
+    if message.severity in (ERROR, WARNING) and not message.why:
         assert len(message.remedy) > 10
 
 
-@pytest.mark.parametrize("notice", BUILDER.collect_notices(), ids=lambda notice: notice.code)
-def test_notice_of_an_audit_reads_as_sentences(notice: Notice) -> None:
-    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", notice.code)
-    assert not notice.what.endswith(".")
-    assert not notice.what[:1].isupper()
-    for sentence in (notice.why, notice.remedy):
-        assert sentence.endswith(".")
-        assert sentence[:1].isupper() or sentence[:1] == "`"
+@pytest.mark.parametrize("message", BUILDER.collect_messages("unet_pipeline.audit"), ids=lambda message: message.code)
+def test_message_of_an_audit_says_why_it_matters(message: Message) -> None:
+    assert message.is_of_bundle
+    assert message.why.endswith(".")
+    assert message.why[:1].isupper() or message.why[:1] == "`"
+
+
+def test_messages_of_every_verb_that_gives_them_are_collected() -> None:
+    packages = (
+        "unet_pipeline.dataset",
+        "unet_pipeline.prediction",
+        "unet_pipeline.evidence.reproduce",
+        "unet_pipeline.audit",
+    )
+    counts = [len(BUILDER.collect_messages(package)) for package in packages]
+    assert min(counts) > 0
+    assert sum(counts) == len(MESSAGES)
+    text = (DOCS / "messages.md").read_text(encoding="utf-8")
+    assert all(f"| `{message.code}` |" in text for message in MESSAGES)
+
+
+def test_about_of_a_bundle_is_printable_and_short() -> None:
+    message = Message.of_bundle("odd", DANGER, "has {text}", "It may be bad.", "Leave it.")
+    problem = message.about("a\nb", "id\t1", text="x\x1b[1m" + "y" * 500)
+    assert problem == Problem(DANGER, "a\\nb", problem.cause, "Leave it.", "odd", "id\\t1", "It may be bad.")
+    assert problem.cause == "has x\\x1b[1m" + "y" * (160 - 3 - 8) + "..."
+    assert str(problem) == f"danger: a\\nb (id\\t1) {problem.cause}. It may be bad. Leave it."
 
 
 def test_messages_page_is_what_the_script_makes() -> None:

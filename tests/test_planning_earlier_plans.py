@@ -10,8 +10,9 @@ import pytest
 from unet_pipeline.bundle.configs import build_configs, write_configs
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.earlier_plans import RENAMED_FIELDS
 from unet_pipeline.planning.edit import edit_plan
-from unet_pipeline.planning.plan import read_changes, read_plan, write_plan
+from unet_pipeline.planning.plan import read_changes, read_notes, read_plan, read_reasons, write_plan
 from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
 
 REGIONS = {"whole": (1, 2), "core": (2,)}
@@ -86,3 +87,66 @@ def test_plan_region_loss_without_regions_is_refused(earlier: Path) -> None:
         PlanError, match="loss is 'region_dice_ce' and regions is empty; expected regions, or the loss 'dice_ce'"
     ):
         read_plan(earlier)
+
+
+def write_renamed(path: Path, planned: PlannedBundle, quote: str = "") -> None:
+    """plan.yaml as it was written when the fields of the post-processing had their earlier names."""
+    chosen = {"fill_holes": ("oedema",), "keep_largest_component": ("tumour",), "remove_small_objects": 12.5}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_plan(path, planned.plan.model_copy(update=chosen), planned.reasons)
+    text = path.read_text(encoding="utf-8")
+    for earlier, name in RENAMED_FIELDS.items():
+        assert text.count(f"\n{name}:") == 1
+        text = text.replace(f"\n{name}:", f"\n{quote}{earlier}{quote}:")
+    path.write_text(text, encoding="utf-8")
+
+
+def test_renamed_fields_are_those_of_the_post_processing() -> None:
+    assert RENAMED_FIELDS == {
+        "without_holes": "fill_holes",
+        "one_part": "keep_largest_component",
+        "smallest_part": "remove_small_objects",
+    }
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_read_plan_earlier_names_are_todays_fields(planned: PlannedBundle, tmp_path: Path, quote: str) -> None:
+    path = tmp_path / "configs" / "plan.yaml"
+    write_renamed(path, planned, quote)
+    plan = read_plan(path)
+    assert (plan.fill_holes, plan.keep_largest_component, plan.remove_small_objects) == (("oedema",), ("tumour",), 12.5)
+    assert read_notes(path) == tuple(f"{earlier} is called {name} now" for earlier, name in RENAMED_FIELDS.items())
+    assert read_reasons(path)["fill_holes"] == planned.reasons["fill_holes"]
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_edit_plan_renames_and_keeps_values_and_reasons(planned: PlannedBundle, tmp_path: Path, quote: str) -> None:
+    path = tmp_path / "configs" / "plan.yaml"
+    write_renamed(path, planned, quote)
+    before = read_plan(path)
+    assert edit_plan(path, {"fill_holes": (["tumour"], "tuned")}) == before.model_copy(
+        update={"fill_holes": ("tumour",)}
+    )
+    assert read_plan(path).keep_largest_component == ("tumour",)
+    assert read_notes(path) == ()
+    assert not any(earlier in path.read_text(encoding="utf-8") for earlier in RENAMED_FIELDS)
+    assert read_reasons(path)["keep_largest_component"] == planned.reasons["keep_largest_component"]
+
+
+def test_read_plan_field_under_both_names_is_refused(planned: PlannedBundle, tmp_path: Path) -> None:
+    path = tmp_path / "configs" / "plan.yaml"
+    write_renamed(path, planned)
+    path.write_text(path.read_text(encoding="utf-8") + "fill_holes: []\n", encoding="utf-8")
+    with pytest.raises(
+        PlanError, match=r"configs/plan\.yaml has without_holes and fill_holes, .*\. Remove without_holes\."
+    ):
+        read_plan(path)
+
+
+def test_read_plan_value_under_an_earlier_name_is_checked_as_today(planned: PlannedBundle, tmp_path: Path) -> None:
+    path = tmp_path / "configs" / "plan.yaml"
+    write_renamed(path, planned)
+    text = path.read_text(encoding="utf-8").replace('one_part: ["tumour"]', 'one_part: ["tumor"]')
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(PlanError, match="keep_largest_component has 'tumor'; did you mean 'tumour'"):
+        read_plan(path)

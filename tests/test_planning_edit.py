@@ -33,16 +33,16 @@ def test_edit_plan_changes_value_and_reason_of_the_field_only(path: Path) -> Non
 def test_edit_plan_users_other_lines_stay(path: Path) -> None:
     text = path.read_text().replace("num_epochs:", "# my own remark\nnum_epochs:")
     path.write_text(text)
-    edit_plan(path, {"one_part": (["organ"], "helps")})
+    edit_plan(path, {"keep_largest_component": (["organ"], "helps")})
     assert "# my own remark\nnum_epochs:" in path.read_text()
 
 
 @pytest.mark.parametrize("value", ["\n  - organ\n  - organ", "\n- organ\n- organ"])
 def test_edit_plan_value_over_several_lines_is_replaced_whole(path: Path, value: str) -> None:
-    text = path.read_text().replace("one_part: []", f"one_part:{value}")
+    text = path.read_text().replace("keep_largest_component: []", f"keep_largest_component:{value}")
     path.write_text(text)
-    edit_plan(path, {"one_part": ([], "no")})
-    assert read_plan(path).one_part == ()
+    edit_plan(path, {"keep_largest_component": ([], "no")})
+    assert read_plan(path).keep_largest_component == ()
 
 
 def test_edit_plan_value_that_cannot_be_writes_nothing(path: Path) -> None:

@@ -213,7 +213,7 @@ def test_build_plan_from_wrong_entry_of_a_sequence_is_named_with_its_place(plann
         ({"network_name": "resenc", "num_blocks": [1, 2]}, "num_blocks is (1, 2); expected 4 values"),
         ({"regions": {"organ": [1]}}, "regions has 'organ' with the values (1,); expected a name that is no label"),
         ({"regions": {"all": [1, 9]}}, "regions has 'all' with the values (1, 9)"),
-        ({"one_part": ["orgam"]}, "one_part has 'orgam'; did you mean 'organ'"),
+        ({"keep_largest_component": ["orgam"]}, "keep_largest_component has 'orgam'; did you mean 'organ'"),
         ({"pruned_to": 2}, "pruned_to is 2; expected null"),
         ({"loss": "border_weighted_ce"}, "expected values for class_weights, border_weight, border_sigma_voxel"),
         ({"class_weights": [1.0]}, "class_weights has 1 values"),

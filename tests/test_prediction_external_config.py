@@ -1,4 +1,4 @@
-"""Inference configs of others: read in any plain encoding, and each part that cannot be built has its sentence."""
+"""Inference configs of external bundles: read in any plain encoding, and each part that cannot be built has its sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of others: read without running code, and sure to be the network's."""
+"""Weights of external bundles: read without running code, and sure to be the network's."""
 
 from __future__ import annotations
 

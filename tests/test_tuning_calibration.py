@@ -48,8 +48,8 @@ def test_fit_temperature_network_that_is_always_right_gets_none(sure: float) -> 
     """The loss falls with the temperature down to 0; the end of the range is where the search stops, and no finding."""
     found = fit_temperature(np.array([[sure, 1 - sure]] * 50), np.zeros(50, int))
     assert found.temperature == 1
-    assert "end of the range (0.05 to 20)" in found.obstacle
-    assert "right nearly everywhere" in found.obstacle
+    assert "end of the range (0.05 to 20)" in found.reason
+    assert "right nearly everywhere" in found.reason
     assert found.loss_after == found.loss_before
     assert found.bins_after == found.bins_before
 
@@ -57,13 +57,13 @@ def test_fit_temperature_network_that_is_always_right_gets_none(sure: float) -> 
 def test_fit_temperature_network_that_is_always_wrong_gets_none() -> None:
     found = fit_temperature(np.array([[0.9, 0.1]] * 50), np.ones(50, int))
     assert (found.temperature, found.error_after) == (1, found.error_before)
-    assert "wrong as often" in found.obstacle
+    assert "wrong as often" in found.reason
 
 
 def test_fit_temperature_of_one_case_is_not_taken() -> None:
     found = fit_temperature(*draw_voxels(2.5), num_cases=1)
     assert found.temperature == 1
-    assert "one case alone" in found.obstacle
+    assert "one case alone" in found.reason
     assert fit_temperature(*draw_voxels(2.5), num_cases=2).temperature == pytest.approx(2.5, rel=0.05)
 
 
@@ -73,7 +73,7 @@ def test_fit_temperature_is_never_an_end_of_the_range(seed: int, num_voxels: int
     probabilities = generator.dirichlet(np.ones(2), num_voxels)
     found = fit_temperature(probabilities, generator.integers(0, 2, num_voxels))
     assert 0.051 <= found.temperature <= 19.7
-    assert bool(found.obstacle) <= (found.temperature == 1)
+    assert bool(found.reason) <= (found.temperature == 1)
 
 
 def test_fit_temperature_without_voxels_is_refused() -> None:

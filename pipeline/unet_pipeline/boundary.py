@@ -196,12 +196,12 @@ def let_streams_print() -> None:
 
 def list_causes(error: BaseException) -> list[BaseException]:
     """The error, then what it was raised from or while handling."""
-    found: list[BaseException] = []
+    causes: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and current not in found:
-        found.append(current)
+    while current is not None and current not in causes:
+        causes.append(current)
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return found
+    return causes
 
 
 def _rank(cause: BaseException) -> int:

@@ -35,7 +35,7 @@ class _Finished(NamedTuple):
     partial: Path
     path: Path
     previous: Path | None
-    made: tuple[Path, ...]
+    new_folders: tuple[Path, ...]
 
 
 _together: ContextVar[list[_Finished] | None] = ContextVar("together", default=None)
@@ -57,16 +57,16 @@ def write_atomically(path: Path, previous: Path | None = None) -> Iterator[Path]
         with _write_through(path) as partial:
             yield partial
         return
-    made = _make_folders(path.parent)
+    new_folders = _make_folders(path.parent)
     partial = path.with_name(_name_partial(path.name))
     try:
         with _naming(path):
             yield partial
             with partial.open("rb+") as stream:
                 os.fsync(stream.fileno())
-            _finish(_Finished(partial, path, previous, made))
+            _finish(_Finished(partial, path, previous, new_folders))
     except BaseException:
-        _remove(partial, made)
+        _remove(partial, new_folders)
         raise
 
 
@@ -96,7 +96,7 @@ def write_together() -> Iterator[None]:
         for one in finished:
             _remove(one.partial, ())
         for one in reversed(finished):
-            _remove_empty(one.made)
+            _remove_empty(one.new_folders)
         raise
     finally:
         _together.reset(token)
@@ -111,7 +111,7 @@ def stage_folder(parent: Path) -> Iterator[Path]:
 
     It is removed at the end, and `parent` with it if it was made here and is empty. That never hides an error of the block.
     """
-    made = _make_folders(parent)
+    new_folders = _make_folders(parent)
     try:
         with _naming(parent):
             staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=parent))
@@ -120,7 +120,7 @@ def stage_folder(parent: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     finally:
-        _remove_empty(made)
+        _remove_empty(new_folders)
 
 
 def require_place(path: Path) -> None:
@@ -276,11 +276,11 @@ def _rename(one: _Finished) -> None:
     _sync_folder(one.path.parent)
 
 
-def _remove(partial: Path, made: tuple[Path, ...]) -> None:
+def _remove(partial: Path, new_folders: tuple[Path, ...]) -> None:
     """Clean up after an error, which is the one to be seen."""
     with suppress(OSError):
         partial.unlink(missing_ok=True)
-    _remove_empty(made)
+    _remove_empty(new_folders)
 
 
 def _remove_empty(folders: tuple[Path, ...] | list[Path]) -> None:

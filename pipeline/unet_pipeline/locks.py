@@ -81,11 +81,11 @@ def hold_lock(path: Path, subject: str, stays: bool = True) -> Iterator[None]:
     Raises:
         InUseError: another process has it.
     """
-    taken = take_lock(path, subject)
+    is_held = take_lock(path, subject)
     try:
         yield
     finally:
-        if taken:
+        if is_held:
             if not stays:
                 with suppress(OSError):
                     path.unlink()

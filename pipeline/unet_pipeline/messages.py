@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset, as data: every message has a code, a severity, a cause and a remedy.
+"""What `check`, `predict`, `reproduce` and `audit` say about a file, as data: every message has a code, a severity, a cause and a remedy.
 
 A module that finds something keeps its messages as constants beside the code that gives them. `docs/build_messages.py`
 collects them for the users.
@@ -11,48 +11,86 @@ from typing import Any
 
 from unet_pipeline.errors import ImageFileError
 
-ERROR, WARNING, NOTE = "error", "warning", "note"
-SEVERITIES = (ERROR, WARNING, NOTE)
+DANGER, ERROR, WARNING, NOTE = "danger", "error", "warning", "note"
+SEVERITIES = (DANGER, ERROR, WARNING, NOTE)
+_MAX_SHOWN = 160
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding: how bad, which file (relative to the dataset), the cause, what to do, and the code of its message."""
+    """One finding.
+
+    Attributes:
+        severity: see `Message`.
+        file: relative to the dataset or bundle; behind "!" a file inside that file.
+        cause: continues the sentence that begins with the file.
+        remedy: what to do, as a sentence.
+        code: of its message.
+        place: id in a config, line of a module; empty for the file as a whole.
+        why: it matters, as a sentence; empty where the cause says it.
+    """
 
     severity: str
     file: str
     cause: str
     remedy: str
     code: str = ""
+    place: str = ""
+    why: str = ""
+
+    @property
+    def where(self) -> str:
+        """File and place."""
+        return f"{self.file} ({self.place})" if self.place else self.file
 
     def as_error(self) -> ImageFileError:
         """The same as an exception, for a file that cannot be used."""
         return ImageFileError(self.file, self.cause, self.remedy, self.code)
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.file} {self.cause}. {self.remedy}"
+        return f"{self.severity}: {self.where} {self.cause}. {f'{self.why} ' if self.why else ''}{self.remedy}"
 
 
 @dataclass(frozen=True)
 class Message:
-    """A kind of problem.
+    """A kind of problem; `{names}` in cause, why and remedy are filled in.
 
     Attributes:
-        code: short and stable, in lower case with hyphens; `check --json` shows it.
-        severity: an error stops `plan`; a warning may be meant; a note says what was done.
-        cause: continues the sentence that begins with the file; `{names}` are filled in.
-        remedy: what to do, as a sentence; `{names}` are filled in.
+        code: short and stable, in lower case with hyphens; `--json` shows it.
+        severity: a danger fails an audit; an error stops the verb, of `check` the `plan` after it; a warning may be meant; a note says what
+            was done.
+        cause: see `Problem`.
+        remedy: see `Problem`.
+        why: see `Problem`.
+        is_of_bundle: whatever is filled in comes from a bundle that nobody vouches for: it is made printable and short.
     """
 
     code: str
     severity: str
     cause: str
     remedy: str
+    why: str = ""
+    is_of_bundle: bool = False
 
-    def about(self, file: object, **values: Any) -> Problem:
-        """The problem of one file."""
-        return Problem(self.severity, str(file), self.cause.format(**values), self.remedy.format(**values), self.code)
+    @classmethod
+    def of_bundle(cls, code: str, severity: str, cause: str, why: str, remedy: str) -> Message:
+        """A message about a file of a bundle that nobody vouches for."""
+        return cls(code, severity, cause, remedy, why, is_of_bundle=True)
+
+    def about(self, file: object, place: object = "", **values: Any) -> Problem:
+        """The problem of one file, or of one place in it."""
+        prepare = show if self.is_of_bundle else str
+        if self.is_of_bundle:
+            values = {name: show(value) for name, value in values.items()}
+        cause, why, remedy = (text.format(**values) for text in (self.cause, self.why, self.remedy))
+        return Problem(self.severity, prepare(file), cause, remedy, self.code, prepare(place), why)
 
     def error(self, file: object, **values: Any) -> ImageFileError:
         """The same as an exception, for a file that cannot be used at all."""
-        return ImageFileError(str(file), self.cause.format(**values), self.remedy.format(**values), self.code)
+        return self.about(file, **values).as_error()
+
+
+def show(value: object) -> str:
+    """Text from a bundle without control characters, which could forge lines on a terminal, and not too long."""
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in str(value))
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."

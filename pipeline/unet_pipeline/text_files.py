@@ -51,7 +51,6 @@ def read_text(path: Path, refuse: Refuse | None = None, shown: str | None = None
     """Text in UTF-8, with or without a byte order mark, or in UTF-16 or UTF-32 with one.
 
     Args:
-        path: of the file.
         refuse: makes the error of a message; `FileContentError` if None.
         shown: the file in the message; the last folder and the name if None.
         remedy: what to do about another encoding.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from unet_pipeline.errors import BundleError
 from unet_pipeline.evidence.reproduce import reproduction
 from unet_pipeline.evidence.reproduce.reproduction_checks import find_changes_of_plan
 from unet_pipeline.files import compute_sha256, write_json
+from unet_pipeline.messages import ERROR, Problem
 from unet_pipeline.verbs import reproduce as verbs
 
 from .conftest import TrainedBundle
@@ -55,6 +57,10 @@ def without_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hash_files(root: Path) -> dict[str, str]:
     return {str(path): compute_sha256(path) for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def list_errors(result: reproduction.Reproduction) -> list[Problem]:
+    return [finding for finding in result.findings if finding.severity == ERROR]
 
 
 def edit_record(root: Path, pattern: str, change: Callable[[dict], None]) -> None:
@@ -139,7 +145,7 @@ def test_reproduce_other_weights_with_anyway_is_different_and_says_why(changed: 
     result = phantoms.silently(unet_pipeline.reproduce, changed.root, evaluation_only=True, anyway=True)
     assert result.verdict == "different"
     assert result.outside
-    assert "weights: models/model_fold_0.pt is not what the recorded training" in result.cause
+    assert "models/model_fold_0.pt is not what the recorded training" in result.cause
 
 
 # planted changes
@@ -153,9 +159,10 @@ def test_reproduce_changed_label_file_is_named(changed: TrainedBundle) -> None:
     label.save(path)
     result = unet_pipeline.reproduce(changed.root)
     assert result.verdict == "different"
-    (finding,) = [found for found in result.findings if found.stops]
-    assert finding.subject == "data"
-    assert "labels/cell_03.png (case cell_03) has changed" in finding.detail
+    (finding,) = list_errors(result)
+    assert (finding.code, finding.file) == ("recorded-file-changed", "labels/cell_03.png (case cell_03)")
+    assert re.fullmatch("has changed: SHA-256 [0-9a-f]{12}, recorded [0-9a-f]{12}", finding.cause)
+    assert "--anyway" in finding.remedy
     assert "cell_03" in result.cause
 
 
@@ -163,7 +170,7 @@ def test_reproduce_changed_label_file_is_named(changed: TrainedBundle) -> None:
 def test_reproduce_missing_image_is_named(changed: TrainedBundle) -> None:
     (changed.dataset / "images" / "cell_05.png").unlink()
     result = unet_pipeline.reproduce(changed.root, evaluation_only=True)
-    assert [found.detail for found in result.findings if found.stops] == [
+    assert [f"{error.file} {error.cause}" for error in list_errors(result)] == [
         "images/cell_05.png (case cell_05) is missing"
     ]
 
@@ -177,18 +184,17 @@ def test_reproduce_changed_split_names_the_cases_that_moved(changed: TrainedBund
     write_json(path, split)
     result = unet_pipeline.reproduce(changed.root)
     assert not result.holds
-    details = [found.detail for found in result.findings if found.subject == "split"]
-    assert any(f"{moved} was in validation, is in training" in detail for detail in details)
+    causes = [error.cause for error in list_errors(result) if error.file == "evidence/splits/fold_0.json"]
+    assert any(f"{moved} was in validation, is in training" in cause for cause in causes)
 
 
 @pytest.mark.usefixtures("without_run")
 def test_reproduce_changed_version_is_named(changed: TrainedBundle) -> None:
     edit_record(changed.root, "evidence/runs/*/run.json", lambda record: record["versions"].update(monai="1.5.0"))
     result = unet_pipeline.reproduce(changed.root)
-    (finding,) = [found for found in result.findings if found.stops]
-    assert finding.subject == "version"
-    assert finding.detail.startswith("monai is ")
-    assert finding.detail.endswith(", was 1.5.0")
+    (finding,) = list_errors(result)
+    assert (finding.code, finding.file) == ("recorded-version-changed", "monai")
+    assert re.fullmatch(r"is \d.*, was 1\.5\.0", finding.cause)
 
 
 @pytest.mark.usefixtures("without_run")
@@ -196,10 +202,12 @@ def test_reproduce_changed_plan_is_named(changed: TrainedBundle) -> None:
     path = changed.root / "configs" / "plan.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
     result = unet_pipeline.reproduce(changed.root)
-    assert [found.detail for found in result.findings if found.stops] == ["learning_rate is 0.02, was 0.01"]
+    assert [f"{error.file} {error.cause}" for error in list_errors(result)] == [
+        "configs/plan.yaml differs: learning_rate is 0.02, was 0.01"
+    ]
     unet_pipeline.refresh(changed.root)
-    subjects = {found.subject for found in unet_pipeline.reproduce(changed.root).findings if found.stops}
-    assert subjects == {"plan", "config"}
+    codes = {error.code for error in list_errors(unet_pipeline.reproduce(changed.root))}
+    assert codes == {"recorded-plan-changed", "recorded-config-changed"}
 
 
 @pytest.mark.usefixtures("without_run")
@@ -210,15 +218,15 @@ def test_find_changes_of_plan_number_that_the_recording_version_did_not_know_is_
     del record["plan"]["transposed_bias"]
     assert not list(find_changes_of_plan(folder, record))
     record["plan"]["transposed_bias"] = True
-    assert [finding.subject for finding in find_changes_of_plan(folder, record)] == ["plan"]
+    assert [problem.code for problem in find_changes_of_plan(folder, record)] == ["recorded-plan-changed"]
 
 
 def test_reproduce_edited_number_is_found(changed: TrainedBundle) -> None:
     path = changed.root / "evidence" / "evaluations" / "validation" / "summary.json"
     path.write_text(path.read_text().replace("0.", "0.9", 1))
     result = unet_pipeline.reproduce(changed.root)
-    assert [found.detail for found in result.findings if found.stops] == [
-        "summary.json was changed after the evaluation"
+    assert [f"{error.file} {error.cause}" for error in list_errors(result)] == [
+        "evidence/evaluations/validation/summary.json was changed after the evaluation"
     ]
 
 
@@ -231,8 +239,8 @@ def test_reproduce_other_threads_and_commit_are_notes(changed: TrainedBundle, mo
     lines: list[str] = []
     monkeypatch.setattr(verbs, "_run", lambda *_: "was run")
     assert unet_pipeline.reproduce(changed.root, announce=lines.append) == "was run"
-    assert any(line.startswith("note     machine: num_threads is ") and line.endswith("was 64") for line in lines)
-    assert any(line.startswith("note     code: commit") for line in lines)
+    assert any(line.startswith("note: this machine differs: num_threads is ") and "was 64. " in line for line in lines)
+    assert any(line.startswith("note: the source of unet-pipeline differs: commit ") for line in lines)
     assert not [line for line in lines if line.startswith("changed")]
 
 

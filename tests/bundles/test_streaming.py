@@ -231,7 +231,7 @@ def test_stream_takes_the_temperature_of_the_inference_config(bundle_3d: Trained
         (1, {"softmax": False, "sigmoid": True}, "no softmax"),
     ],
 )
-def test_obstacle_other_probabilities_go_the_stock_way(
+def test_read_recipe_other_probabilities_go_the_stock_way(
     bundle_3d: TrainedBundle, tmp_path: Path, number: int, change: dict[str, Any], expected: str
 ) -> None:
     copy = bundle_3d.copy_to(tmp_path)
@@ -263,7 +263,7 @@ def test_predict_unknown_precision_names_the_choices(bundle_3d: TrainedBundle, t
         unet_pipeline.predict(bundle_3d.root, image, tmp_path / "out", precision="float16")
 
 
-def test_obstacle_pictures_and_other_interpolation_go_the_stock_way(
+def test_read_recipe_pictures_and_other_interpolation_go_the_stock_way(
     bundle_2d: TrainedBundle, bundle_3d: TrainedBundle, tmp_path: Path
 ) -> None:
     assert build(bundle_2d, tmp_path).reason == "pictures are small"

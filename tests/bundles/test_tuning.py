@@ -24,7 +24,7 @@ from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.tuning.calibration import Calibration
 from unet_pipeline.tuning.choose import Tuning
-from unet_pipeline.tuning.postprocessing import FILLED, LARGEST, SMALL, Decision
+from unet_pipeline.tuning.postprocessing import FILL_HOLES, KEEP_LARGEST, REMOVE_SMALL, Decision
 
 from .conftest import TrainedBundle
 from .stock_environment import make_stock_environment
@@ -110,10 +110,10 @@ def test_tune_writes_plan_configs_and_evidence(copy_of_2d: TrainedBundle) -> Non
     before = read_plan(folder.plan)
     tuning = phantoms.silently(unet_pipeline.tune, copy_of_2d.root)
     assert (tuning.num_cases, tuning.folds) == (2, (0,))
-    assert {decision.candidate for decision in tuning.decisions} >= {FILLED, LARGEST}
+    assert {decision.candidate for decision in tuning.decisions} >= {FILL_HOLES, KEEP_LARGEST}
     plan = read_plan(folder.plan)
     assert plan.temperature == round(tuning.calibration.temperature, 4)
-    unchanged = {"temperature", "without_holes", "one_part", "smallest_part"}
+    unchanged = {"temperature", "fill_holes", "keep_largest_component", "remove_small_objects"}
     assert plan.model_dump(exclude=unchanged) == before.model_dump(exclude=unchanged)
     assert find_differences(folder, plan) == ()
     record = json.loads(folder.tuning.read_text())
@@ -147,7 +147,7 @@ def test_tune_without_a_temperature_leaves_the_plans_own_and_says_why(
     tuning = phantoms.silently(unet_pipeline.tune, copy_of_2d.root)
     assert read_plan(folder.plan).temperature == 1.3
     assert "chosen on many cases" in folder.plan.read_text()
-    assert json.loads(folder.tuning.read_text())["calibration"]["obstacle"] == tuning.calibration.obstacle != ""
+    assert json.loads(folder.tuning.read_text())["calibration"]["reason"] == tuning.calibration.reason != ""
     print_tuning(tuning)
     assert "temperature not changed: one case alone" in capsys.readouterr().out
     from unet_pipeline.evidence.report import answers
@@ -171,12 +171,12 @@ def test_tune_config_edited_by_hand_is_not_overwritten(copy_of_2d: TrainedBundle
 
 def test_tuning_takes_the_size_of_the_highest_dice() -> None:
     def decision(size: float, after: float, taken: bool) -> Decision:
-        return Decision("all labels", SMALL.format(size), 5, 0.8, after, 0.0, 0.1, taken)
+        return Decision("all labels", REMOVE_SMALL.format(size), 5, 0.8, after, 0.0, 0.1, taken)
 
     nothing = Calibration(1.0, 1, 0, 0, 0, 0)
     tuning = Tuning(5, (0,), (decision(10, 0.81, True), decision(40, 0.83, True), decision(160, 0.9, False)), nothing)
-    assert tuning.smallest_part == 40
-    assert Tuning(5, (0,), (decision(160, 0.9, False),), nothing).smallest_part == 0
+    assert tuning.remove_small_objects == 40
+    assert Tuning(5, (0,), (decision(160, 0.9, False),), nothing).remove_small_objects == 0
 
 
 def test_temperature_changes_probabilities_and_no_label(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
@@ -207,7 +207,8 @@ def test_postprocessing_of_the_plan_runs_in_stock_monai(copy_of_2d: TrainedBundl
     phantoms.silently(unet_pipeline.predict, copy_of_2d.root, image, tmp_path / "plain")
     edit_plan(
         folder.plan,
-        {name: (["cell"], "a test") for name in ("without_holes", "one_part")} | {"smallest_part": (60.0, "a test")},
+        {name: (["cell"], "a test") for name in ("fill_holes", "keep_largest_component")}
+        | {"remove_small_objects": (60.0, "a test")},
     )
     unet_pipeline.refresh(copy_of_2d.root)
     phantoms.silently(unet_pipeline.predict, copy_of_2d.root, image, tmp_path / "ours")

@@ -107,8 +107,8 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
         "border_weight",
         "border_sigma_voxel",
         "temperature",
-        "without_holes",
-        "one_part",
+        "fill_holes",
+        "keep_largest_component",
         "regions",
         "preset",
     }
@@ -651,7 +651,7 @@ def test_predict_in_a_process_of_its_own_is_predict_with_all_libraries(
     if postprocesses:
         largest = list(read_plan(plan).label_table)[1]
         text = plan.read_text(encoding="utf-8")
-        for name in ("one_part", "without_holes"):
+        for name in ("keep_largest_component", "fill_holes"):
             assert f"{name}: []" in text
             text = text.replace(f"{name}: []", f"{name}: [{json.dumps(largest)}]")
         plan.write_text(text, encoding="utf-8")

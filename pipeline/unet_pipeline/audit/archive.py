@@ -10,101 +10,101 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from unet_pipeline.audit.findings import DANGER, WARNING, Finding, Notice
 from unet_pipeline.audit.names import SHADOWED
 from unet_pipeline.audit.source import FILE, FOLDER, LINK, MAX_ENTRIES, SPECIAL, Entry
+from unet_pipeline.messages import DANGER, WARNING, Message, Problem
 
 MAX_TOTAL_BYTES = 64 << 30
 _BOMB_RATIO, _BOMB_BYTES, _BOMB_TOTAL_BYTES = 200, 32 << 20, 256 << 20
 
-TRAVERSAL = Notice(
+TRAVERSAL = Message.of_bundle(
     "entry-outside",
     DANGER,
     "would be unpacked outside of the bundle",
     "It can replace any file of yours.",
     "Do not unpack it.",
 )
-ABSOLUTE = Notice(
+ABSOLUTE = Message.of_bundle(
     "entry-absolute",
     DANGER,
     "has an absolute name",
     "It would be unpacked outside of the bundle.",
     "Do not unpack it.",
 )
-BAD_NAME = Notice(
+BAD_NAME = Message.of_bundle(
     "entry-name",
     DANGER,
     "has a name with {text}",
     "Systems differ in where they put such a file.",
     "Do not unpack it.",
 )
-ENTRY_LINK = Notice(
+ENTRY_LINK = Message.of_bundle(
     "entry-link",
     DANGER,
     "is a link to {text}",
     "What is unpacked after it can be written through the link.",
     "Do not unpack it.",
 )
-LINK_OUTSIDE = Notice(
+LINK_OUTSIDE = Message.of_bundle(
     "link-outside",
     DANGER,
     "is a link to {text}, outside of the bundle",
     "Another file of this machine would be read or written in its place.",
     "Replace the link by the file.",
 )
-LINK_INSIDE = Notice(
+LINK_INSIDE = Message.of_bundle(
     "link-inside", WARNING, "is a link to {text}", "It cannot be sealed and zipped.", "Replace the link by the file."
 )
-SPECIAL_ENTRY = Notice(
+SPECIAL_ENTRY = Message.of_bundle(
     "entry-special",
     DANGER,
     "is a device, a pipe, or encrypted",
     "A bundle has files and folders only.",
     "Do not unpack it.",
 )
-DUPLICATE = Notice(
+DUPLICATE = Message.of_bundle(
     "entry-twice",
     DANGER,
     "is there {count} times",
     "Readers differ in which one they take, so that what was looked at is not what runs.",
     "Do not unpack it.",
 )
-CASE_COLLISION = Notice(
+CASE_COLLISION = Message.of_bundle(
     "entry-case",
     WARNING,
     "differs from {text} in capitals only",
     "On Windows and macOS one replaces the other.",
     "Rename one of them.",
 )
-OVERLAP = Notice(
+OVERLAP = Message.of_bundle(
     "entry-overlap",
     DANGER,
     "shares its bytes with another entry",
     "That is how a small zip becomes an endless one.",
     "Do not unpack it.",
 )
-BOMB = Notice(
+BOMB = Message.of_bundle(
     "size-bomb",
     DANGER,
     "grows from {packed} to {size} bytes when it is unpacked",
     "It would fill the disk or the memory.",
     "Do not unpack it.",
 )
-TOO_LARGE = Notice(
+TOO_LARGE = Message.of_bundle(
     "size-total",
     DANGER,
     "would take {size} bytes in {count} entries",
     "A bundle needs less; it would fill the disk.",
     "Do not unpack it.",
 )
-NESTED = Notice(
+NESTED = Message.of_bundle(
     "archive-inside",
     WARNING,
     "is an archive inside the bundle",
     "What lies deeper in it was not looked at.",
     "Unpack it only when you need it, and look at it by itself with `unet-pipeline audit`.",
 )
-SHADOWS = Notice(
+SHADOWS = Message.of_bundle(
     "module-shadows",
     DANGER,
     "has the name of an installed module",
@@ -128,7 +128,7 @@ ARCHIVES = (
 )
 
 
-def audit_entries(entries: Sequence[Entry], name: str, archived: bool, inside: str = "") -> list[Finding]:
+def audit_entries(entries: Sequence[Entry], name: str, archived: bool, inside: str = "") -> list[Problem]:
     """Names, links and sizes.
 
     Args:
@@ -154,7 +154,7 @@ def audit_entries(entries: Sequence[Entry], name: str, archived: bool, inside: s
     return findings
 
 
-def _audit_entry(entry: Entry, archived: bool, inside: str) -> Iterator[Finding]:
+def _audit_entry(entry: Entry, archived: bool, inside: str) -> Iterator[Problem]:
     shown = inside + entry.name
     parts = re.split(r"[\\/]", entry.name)
     if entry.name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", entry.name):
@@ -192,7 +192,7 @@ def leads_outside(entry: Entry) -> bool:
     return False
 
 
-def _find_collisions(entries: Sequence[Entry], inside: str) -> Iterator[Finding]:
+def _find_collisions(entries: Sequence[Entry], inside: str) -> Iterator[Problem]:
     names = Counter(normalize(entry.name) for entry in entries if entry.kind != FOLDER)
     for name, count in names.items():
         if count > 1:
@@ -209,7 +209,7 @@ def normalize(name: str) -> str:
     return "/".join(part for part in re.split(r"[\\/]", name) if part not in ("", "."))
 
 
-def find_shadowing(files: Sequence[str]) -> Iterator[Finding]:
+def find_shadowing(files: Sequence[str]) -> Iterator[Problem]:
     """Modules in the root that have the name of an installed one."""
     found = set()
     for file in files:

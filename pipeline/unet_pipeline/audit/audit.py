@@ -31,13 +31,13 @@ from unet_pipeline.audit.files import (
     audit_onnx,
     audit_weights,
 )
-from unet_pipeline.audit.findings import DANGER, SEVERITIES, Finding, Notice
 from unet_pipeline.audit.manifest import MANIFEST, SIGNATURE, audit_manifest
 from unet_pipeline.audit.own_expressions import accept_own_expressions
 from unet_pipeline.audit.pickles import audit_array, is_pickle
 from unet_pipeline.audit.signature import verify_signature
 from unet_pipeline.audit.source import FILE, LINK, MAX_READ_BYTES, Entry, Source, open_source, read_entry
 from unet_pipeline.errors import BundleError
+from unet_pipeline.messages import DANGER, SEVERITIES, Message, Problem
 
 MAX_CONFIG_BYTES = 32 << 20
 _CONFIGS = (".json", ".yaml", ".yml")
@@ -59,18 +59,18 @@ _WEIGHTS = (
 
 _APPLE_DOUBLE = b"\0\5\x16\7"  # what macOS puts beside each file of a zip: names and colours of its Finder
 _BOMBS, _SMALL_BYTES = ("size-bomb", "size-total", "entry-overlap"), 1 << 20
-UNREADABLE = Notice(
+UNREADABLE = Message.of_bundle(
     "file-unreadable",
     DANGER,
     "cannot be looked at: {text}",
     "What it would do cannot be told.",
     "Get the bundle again.",
 )
-NO_BUNDLE = Notice(
+NO_BUNDLE = Message.of_bundle(
     "no-configs", DANGER, "has no folder configs with a JSON or YAML file", "It is no MONAI bundle.", "Check the path."
 )
 
-SEVERAL_BUNDLES = Notice(
+SEVERAL_BUNDLES = Message.of_bundle(
     "several-bundles",
     DANGER,
     "holds {count} bundles: {text}",
@@ -93,10 +93,10 @@ class Audit:
     name: str
     num_files: int
     runs: tuple[Runs, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Problem, ...]
 
     @property
-    def dangers(self) -> tuple[Finding, ...]:
+    def dangers(self) -> tuple[Problem, ...]:
         """Findings for which the bundle should not be used unless its maker is trusted."""
         return tuple(finding for finding in self.findings if finding.severity == DANGER)
 
@@ -127,7 +127,7 @@ def audit_bundle(bundle: Path | str, key: Path | None = None) -> Audit:
     return replace(found, findings=_sort([*found.findings, verify_signature(manifest, signature, key)]))
 
 
-def _sort(findings: list[Finding]) -> tuple[Finding, ...]:
+def _sort(findings: list[Problem]) -> tuple[Problem, ...]:
     """Worst first, each once."""
     return tuple(sorted(dict.fromkeys(findings), key=lambda finding: SEVERITIES.index(finding.severity)))
 
@@ -239,7 +239,7 @@ def _audit_file(
     own: frozenset[str],
     configs: list[Config],
     runs: list[Runs],
-    findings: list[Finding],
+    findings: list[Problem],
 ) -> None:
     """Lead one file to those who know its kind; configs are collected, because they share their imports."""
     entry, lower = files[name], name.lower()
@@ -278,7 +278,7 @@ def _audit_file(
             findings += _audit_nested(name, read, 1)
 
 
-def _audit_weights(source: Source, name: str, entry: Entry, configs: list[Config], findings: list[Finding]) -> None:
+def _audit_weights(source: Source, name: str, entry: Entry, configs: list[Config], findings: list[Problem]) -> None:
     with source.open(entry) as stream:
         found, extra = audit_weights(name, stream)
     findings += found
@@ -287,7 +287,7 @@ def _audit_weights(source: Source, name: str, entry: Entry, configs: list[Config
             configs.append(read_config(inner, raw))
 
 
-def _audit_nested(name: str, read: Callable[[], bytes], depth: int) -> list[Finding]:
+def _audit_nested(name: str, read: Callable[[], bytes], depth: int) -> list[Problem]:
     """The list of entries of a zip inside the bundle, and of a zip inside that one."""
     raw = read()
     if raw[:2] != b"PK":

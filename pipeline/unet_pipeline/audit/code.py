@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
-from unet_pipeline.audit.findings import DANGER, WARNING
 from unet_pipeline.audit.names import BUILTINS, DENIED_ATTRIBUTES, MODULES, SHADOWED, Verdict, classify, classify_module
 from unet_pipeline.config_values import CODE_MODULES
+from unet_pipeline.messages import DANGER, WARNING
 
 
 def _words(text: str) -> list[str]:

@@ -24,9 +24,9 @@ from unet_pipeline.audit.code import (
     judge_text,
     list_imports,
 )
-from unet_pipeline.audit.findings import DANGER, NOTE, WARNING, Finding, Notice
 from unet_pipeline.audit.names import classify
 from unet_pipeline.audit.own_package import is_earlier, judge_targets
+from unet_pipeline.messages import DANGER, NOTE, WARNING, Message, Problem
 
 MAX_CONFIG_BYTES = 32 << 20
 _MAX_VALUES = 200_000
@@ -42,91 +42,91 @@ _YAML_TAG_OF_PLAIN_VALUES = "tag:yaml.org,2002:"
 # what MONAI itself puts into every expression
 _GIVEN = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}
 
-OUTSIDE_TARGET = Notice(
+OUTSIDE_TARGET = Message.of_bundle(
     "target-outside",
     DANGER,
     "calls {text}, which {reason}",
     "A `_target_` is imported and called when the config is used, without any `$`.",
     "Use the bundle only if you know why it needs this.",
 )
-OUTSIDE_EXPRESSION = Notice(
+OUTSIDE_EXPRESSION = Message.of_bundle(
     "expression-outside",
     DANGER,
     "evaluates {expression}, where {text} {reason}",
     "A text that begins with `$` is Python code that runs when the config is used.",
     "Use the bundle only if you know why it needs this.",
 )
-SENDS = Notice(
+SENDS = Message.of_bundle(
     "may-send",
     WARNING,
     "calls {text}, which {reason}",
     "Images or results may leave this machine.",
     "Look where it sends them before you use the bundle on patients' data.",
 )
-UNPARSED_EXPRESSION = Notice(
+UNPARSED_EXPRESSION = Message.of_bundle(
     "expression-unparsed",
     DANGER,
     "has the expression {expression}, which is no Python",
     "What it does cannot be told.",
     "Use the bundle only if you know why it needs this.",
 )
-TEXT_TO_CODE = Notice(
+TEXT_TO_CODE = Message.of_bundle(
     "text-names-code",
     DANGER,
     "has the value {text}, which {reason}",
     "Components such as LoadImage import and call what a text names.",
     "Use the bundle only if you know why it needs this.",
 )
-NETWORK_ADDRESS = Notice(
+NETWORK_ADDRESS = Message.of_bundle(
     "network-address",
     WARNING,
     "names the network address {text}",
     "Something may be fetched from there or sent there.",
     "Look what it is for; use the bundle without a network if you are not sure.",
 )
-DOCUMENTED_ADDRESS = Notice(
+DOCUMENTED_ADDRESS = Message.of_bundle(
     "network-address-in-metadata",
     NOTE,
     "names {text}",
     "It is a reference; nothing opens it by itself.",
     "Nothing to do.",
 )
-ABSOLUTE_PATH = Notice(
+ABSOLUTE_PATH = Message.of_bundle(
     "absolute-path",
     WARNING,
     "has the absolute path {text}",
     "What is read or written there lies outside of the bundle.",
     "Give another path when you run it, or make it relative to the bundle.",
 )
-MACRO_OUTSIDE = Notice(
+MACRO_OUTSIDE = Message.of_bundle(
     "macro-outside",
     DANGER,
     "takes a part from {text}, which is no config of this bundle",
     "What that file holds would run as a part of this config.",
     "Use the bundle only together with that file, once you have looked at it.",
 )
-DEBUG_MODE = Notice(
+DEBUG_MODE = Message.of_bundle(
     "debug-mode",
     WARNING,
     "asks for the debugger",
     "Whoever runs it gets a Python prompt in the middle of the run.",
     "Take `_mode_` away.",
 )
-YAML_TAG = Notice(
+YAML_TAG = Message.of_bundle(
     "yaml-tag",
     DANGER,
     "has the YAML tag {text}",
     "A loader that follows tags builds any Python object; MONAI refuses the file.",
     "Do not open it with yaml.load or yaml.unsafe_load.",
 )
-UNREADABLE_CONFIG = Notice(
+UNREADABLE_CONFIG = Message.of_bundle(
     "config-unreadable",
     DANGER,
     "cannot be read as {kind}: {cause}",
     "What it would do cannot be told.",
     "Get the bundle again, or take the file away.",
 )
-REPEATED_KEY = Notice(
+REPEATED_KEY = Message.of_bundle(
     "key-repeated",
     WARNING,
     "has the key {text} twice in one place",
@@ -160,7 +160,7 @@ class Config:
 
     file: str
     content: Any
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Problem, ...] = ()
 
 
 class _TooMuchError(ValueError):
@@ -170,7 +170,7 @@ class _TooMuchError(ValueError):
 def read_config(file: str, raw: bytes) -> Config:
     """Read JSON, or YAML by its ending; a file that cannot be read becomes a finding and an empty config."""
     kind = "YAML" if file.lower().endswith((".yaml", ".yml")) else "JSON"
-    findings: list[Finding] = []
+    findings: list[Problem] = []
     try:
         text = raw.decode("utf-8-sig")
         content = _read_yaml(file, text, findings) if kind == "YAML" else _read_json(file, text, findings)
@@ -180,7 +180,7 @@ def read_config(file: str, raw: bytes) -> Config:
     return Config(file, content, tuple(findings))
 
 
-def _read_json(file: str, text: str, findings: list[Finding]) -> Any:
+def _read_json(file: str, text: str, findings: list[Problem]) -> Any:
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         findings.extend(REPEATED_KEY.about(file, text=key) for key in sorted({k for k in keys if keys.count(k) > 1}))
@@ -209,7 +209,7 @@ def _check_depth(events: Iterator[Any]) -> None:
             raise RecursionError
 
 
-def _read_yaml(file: str, text: str, findings: list[Finding]) -> Any:
+def _read_yaml(file: str, text: str, findings: list[Problem]) -> Any:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -223,7 +223,7 @@ def _read_yaml(file: str, text: str, findings: list[Finding]) -> Any:
     return built[0] if len(built) == 1 else built
 
 
-def _build_yaml(file: str, node: Any, findings: list[Finding], budget: list[int], above: tuple[int, ...]) -> Any:
+def _build_yaml(file: str, node: Any, findings: list[Problem], budget: list[int], above: tuple[int, ...]) -> Any:
     """Plain values of a YAML node; tags are reported, aliases are followed as often as the budget allows."""
     import yaml
 
@@ -295,7 +295,7 @@ def list_config_imports(configs: list[Config]) -> dict[str, str]:
     return imported
 
 
-def audit_config(config: Config, imported: dict[str, str], own: frozenset[str]) -> tuple[list[Runs], list[Finding]]:
+def audit_config(config: Config, imported: dict[str, str], own: frozenset[str]) -> tuple[list[Runs], list[Problem]]:
     """What one config runs and what is wrong with it.
 
     Args:
@@ -331,7 +331,7 @@ def audit_config(config: Config, imported: dict[str, str], own: frozenset[str]) 
 
 def _audit_target(
     file: str, place: str, name: str, parent: Any, own: frozenset[str]
-) -> tuple[Runs | None, list[Finding]]:
+) -> tuple[Runs | None, list[Problem]]:
     if name.startswith("@"):
         return None, []  # what it refers to is judged where it stands
     owner = place.removesuffix("#_target_") if "#" in place else ""
@@ -347,7 +347,7 @@ def _audit_target(
     return run, []
 
 
-def _audit_expression(file: str, place: str, text: str, scope: Scope) -> tuple[Runs | None, list[Finding]]:
+def _audit_expression(file: str, place: str, text: str, scope: Scope) -> tuple[Runs | None, list[Problem]]:
     try:
         tree = parse_expression(text)
     except ValueError:
@@ -369,7 +369,7 @@ def _audit_expression(file: str, place: str, text: str, scope: Scope) -> tuple[R
     return Runs(file, place, kind, text, worst), findings
 
 
-def _audit_value(file: str, place: str, key: str, text: str, own: frozenset[str]) -> list[Finding]:
+def _audit_value(file: str, place: str, key: str, text: str, own: frozenset[str]) -> list[Problem]:
     """A plain text: does it name code, another file's config, an address or a path outside?"""
     above = place.split("#")[-2] if place.count("#") else ""
     if (key in NAMES_CODE or (key.isdecimal() and above in NAMES_CODE)) and (

@@ -14,93 +14,93 @@ from importlib import resources
 from typing import BinaryIO
 
 from unet_pipeline.audit.code import ADDRESS, Scope, bound_names, inspect_tree, list_imports
-from unet_pipeline.audit.findings import DANGER, NOTE, WARNING, Finding, Notice
 from unet_pipeline.audit.pickles import audit_array, audit_legacy_weights, audit_pickle
 from unet_pipeline.dataset.signatures import name_content
+from unet_pipeline.messages import DANGER, NOTE, WARNING, Message, Problem
 
-CODE_OUTSIDE = Notice(
+CODE_OUTSIDE = Message.of_bundle(
     "module-outside",
     DANGER,
     "uses {text}, which {reason}",
     "A module runs when the bundle's configs name it.",
     "Read the module before you use the bundle.",
 )
-CODE_NOTICED = Notice(
+CODE_NOTICED = Message.of_bundle(
     "module-noticed",
     WARNING,
     "uses {text}, which {reason}",
     "A module runs when the bundle's configs name it.",
     "Look.",
 )
-CODE_UNPARSED = Notice(
+CODE_UNPARSED = Message.of_bundle(
     "module-unparsed", DANGER, "is no Python that can be read", "What it does cannot be told.", "Get the bundle again."
 )
-EXTERNAL_MODULE = Notice(
+EXTERNAL_MODULE = Message.of_bundle(
     "module-of-the-bundle",
     WARNING,
     "is a module of the bundle's own; nothing outside of the allowed packages was found in it",
     "Code can hide what it does.",
     "Read it, if you do not know who made the bundle.",
 )
-OWN_MODULE = Notice(
+OWN_MODULE = Message.of_bundle(
     "module-of-this-package", NOTE, "is a copy of this package's {text}", "Its SHA-256 is the same.", "Nothing to do."
 )
-NATIVE_CODE = Notice(
+NATIVE_CODE = Message.of_bundle(
     "native-code",
     DANGER,
     "is compiled code",
     "What it does cannot be read from it.",
     "Use the bundle only if you know who made it; better build it from source.",
 )
-CACHED_CODE = Notice(
+CACHED_CODE = Message.of_bundle(
     "cached-code",
     WARNING,
     "is a module that Python has compiled",
     "Python may run it instead of the source beside it.",
     "Delete the folder `__pycache__`, unless you made it yourself by using the bundle.",
 )
-CACHED_UNCHECKED = Notice(
+CACHED_UNCHECKED = Message.of_bundle(
     "cached-code-unchecked",
     DANGER,
     "is compiled Python that hides the source beside it",
     "Python runs it without a look at the source.",
     "Delete it.",
 )
-SCRIPT_FILE = Notice(
+SCRIPT_FILE = Message.of_bundle(
     "script", NOTE, "is a script or notebook", "Nothing runs it by itself.", "Read it before you run it."
 )
-LOGGING_CODE = Notice(
+LOGGING_CODE = Message.of_bundle(
     "logging-code",
     DANGER,
     "has {text} under {key}",
     "`logging.config.fileConfig` evaluates it as Python code before any config is read; MONAI refuses the file.",
     "Do not use this file.",
 )
-LOGGING_BROKEN = Notice(
+LOGGING_BROKEN = Message.of_bundle(
     "logging-unreadable", WARNING, "cannot be read as a logging config", "MONAI refuses the file.", "Get it again."
 )
-TORCHSCRIPT = Notice(
+TORCHSCRIPT = Message.of_bundle(
     "torchscript",
     NOTE,
     "is TorchScript with {count} code files; no file or network operation was found in them",
     "TorchScript is code that runs when it is loaded and called.",
     "Nothing to do.",
 )
-TORCHSCRIPT_OPERATION = Notice(
+TORCHSCRIPT_OPERATION = Message.of_bundle(
     "torchscript-operation",
     DANGER,
     "calls {text}",
     "TorchScript is code; this operation reads or writes files, or belongs to a library outside of PyTorch.",
     "Do not load it; ask for a state_dict.",
 )
-WEIGHTS_BROKEN = Notice(
+WEIGHTS_BROKEN = Message.of_bundle(
     "weights-unreadable",
     DANGER,
     "cannot be read as weights: {text}",
     "What loading it does cannot be told.",
     "Get the file again.",
 )
-ONNX_OUTSIDE = Notice(
+ONNX_OUTSIDE = Message.of_bundle(
     "onnx-outside",
     DANGER,
     "keeps tensors in {text}, outside of the bundle",
@@ -150,7 +150,7 @@ _LOGGING_CLASS = re.compile(
 _EXTERNAL_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
 
 
-def audit_module(file: str, raw: bytes, own: frozenset[str]) -> list[Finding]:
+def audit_module(file: str, raw: bytes, own: frozenset[str]) -> list[Problem]:
     """A Python module, read as a syntax tree."""
     if copied := _own_modules().get(hashlib.sha256(raw).hexdigest()):
         return [OWN_MODULE.about(file, text=copied)]
@@ -190,7 +190,7 @@ def _own_modules() -> dict[str, str]:
     }
 
 
-def audit_compiled(file: str, raw: bytes, sources: frozenset[str]) -> list[Finding]:
+def audit_compiled(file: str, raw: bytes, sources: frozenset[str]) -> list[Problem]:
     """A .pyc file; only one that Python has made for a module of the bundle, and checks against it, may be meant."""
     folder, _, name = file.rpartition("/")
     source = f"{folder.removesuffix('__pycache__')}{name.partition('.')[0]}.py"
@@ -198,7 +198,7 @@ def audit_compiled(file: str, raw: bytes, sources: frozenset[str]) -> list[Findi
     return [(CACHED_CODE if checked and source in sources else CACHED_UNCHECKED).about(file)]
 
 
-def audit_by_name(file: str) -> list[Finding]:
+def audit_by_name(file: str) -> list[Problem]:
     """Native code and scripts, which their ending shows."""
     lower = file.lower()
     if lower.endswith(_NATIVE) or re.search(r"\.so\.\d", lower):
@@ -206,7 +206,7 @@ def audit_by_name(file: str) -> list[Finding]:
     return [SCRIPT_FILE.about(file)] if lower.endswith(_SCRIPTS) else []
 
 
-def audit_logging(file: str, raw: bytes) -> list[Finding]:
+def audit_logging(file: str, raw: bytes) -> list[Problem]:
     """A config for logging.config.fileConfig, whose classes and arguments are evaluated."""
     parser = configparser.RawConfigParser(strict=False)
     try:
@@ -245,7 +245,7 @@ def _is_plain(text: str) -> bool:
     return True
 
 
-def audit_weights(file: str, stream: BinaryIO) -> tuple[list[Finding], dict[str, bytes]]:
+def audit_weights(file: str, stream: BinaryIO) -> tuple[list[Problem], dict[str, bytes]]:
     """A file that torch.load or torch.jit.load takes, by its content.
 
     Returns:
@@ -264,11 +264,11 @@ def audit_weights(file: str, stream: BinaryIO) -> tuple[list[Finding], dict[str,
         return [WEIGHTS_BROKEN.about(file, text=f"its archive is cut off or damaged ({type(error).__name__})")], {}
 
 
-def _audit_torch_archive(file: str, archive: zipfile.ZipFile) -> tuple[list[Finding], dict[str, bytes]]:
+def _audit_torch_archive(file: str, archive: zipfile.ZipFile) -> tuple[list[Problem], dict[str, bytes]]:
     names = [info.filename for info in archive.infolist()]
     code = [name for name in names if "/code/" in f"/{name}" and name.endswith(".py")]
     torchscript = bool(code) or any(name.endswith("constants.pkl") for name in names)
-    findings: list[Finding] = []
+    findings: list[Problem] = []
     if len({name.lower() for name in names}) < len(names):
         findings.append(
             WEIGHTS_BROKEN.about(file, text="two of its records have one name, and readers differ in which they take")
@@ -298,7 +298,7 @@ def _audit_torch_archive(file: str, archive: zipfile.ZipFile) -> tuple[list[Find
     return findings, extra
 
 
-def audit_onnx(file: str, raw: bytes) -> list[Finding]:
+def audit_onnx(file: str, raw: bytes) -> list[Problem]:
     """Where an ONNX model says that its tensors are."""
     found = set()
     for match in _EXTERNAL_LOCATION.finditer(raw):

@@ -7,51 +7,53 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from unet_pipeline.audit.findings import DANGER, NOTE, WARNING, Finding, Notice
 from unet_pipeline.audit.source import Entry, Source
 from unet_pipeline.errors import BundleError
+from unet_pipeline.messages import DANGER, NOTE, WARNING, Message, Problem
 
 MANIFEST, SIGNATURE = "evidence/manifest.sha256", "evidence/manifest.sha256.sig"
 _LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>.+)")
 _WORK_FILES = ("models/model_fold_*.pt", "models/initial.pt", "models/.*.lock")  # as `package` leaves them out
 
-NOT_SEALED = Notice(
+NOT_SEALED = Message.of_bundle(
     "not-sealed",
     NOTE,
     "is missing",
     "Without hashes nobody can tell whether a file of the bundle was changed.",
     "`unet-pipeline package` seals a bundle; ask for a sealed one.",
 )
-MANIFEST_BROKEN = Notice(
+MANIFEST_BROKEN = Message.of_bundle(
     "manifest-unreadable",
     DANGER,
     "has a line that is no SHA-256 and name: {text}",
     "The seal is broken.",
     "Get the bundle again.",
 )
-CHANGED = Notice(
+CHANGED = Message.of_bundle(
     "file-changed",
     DANGER,
     "is not the file that was sealed",
     "Its SHA-256 differs from the manifest's.",
     "Get the bundle again; if you changed it yourself, seal it again with `unet-pipeline package`.",
 )
-EVIDENCE_CHANGED = Notice(
+EVIDENCE_CHANGED = Message.of_bundle(
     "evidence-changed",
     WARNING,
     "is not the file that was sealed",
     "Results in it may be newer than the seal.",
     "Seal the bundle again with `unet-pipeline package` if you changed it yourself.",
 )
-GONE = Notice("file-gone", WARNING, "was sealed and is not there", "Something was taken away.", "Get the bundle again.")
-ADDED = Notice(
+GONE = Message.of_bundle(
+    "file-gone", WARNING, "was sealed and is not there", "Something was taken away.", "Get the bundle again."
+)
+ADDED = Message.of_bundle(
     "file-added",
     DANGER,
     "was put into the bundle after it was sealed",
     "It can take part in what the bundle does.",
     "Delete it; if you put it there yourself, seal the bundle again with `unet-pipeline package`.",
 )
-WORK_FILE = Notice(
+WORK_FILE = Message.of_bundle(
     "work-file", NOTE, "is not in the manifest", "It takes no part in what was sealed.", "Nothing to do."
 )
 
@@ -63,7 +65,7 @@ def matters(name: str) -> bool:
     return "__pycache__" not in name and not any(PurePosixPath(name).match(pattern) for pattern in _WORK_FILES)
 
 
-def read_manifest(text: str) -> tuple[dict[str, str], list[Finding]]:
+def read_manifest(text: str) -> tuple[dict[str, str], list[Problem]]:
     """Name -> SHA-256, and what is wrong with the manifest itself."""
     digests, findings = {}, []
     for line in text.splitlines():
@@ -77,7 +79,7 @@ def read_manifest(text: str) -> tuple[dict[str, str], list[Finding]]:
 
 def audit_manifest(
     source: Source, files: Mapping[str, Entry], text: str | None, only_what_matters: bool = False
-) -> list[Finding]:
+) -> list[Problem]:
     """Compare every file with the manifest.
 
     Args:

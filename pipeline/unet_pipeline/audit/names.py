@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from unet_pipeline.audit.findings import DANGER, WARNING
+from unet_pipeline.messages import DANGER, WARNING
 
 
 def _words(text: str) -> list[str]:
@@ -273,8 +273,8 @@ def _classify_allowed_package(parts: list[str]) -> Verdict:
 def _classify_rest(parts: list[str], depth: int) -> Verdict:
     """What lies behind the last module of a name: a class, a function, or somebody else's module."""
     rest = parts[depth:]
-    if foreign := next((part for part in rest if part in DANGEROUS_MODULES), None):
-        return Verdict(DANGER, f"reaches the module {foreign} through {'.'.join(parts[:depth])}")
+    if dangerous := next((part for part in rest if part in DANGEROUS_MODULES), None):
+        return Verdict(DANGER, f"reaches the module {dangerous} through {'.'.join(parts[:depth])}")
     if denied := next((part for part in rest if part in DENIED_ATTRIBUTES), None):
         return Verdict(DANGER, f"{denied} can load code, start programs or write files")
     if len(rest) > 1 and rest[0][:1].islower() and rest[0] in SHADOWED | {"np", "nn", "nib", "sitk", "pd", "plt"}:

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from unet_pipeline.audit.configs import RESULTS, Config, Runs, iterate_values
-from unet_pipeline.audit.findings import Finding
+from unet_pipeline.messages import Problem
 
 _SOURCES = ("shared", "own_modules")
 _IDS = ("config_folders", "bundle_root", "bundle_path", "modules")
@@ -35,8 +35,8 @@ def list_own_expressions() -> Mapping[str, str]:
 
 
 def accept_own_expressions(
-    config: Config, configs: list[Config], runs: list[Runs], findings: list[Finding]
-) -> tuple[list[Runs], list[Finding]]:
+    config: Config, configs: list[Config], runs: list[Runs], findings: list[Problem]
+) -> tuple[list[Runs], list[Problem]]:
     """What was found in a config, without what was said of the wiring's own expressions.
 
     Args:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from unet_pipeline.audit.findings import NOTE, WARNING, Finding, Notice
+from unet_pipeline.messages import NOTE, WARNING, Message, Problem
 
-OWN_PACKAGE = Notice(
+OWN_PACKAGE = Message.of_bundle(
     "needs-this-package",
     NOTE,
     "uses parts of this package",
     "It runs only where unet-pipeline is installed.",
     "Nothing to do.",
 )
-EARLIER_VERSION = Notice(
+EARLIER_VERSION = Message.of_bundle(
     "earlier-version",
     WARNING,
     "names parts of an earlier version of unet-pipeline, such as {text}",
@@ -31,7 +31,7 @@ def is_earlier(file: str, name: str) -> bool:
     return file.rpartition("/")[2] in _OF_TRAINING and EARLIER_NAME.fullmatch(name) is not None
 
 
-def judge_targets(file: str, names: Iterable[str]) -> Iterator[Finding]:
+def judge_targets(file: str, names: Iterable[str]) -> Iterator[Problem]:
     """What is to be known about a config whose targets are parts of this package."""
     names = list(names)
     if any(name.startswith("unet_pipeline.") for name in names):

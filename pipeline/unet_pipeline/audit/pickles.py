@@ -11,7 +11,7 @@ import pickletools
 import re
 from typing import Any, BinaryIO
 
-from unet_pipeline.audit.findings import DANGER, WARNING, Finding, Notice
+from unet_pipeline.messages import DANGER, WARNING, Message, Problem
 
 
 def _words(text: str) -> list[str]:
@@ -62,35 +62,35 @@ _HARMLESS = re.compile(
 _OF_TORCHSCRIPT = re.compile(r"__torch__\.|torch\.jit\._pickle\.")
 _MAX_OPCODES = 20_000_000
 
-PICKLE_CALLS = Notice(
+PICKLE_CALLS = Message.of_bundle(
     "pickle-unsafe",
     DANGER,
     "calls {text} when it is unpickled",
     "That runs as soon as the file is loaded, before anything can be checked.",
     "Do not load it; ask for weights that torch.load(weights_only=True) takes.",
 )
-PICKLE_EXTRA = Notice(
+PICKLE_EXTRA = Message.of_bundle(
     "pickle-not-only-weights",
     WARNING,
     "holds {text} besides tensors",
     "It is harmless, but torch.load(weights_only=True) refuses it.",
     "Ask for a plain state_dict.",
 )
-PICKLE_BROKEN = Notice(
+PICKLE_BROKEN = Message.of_bundle(
     "pickle-unreadable",
     DANGER,
     "has a pickle that cannot be followed to its end: {text}",
     "What comes before the fault would run when it is loaded.",
     "Do not load it; get the file again.",
 )
-OBJECT_ARRAY = Notice(
+OBJECT_ARRAY = Message.of_bundle(
     "array-of-objects",
     DANGER,
     "is an array of Python objects, which are pickled",
     "`numpy.load` with allow_pickle=True runs what the pickle says.",
     "Do not load it with allow_pickle; ask for an array of numbers.",
 )
-ARRAY_BROKEN = Notice(
+ARRAY_BROKEN = Message.of_bundle(
     "array-unreadable", WARNING, "has a header that cannot be read", "It is no array.", "Get the file again."
 )
 
@@ -159,7 +159,7 @@ def list_globals(stream: BinaryIO) -> tuple[tuple[str, ...], str]:
     return tuple(machine.names), ""
 
 
-def audit_pickle(file: str, stream: BinaryIO, torchscript: bool = False) -> list[Finding]:
+def audit_pickle(file: str, stream: BinaryIO, torchscript: bool = False) -> list[Problem]:
     """Findings about one pickle, from where the stream is to the pickle's end."""
     names, fault = list_globals(stream)
     findings = []
@@ -171,9 +171,9 @@ def audit_pickle(file: str, stream: BinaryIO, torchscript: bool = False) -> list
     return [*findings, *([PICKLE_BROKEN.about(file, text=fault)] if fault else [])]
 
 
-def audit_legacy_weights(file: str, stream: BinaryIO) -> list[Finding]:
+def audit_legacy_weights(file: str, stream: BinaryIO) -> list[Problem]:
     """The old format of torch.save: pickles one after the other, then the raw numbers; also a plain pickle."""
-    findings: list[Finding] = []
+    findings: list[Problem] = []
     first = stream.read(64)
     stream.seek(0)
     # the format begins with a magic number, a version and a description of the machine
@@ -188,7 +188,7 @@ def audit_legacy_weights(file: str, stream: BinaryIO) -> list[Finding]:
     return list(dict.fromkeys(findings))
 
 
-def audit_array(file: str, stream: BinaryIO) -> list[Finding]:
+def audit_array(file: str, stream: BinaryIO) -> list[Problem]:
     """A .npy file: an array of objects is a pickle."""
     start = stream.read(12)
     if start[:6] != b"\x93NUMPY" or len(start) < 12:

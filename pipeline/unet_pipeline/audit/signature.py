@@ -10,26 +10,26 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from unet_pipeline.audit.findings import DANGER, NOTE, Finding, Notice
 from unet_pipeline.audit.manifest import MANIFEST, SIGNATURE
 from unet_pipeline.errors import BundleError
+from unet_pipeline.messages import DANGER, NOTE, Message, Problem
 
 NAMESPACE, _SIGNER = "unet-pipeline", "signer"
-SIGNED = Notice(
+SIGNED = Message.of_bundle(
     "signature-good",
     NOTE,
     "is a good signature of the key {text}",
     "The manifest is the one that was signed.",
     "Nothing to do.",
 )
-NOT_SIGNED = Notice(
+NOT_SIGNED = Message.of_bundle(
     "signature-missing",
     DANGER,
     "is missing",
     "A key was given, and nobody signed this bundle.",
     "Ask its maker for a signed bundle, or audit it without a key.",
 )
-SIGNATURE_BAD = Notice(
+SIGNATURE_BAD = Message.of_bundle(
     "signature-bad",
     DANGER,
     "is not a signature of the key {text} over this manifest",
@@ -66,7 +66,7 @@ def sign_manifest(manifest: Path, key: Path) -> Path:
     return signature
 
 
-def verify_signature(manifest: bytes | None, signature: bytes | None, key: Path) -> Finding:
+def verify_signature(manifest: bytes | None, signature: bytes | None, key: Path) -> Problem:
     """Whether a key signed a manifest.
 
     Args:

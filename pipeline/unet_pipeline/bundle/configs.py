@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from unet_pipeline.bundle.earlier import rename_ids
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.modules import list_modules
 from unet_pipeline.config_values import quote_value
@@ -47,8 +48,8 @@ def compute_numbers(plan: Plan) -> dict[str, Any]:
     numbers["annotated_classes"] = [*numbers["class_indices"], *(index for _, index in ignored)]
     numbers["ignored_class"] = len(labels) if ignored else None
     classes = {name: index for index, (name, _) in enumerate(labels)}
-    numbers["classes_without_holes"] = [classes[name] for name in plan.without_holes]
-    numbers["classes_of_one_part"] = [classes[name] for name in plan.one_part]
+    numbers["fill_holes_classes"] = [classes[name] for name in plan.fill_holes]
+    numbers["keep_largest_component_classes"] = [classes[name] for name in plan.keep_largest_component]
     numbers["uncalibrated"], numbers["logit_factor"] = plan.temperature == 1, 1 / plan.temperature - 1
     # every region, and every class alone that no region is equal to
     joined = [[index for index, (_, value) in enumerate(labels) if value in region] for region in plan.regions.values()]
@@ -159,7 +160,6 @@ def write_configs(folder: BundleFolder, plan: Plan, force: bool = False) -> tupl
     """Write the generated configs and logging.conf.
 
     Args:
-        folder: of the bundle.
         plan: as read from its plan.yaml.
         force: overwrite configs that were edited by hand.
 
@@ -197,11 +197,13 @@ def find_differences(folder: BundleFolder, plan: Plan) -> tuple[str, ...]:
     """Ids, as `train: num_epochs`, in which the bundle's configs differ from what the plan gives."""
     differences = []
     for name, expected in build_configs(plan).items():
-        found = read_json_object(folder.config(name))
+        in_bundle = rename_ids(read_json_object(folder.config(name)))
         # through JSON, so that tuples and lists compare equal
         expected = json.loads(json.dumps(expected))
         differences += [
-            f"{name}: {key}" for key in sorted(found.keys() | expected.keys()) if found.get(key) != expected.get(key)
+            f"{name}: {key}"
+            for key in sorted(in_bundle.keys() | expected.keys())
+            if in_bundle.get(key) != expected.get(key)
         ]
     return tuple(differences)
 

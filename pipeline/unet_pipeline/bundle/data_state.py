@@ -21,7 +21,7 @@ from unet_pipeline.dataset.manifest import (
     Stamp,
     find_differences,
     find_new_slices,
-    is_settled,
+    is_at_rest,
     read_manifest,
 )
 from unet_pipeline.dataset.prepare import find_source
@@ -38,7 +38,7 @@ _MAX_SHOWN = 5
 
 def note_seen_files(folder: BundleFolder, report: CheckReport) -> None:
     """Keep what the files of a dataset looked like when they were checked."""
-    stamps = {record.path: record.stamp for record in report.manifest if record.stamp and is_settled(record.stamp)}
+    stamps = {record.path: record.stamp for record in report.manifest if record.stamp and is_at_rest(record.stamp)}
     write_json(folder.seen_files, {"files": stamps, "copies": {}})
 
 
@@ -46,7 +46,6 @@ def find_dataset(folder: BundleFolder, settings: Mapping[str, Any]) -> Path:
     """Where a training looks for its images and label maps.
 
     Args:
-        folder: the bundle.
         settings: ids of train.json that the run sets.
     """
     if "dataset_dir" in settings:
@@ -72,7 +71,6 @@ def require_unchanged_data(folder: BundleFolder, root: Path | None = None) -> No
     that is not there is for its reader to miss, unless copies of it are used.
 
     Args:
-        folder: the bundle.
         root: the dataset, or the folder of the copies; where the plan says, if None.
 
     Raises:
@@ -91,10 +89,12 @@ def require_unchanged_data(folder: BundleFolder, root: Path | None = None) -> No
         _require_copies(manifest, root, stamps["copies"])
         if (source := find_source(root)) is not None:
             differences = _compare(manifest, source, stamps["files"])
-            if len(differences) < len(manifest.files) or any(found.kind != GONE for found in differences):
+            if len(differences) < len(manifest.files) or any(difference.kind != GONE for difference in differences):
                 _require_source(manifest, source, differences, stamps["files"], root.resolve().name)
     else:
-        differences = [found for found in _compare(manifest, root, stamps["files"]) if found.kind != GONE]
+        differences = [
+            difference for difference in _compare(manifest, root, stamps["files"]) if difference.kind != GONE
+        ]
         _require_source(manifest, root, differences, stamps["files"])
     if stamps != before:
         with suppress(OSError):  # a bundle that cannot be written to is compared from its files each time
@@ -130,7 +130,9 @@ def _require_copies(manifest: Manifest, root: Path, stamps: dict[str, Stamp]) ->
     for copy in manifest.prepared:
         expected |= {copy.image: (None, copy.image_sha256), copy.label: (None, copy.label_sha256)}
         cases |= {copy.image: copy.case, copy.label: copy.case}
-    differences = [found for found in find_differences(root, expected, cases, stamps) if found.kind != GONE]
+    differences = [
+        difference for difference in find_differences(root, expected, cases, stamps) if difference.kind != GONE
+    ]
     differences += find_changed_copies(manifest, root, stamps)
     if differences:
         raise DatasetError(
@@ -177,7 +179,7 @@ def _read_stamps(folder: BundleFolder) -> dict[str, dict[str, Stamp]]:
     """What files looked like when they were compared last; nothing where that is not known."""
     stamps: dict[str, dict[str, Stamp]] = {"files": {}, "copies": {}}
     with suppress(OSError, ValueError, AttributeError, TypeError):
-        found = json.loads(folder.seen_files.read_text(encoding="utf-8"))
+        seen_files = json.loads(folder.seen_files.read_text(encoding="utf-8"))
         for name, known in stamps.items():
-            known.update({str(path): tuple(stamp) for path, stamp in found[name].items()})
+            known.update({str(path): tuple(stamp) for path, stamp in seen_files[name].items()})
     return stamps

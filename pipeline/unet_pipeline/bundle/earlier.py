@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from unet_pipeline.audit.own_package import EARLIER_NAME
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.earlier_plans import RENAMED_FIELDS
 from unet_pipeline.text_files import read_text
 
 _TARGET = re.compile(rf'"({EARLIER_NAME.pattern}|unet_pipeline(?:\.\w+)+\.\w+)"')
 _FINDING = ("_requires_", "%modules")  # as in wiring/own_modules.yaml
+RENAMED_IDS = {
+    "classes_without_holes": "fill_holes_classes",
+    "classes_of_one_part": "keep_largest_component_classes",
+    **RENAMED_FIELDS,
+}
+RENAMED_IN_TUNING = {"obstacle": "reason"}
+_REFERENCE = re.compile(r"@(\w+)")
 _PART = re.compile(r"(?:unet_)?pipeline(?:\.\w+)*\.(\w+)")
 
 
@@ -39,6 +48,17 @@ def _is_there(module: str) -> bool:
         return False
 
 
+def rename_ids(content: Any, names: Mapping[str, str] = RENAMED_IDS) -> Any:
+    """A config, or other JSON, with today's names of its ids and of the references to them."""
+    if isinstance(content, dict):
+        return {names.get(key, key): rename_ids(value, names) for key, value in content.items()}
+    if isinstance(content, list):
+        return [rename_ids(value, names) for value in content]
+    if isinstance(content, str) and content.startswith(("@", "$")):
+        return _REFERENCE.sub(lambda match: f"@{names.get(match[1], match[1])}", content)
+    return content
+
+
 def is_same_value(before: Any, now: Any) -> bool:
     """Whether two values of a config are equal, wherever the parts of this package that they name lie in its version.
 
@@ -52,5 +72,5 @@ def _name_parts(value: Any) -> Any:
         return {key: _name_parts(part) for key, part in value.items() if (key, part) != _FINDING}
     if isinstance(value, list):
         return [_name_parts(part) for part in value if not str(part).startswith("$import ")]
-    found = _PART.fullmatch(value) if isinstance(value, str) else None
-    return found[1] if found else value
+    part_name = _PART.fullmatch(value) if isinstance(value, str) else None
+    return part_name[1] if part_name else value

@@ -56,11 +56,11 @@ class BundleFolder:
 
     @property
     def is_planned(self) -> bool:
-        """Whether `plan` made it; bundles of others, such as the model zoo's, have no plan."""
+        """Whether `plan` made it; external bundles, such as the model zoo's, have no plan."""
         return os.path.lexists(self.plan)
 
     def find_config(self, stem: str) -> Path:
-        """The config of that name in a bundle of others, which may be YAML.
+        """The config of that name in an external bundle, which may be YAML.
 
         Raises:
             BundleError: there is none.
@@ -130,7 +130,7 @@ class BundleFolder:
         return self.models / f"model_fold_{fold}.pt"
 
     def list_model_files(self) -> tuple[Path, ...]:
-        """State dicts and TorchScript files of a bundle of others, whose config alone knows which of them it loads."""
+        """State dicts and TorchScript files of an external bundle, whose config alone knows which of them it loads."""
         return tuple(sorted(path for path in self.models.glob("*") if path.suffix in (".pt", ".pth", ".ts")))
 
     def export(self, runtime: str) -> Path:
@@ -171,8 +171,8 @@ class BundleFolder:
             sys.path.remove(str(root))
         sys.path.insert(1, str(root))
         loaded = {name: module for name, module in sys.modules.items() if name.split(".")[0] == self.modules.name}
-        found = (getattr(module, "__file__", None) for module in loaded.values())
-        files = [Path(file) for file in found if file]
+        paths = (getattr(module, "__file__", None) for module in loaded.values())
+        files = [Path(file) for file in paths if file]
         if any(not file.resolve().is_relative_to(root) for file in files):
             for name in loaded:
                 del sys.modules[name]
@@ -282,8 +282,8 @@ class BundleFolder:
 
     def trained_folds(self) -> tuple[int, ...]:
         """Folds that have weights of their own, in ascending order."""
-        found = (re.fullmatch(r"model_fold_(\d+)\.pt", path.name) for path in self.models.glob("model_fold_*.pt"))
-        return tuple(sorted(int(match[1]) for match in found if match))
+        matches = (re.fullmatch(r"model_fold_(\d+)\.pt", path.name) for path in self.models.glob("model_fold_*.pt"))
+        return tuple(sorted(int(match[1]) for match in matches if match))
 
     def fold_of_weights(self, default: int) -> int:
         """Fold that models/model.pt was trained on; `default` after a training with stock MONAI, which notes none."""
@@ -345,7 +345,7 @@ def open_bundle(root: Path | str) -> BundleFolder:
 
 
 def open_any_bundle(root: Path | str) -> BundleFolder:
-    """The bundle at `root`: one that `plan` made, or one of others with an inference config.
+    """The bundle at `root`: one that `plan` made, or an external one with an inference config.
 
     Raises:
         BundleError: the folder or its configs are missing.

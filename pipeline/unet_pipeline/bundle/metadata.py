@@ -83,9 +83,6 @@ def build_metadata(
     """Contents of metadata.json as plain values.
 
     Args:
-        plan: of the bundle.
-        name: of the bundle.
-        version: of the bundle.
         changelog: what each version changed.
         eval_metrics: results of the evaluation by metric and label; empty before there are any.
         stored: type of the weights in models/model.pt; empty before there are any.
@@ -125,7 +122,7 @@ def build_metadata(
 
 def list_required_packages(plan: Plan) -> tuple[str, ...]:
     """Distributions that the bundle needs beside MONAI, PyTorch and NumPy."""
-    connected = bool(plan.without_holes or plan.one_part or plan.smallest_part)
+    connected = bool(plan.fill_holes or plan.keep_largest_component or plan.remove_small_objects)
     return (
         *REQUIRED_FOR_INFERENCE,
         *(REQUIRED_FOR_CONNECTED_PARTS if connected else ()),

@@ -17,11 +17,11 @@ _RELATIVE_IMPORT = re.compile(r"^from \.(\w+) import", re.MULTILINE)
 def list_modules(plan: Plan) -> tuple[str, ...]:
     """Modules that the bundle of a plan needs, without their ending: the network's own, and what they import beside them."""
     target = NETWORKS[plan.network_name].prediction
-    found = set() if target.startswith("monai.") else {target.partition(".")[0]}
-    found |= set() if plan.padded else {"overlap_tile"}
-    while beside := {name for module in found for name in _RELATIVE_IMPORT.findall(_read(module))} - found:
-        found |= beside
-    return tuple(sorted(found))
+    modules = set() if target.startswith("monai.") else {target.partition(".")[0]}
+    modules |= set() if plan.padded else {"overlap_tile"}
+    while beside := {name for module in modules for name in _RELATIVE_IMPORT.findall(_read(module))} - modules:
+        modules |= beside
+    return tuple(sorted(modules))
 
 
 def write_modules(folder: BundleFolder, plan: Plan) -> None:

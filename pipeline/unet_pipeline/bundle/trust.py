@@ -23,7 +23,6 @@ def require_trusted(folder: BundleFolder, trust: bool = False, sealed: bool = Tr
     """Refuse a bundle that fails its audit.
 
     Args:
-        folder: the bundle.
         trust: the user has decided; nothing is looked at.
         sealed: files that take part in a prediction must be those that were sealed, if the bundle is. A verb that goes on
             working on the bundle leaves this out.
@@ -35,25 +34,25 @@ def require_trusted(folder: BundleFolder, trust: bool = False, sealed: bool = Tr
         return
     try:
         left_out = ("output", "input") if sealed and folder.seal.is_file() else _LEFT_OUT
-        found = audit_source(FolderSource(folder.root, left_out), quick=True, sealed=sealed and folder.seal.is_file())
+        audit = audit_source(FolderSource(folder.root, left_out), quick=True, sealed=sealed and folder.seal.is_file())
     except OSError as error:
         raise BundleError(f"{folder.name} cannot be read: {error.strerror}. Check its permissions.") from error
-    if not found.passed:
-        raise BundleError(describe_refusal(found))
+    if not audit.passed:
+        raise BundleError(describe_refusal(audit))
 
 
-def describe_refusal(found: Audit) -> str:
+def describe_refusal(audit: Audit) -> str:
     """The first dangers of an audit, and what to do."""
-    dangers = found.dangers
+    dangers = audit.dangers
     lines = [
-        f"  {finding.where} {finding.what}. {finding.why} {finding.remedy}" for finding in dangers[:_SHOWN_FINDINGS]
+        f"  {finding.where} {finding.cause}. {finding.why} {finding.remedy}" for finding in dangers[:_SHOWN_FINDINGS]
     ]
     more = len(dangers) - _SHOWN_FINDINGS
     lines += [f"  and {more} more"] if more > 0 else []
     listed = "\n".join(lines)
     return (
-        f"{found.name} needs trust; nothing of it was run. Its audit found {len(dangers)} danger(s):\n{listed}\n"
-        f"`unet-pipeline audit {shlex.quote(found.name)}` lists all. Give --trust to use it all the same, if you know who made it."
+        f"{audit.name} needs trust; nothing of it was run. Its audit found {len(dangers)} danger(s):\n{listed}\n"
+        f"`unet-pipeline audit {shlex.quote(audit.name)}` lists all. Give --trust to use it all the same, if you know who made it."
     )
 
 
@@ -66,7 +65,7 @@ def open_for_reading(
     Args:
         bundle: folder or archive.
         trust: see `require_trusted`.
-        opener: `open_any_bundle` for bundles of others too.
+        opener: `open_any_bundle` for external bundles too.
 
     Raises:
         BundleError: no bundle; or it fails its audit, and then nothing was unpacked.
@@ -95,12 +94,12 @@ def unpack(archive: Path, root: Path, trust: bool = False) -> None:
         BundleError: it fails.
     """
     source = open_source(archive)
-    found = Audit(source.name, 0, (), tuple(audit_entries(source.entries, source.name, archived=True)))
-    if not found.passed:
-        first = found.dangers[0]
-        raise BundleError(f"{source.name} is not unpacked: {first.where} {first.what}. {first.why} {first.remedy}")
-    if not trust and not (found := audit_source(source, quick=True)).passed:
-        raise BundleError(describe_refusal(found))
+    audit = Audit(source.name, 0, (), tuple(audit_entries(source.entries, source.name, archived=True)))
+    if not audit.passed:
+        first = audit.dangers[0]
+        raise BundleError(f"{source.name} is not unpacked: {first.where} {first.cause}. {first.why} {first.remedy}")
+    if not trust and not (audit := audit_source(source, quick=True)).passed:
+        raise BundleError(describe_refusal(audit))
     for name, entry in find_files(source.entries).items():
         target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +116,6 @@ def open_trusted(
     """The folder of a bundle that a verb runs and writes into, once it has passed its audit.
 
     Args:
-        bundle: a folder.
         verb: for the message.
         trust: see `require_trusted`.
         sealed: see `require_trusted`.

@@ -23,7 +23,7 @@ from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256, stage_folder, write_atomically, write_json, write_text
 from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.planning.fine_tuning import Start
-from unet_pipeline.planning.plan import Plan, read_changes, read_plan, write_plan
+from unet_pipeline.planning.plan import Plan, read_notes, read_plan, write_plan
 from unet_pipeline.planning.planner import PlannedBundle
 from unet_pipeline.planning.splits import Splits
 
@@ -197,6 +197,6 @@ def refresh_bundle(root: Path, force: bool = False) -> Plan:
     write_configs(folder, plan, force)
     break_seal(folder)
     write_modules(folder, plan)
-    if changes := read_changes(folder.plan):
-        edit_plan(folder.plan, changes)
+    if read_notes(folder.plan):
+        edit_plan(folder.plan, {})
     return plan

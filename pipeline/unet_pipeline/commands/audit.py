@@ -14,7 +14,7 @@ from unet_pipeline.commands.output import say
 
 if TYPE_CHECKING:
     from unet_pipeline.audit.audit import Audit
-    from unet_pipeline.audit.findings import Finding
+    from unet_pipeline.messages import Problem
 
 
 def audit(
@@ -36,7 +36,7 @@ def audit(
     write_json_option(json_file, audit_as_data(result))
     if not result.passed:
         first = result.dangers[0]
-        raise BundleError(f"{describe_verdict(result)} The first: {first.where} {first.what}. {first.remedy}")
+        raise BundleError(f"{describe_verdict(result)} The first: {first.where} {first.cause}. {first.remedy}")
 
 
 _HASHES = (
@@ -66,7 +66,7 @@ _CODE = (
 
 def print_audit(result: Audit) -> None:
     """All of it; what is not allowed is marked with "!" where it stands and explained below."""
-    from unet_pipeline.audit.findings import show
+    from unet_pipeline.messages import show
 
     say(f"{show(result.name)}: {result.num_files} files; nothing of it was run")
     say("\nWhat runs when it is used (! outside of what a bundle needs)")
@@ -87,9 +87,9 @@ def print_audit(result: Audit) -> None:
     say(f"\n{describe_verdict(result)}")
 
 
-def group_findings(findings: tuple[Finding, ...]) -> dict[str, list[Finding]]:
+def group_findings(findings: tuple[Problem, ...]) -> dict[str, list[Problem]]:
     """Findings by what they are about."""
-    groups: dict[str, list[Finding]] = {"Code": [], "Files": [], "Hashes": []}
+    groups: dict[str, list[Problem]] = {"Code": [], "Files": [], "Hashes": []}
     for finding in findings:
         title = "Hashes" if finding.code.startswith(_HASHES) else "Code" if finding.code.startswith(_CODE) else "Files"
         groups[title].append(finding)
@@ -100,7 +100,7 @@ def describe_verdict(result: Audit) -> str:
     """The last line."""
     if result.passed:
         return (
-            "nothing found that loads foreign code, starts programs, or leaves the bundle. An audit reads what a bundle says; "
+            "nothing found that loads code from outside, starts programs, or leaves the bundle. An audit reads what a bundle says; "
             "it is no proof."
         )
     return f"needs trust: {len(result.dangers)} danger(s). Do not use this bundle unless you know who made it."

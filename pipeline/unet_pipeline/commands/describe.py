@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_pipeline.commands.options import Bundle, Json, write_json_option
-from unet_pipeline.commands.output import say
+from unet_pipeline.commands.output import say, say_plan_notes
 
 if TYPE_CHECKING:
     from unet_pipeline.evidence.report.network_drawing import Description
@@ -27,6 +27,7 @@ def describe(
 
     arrange_lean_import(with_label_maps=False)
     description = unet_pipeline.describe(bundle, svg)
+    say_plan_notes(bundle)
     print_network(description)
     if svg is not None:
         say(f"drawn    {svg}")

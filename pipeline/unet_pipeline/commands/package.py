@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unet_pipeline.commands.options import Bundle, Json, Trust, write_json_option
-from unet_pipeline.commands.output import say, show_path
+from unet_pipeline.commands.output import say, say_plan_notes, show_path
 
 
 def package(
@@ -40,6 +40,7 @@ def package(
     """Verify, export, document, seal and zip a bundle."""
     import unet_pipeline
 
+    say_plan_notes(bundle)
     result = unet_pipeline.package(bundle, zip_file, key, trust, export, note, weights, say)
     for verification in result.verifications:
         say(f"passed   {verification.check}: {verification.detail}")

@@ -107,8 +107,8 @@ def plan(
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-        given = (network, padded, parse_memory(memory), initial, trust, data_root)
-        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *given)
+        choices = (network, padded, parse_memory(memory), initial, trust, data_root)
+        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *choices)
         effective = planned.plan
         print_report(planned.report)
         print_plan(effective, bundle)
@@ -121,12 +121,12 @@ def plan(
 def _refresh(bundle: Path, force: bool) -> Plan:
     import unet_pipeline
     from unet_pipeline.bundle.folder import open_bundle
-    from unet_pipeline.planning.plan import read_changes
+    from unet_pipeline.planning.plan import read_notes
 
-    changes = read_changes(open_bundle(bundle).plan)
+    notes = read_notes(open_bundle(bundle).plan)
     effective = unet_pipeline.refresh(bundle, force)
-    for name, (value, reason) in changes.items():
-        say(f"configs/plan.yaml: {name} is {value} now ({reason}).")
+    for note in notes:
+        say(f"configs/plan.yaml: {note}.")
     say(f"Configs of {bundle} written again from its plan.yaml.")
     return effective
 

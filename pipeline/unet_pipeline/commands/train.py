@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_pipeline.commands.options import Bundle, Initial, Json, Tracking, Trust, write_json_option
-from unet_pipeline.commands.output import say
+from unet_pipeline.commands.output import say, say_plan_notes
 from unet_pipeline.commands.stopping import preemptible
 from unet_pipeline.errors import PlanError, PreemptedError
 
@@ -42,6 +42,7 @@ def train(
         with preemptible():
             import unet_pipeline
 
+            say_plan_notes(bundle)
             runs = unet_pipeline.train(
                 bundle,
                 fold,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.commands.options import Bundle, Device, Json, Mirror, Trust, write_json_option
-from unet_pipeline.commands.output import say
+from unet_pipeline.commands.output import say, say_plan_notes
 
 if TYPE_CHECKING:
     from unet_pipeline.tuning.choose import Tuning
@@ -19,6 +19,7 @@ def tune(
     """Choose post-processing and temperature on out-of-fold predictions, into plan.yaml."""
     import unet_pipeline
 
+    say_plan_notes(bundle)
     result = unet_pipeline.tune(bundle, device, mirror, trust)
     print_tuning(result)
     say(f"Written into {bundle / 'configs' / 'plan.yaml'}; everything tried: {bundle / 'evidence' / 'tuning.json'}")
@@ -40,13 +41,14 @@ def print_tuning(tuning: Tuning) -> None:
         taken = "yes" if decision.taken else "no"
         table.add_row(decision.label, decision.candidate, str(decision.n), *scores, interval, taken)
     Console(width=None if sys.stdout.isatty() else 110).print(table)
-    found = tuning.calibration
-    if found.obstacle:
-        say(f"temperature not changed: {found.obstacle} (calibration error {found.error_before:.4f})")
+    calibration = tuning.calibration
+    if calibration.reason:
+        say(f"temperature not changed: {calibration.reason} (calibration error {calibration.error_before:.4f})")
     else:
         say(
-            f"temperature {found.temperature:.3f}: calibration error {found.error_before:.4f} before, {found.error_after:.4f} after; "
-            f"loss {found.loss_before:.4f} and {found.loss_after:.4f} ({found.num_voxels:,} voxels)"
+            f"temperature {calibration.temperature:.3f}: calibration error {calibration.error_before:.4f} before, "
+            f"{calibration.error_after:.4f} after; loss {calibration.loss_before:.4f} and {calibration.loss_after:.4f} "
+            f"({calibration.num_voxels:,} voxels)"
         )
     say("Results on the same cases are a little better than they will be on others, because the choice has seen them.")
 

@@ -66,14 +66,14 @@ def build_cases(images: Files, labels: Files, root: Path) -> BuiltCases:
     problems: list[Problem] = []
     cases = []
     for name in sorted(images):
-        found = images[name]
-        problems += _find_missing_channels(name, found, channels)
+        channel_files = images[name]
+        problems += _find_missing_channels(name, channel_files, channels)
         masks = {part.casefold(): path for part, path in labels[name].items() if part}
         if "" in labels[name] and masks:
             shown = ", ".join(sorted(path.name for path in masks.values())[:3])
             problems.append(MAP_AND_MASKS.about(labels[name][""].as_posix(), masks=shown))
-        elif all(channel in found for channel in channels):
-            first, *others = (found[channel] for channel in channels)
+        elif all(channel in channel_files for channel in channels):
+            first, *others = (channel_files[channel] for channel in channels)
             if masks:
                 joined = tuple(
                     StructureMask(structure, value, masks[structure.casefold()])
@@ -112,14 +112,14 @@ def _name_structures(labels: Files, root: Path) -> list[str]:
     return names
 
 
-def _find_missing_channels(name: str, found: Mapping[str, Path], channels: list[str]) -> list[Problem]:
-    have, path = next(iter(found.items()))
+def _find_missing_channels(name: str, files: Mapping[str, Path], channels: list[str]) -> list[Problem]:
+    have, path = next(iter(files.items()))
     return [
         CHANNEL_FILE.about(
             path.as_posix(), case=name, channel=channel or "image", expected=_rename(path, have, channel)
         )
         for channel in channels
-        if channel not in found
+        if channel not in files
     ]
 
 

@@ -107,8 +107,6 @@ def examine_case(
     """Read a case once; a file that cannot be read is a finding, not an exception.
 
     Args:
-        root: of the dataset.
-        case: of it.
         options: how its files are to be read.
         with_tile: keep a small picture.
         ignore_value: of voxels without annotation.
@@ -220,15 +218,15 @@ def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
 
 def digest_channels(image: MedicalImage) -> tuple[str, ...]:
     """A hash of each channel's size and values, whatever the type and the format of its file; none of a constant channel."""
-    found = []
+    digests = []
     for channel in image.array:
         if channel.min() == channel.max():
             continue
         digest, voxels = _begin_digest(image), flatten_in_memory_order(channel)
         for start in range(0, voxels.size, _PIECE):
             _add_to_digest(digest, voxels[start : start + _PIECE])
-        found.append(digest.hexdigest())
-    return tuple(found)
+        digests.append(digest.hexdigest())
+    return tuple(digests)
 
 
 def _begin_digest(image: MedicalImage) -> hashlib.blake2b:
@@ -240,13 +238,13 @@ def _add_to_digest(digest: hashlib.blake2b, voxels: np.ndarray) -> None:
 
 
 def _compare_spacing(findings: CaseFindings, image: MedicalImage) -> None:
-    given = findings.case.spacing_mm
+    listed_mm = findings.case.spacing_mm
     is_picture = np.array_equal(image.affine, np.eye(4)) and len(image.spacing_mm) == 2
-    if given is None or is_picture:
+    if listed_mm is None or is_picture:
         return
-    given = given * len(image.spacing_mm) if len(given) == 1 else given
-    if len(given) != len(image.spacing_mm) or not np.allclose(given, image.spacing_mm, rtol=0.01):
-        shown = ["x".join(f"{size:.4g}" for size in sizes) for sizes in (image.spacing_mm, given)]
+    listed_mm = listed_mm * len(image.spacing_mm) if len(listed_mm) == 1 else listed_mm
+    if len(listed_mm) != len(image.spacing_mm) or not np.allclose(listed_mm, image.spacing_mm, rtol=0.01):
+        shown = ["x".join(f"{size:.4g}" for size in sizes) for sizes in (image.spacing_mm, listed_mm)]
         findings.add(SPACING_DISAGREES.about(findings.case.image.as_posix(), found=shown[0], given=shown[1]))
 
 

@@ -42,7 +42,6 @@ def read_structures(folder: Path, cases: Collection[str] = ()) -> dict[str, Path
     """The label files of a folder that holds those of one case, by structure; "" for a label map.
 
     Args:
-        folder: of the files.
         cases: names that stand for the case in the names of files; that of the folder is one.
     """
     known = {name.casefold() for name in (folder.name, *cases)}
@@ -53,21 +52,21 @@ def read_case_files(folder: Path) -> CaseFiles:
     """What the files directly in a folder, and in its sub-folders of images, masks or DICOM series, are; no image is read."""
     parts = _part_names(list_images(folder), folder.name)
     labels = {path: part for path, part in parts.items() if is_label_word(part) or strip_label_words(part) != part}
-    found = CaseFiles(
+    case_files = CaseFiles(
         folder,
         _by_part({path: part for path, part in parts.items() if path not in labels}, _channel),
         _by_part(labels, _structure),
     )
-    names = [folder.name, *(case_name(path) for path in found.images.values())]
+    names = [folder.name, *(case_name(path) for path in case_files.images.values())]
     for path in list_subfolders(folder):
         files = list_images(path)
         if is_label_word(path.name) and files:
-            found.labels.update(read_structures(path, names))
+            case_files.labels.update(read_structures(path, names))
         elif path.name.lower() in IMAGE_WORDS and files:
-            found.images.update(_by_part(_part_names(files, folder.name), _channel))
+            case_files.images.update(_by_part(_part_names(files, folder.name), _channel))
         elif not files and not is_label_word(path.name) and holds_dicom(path):
-            found.images[_channel(path.name)] = path
-    return found
+            case_files.images[_channel(path.name)] = path
+    return case_files
 
 
 def list_subfolders(folder: Path) -> list[Path]:

@@ -45,7 +45,7 @@ GROUP_FOLDERS = Message(
 
 def matches(root: Path) -> bool:
     """Whether `root` has a folder per case with images and label files, or is such a folder."""
-    return root.is_dir() and any(found.images and found.labels for found in _find_cases(root))
+    return root.is_dir() and any(files.images and files.labels for files in _find_cases(root))
 
 
 def read(root: Path) -> Dataset:
@@ -54,9 +54,9 @@ def read(root: Path) -> Dataset:
     Raises:
         DatasetError: masks whose names no two cases share.
     """
-    found = _find_cases(root)
-    complete = {name: files for name, files in _name_cases(root, found).items() if files.images and files.labels}
-    lone = [files for files in found if not (files.images and files.labels)]
+    case_files = _find_cases(root)
+    complete = {name: files for name, files in _name_cases(root, case_files).items() if files.images and files.labels}
+    lone = [files for files in case_files if not (files.images and files.labels)]
     problems: list[Problem] = [
         (FOLDER_WITHOUT_LABEL if files.images else FOLDER_WITHOUT_IMAGE).about(_relative(root, files.folder))
         for files in lone
@@ -86,8 +86,10 @@ def _find_cases(root: Path) -> list[CaseFiles]:
     own = read_case_files(root)
     if own.images and any(path.parent != root for path in own.labels.values()) and not _holds_several_cases(own):
         return [own]
-    found = list(_walk(root, 1, {root.resolve()}))
-    return found if any(files.labels for files in found) else [_take_masks_beside(files) for files in found]
+    case_files = list(_walk(root, 1, {root.resolve()}))
+    return (
+        case_files if any(files.labels for files in case_files) else [_take_masks_beside(files) for files in case_files]
+    )
 
 
 def _walk(folder: Path, depth: int, seen: set[Path]) -> Iterator[CaseFiles]:
@@ -116,13 +118,13 @@ def _take_masks_beside(files: CaseFiles) -> CaseFiles:
     return CaseFiles(files.folder, images, others) if len(images) == 1 and len(others) > 1 else files
 
 
-def _name_cases(root: Path, found: Sequence[CaseFiles]) -> dict[str, CaseFiles]:
+def _name_cases(root: Path, case_files: Sequence[CaseFiles]) -> dict[str, CaseFiles]:
     """Cases by the name of their folder, with those around it where two have one name."""
-    paths = [files.folder.relative_to(root) for files in found]
+    paths = [files.folder.relative_to(root) for files in case_files]
     times = Counter(path.name for path in paths)
     plain = all(count == 1 for count in times.values())
     names = [(path.name if plain else "_".join(path.parts)) or root.resolve().name for path in paths]
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, case_files, strict=True))
 
 
 def _unify_lone_images(images: dict[str, dict[str, Path]]) -> dict[str, dict[str, Path]]:

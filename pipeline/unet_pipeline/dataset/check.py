@@ -137,9 +137,9 @@ def check_dataset(
     problems += find_patients_alike(patients)
     patients = _join_twins(dataset, patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
-    given = dataset.labels if labels is None or has_masks(dataset) else labels
+    label_table = dataset.labels if labels is None or has_masks(dataset) else labels
     complete = len(labelled) == len(findings)
-    table, problems_of_labels = _settle_labels(given, labelled, complete, dataset.ignore_value)
+    table, problems_of_labels = _settle_labels(label_table, labelled, complete, dataset.ignore_value)
     problems += [*problems_of_labels, *_find_syntax(dataset, table)]
     checked = replace(dataset, labels=table)
     usable = table is not None and bool(readable) and not any(problem.severity == ERROR for problem in problems)
@@ -197,12 +197,12 @@ def _join_twins(
     """Patients, with cases of the same voxels made one patient."""
     joined = dict(patients)
     for first, later in twins:
-        kept = joined.get(first.case.name, f"same voxels as {first.case.name}")
+        reason = joined.get(first.case.name, f"same voxels as {first.case.name}")
         replaced = joined.get(later.case.name)
-        joined[first.case.name] = joined[later.case.name] = kept
+        joined[first.case.name] = joined[later.case.name] = reason
         for name, patient in joined.items():
             if replaced is not None and patient == replaced:
-                joined[name] = kept
+                joined[name] = reason
     return joined
 
 
@@ -210,8 +210,8 @@ def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -
     """Why stock MONAI could not read the files as they are; empty when it can."""
     suffixes = {image_suffix(image) or "DICOM" for case in dataset.cases for image in case.images}
     label_suffixes = {image_suffix(path) for case in dataset.cases for path in case.label_files}
-    if foreign := sorted((suffixes | label_suffixes) - set(STOCK_SUFFIXES)):
-        return f"has {', '.join(foreign)} files"
+    if others := sorted((suffixes | label_suffixes) - set(STOCK_SUFFIXES)):
+        return f"has {', '.join(others)} files"
     if len(suffixes) > 1:
         return f"mixes the image formats {', '.join(sorted(suffixes))}"
     if any(case.further_channels for case in dataset.cases):
@@ -242,16 +242,20 @@ def _settle_labels(
 ) -> tuple[dict[str, int] | None, list[Problem]]:
     """The label table, given or found, and the files that disagree with it."""
     problems: list[Problem] = []
-    found = sorted({value for finding in findings for value in finding.voxels_by_value} - {ignore_value})
+    label_values = sorted({value for finding in findings for value in finding.voxels_by_value} - {ignore_value})
     if declared is None:
-        if not found:
+        if not label_values:
             return None, []
-        if len(found) > 2 and found[-1] >= 2 * len(found):
-            values = {"count": len(found), "shown": ", ".join(map(str, found[:5])), "last": found[-1]}
-            if found[-1] in _FULL_SCALE:  # white, and greys between
+        if len(label_values) > 2 and label_values[-1] >= 2 * len(label_values):
+            values = {
+                "count": len(label_values),
+                "shown": ", ".join(map(str, label_values[:5])),
+                "last": label_values[-1],
+            }
+            if label_values[-1] in _FULL_SCALE:  # white, and greys between
                 return None, [TABLE_GAPS.about(LABEL_TABLE, **values)]
             problems.append(TABLE_SPARSE.about(LABEL_TABLE, **values))
-        declared = {BACKGROUND if value == 0 else f"label_{value}": value for value in found}
+        declared = {BACKGROUND if value == 0 else f"label_{value}": value for value in label_values}
     try:
         table = order_labels(declared)
         if ignore_value is not None and not 0 < ignore_value <= 255:
@@ -267,7 +271,7 @@ def _settle_labels(
             problems.append(UNDECLARED.about(file, shown=shown, declared=names))
         elif not any(finding.voxels_by_value.get(value) for value in table.values() if value != 0):
             problems.append(EMPTY_LABEL.about(file))
-    never = [name for name, value in table.items() if value not in found]
+    never = [name for name, value in table.items() if value not in label_values]
     if never and complete:
         problems.append(UNUSED_LABEL.about(LABEL_TABLE, names=", ".join(never)))
     return table, problems
@@ -333,7 +337,7 @@ def _settle_suffix(dataset: Dataset, findings: list[CaseFindings]) -> str:
 
 def _pixel_spacing(finding: CaseFindings) -> tuple[float, ...] | None:
     """Size of a picture's pixel, where the dataset knows it."""
-    given = finding.case.spacing_mm
-    if given is None or image_suffix(finding.case.image) not in PICTURE_SUFFIXES:
+    spacing_mm = finding.case.spacing_mm
+    if spacing_mm is None or image_suffix(finding.case.image) not in PICTURE_SUFFIXES:
         return None
-    return given * len(finding.shape) if len(given) == 1 else given
+    return spacing_mm * len(finding.shape) if len(spacing_mm) == 1 else spacing_mm

@@ -142,9 +142,9 @@ def case_name(path: Path) -> str:
 
 def list_images(folder: Path) -> list[Path]:
     """Image files directly in `folder`, sorted by name; hidden files are passed over, and of a pair of files the header is listed."""
-    found = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and image_suffix(path))
-    headers = {case_name(path) for path in found if image_suffix(path).startswith(".hdr")}
-    return [path for path in found if not (image_suffix(path).startswith(".img") and case_name(path) in headers)]
+    images = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and image_suffix(path))
+    headers = {case_name(path) for path in images if image_suffix(path).startswith(".hdr")}
+    return [path for path in images if not (image_suffix(path).startswith(".img") and case_name(path) in headers)]
 
 
 def list_parts(path: Path) -> list[Path]:

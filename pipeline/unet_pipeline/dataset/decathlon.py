@@ -60,8 +60,8 @@ def find_list(root: Path) -> Path | None:
     path = root / FILE
     if path.is_file():
         return path if _is_list(read_description(path)) else None
-    found = find_lists(root)
-    return found[0] if len(found) == 1 else None
+    lists = find_lists(root)
+    return lists[0] if len(lists) == 1 else None
 
 
 def find_lists(root: Path) -> list[Path]:
@@ -162,8 +162,8 @@ def _read_channels(content: Mapping[str, Any], name: str) -> tuple[str, ...] | N
 
 def _name_channels(cases: tuple[Case, ...]) -> tuple[str, ...] | None:
     """What distinguishes the files of a case's channels, such as ("t1", "flair"), where it is the same in every case."""
-    found = {tuple(remove_common_start(case_name(path) for path in case.images).values()) for case in cases}
-    names = found.pop() if len(found) == 1 else ()
+    name_sets = {tuple(remove_common_start(case_name(path) for path in case.images).values()) for case in cases}
+    names = name_sets.pop() if len(name_sets) == 1 else ()
     return names if len(names) > 1 and not any(name.isdecimal() for name in names) else None
 
 
@@ -175,10 +175,10 @@ def _read_other_parts(content: Mapping[str, Any], name: str) -> tuple[list[Liste
         listed = content.get(key)
         if not isinstance(listed, list):
             continue
-        found = read_extra_entries(listed, key, name)
-        extra += found
-        if key == "validation" and len(found) < len(listed):
-            problems.append(UNLABELLED_ENTRIES.about(name, count=len(listed) - len(found), key=key))
+        entries = read_extra_entries(listed, key, name)
+        extra += entries
+        if key == "validation" and len(entries) < len(listed):
+            problems.append(UNLABELLED_ENTRIES.about(name, count=len(listed) - len(entries), key=key))
     return extra, problems
 
 
@@ -186,11 +186,13 @@ def _read_folds(
     listed: list[dict[str, Any]], training: list[ListedCase], cases: tuple[Case, ...], name: str
 ) -> tuple[Folds, list[Problem]]:
     """Folds where every training entry says in which one it validates; a note where some do and the folds cannot be used."""
-    given = [entry.get("fold") for entry in listed]
-    if all(value is None for value in given):
+    numbered = [entry.get("fold") for entry in listed]
+    if all(value is None for value in numbered):
         return (), []
-    numbers = [_parse_fold(value) for value in given]
-    wrong = [(entry, value) for entry, (value, number) in enumerate(zip(given, numbers, strict=True)) if number is None]
+    numbers = [_parse_fold(value) for value in numbered]
+    wrong = [
+        (entry, value) for entry, (value, number) in enumerate(zip(numbered, numbers, strict=True)) if number is None
+    ]
     if wrong:
         entry, value = wrong[0]
         what = "no fold" if value is None else f"the fold {show_value(value)}"

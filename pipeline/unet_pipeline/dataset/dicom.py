@@ -137,13 +137,13 @@ def _is_projection(series: Series, shown: str) -> bool:
 def _read_headers(files: Sequence[Path], shown: str) -> tuple[list[Slice], list[Problem]]:
     from pydicom.errors import InvalidDicomError  # takes a tenth of a second, and few images are DICOM
 
-    slices, foreign = [], []
+    slices, not_dicom = [], []
     for file in files:
         if file.name.startswith(".") or is_directory_file(file):
             continue
         try:
             if not is_dicom_file(file):
-                foreign.append(file.name)
+                not_dicom.append(file.name)
                 continue
             header = read_header(file)
         except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
@@ -155,7 +155,7 @@ def _read_headers(files: Sequence[Path], shown: str) -> tuple[list[Slice], list[
         slices.append(Slice(file, header))
     if not slices:
         raise NO_DICOM.error(shown)
-    notes = [NOT_DICOM.about(shown, count=len(foreign), names=_list_names(foreign))] if foreign else []
+    notes = [NOT_DICOM.about(shown, count=len(not_dicom), names=_list_names(not_dicom))] if not_dicom else []
     return slices, notes
 
 
@@ -177,20 +177,20 @@ def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Pro
             aside.setdefault(reason, []).append(item)
         else:
             images.setdefault(str(item.header.get("SeriesInstanceUID", "")), []).append(item)
-    found = [
+    chosen = [
         Series(hashlib.sha256(uid.encode()).hexdigest()[:8], tuple(items)) for uid, items in sorted(images.items())
     ]
     listed = ", ".join(f"{len(items)} {reason}" for reason, items in sorted(aside.items()))
-    if not found:
+    if not chosen:
         raise NO_IMAGE_SERIES.error(shown, found=listed)
-    if len(found) > 1:
-        raise SEVERAL_SERIES.error(shown, count=len(found), listed="; ".join(map(str, found)))
-    notes = [SET_ASIDE.about(shown, listed=listed, taken=found[0])] if aside else []
+    if len(chosen) > 1:
+        raise SEVERAL_SERIES.error(shown, count=len(chosen), listed="; ".join(map(str, chosen)))
+    notes = [SET_ASIDE.about(shown, listed=listed, taken=chosen[0])] if aside else []
     (uid,) = images
     lost = [item.path.name for items in aside.values() for item in items if item.header.get("SeriesInstanceUID") == uid]
     if lost:
-        notes.append(SLICES_LEFT_OUT.about(shown, names=_list_names(sorted(lost)), taken=found[0]))
-    return found[0], notes
+        notes.append(SLICES_LEFT_OUT.about(shown, names=_list_names(sorted(lost)), taken=chosen[0]))
+    return chosen[0], notes
 
 
 def _reason_to_set_aside(header: Header) -> str:
@@ -267,9 +267,9 @@ def _require_pixels(item: Slice, file: str) -> None:
     start = int(getattr(element, "value_tell", 0))
     # what was deflated as a whole has no place in the file
     is_deflated = header.file_meta.TransferSyntaxUID.is_deflated
-    found = length if is_deflated else min(length, item.path.stat().st_size - start)
-    if found < expected:
-        raise SHORT_PIXELS.error(file, found=found, expected=expected)
+    num_bytes = length if is_deflated else min(length, item.path.stat().st_size - start)
+    if num_bytes < expected:
+        raise SHORT_PIXELS.error(file, found=num_bytes, expected=expected)
 
 
 def _read_frames(item: Slice, shown: str) -> tuple[np.ndarray, np.ndarray]:

@@ -76,9 +76,9 @@ def _begins_with_element(start: bytes) -> bool:
 def _names_an_object(path: Path) -> bool:
     """Whether pydicom finds class or series in a file that has no mark; chance does not make these."""
     try:
-        found = read_elements(
+        elements = read_elements(
             path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID", "SeriesInstanceUID", "Modality"]
         )
-        return any(str(found.get(name, "")) for name in ("SOPClassUID", "SeriesInstanceUID", "Modality"))
+        return any(str(elements.get(name, "")) for name in ("SOPClassUID", "SeriesInstanceUID", "Modality"))
     except Exception:  # of bytes that are no DICOM pydicom may raise anything
         return False

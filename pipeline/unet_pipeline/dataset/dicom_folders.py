@@ -32,8 +32,8 @@ def name_series(root: Path, path: Path) -> str:
 def name_by_first_folder(root: Path, series: Sequence[Path]) -> dict[Path, str]:
     """Name of each series below `root`: of its first folder, such as the patient's, where nothing else lies in it; otherwise by path."""
     first = {path: root / path.relative_to(root).parts[0] for path in series}
-    found = list(first.values())
-    return {path: name_series(root, top if found.count(top) == 1 else path) for path, top in first.items()}
+    tops = list(first.values())
+    return {path: name_series(root, top if tops.count(top) == 1 else path) for path, top in first.items()}
 
 
 def list_dicom_files(folder: Path) -> list[Path]:

@@ -65,7 +65,7 @@ def fix_dataset(
         dataset: the folder, or a list of cases.
         out: does not exist yet.
         labels: names for the label values, which the copy then has.
-        options: how the source is to be read. What they settle is settled in the copy.
+        options: how the source is to be read. What they decide is done in the copy.
         exclude: cases, or files, that `check` names in an error and that are to be left out.
         data_root: as in `check`.
 
@@ -89,8 +89,8 @@ def fix_dataset(
         fixed = _fix_cases(rules, excluded.keep(source.cases), staging)
         left_out = copy_files(source, staging, list_replaced(fixed) | excluded.files)
         expected, of_dataset = _settle_facts(source, rules, fixed, table, options)
-        found = write_lists(staging, expected, source)
-        copy = check_dataset(found, None, ReadOptions())
+        written = write_lists(staging, expected, source)
+        copy = check_dataset(written, None, ReadOptions())
         reasons = {**rules.masks.reasons, **{file: why for one in fixed for file, why in one.reasons.items()}}
         record = FixRecord(
             source=source.name,

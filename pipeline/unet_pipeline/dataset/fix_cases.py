@@ -227,10 +227,10 @@ def _put_on_grid(rules: CaseRules, fixed: FixedCase, draft: _Draft, image: Medic
 
 def _fix_instances(rules: CaseRules, fixed: FixedCase, case: Case, image: MedicalImage | None, target: Path) -> None:
     """The instance map of a case goes the way of its label map: on the image's grid, with whole values."""
-    found = find_instances(rules.root / case.require_label())
-    if found is None:
+    instances = find_instances(rules.root / case.require_label())
+    if instances is None:
         return
-    path = found.relative_to(rules.root)
+    path = instances.relative_to(rules.root)
     draft = _correct_label(rules, fixed, replace(case, label=path), image)
     if draft is not None and draft.steps:
         _write(rules, fixed, path, draft, target, is_label=True)

@@ -38,12 +38,12 @@ def copy_files(source: Dataset, target: Path, without: set[Path]) -> list[str]:
     wanted = [file for case in source.cases for path in case.files for file in list_image_files(source.root / path)]
     files = {file: None for file in [*wanted, *_iterate_files(source.root)] if file not in dropped}
     refused = {source.root / problem.file for problem in source.problems_of_layout if problem.code == LEAVES.code}
-    taken = {file for file in wanted if not refused & {file, *file.parents}}
+    copied = {file for file in wanted if not refused & {file, *file.parents}}
     left_out = []
     with progress_bar("copy", len(files)) as bar:
         for file in files:
             shown = file.relative_to(source.root)
-            if (file not in taken and _leads_out(file, source.root)) or not _copy(file, target / shown):
+            if (file not in copied and _leads_out(file, source.root)) or not _copy(file, target / shown):
                 left_out.append(shown.as_posix())
             bar.advance(note=shown.as_posix())
     return sorted(left_out)

@@ -38,7 +38,6 @@ def choose_excluded(report: CheckReport, source: Dataset, listed: Sequence[str])
     """What `--exclude` lists, once it is sure that an error is about each of it.
 
     Args:
-        report: of the source.
         source: with its cases.
         listed: names of cases, or files as the report shows them.
 
@@ -78,8 +77,8 @@ def _find_case(source: Dataset, text: str) -> Case | None:
 
 
 def _list_instances(root: Path, case: Case) -> list[Path]:
-    found = None if case.label is None else find_instances(root / case.label)
-    return [] if found is None else [found.relative_to(root)]
+    instances = None if case.label is None else find_instances(root / case.label)
+    return [] if instances is None else [instances.relative_to(root)]
 
 
 def _is_about(problem: Problem, text: str, files: Sequence[Path]) -> bool:

@@ -23,7 +23,7 @@ def find_grey_cases(root: Path, cases: Iterable[Case], options: ReadOptions) -> 
 
     A case whose image cannot be read has no say.
     """
-    found = set()
+    grey_cases = set()
     for case in cases:
         if len(case.images) > 1:
             return set()
@@ -37,8 +37,8 @@ def find_grey_cases(root: Path, cases: Iterable[Case], options: ReadOptions) -> 
             continue
         if measure_difference(image) > _MAX_DIFFERENCE:
             return set()
-        found.add(case.name)
-    return found
+        grey_cases.add(case.name)
+    return grey_cases
 
 
 def _may_have_colours(root: Path, case: Case) -> bool:

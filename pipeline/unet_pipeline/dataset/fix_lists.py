@@ -40,25 +40,25 @@ def write_lists(folder: Path, expected: Dataset, source: Dataset) -> Dataset:
     Raises:
         DatasetError: no list can say it, because of a path.
     """
-    found = _read_again(folder, expected, source) or _read_with_facts(folder, expected, source)
-    if found is None and _rewrite_lists(folder, expected, source):
-        found = _read_again(folder, expected, source)
-    if found is None and has_masks(source):
+    written = _read_again(folder, expected, source) or _read_with_facts(folder, expected, source)
+    if written is None and _rewrite_lists(folder, expected, source):
+        written = _read_again(folder, expected, source)
+    if written is None and has_masks(source):
         raise DatasetError(
             f"The layout of {source.name} does not hold once its files are corrected, and a list of cases has no place for a mask per "
             "structure. Expected masks that keep their names. Save the masks of a case as one label map."
         )
-    if found is None:
+    if written is None:
         _remove_lists(folder, source)
         write_text(folder / CASES_FILE, format_cases(expected.cases))
         write_facts(folder, expected)
-        found = _read_again(folder, expected, source)
-    if found is None:
+        written = _read_again(folder, expected, source)
+    if written is None:
         raise DatasetError(
             f"A list of the corrected copy of {source.name} would not say the same as the source. Expected names of files and cases "
             "without line breaks. Rename them."
         )
-    return found
+    return written
 
 
 def _remove_lists(folder: Path, source: Dataset) -> None:
@@ -73,23 +73,23 @@ def _remove_lists(folder: Path, source: Dataset) -> None:
 def _read_again(folder: Path, expected: Dataset, source: Dataset) -> Dataset | None:
     """The dataset in `folder`, if it is what is expected, without problems that the source had not."""
     try:
-        found = read_dataset(folder)
+        written = read_dataset(folder)
     except DatasetError:
         return None
     facts = ("labels", "channels", "ignore_value", "regions", "folds")
-    same = all(getattr(found, name) == getattr(expected, name) for name in facts)
-    same &= sorted(map(_describe, found.cases)) == sorted(map(_describe, expected.cases))
-    counts = [Counter(problem.code for problem in dataset.problems_of_layout) for dataset in (found, source)]
-    return found if same and counts[0] <= counts[1] else None
+    same = all(getattr(written, name) == getattr(expected, name) for name in facts)
+    same &= sorted(map(_describe, written.cases)) == sorted(map(_describe, expected.cases))
+    counts = [Counter(problem.code for problem in dataset.problems_of_layout) for dataset in (written, source)]
+    return written if same and counts[0] <= counts[1] else None
 
 
 def _read_with_facts(folder: Path, expected: Dataset, source: Dataset) -> Dataset | None:
     """The dataset, if it needs no more than names beside it; they are not left otherwise."""
     write_facts(folder, expected)
-    found = _read_again(folder, expected, source)
-    if found is None:
+    written = _read_again(folder, expected, source)
+    if written is None:
         (folder / FACTS_FILE).unlink(missing_ok=True)
-    return found
+    return written
 
 
 def _describe(case: Case) -> tuple[str, ...]:
@@ -133,10 +133,10 @@ def list_list_changes(folder: Path, source: Dataset) -> list[Change]:
 def _rewrite_lists(folder: Path, expected: Dataset, source: Dataset) -> bool:
     """Correct dataset.json and splits_final.json of a copy: paths, cases that are left out, names of labels; whether there was one."""
     dropped = {case.name for case in source.cases} - {case.name for case in expected.cases}
-    kept = {case.name: case for case in expected.cases}
+    case_of = {case.name: case for case in expected.cases}
     moved: dict[str, str | None] = {}
     for case in source.cases:
-        there = kept.get(case.name)
+        there = case_of.get(case.name)
         results = [None] * len(case.files) if there is None else list(there.files)
         for path, result in zip(case.files, results, strict=True):
             moved[path.as_posix()] = None if result is None else result.as_posix()
@@ -206,12 +206,12 @@ def format_cases(cases: Sequence[Case]) -> str:
     separated = not any(";" in path.as_posix() for case in cases for path in case.images)
     num_columns = 1 if separated else max(len(case.images) for case in cases)
     names = ["image"] if separated else [f"image_{index}" for index in range(num_columns)]
-    given = {
+    columns = {
         "patient": any(case.patient for case in cases),
         "split": any(case.split for case in cases),
         "spacing_mm": any(case.spacing_mm for case in cases),
     }
-    own = [name for name, is_given in given.items() if is_given]
+    own = [name for name, is_given in columns.items() if is_given]
     further = list(dict.fromkeys(name for case in cases for name in case.columns))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

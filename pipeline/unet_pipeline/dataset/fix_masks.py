@@ -124,15 +124,15 @@ def find_white(array: ImageArray) -> float:
     return next((float(full) for full in _FULL_SCALE if abs(white - full) <= _SNAP * full), white)
 
 
-def choose_white(found: Iterable[float], known: int | None = None) -> float | None:
+def choose_white(whites: Iterable[float], known: int | None = None) -> float | None:
     """The value that most masks have inside, the largest of those that are as frequent; None without a mask.
 
     Args:
-        found: of each mask.
+        whites: of each mask.
         known: the label value that is declared, or that clean label maps have. Masks too thin to reach it after smoothing have it
             too.
     """
-    values = [round(white, 3) for white in found if white > 0]
+    values = [round(white, 3) for white in whites if white > 0]
     if not values:
         return None
     white = max(values, key=lambda white: (values.count(white), white))
@@ -153,7 +153,7 @@ def choose_value(white: float, declared: dict[str, int] | None) -> int | None:
     return 255 if white == max(_FULL_SCALE) else 1 if white < 1 else None
 
 
-def find_obstacle(array: ImageArray, white: float, is_lossy: bool = False) -> str:
+def find_reason_against_threshold(array: ImageArray, white: float, is_lossy: bool = False) -> str:
     """Why values cannot be those of a mask of 0 and `white` with smoothed borders; empty when they can.
 
     Args:
@@ -233,13 +233,13 @@ def _find_dark_label(share: ImageArray) -> float | None:
     # the tail of a blur is as wide as its border
     wide = dark & (ndimage.maximum_filter(share, size=5) == ndimage.minimum_filter(share, size=5))
     if len(np.unique(share[(share > 0) & (share <= _NOISE)])) < _NOISE_VALUES:
-        found = _has_region(wide)
+        has_label = _has_region(wide)
     else:
         values, counts = np.unique(share[np.abs(share) <= _SNAP], return_counts=True)
         wide &= share != values[counts.argmax()]  # JPEG may store black as 1 or 2 everywhere
         near_white = ndimage.maximum_filter(share, size=2 * _BLOCK + 1) > 0.5
-        found = _has_region(wide, _LARGE_REGION) or _has_region(wide & ~near_white)
-    return float(np.median(share[wide])) if found else None
+        has_label = _has_region(wide, _LARGE_REGION) or _has_region(wide & ~near_white)
+    return float(np.median(share[wide])) if has_label else None
 
 
 def _has_region(mask: np.ndarray, smallest: int = _MIN_REGION) -> bool:

@@ -1,4 +1,4 @@
-"""What is settled for all cases of a dataset together, before a corrected copy is written: masks, their values, grey images."""
+"""What is decided for all cases of a dataset together, before a corrected copy is written: masks, their values, grey images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unet_pipeline.dataset.fix_masks import (
     THIRD_VALUE,
     choose_value,
     choose_white,
-    find_obstacle,
+    find_reason_against_threshold,
     find_white,
     read_grey_mask,
 )
@@ -49,7 +49,7 @@ class MaskRules:
 
 @dataclass(frozen=True)
 class CaseRules:
-    """What is settled for all cases.
+    """What is decided for all cases.
 
     Attributes:
         root: of the source.
@@ -70,9 +70,7 @@ def settle_rules(
     """The rules for all cases that are kept.
 
     Args:
-        root: of the source.
         cases: those that are kept.
-        report: of the source.
         declared: the label table that the layout or the user gives.
         options: how the files are to be read.
     """
@@ -86,28 +84,28 @@ def _find_masks(cases: Sequence[Case], problems: Sequence[Problem]) -> dict[Path
     """Label files with values that a mask of two values does not have, and what `check` says about them."""
     of_file = {problem.file: problem.cause for problem in problems if problem.code in _MASK_CODES}
     of_table = next((f"{LABEL_TABLE} {problem.cause}" for problem in problems if problem.code in _TABLE_CODES), "")
-    found = {}
+    masks = {}
     for case in cases:
         for path in case.label_files:
             if wrong := of_file.get(path.as_posix(), of_table):
-                found[path] = wrong
-    return found
+                masks[path] = wrong
+    return masks
 
 
 def _settle_masks(
-    root: Path, found: dict[Path, str], report: CheckReport, declared: dict[str, int] | None, options: ReadOptions
+    root: Path, wrong_masks: dict[Path, str], report: CheckReport, declared: dict[str, int] | None, options: ReadOptions
 ) -> MaskRules:
     known = declared or _find_clean_table(report)
     if known is not None and len(known) > 2:
         told = "the label table has" if declared else "the other label maps have"
-        return MaskRules(reasons=_refuse(found, f"a threshold gives two values, and {told} {len(known)}"))
+        return MaskRules(reasons=_refuse(wrong_masks, f"a threshold gives two values, and {told} {len(known)}"))
     whites, reasons = [], {}
-    for path in found:
+    for path in wrong_masks:
         try:
             whites.append(find_white(read_grey_mask(root / path, path.as_posix(), options.pages_as_slices).array))
         except ImageFileError as error:
             reasons[path.as_posix()] = f"a threshold would not be safe: it {error.cause}"
-    masks = {path: wrong for path, wrong in found.items() if path.as_posix() not in reasons}
+    masks = {path: wrong for path, wrong in wrong_masks.items() if path.as_posix() not in reasons}
     white = choose_white(whites, max(known.values()) if known else None)
     if white is None:
         return MaskRules(reasons=reasons)
@@ -117,8 +115,8 @@ def _settle_masks(
         return MaskRules(reasons=_refuse(masks, f"its inside has the value {white:g}; expected {expected}") | reasons)
     for path in masks:
         mask = read_grey_mask(root / path, path.as_posix(), options.pages_as_slices)
-        if obstacle := find_obstacle(mask.array, white, image_suffix(path) in _JPEG):
-            reasons[path.as_posix()] = f"a threshold would not be safe: {obstacle}"
+        if reason := find_reason_against_threshold(mask.array, white, image_suffix(path) in _JPEG):
+            reasons[path.as_posix()] = f"a threshold would not be safe: {reason}"
     if declared is None and (third := next((file for file, why in reasons.items() if THIRD_VALUE in why), "")):
         # where one label map has three values, the same values of another one may be smoothed borders of any two of them
         why = f"a threshold would not be safe: {third} has a third value; name the two values with --label if the others have two"

@@ -138,18 +138,18 @@ def _find_folders(root: Path, groups: tuple[tuple[str, ...], ...]) -> list[str]:
     folders = sorted(path.name for path in root.iterdir() if path.is_dir())
     for names in groups:
         known = {name.casefold() for name in names}
-        if found := [name for name in folders if name.casefold() in known]:
-            return found
+        if matching := [name for name in folders if name.casefold() in known]:
+            return matching
     return []
 
 
 def _choose_folder(root: Path, groups: tuple[tuple[str, ...], ...]) -> str:
-    found = _find_folders(root, groups)
-    if len(found) > 1:
+    candidates = _find_folders(root, groups)
+    if len(candidates) > 1:
         raise DatasetError(
-            f"Dataset folder {root} has {' and '.join(f'{name}/' for name in found)}; expected one of them. Remove or rename the other."
+            f"Dataset folder {root} has {' and '.join(f'{name}/' for name in candidates)}; expected one of them. Remove or rename the other."
         )
-    return found[0]
+    return candidates[0]
 
 
 def _list_side(root: Path, folder: str, is_label: bool) -> tuple[_Side, list[Problem]]:
@@ -157,11 +157,11 @@ def _list_side(root: Path, folder: str, is_label: bool) -> tuple[_Side, list[Pro
 
     A sub-folder with images is a case with a file per channel or structure, one with other files a DICOM series.
     """
-    found: dict[str, dict[str, Path]] = {}
+    files_of: dict[str, dict[str, Path]] = {}
     problems: list[Problem] = []
     for path in list_images(root / folder):
         relative = path.relative_to(root)
-        first = found.setdefault(case_name(path), {"": relative})[""]
+        first = files_of.setdefault(case_name(path), {"": relative})[""]
         if first != relative:
             problems.append(SAME_CASE.about(relative.as_posix(), other=first.name))
     named, split = _name_dicom(root / folder), set[Path]()
@@ -169,13 +169,13 @@ def _list_side(root: Path, folder: str, is_label: bool) -> tuple[_Side, list[Pro
         if parts := read_structures(path) if is_label else read_channels(path):
             files = {part: file.relative_to(root) for part, file in parts.items()}
             split.add(path)
-            if found.setdefault(path.name, files) is not files:
-                problems.append(SAME_CASE.about(path.relative_to(root).as_posix(), other=_first(found[path.name])))
+            if files_of.setdefault(path.name, files) is not files:
+                problems.append(SAME_CASE.about(path.relative_to(root).as_posix(), other=_first(files_of[path.name])))
     for path, name in named.items():
         files = {"": path.relative_to(root)}
-        if not split.intersection((path, *path.parents)) and found.setdefault(name, files) is not files:
-            problems.append(SAME_CASE.about(files[""].as_posix(), other=_first(found[name])))
-    return found, problems
+        if not split.intersection((path, *path.parents)) and files_of.setdefault(name, files) is not files:
+            problems.append(SAME_CASE.about(files[""].as_posix(), other=_first(files_of[name])))
+    return files_of, problems
 
 
 def _name_dicom(place: Path) -> dict[Path, str]:
@@ -209,9 +209,9 @@ def _turn_structure_folders(images: _Side, labels: _Side) -> _Side:
             return labels  # there are label maps
         for path in files.values():
             turned.setdefault(case_name(path), {})[name] = path
-    given = pair_names(list(images), list(labels)).num_placed
+    num_before = pair_names(list(images), list(labels)).num_placed
     pairing = pair_names(list(images), list(turned))
-    if pairing.num_placed <= given:
+    if pairing.num_placed <= num_before:
         return labels
     return {name: files if len(labels) > 1 else {"": next(iter(files.values()))} for name, files in turned.items()}
 

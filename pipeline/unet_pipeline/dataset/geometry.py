@@ -167,7 +167,6 @@ def put_on_grid(label: MedicalImage, image: MedicalImage | ImageGrid, file: str)
 
     Args:
         label: one channel.
-        image: the grid.
         file: of the label, for messages.
 
     Raises:
@@ -220,27 +219,27 @@ def _cover_the_same(image: MedicalImage | ImageGrid, label: MedicalImage | Image
 
 def describe_difference(image: Affine, label: Affine) -> str:
     """In words, what makes two affines of one shape differ: spacing, flipped or permuted axes, rotation, origin."""
-    found = []
+    differences = []
     spacings = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (image, label)]
     if not np.allclose(spacings[0], spacings[1], rtol=1e-3):
         shown = ["x".join(f"{size:.4g}" for size in spacing) for spacing in spacings]
-        found.append(f"spacing {shown[1]} instead of {shown[0]} mm")
+        differences.append(f"spacing {shown[1]} instead of {shown[0]} mm")
     directions = [affine[:3, :3] / spacing for affine, spacing in zip((image, label), spacings, strict=True)]
     relative = directions[0].T @ directions[1]  # from the label's axes to the image's
     nearest = np.abs(relative).argmax(axis=0)
     if sorted(nearest) == [0, 1, 2] and not np.array_equal(nearest, [0, 1, 2]):
-        found.append(f"axes permuted to {', '.join('ijk'[axis] for axis in nearest)}")
+        differences.append(f"axes permuted to {', '.join('ijk'[axis] for axis in nearest)}")
     elif flipped := [axis for axis in range(3) if relative[axis, axis] < -0.9]:
         names = [_AXIS_NAMES[int(np.abs(directions[0][:, axis]).argmax())] for axis in flipped]
-        found.append(f"flipped {' and '.join(names)}")
+        differences.append(f"flipped {' and '.join(names)}")
     else:
         angle = np.degrees(np.arccos(np.clip((np.trace(relative) - 1) / 2, -1, 1)))
         if angle > _ROTATION_DEGREES:
-            found.append(f"rotated by {angle:.2g} degrees")
+            differences.append(f"rotated by {angle:.2g} degrees")
     shift = label[:3, 3] - image[:3, 3]
-    if not found or (len(found) == 1 and found[0].startswith("rotated")):
-        found.append(f"origin shifted by ({', '.join(f'{part:.4g}' for part in shift)}) mm")
-    return "; ".join(found)
+    if not differences or (len(differences) == 1 and differences[0].startswith("rotated")):
+        differences.append(f"origin shifted by ({', '.join(f'{part:.4g}' for part in shift)}) mm")
+    return "; ".join(differences)
 
 
 def with_grid_of(label: MedicalImage, image: MedicalImage | ImageGrid) -> MedicalImage:

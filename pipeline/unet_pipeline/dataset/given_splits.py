@@ -16,10 +16,6 @@ Folds = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 def read_nnunet_splits(path: Path, cases: Sequence[str]) -> Folds:
     """Folds of nnU-Net's splits_final.json, a list of {"train": [names], "val": [names]}.
 
-    Args:
-        path: of the file.
-        cases: names of the dataset.
-
     Returns:
         (training, validation) of every fold.
 

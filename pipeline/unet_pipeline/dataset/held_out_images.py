@@ -45,10 +45,10 @@ def find_trained_test_images(dataset: Dataset, findings: list[CaseFindings]) -> 
         try:
             if read_grid(path, shown).spatial_shape not in shapes:
                 continue
-            found = digest_channels(read_image(path, shown))
+            digests = digest_channels(read_image(path, shown))
         except ImageFileError:  # nothing is trained on it, so it is nobody's error here
             continue
-        for case in [cases[digest] for digest in found if digest in cases][:1]:
+        for case in [cases[digest] for digest in digests if digest in cases][:1]:
             yield TRAINED_ON.about(shown, other=case.image.as_posix())
 
 

@@ -90,7 +90,6 @@ def read_image(path: Path, shown_as: str | None = None, pages_as_slices: bool = 
     """Read one image file, or the DICOM series of a folder.
 
     Args:
-        path: the file or folder.
         shown_as: the name for messages; a path relative to the dataset. The file name when not given.
         pages_as_slices: the pages of a TIFF file are slices where its tags do not say what they are.
 

@@ -22,19 +22,19 @@ def list_instances(labels: Mapping[str, Path]) -> dict[str, Path]:
         labels: label map of each case.
     """
     folders: dict[Path, dict[str, Path]] = {}
-    found = {}
+    instance_maps = {}
     for case, label in labels.items():
         folder = label.parent.parent / INSTANCES
         if folder not in folders:
             folders[folder] = _list_folder(folder)
         if (path := folders[folder].get(case_name(label))) is not None:
-            found[case] = path
-    return found
+            instance_maps[case] = path
+    return instance_maps
 
 
 def _list_folder(folder: Path) -> dict[str, Path]:
     """The first image of each name; empty without the folder."""
-    found: dict[str, Path] = {}
+    instance_maps: dict[str, Path] = {}
     for path in list_images(folder) if folder.is_dir() else ():
-        found.setdefault(case_name(path), path)
-    return found
+        instance_maps.setdefault(case_name(path), path)
+    return instance_maps

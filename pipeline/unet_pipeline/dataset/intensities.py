@@ -40,12 +40,12 @@ def sample_foreground(image: MedicalImage, label: LabelMap, max_samples: int = _
     if not sum(inside):
         chosen = np.arange(0, labels.size, step)
     else:
-        found, passed = [], 0
+        sampled, passed = [], 0
         for start, count in zip(pieces, inside, strict=True):
             positions = np.flatnonzero(labels[start : start + _PIECE] > 0)
-            found.append(start + positions[-passed % step :: step])
+            sampled.append(start + positions[-passed % step :: step])
             passed += count
-        chosen = np.concatenate(found)
+        chosen = np.concatenate(sampled)
     samples = np.stack([flatten_in_memory_order(channel)[chosen] for channel in image.array])
     return samples if samples.dtype.itemsize < np.dtype(np.float32).itemsize else samples.astype(np.float32)
 

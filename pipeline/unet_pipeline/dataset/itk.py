@@ -291,9 +291,9 @@ def _check_data(data_path: Path, offset: int, claim: _Claim, shown: str) -> None
         raise TRUNCATED.error(shown, found=f"its compressed data can hold {most} bytes at most", needed=claim.num_bytes)
     with data_path.open("rb") as stream:
         stream.seek(offset)
-        found = _find_fault(stream, claim.num_bytes + max(0, claim.skip))
-    if found:
-        raise TRUNCATED.error(shown, found=found, needed=claim.num_bytes)
+        fault = _find_fault(stream, claim.num_bytes + max(0, claim.skip))
+    if fault:
+        raise TRUNCATED.error(shown, found=fault, needed=claim.num_bytes)
 
 
 def _find_fault(stream: BinaryIO, needed: int) -> str:

@@ -49,18 +49,17 @@ def round_values(label: MedicalImage, shown: str) -> MedicalImage:
 
     Args:
         label: as read, with one channel.
-        shown: the file's name for messages.
 
     Raises:
         ImageFileError: NaN, infinite or huge values, or values that are no whole numbers and not near few of them.
     """
     if np.issubdtype(label.array.dtype, np.integer):
         return label
-    found = flatten_in_memory_order(label.array)
-    rounded = np.empty(found.size, dtype=np.int32)
+    voxels = flatten_in_memory_order(label.array)
+    rounded = np.empty(voxels.size, dtype=np.int32)
     distance, farthest = 0.0, 0.0
-    for start in range(0, found.size, _PIECE):
-        piece = found[start : start + _PIECE]
+    for start in range(0, voxels.size, _PIECE):
+        piece = voxels[start : start + _PIECE]
         nearest = np.rint(piece)
         unusable = ~(np.abs(nearest) <= _MAX_VALUE)  # NaN too
         if unusable.any():
@@ -73,7 +72,7 @@ def round_values(label: MedicalImage, shown: str) -> MedicalImage:
     if distance == 0:
         return MedicalImage(whole, label.affine, label.spacing_mm, label.notes)
     if distance > MAX_DISTANCE:
-        raise _explain(found, farthest, shown)
+        raise _explain(voxels, farthest, shown)
     values = _list_values(rounded)
     if len(values) > MAX_VALUES:
         raise NOT_WHOLE.error(shown, value=farthest)
@@ -87,9 +86,9 @@ def is_rounded(label: MedicalImage) -> bool:
     return any(note.code == ROUNDED.code for note in label.notes)
 
 
-def _explain(found: ImageArray, farthest: float, shown: str) -> Exception:
+def _explain(voxels: ImageArray, farthest: float, shown: str) -> Exception:
     """The error about values far from whole ones: few of them come from scaling, many from interpolation."""
-    count = len(_list_values(found))
+    count = len(_list_values(voxels))
     if count > MAX_VALUES:
         return NOT_WHOLE.error(shown, value=farthest)
     return OFF_WHOLE.error(shown, count=count, value=farthest, limit=MAX_DISTANCE)

@@ -63,7 +63,6 @@ def place_label(
 
     Args:
         label: one channel.
-        image: the grid.
         offset_voxels: where its first voxel lies in the image.
         file: of the label, for the notes.
 

@@ -91,7 +91,6 @@ def find_first_channels(
     """Entries of nnU-Net's first version with the files of their channels: CASE.ext is listed, and CASE_0000.ext exists.
 
     Args:
-        root: of the dataset.
         entries: placed.
         num_channels: that the list names; as many as the cases have when 0.
 

@@ -50,7 +50,6 @@ def find_changed_lists(manifest: Manifest, root: Path, stamps: dict[str, Stamp])
     Only a list whose SHA-256 differs is read again, and only what it says counts.
 
     Args:
-        manifest: of the dataset.
         root: of the dataset, as it is now.
         stamps: as in `find_differences`.
 
@@ -64,19 +63,23 @@ def find_changed_lists(manifest: Manifest, root: Path, stamps: dict[str, Stamp])
         entry.path: (entry.num_bytes, entry.sha256) for entry in listing.files
     }
     differences = find_differences(root, expected, {}, stamps)
-    gone = [found.path for found in differences if found.kind == GONE and not found.path.startswith("..")]
+    gone = [
+        difference.path
+        for difference in differences
+        if difference.kind == GONE and not difference.path.startswith("..")
+    ]
     if gone:
         return gone, [f"{path} is gone" for path in gone]
-    changed = [found.path for found in differences if found.kind == CHANGED]
+    changed = [difference.path for difference in differences if difference.kind == CHANGED]
     possible = (FACTS_FILE, *(_LISTS_OF_FOLDERS if listing.given is None else ()))
     changed += [name for name in possible if name not in expected and (root / name).is_file()]
     if not changed:
         return [], []
     try:
-        found = _read_again(manifest, listing, root)
+        dataset = _read_again(manifest, listing, root)
     except DatasetError as error:
         return changed, [f"it cannot be read any more: {str(error).rstrip('.')}"]
-    facts = find_changed_facts(manifest.cases, listing, found)
+    facts = find_changed_facts(manifest.cases, listing, dataset)
     return (changed, facts) if facts else ([], [])
 
 

@@ -27,20 +27,20 @@ DATA_ROOT_UNKNOWN = Message(
 )
 
 
-def describe_place(name: str, folder: Path, place: Path, given: Path | None, images: Iterable[Path]) -> list[Problem]:
+def describe_place(
+    name: str, folder: Path, place: Path, data_root: Path | None, images: Iterable[Path]
+) -> list[Problem]:
     """What is to be said about the folder that the paths of a list start from.
 
     Args:
-        name: of the list.
-        folder: of the list.
         place: where the paths start.
-        given: the same, if the user said so.
+        data_root: the same, if the user said so.
         images: relative to `place`.
     """
     listed = list(images)
     if listed and not any(os.path.lexists(place / path) for path in listed):
         return [DATA_ROOT_UNKNOWN.about(name, path=listed[0].as_posix())]
-    if place != folder and given is None:
+    if place != folder and data_root is None:
         return [DATA_ROOT.about(name, folder=place.resolve().name)]
     return []
 
@@ -49,7 +49,6 @@ def find_data_root(folder: Path, texts: Sequence[str], exists: tuple[str, ...] =
     """The folder that the paths of a list start from: its own, the nearest around it or the first within it where the first path exists.
 
     Args:
-        folder: of the list.
         texts: all paths, as the list writes them.
         exists: endings of the stem under which a file may exist, such as "_0000" of nnU-Net's first channel.
 

@@ -19,21 +19,17 @@ def find_test_images(root: Path, content: Mapping[str, Any]) -> tuple[Path, ...]
 
     An entry of another form, or of a file that is elsewhere, is passed over, as nothing is trained on it.
 
-    Args:
-        root: of the dataset.
-        content: of the list.
-
     Returns:
         Paths from the root, each once; of nnU-Net's CASE.ext the files CASE_0000.ext and so on.
     """
-    found: dict[Path, None] = {}
+    test_images: dict[Path, None] = {}
     for key in TEST_KEYS:
         listed = content.get(key)
         for entry in listed if isinstance(listed, list) else ():
             images = entry.get("image") if isinstance(entry, dict) else entry
             for text in images if isinstance(images, list) else [images]:
-                found |= dict.fromkeys(_find_files(root, text))
-    return tuple(found)
+                test_images |= dict.fromkeys(_find_files(root, text))
+    return tuple(test_images)
 
 
 def _find_files(root: Path, text: object) -> list[Path]:

@@ -91,20 +91,20 @@ def describe_listing(
     )
 
 
-def find_changed_facts(cases: Mapping[str, CaseEntry], listing: Listing, found: Dataset) -> list[str]:
+def find_changed_facts(cases: Mapping[str, CaseEntry], listing: Listing, dataset: Dataset) -> list[str]:
     """What a dataset says otherwise than when it was planned, in words; cases first. The names of patients are not told.
 
     Args:
         cases, listing: as they were.
-        found: the dataset as it is read now.
+        dataset: the dataset as it is read now.
     """
-    now = {case.name: describe_case(case) for case in found.cases}
+    now = {case.name: describe_case(case) for case in dataset.cases}
     changes = [f"case {name} is gone" for name in cases if name not in now]
     changes += [f"case {name} is new" for name in now if name not in cases]
     for name, before in cases.items():
         if name in now:
             changes += _compare_cases(name, before, now[name])
-    return [*changes, *_compare_wholes(listing, describe_listing(found))]
+    return [*changes, *_compare_wholes(listing, describe_listing(dataset))]
 
 
 def _compare_cases(name: str, before: CaseEntry, now: CaseEntry) -> Iterator[str]:
@@ -127,15 +127,15 @@ def _compare_wholes(before: Listing, now: Listing) -> Iterator[str]:
         ("the value to ignore is", before.ignore_value, now.ignore_value),
         ("the table of regions is", before.regions, now.regions),
     )
-    for name, was, found in tables:
-        if was != found:
-            yield f"{name} {_show(found)}, was {_show(was)}"
+    for name, was, value in tables:
+        if was != value:
+            yield f"{name} {_show(value)}, was {_show(was)}"
     if len(before.folds) != len(now.folds):
         yield f"there are {len(now.folds)} folds, were {len(before.folds)}"
         return
-    for number, (was, found) in enumerate(zip(before.folds, now.folds, strict=True)):
+    for number, (was, fold_now) in enumerate(zip(before.folds, now.folds, strict=True)):
         for side in ("training", "validation"):
-            was_there, is_there = set(getattr(was, side)), set(getattr(found, side))
+            was_there, is_there = set(getattr(was, side)), set(getattr(fold_now, side))
             yield from (f"case {case} is in the {side} of fold {number}" for case in sorted(is_there - was_there))
             yield from (f"case {case} left the {side} of fold {number}" for case in sorted(was_there - is_there))
 

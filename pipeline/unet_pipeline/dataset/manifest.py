@@ -53,11 +53,13 @@ class Manifest(BaseModel):
             for name, case in self.cases.items()
             for path in (*case.image, *([case.label] if case.label else []))
         }
-        found = {}
+        case_of = {}
         for entry in self.files:
             parents = (str(parent) for parent in PurePosixPath(entry.path).parents)
-            found[entry.path] = owners.get(entry.path) or next((owners[path] for path in parents if path in owners), "")
-        return found
+            case_of[entry.path] = owners.get(entry.path) or next(
+                (owners[path] for path in parents if path in owners), ""
+            )
+        return case_of
 
 
 def read_manifest(path: Path, bundle: str) -> Manifest:
@@ -108,11 +110,11 @@ def read_stamp(path: Path) -> Stamp:
 
     The latter two tell a copy at another place, and a file whose time was set back, from the file that was seen.
     """
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def is_settled(stamp: Stamp) -> bool:
+def is_at_rest(stamp: Stamp) -> bool:
     """Whether a file was left alone for long enough that its next change gets another stamp."""
     return time.time_ns() - max(stamp[1], stamp[2]) > _RECENT_NS
 
@@ -147,15 +149,14 @@ def find_differences(
     Args:
         root: of the paths.
         expected: number of bytes, where it is known, and SHA-256 of each file.
-        cases: of the files.
         stamps: of files that had the expected content when they were seen; those that have it now are added.
     """
-    found: list[Difference] = []
+    differences: list[Difference] = []
     unseen = []
     for path in expected:
         file = root / path
         if not file.is_file():
-            found.append(Difference(path, cases.get(path, ""), GONE))
+            differences.append(Difference(path, cases.get(path, ""), GONE))
         elif stamps.get(path) != read_stamp(file):
             unseen.append(path)
     num_bytes_unseen = sum((root / path).stat().st_size for path in unseen)
@@ -165,11 +166,11 @@ def find_differences(
             stamp = read_stamp(root / path)
             stamps.pop(path, None)
             if (num_bytes is not None and stamp[0] != num_bytes) or compute_sha256(root / path) != sha256:
-                found.append(Difference(path, cases.get(path, ""), CHANGED))
-            elif is_settled(stamp):
+                differences.append(Difference(path, cases.get(path, ""), CHANGED))
+            elif is_at_rest(stamp):
                 stamps[path] = stamp
             bar.advance(note=path)
-    return sorted(found, key=lambda difference: difference.path)
+    return sorted(differences, key=lambda difference: difference.path)
 
 
 def find_new_slices(root: Path, manifest: Manifest) -> Iterator[Difference]:

@@ -72,7 +72,6 @@ def read_nifti(path: Path, shown: str) -> MedicalImage:
 
     Args:
         path: one file, or either file of a pair.
-        shown: its name for messages.
 
     Raises:
         ImageFileError: a voxel size that gives no grid, or axes or values that no image to be segmented has.
@@ -199,10 +198,10 @@ def _count_claimed_bytes(header: SpatialHeader, path: Path, compressed: bool, sh
     Raises:
         EOFError, ValueError: the file cannot hold them.
     """
-    given, least = float(header["vox_offset"]), int(header["sizeof_hdr"]) if has_own_voxels(header) else 0
-    if not least <= given <= _MAX_HEAD_BYTES:
-        raise ODD_OFFSET.error(shown, given=given, least=least, most=_MAX_HEAD_BYTES)
-    offset = int(given)
+    vox_offset, least = float(header["vox_offset"]), int(header["sizeof_hdr"]) if has_own_voxels(header) else 0
+    if not least <= vox_offset <= _MAX_HEAD_BYTES:
+        raise ODD_OFFSET.error(shown, given=vox_offset, least=least, most=_MAX_HEAD_BYTES)
+    offset = int(vox_offset)
     claimed_bytes = offset + int(np.prod(header.get_data_shape(), dtype=np.float64)) * (
         header.get_data_dtype().itemsize  # what nibabel allocates by; `bitpix` may say otherwise
     )
@@ -279,14 +278,16 @@ def _put_channels_first(
 def _note_pixdim(header: nib.Nifti1Header, shown: str) -> list[Problem]:
     """Voxel sizes that are no sizes, before nibabel repairs them."""
     sizes = np.asarray(header["pixdim"][1 : 1 + min(3, len(header.get_data_shape()))], dtype=np.float64)
-    found = " x ".join(f"{size:g}" for size in sizes)
+    voxel_size = " x ".join(f"{size:g}" for size in sizes)
     unusable = ~np.isfinite(sizes) | (sizes == 0)
     if unusable.any():
         if is_analyze(header) or int(header["sform_code"]) <= 0:
-            raise BAD_PIXDIM.error(shown, found=found)
-        return [ODD_PIXDIM.about(shown, found=found, taken="it does not matter here, because the sform gives the grid")]
+            raise BAD_PIXDIM.error(shown, found=voxel_size)
+        return [
+            ODD_PIXDIM.about(shown, found=voxel_size, taken="it does not matter here, because the sform gives the grid")
+        ]
     if (sizes < 0).any():
-        return [ODD_PIXDIM.about(shown, found=found, taken="the absolute values are taken, as nibabel does")]
+        return [ODD_PIXDIM.about(shown, found=voxel_size, taken="the absolute values are taken, as nibabel does")]
     return []
 
 
@@ -306,10 +307,10 @@ def _note_grid(image: nib.Nifti1Image, header: nib.Nifti1Header, shown: str) -> 
 
 def _note_unit(image: nib.Nifti1Image, unit: str, shown: str) -> Problem:
     sizes = np.linalg.norm(_find_affine_mm(image)[:3, :3], axis=0)
-    found = "x".join(f"{size:.4g}" for size in sizes)
+    voxel_size = "x".join(f"{size:.4g}" for size in sizes)
     if sizes.max() > _MOST_MM:
-        raise ODD_UNIT.error(shown, unit=unit, found=found, most=_MOST_MM)
-    return UNIT.about(shown, unit=unit, found=found)
+        raise ODD_UNIT.error(shown, unit=unit, found=voxel_size, most=_MOST_MM)
+    return UNIT.about(shown, unit=unit, found=voxel_size)
 
 
 def _require_scaling(header: nib.Nifti1Header, shown: str) -> None:

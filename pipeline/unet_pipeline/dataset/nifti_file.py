@@ -124,9 +124,9 @@ def read_header(stream: BinaryIO | gzip.GzipFile, shown: str, expected: str) -> 
     """
     start = stream.read(_HEADER_BYTES[348])
     length = next((n for n in _HEADER_BYTES if start[:4] in (n.to_bytes(4, "little"), n.to_bytes(4, "big"))), 0)
-    if not length and (found := name_content(start)):
-        refuse_web_page(found, shown)
-        raise OTHER_CONTENT.error(shown, expected=expected, found=found)
+    if not length and (content := name_content(start)):
+        refuse_web_page(content, shown)
+        raise OTHER_CONTENT.error(shown, expected=expected, found=content)
     if len(start) < _HEADER_BYTES[348]:
         raise EOFError(f"{len(start)} bytes are no NIfTI header, which has 348 or 540")
     start += stream.read(length - len(start)) if length > len(start) else b""
@@ -213,8 +213,8 @@ def _refuse_times(header: SpatialHeader, count: int, shown: str) -> None:
         return
     unit, step = int(header["xyzt_units"]) & 56, float(header["pixdim"][4])
     if unit in _FREQUENCY_UNITS:
-        found = f"{count} volumes along a fourth axis in {_FREQUENCY_UNITS[unit]} (a spectrum)"
-        raise UNSUPPORTED_AXES.error(shown, found=found)
+        axes = f"{count} volumes along a fourth axis in {_FREQUENCY_UNITS[unit]} (a spectrum)"
+        raise UNSUPPORTED_AXES.error(shown, found=axes)
     is_timed = unit in _TIME_UNITS and (count > _MAX_CHANNELS or (np.isfinite(step) and step not in (0, 1)))
     if int(header["intent_code"]) == _TIME_SERIES_INTENT or is_timed:
         shown_step = f", {step:g} {_TIME_UNITS[unit]} apart" if unit in _TIME_UNITS and step > 0 else ""

@@ -176,8 +176,8 @@ def _find_cases(root: Path, ending: str, num_channels: int) -> tuple[list[Case],
 def _list_with_ending(folder: Path, ending: str) -> list[Path]:
     if not folder.is_dir():
         return []
-    found = (path for path in folder.iterdir() if path.name.lower().endswith(ending.lower()) and path.is_file())
-    return sorted(path for path in found if not path.name.startswith("."))
+    files = (path for path in folder.iterdir() if path.name.lower().endswith(ending.lower()) and path.is_file())
+    return sorted(path for path in files if not path.name.startswith("."))
 
 
 def _read_listed(listed: dict[str, Any], num_channels: int, root: Path) -> tuple[list[Case], list[Problem]]:

@@ -54,11 +54,11 @@ def pair_names(images: Sequence[str], labels: Sequence[str]) -> Pairing:
         labels: likewise.
     """
     best = _join(_group(images, _whole), _group(labels, _whole)) or Pairing()
-    for found in _readings(images, labels):
+    for reading in _readings(images, labels):
         if best.num_placed == len(images) + len(labels):
             break
-        if found is not None and found.num_placed > best.num_placed:
-            best = found
+        if reading is not None and reading.num_placed > best.num_placed:
+            best = reading
     return _spell(best)
 
 
@@ -81,7 +81,7 @@ def _spell(pairing: Pairing) -> Pairing:
         name = next(iter(parts.values()))
         start = name.casefold().find(case)
         spelled[case] = name[start : start + len(case)] if case not in name and start >= 0 else case
-    images, labels = ({spelled[case]: found[case] for case in found} for found in (pairing.images, pairing.labels))
+    images, labels = ({spelled[case]: files[case] for case in files} for files in (pairing.images, pairing.labels))
     return replace(pairing, images=images, labels=labels)
 
 
@@ -126,9 +126,9 @@ def _read_channels(images: Sequence[str], labels: _Groups | None, fold: Callable
     if placed is None:
         return None
     words = set().union(*placed.values())
-    is_loose = len(words) > 1 and all(len(found) == 1 for found in placed.values())
+    is_loose = len(words) > 1 and all(len(files) == 1 for files in placed.values())
     if is_loose and not {word.lower() for word in words} & MODALITIES:
-        placed = {case: {"": next(iter(found.values()))} for case, found in placed.items()}
+        placed = {case: {"": next(iter(files.values()))} for case, files in placed.items()}
     joined = _join(placed, labels)
     return joined and replace(_with_lone_images(joined, images, fold), is_loose=is_loose)
 
@@ -144,8 +144,8 @@ def _read_structures(
         return None
     words = set().union(*placed.values())
     if len(words) == 1:
-        placed = {case: {"": next(iter(found.values()))} for case, found in placed.items()}
-    elif all(len(found) == 1 for found in placed.values()):
+        placed = {case: {"": next(iter(files.values()))} for case, files in placed.items()}
+    elif all(len(files) == 1 for files in placed.values()):
         return None  # one file per case, each with another word: a date or a name rather than a structure
     joined = _join(images, placed)
     return joined and _with_lone_labels(joined, labels, split, fold)
@@ -161,10 +161,10 @@ def _place(
     """Names that begin or end with the name of a case; None when one is the case's name itself, which is another reading."""
     placed: dict[str, dict[str, str]] = {}
     for name in names:
-        found = split_case(fold(split(name)[0]), cases.keys())
-        if found is None:
+        case_and_part = split_case(fold(split(name)[0]), cases.keys())
+        if case_and_part is None:
             continue
-        case, part = found[0], clean(found[1])
+        case, part = case_and_part[0], clean(case_and_part[1])
         if not part or part in placed.setdefault(case, {}):
             return None
         placed[case][part] = name
@@ -172,12 +172,12 @@ def _place(
 
 
 def _with_lone_images(pairing: Pairing, names: Sequence[str], fold: Callable[[str], str]) -> Pairing:
-    taken = {name for found in pairing.images.values() for name in found.values()}
-    lone = {name: fold(name) for name in names if name not in taken}
+    paired = {name for files in pairing.images.values() for name in files.values()}
+    lone = {name: fold(name) for name in names if name not in paired}
     return replace(pairing, lone_images=lone)
 
 
 def _with_lone_labels(pairing: Pairing, names: Sequence[str], split: _Split, fold: Callable[[str], str]) -> Pairing:
-    taken = {name for found in pairing.labels.values() for name in found.values()}
-    lone = {name: fold(split(name)[0]) for name in names if name not in taken}
+    paired = {name for files in pairing.labels.values() for name in files.values()}
+    lone = {name: fold(split(name)[0]) for name in names if name not in paired}
     return replace(pairing, lone_labels=lone)

@@ -99,7 +99,6 @@ def find_links(root: Path, paths: Iterable[Path], follow: bool) -> list[Problem]
     """Problems of files, relative to `root`, that are links or lie behind one: broken, in a circle, or leading out of the dataset.
 
     Args:
-        root: of the dataset.
         paths: files, and folders of DICOM series.
         follow: links may lead out of the dataset.
     """
@@ -116,12 +115,7 @@ def find_links(root: Path, paths: Iterable[Path], follow: bool) -> list[Problem]
 
 
 def find_dead_end(path: Path, shown: str) -> Problem | None:
-    """The problem of a link that leads nowhere; None for a file, and for one that does not exist and is no link.
-
-    Args:
-        path: of the file.
-        shown: the name for the message.
-    """
+    """The problem of a link that leads nowhere; None for a file, and for one that does not exist and is no link."""
     try:
         path.stat()
     except OSError as error:

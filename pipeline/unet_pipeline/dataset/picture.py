@@ -46,8 +46,6 @@ def read_picture(path: Path, shown: str, pages_as_slices: bool = False) -> Medic
     A TIFF file whose tags say that its pages are slices is a volume, shape (channels, i, j, k) with k = page.
 
     Args:
-        path: the file.
-        shown: its name for messages.
         pages_as_slices: pages of a TIFF file that no tag speaks of are slices, and a single page is one.
 
     Raises:
@@ -168,8 +166,8 @@ def _label_rows(pages: list[PicturePage], shown: str) -> tuple[list[np.ndarray],
         for channel in np.atleast_3d(drawn).transpose(2, 0, 1):
             _refuse_smoothed(channel, shown)
     if pages[0].palette is not None:
-        used = sorted({int(index) for page in pages for index in np.unique(page.rows)})
-        mapping = ", ".join(f"{index}=#{bytes(pages[0].palette[index]).hex()}" for index in used)
+        indices = sorted({int(index) for page in pages for index in np.unique(page.rows)})
+        mapping = ", ".join(f"{index}=#{bytes(pages[0].palette[index]).hex()}" for index in indices)
         return [page.rows for page in pages], (PALETTE.about(shown, mapping=mapping),)
     if not colours:
         return [page.rows for page in pages], ()
@@ -179,13 +177,13 @@ def _label_rows(pages: list[PicturePage], shown: str) -> tuple[list[np.ndarray],
 
 
 def _refuse_smoothed(rows: np.ndarray, shown: str) -> None:
-    found = measure_in_between(rows)
-    if found.is_smoothed:
+    in_between = measure_in_between(rows)
+    if in_between.is_smoothed:
         raise SMOOTHED.error(
             shown,
-            values=found.num_values,
-            percent=100 * found.num_pixels / rows.size,
-            border_percent=100 * found.border_fraction,
+            values=in_between.num_values,
+            percent=100 * in_between.num_pixels / rows.size,
+            border_percent=100 * in_between.border_fraction,
         )
 
 

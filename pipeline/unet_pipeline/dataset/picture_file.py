@@ -107,13 +107,13 @@ def measure_picture(path: Path, shown: str, pages_as_slices: bool = False) -> tu
         ImageFileError: as `decode_picture`, as far as the header shows it.
     """
     with path.open("rb") as stream:
-        found = _find_format(stream, path, shown)
+        file_format = _find_format(stream, path, shown)
         with _refuse_damage(path, shown):
-            if found in _TIFFS:
+            if file_format in _TIFFS:
                 form = measure_tiff(path, shown, pages_as_slices)
                 size = (*form.size, form.num_slices) if form.is_volume else form.size
                 return size, form.num_channels, form.dtype.itemsize
-            picture = _OPENERS[found](stream)
+            picture = _OPENERS[file_format](stream)
         _check_header(picture, path.stat().st_size, shown)
         if picture.mode not in (*_MODES, *_ALPHA_MODES):
             raise COLOUR_MODE.error(shown, mode=picture.mode)
@@ -126,8 +126,6 @@ def decode_picture(path: Path, shown: str, labels: bool = False, pages_as_slices
     """The pixels of a file, after every check that the decoders do not make.
 
     Args:
-        path: the file.
-        shown: its name for messages.
         labels: it is a label map, which may have a palette and may not be lossy.
         pages_as_slices: pages of a TIFF file that nothing else is said of are slices.
 
@@ -135,15 +133,15 @@ def decode_picture(path: Path, shown: str, labels: bool = False, pages_as_slices
         ImageFileError: anything that makes the file unusable or its pixels ambiguous.
     """
     with path.open("rb") as stream, _refuse_damage(path, shown):
-        found = _find_format(stream, path, shown)
+        file_format = _find_format(stream, path, shown)
         picture = (
             _read_tiff(path, shown, labels, pages_as_slices)
-            if found in _TIFFS
-            else _read_with_pillow(stream, path, found, shown, labels)
+            if file_format in _TIFFS
+            else _read_with_pillow(stream, path, file_format, shown, labels)
         )
-    expected = _SUFFIX_FORMATS.get(path.suffix.lower(), found)
-    if expected != found.removeprefix("Big"):
-        raise OTHER_CONTENT.error(shown, found=found, expected=expected)
+    expected = _SUFFIX_FORMATS.get(path.suffix.lower(), file_format)
+    if expected != file_format.removeprefix("Big"):
+        raise OTHER_CONTENT.error(shown, found=file_format, expected=expected)
     return picture
 
 
@@ -164,18 +162,18 @@ def _read_tiff(path: Path, shown: str, labels: bool, pages_as_slices: bool) -> P
     return Picture(pages, content.is_volume, content.notes)
 
 
-def _read_with_pillow(stream: BinaryIO, path: Path, found: str, shown: str, labels: bool) -> Picture:
-    picture = _OPENERS[found](stream)
+def _read_with_pillow(stream: BinaryIO, path: Path, file_format: str, shown: str, labels: bool) -> Picture:
+    picture = _OPENERS[file_format](stream)
     _check_header(picture, path.stat().st_size, shown)
-    _check_complete(found, stream)
+    _check_complete(file_format, stream)
     if isinstance(picture, PngImageFile) and (frames := picture.n_frames) > 1:
         raise ANIMATED.error(shown, frames=frames)
     orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
     if orientation != 1:
         raise ORIENTATION.error(shown, found=orientation)
-    if found == "JPEG" and labels:
+    if file_format == "JPEG" and labels:
         raise LOSSY_LABEL.error(shown)
-    notes = [LOSSY_IMAGE.about(shown)] if found == "JPEG" else []
+    notes = [LOSSY_IMAGE.about(shown)] if file_format == "JPEG" else []
     if _has_deep_colours(picture, stream):
         page, of_page = _read_deep_colours(path, shown)
     else:
@@ -191,14 +189,14 @@ def _say(error: Exception, path: Path, shown: str) -> str:
 def _find_format(stream: BinaryIO, path: Path, shown: str) -> str:
     start = stream.read(132)
     stream.seek(0)
-    found = name_content(start)
+    content = name_content(start)
     expected = _SUFFIX_FORMATS.get(path.suffix.lower(), "picture")
-    if not found:
+    if not content:
         raise TRUNCATED.error(shown, cause=f"it does not begin as a {expected} file does")
-    refuse_web_page(found, shown)
-    if found not in (*_OPENERS, *_TIFFS):
-        raise OTHER_CONTENT.error(shown, found=found, expected=expected)
-    return found
+    refuse_web_page(content, shown)
+    if content not in (*_OPENERS, *_TIFFS):
+        raise OTHER_CONTENT.error(shown, found=content, expected=expected)
+    return content
 
 
 def _check_header(picture: ImageFile, size: int, shown: str) -> None:
@@ -247,10 +245,10 @@ def _to_page(picture: ImageFile, labels: bool, shown: str) -> tuple[PicturePage,
 # completeness
 
 
-def _check_complete(found: str, stream: BinaryIO) -> None:
+def _check_complete(file_format: str, stream: BinaryIO) -> None:
     """Raise EOFError or ValueError where Pillow may fill in what the file does not hold."""
     position = stream.tell()
-    if found == "PNG":
+    if file_format == "PNG":
         _check_png(stream)
     else:
         _check_jpeg(stream)

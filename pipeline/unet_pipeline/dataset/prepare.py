@@ -132,7 +132,6 @@ def write_joined_label(root: Path, case: Case, folder: Path, spatial_dims: int |
     """Write the label map of a case with a mask per structure, on the image's grid.
 
     Args:
-        root: of the dataset.
         case: with masks.
         folder: gets CASE.nii.gz, or CASE.png for a picture; an earlier file of that name is replaced.
         spatial_dims: as in `read_pages`.

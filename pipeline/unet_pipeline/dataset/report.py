@@ -52,7 +52,7 @@ def describe_report(report: CheckReport) -> CheckRecord:
         layout=dataset.layout,
         num_cases=len(dataset.cases),
         usable=fingerprint is not None,
-        problems=[ProblemRecord.model_validate(vars(problem)) for problem in report.problems],
+        problems=_list_problems(report),
     )
     if fingerprint is None:
         return record
@@ -76,7 +76,7 @@ def write_report(report: CheckReport, folder: Path) -> tuple[Path, ...]:
     """
     written = [folder / "problems.json"]
     with write_together():  # one folder never describes two datasets
-        write_json(written[0], [vars(problem) for problem in report.problems])
+        write_json(written[0], [problem.model_dump() for problem in _list_problems(report)])
         if report.fingerprint is not None:
             written += [folder / "fingerprint.json", folder / "dataset_manifest.json"]
             write_json(written[1], report.fingerprint.model_dump(mode="json"))
@@ -85,6 +85,10 @@ def write_report(report: CheckReport, folder: Path) -> tuple[Path, ...]:
             written.append(folder / "contact_sheet.png")
             write_contact_sheet(written[-1], report.tiles)
     return tuple(written)
+
+
+def _list_problems(report: CheckReport) -> list[ProblemRecord]:
+    return [ProblemRecord.model_validate(vars(problem)) for problem in report.problems]
 
 
 def build_manifest(report: CheckReport, prepared: Sequence[PreparedCase] = ()) -> dict[str, Any]:

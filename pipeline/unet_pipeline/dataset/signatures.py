@@ -56,15 +56,14 @@ def name_content(start: bytes) -> str:
     return next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), "")
 
 
-def refuse_web_page(found: str, shown: str) -> None:
+def refuse_web_page(content: str, shown: str) -> None:
     """Whether a file is what it is named as, and not what a server sent in its place.
 
     Args:
-        found: from `name_content`.
-        shown: the file.
+        content: from `name_content`.
 
     Raises:
         ImageFileError: it is a web page.
     """
-    if found == "HTML":
+    if content == "HTML":
         raise WEB_PAGE.error(shown)

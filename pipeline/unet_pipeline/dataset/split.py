@@ -46,9 +46,9 @@ def split_cases(
     Raises:
         DatasetError: too few groups for the folds.
     """
-    given = groups or {}
+    patients = groups or {}
     # the flag keeps a lone case apart from a group of the same name
-    group_of = {case: (given.get(case, case), case in given) for case in cases}
+    group_of = {case: (patients.get(case, case), case in patients) for case in cases}
     names = sorted(
         set(group_of.values()),
         key=lambda group: (hashlib.sha256(f"{seed}:{group[0]}".encode()).hexdigest(), group[1]),
@@ -117,7 +117,6 @@ def choose_groups(cases: Sequence[str], pattern: str) -> dict[str, str]:
     """Patient of each case, from a regular expression.
 
     Args:
-        cases: case names.
         pattern: searched in each name; its group `patient`, or else its first group, is the patient.
 
     Raises:

@@ -63,8 +63,8 @@ def name_structures(dataset: Dataset, labels: dict[str, int] | None) -> Dataset:
     cases, left_out = [], set[str]()
     for case in dataset.cases:
         masks = [(mask, value_of.get(mask.structure.casefold())) for mask in case.masks or ()]
-        left_out |= {mask.structure for mask, found in masks if found is None}
-        kept = [StructureMask(*found, mask.path) for mask, found in masks if found is not None]
+        left_out |= {mask.structure for mask, structure in masks if structure is None}
+        kept = [StructureMask(*structure, mask.path) for mask, structure in masks if structure is not None]
         if background := [mask.structure for mask in kept if mask.value == 0]:
             raise DatasetError(
                 f"The label table gives the structure {background[0]} the value 0, which voxels without a mask have; expected 1 to 255. Give "

@@ -52,8 +52,8 @@ def find_table(root: Path) -> Path | None:
     for path in files:
         if path.stem.lower() == "cases" and path.suffix.lower() in SPREADSHEET_SUFFIXES:
             require_no_spreadsheet(path)
-    found = find_lists(root)
-    return found[0] if len(found) == 1 else None
+    tables = find_lists(root)
+    return tables[0] if len(tables) == 1 else None
 
 
 def find_lists(root: Path) -> list[Path]:
@@ -123,7 +123,7 @@ def _require_columns(table: Path, columns: set[str]) -> None:
 def _read_cases(rows: Sequence[Row], root: Path) -> list[Case]:
     images = [[parse_path(text, f"{row.where}, column image", root) for text in _list_images(row)] for row in rows]
     named = zip(rows, images, name_cases(images), strict=True)
-    return [_read_case(row, root, found, name) for row, found, name in named]
+    return [_read_case(row, root, case, name) for row, case, name in named]
 
 
 def _read_case(row: Row, root: Path, images: list[Path], name: str) -> Case:

@@ -148,8 +148,6 @@ def decode_tiff(path: Path, shown: str, labels: bool = False, pages_as_slices: b
     """All pixels of a file.
 
     Args:
-        path: the file.
-        shown: its name for messages.
         labels: it is a label map, which may have a palette and may not be lossy.
         pages_as_slices: pages of which no tag says what they are, and those that are points in time, are slices.
 

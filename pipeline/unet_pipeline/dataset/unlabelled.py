@@ -25,9 +25,9 @@ def matches(root: Path) -> bool:
 
 def read(root: Path) -> Dataset:
     """The images of `root`, each a case without a label."""
-    found = list_images(root) or find_series(root)
+    images = list_images(root) or find_series(root)
     cases = tuple(
         Case(case_name(path) if image_suffix(path) else name_series(root, path), path.relative_to(root), None)
-        for path in found
+        for path in images
     )
     return Dataset(root=root, layout=LAYOUT, cases=cases, problems_of_layout=(NO_LABELS.about("dataset"),))

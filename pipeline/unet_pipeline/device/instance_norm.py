@@ -72,10 +72,10 @@ def change_classes(
     network: torch.nn.Module, replacements: Mapping[type[torch.nn.Module], type[torch.nn.Module]]
 ) -> int:
     """Give modules of exactly these classes another class, in place, and count them."""
-    found = [module for module in network.modules() if type(module) in replacements]
-    for module in found:
+    modules = [module for module in network.modules() if type(module) in replacements]
+    for module in modules:
         module.__class__ = replacements[type(module)]
-    return len(found)
+    return len(modules)
 
 
 def normalise_channels_last(
@@ -122,13 +122,13 @@ class _ChannelsLast(torch.autograd.Function):
         gradient = gradients[0].contiguous(memory_format=FORMATS[x.dim()])
         of_x, of_weight, of_bias = torch.empty_like(x), [], []
         for index in range(len(x)):
-            found = torch.ops.aten.native_batch_norm_backward(
+            of_piece = torch.ops.aten.native_batch_norm_backward(
                 *(gradient[index : index + 1], x[index : index + 1], weight, None, None),
                 *(means[index], inverse_stds[index], True, ctx.eps, [True, weight is not None, ctx.has_bias]),
             )
-            of_x[index] = found[0][0]
-            of_weight.append(found[1])
-            of_bias.append(found[2])
+            of_x[index] = of_piece[0][0]
+            of_weight.append(of_piece[1])
+            of_bias.append(of_piece[2])
         return (
             of_x,
             torch.stack(of_weight).sum(0) if weight is not None else None,
@@ -145,9 +145,9 @@ def _measure(sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     rows = sample.movedim(0, -1).reshape(-1, len(sample))  # a view
     pieces = rows.split(_PIECE_VOXELS)
-    found = [torch.ops.aten.batch_norm_update_stats(piece, None, None, 0.0) for piece in pieces]
-    means = torch.stack([mean for mean, _ in found]).double()
-    variances = torch.stack([variance for _, variance in found]).double()
+    statistics = [torch.ops.aten.batch_norm_update_stats(piece, None, None, 0.0) for piece in pieces]
+    means = torch.stack([mean for mean, _ in statistics]).double()
+    variances = torch.stack([variance for _, variance in statistics]).double()
     shares = torch.tensor([len(piece) / len(rows) for piece in pieces], dtype=torch.float64)[:, None]
     mean = (means * shares).sum(0)
     return mean, ((variances + (means - mean) ** 2) * shares).sum(0)

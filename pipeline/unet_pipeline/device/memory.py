@@ -58,8 +58,8 @@ def find_memory() -> Memory:
             return Memory(total_gib, GPU, free_gib)
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
             pass  # no driver, or no GPU behind it
-    found = psutil.virtual_memory()
-    return Memory(found.total / 2**30, MAIN_MEMORY, found.available / 2**30)
+    ram = psutil.virtual_memory()
+    return Memory(ram.total / 2**30, MAIN_MEMORY, ram.available / 2**30)
 
 
 def read_own_bytes() -> int:
@@ -72,14 +72,14 @@ def find_free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         import torch
 
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for later
-        return int(torch.cuda.mem_get_info(device)[0]) + kept
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for later
+        return int(torch.cuda.mem_get_info(device)[0]) + reserved
     free = int(psutil.virtual_memory().available)
     try:
         limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
-        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        num_used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
         lines = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
         return free
     cached = sum(int(line.split()[1]) for line in lines if line.split()[0] == "inactive_file")
-    return min(free, int(limit) - used + cached) if limit.isdecimal() else free
+    return min(free, int(limit) - num_used + cached) if limit.isdecimal() else free

@@ -116,7 +116,7 @@ def list_layers(network: torch.nn.Module, images: torch.Tensor) -> dict[Layer, i
     Empty where no corner is taken.
     """
     shadow = copy.deepcopy(network).eval()
-    found: Counter[Layer] = Counter()
+    layers: Counter[Layer] = Counter()
 
     def note(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if module.groups == 1:
@@ -125,13 +125,13 @@ def list_layers(network: torch.nn.Module, images: torch.Tensor) -> dict[Layer, i
                 for part, whole, corner in zip(output.shape[2:], images.shape[2:], sizes, strict=True)
             )
             channels = (module.in_channels, module.out_channels)
-            found[Layer(*channels, module.kernel_size, module.stride, size, needs_input_gradient=bool(found))] += 1
+            layers[Layer(*channels, module.kernel_size, module.stride, size, needs_input_gradient=bool(layers))] += 1
 
     for module in shadow.modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
             module.register_forward_hook(note)
     for longest in _CORNERS:
-        found.clear()
+        layers.clear()
         sizes = [min(longest, size) for size in images.shape[2:]]
         corner = images[(slice(1), slice(None), *map(slice, sizes))]
         try:
@@ -139,7 +139,7 @@ def list_layers(network: torch.nn.Module, images: torch.Tensor) -> dict[Layer, i
                 shadow(corner)
         except (RuntimeError, ValueError):  # too small for its strides or its norms
             continue
-        return dict(found)
+        return dict(layers)
     return {}
 
 
@@ -172,14 +172,14 @@ def _time_layer(
     in_size = tuple(size * stride for size, stride in zip(layer.out_size, layer.stride, strict=True))
     images = torch.ones(batch_size, layer.in_channels, *in_size, dtype=dtype)
     kernels = torch.ones(layer.out_channels, layer.in_channels, *layer.kernel_size, dtype=dtype)
-    found: dict[torch.memory_format, list[float]] = {memory_format: [] for memory_format in memory_formats}
+    times_s: dict[torch.memory_format, list[float]] = {memory_format: [] for memory_format in memory_formats}
     with torch.enable_grad():
         for _ in range(1 + _TURNS):
-            for memory_format, seconds in found.items():
+            for memory_format, seconds in times_s.items():
                 x = images.to(memory_format=memory_format).requires_grad_(layer.needs_input_gradient)
                 weight = kernels.to(memory_format=memory_format).requires_grad_(True)
                 started_s = time.perf_counter()
                 output = convolve(x, weight, stride=layer.stride, padding=padding)
                 torch.autograd.backward(output, torch.ones_like(output))
                 seconds.append(time.perf_counter() - started_s)
-    return {memory_format: min(seconds[1:]) for memory_format, seconds in found.items()}
+    return {memory_format: min(seconds[1:]) for memory_format, seconds in times_s.items()}

@@ -39,10 +39,10 @@ def _is_bfloat16_faster_on_cpu() -> bool:
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     with torch.inference_mode():
         for _ in range(1 + _TURNS):
-            for dtype, found in seconds.items():
+            for dtype, times in seconds.items():
                 arrays = images.to(dtype), kernels.to(dtype)
                 started_s = time.perf_counter()
                 conv3d(*arrays, padding=1)
-                found.append(time.perf_counter() - started_s)
+                times.append(time.perf_counter() - started_s)
     # the first turn sets the kernels up
     return min(seconds[torch.bfloat16][1:]) < _CLEARLY_FASTER * min(seconds[torch.float32][1:])

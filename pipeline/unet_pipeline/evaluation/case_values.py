@@ -62,8 +62,8 @@ def tabulate_cases(rows: pd.DataFrame, scored_labels: Sequence[str]) -> CaseTabl
         scored_labels: labels that the mean is taken over. Labels that are undefined in a case do not count there.
     """
     rows = _add_missing_columns(rows)
-    kept = ["fold", "case", "patient", *(name for name in rows.columns if str(name).startswith("by_"))]
-    cases = rows.drop_duplicates("key").set_index("key")[kept]
+    columns = ["fold", "case", "patient", *(name for name in rows.columns if str(name).startswith("by_"))]
+    cases = rows.drop_duplicates("key").set_index("key")[columns]
     labels = list(rows["label"].drop_duplicates())
     scored = list(scored_labels)
     missed, alarms = (_pivot(rows, name, cases.index).astype(bool) for name in ("missed", "false_alarm"))

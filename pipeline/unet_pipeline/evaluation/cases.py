@@ -100,10 +100,10 @@ def evaluate_pairs(
         _check_values(pair, prediction, label_table)
         return _compare(pair, reference, prediction, labels, ignore_value, in_mm), list_changes(reference, prediction)
 
-    found = _measure_all(pairs, measure)
-    rows = [row for rows_of_pair, _ in found for row in rows_of_pair]
+    of_pairs = _measure_all(pairs, measure)
+    rows = [row for rows_of_pair, _ in of_pairs for row in rows_of_pair]
     if notes is not None:
-        notes += [note for _, changes in found for note in changes]
+        notes += [note for _, changes in of_pairs for note in changes]
     measured = set().union(*rows)
     return pd.DataFrame(rows, columns=[name for name in COLUMNS if name in measured])
 
@@ -113,8 +113,8 @@ def _measure_all(pairs: Sequence[Pair], measure: Callable[[Pair], _Measured]) ->
     results = []
     with progress_bar("evaluate", len(pairs)) as bar, ThreadPoolExecutor(_count_threads(pairs)) as executor:
         try:
-            for found in executor.map(measure, pairs):
-                results.append(found)
+            for result in executor.map(measure, pairs):
+                results.append(result)
                 bar.advance()
         except BaseException:
             executor.shutdown(wait=True, cancel_futures=True)
@@ -208,10 +208,10 @@ def _compare(
 
 def _find_values(array: LabelMap, values: Sequence[int]) -> Mask:
     """Where an array has one of the values; read as it lies in memory, which `np.isin` rearranges."""
-    found = array == values[0]
+    inside = array == values[0]
     for value in values[1:]:
-        found |= array == value
-    return found
+        inside |= array == value
+    return inside
 
 
 def _read_instances(pair: Pair, reference: MedicalImage) -> LabelMap | None:

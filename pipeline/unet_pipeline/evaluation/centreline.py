@@ -37,8 +37,8 @@ def compute_cldice(reference: Mask, prediction: Mask) -> float:
     box = find_box(reference | prediction)
     reference, prediction = reference[box], prediction[box]
     precise = float(reference[find_centre_line(prediction)].mean())
-    found = float(prediction[find_centre_line(reference)].mean())
-    return 2 * precise * found / (precise + found) if precise + found else 0.0
+    sensitive = float(prediction[find_centre_line(reference)].mean())
+    return 2 * precise * sensitive / (precise + sensitive) if precise + sensitive else 0.0
 
 
 def find_centre_line(mask: Mask) -> Mask:

@@ -130,11 +130,11 @@ def compare_cases(a: MeasuredCases, b: MeasuredCases, metrics: Sequence[str] = (
     filled = _fill_undefined(rows_a, rows_b, chosen), _fill_undefined(rows_b, rows_a, chosen)
     scored = a.summary.get("scored_labels") or _infer_scored(a.summary)
     table_a, table_b = (tabulate_cases(rows, scored) for rows in filled)
-    found = {(series.label, series.metric): series for series in table_b.series}
+    series_b = {(series.label, series.metric): series for series in table_b.series}
     lines = [
-        _compare_series(table_a, series, found[series.label, series.metric])
+        _compare_series(table_a, series, series_b[series.label, series.metric])
         for series in table_a.series
-        if series.metric in chosen and (series.label, series.metric) in found
+        if series.metric in chosen and (series.label, series.metric) in series_b
     ]
     return ComparisonRecord.model_construct(
         a=a.name,
@@ -197,10 +197,10 @@ def _infer_scored(summary: Mapping[str, Any]) -> list[str]:
 
 def _select(rows: pd.DataFrame, cases: Sequence[str]) -> pd.DataFrame:
     """Rows of some cases in their order; of a case that several folds validate, the first fold's."""
-    kept = rows[rows["case"].isin(set(cases))].drop_duplicates(["case", "label"])
+    selected = rows[rows["case"].isin(set(cases))].drop_duplicates(["case", "label"])
     order = {case: position for position, case in enumerate(cases)}
-    kept = kept.sort_values("case", key=lambda names: names.map(order), kind="stable")
-    return kept.drop(columns="fold", errors="ignore").reset_index(drop=True)
+    selected = selected.sort_values("case", key=lambda names: names.map(order), kind="stable")
+    return selected.drop(columns="fold", errors="ignore").reset_index(drop=True)
 
 
 def _require_same_references(a: MeasuredCases, b: MeasuredCases, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> None:

@@ -36,7 +36,6 @@ def list_fold_notes(folder: BundleFolder, folds: Sequence[int], num_folds: int) 
     Args:
         folder: the bundle, whose run records say how each fold was trained.
         folds: that were evaluated.
-        num_folds: of the cross-validation.
     """
     notes = []
     missing = [fold for fold in range(num_folds) if fold not in folds]

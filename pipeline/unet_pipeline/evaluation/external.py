@@ -1,4 +1,4 @@
-"""Outputs of a bundle of others -> rows per case and label: which of its outputs is which label of a dataset."""
+"""Outputs of an external bundle -> rows per case and label: which of its outputs is which label of a dataset."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ def compare_outputs(
 def _write_masks(pair: Pair, channel: int, values: tuple[int, ...], ignore_value: int | None, folder: Path) -> Pair:
     """One structure of a case as two label maps with the value 1."""
     reference, predicted = read_label_pages(pair.reference, pair.spatial_dims), read_image(pair.prediction)
-    found = reference.array[0]
-    mask = np.isin(found, values).astype(np.uint8)
+    label_map = reference.array[0]
+    mask = np.isin(label_map, values).astype(np.uint8)
     if ignore_value is not None:
-        mask[found == ignore_value] = _IGNORED
+        mask[label_map == ignore_value] = _IGNORED
     paths = tuple(folder / f"{pair.case}_{side}.nii.gz" for side in ("reference", "prediction"))
     inside = (predicted.array[channel] > 0).astype(np.uint8)
     for path, array, affine in zip(paths, (mask, inside), (reference.affine, predicted.affine), strict=True):

@@ -59,9 +59,9 @@ def list_failures(rows: pd.DataFrame, scored_labels: Sequence[str]) -> tuple[Fai
         for kind, flags in marked.items():
             for position in np.flatnonzero(flags):
                 kinds.setdefault((series.label, int(position)), []).append(kind)
-    found = [_describe(table, label, position, tuple(marks)) for (label, position), marks in kinds.items()]
+    failures = [_describe(table, label, position, tuple(marks)) for (label, position), marks in kinds.items()]
     order = (MISSED, FALSE_ALARM, OUTLIER, WORST)
-    return tuple(sorted(found, key=lambda one: (order.index(one.kinds[0]), one.values["dice"], one.case, one.label)))
+    return tuple(sorted(failures, key=lambda one: (order.index(one.kinds[0]), one.values["dice"], one.case, one.label)))
 
 
 def _find_outliers(dice: np.ndarray) -> np.ndarray:

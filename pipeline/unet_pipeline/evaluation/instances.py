@@ -67,8 +67,8 @@ def score_instance_maps(reference: LabelMap, prediction: LabelMap) -> InstanceSc
         return InstanceScores(0, 0, (math.nan,) * len(IOU_THRESHOLDS), math.nan)
     precisions = []
     for threshold in IOU_THRESHOLDS:
-        found = len(match_parts(ious, _just_above(threshold)))
-        precisions.append(found / (total - found))
+        num_matched = len(match_parts(ious, _just_above(threshold)))
+        precisions.append(num_matched / (total - num_matched))
     quality = 2 * float(match_parts(ious, _just_above(0.5)).sum()) / total
     return InstanceScores(num_reference, num_prediction, tuple(precisions), quality)
 

@@ -70,13 +70,13 @@ def measure_masks(
 
 
 def _measure_lesions(reference: Mask, prediction: Mask) -> dict[str, float]:
-    found = detect_lesions(reference, prediction)
+    lesions = detect_lesions(reference, prediction)
     return {
-        "lesion_sensitivity": found.sensitivity,
-        "lesion_precision": found.precision,
-        "lesion_f1": found.f1,
-        "num_lesions_reference": found.num_reference,
-        "num_lesions_prediction": found.num_prediction,
+        "lesion_sensitivity": lesions.sensitivity,
+        "lesion_precision": lesions.precision,
+        "lesion_f1": lesions.f1,
+        "num_lesions_reference": lesions.num_reference,
+        "num_lesions_prediction": lesions.num_prediction,
     }
 
 

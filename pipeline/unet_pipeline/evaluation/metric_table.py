@@ -75,8 +75,8 @@ class Metric:
 
 def list_measured(columns: Iterable[str]) -> tuple[str, ...]:
     """Ids of the metrics that a table of cases has, in their order."""
-    found = set(columns)
-    return tuple(name for name in METRICS if name in found)
+    names = set(columns)
+    return tuple(name for name in METRICS if name in names)
 
 
 def _build_distance(title: str, definition: str, shown: bool) -> Metric:

@@ -72,9 +72,9 @@ def _choose_grid(pair: Pair, reference: MedicalImage, prediction: MedicalImage) 
 def _describe(pair: Pair, reference: MedicalImage, prediction: MedicalImage, error: ImageFileError) -> str:
     name, beside = pair.prediction.name, pair.reference.name
     if reference.spatial_shape != prediction.spatial_shape:
-        found = f"has shape {prediction.spatial_shape}, its reference {reference.spatial_shape}"
+        what = f"has shape {prediction.spatial_shape}, its reference {reference.spatial_shape}"
         return (
-            f"Prediction {name} {found}; expected the same grid, or a crop by whole voxels, and {error.file} {error.cause}. "
+            f"Prediction {name} {what}; expected the same grid, or a crop by whole voxels, and {error.file} {error.cause}. "
             "Predict on the original image, or resample the label map to it."
         )
     distance_mm = geometry.compare_grids(reference, prediction, name).max_distance_mm
@@ -96,7 +96,7 @@ def sum_up_changes(notes: Iterable[Problem]) -> list[str]:
     for note in notes:
         of_kind.setdefault(note.code, []).append(note)
     return [
-        f"{found[0].file} {found[0].cause}."
-        + (f" The same kind of change was made to {len(found) - 1} more." if found[1:] else "")
-        for found in of_kind.values()
+        f"{changes_alike[0].file} {changes_alike[0].cause}."
+        + (f" The same kind of change was made to {len(changes_alike) - 1} more." if changes_alike[1:] else "")
+        for changes_alike in of_kind.values()
     ]

@@ -113,14 +113,14 @@ def name_groups(values: Sequence[str], cut: Cut) -> tuple[list[str], list[str]]:
     Raises:
         EvaluationError: edges are given and a value is no number.
     """
-    given = [value for value in values if value != ""]
-    numbers = _parse_numbers(given)
+    stated = [value for value in values if value != ""]
+    numbers = _parse_numbers(stated)
     if cut.edges is None and (numbers is None or len(set(numbers)) <= _MOST_NUMERIC_CATEGORIES):
-        order = sorted(set(given)) if numbers is None else sorted(set(given), key=float)
+        order = sorted(set(stated)) if numbers is None else sorted(set(stated), key=float)
         groups = [value or NOT_GIVEN for value in values]
     else:
         if numbers is None:
-            wrong = next(value for value in given if _parse_numbers([value]) is None)
+            wrong = next(value for value in stated if _parse_numbers([value]) is None)
             raise EvaluationError(
                 f"Column {cut.column!r} has the value {wrong!r}; expected numbers, because --by gives edges. Leave them out."
             )
@@ -150,14 +150,13 @@ def summarize_subgroups(rows: pd.DataFrame, scored_labels: Sequence[str], cut: C
     Args:
         rows: with the column that `add_columns` adds.
         scored_labels: as in `summarize`.
-        cut: the column.
 
     Raises:
         EvaluationError: see `name_groups`.
     """
     table = tabulate_cases(rows, scored_labels)
     groups, order = name_groups(table.cases[PREFIX + cut.column].tolist(), cut)
-    found = []
+    summaries = []
     for group in order:
         in_group = np.array([name == group for name in groups])
         for series in table.series:
@@ -167,5 +166,5 @@ def summarize_subgroups(rows: pd.DataFrame, scored_labels: Sequence[str], cut: C
             low, high = (np.nan, np.nan) if too_small else compute_interval(values, patients)
             mean = float(values.mean()) if len(values) else np.nan
             line = (cut.column, group, series.label, series.metric, len(values), len(set(patients)))
-            found.append(SubgroupRow(*line, mean, low, high, too_small))
-    return tuple(found)
+            summaries.append(SubgroupRow(*line, mean, low, high, too_small))
+    return tuple(summaries)

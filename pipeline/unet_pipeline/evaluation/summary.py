@@ -123,13 +123,13 @@ def summarize_folds(rows: pd.DataFrame, scored_labels: Sequence[str]) -> tuple[F
     """A line per fold, label and metric; none for a test set."""
     table = tabulate_cases(rows, scored_labels)
     fold_of_case = table.cases["fold"].to_numpy(float)
-    found = []
+    summaries = []
     for fold in sorted(set(fold_of_case[~np.isnan(fold_of_case)])):
         for series in table.series:
             values = series.values[(fold_of_case == fold) & ~np.isnan(series.values)]
             mean = float(values.mean()) if len(values) else np.nan
-            found.append(FoldRow(int(fold), series.label, series.metric, len(values), mean))
-    return tuple(found)
+            summaries.append(FoldRow(int(fold), series.label, series.metric, len(values), mean))
+    return tuple(summaries)
 
 
 def note_few_patients(summary: Sequence[SummaryRow]) -> tuple[str, ...]:

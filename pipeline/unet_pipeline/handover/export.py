@@ -124,7 +124,7 @@ def export_bundle(folder: BundleFolder, formats: Sequence[str]) -> tuple[Export,
         BundleError: an export does not agree with the eager network; it is not written.
     """
     known = read_json_object(folder.exports) if folder.exports.is_file() else {}
-    made: dict[str, Any] = {}
+    formats_written: dict[str, Any] = {}
     for name in known.keys() - set(formats):
         folder.export(name).unlink(missing_ok=True)
     todo = [name for name in formats if not _is_current(folder, name, known.get(name))]
@@ -134,9 +134,9 @@ def export_bundle(folder: BundleFolder, formats: Sequence[str]) -> tuple[Export,
             warnings.simplefilter("ignore")  # the tracer warns of every size that it reads
             exporter = Exporter(folder, Path(temporary))
             exports |= {name: exporter.export(name) for name in todo}
-    made = {name: asdict(exports[name]) for name in formats}
-    if made:
-        write_json(folder.exports, made)
+    formats_written = {name: asdict(exports[name]) for name in formats}
+    if formats_written:
+        write_json(folder.exports, formats_written)
     else:
         folder.exports.unlink(missing_ok=True)
     return tuple(exports[name] for name in formats)
@@ -268,10 +268,10 @@ class Exporter:
     def _compare_logits(self, network: torch.nn.Module, shape: tuple[int, ...]) -> LogitParity:
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            expected, found = self.network(noise), network(noise)
-        if found.shape != expected.shape:
-            raise BundleError(f"An export gives {tuple(found.shape)} for {shape}; expected {tuple(expected.shape)}.")
-        return LogitParity(shape, float((found - expected).abs().max()), float(expected.abs().max()))
+            expected, exported = self.network(noise), network(noise)
+        if exported.shape != expected.shape:
+            raise BundleError(f"An export gives {tuple(exported.shape)} for {shape}; expected {tuple(expected.shape)}.")
+        return LogitParity(shape, float((exported - expected).abs().max()), float(expected.abs().max()))
 
     def _require_parity(self, name: str, logits: Sequence[LogitParity], label_maps: Sequence[LabelMapParity]) -> None:
         remedy = f"The export is not written; leave it out with --export, and report it with {self.plan.network_name}."
@@ -294,10 +294,10 @@ def _predict_classes(engine: TransformsEngine, image: Path) -> np.ndarray:
     return engine.predict_probabilities(image).argmax(axis=0)
 
 
-def _compare_classes(expected: np.ndarray, found: np.ndarray) -> float:
+def _compare_classes(expected: np.ndarray, exported: np.ndarray) -> float:
     """Lowest Dice over the classes that either label map has."""
-    classes = np.union1d(expected, found)
-    return min(float(compute_dice(expected == number, found == number)) for number in classes)
+    classes = np.union1d(expected, exported)
+    return min(float(compute_dice(expected == number, exported == number)) for number in classes)
 
 
 def _write_without_source_paths(stream: io.BytesIO, path: Path) -> None:

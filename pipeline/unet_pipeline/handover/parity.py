@@ -103,11 +103,11 @@ def _read_parity(content: Mapping[str, Any]) -> EngineParity:
 def list_images(folder: BundleFolder, plan: Plan, temporary: Path, count: int = 1) -> dict[str, Path]:
     """Validation images, by what they are called; the phantom where the dataset is not at hand."""
     fold = folder.fold_of_weights(plan.fold)
-    found = {
+    paths = {
         f"case {entry['case']}": folder.root / plan.dataset_dir / str(entry["image"])
         for entry in folder.read_split(fold)["validation"]
     }
-    there = {shown: path for shown, path in found.items() if path.is_file()}
+    there = {shown: path for shown, path in paths.items() if path.is_file()}
     if there:
         return dict(list(there.items())[:count])
     return {"the phantom": write_phantom(temporary / f"phantom{plan.image_suffix}", plan)}
@@ -116,8 +116,8 @@ def list_images(folder: BundleFolder, plan: Plan, temporary: Path, count: int = 
 def _compare(engines: Engines, shown: str, path: Path, staging: Path) -> ImageParity:
     image = read_image(path)
     both = (engines.choose(image.grid), engines.transforms)
-    expected, found = (_predict(engine, path, staging / f"{number}{path.name}") for number, engine in enumerate(both))
-    return ImageParity(shown, int(expected.size), int(np.count_nonzero(expected != found)))
+    expected, other = (_predict(engine, path, staging / f"{number}{path.name}") for number, engine in enumerate(both))
+    return ImageParity(shown, int(expected.size), int(np.count_nonzero(expected != other)))
 
 
 def _predict(engine: Engine, path: Path, final: Path) -> np.ndarray:

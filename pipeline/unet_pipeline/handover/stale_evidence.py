@@ -36,8 +36,10 @@ def check_evidence(folder: BundleFolder) -> str:
                 f"{shown} is no evidence for {folder.name}: {reason}. Evaluate again with `unet-pipeline evaluate`, or remove the "
                 "folder."
             )
-        given = record["predictions_given"]
-        seen.append(f"{target.name} is of {'label maps that were given' if given else 'these weights and this config'}")
+        is_given = record["predictions_given"]
+        seen.append(
+            f"{target.name} is of {'label maps that were is_given' if is_given else 'these weights and this config'}"
+        )
     return "; ".join(seen) or "no evaluation"
 
 
@@ -56,8 +58,8 @@ def _find_reasons(folder: BundleFolder, target: Path, record: dict[str, Any]) ->
             path = folder.weights  # a sealed bundle has these only
         if path.is_file() and compute_sha256(path) != weights["sha256"]:
             yield f"it was made with other weights than models/{path.name}"
-    used = {weights["sha256"] for weights in record["weights"] if weights["fold"] == origin}
-    if used and compute_sha256(folder.weights) not in used:
+    evaluated = {weights["sha256"] for weights in record["weights"] if weights["fold"] == origin}
+    if evaluated and compute_sha256(folder.weights) not in evaluated:
         yield f"it was made with other weights of fold {origin} than models/model.pt"
 
 

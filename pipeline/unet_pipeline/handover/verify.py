@@ -156,9 +156,9 @@ def find_missing_properties(workflow: Any) -> list[str]:
 
     missing = []
     for name, description in workflow.properties.items():
-        found = description[BundlePropertyConfig.ID] in workflow.parser
+        is_there = description[BundlePropertyConfig.ID] in workflow.parser
         wrong = not workflow._check_optional_id(name=name, property=description)
-        if wrong or (description.get(BundleProperty.REQUIRED) and not found):
+        if wrong or (description.get(BundleProperty.REQUIRED) and not is_there):
             missing.append(name)
     return missing
 

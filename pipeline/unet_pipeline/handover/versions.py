@@ -26,7 +26,6 @@ def choose_version(folder: BundleFolder, note: str | None = None) -> Version:
     """The version to package a bundle as.
 
     Args:
-        folder: of the bundle.
         note: its line in the changelog; which files changed, if None.
 
     Returns:

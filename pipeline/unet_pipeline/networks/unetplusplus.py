@@ -119,20 +119,20 @@ class UNetPlusPlus(nn.Module):
 
     def compute_heads(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Logits of every head up to the last needed one; sizes are multiples of the total stride."""
-        found: list[list[torch.Tensor]] = []  # by level, then by column
+        nodes: list[list[torch.Tensor]] = []  # by level, then by column
         features = x
         for level, block in enumerate(self.encoder):
             if level <= self.num_columns:
                 features = block(features)
-                found.append([features])
+                nodes.append([features])
         for index, node in enumerate(self.nodes):
             level, column = self.places[index]
             if level + column <= self.num_columns:
-                found[level].append(node(found[level], found[level + 1][column - 1]))
+                nodes[level].append(node(nodes[level], nodes[level + 1][column - 1]))
         heads: list[torch.Tensor] = []
         for index, head in enumerate(self.heads):
             if index + self.first_head <= self.num_columns:
-                heads.append(head(found[0][index + self.first_head]))
+                heads.append(head(nodes[0][index + self.first_head]))
         return heads
 
 

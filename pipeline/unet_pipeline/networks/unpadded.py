@@ -39,7 +39,7 @@ def compute_output_size(input_size: Sequence[int], shape: Shape) -> Sizes:
 
 def compute_input_size(output_size: Sequence[int], shape: Shape, least: Sequence[int] | None = None) -> Sizes:
     """The smallest input of an unpadded network whose output has at least a size, and that is itself at least `least`."""
-    found = []
+    sizes = []
     for axis, wanted in enumerate(output_size):
         for lowest in range(1, 100_000):
             size = lowest
@@ -49,9 +49,9 @@ def compute_input_size(output_size: Sequence[int], shape: Shape, least: Sequence
             for level in range(len(shape.strides) - 1, -1, -1):
                 entry = (entry + _lost(shape, level, axis)) * shape.strides[level][axis]
             if size >= wanted and entry >= (least[axis] if least else 1):
-                found.append(entry)
+                sizes.append(entry)
                 break
-    return tuple(found)
+    return tuple(sizes)
 
 
 def _lost(shape: Shape, level: int, axis: int) -> int:

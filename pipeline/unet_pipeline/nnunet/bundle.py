@@ -42,8 +42,6 @@ def write_imported_bundle(
     Args:
         root: does not exist yet, or is empty.
         planned: from `plan_from_nnunet`.
-        results: of nnU-Net.
-        checkpoints: of its folds.
         data: the dataset; without it the bundle predicts, and cannot be evaluated on cases that it has not seen.
 
     Raises:

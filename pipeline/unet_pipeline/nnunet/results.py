@@ -54,13 +54,13 @@ class NnunetResults:
     @property
     def settings(self) -> dict[str, Any]:
         """The configuration, with what it inherits from others."""
-        found: dict[str, Any] = {}
+        joined: dict[str, Any] = {}
         name = self.configuration
         while name:
             own = self.plans["configurations"][name]
-            found = {**own, **found}
+            joined = {**own, **joined}
             name = own.get("inherits_from", "")
-        return found
+        return joined
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -86,14 +86,14 @@ def read_results(root: Path, checkpoint: str) -> NnunetResults:
     Raises:
         PlanError: a file is missing, no fold has the checkpoint, or the network or the data are of a kind that has no place in a plan.
     """
-    found = [root] if (root / "plans.json").is_file() else sorted(path.parent for path in root.glob("*/plans.json"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+    folders = [root] if (root / "plans.json").is_file() else sorted(path.parent for path in root.glob("*/plans.json"))
+    if len(folders) != 1:
+        names = ", ".join(path.name for path in folders) or "none"
         raise PlanError(
             f"{root} has no plans.json, and below it are several folders with one, or none: {names}. Give one such as "
             "Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres."
         )
-    folder = found[0]
+    folder = folders[0]
     folds = {match[1]: path for path in sorted(folder.iterdir()) if (match := _FOLD.fullmatch(path.name))}
     checkpoints = {
         -1 if fold == "all" else int(fold): path / checkpoint
@@ -161,8 +161,8 @@ def _check(results: NnunetResults) -> None:
         f"{', '.join(_FIXED)}": len(schemes) != 1 or not schemes <= {"ZScoreNormalization", "CTNormalization", *_FIXED},
     }
     problems |= _list_problems_of_network(results, kind) if kind in NETWORKS else {}
-    for problem, found in problems.items():
-        if found:
+    for problem, applies in problems.items():
+        if applies:
             raise PlanError(
                 f"{results.root.name} has {problem}. Such results cannot be imported; predict with nnU-Net."
             )
@@ -249,7 +249,6 @@ def plan_from_nnunet(
     """The plan of a bundle with nnU-Net's network, whose training here would follow the preset `full`.
 
     Args:
-        results: of nnU-Net.
         fingerprint: of its dataset.
         dataset_dir: see `plan_from_fingerprint`.
         num_folds: see `plan_from_fingerprint`.
@@ -267,7 +266,7 @@ def plan_from_nnunet(
             )
     fold = min(results.checkpoints)
     drafted = plan_from_fingerprint(
-        fingerprint, dataset_dir, "full", num_folds, max(fold, 0), network=results.network, found=None
+        fingerprint, dataset_dir, "full", num_folds, max(fold, 0), network=results.network, machine_memory=None
     )
     values = {
         **_convert_network(results),
@@ -311,13 +310,13 @@ def _convert_network(results: NnunetResults) -> dict[str, Any]:
 
 def _convert_intensities(results: NnunetResults, fingerprint: Fingerprint) -> dict[str, Any]:
     (scheme,) = set(results.settings["normalization_schemes"])
-    found = {"clip_intensity": False, "intensity_lower": 0.0, "intensity_upper": 1.0}
+    unclipped = {"clip_intensity": False, "intensity_lower": 0.0, "intensity_upper": 1.0}
     if scheme == "ZScoreNormalization":
-        return {**found, "intensity_subtrahend": None, "intensity_divisor": None}
+        return {**unclipped, "intensity_subtrahend": None, "intensity_divisor": None}
     if scheme in _FIXED:
         subtrahend, divisor = _FIXED[scheme]
         count = len(fingerprint.channels)
-        return {**found, "intensity_subtrahend": (subtrahend,) * count, "intensity_divisor": (divisor,) * count}
+        return {**unclipped, "intensity_subtrahend": (subtrahend,) * count, "intensity_divisor": (divisor,) * count}
     statistics = results.plans["foreground_intensity_properties_per_channel"]
     channels = [statistics[str(index)] for index in range(len(fingerprint.channels))]
     lower, upper = ({channel[name] for channel in channels} for name in ("percentile_00_5", "percentile_99_5"))

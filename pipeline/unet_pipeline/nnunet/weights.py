@@ -79,7 +79,6 @@ def load_nnunet_weights(
     Args:
         network: MONAI's DynUNet or the residual encoder, with the plan's numbers; is changed.
         kind: its name in the plan: dynunet or resenc.
-        weights: of nnU-Net.
         axes: for each axis of `network` the axis of nnU-Net's.
         strides: of the plan, by level.
 
@@ -108,11 +107,11 @@ def load_nnunet_weights(
 
 def _enlarge(kernel: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """The kernel in the middle of a larger one of zeros."""
-    if any(wanted < found for wanted, found in zip(size, kernel.shape[2:], strict=True)):
+    if any(wanted < size_there for wanted, size_there in zip(size, kernel.shape[2:], strict=True)):
         return kernel  # the shapes are compared next
     larger = kernel.new_zeros(*kernel.shape[:2], *size)
-    starts = [(wanted - found) // 2 for wanted, found in zip(size, kernel.shape[2:], strict=True)]
-    middle = tuple(slice(start, start + found) for start, found in zip(starts, kernel.shape[2:], strict=True))
+    starts = [(wanted - size_there) // 2 for wanted, size_there in zip(size, kernel.shape[2:], strict=True)]
+    middle = tuple(slice(start, start + size_there) for start, size_there in zip(starts, kernel.shape[2:], strict=True))
     larger[(slice(None), slice(None), *middle)] = kernel
     return larger
 

@@ -12,6 +12,7 @@ import yaml
 
 from unet_pipeline.errors import PlanError
 from unet_pipeline.files import write_text
+from unet_pipeline.planning.earlier_plans import rename_keys
 from unet_pipeline.planning.plan import Plan, build_plan_from, read_changes
 from unet_pipeline.text_files import read_text
 
@@ -29,7 +30,7 @@ def edit_plan(path: Path, changes: Mapping[str, tuple[Any, str]]) -> Plan:
     Raises:
         PlanError: a field is missing in the file, or the changed plan is not valid; nothing is written.
     """
-    lines = read_text(path).splitlines()
+    lines = rename_keys(read_text(path)).splitlines()
     changes = {**read_changes(path), **changes}
     for name, (value, reason) in changes.items():
         at = next((index for index, line in enumerate(lines) if re.match(rf"{name}\s*:", line)), None)

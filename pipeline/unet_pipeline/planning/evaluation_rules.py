@@ -78,5 +78,5 @@ def choose_thin_labels(fingerprint: Fingerprint) -> Choice[tuple[str, ...]]:
 
 def _choose_by_name(fingerprint: Fingerprint, words: tuple[str, ...], purpose: str) -> Choice[tuple[str, ...]]:
     pattern = re.compile(rf"(^|[^a-z])({'|'.join(words)})")
-    found = tuple(name for name in (*fingerprint.regions, *fingerprint.labels) if pattern.search(name.lower()))
-    return Choice(found, f"{purpose}; chosen by their names, add or remove some as it suits the question")
+    names = tuple(name for name in (*fingerprint.regions, *fingerprint.labels) if pattern.search(name.lower()))
+    return Choice(names, f"{purpose}; chosen by their names, add or remove some as it suits the question")

@@ -72,7 +72,6 @@ def check_start(
     gives, go with any.
 
     Args:
-        start: the bundle.
         fingerprint: of the new dataset.
         network: asked for beside it; None for the bundle's.
         padded: asked for beside it.
@@ -110,9 +109,9 @@ def check_start(
     return {name: getattr(plan, name) for name in TAKEN_OVER}
 
 
-def _agree(found: str, expected: str) -> bool:
-    unnamed = found.startswith("channel_") or expected.startswith("channel_")
-    return unnamed or found.strip().lower() == expected.strip().lower()
+def _agree(name: str, expected: str) -> bool:
+    unnamed = name.startswith("channel_") or expected.startswith("channel_")
+    return unnamed or name.strip().lower() == expected.strip().lower()
 
 
 def choose_learning_rate(from_random: Choice[float]) -> Choice[float]:

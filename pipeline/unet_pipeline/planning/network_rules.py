@@ -85,7 +85,7 @@ def choose_num_blocks(network: str, num_levels: int, preset: Preset) -> Choice[t
 
 
 def choose_memory(
-    preset: Preset, given_gib: float | str | None, found: Memory | None, earlier_gib: float = 0.0
+    preset: Preset, given_gib: float | str | None, of_machine: Memory | None, earlier_gib: float = 0.0
 ) -> Choice[float]:
     """Memory for a training in GiB: as given, or the preset's, or less where the machine has less; with `FREE_MEMORY` what is free now.
 
@@ -97,37 +97,38 @@ def choose_memory(
         PlanError: too little is free, or nobody looked.
     """
     if isinstance(given_gib, str):
-        return _take_free_memory(given_gib, found)
+        return _take_free_memory(given_gib, of_machine)
     if given_gib is not None:
         return Choice(given_gib, f"{given_gib:g} GiB as given")
     wanted_gib = max(preset.memory_gib, earlier_gib)
-    if found is not None:
-        of_gpu = found.place == GPU
-        there_gib = found.left_gib if of_gpu else found.gib
+    if of_machine is not None:
+        of_gpu = of_machine.place == GPU
+        there_gib = of_machine.left_gib if of_gpu else of_machine.gib
         if _USABLE_SHARE * there_gib < wanted_gib:
             usable, state = round(_USABLE_SHARE * there_gib, 2), "is free" if of_gpu else "was found"
             return Choice(
-                usable, f"{usable:g} GiB, {_USABLE_SHARE:.0%} of the {there_gib:.3g} GiB of {found.place} that {state}"
+                usable,
+                f"{usable:g} GiB, {_USABLE_SHARE:.0%} of the {there_gib:.3g} GiB of {of_machine.place} that {state}",
             )
     whose = f"preset {preset.name}" if wanted_gib == preset.memory_gib else "of the bundle that it starts from"
     return Choice(wanted_gib, f"{wanted_gib:g} GiB ({whose})")
 
 
-def _take_free_memory(given: str, found: Memory | None) -> Choice[float]:
+def _take_free_memory(memory: str, of_machine: Memory | None) -> Choice[float]:
     """Most of what is free now."""
-    if given != FREE_MEMORY or found is None:
+    if memory != FREE_MEMORY or of_machine is None:
         raise PlanError(
-            f"The memory is {given!r}; expected a number of GiB, or {FREE_MEMORY!r} on a machine that was looked at."
+            f"The memory is {memory!r}; expected a number of GiB, or {FREE_MEMORY!r} on a machine that was looked at."
         )
-    usable = round(_USABLE_SHARE * found.left_gib, 2)
+    usable = round(_USABLE_SHARE * of_machine.left_gib, 2)
     if usable < _PROGRAM_GIB:
         raise PlanError(
-            f"{found.left_gib:.2g} GiB of {found.place} are free, and {_USABLE_SHARE:.0%} of it is less than the {_PROGRAM_GIB:g} GiB "
-            "of the program alone. End what uses it, or give a number with --memory GIB."
+            f"{of_machine.left_gib:.2g} GiB of {of_machine.place} are free, and {_USABLE_SHARE:.0%} of it is less than the "
+            f"{_PROGRAM_GIB:g} GiB of the program alone. End what uses it, or give a number with --memory GIB."
         )
     return Choice(
         usable,
-        f"{usable:g} GiB, {_USABLE_SHARE:.0%} of the {found.left_gib:.3g} GiB of {found.place} free when it was planned",
+        f"{usable:g} GiB, {_USABLE_SHARE:.0%} of the {of_machine.left_gib:.3g} GiB of {of_machine.place} free when it was planned",
     )
 
 

@@ -20,7 +20,7 @@ from unet_pipeline.files import write_text
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_output_size
-from unet_pipeline.planning.earlier_plans import find_changes
+from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields, rename_keys
 from unet_pipeline.text_files import read_text
 from unet_pipeline.types import BACKGROUND
 
@@ -119,9 +119,9 @@ class Plan(BaseModel):
     window_batch_size: Count
     # output
     temperature: Positive
-    without_holes: tuple[str, ...]
-    one_part: tuple[str, ...]
-    smallest_part: Annotated[float, Field(ge=0)]
+    fill_holes: tuple[str, ...]
+    keep_largest_component: tuple[str, ...]
+    remove_small_objects: Annotated[float, Field(ge=0)]
     # evaluation; a plan.yaml may lack these, as those of the first bundles do
     tolerance_mm: dict[str, Positive] = {}
     lesion_labels: tuple[str, ...] = ()
@@ -213,7 +213,7 @@ class Plan(BaseModel):
                 raise ValueError(
                     f"regions has {name!r} with the values {values}; expected a name that is no label, with values of label_table"
                 )
-        for name in ("without_holes", "one_part"):
+        for name in ("fill_holes", "keep_largest_component"):
             if unknown := sorted(set(getattr(self, name)) - set(list(self.label_table)[1:])):
                 raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], self.label_table)}")
         measured = (*self.label_table, *self.regions)
@@ -300,14 +300,20 @@ def read_plan(path: Path) -> Plan:
     Raises:
         PlanError: the file is missing or no YAML, a field is unknown, missing, or has a value that cannot be.
     """
-    content = _read_content(path)
+    shown = f"{path.parent.name}/{path.name}"
+    content = rename_fields(_read_content(path), shown)
     changes = {name: value for name, (value, _) in find_changes(content).items()}
-    return build_plan_from(content | changes, f"{path.parent.name}/{path.name}")
+    return build_plan_from(content | changes, shown)
 
 
 def read_changes(path: Path) -> dict[str, tuple[Any, str]]:
     """Fields of a plan.yaml of an earlier version that `read_plan` reads with another value, with the reason."""
     return find_changes(_read_content(path))
+
+
+def read_notes(path: Path) -> tuple[str, ...]:
+    """What `read_plan` reads otherwise than it stands in a plan.yaml of an earlier version, as clauses; `plan --refresh` writes it."""
+    return list_notes(_read_content(path))
 
 
 def _read_content(path: Path) -> dict[str, Any]:
@@ -352,7 +358,7 @@ def read_reasons(path: Path) -> dict[str, str]:
     """The comment above each field of plan.yaml, without its mark; "" for a field whose comment was taken away."""
     reasons: dict[str, str] = {}
     comment: list[str] = []
-    for line in read_text(path, PlanError).splitlines():
+    for line in rename_keys(read_text(path, PlanError)).splitlines():
         name = line.partition(":")[0].strip()
         if line.startswith("#"):
             comment.append(line.lstrip("# ").rstrip())

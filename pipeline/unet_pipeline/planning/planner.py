@@ -54,7 +54,7 @@ def plan_from_fingerprint(
     network: str | None = None,
     padded: bool = False,
     memory_gib: float | str | None = None,
-    found: Memory | None = None,
+    machine_memory: Memory | None = None,
     start: Start | None = None,
 ) -> PlannedBundle:
     """The plan for a dataset.
@@ -69,7 +69,7 @@ def plan_from_fingerprint(
         network: a name in `networks.table.NETWORKS`; None for dynunet, or for that of `start`.
         padded: a paper's network with padding and instance normalisation instead of as published.
         memory_gib: that the training may take, or "free" for what is free; the preset's if None.
-        found: the machine's memory, which limits the preset's; None for no such limit.
+        machine_memory: the machine's memory, which limits the preset's; None for no such limit.
         start: the bundle whose weights the training starts from; its grid, intensities, network and patch are taken.
 
     Raises:
@@ -84,7 +84,7 @@ def plan_from_fingerprint(
     )
     _add_data(draft, fingerprint, dataset_dir, num_folds, fold, seed)
     earlier_gib = 0.0 if start is None else start.plan.memory_gib
-    memory = network_rules.choose_memory(PRESETS[preset], memory_gib, found, earlier_gib)
+    memory = network_rules.choose_memory(PRESETS[preset], memory_gib, machine_memory, earlier_gib)
     if start is None:
         _add_intensities(draft, fingerprint, PRESETS[preset])
         _add_network(draft, fingerprint, PRESETS[preset], network or "dynunet", padded, memory)
@@ -319,9 +319,11 @@ def _add_inference(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> N
     draft.add("the least memory; `predict` takes more at once where that is faster and fits", window_batch_size=1)
     not_tuned = "not tuned: `unet-pipeline tune BUNDLE` chooses it on out-of-fold predictions"
     draft.add(f"logits are divided by it before the softmax; {not_tuned}", temperature=1.0)
-    draft.add(f"labels whose holes are filled; {not_tuned}", without_holes=())
-    draft.add(f"labels of which the largest connected part is kept; {not_tuned}", one_part=())
-    draft.add(f"smaller parts of a label are removed, in mm^3, or pixels of pictures; {not_tuned}", smallest_part=0.0)
+    draft.add(f"labels whose holes are filled; {not_tuned}", fill_holes=())
+    draft.add(f"labels of which the largest connected component is kept; {not_tuned}", keep_largest_component=())
+    draft.add(
+        f"smaller objects of a label are removed, in mm^3, or pixels of pictures; {not_tuned}", remove_small_objects=0.0
+    )
 
 
 def _add_evaluation(draft: _Draft, fingerprint: Fingerprint) -> None:

@@ -29,7 +29,6 @@ def choose_spacing(fingerprint: Fingerprint, patch_voxels: int) -> Choice[tuple[
     """Target spacing: the median; along a coarse axis of an anisotropic dataset its 10th percentile; for pictures, pixels.
 
     Args:
-        fingerprint: of the dataset.
         patch_voxels: the most voxels of a training patch.
     """
     if fingerprint.suffix in PICTURE_SUFFIXES:

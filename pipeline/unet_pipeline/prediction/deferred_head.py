@@ -54,9 +54,11 @@ def find_head(network: torch.nn.Module, images: torch.Tensor, num_classes: int) 
     }
     if not candidates:
         return None
-    given: dict[str, list[_Output]] = {name: [] for name in candidates}
+    outputs_of: dict[str, list[_Output]] = {name: [] for name in candidates}
     hooks = [
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: given[name].append(_Output(output)))
+        module.register_forward_hook(
+            lambda _module, _inputs, output, name=name: outputs_of[name].append(_Output(output))
+        )
         for name, module in candidates.items()
     ]
     try:
@@ -66,7 +68,7 @@ def find_head(network: torch.nn.Module, images: torch.Tensor, num_classes: int) 
         for hook in hooks:
             hook.remove()
     # one that is called twice, or whose output goes on to another layer, is not the last
-    return next((name for name, found in given.items() if len(found) == 1 and found[0].is_last(logits)), None)
+    return next((name for name, calls in outputs_of.items() if len(calls) == 1 and calls[0].is_last(logits)), None)
 
 
 class _Output:
@@ -135,8 +137,8 @@ class Product(torch.nn.Module):
         """Shape (1, classes, *spatial) for (1, features, *spatial)."""
         weight, bias = self.convolution.weight.flatten(1), self.convolution.bias
         features = x[0].flatten(1)
-        found = weight @ features if bias is None else torch.addmm(bias[:, None], weight, features)
-        return found.view(1, -1, *x.shape[2:])
+        logits = weight @ features if bias is None else torch.addmm(bias[:, None], weight, features)
+        return logits.view(1, -1, *x.shape[2:])
 
 
 def build_deferred_head(body: TimedNetwork, convolution: Convolution) -> DeferredHead:

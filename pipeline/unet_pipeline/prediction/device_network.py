@@ -122,15 +122,15 @@ class DeviceNetwork(TimedNetwork):
         return logits
 
     def _compute_batches(self, images: torch.Tensor) -> torch.Tensor:
-        found, first = [], 0
+        batches, first = [], 0
         while first < len(images):
             part = images[first : first + self.batch_size]
             logits = self._try_batch(part)
             if logits is None:
                 continue  # once more, with fewer
-            found.append(logits)
+            batches.append(logits)
             first += len(part)
-        return found[0] if len(found) == 1 else torch.cat(found)
+        return batches[0] if len(batches) == 1 else torch.cat(batches)
 
     def _try_batch(self, windows: torch.Tensor) -> torch.Tensor | None:
         """Logits; None where memory ran out and less is tried the next time."""

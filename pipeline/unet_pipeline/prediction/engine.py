@@ -75,7 +75,7 @@ class Engine(Protocol):
         """The image through the network, and back to its own grid; `case.prepared` is dropped."""
         ...
 
-    def write(self, case: Case, found: Found, final: Path, staging: Path) -> tuple[Problem, ...]:
+    def write(self, case: Case, prediction: Found, final: Path, staging: Path) -> tuple[Problem, ...]:
         """Write the label map as `final`, whole or not at all.
 
         Args:

@@ -114,7 +114,6 @@ def build_engines(
     """The engines of a bundle.
 
     Args:
-        folder: the bundle.
         weights: state_dict files; of several, the probabilities are averaged. An external bundle's config names its own.
         output_dir: for the bundle's writer.
         options: of the prediction; an export, for another runtime than torch, takes the place of `weights`.

@@ -73,10 +73,16 @@ def read_format(metadata: Mapping[str, Any], name: str) -> ExternalFormat:
 
 def _name_channels(part: Mapping[str, Any], kind: str) -> tuple[str, ...]:
     """Names of the channels of an input or output; by their number where channel_def does not name them."""
-    count, given = int(part["num_channels"]), part.get("channel_def")
+    count, channel_def = int(part["num_channels"]), part.get("channel_def")
     if not 1 <= count <= _MOST_CHANNELS:
         raise ValueError("num_channels")
-    listed = dict(enumerate(given)) if isinstance(given, list) else given if isinstance(given, dict) else {}
+    listed = (
+        dict(enumerate(channel_def))
+        if isinstance(channel_def, list)
+        else channel_def
+        if isinstance(channel_def, dict)
+        else {}
+    )
     named = {str(channel).strip(): str(label) for channel, label in listed.items()}
     return tuple(named.get(str(channel), f"{kind}_{channel}") for channel in range(count))
 
@@ -112,7 +118,7 @@ def build_external_engine(folder: BundleFolder, device: str | None = None) -> Tr
         weights, key, strict = find_weights(parser, folder)
         # first: a part that is missing matters less than weights that are no use
         state = read_state(weights, key, folder)
-        found = build_part_device(parser, folder)
+        torch_device = build_part_device(parser, folder)
         of_network = "network" if "network" in parser else "network_def"
         network = require_part(build_part(parser, folder, of_network), torch.nn.Module, of_network, "a network", folder)
         load_state(network, state, weights, strict, folder)
@@ -123,7 +129,7 @@ def build_external_engine(folder: BundleFolder, device: str | None = None) -> Tr
     before, saver, pred_key = find_saver(list(Compose([postprocessing]).flatten().transforms))
     loaders = [item for item in Compose([preprocessing]).flatten().transforms if isinstance(item, LoadImaged)]
     return TransformsEngine(
-        Parts(expected, preprocessing, (network.to(found).eval(),), inferer, found),
+        Parts(expected, preprocessing, (network.to(torch_device).eval(),), inferer, torch_device),
         to_probabilities=Compose([]),
         to_values=Compose(before),
         saver=saver,

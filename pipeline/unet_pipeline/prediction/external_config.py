@@ -68,12 +68,12 @@ def build_part_device(parser: ConfigParser, folder: BundleFolder) -> torch.devic
     Raises:
         BundleError: it is no device, or none of this machine.
     """
-    given = build_part(parser, folder, "device") if "device" in parser else "cpu"
+    device = build_part(parser, folder, "device") if "device" in parser else "cpu"
     try:
-        return build_device(str(given))
+        return build_device(str(device))
     except PredictionError as error:
         raise BundleError(
-            f"'device' of the inference config of {folder.name} is {given!r}, which cannot be used here. Choose another with --device."
+            f"'device' of the inference config of {folder.name} is {device!r}, which cannot be used here. Choose another with --device."
         ) from error
 
 

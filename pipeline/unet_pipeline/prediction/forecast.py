@@ -136,13 +136,13 @@ def forecast_images(
         overlap = Overlap(
             False, False, f"{windowing.num_images} images go side by side, with a share of the threads each"
         )
-    found = []
+    forecasts = []
     for case in cases:
         peak = base + windowing.num_images * estimate_peak(engines, case, window_bytes, windowing, overlap)
         num_windows = None if case.windows is None else case.windows.num_windows
         on_device = estimate_device(engines, case, window_bytes, windowing) if on_gpu else 0
         shapes = case.size.native_shape, case.size.network_shape
-        found.append(CaseForecast(case.name, *shapes, num_windows, engines.volumes is not None, peak, on_device))
+        forecasts.append(CaseForecast(case.name, *shapes, num_windows, engines.volumes is not None, peak, on_device))
     network = find_module(engines)
     return Forecast(
         device=str(device),
@@ -155,7 +155,7 @@ def forecast_images(
         overlap=overlap,
         free_bytes=free,
         free_device_bytes=free_device,
-        cases=tuple(found),
+        cases=tuple(forecasts),
         kept=tuple(kept),
         failures=tuple(failures),
     )

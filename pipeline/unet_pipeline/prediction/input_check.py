@@ -107,13 +107,13 @@ def check_grid(grid: ImageGrid, expected: Expected, shown: str) -> None:
     Raises:
         PredictionError: other number of channels or dimensions, a picture of one row, or axes that are far from orthogonal.
     """
-    found = len(grid.spatial_shape), grid.num_channels
+    counted = len(grid.spatial_shape), grid.num_channels
     wanted = expected.spatial_dims, len(expected.channel_names)
-    if found != wanted:
+    if counted != wanted:
         raise PredictionError(
-            f"{shown} has {found[0]} dimensions and {found[1]} channel(s); the bundle expects {wanted[0]} and "
+            f"{shown} has {counted[0]} dimensions and {counted[1]} channel(s); the bundle expects {wanted[0]} and "
             f"{wanted[1]} ({', '.join(expected.channel_names)}). Give it images like those it was trained on"
-            + ("; the last axis of a 4D file, such as time, counts as channels." if found[1] > 4 else ".")
+            + ("; the last axis of a 4D file, such as time, counts as channels." if counted[1] > 4 else ".")
         )
     if expected.counts_pixels:
         if min(grid.spatial_shape) < _FEWEST_PIXELS:

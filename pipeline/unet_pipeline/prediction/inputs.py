@@ -187,9 +187,9 @@ def _order_channels(
     is_whole = len(in_order) == 1 and not (num_channels > 1 and set(by_name) & set(wanted))
     if is_whole or (len(in_order) == num_channels and not named):
         return in_order
-    found = ", ".join(path.name for path in in_order)
+    names = ", ".join(path.name for path in in_order)
     raise PredictionError(
-        f"Case {case} has the images {found}; the bundle expects {num_channels} channel(s) ({', '.join(channel_names)}). Name the files "
+        f"Case {case} has the images {names}; the bundle expects {num_channels} channel(s) ({', '.join(channel_names)}). Name the files "
         "after the channels, as CASE_CHANNEL, or remove the others."
     )
 
@@ -208,9 +208,9 @@ def _group_channels(images: Iterable[Path], num_channels: int, channel_names: Se
             alone.append(PredictionInput(case_name(image), (image,)))
     for case, files in files_of.items():
         if set(files) != set(range(num_channels)):
-            found = ", ".join(path.name for _, path in sorted(files.items()))
+            names = ", ".join(path.name for _, path in sorted(files.items()))
             raise PredictionError(
-                f"Image {case} has the channel files {found}; the bundle expects {num_channels}, numbered "
+                f"Image {case} has the channel files {names}; the bundle expects {num_channels}, numbered "
                 f"{case}_0000 to {case}_{num_channels - 1:04d}. Complete them."
             )
         alone.append(PredictionInput(case, tuple(path for _, path in sorted(files.items()))))
@@ -225,11 +225,11 @@ def _group_by_name(images: Sequence[Path], channel_names: Sequence[str]) -> list
     files_of: dict[str, dict[str, Path]] = {}
     for image in images:
         name = case_name(image)
-        found = split_case(name.casefold(), set(wanted))
-        if found is None or not found[1]:
+        parts = split_case(name.casefold(), set(wanted))
+        if parts is None or not parts[1]:
             return []
-        start = name.casefold().find(found[1])
-        files_of.setdefault(name[start : start + len(found[1])], {})[found[0]] = image
+        start = name.casefold().find(parts[1])
+        files_of.setdefault(name[start : start + len(parts[1])], {})[parts[0]] = image
     return [
         PredictionInput(case, _order_channels(case, files, len(wanted), channel_names))
         for case, files in sorted(files_of.items())

@@ -88,7 +88,6 @@ def measure_window(network: torch.nn.Module, num_channels: int, size: Sequence[i
     The network runs on tensors without values (PyTorch's device "meta"), which takes neither memory nor arithmetic.
 
     Args:
-        network: of the bundle.
         num_channels: of the image.
         size: of a window.
     """

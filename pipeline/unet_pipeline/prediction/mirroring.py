@@ -33,7 +33,7 @@ class Mirrored(torch.nn.Module):
             logits = self.network(torch.cat([torch.flip(x, flip) for flip in self.flips])).chunk(len(self.flips))
         else:
             logits = tuple(self.network(torch.flip(x, flip)) for flip in self.flips)
-        copies = [torch.flip(found, flip) for found, flip in zip(logits, self.flips, strict=True)]
+        copies = [torch.flip(mirrored, flip) for mirrored, flip in zip(logits, self.flips, strict=True)]
         return torch.stack(copies).mean(dim=0)
 
 

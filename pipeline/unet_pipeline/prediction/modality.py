@@ -45,24 +45,24 @@ def read_modalities(folder: BundleFolder, channel_names: Sequence[str]) -> tuple
 
 def find_modalities(names: Iterable[str]) -> tuple[str, ...]:
     """DICOM's codes of what names of channels, such as "T1" or "CT", plainly mean."""
-    found = set()
+    codes = set()
     for name in names:
         text = f" {' '.join(re.findall(r'[a-z0-9]+', name.lower()))} "
-        found |= {code for code, words in _WORDS_OF.items() if any(f" {word} " in text for word in words)}
-    return tuple(sorted(found))
+        codes |= {code for code, words in _WORDS_OF.items() if any(f" {word} " in text for word in words)}
+    return tuple(sorted(codes))
 
 
-def compare_modality(found: str, expected: Sequence[str], shown: str) -> tuple[Problem, ...]:
+def compare_modality(modality: str, expected: Sequence[str], shown: str) -> tuple[Problem, ...]:
     """A warning where an image is of another modality than the training's.
 
     Args:
-        found: DICOM's code; "" where the file has none.
+        modality: DICOM's code; "" where the file has none.
         expected: of the training; empty where it is not known.
         shown: the image.
     """
-    if not found or not expected or any(_is_alike(found, code) for code in expected):
+    if not modality or not expected or any(_is_alike(modality, code) for code in expected):
         return ()
-    return (OTHER_MODALITY.about(shown, found=found, expected=" and ".join(expected)),)
+    return (OTHER_MODALITY.about(shown, found=modality, expected=" and ".join(expected)),)
 
 
 def _is_alike(first: str, second: str) -> bool:

@@ -32,8 +32,8 @@ def find_output(source: PredictionInput, out: Path, suffix: str) -> Path:
 def find_any_output(source: PredictionInput, out: Path) -> Path:
     """The result of a case in any format, under the case's name or that of its image file; a path that does not exist if there is none."""
     names = (source.name, case_name(source.files[0]))
-    found = list_images(out) if out.is_dir() else []
-    return next((path for name in names for path in found if case_name(path) == name), out / source.name)
+    images = list_images(out) if out.is_dir() else []
+    return next((path for name in names for path in images if case_name(path) == name), out / source.name)
 
 
 def write_volume(final: Path, values: np.ndarray, image: Path) -> None:

@@ -107,7 +107,7 @@ def run_cases(
             del opened  # the case is in memory as long as the future
             if behind is not None:
                 yield _conclude(*behind)
-            behind = item, writer.submit(lambda found: write(found.result()), computed)
+            behind = item, writer.submit(lambda done: write(done.result()), computed)
             del computed
         if behind is not None:
             yield _conclude(*behind)

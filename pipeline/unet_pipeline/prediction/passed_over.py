@@ -34,25 +34,27 @@ def list_passed_over(source: Path, inputs: Sequence[PredictionInput]) -> list[st
     lines = _list_missing(folder) if source.is_dir() or is_directory_file(source) else []
     if not source.is_dir():
         return lines
-    used = {file.resolve() for item in inputs for file in (*item.files, *item.list_files())}
-    if folder.resolve() not in used:  # what lies in the folder of a series its reader names
-        files = [path.name for path in sorted(folder.iterdir()) if _is_left_out(path, used)]
+    files_used = {file.resolve() for item in inputs for file in (*item.files, *item.list_files())}
+    if folder.resolve() not in files_used:  # what lies in the folder of a series its reader names
+        files = [path.name for path in sorted(folder.iterdir()) if _is_left_out(path, files_used)]
         if files:
             lines.append(f"left out {len(files)} file(s) in no known format: {_show(files)}")
-    if folders := [path.name for path in list_subfolders(folder) if not _is_used(path, used) and list_images(path)]:
+    if folders := [
+        path.name for path in list_subfolders(folder) if not _is_used(path, files_used) and list_images(path)
+    ]:
         lines.append(
             f"left out {len(folders)} folder(s) with images, which are to be given one by one: {_show(folders)}"
         )
     return lines
 
 
-def _is_left_out(path: Path, used: set[Path]) -> bool:
+def _is_left_out(path: Path, files_used: set[Path]) -> bool:
     is_plain = path.is_file() and not path.name.startswith(".") and not is_directory_file(path)
-    return is_plain and path.suffix.lower() not in _BESIDE and path.resolve() not in used
+    return is_plain and path.suffix.lower() not in _BESIDE and path.resolve() not in files_used
 
 
-def _is_used(folder: Path, used: set[Path]) -> bool:
-    return any(path.is_relative_to(folder.resolve()) for path in used)
+def _is_used(folder: Path, files_used: set[Path]) -> bool:
+    return any(path.is_relative_to(folder.resolve()) for path in files_used)
 
 
 def _list_missing(folder: Path) -> list[str]:

@@ -63,7 +63,6 @@ def read_recipe(
     """The recipe of a bundle's components.
 
     Args:
-        preprocessing, inferer: of the bundle.
         to_probabilities: its transforms behind the network.
         to_classes: those behind the probabilities.
         to_files: those that give classes their values and write them.

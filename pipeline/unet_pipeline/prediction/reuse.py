@@ -59,10 +59,10 @@ def settle_options(options: PredictOptions) -> dict[str, Any]:
         PredictionError: unknown choice of precision, or no such device.
     """
     runtime = options.runtime
-    found = build_device(choose_device(runtime, options.device) or ("cuda" if torch.cuda.is_available() else "cpu"))
-    effective_precision = choose_precision(options.precision, found, runtime)
+    device = build_device(choose_device(runtime, options.device) or ("cuda" if torch.cuda.is_available() else "cpu"))
+    effective_precision = choose_precision(options.precision, device, runtime)
     # cards of one machine count as one
-    return {"mirror": options.mirror, "runtime": runtime, "precision": effective_precision, "device": found.type}
+    return {"mirror": options.mirror, "runtime": runtime, "precision": effective_precision, "device": device.type}
 
 
 @dataclass
@@ -214,9 +214,9 @@ def _list_changes(entry: Mapping[str, Any], origin: Origin) -> list[str]:
     changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
     reasons = [f"{', '.join(changed)} changed since"] if changed else []
     for name in sorted(entry["options"].keys() | origin.options.keys()):
-        found, wanted = entry["options"].get(name), origin.options.get(name)
-        if found != wanted:
-            reasons.append(f"{name} was {found}, is now {wanted}")
+        recorded, wanted = entry["options"].get(name), origin.options.get(name)
+        if recorded != wanted:
+            reasons.append(f"{name} was {recorded}, is now {wanted}")
     return reasons
 
 

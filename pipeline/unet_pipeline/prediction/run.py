@@ -74,7 +74,6 @@ def predict_images(
     axis of the file.
 
     Args:
-        folder: the bundle.
         inputs: with distinct names.
         out: made when missing; a finished label map in it is kept as `ledger` says.
         weights: see `build_engines`.
@@ -101,12 +100,12 @@ def predict_images(
             announce(describe_windowing(windowing, engines.volumes is not None))
         loop = _CaseLoop(engines.with_windowing(windowing), staging, finals, suffix, options, ledger)
         with closing(loop.start(todo, 1 if overlap else windowing.num_images, overlap)) as outcomes:
-            found = _watch(outcomes, len(todo))
+            finished = _watch(outcomes, len(todo))
         for note in loop.engines.list_notes():
             announce(f"device   {note}")
-    _require_all(found, finals, suffix, ledger)
-    written = tuple(finals[outcome.item] for outcome in found)
-    notes = tuple(note for outcome in found for note in outcome.result or ())
+    _require_all(finished, finals, suffix, ledger)
+    written = tuple(finals[outcome.item] for outcome in finished)
+    notes = tuple(note for outcome in finished for note in outcome.result or ())
     parts = engines.parts
     return Predictions(out, written, kept, notes, parts.precision, parts.stopwatch.list_shares(), dict(ledger.again))
 
@@ -143,9 +142,9 @@ class _CaseLoop:
             return run_side_by_side(todo, workers, max(1, num_threads // num_images), _measure_input)
         parts = self.engines.parts
         by_rule = choose_overlap(parts.device, num_threads, count_cores()) if parts.expected.is_planned else _NO_THREADS
-        taken = overlap or by_rule
-        steps = replace(self, prepares_ahead=taken.preprocessing)
-        return run_cases(todo, steps.read, steps.infer, steps.write, taken.files)
+        concurrency = overlap or by_rule
+        steps = replace(self, prepares_ahead=concurrency.preprocessing)
+        return run_cases(todo, steps.read, steps.infer, steps.write, concurrency.files)
 
     def run(self, source: PredictionInput) -> tuple[Problem, ...]:
         """All steps of an image, in this thread; raises what they raise."""
@@ -209,29 +208,29 @@ class _CaseLoop:
 
     def write(self, computed: tuple[Case, Found]) -> tuple[Problem, ...]:
         """Give the label map its name; what the user should know about the image."""
-        case, found = computed
+        case, prediction = computed
         final = self.finals[case.source]
         beside = probabilities_path(final, self.suffix) if self.options.probabilities else None
         with self._explain(case.source), self.engines.parts.stopwatch.measure("write"):
             self.ledger.make_room(case.source, final, probabilities_path(final, self.suffix))
-            if beside is not None and found.probabilities is not None:
-                write_probabilities(beside, found.probabilities, case.files[0])
-            seen = case.engine.write(case, found, final, self.staging)
+            if beside is not None and prediction.probabilities is not None:
+                write_probabilities(beside, prediction.probabilities, case.files[0])
+            seen = case.engine.write(case, prediction, final, self.staging)
             self.ledger.finish(case.source, final, beside)
         return (*seen, *case.notes)
 
 
 def _require_all(
-    found: Sequence[_Outcome], finals: Mapping[PredictionInput, Path], suffix: str, ledger: Ledger
+    finished: Sequence[_Outcome], finals: Mapping[PredictionInput, Path], suffix: str, ledger: Ledger
 ) -> None:
     """Whether every image was predicted; under the name of one that was not lies no label map of another image afterwards."""
-    failures = [outcome for outcome in found if outcome.error is not None]
+    failures = [outcome for outcome in finished if outcome.error is not None]
     for outcome in failures:
         final = finals[outcome.item]
         ledger.make_room(outcome.item, final, probabilities_path(final, suffix))
     if failures:
         listed = "\n".join(f"  {outcome.error}" for outcome in failures)
-        raise PredictionError(f"{len(failures)} of {len(found)} images could not be predicted:\n{listed}")
+        raise PredictionError(f"{len(failures)} of {len(finished)} images could not be predicted:\n{listed}")
 
 
 def _measure_input(source: PredictionInput) -> float:
@@ -241,12 +240,12 @@ def _measure_input(source: PredictionInput) -> float:
 
 def _watch(outcomes: Iterable[_Outcome], total: int) -> list[_Outcome]:
     """The outcomes, with a progress bar while they come."""
-    found = []
+    finished = []
     with progress_bar("predict", total) as bar:
         for outcome in outcomes:
-            found.append(outcome)
+            finished.append(outcome)
             bar.advance(note=outcome.item.name)
-    return found
+    return finished
 
 
 def forecast_prediction(

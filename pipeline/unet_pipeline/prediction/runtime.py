@@ -28,7 +28,6 @@ def check_runtime(folder: BundleFolder, runtime: str, ensemble: bool = False) ->
     """Whether a bundle can be run that way.
 
     Args:
-        folder: of the bundle.
         runtime: one of `RUNTIMES`.
         ensemble: the folds together are asked for.
 
@@ -126,8 +125,8 @@ class OnnxNetwork(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of `x`, on its device, float32."""
         array = np.ascontiguousarray(x.detach().cpu().numpy(), dtype=np.float32)
-        (found,) = self.session.run(None, {self.input_name: array})
-        return torch.from_numpy(found).to(x.device)
+        (logits,) = self.session.run(None, {self.input_name: array})
+        return torch.from_numpy(logits).to(x.device)
 
 
 def _list_providers() -> list[str]:

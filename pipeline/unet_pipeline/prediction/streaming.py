@@ -33,7 +33,6 @@ def preprocess(image: MedicalImage, preprocessing: Compose, device: torch.device
 
     Args:
         image: in main memory.
-        preprocessing: of the bundle.
         device: that computes it and keeps it; the CPU, if None.
 
     Returns:
@@ -44,16 +43,16 @@ def preprocess(image: MedicalImage, preprocessing: Compose, device: torch.device
         array = torch.from_numpy(np.ascontiguousarray(image.array, dtype=np.float32))
     else:
         array = copy_to_device(image.array, device)
-    found = orientation({IMAGE: MetaTensor(array, affine=torch.from_numpy(image.affine))})[IMAGE]
-    pending = spacing({IMAGE: found}, lazy=True)[IMAGE]
+    oriented = orientation({IMAGE: MetaTensor(array, affine=torch.from_numpy(image.affine))})[IMAGE]
+    pending = spacing({IMAGE: oriented}, lazy=True)[IMAGE]
     affine, shape = pending.peek_pending_affine(), tuple(map(int, pending.peek_pending_shape()))
-    grid = map_grid(found.affine.numpy(), found.shape[1:], affine.numpy(), shape)
+    grid = map_grid(oriented.affine.numpy(), oriented.shape[1:], affine.numpy(), shape)
     if grid is None:
         raise ValueError("the spacing turned the grid")  # it only scales the axes
     # a coarser grid may need every second voxel and nothing in between
-    same = not grid.interpolates and shape == tuple(found.shape[1:])
-    values = found.as_tensor() if same else resample(found.as_tensor(), grid)
-    del array, found
+    same = not grid.interpolates and shape == tuple(oriented.shape[1:])
+    values = oriented.as_tensor() if same else resample(oriented.as_tensor(), grid)
+    del array, oriented
     return Compose(intensities)({IMAGE: MetaTensor(values, affine=affine)})[IMAGE]
 
 
@@ -145,10 +144,10 @@ def stream_classes(blocks: Iterator[torch.Tensor], grid: GridMap) -> np.ndarray:
         for rows, values in iterate_resampled(blocks, grid):
             classes[rows.numpy()] = find_largest(values).cpu().numpy()
     else:  # the classes are known before they are turned round
-        found = torch.cat([find_largest(block).cpu() for block in blocks])
+        interpolated = torch.cat([find_largest(block).cpu() for block in blocks])
         for dim, axis in enumerate(grid.axes):
-            found = interpolate(found, axis, dim)
-        classes = found.numpy()
+            interpolated = interpolate(interpolated, axis, dim)
+        classes = interpolated.numpy()
     return classes.transpose(grid.order)
 
 
@@ -164,23 +163,23 @@ def stream_classes_on_device(blocks: Iterator[torch.Tensor], grid: GridMap, labe
         uint8, of the target's shape, first axis fastest as NIfTI files have it.
     """
     if grid.interpolates:
-        found = None
+        on_device = None
         for rows, values in iterate_resampled(blocks, grid):
-            if found is None:
+            if on_device is None:
                 shape = [len(axis.lower) for axis in grid.axes]
-                found = torch.empty(shape, dtype=torch.uint8, device=values.device)
-            found.index_copy_(0, rows.to(found.device), find_largest(values))
-        if found is None:
+                on_device = torch.empty(shape, dtype=torch.uint8, device=values.device)
+            on_device.index_copy_(0, rows.to(on_device.device), find_largest(values))
+        if on_device is None:
             raise ValueError("the image has no rows")
     else:
-        found = torch.cat([find_largest(block) for block in blocks])
+        on_device = torch.cat([find_largest(block) for block in blocks])
         for dim, axis in enumerate(grid.axes):
-            found = interpolate(found, axis, dim)
-    named = found
+            on_device = interpolate(on_device, axis, dim)
+    named = on_device
     if tuple(label_values) != tuple(range(len(label_values))):
-        named = torch.zeros_like(found)
+        named = torch.zeros_like(on_device)
         for number, value in enumerate(label_values):
-            named.masked_fill_(found == number, value)
+            named.masked_fill_(on_device == number, value)
     reversed_axes = tuple(reversed(grid.order))
     return named.permute(reversed_axes).contiguous().cpu().numpy().transpose()
 

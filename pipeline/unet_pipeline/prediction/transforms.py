@@ -107,8 +107,8 @@ class TransformsEngine:
             picture: the image as it was read.
         """
         if picture is None:
-            given = str(files[0]) if len(files) == 1 else [str(file) for file in files]
-            sample = self.parts.preprocessing({self.image_key: given})
+            paths = str(files[0]) if len(files) == 1 else [str(file) for file in files]
+            sample = self.parts.preprocessing({self.image_key: paths})
         else:
             sample = streaming.preprocess_picture(picture, files[0], self.parts.preprocessing)
         if not isinstance(sample, Mapping) or not torch.is_tensor(sample.get(self.image_key)):
@@ -127,7 +127,7 @@ class TransformsEngine:
     def _predict_batch(self, batch: dict[str, Any], blended_on: torch.device) -> Mapping[str, Any]:
         images = batch[self.image_key].to(blended_on)
         half = self.amp and blended_on.type == "cuda"
-        found: dict[str, Any] = {}
+        blended: dict[str, Any] = {}
         for network in self.parts.networks:
             with torch.inference_mode(), torch.autocast(blended_on.type, enabled=half):
                 batch[PRED] = self.parts.inferer(images, network)
@@ -135,13 +135,13 @@ class TransformsEngine:
                 _require_numbers(batch[PRED])
             (item,) = decollate_batch(batch)
             item = self.to_probabilities(item)
-            found = item if not found else {**found, PRED: found[PRED] + item[PRED]}
+            blended = item if not blended else {**blended, PRED: blended[PRED] + item[PRED]}
         if len(self.parts.networks) > 1:
-            found[PRED] = found[PRED] / len(self.parts.networks)
+            blended[PRED] = blended[PRED] / len(self.parts.networks)
         self.parts.settle_times()
-        return found
+        return blended
 
-    def write(self, case: Case, found: Found, final: Path, staging: Path) -> tuple[Problem, ...]:
+    def write(self, case: Case, prediction: Found, final: Path, staging: Path) -> tuple[Problem, ...]:
         """See `Engine`.
 
         A result on another grid than the image's, as an external bundle without Invertd leaves it, is resampled by the bundle's writer.
@@ -149,11 +149,11 @@ class TransformsEngine:
         place = Path(tempfile.mkdtemp(dir=staging))
         self.saver.folder_layout = FolderLayout(str(place), extension=self.saver.output_ext, makedirs=True)
         own = dict(self.saver.meta_kwargs)
-        moved = not self.parts.expected.is_planned and _lies_elsewhere(found.values)
+        moved = not self.parts.expected.is_planned and _lies_elsewhere(prediction.values)
         try:
             if not self.parts.expected.is_planned:
                 self.saver.set_options(meta_kwargs={"resample": True} if moved else {})
-            self.saver(found.values)
+            self.saver(prediction.values)
         except Exception as error:
             if self.parts.expected.is_planned:
                 raise
@@ -180,8 +180,8 @@ def _explain(error: Exception, case: Case) -> PredictionError:
 def measure_resampled(preprocessing: Any, grid: ImageGrid) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
     """Shape and voxel size in mm of a volume behind a bundle's Spacingd; None without one, and where it says no size."""
     transforms = Compose([preprocessing]).flatten().transforms
-    found = next((transform for transform in transforms if isinstance(transform, Spacingd)), None)
-    pixdim = () if found is None else tuple(float(size) for size in np.ravel(found.spacing_transform.pixdim))
+    resampling = next((transform for transform in transforms if isinstance(transform, Spacingd)), None)
+    pixdim = () if resampling is None else tuple(float(size) for size in np.ravel(resampling.spacing_transform.pixdim))
     if len(grid.spatial_shape) != 3 or len(pixdim) < 3 or not all(size > 0 for size in pixdim[:3]):
         return None
     # in the order of the world's axes, which an Orientationd puts them in first

@@ -83,9 +83,9 @@ class VolumesEngine:
         case.prepared = None
         return Found(values, probabilities)
 
-    def write(self, case: Case, found: Found, final: Path, staging: Path) -> tuple[Problem, ...]:
+    def write(self, case: Case, prediction: Found, final: Path, staging: Path) -> tuple[Problem, ...]:
         """See `Engine`."""
-        write_volume(final, found.values, case.files[0])
+        write_volume(final, prediction.values, case.files[0])
         return ()
 
     def preprocess(self, image: MedicalImage) -> MetaTensor:

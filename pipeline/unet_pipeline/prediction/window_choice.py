@@ -106,7 +106,6 @@ def settle_windows(engines: Engines, inputs: Sequence[PredictionInput], options:
     On the CPU nothing has to be known for it where no more than one window would be taken at once.
 
     Args:
-        engines: of the bundle.
         inputs: to be predicted; what cannot be read does not count.
         options: for another runtime than torch, the network takes as many windows as the config says.
     """
@@ -121,12 +120,12 @@ def settle_windows(engines: Engines, inputs: Sequence[PredictionInput], options:
     free_bytes = device_memory.find_free_bytes(engines.parts.device)
     num_windows = sum(case.windows.num_windows for case in cases if case.windows is not None)
     # measuring loads PyTorch's compiler, which takes a second: not where a bound says the same
-    found = choose_windowing(engines, cases, bound_window(engines), free_bytes)
-    if found.batch_size == _limit_windows(engines, cases) and found.blended_on == engines.parts.device:
-        num_images = choose_num_images(engines, cases, found, free_bytes)
-        return replace(found, num_images=num_images, num_windows=num_windows)
-    found = choose_windowing(engines, cases, measure_window(engines), free_bytes)
-    return replace(found, num_windows=num_windows)
+    windowing = choose_windowing(engines, cases, bound_window(engines), free_bytes)
+    if windowing.batch_size == _limit_windows(engines, cases) and windowing.blended_on == engines.parts.device:
+        num_images = choose_num_images(engines, cases, windowing, free_bytes)
+        return replace(windowing, num_images=num_images, num_windows=num_windows)
+    windowing = choose_windowing(engines, cases, measure_window(engines), free_bytes)
+    return replace(windowing, num_windows=num_windows)
 
 
 def _fill_device(engines: Engines) -> Windowing:
@@ -150,7 +149,6 @@ def choose_num_images(
     PyTorch's threads wait for each other in every layer, the longer the smaller it is; with an image each they do not.
 
     Args:
-        engines: of the bundle.
         cases: to be predicted.
         windowing: that was chosen.
         free_bytes: of main memory.
@@ -172,7 +170,6 @@ def choose_windowing(engines: Engines, cases: Sequence[SizedCase], window_bytes:
     image has, and blended on the CPU where even one does not fit otherwise.
 
     Args:
-        engines: of the bundle.
         cases: to be predicted.
         window_bytes: of one window on its way through the network.
         free_bytes: of the device.

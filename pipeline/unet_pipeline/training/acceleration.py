@@ -100,8 +100,8 @@ class Acceleration:
         if images.device.type != "cpu":
             return last if images.device.type == "cuda" else OrderChoice()
         if before is not None:
-            found = last if before == CHANNELS_LAST else OrderChoice()
-            return OrderChoice(found.memory_format, "as before the interruption")
+            choice = last if before == CHANNELS_LAST else OrderChoice()
+            return OrderChoice(choice.memory_format, "as before the interruption")
         if self.deterministic:
             return OrderChoice(reason="as in every deterministic training")
         if num_processes > 1:  # each would measure for itself
@@ -126,7 +126,6 @@ class Acceleration:
             network: its parameters stay the same objects, and may change their order in memory; its norms may change their kernel.
             optimizer: likewise its moments, so that a resumed training has the same order as one that went through.
             images: the first batch, shape (batch, channels, *spatial); a compilation is tried out on it.
-            num_steps: of the training.
             autocast: whether the steps use it.
             num_processes: that train together.
             before: name of the order in memory that a resumed training had on a CPU; None for a training that begins.

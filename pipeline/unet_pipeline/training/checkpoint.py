@@ -89,8 +89,8 @@ def read_newest_checkpoint(run_dir: Path, device: torch.device | str = "cpu") ->
         if causes and not is_secondary():
             print(f"{run_dir.name}: {causes[0]}. Continuing from {path.name}.", file=sys.stderr, flush=True)
         return state
-    found = "; ".join(causes) or f"there is no {LAST_CHECKPOINT}"
-    raise TrainingError(f"Cannot resume from {run_dir.name}: {found}. Train without --resume.")
+    reasons = "; ".join(causes) or f"there is no {LAST_CHECKPOINT}"
+    raise TrainingError(f"Cannot resume from {run_dir.name}: {reasons}. Train without --resume.")
 
 
 def has_checkpoint(run_dir: Path) -> bool:

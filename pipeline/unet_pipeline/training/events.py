@@ -16,7 +16,6 @@ def drop_later_events(folder: Path, last_steps: dict[str, int], last_epoch: int)
     """Remove the scalars behind a step from every event file of a folder, so that no step is there twice.
 
     Args:
-        folder: of the run.
         last_steps: last step that stays, for tags that count iterations.
         last_epoch: last step that stays, for all other tags.
     """

@@ -82,7 +82,6 @@ def forecast_training(
     """Add up a training.
 
     Args:
-        plan: of the bundle.
         step: from `probe.time_step`.
         num_training, num_validation: cases of the fold.
         median_shape: of the images on the plan's grid.

@@ -37,7 +37,7 @@ def take_weights(network: torch.nn.Module, path: Path) -> TakenWeights:
     shown = "/".join(path.parts[-3:])
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        found = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+        given_tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
     except FileNotFoundError as error:
         raise TrainingError(f"{shown} does not exist. Give a trained bundle, or its models/model.pt.") from error
     except (RuntimeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
@@ -46,7 +46,11 @@ def take_weights(network: torch.nn.Module, path: Path) -> TakenWeights:
             f"{shown} is no file of weights: {cause}. Give models/model.pt of a trained bundle."
         ) from error
     own = network.state_dict()
-    fitting = {name: found[name] for name in own if name in found and found[name].shape == own[name].shape}
+    fitting = {
+        name: given_tensors[name]
+        for name in own
+        if name in given_tensors and given_tensors[name].shape == own[name].shape
+    }
     num_taken, num_own = (sum(tensor.numel() for tensor in tensors.values()) for tensors in (fitting, own))
     if 2 * num_taken < num_own:
         raise TrainingError(

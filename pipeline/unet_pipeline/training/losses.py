@@ -66,9 +66,9 @@ class RegionDiceCELoss(torch.nn.Module):
         probabilities = torch.softmax(input, dim=1)
         losses = []
         for region in self.region_classes:
-            found = probabilities[:, region].sum(dim=1)
-            wanted = torch.stack([classes == value for value in region]).any(0).to(found.dtype)
-            shared, total = (found * wanted).sum(), found.sum() + wanted.sum()
+            predicted = probabilities[:, region].sum(dim=1)
+            wanted = torch.stack([classes == value for value in region]).any(0).to(predicted.dtype)
+            shared, total = (predicted * wanted).sum(), predicted.sum() + wanted.sum()
             losses.append(1 - (2 * shared + _SMOOTHING) / (total + _SMOOTHING))
         return torch.stack(losses).mean() + cross_entropy
 

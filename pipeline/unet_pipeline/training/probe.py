@@ -69,7 +69,6 @@ def time_step(folder: BundleFolder, plan: Plan) -> StepTime:
 
     Args:
         folder: the bundle; weights and data are not needed.
-        plan: of the bundle.
 
     Raises:
         RuntimeError: the network does not run, or the memory is not enough.

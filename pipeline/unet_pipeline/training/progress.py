@@ -81,8 +81,8 @@ class ProgressHandler:
 
 def list_choices(engine: Engine) -> list[str]:
     """What was chosen for the device, a line each; none where everything is plain. Known after the first step."""
-    found = [getattr(engine.state, "acceleration", "")]
+    choices = [getattr(engine.state, "acceleration", "")]
     dataset = getattr(engine.state.dataloader, "dataset", None)
     if isinstance(dataset, SeededDataset) and dataset.store is not None:
-        found.append(dataset.store.describe(len(dataset)))
-    return [line for line in found if line]
+        choices.append(dataset.store.describe(len(dataset)))
+    return [line for line in choices if line]

@@ -39,10 +39,10 @@ class RowLayout:
 
     def decode(self, table: torch.Tensor) -> dict[str, torch.Tensor]:
         """Views into a table of shape (batch, width): name -> (batch, *shape)."""
-        found = {}
+        tensors = {}
         for name, shape in self.shapes.items():
             start = self.starts[name]
-            found[name] = table[:, start : start + prod(shape)].unflatten(1, shape or (1,))
+            tensors[name] = table[:, start : start + prod(shape)].unflatten(1, shape or (1,))
             if not shape:
-                found[name] = found[name][:, 0]
-        return found
+                tensors[name] = tensors[name][:, 0]
+        return tensors

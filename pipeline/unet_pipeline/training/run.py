@@ -153,7 +153,6 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
     """Train one fold with MONAI's ConfigWorkflow.
 
     Args:
-        folder: the bundle.
         settings: from `build_settings`.
         watch: called with trainer and evaluator before the training, to attach to them.
 

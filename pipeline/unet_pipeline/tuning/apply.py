@@ -14,7 +14,7 @@ from unet_pipeline.files import compute_sha256, write_json, write_together
 from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.tuning.choose import Tuning, tune_on
-from unet_pipeline.tuning.postprocessing import FILLED, LARGEST
+from unet_pipeline.tuning.postprocessing import FILL_HOLES, KEEP_LARGEST
 
 
 def require_generated_configs(folder: BundleFolder) -> None:
@@ -58,23 +58,23 @@ def describe_changes(tuning: Tuning) -> dict[str, tuple[Any, str]]:
     """Fields of the plan with their values and reasons; the temperature stays as it is where none was found."""
     source = f"chosen on {tuning.num_cases} out-of-fold predictions (evidence/tuning.json)"
     calibration = tuning.calibration
-    found = (
+    temperature = (
         round(calibration.temperature, 4),
         f"logits are divided by it: expected calibration error {calibration.error_before:.4f} before, "
         f"{calibration.error_after:.4f} after; {source}",
     )
     return {
-        **({} if calibration.obstacle else {"temperature": found}),
-        "without_holes": (
-            list(tuning.list_taken(FILLED)),
+        **({} if calibration.reason else {"temperature": temperature}),
+        "fill_holes": (
+            list(tuning.list_taken(FILL_HOLES)),
             f"labels whose holes are filled: the interval of the gain in Dice is above 0; {source}",
         ),
-        "one_part": (
-            list(tuning.list_taken(LARGEST)),
-            f"labels of which the largest connected part is kept: the interval of the gain in Dice is above 0; {source}",
+        "keep_largest_component": (
+            list(tuning.list_taken(KEEP_LARGEST)),
+            f"labels of which the largest connected component is kept: the interval of the gain in Dice is above 0; {source}",
         ),
-        "smallest_part": (
-            tuning.smallest_part,
-            f"smaller parts of a label are removed, in mm^3, or pixels of pictures; {source}",
+        "remove_small_objects": (
+            tuning.remove_small_objects,
+            f"smaller objects of a label are removed, in mm^3, or pixels of pictures; {source}",
         ),
     }

@@ -42,7 +42,7 @@ class Calibration:
         error_after: at the fitted temperature.
         bins_before: 15 equal stretches of confidence, from 0 to 1: the reliability diagram.
         bins_after: at the fitted temperature.
-        obstacle: why no temperature was found, as a clause; the temperature is 1 then. Empty where one was.
+        reason: why no temperature was found, as a clause; the temperature is 1 then. Empty where one was.
     """
 
     temperature: float
@@ -53,11 +53,11 @@ class Calibration:
     error_after: float
     bins_before: tuple[Bin, ...] = ()
     bins_after: tuple[Bin, ...] = ()
-    obstacle: str = ""
+    reason: str = ""
 
 
 def fit_temperature(probabilities: np.ndarray, classes: np.ndarray, num_cases: int | None = None) -> Calibration:
-    """The temperature of the least negative log-likelihood; 1 with an obstacle where there is none within the range.
+    """The temperature of the least negative log-likelihood; 1 with a reason where there is none within the range.
 
     Args:
         probabilities: shape (voxels, classes), rows sum to 1.
@@ -74,27 +74,27 @@ def fit_temperature(probabilities: np.ndarray, classes: np.ndarray, num_cases: i
     def measure(log_temperature: float) -> float:
         return compute_loss(logits / np.exp(log_temperature), classes)
 
-    found = minimize_scalar(measure, bounds=tuple(np.log(_RANGE)), method="bounded", options={"xatol": 1e-4})
+    fit = minimize_scalar(measure, bounds=tuple(np.log(_RANGE)), method="bounded", options={"xatol": 1e-4})
     before = measure(0.0)
-    temperature = float(np.exp(found.x)) if found.fun < before else 1.0
+    temperature = float(np.exp(fit.x)) if fit.fun < before else 1.0
     ends = {end: measure(float(np.log(end))) for end in _RANGE}
-    reached = [end for end, loss in ends.items() if loss <= found.fun + _FLAT * before and found.fun < before]
-    obstacle = _find_obstacle(reached, num_cases)
-    temperature = 1.0 if obstacle else temperature
+    reached = [end for end, loss in ends.items() if loss <= fit.fun + _FLAT * before and fit.fun < before]
+    reason = _find_reason_against_temperature(reached, num_cases)
+    temperature = 1.0 if reason else temperature
     return Calibration(
         temperature=temperature,
         num_voxels=len(classes),
         loss_before=before,
-        loss_after=before if obstacle else min(float(found.fun), before),
+        loss_after=before if reason else min(float(fit.fun), before),
         error_before=compute_calibration_error(logits, classes),
         error_after=compute_calibration_error(logits / temperature, classes),
         bins_before=compute_bins(logits, classes),
         bins_after=compute_bins(logits / temperature, classes),
-        obstacle=obstacle,
+        reason=reason,
     )
 
 
-def _find_obstacle(reached: list[float], num_cases: int | None) -> str:
+def _find_reason_against_temperature(reached: list[float], num_cases: int | None) -> str:
     """Why a temperature must not be taken; empty where it may. `reached` has the ends of the range that fit as well as the best."""
     if num_cases == 1:
         return "one case alone does not show how sure a network may be of others"

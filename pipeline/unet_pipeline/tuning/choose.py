@@ -25,7 +25,15 @@ from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.transforms import TransformsEngine
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.tuning.calibration import Calibration, fit_temperature
-from unet_pipeline.tuning.postprocessing import FILLED, LARGEST, NOTHING, SMALL, Decision, choose_sizes, decide
+from unet_pipeline.tuning.postprocessing import (
+    FILL_HOLES,
+    KEEP_LARGEST,
+    NOTHING,
+    REMOVE_SMALL,
+    Decision,
+    choose_sizes,
+    decide,
+)
 
 _VOXELS_PER_CASE = 20_000  # drawn for the temperature, which is one number
 
@@ -53,9 +61,9 @@ class Tuning:
         )
 
     @property
-    def smallest_part(self) -> float:
+    def remove_small_objects(self) -> float:
         """The size that was taken, the one of the highest mean Dice among several; 0 for none."""
-        sizes = {float(d.candidate.split()[2]): d.after for d in self.decisions if d.taken and d.label == "all labels"}
+        sizes = {float(d.candidate.split()[3]): d.after for d in self.decisions if d.taken and d.label == "all labels"}
         return max(sizes, key=lambda size: sizes[size]) if sizes else 0.0
 
 
@@ -65,8 +73,6 @@ def tune_on(
     """Predict the validation cases of every group without post-processing and choose.
 
     Args:
-        folder: the bundle.
-        plan: of the bundle.
         groups: from `group_by_fold`.
         device: see `PredictOptions`.
         mirror: see `PredictOptions`.
@@ -78,10 +84,10 @@ def tune_on(
     rows: list[tuple[str, str, str, float]] = []
     probabilities, classes = [], []
     with progress_bar("tune", sum(len(group.cases) for group in groups)) as bar:
-        for case, found, truth, spacing_mm in _predict_all(folder, plan, groups, device, mirror):
-            rows += _try_candidates(case.source.name, found.argmax(axis=0), truth, plan, sizes, spacing_mm)
+        for case, predicted, truth, spacing_mm in _predict_all(folder, plan, groups, device, mirror):
+            rows += _try_candidates(case.source.name, predicted.argmax(axis=0), truth, plan, sizes, spacing_mm)
             drawn = _draw_voxels(truth, len(plan.label_table))
-            probabilities.append(found.reshape(len(found), -1)[:, drawn].T)
+            probabilities.append(predicted.reshape(len(predicted), -1)[:, drawn].T)
             classes.append(truth.reshape(-1)[drawn])
             bar.advance(note=case.source.name)
     table = pd.DataFrame(rows, columns=["case", "label", "candidate", "dice"])
@@ -134,12 +140,12 @@ def _measure_parts(case: ReferencedImage, plan: Plan) -> list[float]:
 
 
 def _try_candidates(
-    case: str, found: np.ndarray, truth: np.ndarray, plan: Plan, sizes: Sequence[float], spacing_mm: Sequence[float]
+    case: str, predicted: np.ndarray, truth: np.ndarray, plan: Plan, sizes: Sequence[float], spacing_mm: Sequence[float]
 ) -> list[tuple[str, str, str, float]]:
     """Dice of every label with nothing done and with each candidate that may change it."""
     labels = list(plan.label_table)
     annotated = truth >= 0
-    shown = torch.from_numpy(found.astype(np.int64))[None]
+    shown = torch.from_numpy(predicted.astype(np.int64))[None]
 
     def measure(label_map: torch.Tensor, index: int) -> float:
         return compute_dice(truth == index, (label_map[0].numpy() == index) & annotated)
@@ -147,14 +153,16 @@ def _try_candidates(
     rows = [(case, labels[index], NOTHING, measure(shown, index)) for index in range(1, len(labels))]
     for index in range(1, len(labels)):
         filled = torch.as_tensor(FillHoles(applied_labels=[index])(shown))
-        rows.append((case, labels[index], FILLED, measure(filled, index)))
+        rows.append((case, labels[index], FILL_HOLES, measure(filled, index)))
         largest = torch.as_tensor(KeepLargestConnectedComponent(applied_labels=[index], is_onehot=False)(shown))
-        rows.append((case, labels[index], LARGEST, measure(largest, index)))
+        rows.append((case, labels[index], KEEP_LARGEST, measure(largest, index)))
     one_hot = torch.nn.functional.one_hot(shown[0], len(labels)).movedim(-1, 0)
     for size in sizes:
-        kept = RemoveSmallObjects(min_size=size, by_measure=True, pixdim=tuple(spacing_mm))(one_hot)
-        kept = torch.as_tensor(kept).argmax(dim=0, keepdim=True)
-        rows += [(case, labels[index], SMALL.format(size), measure(kept, index)) for index in range(1, len(labels))]
+        cleaned = RemoveSmallObjects(min_size=size, by_measure=True, pixdim=tuple(spacing_mm))(one_hot)
+        cleaned = torch.as_tensor(cleaned).argmax(dim=0, keepdim=True)
+        rows += [
+            (case, labels[index], REMOVE_SMALL.format(size), measure(cleaned, index)) for index in range(1, len(labels))
+        ]
     return rows
 
 

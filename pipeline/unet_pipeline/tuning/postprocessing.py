@@ -10,8 +10,8 @@ import pandas as pd
 
 from unet_pipeline.evaluation.bootstrap import compute_interval
 
-NOTHING, FILLED, LARGEST = "nothing", "holes filled", "largest part"
-SMALL = "parts under {:g} removed"
+NOTHING, FILL_HOLES, KEEP_LARGEST = "nothing", "fill holes", "keep largest component"
+REMOVE_SMALL = "remove objects under {:g}"
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Decision:
     """One candidate for one label, and whether it is taken.
 
     Attributes:
-        label: name; "all labels" for the removal of small parts, which has one size for all.
+        label: name; "all labels" for the removal of small objects, which has one size for all.
         candidate: what was tried.
         n: cases in which either map has the label.
         before: mean Dice without it.
@@ -58,10 +58,12 @@ def decide(
     scores = rows.set_index(["candidate", "label", "case"])["dice"].sort_index()
     decisions = []
     for candidate, label in rows[["candidate", "label"]].drop_duplicates().itertuples(index=False):
-        if candidate in (FILLED, LARGEST) and label in labels:
+        if candidate in (FILL_HOLES, KEEP_LARGEST) and label in labels:
             before, after = scores[NOTHING, label], scores[candidate, label]
             decisions.append(_compare(label, candidate, before.loc[after.index], after, patients or {}))
-    for candidate in [name for name in rows["candidate"].drop_duplicates() if name not in (NOTHING, FILLED, LARGEST)]:
+    for candidate in [
+        name for name in rows["candidate"].drop_duplicates() if name not in (NOTHING, FILL_HOLES, KEEP_LARGEST)
+    ]:
         before, after = (scores[name].groupby("case").mean() for name in (NOTHING, candidate))
         decisions.append(_compare(ALL, candidate, before, after, patients or {}))
     return tuple(decisions)

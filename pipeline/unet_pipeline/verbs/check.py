@@ -35,8 +35,8 @@ def check(
         DatasetError: there is no dataset to check.
     """
     options = options or ReadOptions()
-    found = read_dataset(dataset, options.layout, options.follow_links, data_root)
-    report = check_dataset(found, labels, options, with_tiles=out is not None)
+    read = read_dataset(dataset, options.layout, options.follow_links, data_root)
+    report = check_dataset(read, labels, options, with_tiles=out is not None)
     if out is not None:
         write_report(report, Path(out))
     return report
@@ -56,7 +56,7 @@ def fix(
         dataset: the folder, or a table of cases.
         out: does not exist yet; gets all files, corrected where that needs no choice, and fixes.json with every change.
         labels: names for the label values, which the copy then has.
-        options: how the source is to be read. What they settle (`copy_header`, `resample_labels`, ...) is settled in the copy.
+        options: how the source is to be read. What they decide (`copy_header`, `resample_labels`, ...) is done in the copy.
         exclude: cases, or files, that `check` names in an error and that are to be left out.
         data_root: as in `check`.
 

@@ -144,12 +144,12 @@ def draw(bundle: Path | str, dataset: Path | str, evaluation: Evaluation, pictur
 
     effective = read_plan(open_bundle(bundle).plan)
     means = evaluation.rows.groupby("case")["dice"].mean().sort_values()
-    found = read_dataset(dataset)
-    cases = {case.name: case for case in found.cases}
+    cohort = read_dataset(dataset)
+    cases = {case.name: case for case in cohort.cases}
     name = next((str(case) for case in means.index if case in cases), None)
     if name is None:
         raise PipelineError(f"No case of {Path(dataset).name} was evaluated. Evaluate it first.")
-    case, root = cases[name], found.root
+    case, root = cases[name], cohort.root
     source = PredictionInput(case.name, tuple(root / image for image in case.images))
     prediction = find_output(source, evaluation.predictions[0], effective.output_suffix)
     maps = {"reference": root / case.require_label(), "prediction": prediction}

@@ -57,7 +57,7 @@ def evaluate(
     all its cases are predicted with the bundle's weights, but for those whose image the network was trained on.
 
     Args:
-        bundle: trained; or one of others, then `dataset` is needed.
+        bundle: trained; or an external one, then `dataset` is needed.
         dataset: a labelled folder; `follow_links` and `data_root` say how it is read, as in `read_references`.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
@@ -83,17 +83,17 @@ def evaluate(
     measured = _read_measured(folder, dataset, check_data, plan, target, reading)
     groups, excluded, title = _group_cases(folder, plan, measured, ensemble)
     cuts, columns = _read_cuts(folder, measured, by)
-    given = None if predictions is None else Path(predictions)
-    with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
-        used = precision if given else settle_precision(precision, device)
-        record["precision"] = None if given else used
-        made = [given or _predict_group(folder, group, target, device, mirror, used, announce) for group in groups]
-        pairs = _pair_cases(groups, made, plan, given is not None)
-        facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given))
+    given_maps = None if predictions is None else Path(predictions)
+    with record_evaluation(folder, target, groups, mirror, given_maps is not None, by) as record:
+        record["precision"] = None if given_maps else settle_precision(precision, device)
+        how = (device, mirror, record["precision"], announce)
+        label_maps = [given_maps or _predict_group(folder, group, target, *how) for group in groups]
+        pairs = _pair_cases(groups, label_maps, plan, given_maps is not None)
+        facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps))
         facts |= {"title": title, "excluded": list(excluded)}
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
         add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
-    return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
+    return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(label_maps), summary)
 
 
 def _require_ready(folder: BundleFolder, alone: bool, device: str | None) -> None:
@@ -175,8 +175,8 @@ def _describe_evaluation(
     from unet_pipeline.evaluation.files import DataRecord
     from unet_pipeline.evidence.records.given_predictions import judge_given
 
-    labels, (pairs, given) = dict(plan.label_table), measured
-    notes = [] if given is None else judge_given(folder, groups, given, pairs)
+    labels, (pairs, given_maps) = dict(plan.label_table), measured
+    notes = [] if given_maps is None else judge_given(folder, groups, given_maps, pairs)
     if dataset is not None:
         data = DataRecord(name=dataset.name, manifest_sha256=None)
         return {"dataset": data, "labels": labels, "folds": None, "num_folds": None, "notes": notes}
@@ -202,20 +202,18 @@ def _predict_group(
     """Folder of the label maps of a group below `target`; those of the same images that are there already are kept.
 
     Args:
-        folder: the bundle.
         group: cases and weights.
-        target: of the evaluation.
         device, mirror, precision: as in `predict`.
         announce: called with why label maps that are there are made again.
     """
     from unet_pipeline.device.allocator import keep_freed_pages
 
     keep_freed_pages()
-    made = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
-    made = made if precision == "float32" else made.with_name(f"{made.name}_{precision}")
+    label_maps = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
+    label_maps = label_maps if precision == "float32" else label_maps.with_name(f"{label_maps.name}_{precision}")
     options = PredictOptions(device, mirror, precision=precision)
-    predict_recorded(folder, [case.source for case in group.cases], made, group.weights, options, announce)
-    return made
+    predict_recorded(folder, [case.source for case in group.cases], label_maps, group.weights, options, announce)
+    return label_maps
 
 
 def _name_predictions(folder: BundleFolder, weights: Sequence[Path], mirror: bool) -> str:
@@ -224,22 +222,22 @@ def _name_predictions(folder: BundleFolder, weights: Sequence[Path], mirror: boo
     return f"{hashlib.sha256(content.encode()).hexdigest()[:12]}{'_mirrored' if mirror else ''}"
 
 
-def _pair_cases(groups: Sequence[Group], made: Sequence[Path], plan: Plan, given: bool) -> list[Pair]:
-    """References with label maps; `made` has the folder of each group's, of any format where they were `given`."""
+def _pair_cases(groups: Sequence[Group], label_maps: Sequence[Path], plan: Plan, are_given: bool) -> list[Pair]:
+    """References with label maps; `label_maps` has the folder of each group's, of any format where they were `are_given`."""
     return [
-        _pair_case(case, where, plan, group.fold, given)
-        for group, where in zip(groups, made, strict=True)
+        _pair_case(case, where, plan, group.fold, are_given)
+        for group, where in zip(groups, label_maps, strict=True)
         for case in group.cases
     ]
 
 
-def _pair_case(case: ReferencedImage, predictions: Path, plan: Plan, fold: int | None, given: bool) -> Pair:
+def _pair_case(case: ReferencedImage, predictions: Path, plan: Plan, fold: int | None, is_given: bool) -> Pair:
     from unet_pipeline.evaluation.pairs import Pair
 
     prediction = find_output(case.source, predictions, plan.output_suffix)
-    if given and not prediction.is_file():
-        found = find_any_output(case.source, predictions)
-        prediction = found if found.is_file() else prediction
+    if is_given and not prediction.is_file():
+        given_map = find_any_output(case.source, predictions)
+        prediction = given_map if given_map.is_file() else prediction
     facts = (fold, case.pixel_spacing_mm, case.patient, case.source, plan.spatial_dims)
     return Pair(case.source.name, case.label, prediction, *facts)
 
@@ -278,7 +276,7 @@ def evaluate_external(
     follow_links: bool = False,
     data_root: Path | str | None = None,
 ) -> Evaluation:
-    """The verb `evaluate` for a bundle of others, on a dataset with labels.
+    """The verb `evaluate` for an external bundle, on a dataset with labels.
 
     Whether the bundle was trained on some of the cases is not known, and the summary says so.
 
@@ -310,15 +308,15 @@ def evaluate_external(
     measured = read_references(dataset, follow_links, data_root)
     target = Path(out) if out is not None else folder.evaluations / f"dataset_{measured.name}"
     measured = join_references(measured, None, target)
-    made = Path(predictions) if predictions is not None else target / f"predictions_{_hash_external(folder)}"
+    label_maps = Path(predictions) if predictions is not None else target / f"predictions_{_hash_external(folder)}"
     sources = [_name_source(measured, case) for case in measured.cases]
     with record_external_evaluation(folder, target, predictions is not None) as record:
         if predictions is None:
-            predict_recorded(folder, sources, made, (), PredictOptions(device), announce)
-        files = {source.name: find_any_output(source, made) for source in sources}
-        rows, summary = _measure(folder, measured, files, target, None if predictions is None else made)
+            predict_recorded(folder, sources, label_maps, (), PredictOptions(device), announce)
+        files = {source.name: find_any_output(source, label_maps) for source in sources}
+        rows, summary = _measure(folder, measured, files, target, None if predictions is None else label_maps)
         add_result(record, target, summary.title, files)
-    return Evaluation(summary.title, rows, tuple(summary.rows), (), target, (made,), summary)
+    return Evaluation(summary.title, rows, tuple(summary.rows), (), target, (label_maps,), summary)
 
 
 def _name_source(measured: Dataset, case: Case) -> PredictionInput:

@@ -76,18 +76,18 @@ def import_nnunet(
     """
     root = Path(bundle)
     require_free(root)
-    found = read_results(Path(results), checkpoint)
+    trained = read_results(Path(results), checkpoint)
     from unet_pipeline.nnunet.bundle import write_imported_bundle
     from unet_pipeline.nnunet.weights import read_checkpoint
 
-    checkpoints = {fold: read_checkpoint(path) for fold, path in found.checkpoints.items()}
+    checkpoints = {fold: read_checkpoint(path) for fold, path in trained.checkpoints.items()}
     copies = root.resolve().with_name(f"{root.resolve().name}_data")
-    data = _find_data(found, dataset, splits)
+    data = _find_data(trained, dataset, splits)
     is_prepared = data is not None and data.report.needs_preparation
     place = copies if is_prepared or data is None else data.report.dataset.root
     planned = plan_from_nnunet(
-        found,
-        read_fingerprint(found) if data is None else data.report.require_no_errors(),
+        trained,
+        read_fingerprint(trained) if data is None else data.report.require_no_errors(),
         Path(os.path.relpath(place.resolve(), root.resolve())).as_posix(),
         max(_FOLDS, *checkpoints) if data is None else len(data.splits.folds),
         checkpoints[min(checkpoints)].mirrored_axes,
@@ -95,7 +95,7 @@ def import_nnunet(
     if data is not None and is_prepared:
         data = replace(data, prepared=prepare_dataset(data.report, copies)[1])
     try:
-        folder = write_imported_bundle(root, planned, found, checkpoints, data)
+        folder = write_imported_bundle(root, planned, trained, checkpoints, data)
     except BaseException:
         if is_prepared:
             shutil.rmtree(copies, ignore_errors=True)
@@ -103,48 +103,48 @@ def import_nnunet(
     return ImportedFolder(folder, planned.plan, {fold: read.epoch for fold, read in checkpoints.items()})
 
 
-def _find_data(found: NnunetResults, dataset: Path | str | None, splits: Path | str | None) -> TrainedOn | None:
+def _find_data(trained: NnunetResults, dataset: Path | str | None, splits: Path | str | None) -> TrainedOn | None:
     """The dataset with the splits that nnU-Net trained with; None if none was given."""
     if dataset is None:
         return None
     from unet_pipeline.nnunet.bundle import TrainedOn
 
-    if min(found.checkpoints) < 0:
+    if min(trained.checkpoints) < 0:
         raise DatasetError(
-            f"{found.root.name} was trained on all cases (fold_all), so none is left to evaluate on. Import it without --dataset."
+            f"{trained.root.name} was trained on all cases (fold_all), so none is left to evaluate on. Import it without --dataset."
         )
     read = read_dataset(dataset)
-    read = replace(read, folds=_find_splits(found, read, splits))
+    read = replace(read, folds=_find_splits(trained, read, splits))
     report = check_dataset(read)
     report.require_no_errors()
     chosen = choose_splits(report, _FOLDS, 0)
-    if max(found.checkpoints) >= len(chosen.folds):
+    if max(trained.checkpoints) >= len(chosen.folds):
         raise DatasetError(
-            f"{found.root.name} has fold {max(found.checkpoints)}; the splits have {len(chosen.folds)} folds. Give those of the training "
+            f"{trained.root.name} has fold {max(trained.checkpoints)}; the splits have {len(chosen.folds)} folds. Give those of the training "
             "with --splits."
         )
     return TrainedOn(report, chosen)
 
 
-def _find_splits(found: NnunetResults, read: Dataset, splits: Path | str | None) -> Folds:
+def _find_splits(trained: NnunetResults, read: Dataset, splits: Path | str | None) -> Folds:
     """As given, or as they lie with the dataset or the results, or by the cases that each fold has validated."""
     names = [case.name for case in read.cases]
     if splits is not None:
         return read_nnunet_splits(Path(splits), names)
-    for place in (found.root, found.root.parent):
+    for place in (trained.root, trained.root.parent):
         if (place / SPLITS_FILE).is_file():
             return read_nnunet_splits(place / SPLITS_FILE, names)
     if read.folds:
         return read.folds
-    ending = str(found.dataset.get("file_ending", ".nii.gz"))
+    ending = str(trained.dataset.get("file_ending", ".nii.gz"))
     validated = {
         fold: {path.name.removesuffix(ending) for path in (checkpoint.parent / "validation").glob(f"*{ending}")}
         & set(names)
-        for fold, checkpoint in found.checkpoints.items()
+        for fold, checkpoint in trained.checkpoints.items()
     }
     if sorted(validated) != list(range(len(validated))) or not all(validated.values()):
         raise DatasetError(
-            f"Which cases {found.root.name} was trained on is not known: no splits_final.json, and no validation/ in its folds. Give "
+            f"Which cases {trained.root.name} was trained on is not known: no splits_final.json, and no validation/ in its folds. Give "
             "nnUNet_preprocessed/DATASET/splits_final.json with --splits."
         )
     return tuple((tuple(sorted(set(names) - cases)), tuple(sorted(cases))) for _, cases in sorted(validated.items()))

@@ -90,7 +90,7 @@ def plan(
             network=network,
             padded=padded,
             memory_gib=memory_gib,
-            found=find_memory(),
+            machine_memory=find_memory(),
             start=start,
         )
         folder = _write(root, planned, report, splits, data, start)

@@ -38,7 +38,7 @@ def predict(
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
     Args:
-        bundle: trained; a folder, or the zip that `package` made. A bundle of others, such as the model zoo's, runs as its inference
+        bundle: trained; a folder, or the zip that `package` made. An external bundle, such as the model zoo's, runs as its inference
             config says, without the options about the network.
         source: an image, a DICOM series, or a folder of images or of series.
         out: folder for the label maps, and their record, predictions_run.json. A label map that is there is kept if the record has it with
@@ -73,14 +73,15 @@ def arrange_process(folder: BundleFolder, alone: bool, device: str | None) -> No
     """Make the process ready for predictions of a bundle: a short import of MONAI, and a GPU that starts beside it.
 
     Args:
-        folder: of the bundle.
         alone: the process does nothing else that needs MONAI's parts for training.
         device: as in `predict`.
     """
     plan = read_plan(folder.plan)
     # a config that was edited may name any part of MONAI
     if alone and folder.generated_configs.is_file() and not find_edited_configs(folder):
-        arrange_lean_import(with_label_maps=bool(plan.without_holes or plan.one_part or plan.smallest_part))
+        arrange_lean_import(
+            with_label_maps=bool(plan.fill_holes or plan.keep_largest_component or plan.remove_small_objects)
+        )
     if alone:
         from unet_pipeline.device.gpu_start import start_device
 
@@ -156,6 +157,6 @@ def forecast(
         from unet_pipeline.prediction.reuse import settle_options
         from unet_pipeline.prediction.run import forecast_prediction
 
-        used = list_used_files(folder, weights, options)
-        ledger = open_ledger(folder, Path(out), used, settle_options(options))
+        files_used = list_used_files(folder, weights, options)
+        ledger = open_ledger(folder, Path(out), files_used, settle_options(options))
         return forecast_prediction(folder, inputs, Path(out), weights, options, ledger)

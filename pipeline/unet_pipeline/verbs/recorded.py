@@ -37,13 +37,16 @@ def predict_recorded(
     from unet_pipeline.prediction.reuse import settle_options
     from unet_pipeline.prediction.run import predict_images
 
-    used = list_used_files(folder, weights, options)
+    files_used = list_used_files(folder, weights, options)
     plan = settle_options(options) if folder.is_planned else {"device": options.device}
     settings = options.as_settings() if folder.is_planned else plan
-    with record_predictions(folder, out, used, settings, plan, announce) as (record, ledger):
-        made = predict_images(folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger)
-        record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
-    return made
+    with record_predictions(folder, out, files_used, settings, plan, announce) as (record, ledger):
+        predictions = predict_images(folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger)
+        record["precision"], record["shares"] = (
+            predictions.precision if predictions.written else None,
+            dict(predictions.shares),
+        )
+    return predictions
 
 
 def list_used_files(folder: BundleFolder, weights: Sequence[Path], options: PredictOptions) -> Sequence[Path]:

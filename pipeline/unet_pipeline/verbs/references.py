@@ -28,11 +28,11 @@ def read_references(dataset: Path | str, follow_links: bool = False, data_root: 
     Raises:
         DatasetError: it cannot be read, or has a link that is not to be followed or leads nowhere.
     """
-    found = read_dataset(dataset, follow_links=follow_links, data_root=data_root)
-    for problem in found.problems_of_layout:
+    references = read_dataset(dataset, follow_links=follow_links, data_root=data_root)
+    for problem in references.problems_of_layout:
         if problem.code in _LINKS:
             raise problem.as_error()
-    return found
+    return references
 
 
 def join_references(
@@ -43,7 +43,6 @@ def join_references(
     Args:
         dataset: from `read_references`.
         labels: names and values of the structures that are measured; those of the dataset if None.
-        target: folder of the evaluation.
         spatial_dims: of the network, as in `read_pages`.
 
     Returns:

@@ -15,14 +15,13 @@ from unet_pipeline.bundle.trust import open_for_reading
 from unet_pipeline.bundle.weights_origin import hash_trained_weights, is_halved
 from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.messages import ERROR, Problem
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.verbs.evaluate import evaluate
 from unet_pipeline.verbs.train import train
 
 if TYPE_CHECKING:
     from unet_pipeline.evidence.reproduce.reproduction import Comparison, Reproduction
-    from unet_pipeline.evidence.reproduce.reproduction_checks import Finding
-
 
 _ROOT = "BUNDLE/"  # how a record begins a path below the bundle
 
@@ -98,7 +97,7 @@ def _reproduce(
     fold: int | str | None,
     evaluation_only: bool,
     dataset: Path | None,
-    changes: Sequence[Finding],
+    changes: Sequence[Problem],
     out: Path | str | None,
     anyway: bool,
     device: str | None,
@@ -109,8 +108,8 @@ def _reproduce(
     recorded = _read_evidence(folder, fold, evaluation_only, dataset)
     findings = tuple(dict.fromkeys([*changes, *_find_changes(recorded, evaluation_only)]))
     for finding in findings:
-        say(f"{'changed' if finding.stops else 'note':<8} {finding.subject}: {finding.detail}")
-    if any(finding.stops for finding in findings) and not anyway:
+        say(str(finding))
+    if any(finding.severity == ERROR for finding in findings) and not anyway:
         return stop(recorded.folds, findings)
     scratch = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="reproduce-")) / folder.name
     try:
@@ -130,8 +129,8 @@ def _read_evidence(
     plan = read_plan(folder.plan)
     folds = range(plan.num_folds) if fold == "all" else [int(fold)] if fold is not None else None
     wanted = [folder.fold_of_weights(plan.fold)] if folds is None else list(folds)
-    found = {number: find_latest_training(folder, number) for number in wanted}
-    trainings = {number: record for number, record in found.items() if record is not None}
+    latest = {number: find_latest_training(folder, number) for number in wanted}
+    trainings = {number: record for number, record in latest.items() if record is not None}
     usable = [n for n in wanted if (find_weights(folder, n) is not None if evaluation_only else n in trainings)]
     if not usable or (fold != "all" and usable != wanted):
         missing = next(number for number in wanted if number not in usable)
@@ -150,7 +149,7 @@ def _read_evidence(
     return _Recorded(folder, root.resolve(), trainings, tuple(usable), read_record(target / RECORD), has_numbers)
 
 
-def _find_changes(recorded: _Recorded, evaluation_only: bool) -> Iterator[Finding]:
+def _find_changes(recorded: _Recorded, evaluation_only: bool) -> Iterator[Problem]:
     """Every difference to the records, the cheapest to find first."""
     from unet_pipeline.evidence.reproduce import reproduction_checks as checks
 
@@ -176,16 +175,17 @@ def _find_changes(recorded: _Recorded, evaluation_only: bool) -> Iterator[Findin
     yield from checks.find_changes_of_data(folder, recorded.dataset, manifests)
 
 
-def _find_change_of_initial_weights(folder: BundleFolder, record: Mapping[str, Any]) -> Iterator[Finding]:
-    from unet_pipeline.evidence.reproduce.reproduction_checks import WEIGHTS, Finding
+def _find_change_of_initial_weights(folder: BundleFolder, record: Mapping[str, Any]) -> Iterator[Problem]:
+    from unet_pipeline.evidence.reproduce.reproduction_messages import START_CHANGED, START_GONE
 
     if "initial_weights_sha256" in record:
         named = _restore_paths(folder, record.get("overrides", {})).get("initial_weights")
         path = folder.initial_weights if named is None else Path(named)
+        shown = f"models/{path.name}" if named is None else path.name
         if not path.is_file():
-            yield Finding(WEIGHTS, f"the weights that the training started from are gone: {path.name}")
+            yield START_GONE.about(shown)
         elif compute_sha256(path) != record["initial_weights_sha256"]:
-            yield Finding(WEIGHTS, f"the weights that the training started from have changed: {path.name}")
+            yield START_CHANGED.about(shown)
 
 
 def _restore_paths(folder: BundleFolder, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def _restore_paths(folder: BundleFolder, overrides: Mapping[str, Any]) -> dict[s
 
 def _run(
     recorded: _Recorded,
-    findings: Sequence[Finding],
+    findings: Sequence[Problem],
     scratch: Path,
     evaluation_only: bool,
     device: str | None,
@@ -237,25 +237,25 @@ def _run(
             by, precision = known.get("by", ()), known.get("precision") or "float32"
             mirror = recorded.was_mirrored()
             evaluate(copy.root, None, None, None, device, mirror, False, by, True, precision, check_data=False)
-        found = copy.evaluations / "validation"
-        comparisons += _compare_results(recorded, found)
+        repeated = copy.evaluations / "validation"
+        comparisons += _compare_results(recorded, repeated)
         scored = read_plan(folder.plan).scored_labels
-        outside = reproduction.find_outside(recorded.target / METRICS_FILE, found / METRICS_FILE, folds, scored)
+        outside = reproduction.find_outside(recorded.target / METRICS_FILE, repeated / METRICS_FILE, folds, scored)
     return reproduction.judge(folds, findings, not evaluation_only, comparisons, outside)
 
 
-def _compare_results(recorded: _Recorded, found: Path) -> list[Comparison]:
+def _compare_results(recorded: _Recorded, repeated: Path) -> list[Comparison]:
     from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
     from unet_pipeline.evidence.records.record import RECORD, read_record
     from unet_pipeline.evidence.reproduce import reproduction
 
     target = recorded.target
     comparisons = [
-        reproduction.compare_label_maps(recorded.evaluation, read_record(found / RECORD)),
-        reproduction.compare_metrics(target / METRICS_FILE, found / METRICS_FILE, recorded.folds),
+        reproduction.compare_label_maps(recorded.evaluation, read_record(repeated / RECORD)),
+        reproduction.compare_metrics(target / METRICS_FILE, repeated / METRICS_FILE, recorded.folds),
     ]
     if reproduction.list_folds(target / METRICS_FILE) == set(recorded.folds):
-        comparisons.append(reproduction.compare_summaries(target / SUMMARY_FILE, found / SUMMARY_FILE))
+        comparisons.append(reproduction.compare_summaries(target / SUMMARY_FILE, repeated / SUMMARY_FILE))
     return comparisons
 
 

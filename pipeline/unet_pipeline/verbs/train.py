@@ -256,10 +256,10 @@ def _check_planned_start(folder: BundleFolder, overrides: Mapping[str, Any]) -> 
     planned = read_plan(folder.plan).initial_weights_sha256
     if planned is None or "initial_weights" in overrides:
         return
-    found = folder.initial_weights.is_file()
-    if not found or compute_sha256(folder.initial_weights) != planned:
+    is_there = folder.initial_weights.is_file()
+    if not is_there or compute_sha256(folder.initial_weights) != planned:
         raise TrainingError(
-            f"models/initial.pt of {folder.name} is {'another file than was planned' if found else 'missing'}; expected the weights with "
+            f"models/initial.pt of {folder.name} is {'another file than was planned' if is_there else 'missing'}; expected the weights with "
             f"SHA-256 {planned[:12]}... of its plan.yaml. Name them with `train --from`, or start from random ones with "
             "initial_weights=null."
         )

@@ -50,7 +50,6 @@ def find_resumable(folder: BundleFolder, name: str) -> Path | None:
     A run that was cut off before its first checkpoint begins again in its folder; one that failed there is passed over.
 
     Args:
-        folder: the bundle.
         name: of the run folders, before their number.
     """
     from unet_pipeline.training.checkpoint import has_checkpoint
@@ -77,7 +76,6 @@ def recall_start(run_dir: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The overrides of a run that begins again because it was cut off before its first checkpoint, with where it started from.
 
     Args:
-        run_dir: of the run.
         overrides: recalled, and given now.
 
     Raises:

@@ -20,16 +20,14 @@ from unet_pipeline.files import compute_sha256
 
 @contextmanager
 def record_evaluation(
-    folder: BundleFolder, target: Path, groups: Sequence[Group], mirror: bool, given: bool, by: Sequence[str] = ()
+    folder: BundleFolder, target: Path, groups: Sequence[Group], mirror: bool, is_given: bool, by: Sequence[str] = ()
 ) -> Iterator[RunRecord]:
     """Write `target`/run.json at the end of an evaluation, behind its results.
 
     Args:
-        folder: the bundle.
-        target: folder of the evaluation.
         groups: cases and the weights that predict them.
         mirror: whether predictions are averaged over mirrored copies.
-        given: the label maps were made before, by nobody knows which weights; then none are named.
+        is_given: the label maps were made before, by nobody knows which weights; then none are named.
         by: columns of the subgroups.
 
     Yields:
@@ -37,7 +35,7 @@ def record_evaluation(
     """
     weights = [
         {"fold": group.fold, "file": path.relative_to(folder.root).as_posix(), "sha256": compute_sha256(path)}
-        for group in ([] if given else groups)
+        for group in ([] if is_given else groups)
         for path in group.weights
     ]
     folds = sorted({group.fold for group in groups if group.fold is not None})
@@ -46,7 +44,7 @@ def record_evaluation(
         "weights": weights,
         "mirror": mirror,
         "by": list(by),
-        "predictions_given": given,
+        "predictions_given": is_given,
         **describe_bundle(folder),
         "split_sha256": {str(fold): compute_sha256(folder.split(fold)) for fold in folds},
     }
@@ -55,16 +53,16 @@ def record_evaluation(
 
 
 @contextmanager
-def record_external_evaluation(folder: BundleFolder, target: Path, given: bool) -> Iterator[RunRecord]:
-    """The same for a bundle of others: the hashes of its config and of the weights in models/, unless label maps were given."""
-    weights = () if given else folder.list_model_files()
+def record_external_evaluation(folder: BundleFolder, target: Path, is_given: bool) -> Iterator[RunRecord]:
+    """The same for an external bundle: the hashes of its config and of the weights in models/, unless label maps were given."""
+    weights = () if is_given else folder.list_model_files()
     content = {
         "kind": "evaluate",
         "weights": [
             {"fold": None, "file": path.relative_to(folder.root).as_posix(), "sha256": compute_sha256(path)}
             for path in weights
         ],
-        "predictions_given": given,
+        "predictions_given": is_given,
         "inference_config_sha256": compute_sha256(folder.find_config("inference")),
     }
     with keep_record(target / RECORD, folder.root, content, only_finished=True) as record:
@@ -75,7 +73,6 @@ def add_result(record: RunRecord, target: Path, title: str, label_maps: Mapping[
     """Bind the files of an evaluation to its record.
 
     Args:
-        record: of the evaluation.
         target: folder of metrics.csv and summary.json, which are written already.
         title: which cases, which folds.
         label_maps: the predicted file of every case.

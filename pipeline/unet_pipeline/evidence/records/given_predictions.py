@@ -40,9 +40,7 @@ def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs:
     """Whether label maps that were made before are of the images, and of weights that have not seen them.
 
     Args:
-        folder: the bundle.
         groups: cases and the weights that the numbers are for.
-        out: folder of the label maps.
         pairs: references with the given label maps, in the order of the groups' cases.
 
     Returns:
@@ -55,23 +53,26 @@ def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs:
     of_reason: dict[str, list[str]] = {}
     trained, exported = _list_trained(folder), _list_exported(folder)
     wrong, seen = [], []
-    given = iter(pairs)
+    remaining = iter(pairs)
     for group in groups:
         weights = {compute_sha256(path) for path in group.weights}
         for case in group.cases:
-            path = next(given).prediction
+            path = next(remaining).prediction
             if not path.is_file():  # for its reader to miss
                 continue
-            found = _find_entry(folder, case, entries, path)
-            reason = _describe_unknown(found, path)
-            if reason is None and found is not None:
-                if set(found.entry["files_sha256"].values()).isdisjoint(found.image_sha256):
-                    wrong.append(found.case)
+            entry_of_case = _find_entry(folder, case, entries, path)
+            reason = _describe_unknown(entry_of_case, path)
+            if reason is None and entry_of_case is not None:
+                if set(entry_of_case.entry["files_sha256"].values()).isdisjoint(entry_of_case.image_sha256):
+                    wrong.append(entry_of_case.case)
                     continue
-                used = {exported.get(sha256, sha256) for sha256 in found.entry["weights_sha256"]}
-                if any(not trained[sha256].isdisjoint(found.image_sha256) for sha256 in used & trained.keys()):
-                    seen.append(found.case)
-                reason = _compare(folder, found.entry, used == weights)
+                sha256_used = {exported.get(sha256, sha256) for sha256 in entry_of_case.entry["weights_sha256"]}
+                if any(
+                    not trained[sha256].isdisjoint(entry_of_case.image_sha256)
+                    for sha256 in sha256_used & trained.keys()
+                ):
+                    seen.append(entry_of_case.case)
+                reason = _compare(folder, entry_of_case.entry, sha256_used == weights)
             if reason is not None:
                 of_reason.setdefault(reason, []).append(case.source.name)
     _refuse(folder, out, wrong, seen)
@@ -105,8 +106,8 @@ def _read_entries(out: Path) -> tuple[Mapping[str, Any], list[str]]:
     except (OSError, FileContentError) as error:
         return {}, [f"{PREDICTIONS_RECORD} beside the label maps cannot be read: {str(error).partition('. ')[0]}."]
     images = (record or {}).get("images")
-    found = images.values() if isinstance(images, dict) else ()
-    return {entry["label_map"]: entry for entry in found if is_entry(entry)}, []
+    values = images.values() if isinstance(images, dict) else ()
+    return {entry["label_map"]: entry for entry in values if is_entry(entry)}, []
 
 
 def _find_entry(folder: BundleFolder, case: ReferencedImage, entries: Mapping[str, Any], path: Path) -> _Found | None:
@@ -135,10 +136,10 @@ def _list_twins(folder: BundleFolder, name: str, own: set[str]) -> set[str]:
     return copies | files if own & (copies | files) else set()
 
 
-def _describe_unknown(found: _Found | None, path: Path) -> str | None:
-    if found is None:
+def _describe_unknown(entry_of_case: _Found | None, path: Path) -> str | None:
+    if entry_of_case is None:
         return _NO_RECORD
-    return EDITED if found.entry["label_map_sha256"] != compute_sha256(path) else None
+    return EDITED if entry_of_case.entry["label_map_sha256"] != compute_sha256(path) else None
 
 
 def _compare(folder: BundleFolder, entry: Mapping[str, Any], same_weights: bool) -> str | None:

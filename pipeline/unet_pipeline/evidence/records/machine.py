@@ -58,21 +58,21 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 def read_versions() -> dict[str, str]:
     """Versions of this package and of those that matter, as far as they are installed."""
-    found = {OWN_NAME: __version__}
+    versions = {OWN_NAME: __version__}
     for name in PACKAGES:
         try:
-            found[name] = distributions.version(name)
+            versions[name] = distributions.version(name)
         except distributions.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def read_environment() -> dict[str, str]:
     """The environment variables that matter and are set."""
-    found = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    variables = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     if libraries := os.environ.get(_LIBRARIES_FIRST):
-        found[_LIBRARIES_FIRST] = " ".join(Path(part).name for part in libraries.replace(":", " ").split())
-    return found
+        variables[_LIBRARIES_FIRST] = " ".join(Path(part).name for part in libraries.replace(":", " ").split())
+    return variables
 
 
 def describe_machine() -> dict[str, Any]:

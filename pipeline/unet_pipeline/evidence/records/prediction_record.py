@@ -25,9 +25,8 @@ def open_ledger(
     """The ledger of the label maps in `out`, for predictions of a bundle.
 
     Args:
-        folder: the bundle.
         out: of the label maps; its record, if there is one, has the entries.
-        weights: state_dict files that predict; of a bundle of others all that it has.
+        weights: state_dict files that predict; of an external bundle all that it has.
         options: that reach the label values.
         entries: of the record, where it is open already.
     """
@@ -36,8 +35,8 @@ def open_ledger(
         configs_sha256=hash_configs(folder),
         options=dict(options),
     )
-    found = (_read_earlier(out / PREDICTIONS_RECORD) or {}).get("images") if entries is None else entries
-    return Ledger(out, origin, found if isinstance(found, dict) else {})
+    images = (_read_earlier(out / PREDICTIONS_RECORD) or {}).get("images") if entries is None else entries
+    return Ledger(out, origin, images if isinstance(images, dict) else {})
 
 
 def hash_configs(folder: BundleFolder) -> dict[str, str]:
@@ -57,10 +56,10 @@ def _list_deciding(folder: BundleFolder) -> list[Path]:
 def _read_earlier(path: Path) -> dict[str, Any] | None:
     """The record of an earlier call; None where there is none, or one that is no record."""
     try:
-        found = read_record(path)
+        record = read_record(path)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return record if isinstance(record, dict) else None
 
 
 @contextmanager
@@ -78,9 +77,7 @@ def record_predictions(
     options. Label maps of earlier calls keep theirs. A call that leaves no label map leaves no record.
 
     Args:
-        folder: the bundle.
-        out: of the label maps.
-        weights: state_dict files that predict them; of a bundle of others all that it has.
+        weights: state_dict files that predict them; of an external bundle all that it has.
         settings: options of the call, as given.
         options: those that reach the label values, with what they come to.
         announce: called with why label maps that are there are made again.

@@ -92,7 +92,6 @@ def keep_record(
     """Keep a record while something runs.
 
     Args:
-        path: of the record.
         root: of the bundle, whose path no record names.
         content: what is known at the start, beside code, versions, environment and machine.
         earlier: record of the run that this one continues.
@@ -149,10 +148,8 @@ def record_run(
 
     Args:
         folder: the bundle; paths below it are written relative to it.
-        run_dir: of this run.
         command: the stock command that does the same.
         settings: ids of the config that this run sets.
-        fold: of the cross-validation.
 
     Yields:
         The record; what the caller adds under "result" is kept, and "cut_short" says how it falls short of the plan.
@@ -272,10 +269,12 @@ def _is_alive(process: Mapping[str, Any]) -> bool:
     import psutil
 
     try:
-        found = psutil.Process(process["id"])
+        running = psutil.Process(process["id"])
         started = datetime.fromisoformat(process["started"]).timestamp()
         # a later process may have got the number
-        return found.is_running() and found.status() != psutil.STATUS_ZOMBIE and found.create_time() <= started + 1
+        return (
+            running.is_running() and running.status() != psutil.STATUS_ZOMBIE and running.create_time() <= started + 1
+        )
     except psutil.Error:
         return False
 

@@ -82,15 +82,15 @@ class TrackingStore:
         """Id of the experiment, which is made when it is missing."""
         from mlflow.exceptions import MlflowException
 
-        found = self.client.get_experiment_by_name(self.experiment_name)
-        if found is None:
+        experiment = self.client.get_experiment_by_name(self.experiment_name)
+        if experiment is None:
             try:
                 return str(self.client.create_experiment(self.experiment_name, artifact_location=self.artifacts))
             except MlflowException:  # another training may have made it since
-                found = self.client.get_experiment_by_name(self.experiment_name)
-                if found is None:
+                experiment = self.client.get_experiment_by_name(self.experiment_name)
+                if experiment is None:
                     raise
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
 
 def open_tracking(folder: BundleFolder, name: str, must_answer: bool = True) -> TrackingStore | None:
@@ -111,13 +111,13 @@ def open_tracking(folder: BundleFolder, name: str, must_answer: bool = True) -> 
         raise TrainingError(f"Unknown tracking {name!r}; {suggest(name, (MLFLOW, NO_TRACKING))}.")
     if name == NO_TRACKING:
         return None
-    given = os.environ.get(TRACKING_URI)
-    _require_packages(is_database=given is None or "sql" in urlsplit(given).scheme)
+    uri = os.environ.get(TRACKING_URI)
+    _require_packages(is_database=uri is None or "sql" in urlsplit(uri).scheme)
     for key, value in _SETTINGS.items():
         os.environ.setdefault(key, value)
     for logger in ("mlflow.store.db.utils", "alembic"):  # they announce every table of a new database
         logging.getLogger(logger).setLevel(logging.WARNING)
-    store = _choose_store(folder, given)
+    store = _choose_store(folder, uri)
     if must_answer:
         try:
             store.find_experiment()
@@ -129,10 +129,10 @@ def open_tracking(folder: BundleFolder, name: str, must_answer: bool = True) -> 
     return store
 
 
-def _choose_store(folder: BundleFolder, given: str | None) -> TrackingStore:
+def _choose_store(folder: BundleFolder, uri: str | None) -> TrackingStore:
     experiment = os.environ.get(EXPERIMENT_NAME) or folder.name
-    if given is not None:
-        return TrackingStore(given, experiment)
+    if uri is not None:
+        return TrackingStore(uri, experiment)
     folder.tracking.mkdir(exist_ok=True)
     database = f"sqlite:///{quote((folder.tracking / 'mlflow.db').as_posix(), safe='/:')}"
     return TrackingStore(database, experiment, (folder.tracking / "artifacts").as_uri())
@@ -159,7 +159,6 @@ def track_run(store: TrackingStore | None, folder: BundleFolder) -> Iterator[Run
 
     Args:
         store: None for no tracking; then the tracker does nothing.
-        folder: the bundle.
 
     Yields:
         The tracker, for `begin` and `watch`.

@@ -54,8 +54,8 @@ def choose_ticks(axis: Axis, most: int = 6) -> tuple[tuple[float, str], ...]:
         return axis.ticks
     if axis.logarithmic:
         powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
-        found = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-        return tuple((value, f"{value:g}") for value in found if axis.low <= value <= axis.high)
+        round_values = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+        return tuple((value, f"{value:g}") for value in round_values if axis.low <= value <= axis.high)
     raw = (axis.high - axis.low) / most
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= raw * 0.999)

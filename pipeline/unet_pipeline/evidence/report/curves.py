@@ -20,16 +20,16 @@ def read_curves(folder: BundleFolder) -> list[Curve]:
 
     # a file that a killed process left ends in half an event, which is announced as an error and does no harm
     logging.getLogger("tensorboard").setLevel(logging.CRITICAL)
-    found: dict[tuple[str, str], dict[int, float]] = {}
+    points_of: dict[tuple[str, str], dict[int, float]] = {}
     for path in sorted(folder.runs.glob("*/events.out.tfevents.*")):
         accumulator = EventAccumulator(str(path), size_guidance={"scalars": 0})
         accumulator.Reload()
         for tag in accumulator.Tags()["scalars"]:
             # a continued run writes some steps again: the later file counts
             points = {event.step: event.value for event in accumulator.Scalars(tag)}
-            found.setdefault((path.parent.name, tag), {}).update(points)
+            points_of.setdefault((path.parent.name, tag), {}).update(points)
     curves = []
-    for (run, tag), points in found.items():
+    for (run, tag), points in points_of.items():
         steps = tuple(sorted(points))
         curves.append(Curve(run, tag, steps, tuple(float(points[step]) for step in steps)))
     return curves

@@ -17,7 +17,6 @@ def write_draft(path: Path, text: str) -> Path:
     """Write a draft with the SHA-256 of its text in the last line, by which a later call notices an edit.
 
     Args:
-        path: of the document.
         text: Markdown.
 
     Returns:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unet_pipeline.bundle.earlier import RENAMED_IN_TUNING, rename_ids
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import FileContentError
 from unet_pipeline.evaluation.metric_table import METRICS
@@ -105,22 +106,22 @@ class History:
 
     def list_cut_short(self) -> list[tuple[str, str]]:
         """The finished trainings that were shorter than planned, and how."""
-        found = ((str(run.get("id", "run")), describe_shortfall(run)) for run in self.finished_runs)
-        return [(name, short) for name, short in found if short]
+        shortfalls = ((str(run.get("id", "run")), describe_shortfall(run)) for run in self.finished_runs)
+        return [(name, short) for name, short in shortfalls if short]
 
     @property
     def trained_folds(self) -> tuple[int, ...]:
         """Folds with a finished training on record, or with weights; a packaged bundle has the weights of one fold only."""
-        found = {fold for run in self.finished_runs if (fold := find_fold(run)) is not None}
-        found |= {
+        folds = {fold for run in self.finished_runs if (fold := find_fold(run)) is not None}
+        folds |= {
             *self.folder.trained_folds(),
             *(int(match[1]) for match in map(_FOLD.fullmatch, self.imported_folds) if match),
         }
         if self.weights_fold is not None:
-            found.add(self.weights_fold)
-        elif not found and not self.imported_folds and self.folder.weights.is_file():
-            found.add(self.plan.fold)  # of a training with stock MONAI, which notes nothing
-        return tuple(sorted(fold for fold in found if 0 <= fold < self.plan.num_folds))
+            folds.add(self.weights_fold)
+        elif not folds and not self.imported_folds and self.folder.weights.is_file():
+            folds.add(self.plan.fold)  # of a training with stock MONAI, which notes nothing
+        return tuple(sorted(fold for fold in folds if 0 <= fold < self.plan.num_folds))
 
     @property
     def imported_folds(self) -> tuple[str, ...]:
@@ -146,12 +147,12 @@ class History:
 
     def folds_with_shared_patients(self) -> tuple[int, ...]:
         """Folds with a patient on both sides."""
-        found = []
+        folds = []
         for fold in self.folds:
             training = {self.patient_of.get(case, f"case {case}") for case in fold.training}
             if training & {self.patient_of.get(case, f"case {case}") for case in fold.validation}:
-                found.append(fold.fold)
-        return tuple(found)
+                folds.append(fold.fold)
+        return tuple(folds)
 
     def folds_with_shared_cases(self) -> tuple[int, ...]:
         """Folds whose validation shows cases that were trained on."""
@@ -190,7 +191,7 @@ def read_history(folder: BundleFolder) -> History:
         folds=_read_folds(folder, plan),
         runs=runs,
         evaluations=evaluations,
-        tuning=_read(folder.tuning),
+        tuning=rename_ids(_read(folder.tuning), RENAMED_IN_TUNING),
         data_facts=_read_data_facts(folder),
         weights_fold=None if origin is None else int(origin["fold"]),
         hashes=_hash_files(folder),
@@ -222,13 +223,13 @@ def _read(path: Path, notes: list[str] | None = None, name: str = "") -> dict[st
 
 
 def _read_folds(folder: BundleFolder, plan: Plan) -> tuple[FoldLists, ...]:
-    found = []
+    fold_lists = []
     for fold in range(plan.num_folds):
         lists = _read(folder.split(fold))
         if lists is not None:
             names = (tuple(entry["case"] for entry in lists.get(part, ())) for part in ("training", "validation"))
-            found.append(FoldLists(fold, *names))
-    return tuple(found)
+            fold_lists.append(FoldLists(fold, *names))
+    return tuple(fold_lists)
 
 
 def _read_runs(folder: BundleFolder, notes: list[str]) -> tuple[dict[str, Any], ...]:
@@ -244,8 +245,8 @@ def _read_evaluations(folder: BundleFolder, notes: list[str]) -> tuple[Evaluatio
     paths = sorted(
         folder.evaluations.glob("*/summary.json"), key=lambda path: (path.parent.name != VALIDATION, path.parent.name)
     )
-    found = ((path, _read(path, notes, "a summary")) for path in paths)
-    return tuple(EvaluationRecord(path.parent.name, path.parent, summary) for path, summary in found if summary)
+    summaries = ((path, _read(path, notes, "a summary")) for path in paths)
+    return tuple(EvaluationRecord(path.parent.name, path.parent, summary) for path, summary in summaries if summary)
 
 
 def _read_data_facts(folder: BundleFolder) -> dict[str, str]:

@@ -34,7 +34,7 @@ def draw_learning(history: History) -> tuple[list[charts.Figure], list[str]]:
     if not curves:
         return [], ["There are no TensorBoard events in evidence/runs/, so there are no learning curves."]
     rates = [curve for curve in curves if curve.tag in ("learning_rate", "lr")]
-    found = [
+    figures = [
         charts.draw_curves(curves, "train_loss", "Training loss", "loss", "iteration"),
         charts.draw_curves(
             curves,
@@ -53,7 +53,7 @@ def draw_learning(history: History) -> tuple[list[charts.Figure], list[str]]:
             "iteration",
         ),
     ]
-    return [figure for figure in found if figure is not None], []
+    return [figure for figure in figures if figure is not None], []
 
 
 def describe_evaluation(history: History, record: EvaluationRecord) -> EvaluationPart:

@@ -170,12 +170,12 @@ class Agreement:
 
 def compute_agreement(volumes: pd.DataFrame) -> tuple[Agreement, ...]:
     """Bias and limits of agreement per label; NaN limits for one case (Bland and Altman 1986, Lancet 327:307-310)."""
-    found = []
+    agreements = []
     for label, table in volumes.groupby("label", sort=False):
         difference = (table["prediction"] - table["reference"]).to_numpy()
         bias, sd = float(difference.mean()), float(difference.std(ddof=1)) if len(difference) > 1 else math.nan
-        found.append(Agreement(str(label), len(difference), bias, bias - 1.96 * sd, bias + 1.96 * sd))
-    return tuple(found)
+        agreements.append(Agreement(str(label), len(difference), bias, bias - 1.96 * sd, bias + 1.96 * sd))
+    return tuple(agreements)
 
 
 def draw_bland_altman(volumes: pd.DataFrame, unit: str, agreement: Agreement, series: int = 0) -> Figure:
@@ -200,19 +200,19 @@ def draw_bland_altman(volumes: pd.DataFrame, unit: str, agreement: Agreement, se
 
 def draw_calibration(calibration: Mapping[str, Any]) -> Figure | None:
     """Share of right voxels over the confidence, before and after the temperature; None for an old record without bins."""
-    kept = [
+    curves = [
         (name, [one for one in calibration.get(key) or () if one["num_voxels"]])
         for name, key in (("before", "bins_before"), ("after", "bins_after"))
     ]
-    kept = [(name, bins) for name, bins in kept if bins]
-    if not kept:
+    curves = [(name, bins) for name, bins in curves if bins]
+    if not curves:
         return None
     told = (
         f"Expected calibration error {calibration['error_before']:.4f} before, {calibration['error_after']:.4f} after."
     )
     chart = Chart("Calibration", told, Axis(0, 1, "confidence"), Axis(0, 1, "share of right voxels"))
     chart.line([0, 1], [0, 1], style="guide")
-    for series, (name, bins) in enumerate(kept):
+    for series, (name, bins) in enumerate(curves):
         confidence, right = [one["confidence"] for one in bins], [one["right_share"] for one in bins]
         chart.line(confidence, right, series, f"{name} the temperature")
         chart.points(confidence, right, series)

@@ -67,8 +67,6 @@ def draw_cases(history: History, record: EvaluationRecord, rows: pd.DataFrame) -
     """Pictures of worst, median and best case, and why there are none of those that are missing.
 
     Args:
-        history: of the bundle.
-        record: the evaluation.
         rows: its metrics.csv.
     """
     pictures, notes = [], []
@@ -97,15 +95,15 @@ def choose_cases(rows: pd.DataFrame, scored_labels: Sequence[str]) -> list[tuple
 def _list_files(folder: BundleFolder, plan: Plan) -> dict[str, tuple[Path, Path]]:
     """Image and label map of every case of the bundle's own data set."""
     root = folder.root / plan.dataset_dir
-    found: dict[str, tuple[Path, Path]] = {}
+    files_of: dict[str, tuple[Path, Path]] = {}
     for path in sorted((folder.evidence / "splits").glob("*.json")):
         try:
             lists = read_json_object(path)
             entries = [*lists.get("training", ()), *lists.get("validation", ()), *lists.get("test", ())]
-            found |= {entry["case"]: (root / entry["image"], root / entry["label"]) for entry in entries}
+            files_of |= {entry["case"]: (root / entry["image"], root / entry["label"]) for entry in entries}
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             continue  # a broken list is no reason to have no report; the report says that the data are not at hand
-    return found
+    return files_of
 
 
 def _find_files(
@@ -118,10 +116,10 @@ def _find_files(
         raise PipelineError("the data set is not where the plan says")
     if not _has_counts(reference, rows, "num_voxels_reference", plan):
         raise PipelineError("its label map is not the one that was evaluated")
-    for made in sorted(folder.glob("predictions*")):
+    for predictions in sorted(folder.glob("predictions*")):
         for path in (
-            made / f"{case}{plan.output_suffix}",
-            *made.glob(f"{image.name.split('.')[0]}{plan.output_suffix}"),
+            predictions / f"{case}{plan.output_suffix}",
+            *predictions.glob(f"{image.name.split('.')[0]}{plan.output_suffix}"),
         ):
             if path.is_file() and _has_counts(path, rows, "num_voxels_prediction", plan):
                 return _Files(image, reference, path)
@@ -150,10 +148,10 @@ def _draw_panels(case: str, files: _Files, plan: Plan) -> Iterator[Panel]:
     wrong = reference.array[0] != prediction.array[0]
     if plan.ignore_value is not None:
         wrong &= reference.array[0] != plan.ignore_value
-    for name, shown, truth, found, aspect in _list_planes(image, reference, prediction, wrong):
+    for name, shown, truth, predicted, aspect in _list_planes(image, reference, prediction, wrong):
         where = f"{name} plane with most wrong voxels" if name else "picture"
         alt = f"{case}, {where}: reference (solid) and prediction (dashed) outlines"
-        yield Panel(name, _encode(shown, truth, found, values, aspect), alt)
+        yield Panel(name, _encode(shown, truth, predicted, values, aspect), alt)
 
 
 Plane = tuple[str, np.ndarray, np.ndarray, np.ndarray, float]
@@ -166,10 +164,10 @@ def _list_planes(
     if wrong.ndim == 2:
         shown = image.array.transpose(2, 1, 0) if image.array.shape[0] == 3 else image.array[0].T
         step = max(1, -(-max(wrong.shape) // _MOST_PIXELS))
-        picture, truth, found = (
+        picture, truth, predicted = (
             plane[::step, ::step] for plane in (shown, reference.array[0].T, prediction.array[0].T)
         )
-        yield "", picture, truth, found, 1.0
+        yield "", picture, truth, predicted, 1.0
         return
     # columns to the patient's left, rows to the back, slices upwards: radiological views
     turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), nib.orientations.axcodes2ornt("LPS"))
@@ -190,7 +188,7 @@ def _list_planes(
         yield name, planes[0], planes[1], planes[2], spacing[others[1]] / spacing[others[0]]
 
 
-def _encode(shown: np.ndarray, truth: np.ndarray, found: np.ndarray, values: Sequence[int], aspect: float) -> str:
+def _encode(shown: np.ndarray, truth: np.ndarray, predicted: np.ndarray, values: Sequence[int], aspect: float) -> str:
     """PNG as a data URI: grey image, reference outlined with a solid line, prediction with a dashed one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -209,7 +207,7 @@ def _encode(shown: np.ndarray, truth: np.ndarray, found: np.ndarray, values: Seq
         axes.imshow(grey, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
     for number, value in enumerate(values):
         colour = COLOURS[number % len(COLOURS)]
-        for labels, style, width in ((truth, "solid", 1.4), (found, (0, (3, 2)), 1.6)):
+        for labels, style, width in ((truth, "solid", 1.4), (predicted, (0, (3, 2)), 1.6)):
             mask = labels == value
             if mask.any() and not mask.all():
                 # black below, so that a line is seen on light and dark tissue

@@ -16,8 +16,8 @@ from unet_pipeline.bundle.weights_origin import find_measured_weights
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE, read_rows
 from unet_pipeline.evaluation.summary import summarize, to_records
 from unet_pipeline.evidence.records.evaluation_record import list_label_maps
-from unet_pipeline.evidence.reproduce.reproduction_checks import Finding
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.messages import ERROR, Problem
 from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.text_files import read_json_object
 
@@ -59,7 +59,7 @@ class Reproduction:
 
     verdict: str
     folds: tuple[int, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Problem, ...]
     trained: bool
     comparisons: tuple[Comparison, ...]
     outside: tuple[str, ...]
@@ -71,14 +71,14 @@ class Reproduction:
         return self.verdict != DIFFERENT
 
 
-def stop(folds: Sequence[int], findings: Sequence[Finding]) -> Reproduction:
+def stop(folds: Sequence[int], findings: Sequence[Problem]) -> Reproduction:
     """The verdict without a run, because it would not be the recorded one."""
     return Reproduction(DIFFERENT, tuple(folds), tuple(findings), False, (), (), describe_cause(findings))
 
 
 def judge(
     folds: Sequence[int],
-    findings: Sequence[Finding],
+    findings: Sequence[Problem],
     trained: bool,
     comparisons: Sequence[Comparison],
     outside: Sequence[str] | None,
@@ -102,16 +102,16 @@ def judge(
     )
 
 
-def describe_cause(findings: Sequence[Finding]) -> str:
+def describe_cause(findings: Sequence[Problem]) -> str:
     """The likely cause of a difference: what stops first, otherwise what may change digits."""
-    stopping = [finding for finding in findings if finding.stops]
+    stopping = [finding for finding in findings if finding.severity == ERROR]
     likely = stopping or list(findings)
     if not likely:
         return (
             "nothing that is recorded differs: an operation that is not deterministic (GPU kernels), or a change that no "
             "record sees"
         )
-    shown = "; ".join(f"{finding.subject}: {finding.detail}" for finding in likely[:_MAX_EXAMPLES])
+    shown = "; ".join(f"{finding.file} {finding.cause}" for finding in likely[:_MAX_EXAMPLES])
     return shown + (f"; and {len(likely) - _MAX_EXAMPLES} more" if len(likely) > _MAX_EXAMPLES else "")
 
 
@@ -119,7 +119,6 @@ def copy_for_run(folder: BundleFolder, target: Path, dataset: Path, weights: Map
     """A copy of a bundle without its results, so that a run leaves the bundle as it is.
 
     Args:
-        folder: the bundle.
         target: folder of the copy; does not exist yet.
         dataset: where the data are; absolute.
         weights: of the folds that are evaluated and not trained again.
@@ -146,7 +145,7 @@ def copy_for_run(folder: BundleFolder, target: Path, dataset: Path, weights: Map
     return copy
 
 
-def compare_weights(fold: int, recorded_sha256: str, recorded: Path | None, found: Path) -> Comparison:
+def compare_weights(fold: int, recorded_sha256: str, recorded: Path | None, repeated: Path) -> Comparison:
     """Weights of a repeated training with those of the record.
 
     Args:
@@ -154,13 +153,13 @@ def compare_weights(fold: int, recorded_sha256: str, recorded: Path | None, foun
         recorded_sha256: of the file, from the record.
         recorded: the bundle's file with this SHA-256, or that in half precision, if it has one; then the values decide, because
             another version of PyTorch may write equal weights in other bytes.
-        found: written by the repeated training.
+        repeated: written by the repeated training.
     """
-    equal = compute_sha256(found) == recorded_sha256
+    equal = compute_sha256(repeated) == recorded_sha256
     if not equal and recorded is not None:
         half = compute_sha256(recorded) != recorded_sha256
-        equal = hash_values(recorded) == hash_values(found, half)
-    example = f"SHA-256 {compute_sha256(found)[:12]}, recorded {recorded_sha256[:12]}"
+        equal = hash_values(recorded) == hash_values(repeated, half)
+    example = f"SHA-256 {compute_sha256(repeated)[:12]}, recorded {recorded_sha256[:12]}"
     return Comparison(f"weights of fold {fold}", 1, int(not equal), () if equal else (example,))
 
 
@@ -178,17 +177,17 @@ def hash_values(weights: Path, half: bool = False) -> str:
     return digest.hexdigest()
 
 
-def compare_label_maps(record: Mapping[str, Any] | None, found: Mapping[str, Any] | None) -> Comparison:
+def compare_label_maps(record: Mapping[str, Any] | None, repeated: Mapping[str, Any] | None) -> Comparison:
     """Label maps of a repeated evaluation with the recorded hashes; the bundle need not have the files."""
-    before, now = list_label_maps(record), list_label_maps(found)
+    before, now = list_label_maps(record), list_label_maps(repeated)
     shared = sorted(before.keys() & now.keys())
     different = [case for case in shared if before[case] != now[case]]
     return Comparison("label maps", len(shared), len(different), tuple(different[:_MAX_EXAMPLES]))
 
 
-def compare_metrics(recorded: Path, found: Path, folds: Sequence[int]) -> Comparison:
+def compare_metrics(recorded: Path, repeated: Path, folds: Sequence[int]) -> Comparison:
     """Every number of metrics.csv, as it is written there, for the cases of some folds."""
-    before, now = (_read_cells(path, folds) for path in (recorded, found))
+    before, now = (_read_cells(path, folds) for path in (recorded, repeated))
     differences = [f"{_name(key)} is missing" for key in sorted(before.keys() - now.keys())]
     differences += [f"{_name(key)} is new" for key in sorted(now.keys() - before.keys())]
     num_compared = len(differences)
@@ -217,9 +216,9 @@ def _name(key: tuple[str, ...]) -> str:
     return f"case {key[0]}, {key[1]}"
 
 
-def compare_summaries(recorded: Path, found: Path) -> Comparison:
+def compare_summaries(recorded: Path, repeated: Path) -> Comparison:
     """Every value of summary.json that both files have, but for the notes, which are about the bundle's other trainings."""
-    before, now = (read_json_object(path) | {"notes": None} for path in (recorded, found))
+    before, now = (read_json_object(path) | {"notes": None} for path in (recorded, repeated))
     pairs = list(_pair_values(before, now, ""))
     differences = [f"{place}: {new}, recorded {old}" for place, old, new in pairs if old != new]
     return Comparison(SUMMARY_FILE, len(pairs), len(differences), tuple(differences[:_MAX_EXAMPLES]))
@@ -236,14 +235,14 @@ def _pair_values(before: Any, now: Any, place: str) -> Iterator[tuple[str, Any, 
         yield place, before, now
 
 
-def find_outside(recorded: Path, found: Path, folds: Sequence[int], scored_labels: Sequence[str]) -> tuple[str, ...]:
+def find_outside(recorded: Path, repeated: Path, folds: Sequence[int], scored_labels: Sequence[str]) -> tuple[str, ...]:
     """Means of the repeated evaluation that lie outside the 95 % interval of the recorded cases.
 
     Both are summarized from metrics.csv over the same folds. A mean without an interval, of one case, must be equal.
     """
     before, now = (
         {(row["label"], row["metric"]): row for row in to_records(summarize(table, scored_labels))}
-        for table in (_read_table(path, folds) for path in (recorded, found))
+        for table in (_read_table(path, folds) for path in (recorded, repeated))
     )
     outside = []
     for key in before.keys() & now.keys():

@@ -13,19 +13,19 @@ from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.manifest import read_manifest
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.prepare import prepare_dataset
-from unet_pipeline.evidence.reproduce.reproduction_checks import Finding, compare_files
+from unet_pipeline.evidence.reproduce.reproduction_checks import compare_files
+from unet_pipeline.messages import Problem
 from unet_pipeline.planning.plan import read_plan
 
 
 @contextmanager
-def provide_data(folder: BundleFolder, dataset: Path | None) -> Iterator[tuple[Path | None, tuple[Finding, ...]]]:
+def provide_data(folder: BundleFolder, dataset: Path | None) -> Iterator[tuple[Path | None, tuple[Problem, ...]]]:
     """Where the files lie that a bundle trains on.
 
     A bundle whose files `plan` copied may be given the dataset that they were copied from: its files are compared with the manifest, and
     copied again into a folder that goes away.
 
     Args:
-        folder: the bundle.
         dataset: what the user names; None for the place in the plan.
 
     Yields:
@@ -40,11 +40,11 @@ def provide_data(folder: BundleFolder, dataset: Path | None) -> Iterator[tuple[P
         yield dataset, ()
         return
     options = ReadOptions.model_validate(manifest["reading"])
-    found = read_dataset(dataset, options.layout, options.follow_links)
+    source = read_dataset(dataset, options.layout, options.follow_links)
     case_of = {path: name for name, files in manifest["cases"].items() for path in (*files["image"], files["label"])}
     sources = [(record["path"], case_of.get(record["path"], ""), record["sha256"]) for record in manifest["files"]]
-    findings = tuple(compare_files(found.root, sources))
-    report = check_dataset(found, read_plan(folder.plan).label_table, options)
+    findings = tuple(compare_files(source.root, sources))
+    report = check_dataset(source, read_plan(folder.plan).label_table, options)
     with tempfile.TemporaryDirectory(prefix="reproduce-data-") as scratch:
         target = Path(scratch) / "copies"
         prepare_dataset(report, target)
