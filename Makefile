@@ -32,7 +32,7 @@ lint: $(VENV)/.lint
 	$(BIN)/codespell
 
 monailabel: $(VENV)/.test
-	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py
+	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py tests/bundles/test_loading.py
 
 notebooks: $(VENV)/.test
 	$(BIN)/python notebooks/build.py

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.bundle.earlier import is_same_value
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.config_values import FINDING_IDS
 from unet_pipeline.errors import TrainingError
 from unet_pipeline.evidence.records.record import (
     FAILED,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 # where things lie and how fast they go, not what comes out; the number of epochs may grow
 _MAY_CHANGE = {
-    "bundle_root",
+    *FINDING_IDS,
     "output_dir",
     "weights_path",
     "dataset_dir",
