@@ -13,6 +13,7 @@ import yaml
 
 import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.half_weights import holds_full_weights
 from unet_pipeline.dataset.image import read_label_map
 from unet_pipeline.evaluation.metrics import compute_dice
 from unet_pipeline.handover.package import read_eval_metrics
@@ -43,7 +44,9 @@ def test_bundles_every_family_of_the_u_net_line_is_there() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bundle_weights_are_small(name: str) -> None:
-    assert 0 < BundleFolder(BUNDLES / name).weights.stat().st_size <= build.MAX_WEIGHTS_BYTES
+    weights = BundleFolder(BUNDLES / name).weights
+    assert 0 < weights.stat().st_size <= build.MAX_WEIGHTS_BYTES
+    assert not holds_full_weights(weights)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -100,6 +100,89 @@ class DoubleConv(nn.Sequential):
         )
 
 
+def build_encoder(
+    widths: Sequence[tuple[int, int | None]],
+    in_channels: int,
+    kernel_size: Sequence[Sequence[int]],
+    strides: Sequence[Sequence[int]],
+    padded: bool,
+    normalisation: str,
+    dropout: float | None = None,
+) -> list[nn.Module]:
+    """Levels of two units, the full resolution first; max-pooling leads to each but the first.
+
+    Args:
+        widths: channels behind each level, and between its two units, None for the same.
+        in_channels: of the image.
+        kernel_size: per level and axis.
+        strides: per level and axis.
+        padded: see `ConvUnit`.
+        normalisation: see `build_normalisation`.
+        dropout: share of the values that the two lowest levels drop in training; None for none.
+    """
+    spatial_dims, before = len(strides[0]), in_channels
+    encoder: list[nn.Module] = []
+    for level, (width, middle) in enumerate(widths):
+        block: list[nn.Module] = [MAX_POOLING[spatial_dims](tuple(strides[level]))] if level else []
+        block.append(DoubleConv(spatial_dims, before, width, kernel_size[level], padded, normalisation, middle))
+        if dropout is not None and 0 < level >= len(widths) - 2:
+            block.append(nn.Dropout(dropout))
+        encoder.append(nn.Sequential(*block))
+        before = width
+    return encoder
+
+
+class SupervisedUNet(nn.Module):
+    """Encoder, decoder with skips, and heads at the levels of the full resolution and below it.
+
+    Args:
+        encoder: the full resolution first.
+        decoder: of features and skip; the full resolution last.
+        filters: channels per level, the full resolution first.
+        out_channels: classes.
+        strides: per level and axis; the first level's are 1.
+        num_heads: levels below the full resolution that have a head.
+    """
+
+    def __init__(
+        self,
+        encoder: Sequence[nn.Module],
+        decoder: Sequence[nn.Module],
+        filters: Sequence[int],
+        out_channels: int,
+        strides: Sequence[Sequence[int]],
+        num_heads: int,
+    ) -> None:
+        super().__init__()
+        self.factors = total_stride(strides)
+        self.encoder = nn.ModuleList(encoder)
+        self.decoder = nn.ModuleList(decoder)  # the full resolution last, as the heads
+        convolution = CONVOLUTION[len(strides[0])]
+        self.heads = nn.ModuleList(convolution(filters[level], out_channels, 1) for level in range(num_heads, -1, -1))
+        initialise_he(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits, shape (batch, classes, *spatial), for `x` of shape (batch, channels, *spatial) and any size."""
+        return keep_start(self.compute_heads(pad_to_multiple(x, self.factors))[-1], x)
+
+    def compute_heads(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Logits of every head at its own level, the full resolution last; sizes are multiples of the total stride."""
+        features = x
+        skips: list[torch.Tensor] = []
+        for block in self.encoder:
+            features = block(features)
+            skips.append(features)
+        skips.pop()
+        decoded: list[torch.Tensor] = []
+        for level in self.decoder:
+            features = level(features, skips.pop())
+            decoded.append(features)
+        heads: list[torch.Tensor] = []
+        for index, head in enumerate(self.heads):
+            heads.append(head(decoded[len(decoded) - len(self.heads) + index]))
+        return heads
+
+
 def initialise_he(network: nn.Module) -> None:
     """Normal weights with variance 2 / fan-in, biases 0 (He 2015, arXiv:1502.01852)."""
     for module in network.modules():

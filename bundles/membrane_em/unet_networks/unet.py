@@ -13,9 +13,9 @@ from torch import nn
 
 from .blocks import (
     CONVOLUTION,
-    MAX_POOLING,
     TRANSPOSED_CONVOLUTION,
     DoubleConv,
+    build_encoder,
     crop_to,
     initialise_he,
     keep_start,
@@ -109,14 +109,8 @@ class UNet2015(_UNet):
         normalisation: str = "none",
         dropout: float = 0.5,
     ) -> None:
-        encoder: list[nn.Module] = []
-        for level, width in enumerate(filters):
-            before = filters[level - 1] if level else in_channels
-            block: list[nn.Module] = [MAX_POOLING[spatial_dims](tuple(strides[level]))] if level else []
-            block.append(DoubleConv(spatial_dims, before, width, kernel_size[level], padded, normalisation))
-            if 0 < level >= len(filters) - 2:
-                block.append(nn.Dropout(dropout))
-            encoder.append(nn.Sequential(*block))
+        widths = [(width, None) for width in filters]
+        encoder = build_encoder(widths, in_channels, kernel_size, strides, padded, normalisation, dropout)
         decoder = []
         for level in range(len(filters) - 2, -1, -1):
             below, width, stride = filters[level + 1], filters[level], tuple(strides[level + 1])
@@ -152,12 +146,8 @@ class UNet3D2016(_UNet):
         padded: bool = False,
         normalisation: str = "batch",
     ) -> None:
-        encoder = []
-        for level, width in enumerate(filters):
-            before = filters[level - 1] if level else in_channels
-            block: list[nn.Module] = [MAX_POOLING[spatial_dims](tuple(strides[level]))] if level else []
-            block.append(DoubleConv(spatial_dims, before, width, kernel_size[level], padded, normalisation, width // 2))
-            encoder.append(nn.Sequential(*block))
+        widths = [(width, width // 2) for width in filters]
+        encoder = build_encoder(widths, in_channels, kernel_size, strides, padded, normalisation)
         decoder = []
         for level in range(len(filters) - 2, -1, -1):
             below, width, stride = filters[level + 1], filters[level], tuple(strides[level + 1])

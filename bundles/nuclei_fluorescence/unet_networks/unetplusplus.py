@@ -13,9 +13,9 @@ from torch import nn
 
 from .blocks import (
     CONVOLUTION,
-    MAX_POOLING,
     TRANSPOSED_CONVOLUTION,
     DoubleConv,
+    build_encoder,
     initialise_he,
     keep_start,
     pad_to_multiple,
@@ -77,13 +77,8 @@ class UNetPlusPlus(nn.Module):
         self.first_head = 1 if supervised else self.depth
         self.num_columns = pruned_to if pruned_to is not None else self.depth
         self.pruned = pruned_to is not None or not supervised
-        encoder = []
-        for level, width in enumerate(filters):
-            before = filters[level - 1] if level else in_channels
-            block: list[nn.Module] = [MAX_POOLING[spatial_dims](tuple(strides[level]))] if level else []
-            block.append(DoubleConv(spatial_dims, before, width, kernel_size[level], True, normalisation))
-            encoder.append(nn.Sequential(*block))
-        self.encoder = nn.ModuleList(encoder)
+        widths = [(width, None) for width in filters]
+        self.encoder = nn.ModuleList(build_encoder(widths, in_channels, kernel_size, strides, True, normalisation))
         self.places = [
             (level, column) for column in range(1, self.depth + 1) for level in range(self.depth + 1 - column)
         ]
@@ -119,20 +114,20 @@ class UNetPlusPlus(nn.Module):
 
     def compute_heads(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Logits of every head up to the last needed one; sizes are multiples of the total stride."""
-        found: list[list[torch.Tensor]] = []  # by level, then by column
+        nodes: list[list[torch.Tensor]] = []  # by level, then by column
         features = x
         for level, block in enumerate(self.encoder):
             if level <= self.num_columns:
                 features = block(features)
-                found.append([features])
+                nodes.append([features])
         for index, node in enumerate(self.nodes):
             level, column = self.places[index]
             if level + column <= self.num_columns:
-                found[level].append(node(found[level], found[level + 1][column - 1]))
+                nodes[level].append(node(nodes[level], nodes[level + 1][column - 1]))
         heads: list[torch.Tensor] = []
         for index, head in enumerate(self.heads):
             if index + self.first_head <= self.num_columns:
-                heads.append(head(found[0][index + self.first_head]))
+                heads.append(head(nodes[0][index + self.first_head]))
         return heads
 
 

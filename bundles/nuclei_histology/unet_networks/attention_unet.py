@@ -16,14 +16,11 @@ from torch.nn import functional
 
 from .blocks import (
     CONVOLUTION,
-    MAX_POOLING,
     TRANSPOSED_CONVOLUTION,
     DoubleConv,
+    SupervisedUNet,
+    build_encoder,
     build_normalisation,
-    initialise_he,
-    keep_start,
-    pad_to_multiple,
-    total_stride,
 )
 
 
@@ -82,7 +79,7 @@ class PlainSkip(nn.Module):
         return skip
 
 
-class AttentionUNet(nn.Module):
+class AttentionUNet(SupervisedUNet):
     """Attention U-Net for prediction.
 
     Args:
@@ -107,14 +104,9 @@ class AttentionUNet(nn.Module):
         num_supervised_heads: int = 0,
         normalisation: str = "batch",
     ) -> None:
-        super().__init__()
-        self.factors = total_stride(strides)
-        encoder = []
-        for level, width in enumerate(filters):
-            before = filters[level - 1] if level else in_channels
-            block: list[nn.Module] = [MAX_POOLING[spatial_dims](tuple(strides[level]))] if level else []
-            block.append(DoubleConv(spatial_dims, before, width, kernel_size[level], True, normalisation))
-            encoder.append(nn.Sequential(*block))
+        encoder = build_encoder(
+            [(width, None) for width in filters], in_channels, kernel_size, strides, True, normalisation
+        )
         decoder = []
         for level in range(len(filters) - 2, -1, -1):
             below, width, stride = filters[level + 1], filters[level], tuple(strides[level + 1])
@@ -122,33 +114,7 @@ class AttentionUNet(nn.Module):
             up = TRANSPOSED_CONVOLUTION[spatial_dims](below, width, stride, stride)
             convolutions = DoubleConv(spatial_dims, 2 * width, width, kernel_size[level], True, normalisation)
             decoder.append(AttentionLevel(gate, up, convolutions))
-        self.encoder = nn.ModuleList(encoder)
-        self.decoder = nn.ModuleList(decoder)  # the full resolution last, as the heads
-        self.heads = nn.ModuleList(
-            CONVOLUTION[spatial_dims](filters[level], out_channels, 1) for level in range(num_supervised_heads, -1, -1)
-        )
-        initialise_he(self)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits, shape (batch, classes, *spatial), for `x` of shape (batch, channels, *spatial) and any size."""
-        return keep_start(self.compute_heads(pad_to_multiple(x, self.factors))[-1], x)
-
-    def compute_heads(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Logits of every head at its own level, the full resolution last; sizes are multiples of the total stride."""
-        features = x
-        skips: list[torch.Tensor] = []
-        for block in self.encoder:
-            features = block(features)
-            skips.append(features)
-        skips.pop()
-        decoded: list[torch.Tensor] = []
-        for level in self.decoder:
-            features = level(features, skips.pop())
-            decoded.append(features)
-        heads: list[torch.Tensor] = []
-        for index, head in enumerate(self.heads):
-            heads.append(head(decoded[len(decoded) - len(self.heads) + index]))
-        return heads
+        super().__init__(encoder, decoder, filters, out_channels, strides, num_supervised_heads)
 
 
 class SupervisedAttentionUNet(AttentionUNet):
