@@ -96,7 +96,7 @@ def test_two_bundles_with_modules_of_one_name_keep_their_own(
 import inspect, sys
 from monai import bundle
 networks = [bundle.load(name=name, bundle_dir=sys.argv[1], workflow_type="inference") for name in sys.argv[2:]]
-print([type(network).forward.__globals__.get("MARK", "first") for network in networks])
+print([type(network).__init__.__globals__.get("MARK", "first") for network in networks])
 """
     said = run_stock(stock_python, "-W", "ignore", "-c", code, tmp_path, *order, cwd=tmp_path)
     assert said.splitlines()[-1] == str(list(order))
