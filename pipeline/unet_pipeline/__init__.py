@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.reproduce import reproduce
     from unet_pipeline.verbs.train import forecast_training, train
     from unet_pipeline.verbs.tune import tune
+    from unet_pipeline.verbs.view import view
 
 # the only place where it is written: the distribution's metadata take it from here, and a source tree has none
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ __all__ = [
     "reproduce",
     "train",
     "tune",
+    "view",
 ]
 
 _HOMES = {
@@ -78,6 +80,7 @@ _HOMES = {
     "reproduce": "reproduce",
     "train": "train",
     "tune": "tune",
+    "view": "view",
 }
 
 

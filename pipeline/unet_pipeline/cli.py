@@ -30,6 +30,7 @@ from unet_pipeline.commands import (
     reproduce,
     train,
     tune,
+    view,
 )
 from unet_pipeline.commands.output import flush_output
 from unet_pipeline.errors import PipelineError
@@ -66,6 +67,7 @@ for _command in (
     compare.compare,
     tune.tune,
     report.report,
+    view.view,
     package.package,
     audit.audit,
     reproduce.reproduce,
