@@ -12,6 +12,7 @@ from unet_pipeline.commands.check import print_report
 from unet_pipeline.commands.options import (
     CopyHeader,
     DataRoot,
+    Decisions,
     FollowLinks,
     Json,
     Labels,
@@ -85,6 +86,7 @@ def plan(
     pages_as_slices: PagesAsSlices = False,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
+    decisions: Decisions = None,
     refresh: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Write the JSON of this bundle again from its plan.yaml.")
     ] = None,
@@ -107,7 +109,7 @@ def plan(
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-        given = (network, padded, parse_memory(memory), initial, trust, data_root)
+        given = (network, padded, parse_memory(memory), initial, trust, data_root, decisions)
         planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *given)
         effective = planned.plan
         print_report(planned.report)

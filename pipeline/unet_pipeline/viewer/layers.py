@@ -14,6 +14,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel import affines
 
 from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.geometry import put_on_grid
@@ -21,11 +22,11 @@ from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.pages import read_label_pages
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.prediction.outputs import probabilities_path
-from unet_pipeline.types import LabelMap
 from unet_pipeline.viewer.results import Labels, Source
 
 MARGIN_MM = 15.0  # around the labels: enough to see where in the body one is
 _STEPS = 255
+Box = tuple[slice, ...]
 _EXACT_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
 
 
@@ -63,52 +64,56 @@ def build_layers(
     Raises:
         ImageFileError: a file cannot be read, or a label map does not lie on the image's grid.
     """
+    case = _read_case(source, predictions, labels, crop)
+    image, moved = case.image, _move(case.affine, case.box)
+    reference, *found = [None if volume is None else _encode_labels(volume, moved) for volume in case.volumes[1:]]
+    probabilities = _read_probabilities(predictions, case.turn, case.shape)
+    facts = {
+        "shape": list(image.spatial_shape),
+        "affine": image.affine.tolist(),
+        "start": [0, 0, 0] if case.box is None else [part.start for part in case.box],
+        "turn": None if case.turn is None else case.turn.astype(int).tolist(),
+        "spacing_mm": [float(size) for size in image.spacing_mm],
+    }
+    images = tuple(_encode_channels(case.volumes[0], moved, exact))
+    chances = None if probabilities is None else _encode_probabilities(_cut(probabilities, case.box), moved)
+    return Layers(images, reference, tuple(found), chances, facts)
+
+
+def read_cropped(
+    source: Source, prediction: Path, labels: Labels
+) -> tuple[MedicalImage, MedicalImage | None, MedicalImage]:
+    """Image, reference and prediction near RAS, a volume cropped around what is labelled."""
+    case = _read_case(source, [prediction], labels, crop=True)
+    affine = _move(case.affine, case.box)
+    is_picture = case.turn is None
+    spacing_mm = case.image.spacing_mm if is_picture else tuple(map(float, affines.voxel_sizes(affine)))
+    image, reference, found = (None if one is None else MedicalImage(one, affine, spacing_mm) for one in case.volumes)
+    return image, reference, found  # type: ignore[return-value]  # image and prediction are there
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Image, reference and predictions near RAS, cut to a box; `affine` and `shape` are those of the whole."""
+
+    image: MedicalImage
+    turn: np.ndarray | None
+    affine: np.ndarray
+    shape: tuple[int, ...]
+    box: Box | None
+    volumes: list[Any]
+
+
+def _read_case(source: Source, predictions: Sequence[Path | None], labels: Labels, crop: bool) -> _Case:
     dims = labels.spatial_dims
     image = source.image.read(dims)
     maps = [None if path is None else _read_labels(path, image, dims) for path in (source.reference, *predictions)]
     turn = _find_turn(image)
     affine, volumes = _turn_all(image, maps, turn)
-    box = (
-        _find_box(volumes[1:], affine, next(iter(labels.table.values())))
-        if crop and len(volumes[0].shape) == 4
-        else None
-    )
-    probabilities = _read_probabilities(predictions, turn, volumes[0].shape[1:])
-    moved, start = _move(affine, box), [0, 0, 0] if box is None else [part.start for part in box]
-    cut = [None if volume is None else _cut(volume, box) for volume in volumes]
     background = next(iter(labels.table.values()))
-    reference, *found = [None if volume is None else _encode_labels(volume, moved) for volume in cut[1:]]
-    facts = {
-        "shape": list(image.spatial_shape),
-        "affine": image.affine.tolist(),
-        "start": start,
-        "turn": None if turn is None else turn.astype(int).tolist(),
-        "background": background,
-        "spacing_mm": [float(size) for size in image.spacing_mm],
-    }
-    images = tuple(_encode_channels(cut[0], moved, exact))
-    chances = None if probabilities is None else _encode_probabilities(_cut(probabilities, box), moved)
-    return Layers(images, reference, tuple(found), chances, facts)
-
-
-def count_errors(
-    reference: LabelMap, prediction: LabelMap, values: Sequence[int], ignore_value: int | None = None
-) -> dict[str, int]:
-    """Voxels of the error map of one label or region: missed, false alarm, agreed.
-
-    Args:
-        reference: label map.
-        prediction: of the same shape.
-        values: of the label or region.
-        ignore_value: voxels of the reference that are not counted.
-    """
-    counted = np.ones(reference.shape, bool) if ignore_value is None else reference != ignore_value
-    truth, found = np.isin(reference, values) & counted, np.isin(prediction, values) & counted
-    return {
-        "missed": int((truth & ~found).sum()),
-        "false_alarm": int((found & ~truth).sum()),
-        "agreed": int((truth & found).sum()),
-    }
+    box = _find_box(volumes[1:], affine, background) if crop and turn is not None else None
+    cut = [None if volume is None else _cut(volume, box) for volume in volumes]
+    return _Case(image, turn, affine, volumes[0].shape[1:], box, cut)
 
 
 def _read_labels(path: Path, image: MedicalImage, dims: int | None) -> MedicalImage:
@@ -138,16 +143,13 @@ def _turn(array: np.ndarray, turn: np.ndarray) -> np.ndarray:
     return np.stack([nib.orientations.apply_orientation(channel, turn) for channel in array])
 
 
-Box = tuple[slice, ...]
-
-
 def _find_box(maps: Sequence[np.ndarray | None], affine: np.ndarray, background: int) -> Box | None:
     """Around everything that is labelled, with a margin; None where nothing is."""
     inside = [np.asarray(one[0] != background) for one in maps if one is not None]
     labelled = np.logical_or.reduce(inside) if inside else np.zeros((1, 1, 1), bool)
     if not labelled.any():
         return None
-    spacing_mm = nib.affines.voxel_sizes(affine)
+    spacing_mm = affines.voxel_sizes(affine)
     box = []
     for axis in range(3):
         there = np.flatnonzero(labelled.any(axis=tuple(other for other in range(3) if other != axis)))
@@ -165,7 +167,7 @@ def _move(affine: np.ndarray, box: Box | None) -> np.ndarray:
     if box is None:
         return affine
     moved = affine.copy()
-    moved[:3, 3] = nib.affines.apply_affine(affine, [part.start for part in box])
+    moved[:3, 3] = affines.apply_affine(affine, [part.start for part in box])
     return moved
 
 
@@ -214,7 +216,7 @@ def encode_nifti(array: np.ndarray, affine: np.ndarray, slope: float = 1.0, inte
     header.set_data_shape(array.shape)
     header.set_data_dtype(array.dtype)
     header.set_sform(affine, code=1)
-    header.set_zooms((*nib.affines.voxel_sizes(affine), 1.0)[: array.ndim])
+    header.set_zooms((*affines.voxel_sizes(affine), 1.0)[: array.ndim])
     header["vox_offset"], header["scl_slope"], header["scl_inter"] = 352, slope, inter
     header["magic"], header["xyzt_units"] = b"n+1", 2
     return gzip.compress(header.binaryblock + bytes(4) + array.tobytes(order="F"), compresslevel=6, mtime=0)

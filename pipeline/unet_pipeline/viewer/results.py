@@ -178,7 +178,7 @@ def _find_sources(bundle: BundleFolder | None, dataset: Path | None, labels: Lab
             f"The dataset of {bundle.name} is not where the plan says: {plan.dataset_dir} (from the bundle's root). "
             "Give its folder: --dataset DIR."
         )
-    found = {}
+    found: dict[str, Source] = {}
     for fold in range(plan.num_folds):
         split = bundle.read_split(fold)
         for entry in (*split["training"], *split["validation"], *split.get("test", ())):
@@ -217,7 +217,7 @@ def _find_predictions(
     folders = [given] if given is not None else [*sorted(folder.glob("predictions_*/")), folder]
     listed = [{case_name(path): path for path in list_images(made)} for made in folders if made.is_dir()]
     hashes = list_label_maps(record)
-    found = {}
+    found: dict[str, Path] = {}
     for name, source in sources.items():
         names = dict.fromkeys((name, case_name(source.image.files[0])))
         candidates = [made[own] for made in listed for own in names if own in made]

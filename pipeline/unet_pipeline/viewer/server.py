@@ -65,7 +65,7 @@ def _build_handler(looks: Looks, page: bytes, token: str) -> type[BaseHTTPReques
             address = urlsplit(self.path)
             given = parse_qs(address.query).get("token", [""])[0]
             # a foreign name that resolves to this address would make the browser treat another site's page as this one
-            port = self.server.server_address[1]  # type: ignore[misc]
+            port = self.server.server_port  # type: ignore[attr-defined]  # of HTTPServer
             if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
                 return self._answer(403, b"wrong host", "text/plain")
             if not hmac.compare_digest(given.encode(), token.encode()):

@@ -139,14 +139,20 @@ function roundLength(most) {
 function drawScaleBar(context, right, bottom, pixelsPerUnit, widest, unit, ratio) {
   const length = roundLength(widest / pixelsPerUnit);
   const pixels = length * pixelsPerUnit;
+  context.fillStyle = "#000";
+  context.fillRect(right - pixels - ratio, bottom - 3 * ratio, pixels + 2 * ratio, 4 * ratio);
   context.fillStyle = "#fff";
-  context.shadowColor = "#000";
-  context.shadowBlur = 3 * ratio;
   context.fillRect(right - pixels, bottom - 2 * ratio, pixels, 2 * ratio);
-  context.font = `${11 * ratio}px system-ui, sans-serif`;
   context.textAlign = "right";
-  context.fillText(`${length} ${unit}`, right, bottom - 6 * ratio);
-  context.shadowBlur = 0;
+  writeText(context, `${length} ${unit}`, right, bottom - 6 * ratio, ratio);
+}
+
+// white with a black rim, which is read on any tissue
+function writeText(context, text, x, y, ratio) {
+  context.font = `${12 * ratio}px system-ui, sans-serif`;
+  [context.lineWidth, context.lineJoin, context.strokeStyle, context.fillStyle] = [3 * ratio, "round", "#000", "#fff"];
+  context.strokeText(text, x, y);
+  context.fillText(text, x, y);
 }
 
 function drawCross(context, x, y, left, top, width, height, ratio) {

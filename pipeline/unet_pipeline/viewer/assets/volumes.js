@@ -45,6 +45,11 @@ class VolumePane {
       this.paint();
       return drawn;
     };
+    const update = this.nv.updateGLVolume.bind(this.nv);
+    this.nv.updateGLVolume = () => {
+      update();
+      this.showLabelsIn3D();
+    };
     this.nv.onLocationChange = ({ vox }) => {
       if (!this.layers || this.quiet) return;
       const [width, height, depth] = this.layers.images[0].shape;
@@ -91,7 +96,6 @@ class VolumePane {
     this.nv.setInterpolation(true);
     this.arrange(view.plane);
     this.nv.updateGLVolume();
-    this.showLabelsIn3D(maps.some((map) => map.opacity));
     this.quiet = false;
     this.setCrosshair(vox || this.vox);
   }
@@ -112,12 +116,12 @@ class VolumePane {
   }
 
   // The 3D view shows the labels, not a block of grey before them; the planes have theirs drawn above.
-  showLabelsIn3D(any) {
+  showLabelsIn3D() {
     const { gl, sliceMMShader, renderShader } = this.nv;
     sliceMMShader.use(gl);
     gl.uniform1f(sliceMMShader.uniforms.overlays, 0);
     renderShader.use(gl);
-    gl.uniform1f(renderShader.uniforms.backOpacity, any ? 0 : 1);
+    gl.uniform1f(renderShader.uniforms.backOpacity, this.maps?.some((map) => map.opacity) ? 0 : 1);
   }
 
   arrange(plane) {
@@ -185,16 +189,16 @@ class VolumePane {
     const spacing = this.view.spacing_mm[across];
     drawScaleBar(context, left + width - 6 * ratio, top + height - 6 * ratio, Math.abs(scaleX) / spacing, width / 3, "mm", ratio);
     context.textAlign = "left";
-    context.shadowBlur = 3 * ratio;
-    context.fillText(`${PLANES[plane]} ${this.vox[through] + 1 + this.view.start[through]}/${this.view.full[through]}`, left + 5 * ratio, top + height - 7 * ratio);
+    const level = this.vox[through] + 1 + this.view.start[through];
+    writeText(context, `${PLANES[plane]} ${level}/${this.view.full[through]}`, left + 5 * ratio, top + height - 7 * ratio, ratio);
+    context.textAlign = "center";
     const ends = (axis, scale) => (scale > 0 ? LETTERS[axis] : [...LETTERS[axis]].reverse());
     const [leftEnd, rightEnd] = ends(across, scaleX);
     const [topEnd, bottomEnd] = ends(down, scaleY);
-    context.fillText(leftEnd, left + 5 * ratio, top + height / 2);
-    context.fillText(topEnd, left + width / 2, top + 14 * ratio);
-    context.textAlign = "right";
-    context.fillText(rightEnd, left + width - 5 * ratio, top + height / 2);
-    context.fillText(bottomEnd, left + width / 2, top + height - 7 * ratio);
+    writeText(context, leftEnd, left + 8 * ratio, top + height / 2, ratio);
+    writeText(context, topEnd, left + width / 2, top + 14 * ratio, ratio);
+    writeText(context, rightEnd, left + width - 8 * ratio, top + height / 2, ratio);
+    writeText(context, bottomEnd, left + width / 2, top + height - 7 * ratio, ratio);
     context.restore();
   }
 
