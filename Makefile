@@ -7,11 +7,12 @@ SELECT ?=
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint notebooks monailabel help clean
+.PHONY: demo test test-viewer lint notebooks monailabel help clean
 
 help:
 	@echo "make demo       the whole way on the embedded cohort, two to four minutes, which it tells beforehand"
 	@echo "make test       the test suite"
+	@echo "make test-viewer the viewer in Chromium, which must be installed"
 	@echo "make lint       style, types, layers, spelling"
 	@echo "make notebooks  write and execute the notebooks again from their scripts"
 	@echo "make monailabel MONAI Label, in an environment of its own, serves bundles"
@@ -28,6 +29,9 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+test-viewer: $(VENV)/.test
+	$(BIN)/python -m pytest -m browser tests/viewer
 
 monailabel: $(VENV)/.test
 	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py
