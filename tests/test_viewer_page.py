@@ -28,10 +28,6 @@ def look(volumes: tuple[Path, Path]) -> Looks:
 
 @pytest.fixture(scope="module")
 def looks(tmp_path_factory: pytest.TempPathFactory) -> Looks:
-    from unet_pipeline.dataset.layouts import read_dataset
-
-        from .viewer.evaluations import LABELS, draw_oblique, write_evaluation
-
     root = tmp_path_factory.mktemp("page") / "data"
     for seed in range(3):
         draw_oblique(root, f"case_{seed}", seed)

@@ -99,7 +99,7 @@ def test_open_result_without_label_maps_says_so(evaluation: tuple[Path, Path]) -
 
 def test_open_result_of_other_data_is_refused(evaluation: tuple[Path, Path], tmp_path: Path) -> None:
     draw_oblique(tmp_path / "other", "patient_1")
-    with pytest.raises(EvaluationError, match="case_0 of out/metrics.csv is not in the dataset other"):
+    with pytest.raises(EvaluationError, match=r"case_0 of out/metrics\.csv is not in the dataset other"):
         open_result(evaluation[1], tmp_path / "other")
 
 

@@ -25,7 +25,7 @@ def draw_oblique(root: Path, name: str, seed: int = 0, dtype: type = np.int16) -
     rng = np.random.default_rng(seed)
     label = np.zeros(SHAPE, np.uint8)
     label[18:24, 12:20, 10:18], label[24:28, 12:18, 10:16] = 1, 2
-    image = (label * 300 + rng.integers(-200, 200, SHAPE)).astype(dtype)
+    image = (label.astype(np.int16) * 300 + rng.integers(-200, 200, SHAPE)).astype(dtype)
     affine = np.array([[0, 0, 1.5, -20], [-1.2, 0, 0, 30], [0, 0.9, 0, -10], [0, 0, 0, 1]], float)
     save_nifti(root / "images" / f"{name}.nii.gz", image, affine=affine)
     save_nifti(root / "labels" / f"{name}.nii.gz", label, affine=affine)
