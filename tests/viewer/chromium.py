@@ -110,7 +110,7 @@ class Browser:
     def wait(self, script: str, limit_s: float = 60) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + limit_s
-        while not self.run(script):
+        while not self.run(f"Boolean({script})"):
             if time.monotonic() > end:
                 raise TimeoutError(f"never true: {script}; errors {self.errors}")
             time.sleep(0.05)
