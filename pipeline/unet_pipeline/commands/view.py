@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unet_pipeline.commands.options import Json, write_json_option
 from unet_pipeline.commands.output import say, show_path
+
+if TYPE_CHECKING:
+    from unet_pipeline.viewer.server import ViewerServer
 
 
 def view(
@@ -66,10 +69,15 @@ def view(
         },
     )
     if result.server is not None:
-        say(f"viewer   {result.server.url}")
-        say("Open this address; whoever has it can see the images. Ctrl-C ends the server.")
-        try:
-            result.server.wait()
-        except KeyboardInterrupt:
-            result.server.close()
-            say("ended")
+        _serve(result.server)
+
+
+def _serve(server: ViewerServer) -> None:
+    """Tell the address and answer until the user ends it."""
+    say(f"viewer   {server.url}")
+    say("Open this address; whoever has it can see the images. Ctrl-C ends the server.")
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        server.close()
+        say("ended")
