@@ -262,7 +262,7 @@ def test_picture_click_zoom_and_brush(browser: Browser, pictures: tuple[Path, Pa
     box = browser.run(
         "(({left, top, width, height}) => [left, top, width, height])(panes[0].canvas.getBoundingClientRect())"
     )
-    browser.run("panes[0].zoomAt(null, 2)")
+    browser.run("panes[0].zoomAt(null, 2); panes[0].centre = [20, 15]; panes[0].draw()")
     place = browser.run("panes[0].place()")
     browser.click(box[0] + place["left"] + 20.5 * place["scale"], box[1] + place["top"] + 10.5 * place["scale"])
     assert browser.run("state.vox") == [20, 10, 0]
