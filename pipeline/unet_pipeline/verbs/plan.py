@@ -14,6 +14,7 @@ from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.folder import BundleFolder, require_weights
 from unet_pipeline.bundle.write import refresh_bundle, require_free, write_bundle
 from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.decisions import apply_decisions
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.prepare import prepare_dataset
@@ -49,6 +50,7 @@ def plan(
     initial: Path | str | None = None,
     trust: bool = False,
     data_root: Path | str | None = None,
+    decisions: Path | str | None = None,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
 
@@ -59,7 +61,7 @@ def plan(
         bundle: does not exist yet.
         preset, folds, seed, padded, memory_gib: see `plan_from_fingerprint`.
         labels: as in `check`.
-        options, data_root: as in `check`.
+        options, data_root, decisions: as in `check`.
         network: a name; dynunet, or that of `initial`, if None.
         initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
             patch are taken over, and its weights are copied.
@@ -75,7 +77,8 @@ def plan(
     require_free(root)
     with _open_start(initial, trust) as start:
         started_s = time.monotonic()
-        report = check_dataset(read_dataset(dataset, options.layout, options.follow_links, data_root), labels, options)
+        found = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
+        report = check_dataset(found, labels, options)
         read_case_s = (time.monotonic() - started_s) / len(report.dataset.cases)
         fingerprint = report.require_no_errors()
         splits = choose_splits(report, folds, seed)
