@@ -72,18 +72,16 @@ def plan(
         PlanError: unknown preset or network, a network for other dimensions, or a dataset that does not fit `initial`.
         BundleError: the bundle's folder exists and is not empty, or `initial` needs trust or has no weights.
     """
-    root = Path(bundle)
-    options = options or ReadOptions()
+    root, options = Path(bundle), options or ReadOptions()
     require_free(root)
     with _open_start(initial, trust) as start:
         started_s = time.monotonic()
-        found = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
-        report = check_dataset(found, labels, options)
+        read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
+        report = check_dataset(read, labels, options)
         read_case_s = (time.monotonic() - started_s) / len(report.dataset.cases)
         fingerprint = report.require_no_errors()
         splits = choose_splits(report, folds, seed)
-        copies = root.resolve().with_name(f"{root.resolve().name}_data")
-        data = copies if report.needs_preparation else report.dataset.root
+        data = _place_data(root, report)
         planned = plan_from_fingerprint(
             fingerprint,
             Path(os.path.relpath(data.resolve(), root.resolve())).as_posix(),
@@ -98,6 +96,11 @@ def plan(
         )
         folder = _write(root, planned, report, splits, data, start)
     return PlannedFolder(folder, planned.plan, report, read_case_s)
+
+
+def _place_data(root: Path, report: CheckReport) -> Path:
+    """Where the files are that the bundle names: the dataset, or copies beside the bundle."""
+    return root.resolve().with_name(f"{root.resolve().name}_data") if report.needs_preparation else report.dataset.root
 
 
 def _write(
