@@ -7,11 +7,12 @@ SELECT ?=
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint notebooks docs docs-serve monailabel help clean
+.PHONY: demo test test-viewer lint notebooks docs docs-serve monailabel help clean
 
 help:
 	@echo "make demo       the whole way on the embedded cohort, two to four minutes, which it tells beforehand"
 	@echo "make test       the test suite"
+	@echo "make test-viewer the viewer in Chromium, which must be installed"
 	@echo "make lint       style, types, layers, spelling"
 	@echo "make notebooks  write and execute the notebooks again from their scripts"
 	@echo "make docs       the documentation as a site in build/site"
@@ -30,6 +31,9 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+test-viewer: $(VENV)/.test
+	$(BIN)/python -m pytest -m browser tests/viewer
 
 monailabel: $(VENV)/.test
 	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py tests/bundles/test_loading.py

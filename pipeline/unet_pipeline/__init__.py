@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.train import forecast_training as forecast_training
     from unet_pipeline.verbs.train import train as train
     from unet_pipeline.verbs.tune import tune as tune
+    from unet_pipeline.verbs.view import view as view
 
 # the only place where it is written: the distribution's metadata take it from here, and a source tree has none
 __version__ = "0.1.0"
@@ -53,6 +54,7 @@ VERBS = {
     "compare": ("compare",),
     "tune": ("tune",),
     "report": ("report",),
+    "view": ("view",),
     "package": ("package",),
     "audit": ("audit",),
     "reproduce": ("reproduce",),

@@ -13,6 +13,7 @@ from unet_pipeline.commands.options import (
     CopyHeader,
     DataRoot,
     Dataset,
+    Decisions,
     Exclude,
     Fix,
     FollowLinks,
@@ -56,6 +57,7 @@ def check(
     data_root: DataRoot = None,
     fix: Fix = None,
     exclude: Exclude = None,
+    decisions: Decisions = None,
     json_file: Json = None,
 ) -> None:
     """Read every file of a dataset; list problems and what to do about each."""
@@ -63,10 +65,18 @@ def check(
 
     if exclude and fix is None:
         raise typer.BadParameter("--exclude is for --fix OUT, which is not given")
+    if decisions is not None and fix is not None:
+        raise typer.BadParameter(
+            "--decisions and --fix exclude each other; give the file to `check` or `plan` of the copy"
+        )
     labels = parse_labels(label)
     options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
     fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root)
-    report = unet_pipeline.check(dataset, out, labels, options, data_root) if fixed is None or out else fixed.source
+    report = (
+        unet_pipeline.check(dataset, out, labels, options, data_root, decisions)
+        if fixed is None or out
+        else fixed.source
+    )
     print_report(report)
     if out is not None:
         say(f"  written to {out}")

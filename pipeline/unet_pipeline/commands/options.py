@@ -91,6 +91,10 @@ Exclude = Annotated[
         help="With --fix: leave out this case, or file, that has an error; repeat for each.",
     ),
 ]
+Decisions = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="CSV that the viewer exports: leave out the cases that it excludes."),
+]
 PagesAsSlices = Annotated[
     bool,
     typer.Option("--pages-as-slices", help="Pages of a TIFF file are slices unless its tags say otherwise."),

@@ -12,6 +12,7 @@ from unet_pipeline.commands.check import print_report
 from unet_pipeline.commands.options import (
     CopyHeader,
     DataRoot,
+    Decisions,
     FollowLinks,
     Json,
     Labels,
@@ -85,6 +86,7 @@ def plan(
     pages_as_slices: PagesAsSlices = False,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
+    decisions: Decisions = None,
     refresh: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Write the JSON of this bundle again from its plan.yaml.")
     ] = None,
@@ -110,7 +112,7 @@ def plan(
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
-        choices = (network, padded, parse_memory(memory), initial, trust, data_root)
+        choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions)
         planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *choices)
         effective = planned.plan
         print_report(planned.report)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.decisions import apply_decisions
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.report import write_report
@@ -21,6 +22,7 @@ def check(
     labels: dict[str, int] | None = None,
     options: ReadOptions | None = None,
     data_root: Path | str | None = None,
+    decisions: Path | str | None = None,
 ) -> CheckReport:
     """Read every file of a labelled folder and report all problems.
 
@@ -30,12 +32,13 @@ def check(
         labels: names for the label values, where the layout does not give them.
         options: how the files are to be read.
         data_root: folder that the paths of a list of cases start from; found by looking when None.
+        decisions: CSV file of the viewer; what it excludes is left out.
 
     Raises:
         DatasetError: there is no dataset to check.
     """
     options = options or ReadOptions()
-    read = read_dataset(dataset, options.layout, options.follow_links, data_root)
+    read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
     report = check_dataset(read, labels, options, with_tiles=out is not None)
     if out is not None:
         write_report(report, Path(out))

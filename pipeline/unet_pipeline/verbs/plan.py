@@ -14,6 +14,7 @@ from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.folder import BundleFolder, require_weights
 from unet_pipeline.bundle.write import refresh_bundle, require_free, write_bundle
 from unet_pipeline.dataset.check import CheckReport, check_dataset
+from unet_pipeline.dataset.decisions import apply_decisions
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.prepare import prepare_dataset
@@ -49,6 +50,7 @@ def plan(
     initial: Path | str | None = None,
     trust: bool = False,
     data_root: Path | str | None = None,
+    decisions: Path | str | None = None,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
 
@@ -59,7 +61,7 @@ def plan(
         bundle: does not exist yet.
         preset, folds, seed, padded, memory_gib: see `plan_from_fingerprint`.
         labels: as in `check`.
-        options, data_root: as in `check`.
+        options, data_root, decisions: as in `check`.
         network: a name; dynunet, or that of `initial`, if None.
         initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
             patch are taken over, and its weights are copied.
@@ -70,17 +72,16 @@ def plan(
         PlanError: unknown preset or network, a network for other dimensions, or a dataset that does not fit `initial`.
         BundleError: the bundle's folder exists and is not empty, or `initial` needs trust or has no weights.
     """
-    root = Path(bundle)
-    options = options or ReadOptions()
+    root, options = Path(bundle), options or ReadOptions()
     require_free(root)
     with _open_start(initial, trust) as start:
         started_s = time.monotonic()
-        report = check_dataset(read_dataset(dataset, options.layout, options.follow_links, data_root), labels, options)
+        read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
+        report = check_dataset(read, labels, options)
         read_case_s = (time.monotonic() - started_s) / len(report.dataset.cases)
         fingerprint = report.require_no_errors()
         splits = choose_splits(report, folds, seed)
-        copies = root.resolve().with_name(f"{root.resolve().name}_data")
-        data = copies if report.needs_preparation else report.dataset.root
+        data = _place_data(root, report)
         planned = plan_from_fingerprint(
             fingerprint,
             Path(os.path.relpath(data.resolve(), root.resolve())).as_posix(),
@@ -95,6 +96,11 @@ def plan(
         )
         folder = _write(root, planned, report, splits, data, start)
     return PlannedFolder(folder, planned.plan, report, read_case_s)
+
+
+def _place_data(root: Path, report: CheckReport) -> Path:
+    """Where the files are that the bundle names: the dataset, or copies beside the bundle."""
+    return root.resolve().with_name(f"{root.resolve().name}_data") if report.needs_preparation else report.dataset.root
 
 
 def _write(

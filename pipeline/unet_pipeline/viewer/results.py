@@ -1,0 +1,288 @@
+"""What is to be looked at: the label maps of an evaluation or of `predict`, with the images, references and numbers that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.dataset import case_name, list_images
+from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.prepare import write_joined_label
+from unet_pipeline.dataset.structure_masks import has_masks, name_structures
+from unet_pipeline.errors import EvaluationError, PipelineError
+from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE, read_rows, read_summary
+from unet_pipeline.evidence.records.evaluation_record import hash_label_map, list_label_maps
+from unet_pipeline.evidence.records.record import RECORD
+from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
+from unet_pipeline.text_files import read_json_object
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_joined: list[TemporaryDirectory[str]] = []  # label maps joined of masks, until the process ends
+
+
+@dataclass(frozen=True)
+class Source:
+    """The image of a case, its reference label map where there is one, and the groups that the list can be filtered by."""
+
+    image: PredictionInput
+    reference: Path | None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the values of the label maps mean.
+
+    Attributes:
+        table: name and value; the first is the background.
+        regions: names for several values together.
+        scored: the labels and regions that count.
+        ignore_value: of voxels without annotation in the references, None for none.
+        spatial_dims: of the network, None where it is not known.
+        channels: names of the image's channels, () where they are not known.
+    """
+
+    table: dict[str, int]
+    regions: dict[str, tuple[int, ...]]
+    scored: tuple[str, ...]
+    ignore_value: int | None = None
+    spatial_dims: int | None = None
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """Label maps of one bundle, or one folder of them.
+
+    Attributes:
+        name: of the bundle or folder.
+        labels: what the values mean.
+        sources: image and reference of every case, by its name.
+        predictions: label map of every case, by its name.
+        rows: metrics.csv, None without an evaluation.
+        failures: of summary.json: kinds and label, by case.
+    """
+
+    name: str
+    labels: Labels
+    sources: dict[str, Source]
+    predictions: dict[str, Path]
+    rows: pd.DataFrame | None
+    failures: dict[str, tuple[str, ...]]
+
+
+def open_result(target: Path, dataset: Path | None = None, predictions: Path | None = None) -> Result:
+    """Find the files that belong together.
+
+    Args:
+        target: an evaluated bundle; the folder of an evaluation; or a folder of label maps that `predict` wrote.
+        dataset: where the images lie, if not where the bundle's plan says; labelled or not.
+        predictions: folder of the label maps, if they are not in the evaluation's folder.
+
+    Raises:
+        EvaluationError: nothing to look at, or the images or label maps are not where they should be.
+    """
+    if not target.is_dir():
+        raise EvaluationError(
+            f"{target} is no folder. Expected a bundle, the folder of an evaluation, or one that `predict` wrote. Check the path."
+        )
+    bundle = _find_bundle(target)
+    folder = _choose_evaluation(bundle) if bundle is not None and bundle.root == target else target
+    is_evaluated = (folder / METRICS_FILE).is_file()
+    record = _read_optional(folder / RECORD)
+    summary = read_summary(folder) if is_evaluated and (folder / SUMMARY_FILE).is_file() else {}
+    rows = read_rows(folder) if is_evaluated else None
+    labels = _read_labels(bundle, record, summary, folder)
+    names = None if rows is None else list(dict.fromkeys(map(str, rows["case"])))
+    sources = _find_sources(bundle, dataset, labels, folder.name)
+    wanted = list(sources) if names is None else [name for name in names if name in sources]
+    if names and not wanted:
+        raise EvaluationError(
+            f"Case {names[0]} of {folder.name}/{METRICS_FILE} is not in the dataset {'of the plan' if dataset is None else dataset.name}. "
+            "Expected the data that were evaluated. Give their folder: --dataset DIR."
+        )
+    found = _find_predictions(folder, predictions, {name: sources[name] for name in wanted}, record)
+    failures = _read_failures(summary)
+    shown = bundle.name if bundle is not None else folder.name
+    kept = {name: sources[name] for name in wanted if name in found}
+    return Result(shown, labels, kept, found, rows, failures)
+
+
+def _find_bundle(target: Path) -> BundleFolder | None:
+    """The bundle that `target` is, or lies in."""
+    for path in (target, *target.resolve().parents):
+        if (folder := BundleFolder(path)).is_planned:
+            return folder
+    return None
+
+
+def _choose_evaluation(bundle: BundleFolder) -> Path:
+    """The validation cases' evaluation, or else the first by name."""
+    found = sorted(path.parent for path in bundle.evaluations.glob(f"*/{METRICS_FILE}"))
+    if not found:
+        raise EvaluationError(
+            f"{bundle.name} has no evaluation to look at. Run `unet-pipeline evaluate {bundle.root}` first, or give a folder that "
+            "`predict` wrote."
+        )
+    return next((path for path in found if path.name == "validation"), found[0])
+
+
+def _read_optional(path: Path) -> dict[str, Any]:
+    return read_json_object(path, (), EvaluationError, remedy="Evaluate again.") if path.is_file() else {}
+
+
+def _read_labels(
+    bundle: BundleFolder | None, record: Mapping[str, Any], summary: Mapping[str, Any], folder: Path
+) -> Labels:
+    """From the bundle's plan, or the copy of it in the record of the evaluation or prediction, or the summary."""
+    if bundle is not None:
+        plan = read_plan(bundle.plan)
+        regions = {name: tuple(values) for name, values in plan.regions.items()}
+        return Labels(
+            dict(plan.label_table),
+            regions,
+            tuple(summary.get("scored_labels") or plan.scored_labels),
+            plan.ignore_value,
+            plan.spatial_dims,
+            tuple(plan.channel_names),
+        )
+    stated = record.get("plan") or _read_optional(folder / "predictions_run.json").get("plan") or {}
+    table = stated.get("label_table") or summary.get("labels")
+    if not table:
+        raise EvaluationError(
+            f"{folder.name} does not say what its label values mean: it has neither a {SUMMARY_FILE} nor a record with a plan. Expected a "
+            "bundle, or a folder that `evaluate` or `predict` of this version wrote. Give one of them."
+        )
+    regions = {name: tuple(values) for name, values in (stated.get("regions") or {}).items()}
+    scored = summary.get("scored_labels") or [*list(table)[1:], *regions]
+    dims = stated.get("spatial_dims")
+    return Labels(dict(table), regions, tuple(scored), stated.get("ignore_value"), dims, ())
+
+
+def _find_sources(bundle: BundleFolder | None, dataset: Path | None, labels: Labels, name: str) -> dict[str, Source]:
+    """Image and reference of every case."""
+    if dataset is not None:
+        return _read_sources(dataset, labels)
+    if bundle is None:
+        raise EvaluationError(f"Where the images of {name} lie is not known. Give their folder: --dataset DIR.")
+    plan = read_plan(bundle.plan)
+    root = bundle.root / plan.dataset_dir
+    if not root.is_dir():
+        raise EvaluationError(
+            f"The dataset of {bundle.name} is not where the plan says: {plan.dataset_dir} (from the bundle's root). "
+            "Give its folder: --dataset DIR."
+        )
+    found: dict[str, Source] = {}
+    for fold in range(plan.num_folds):
+        split = bundle.read_split(fold)
+        for entry in (*split["training"], *split["validation"], *split.get("test", ())):
+            image = PredictionInput(entry["case"], (root / entry["image"],))
+            found.setdefault(entry["case"], Source(image, root / entry["label"]))
+    return found
+
+
+def _read_sources(dataset: Path, labels: Labels) -> dict[str, Source]:
+    """Of a labelled folder, or of one with images only."""
+    try:
+        found = read_dataset(dataset)
+    except PipelineError:
+        if not dataset.is_dir():
+            raise
+        channels = max(1, len(labels.channels))
+        return {image.name: Source(image, None) for image in list_inputs(dataset, channels, labels.channels)}
+    if has_masks(found):
+        found = name_structures(found, dict(labels.table))
+    sources = {}
+    for case in found.cases:
+        reference = None if case.label is None else found.root / case.label
+        if case.masks is not None:
+            if not _joined:
+                _joined.append(TemporaryDirectory(prefix="unet_pipeline_view_"))
+            reference = write_joined_label(found.root, case, Path(_joined[0].name), labels.spatial_dims)
+        images = tuple(found.root / image for image in case.images)
+        sources[case.name] = Source(PredictionInput(case.name, images), reference)
+    return sources
+
+
+def _find_predictions(
+    folder: Path, given: Path | None, sources: Mapping[str, Source], record: Mapping[str, Any]
+) -> dict[str, Path]:
+    """The label map of each case; of several, the one that was evaluated."""
+    folders = [given] if given is not None else [*sorted(folder.glob("predictions_*/")), folder]
+    listed = [{case_name(path): path for path in list_images(made)} for made in folders if made.is_dir()]
+    hashes = list_label_maps(record)
+    found: dict[str, Path] = {}
+    for name, source in sources.items():
+        names = dict.fromkeys((name, case_name(source.image.files[0])))
+        candidates = [made[own] for made in listed for own in names if own in made]
+        if len(candidates) > 1 and name in hashes:
+            candidates = [path for path in candidates if hash_label_map(path) == hashes[name]] or candidates
+        if candidates:
+            found[name] = candidates[0]
+    if not found:
+        raise EvaluationError(
+            f"{folder.name} has no label map of its {len(sources)} case(s). Expected them below it, as `evaluate` and `predict` leave them; "
+            "a packaged bundle holds none. Evaluate or predict again, or give their folder: --predictions DIR."
+        )
+    return found
+
+
+def _read_failures(summary: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Kind and label of every failure that the summary names, by case; "missed Anterior"."""
+    found: dict[str, list[str]] = {}
+    for failure in summary.get("failures") or ():
+        label = failure["label"]
+        for kind in failure["kinds"]:
+            found.setdefault(failure["case"], []).append(kind if kind == "among the worst" else f"{kind}: {label}")
+    return {case: tuple(dict.fromkeys(kinds)) for case, kinds in found.items()}
+
+
+def choose_cases(results: Sequence[Result], wanted: str | None) -> list[str]:
+    """Names of the cases to show.
+
+    Args:
+        results: one or two; the first one's numbers decide.
+        wanted: `worst:20`, `best:5`, `median:3`, `failed`, names, or several of them with commas; all cases, the worst first, if None.
+
+    Raises:
+        EvaluationError: no such case, or a number that is none.
+    """
+    ordered = _order_by_dice(results[0])
+    if wanted is None or wanted == "all":
+        return ordered
+    chosen: list[str] = []
+    for part in (text.strip() for text in wanted.split(",")):
+        chosen += _choose_part(part, ordered, results[0])
+    return list(dict.fromkeys(chosen))
+
+
+def _choose_part(part: str, ordered: list[str], result: Result) -> list[str]:
+    if part in ordered:
+        return [part]
+    if part == "failed":
+        return [name for name in ordered if name in result.failures]
+    kind, _, number = part.partition(":")
+    if kind not in ("worst", "best", "median") or not (number or "1").isdecimal() or int(number or 1) < 1:
+        raise EvaluationError(
+            f"--cases has {part!r}; expected worst:N, median:N or best:N with a whole number, failed, all, or a case of {result.name} such "
+            f"as {ordered[0]}."
+        )
+    count = min(int(number or 1), len(ordered))
+    start = (len(ordered) - count) // 2
+    return {"worst": ordered[:count], "best": ordered[::-1][:count], "median": ordered[start : start + count]}[kind]
+
+
+def _order_by_dice(result: Result) -> list[str]:
+    """The lowest mean Dice over the labels that count first, cases without one last."""
+    names = list(result.sources)
+    if result.rows is None:
+        return names
+    rows = result.rows[result.rows["label"].isin(result.labels.scored)]
+    means = rows.groupby("case")["dice"].mean().to_dict()
+    return sorted(names, key=lambda name: (value if (value := means.get(name, 2.0)) == value else 2.0, name))

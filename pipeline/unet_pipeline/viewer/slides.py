@@ -1,0 +1,114 @@
+"""Slides for a talk: the table of results, and worst, median and best case with the outlines of reference and prediction."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.errors import EvaluationError
+from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evidence.report.overlay import draw_overlay
+from unet_pipeline.evidence.report.report_overlays import choose_cases
+from unet_pipeline.files import write_atomically
+from unet_pipeline.viewer.layers import read_cropped
+from unet_pipeline.viewer.results import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_INCH = 914400  # English Metric Units, in which the format measures
+_WIDTH, _HEIGHT = 13.333, 7.5  # inches, 16:9
+
+
+def write_slides(result: Result, path: Path) -> Path:
+    """Write the presentation.
+
+    Args:
+        result: evaluated.
+        path: the .pptx file.
+
+    Raises:
+        EvaluationError: it was not evaluated, or python-pptx is not installed.
+    """
+    if result.rows is None:
+        raise EvaluationError(f"{result.name} has no numbers to choose worst, median and best by. Evaluate it first.")
+    try:
+        from pptx import Presentation
+    except ModuleNotFoundError as error:
+        raise EvaluationError(
+            "Slides need python-pptx, which is not installed. Run pip install 'unet-pipeline[slides]'."
+        ) from error
+    deck: Any = Presentation()
+    deck.slide_width, deck.slide_height = _measure(_WIDTH), _measure(_HEIGHT)
+    _add_table(deck, result, result.rows)
+    rows = result.rows[result.rows["case"].isin(set(result.predictions))]
+    for rank, case, dice in choose_cases(rows, result.labels.scored):
+        if rank != "second worst":
+            _add_case(deck, result, rank, case, dice)
+    with write_atomically(path) as partial:
+        deck.save(str(partial))
+    return path
+
+
+def _measure(inches: float) -> int:
+    return round(inches * _INCH)
+
+
+def _add_slide(deck: Any, title: str) -> Any:
+    slide = deck.slides.add_slide(deck.slide_layouts[5])  # a title and nothing else
+    box = slide.shapes.title
+    box.left, box.top, box.width, box.height = (_measure(size) for size in (0.5, 0.3, _WIDTH - 1, 0.9))
+    box.text_frame.text = title
+    return slide
+
+
+def _add_table(deck: Any, result: Result, rows: pd.DataFrame) -> None:
+    """A row per label that counts: mean and number of cases of the metrics that the terminal shows."""
+    metrics = [name for name, metric in METRICS.items() if metric.shown and name in rows]
+    labels = list(result.labels.scored)
+    slide = _add_slide(deck, f"{result.name}: mean over {rows['case'].nunique()} cases")
+    size = (_measure(inches) for inches in (0.5, 1.5, _WIDTH - 1, 0.5 * (len(labels) + 1)))
+    table = slide.shapes.add_table(len(labels) + 1, len(metrics) + 1, *size).table
+    units = _name_units(rows)
+    for column, name in enumerate(metrics, 1):
+        table.cell(0, column).text = METRICS[name].title + units.get(METRICS[name].kind, "")
+    table.cell(0, 0).text = "label"
+    for line, label in enumerate(labels, 1):
+        table.cell(line, 0).text = label
+        for column, name in enumerate(metrics, 1):
+            values = rows.loc[rows["label"] == label, name].dropna()
+            table.cell(line, column).text = f"{values.mean():.{METRICS[name].decimals}f}" if len(values) else "–"
+
+
+def _name_units(rows: pd.DataFrame) -> dict[str, str]:
+    """Words behind a title, by kind of unit."""
+    length = str(rows["length_unit"].iloc[0]) if "length_unit" in rows else ""
+    size = str(rows["size_unit"].iloc[0]) if "size_unit" in rows else ""
+    return {"length": f" ({length})" if length else "", "size": f" ({size})" if size else ""}
+
+
+def _add_case(deck: Any, result: Result, rank: str, case: str, dice: float) -> None:
+    image, reference, prediction = read_cropped(result.sources[case], result.predictions[case], result.labels)
+    if reference is None:
+        return
+    figure = draw_overlay(_show(image), {"reference": reference, "prediction": prediction}, result.labels.table)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    slide = _add_slide(deck, f"{rank}: {case}, mean Dice {dice:.3f}")
+    width, height = figure.get_size_inches()
+    scale = min((_WIDTH - 1) / width, (_HEIGHT - 1.6) / height)
+    left = (_WIDTH - width * scale) / 2
+    picture = slide.shapes.add_picture(stream, _measure(left), _measure(1.3), width=_measure(width * scale))
+    # read aloud in the place of the picture
+    picture._element.nvPicPr.cNvPr.set("descr", f"{case}: outlines of reference and prediction on the image")
+
+
+def _show(image: MedicalImage) -> MedicalImage:
+    """An image without values that cannot be drawn."""
+    if np.isfinite(image.array).all():
+        return image
+    return MedicalImage(np.nan_to_num(image.array), image.affine, image.spacing_mm)
