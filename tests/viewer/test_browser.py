@@ -111,26 +111,29 @@ def test_volumes_numbers_and_crosshair(browser: Browser, volumes: tuple[Path, Pa
     check_numbers(browser, *volumes, LABELS)
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (1600, 500), (400, 800)])
 def test_volumes_niivue_has_the_axes_that_are_drawn_above(
-    browser: Browser, volumes: tuple[Path, Path], tmp_path: Path
+    browser: Browser, volumes: tuple[Path, Path], tmp_path: Path, width: int, height: int
 ) -> None:
+    browser.resize(width, height)
     show(browser, *volumes, tmp_path / "v.html")
     assert browser.run("[...panes[0].nv.volumes[0].permRAS]") == [1, 2, 3]
-    # NiiVue's own answer at the middle of a tile is the voxel that the crosshair is drawn on
-    tile = browser.run(
-        "(() => { const tile = panes[0].nv.screenSlices[0]; const box = panes[0].canvas.getBoundingClientRect();"
-        " return [...tile.leftTopWidthHeight, box.left, box.top]; })()"
-    )
-    x, y = tile[4] + tile[0] + tile[2] * 0.4, tile[5] + tile[1] + tile[3] * 0.3
-    browser.click(x, y)
+    # NiiVue's own answer at a place of each plane is the voxel that the crosshair is drawn on
+    for place in range(3):
+        tile = browser.run(
+            f"(() => {{ const tile = panes[0].nv.screenSlices[{place}]; const box = panes[0].canvas.getBoundingClientRect();"
+            " return [...tile.leftTopWidthHeight, box.left, box.top]; })()"
+        )
+        x, y = tile[4] + tile[0] + tile[2] * 0.4, tile[5] + tile[1] + tile[3] * 0.3
+        browser.click(x, y)
+        drawn = browser.run(
+            f"(() => {{ const tile = panes[0].mapTile(panes[0].nv.screenSlices[{place}], {place});"
+            " return [tile.x + (state.vox[tile.across] + 0.5) * tile.scaleX, tile.y + (state.vox[tile.down] + 0.5) * tile.scaleY,"
+            " tile.scaleX, tile.scaleY]; })()"
+        )
+        assert abs(drawn[0] - (x - tile[4])) <= abs(drawn[2])
+        assert abs(drawn[1] - (y - tile[5])) <= abs(drawn[3])
     vox = browser.run("state.vox")
-    drawn = browser.run(
-        "(() => { const tile = panes[0].mapTile(panes[0].nv.screenSlices[0], 0);"
-        " return [tile.x + (state.vox[tile.across] + 0.5) * tile.scaleX, tile.y + (state.vox[tile.down] + 0.5) * tile.scaleY,"
-        " tile.scaleX, tile.scaleY]; })()"
-    )
-    assert abs(drawn[0] - (x - tile[4])) <= abs(drawn[2])
-    assert abs(drawn[1] - (y - tile[5])) <= abs(drawn[3])
     name = browser.run("state.current")
     image = nib.load(volumes[0] / "images" / f"{name}.nii.gz")
     world = [float(part) for part in browser.run("element('value').dataset.world").split(",")]

@@ -127,6 +127,9 @@ class VolumePane {
   arrange(plane) {
     const kinds = { all: 3, axial: 0, coronal: 1, sagittal: 2, "3D": RENDER };
     this.nv.opts.multiplanarShowRender = 1;
+    const { clientWidth, clientHeight } = this.canvas;
+    const [column, grid, row] = [1, 2, 3]; // of NiiVue's layouts; its own choice leaves half of a usual window black
+    this.nv.opts.multiplanarLayout = clientWidth > 2.5 * clientHeight ? row : clientWidth > 0.6 * clientHeight ? grid : column;
     this.nv.opts.sliceType = kinds[plane];
   }
 
@@ -140,14 +143,17 @@ class VolumePane {
   // where a tile's corners lie in voxels: NiiVue's own answer, so that flips, zoom and pan are right
   mapTile(tile, place) {
     const [left, top, width, height] = tile.leftTopWidthHeight;
-    const corner = this.nv.screenXY2TextureFrac(left, top, place, false);
-    const far = this.nv.screenXY2TextureFrac(left + width, top + height, place, false);
+    // two places well inside: a corner may belong to the tile beside it
+    const [nearX, nearY, farX, farY] = [left + width / 4, top + height / 4, left + (3 * width) / 4, top + (3 * height) / 4];
+    const near = this.nv.screenXY2TextureFrac(nearX, nearY, place, false);
+    const far = this.nv.screenXY2TextureFrac(farX, farY, place, false);
     const [across, down] = [[0, 1], [0, 2], [1, 2]][tile.axCorSag];
     const size = this.layers.images[0].shape;
-    if (corner[across] === far[across] || corner[down] === far[down]) return null;
-    const scaleX = width / ((far[across] - corner[across]) * size[across]);
-    const scaleY = height / ((far[down] - corner[down]) * size[down]);
-    return { left, top, width, height, across, down, scaleX, scaleY, x: left - corner[across] * size[across] * scaleX, y: top - corner[down] * size[down] * scaleY };
+    if (near[across] === far[across] || near[down] === far[down]) return null;
+    const scaleX = (farX - nearX) / ((far[across] - near[across]) * size[across]);
+    const scaleY = (farY - nearY) / ((far[down] - near[down]) * size[down]);
+    const [x, y] = [nearX - near[across] * size[across] * scaleX, nearY - near[down] * size[down] * scaleY];
+    return { left, top, width, height, across, down, scaleX, scaleY, x, y };
   }
 
   paint() {
