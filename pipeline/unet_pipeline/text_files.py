@@ -7,11 +7,14 @@ import json
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unet_pipeline.errors import FileContentError, PipelineError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    Model = TypeVar("Model", bound=BaseModel)
     Refuse = Callable[[str], PipelineError]
 
 _REMEDY = "Restore it from a copy, or correct it."
@@ -27,12 +30,13 @@ _EMPTY = "is not valid JSON: it is empty"
 _DEEP = "is not valid JSON: it is nested too deeply"
 _OTHER_KIND = "holds {found}; expected a JSON object"
 _LACKS = 'has no "{key}"; expected {expected}'
+_DAMAGED = "is damaged: {place}: {wrong}"
 # what can be said about a damaged file, with the remedy where its reader gives none
 SENTENCES = (
     (_NO_FILE, _GIVE_FILE),
     (_NOT_TEXT, _SAVE_AS_UTF8),
     (_MARKED, _SAVE_PLAIN),
-    *((cause, _REMEDY) for cause in (_NOT_JSON, _CUT, _EMPTY, _DEEP, _OTHER_KIND, _LACKS)),
+    *((cause, _REMEDY) for cause in (_NOT_JSON, _CUT, _EMPTY, _DEEP, _OTHER_KIND, _LACKS, _DAMAGED)),
 )
 # the longer marks first: that of UTF-32 begins as that of UTF-16
 _MARKS = (
@@ -140,6 +144,23 @@ def read_json_object(
     if missing := [key for key in keys if key not in content]:
         raise _build(path, _LACKS.format(key=missing[0], expected=", ".join(keys)), remedy, refuse, shown)
     return content
+
+
+def read_model(
+    path: Path, kind: type[Model], refuse: Refuse | None = None, shown: str | None = None, remedy: str = _REMEDY
+) -> Model:
+    """Content of a JSON file that holds such a model.
+
+    Args and errors: as `read_json`; FileContentError also where a value is missing or of another type.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate(read_json_object(path, (), refuse, shown, remedy))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "its content"
+        raise _build(path, _DAMAGED.format(place=place, wrong=first["msg"].lower()), remedy, refuse, shown) from error
 
 
 def _name_kind(content: Any) -> str:

@@ -27,7 +27,7 @@ from unet_pipeline.evaluation.summary import (
     to_records,
 )
 from unet_pipeline.files import write_atomically, write_json
-from unet_pipeline.text_files import read_json_object, read_text
+from unet_pipeline.text_files import read_model, read_text
 
 METRICS_FILE, SUMMARY_FILE = "metrics.csv", "summary.json"
 _TEXT = ("case", "patient", "label", "length_unit", "size_unit")
@@ -138,9 +138,9 @@ def build_summary(
     )
 
 
-def summary_as_data(summary: SummaryRecord) -> dict[str, Any]:
+def summary_as_data(summary: SummaryRecord) -> dict[str, object]:
     """A summary as plain values for JSON; NaN is null."""
-    content: dict[str, Any] = {}
+    content: dict[str, object] = {}
     for name in SummaryRecord.model_fields:
         value = getattr(summary, name)
         if isinstance(value, BaseModel):
@@ -155,8 +155,8 @@ def write_summary(target: Path, summary: SummaryRecord) -> SummaryRecord:
     return summary
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Contents of a folder's summary.json.
+def read_summary(folder: Path) -> SummaryRecord:
+    """A folder's summary.json.
 
     Raises:
         EvaluationError: no such file, or it is damaged.
@@ -166,4 +166,4 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise EvaluationError(
             f"{folder.name} has no {SUMMARY_FILE} beside its {METRICS_FILE}. Make both with `unet-pipeline evaluate`."
         )
-    return read_json_object(path, ("rows",), EvaluationError, remedy="Evaluate again.")
+    return read_model(path, SummaryRecord, EvaluationError, remedy="Evaluate again.")

@@ -84,15 +84,15 @@ def evaluate(
     groups, excluded, title = _group_cases(folder, plan, measured, ensemble)
     cuts, columns = _read_cuts(folder, measured, by)
     given = None if predictions is None else Path(predictions)
-    with record_evaluation(folder, target, groups, mirror, given is not None, by) as record:
+    with record_evaluation(folder, target, groups, mirror, given is not None, by) as keeper:
         used = precision if given else settle_precision(precision, device)
-        record["precision"] = None if given else used
+        keeper.record.precision = None if given else used
         made = [given or _predict_group(folder, group, target, device, mirror, used, announce) for group in groups]
         pairs = _pair_cases(groups, made, plan, given is not None)
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given))
         facts |= {"title": title, "excluded": list(excluded)}
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
-        add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
+        add_result(keeper.record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
 
 
@@ -312,12 +312,12 @@ def evaluate_external(
     measured = join_references(measured, None, target)
     made = Path(predictions) if predictions is not None else target / f"predictions_{_hash_external(folder)}"
     sources = [_name_source(measured, case) for case in measured.cases]
-    with record_external_evaluation(folder, target, predictions is not None) as record:
+    with record_external_evaluation(folder, target, predictions is not None) as keeper:
         if predictions is None:
             predict_recorded(folder, sources, made, (), PredictOptions(device), announce)
         files = {source.name: find_any_output(source, made) for source in sources}
         rows, summary = _measure(folder, measured, files, target)
-        add_result(record, target, summary.title, files)
+        add_result(keeper.record, target, summary.title, files)
     return Evaluation(summary.title, rows, tuple(summary.rows), (), target, (made,), summary)
 
 

@@ -42,7 +42,7 @@ def predict_recorded(
     settings = options.as_settings() if folder.is_planned else plan
     with record_predictions(folder, out, used, settings, plan, announce) as (record, ledger):
         made = predict_images(folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger)
-        record["precision"], record["shares"] = made.precision if made.written else None, dict(made.shares)
+        record.precision, record.shares = made.precision if made.written else None, dict(made.shares)
     return made
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import LabelMapEntry, PredictionRecord, read_record
 from unet_pipeline.dataset.dataset import is_pair_header
 from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.dataset.manifest import read_manifest
@@ -15,9 +15,8 @@ from unet_pipeline.errors import EvaluationError, FileContentError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, hash_training_images
 from unet_pipeline.evaluation.pairs import Pair
 from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD
-from unet_pipeline.evidence.records.record import read_record
 from unet_pipeline.files import compute_sha256
-from unet_pipeline.prediction.reuse import EDITED, is_entry
+from unet_pipeline.prediction.reuse import EDITED
 from unet_pipeline.text_files import read_json_object
 
 _MAX_SHOWN = 3
@@ -31,7 +30,7 @@ class _Found:
     """A given label map with the entry of its record, and the hashes of the image that it is compared on."""
 
     case: str
-    entry: Mapping[str, Any]
+    entry: LabelMapEntry
     image_sha256: frozenset[str]
 
 
@@ -64,10 +63,10 @@ def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs:
             found = _find_entry(folder, case, entries, path)
             reason = _describe_unknown(found, path)
             if reason is None and found is not None:
-                if set(found.entry["files_sha256"].values()).isdisjoint(found.image_sha256):
+                if set(found.entry.files_sha256.values()).isdisjoint(found.image_sha256):
                     wrong.append(found.case)
                     continue
-                used = {exported.get(sha256, sha256) for sha256 in found.entry["weights_sha256"]}
+                used = {exported.get(sha256, sha256) for sha256 in found.entry.weights_sha256}
                 if any(not trained[sha256].isdisjoint(found.image_sha256) for sha256 in used & trained.keys()):
                     seen.append(found.case)
                 reason = _compare(folder, found.entry, used == weights)
@@ -93,18 +92,19 @@ def _list_exported(folder: BundleFolder) -> dict[str, str]:
     return {str(entry.get("sha256")): str(entry.get("weights_sha256")) for entry in entries}
 
 
-def _read_entries(out: Path) -> tuple[Mapping[str, Any], list[str]]:
+def _read_entries(out: Path) -> tuple[Mapping[str, LabelMapEntry], list[str]]:
     """Entries of the record by label map file, and what is wrong with it."""
     try:
-        record = read_record(out / PREDICTIONS_RECORD)
+        record = read_record(out / PREDICTIONS_RECORD, PredictionRecord)
     except (OSError, FileContentError) as error:
         return {}, [f"{PREDICTIONS_RECORD} beside the label maps cannot be read: {str(error).partition('. ')[0]}."]
-    images = (record or {}).get("images")
-    found = images.values() if isinstance(images, dict) else ()
-    return {entry["label_map"]: entry for entry in found if is_entry(entry)}, []
+    found = record.images.values() if record else ()
+    return {entry.label_map: entry for entry in found if isinstance(entry, LabelMapEntry)}, []
 
 
-def _find_entry(folder: BundleFolder, case: ReferencedImage, entries: Mapping[str, Any], path: Path) -> _Found | None:
+def _find_entry(
+    folder: BundleFolder, case: ReferencedImage, entries: Mapping[str, LabelMapEntry], path: Path
+) -> _Found | None:
     if path.name not in entries:
         return None
     files = case.source.list_files()
@@ -131,15 +131,15 @@ def _list_twins(folder: BundleFolder, name: str, own: set[str]) -> set[str]:
 def _describe_unknown(found: _Found | None, path: Path) -> str | None:
     if found is None:
         return _NO_RECORD
-    return EDITED if found.entry["label_map_sha256"] != compute_sha256(path) else None
+    return EDITED if found.entry.label_map_sha256 != compute_sha256(path) else None
 
 
-def _compare(folder: BundleFolder, entry: Mapping[str, Any], same_weights: bool) -> str | None:
+def _compare(folder: BundleFolder, entry: LabelMapEntry, same_weights: bool) -> str | None:
     if not same_weights:
         return _OTHER_WEIGHTS.format(bundle=folder.name)
     configs = {folder.plan, folder.config("inference")}
     now = {path.relative_to(folder.root).as_posix(): compute_sha256(path) for path in configs}
-    changed = any(entry["configs_sha256"].get(name) != sha256 for name, sha256 in now.items())
+    changed = any(entry.configs_sha256.get(name) != sha256 for name, sha256 in now.items())
     return _OTHER_CONFIGS.format(bundle=folder.name) if changed else None
 
 

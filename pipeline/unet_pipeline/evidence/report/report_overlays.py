@@ -73,7 +73,7 @@ def draw_cases(history: History, record: EvaluationRecord, rows: pd.DataFrame) -
     """
     pictures, notes = [], []
     listed = _list_files(history.folder, history.plan)
-    for rank, case, dice in choose_cases(rows, record.summary.get("scored_labels") or history.plan.scored_labels):
+    for rank, case, dice in choose_cases(rows, record.summary.scored_labels):
         try:
             files = _find_files(record.folder, listed, case, rows[rows["case"] == case], history.plan)
             pictures.append(CasePicture(rank, case, dice, tuple(_draw_panels(case, files, history.plan))))

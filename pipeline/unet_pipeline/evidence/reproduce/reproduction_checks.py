@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.bundle.earlier import is_same_value
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import EvaluationRunRecord, RunRecord, TrainingRecord
 from unet_pipeline.dataset.listed_files import find_changed_copies, find_changed_instances, find_changed_lists
-from unet_pipeline.dataset.manifest import CHANGED, read_manifest
+from unet_pipeline.dataset.manifest import CHANGED, Manifest, read_manifest
 from unet_pipeline.evaluation.cross_validation import PACKAGES_WITHOUT_EFFECT
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from unet_pipeline.evidence.records.machine import describe_machine, read_code_version, read_versions
-from unet_pipeline.evidence.records.record import RESOLVED_CONFIG, resolve_config
+from unet_pipeline.evidence.records.record import resolve_config
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.progress import progress_bar
@@ -52,7 +52,9 @@ class Finding:
     stops: bool = True
 
 
-def find_changes_of_data(folder: BundleFolder, root: Path, dataset_manifest_sha256: Sequence[str]) -> Iterator[Finding]:
+def find_changes_of_data(
+    folder: BundleFolder, root: Path, dataset_manifest_sha256: Sequence[str | None]
+) -> Iterator[Finding]:
     """Files of the dataset that are gone or have another content than in the manifest.
 
     Args:
@@ -66,7 +68,7 @@ def find_changes_of_data(folder: BundleFolder, root: Path, dataset_manifest_sha2
         yield Finding(DATA, f"the dataset is not at {root.name}/; say with --dataset where it is")
         return
     manifest = read_manifest(folder.dataset_manifest, folder.name)
-    yield from compare_files(root, list(_list_files(manifest.model_dump(mode="json"))))
+    yield from compare_files(root, list(_list_files(manifest)))
     find_instances = find_changed_copies if manifest.prepared else find_changed_instances
     for difference in find_instances(manifest, root, {}):
         yield Finding(DATA, f"{difference} {CHANGED}" if difference.kind == CHANGED else str(difference))
@@ -94,19 +96,19 @@ def compare_files(root: Path, expected: Sequence[tuple[str, str, str]]) -> Itera
             bar.advance()
 
 
-def _list_files(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _list_files(manifest: Manifest) -> Iterator[tuple[str, str, str]]:
     """Path, case and SHA-256 of every file that is trained or evaluated on: the copies where there are some."""
-    if manifest["prepared"]:
-        for copy in manifest["prepared"]:
-            yield copy["image"], copy["case"], copy["image_sha256"]
-            yield copy["label"], copy["case"], copy["label_sha256"]
+    if manifest.prepared:
+        for copy in manifest.prepared:
+            yield copy.image, copy.case, copy.image_sha256
+            yield copy.label, copy.case, copy.label_sha256
         return
-    case_of = {path: name for name, files in manifest["cases"].items() for path in (*files["image"], files["label"])}
-    for record in manifest["files"]:
-        yield record["path"], case_of.get(record["path"], ""), record["sha256"]
+    case_of = {path: name for name, files in manifest.cases.items() for path in (*files.image, files.label)}
+    for entry in manifest.files:
+        yield entry.path, case_of.get(entry.path, ""), entry.sha256
 
 
-def find_changes_of_split(folder: BundleFolder, fold: int, record: Mapping[str, Any]) -> Iterator[Finding]:
+def find_changes_of_split(folder: BundleFolder, fold: int, record: TrainingRecord) -> Iterator[Finding]:
     """Whether the fold's list of cases is the recorded one, and which cases lie elsewhere now.
 
     Args:
@@ -114,11 +116,11 @@ def find_changes_of_split(folder: BundleFolder, fold: int, record: Mapping[str, 
         fold: of the record.
         record: of a training.
     """
-    if record["split_sha256"] == compute_sha256(folder.split(fold)):
+    if record.split_sha256 == compute_sha256(folder.split(fold)):
         return
     now = {side: {case["case"] for case in cases} for side, cases in folder.read_split(fold).items()}
     moves = []
-    for side, names in record.get("split", {}).items():
+    for side, names in record.split.items():
         for name in names:
             if name not in now[side]:
                 other = next((where for where, found in now.items() if name in found), "no list")
@@ -127,57 +129,58 @@ def find_changes_of_split(folder: BundleFolder, fold: int, record: Mapping[str, 
     yield Finding(SPLIT, f"evidence/splits/{folder.split(fold).name} has changed{': ' if detail else ''}{detail}")
 
 
-def find_changes_of_plan(folder: BundleFolder, record: Mapping[str, Any]) -> Iterator[Finding]:
+def find_changes_of_plan(folder: BundleFolder, record: TrainingRecord) -> Iterator[Finding]:
     """Numbers of the plan and ids of train.json that are other ones than in a training.
 
     Args:
         folder: the bundle.
         record: of the training.
     """
-    if "plan" in record:
+    if record.plan:
         now = read_plan(folder.plan).model_dump(mode="json")
         # a version that knew fewer numbers trained as the later ones' defaults say
         recorded = {name: field.default for name, field in Plan.model_fields.items() if not field.is_required()}
-        recorded |= record["plan"]
+        recorded |= record.plan
         for name in sorted(now.keys() | recorded.keys()):
             before, found = recorded.get(name), now.get(name)
             if before != found and name != "dataset_dir":
                 later = name in _AFTER_TRAINING
                 yield Finding(PLAN, f"{name} is {found}, was {before}{' in the training' if later else ''}", not later)
-    resolved = folder.runs / record["id"] / record.get("resolved_config", RESOLVED_CONFIG)
+    resolved = folder.runs / record.id / record.resolved_config
     if resolved.is_file():
         config = read_json_object(resolved)
         now = resolve_config(folder, {key: value for key, value in read_overrides(record).items() if key in config})
         for name in sorted((now.keys() | config.keys()) - {*_PLACES, "fold"}):  # `train --fold` names the fold
             if not is_same_value(config.get(name), now.get(name)):
                 yield Finding(CONFIG, f"{name} in configs/train.json is another one than in the training")
-    elif record["config_sha256"] != compute_sha256(folder.config("train")):
+    elif record.config_sha256 != compute_sha256(folder.config("train")):
         yield Finding(CONFIG, "configs/train.json is another file than in the training")
 
 
-def read_overrides(record: Mapping[str, Any]) -> dict[str, Any]:
+def read_overrides(record: TrainingRecord) -> dict[str, object]:
     """Ids that the user had set in a training, beside the places of a run."""
     fixed = (*_PLACES, "fold")
-    return {key: value for key, value in record.get("overrides", {}).items() if key not in fixed}
+    return {key: value for key, value in record.overrides.items() if key not in fixed}
 
 
-def find_changes_of_versions(record: Mapping[str, Any]) -> Iterator[Finding]:
+def find_changes_of_versions(record: RunRecord) -> Iterator[Finding]:
     """Packages, code and machine against those of a record."""
     installed = read_versions()
-    for name, version in record["versions"].items():
+    for name, version in record.versions.items():
         if name in PACKAGES_WITHOUT_EFFECT or installed.get(name) == version:
             continue
         yield Finding(VERSION, f"{name} is {installed.get(name, 'not installed')}, was {version}")
     code = read_code_version()
-    if code["commit"] != record["code"]["commit"]:
-        yield Finding(CODE, f"commit {_shorten(code['commit'])}, was {_shorten(record['code']['commit'])}", stops=False)
-    for when, changed in (("now", code["changed"]), ("then", record["code"]["changed"])):
+    if code.commit != record.code.commit:
+        yield Finding(CODE, f"commit {_shorten(code.commit)}, was {_shorten(record.code.commit)}", stops=False)
+    for when, changed in (("now", code.changed), ("then", record.code.changed)):
         if changed:
             yield Finding(CODE, f"the source has changes {when} that no commit has", stops=False)
     machine = describe_machine()
     for name in _MACHINE_FACTS:
-        if name in record["machine"] and machine[name] != record["machine"][name]:
-            yield Finding(MACHINE, f"{name} is {machine[name]}, was {record['machine'][name]}", stops=False)
+        now, then = getattr(machine, name), getattr(record.machine, name)
+        if name in record.machine.model_fields_set and now != then:
+            yield Finding(MACHINE, f"{name} is {now}, was {then}", stops=False)
 
 
 def _shorten(commit: str | None) -> str:
@@ -193,17 +196,17 @@ def find_weights(folder: BundleFolder, fold: int) -> Path | None:
     return folder.weights if is_origin and folder.weights.is_file() else None
 
 
-def find_changes_of_weights(folder: BundleFolder, fold: int, record: Mapping[str, Any]) -> Iterator[Finding]:
+def find_changes_of_weights(folder: BundleFolder, fold: int, record: TrainingRecord) -> Iterator[Finding]:
     """Whether the bundle has the weights that a training recorded."""
     path = find_weights(folder, fold)
     if path is None:
         yield Finding(WEIGHTS, f"the bundle has no weights of fold {fold}", stops=False)
-    elif compute_sha256(path) != record["result"]["weights_sha256"]:
+    elif record.result and compute_sha256(path) != record.result.weights_sha256:
         yield Finding(WEIGHTS, f"models/{path.name} is not what the recorded training of fold {fold} wrote")
 
 
 def find_changes_of_evaluation(
-    folder: BundleFolder, target: Path, fold: int, record: Mapping[str, Any] | None
+    folder: BundleFolder, target: Path, fold: int, record: EvaluationRunRecord | None
 ) -> Iterator[Finding]:
     """Whether the numbers in evidence are those that were recorded, of these weights and this inference config.
 
@@ -216,15 +219,16 @@ def find_changes_of_evaluation(
     if record is None:
         yield Finding(EVIDENCE, "the evaluation has no record: its weights and config are not known", stops=False)
         return
-    for name, key in ((METRICS_FILE, "metrics_sha256"), (SUMMARY_FILE, "summary_sha256")):
-        if compute_sha256(target / name) != record["result"][key]:
+    result = record.result
+    for name, sha256 in ((METRICS_FILE, result.metrics_sha256), (SUMMARY_FILE, result.summary_sha256)):
+        if compute_sha256(target / name) != sha256:
             yield Finding(EVIDENCE, f"{name} was changed after the evaluation")
-    if record["inference_config_sha256"] != compute_sha256(folder.config("inference")):
+    if record.inference_config_sha256 != compute_sha256(folder.config("inference")):
         yield Finding(CONFIG, "configs/inference.json is another one than in the evaluation")
-    recorded_split = record["split_sha256"].get(str(fold))
+    recorded_split = record.split_sha256.get(str(fold))
     if recorded_split is not None and recorded_split != compute_sha256(folder.split(fold)):
         yield Finding(SPLIT, f"evidence/splits/{folder.split(fold).name} is another one than in the evaluation")
     path = find_weights(folder, fold)
-    used = [weights["sha256"] for weights in record["weights"] if weights["fold"] == fold]
+    used = [weights.sha256 for weights in record.weights if weights.fold == fold]
     if path is not None and used and compute_sha256(path) not in used:
         yield Finding(WEIGHTS, f"the evaluation was made with other weights than models/{path.name}")
