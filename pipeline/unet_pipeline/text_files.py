@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from unet_pipeline.errors import FileContentError, PipelineError
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+Model = TypeVar("Model")
 
-    Model = TypeVar("Model", bound=BaseModel)
+if TYPE_CHECKING:
     Refuse = Callable[[str], PipelineError]
 
 _REMEDY = "Restore it from a copy, or correct it."
@@ -133,7 +132,7 @@ def read_json_object(
     refuse: Refuse | None = None,
     shown: str | None = None,
     remedy: str = _REMEDY,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Content of a JSON file that holds an object with at least these keys.
 
     Args and errors: as `read_json`; FileContentError also where it holds something else.
@@ -149,14 +148,14 @@ def read_json_object(
 def read_model(
     path: Path, kind: type[Model], refuse: Refuse | None = None, shown: str | None = None, remedy: str = _REMEDY
 ) -> Model:
-    """Content of a JSON file that holds such a model.
+    """Content of a JSON file that holds such a model of pydantic, or such a dataclass, or a table of them.
 
     Args and errors: as `read_json`; FileContentError also where a value is missing or of another type.
     """
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
     try:
-        return kind.model_validate(read_json_object(path, (), refuse, shown, remedy))
+        return TypeAdapter(kind).validate_python(read_json_object(path, (), refuse, shown, remedy))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "its content"

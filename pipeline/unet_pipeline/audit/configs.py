@@ -181,7 +181,7 @@ def read_config(file: str, raw: bytes) -> Config:
 
 
 def _read_json(file: str, text: str, findings: list[Finding]) -> Any:
-    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, object]:
         keys = [key for key, _ in pairs]
         findings.extend(REPEATED_KEY.about(file, text=key) for key in sorted({k for k in keys if keys.count(k) > 1}))
         return dict(pairs) if len(set(keys)) == len(keys) else _keep_all(pairs)
@@ -189,9 +189,9 @@ def _read_json(file: str, text: str, findings: list[Finding]) -> Any:
     return json.loads(text, object_pairs_hook=build)
 
 
-def _keep_all(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _keep_all(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     """Repeated keys get a number, so that no value escapes."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key, value in pairs:
         name, number = key, 2
         while name in found:

@@ -12,6 +12,13 @@ class WeightsOrigin(BaseModel):
     sha256: str = ""
 
 
+class ExportEntry(BaseModel):
+    """What evidence/exports.json says of an exported network: its SHA-256, and that of the weights that it holds."""
+
+    sha256: str = ""
+    weights_sha256: str = ""
+
+
 class ImportedFold(BaseModel):
     """What weights of nnU-Net were taken from."""
 
@@ -34,16 +41,16 @@ class ListedCase(BaseModel):
     """A case in a data list, with paths from the folder of the data; `spacing_mm` where only the dataset knows it."""
 
     case: str
-    image: str = ""
-    label: str = ""
+    image: str
+    label: str
     spacing_mm: list[float] | None = None
 
 
 class FoldLists(BaseModel):
     """evidence/splits/fold_*.json."""
 
-    training: list[ListedCase] = []
-    validation: list[ListedCase] = []
+    training: list[ListedCase]
+    validation: list[ListedCase]
 
 
 class SplitRecord(BaseModel):

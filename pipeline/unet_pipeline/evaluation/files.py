@@ -8,8 +8,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel
@@ -66,6 +66,19 @@ class SummaryRecord(BaseModel):
     failures: list[Failure]
 
 
+@dataclass(frozen=True)
+class SummaryFacts:
+    """The fields of `SummaryRecord` that do not follow from the rows."""
+
+    title: str
+    dataset: DataRecord
+    labels: dict[str, int]
+    folds: list[int] | None = None
+    num_folds: int | None = None
+    excluded: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
 def write_rows(target: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Write metrics.csv, whole or not at all.
 
@@ -114,27 +127,31 @@ def _read_table(path: Path, folder_name: str) -> pd.DataFrame:
 def build_summary(
     rows: pd.DataFrame,
     scored_labels: Sequence[str],
+    facts: SummaryFacts,
     cuts: Sequence[Cut] = (),
-    **facts: Any,
 ) -> SummaryRecord:
     """Everything that follows from the rows.
 
     Args:
         rows: from `write_rows` or `read_rows`.
         scored_labels: labels that the mean is taken over.
+        facts: what else is known.
         cuts: columns for the subgroups.
-        facts: the fields of `SummaryRecord` that do not follow from the rows.
     """
     lines = summarize(rows, scored_labels)
-    notes = [*facts.pop("notes", ()), *note_few_patients(lines)]
     return SummaryRecord.model_construct(
+        title=facts.title,
+        dataset=facts.dataset,
+        labels=facts.labels,
         scored_labels=list(scored_labels),
+        folds=facts.folds,
+        num_folds=facts.num_folds,
+        excluded=list(facts.excluded),
+        notes=[*facts.notes, *note_few_patients(lines)],
         rows=list(lines),
-        notes=notes,
         per_fold=list(summarize_folds(rows, scored_labels)),
         subgroups=[line for cut in cuts for line in summarize_subgroups(rows, scored_labels, cut)],
         failures=list(list_failures(rows, scored_labels)),
-        **facts,
     )
 
 

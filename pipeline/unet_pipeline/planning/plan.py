@@ -310,7 +310,7 @@ def read_changes(path: Path) -> dict[str, tuple[Any, str]]:
     return find_changes(_read_content(path))
 
 
-def _read_content(path: Path) -> dict[str, Any]:
+def _read_content(path: Path) -> dict[str, object]:
     shown = f"{path.parent.name}/{path.name}"
     try:
         content = yaml.safe_load(read_text(path, PlanError))
@@ -327,7 +327,7 @@ def _read_content(path: Path) -> dict[str, Any]:
     return content
 
 
-def build_plan_from(content: dict[str, Any], shown: str) -> Plan:
+def build_plan_from(content: dict[str, object], shown: str) -> Plan:
     """A plan from plain values.
 
     Raises:

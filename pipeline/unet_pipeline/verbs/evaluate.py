@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from unet_pipeline.dataset.dataset import Case
-    from unet_pipeline.evaluation.files import SummaryRecord
+    from unet_pipeline.evaluation.files import SummaryFacts, SummaryRecord
     from unet_pipeline.evaluation.pairs import Pair
     from unet_pipeline.evaluation.subgroups import Cut
     from unet_pipeline.evaluation.summary import SummaryRow
@@ -90,7 +90,7 @@ def evaluate(
         made = [given or _predict_group(folder, group, target, device, mirror, used, announce) for group in groups]
         pairs = _pair_cases(groups, made, plan, given is not None)
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given))
-        facts |= {"title": title, "excluded": list(excluded)}
+        facts = replace(facts, title=title, excluded=excluded)
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
         add_result(keeper.record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
@@ -109,7 +109,7 @@ def _write_numbers(
     pairs: Sequence[Pair],
     cuts: Sequence[Cut],
     columns: Mapping[str, Mapping[str, str]],
-    facts: Mapping[str, Any],
+    facts: SummaryFacts,
 ) -> tuple[pd.DataFrame, SummaryRecord]:
     """Compare the pairs, and write metrics.csv and summary.json."""
     from unet_pipeline.evaluation.cases import evaluate_by_plan
@@ -119,10 +119,10 @@ def _write_numbers(
 
     changes: list[Problem] = []
     measured_rows = add_columns(evaluate_by_plan(pairs, plan, changes), cuts, columns)
-    facts = {**facts, "notes": [*facts["notes"], *sum_up_changes(changes)]}
+    facts = replace(facts, notes=[*facts.notes, *sum_up_changes(changes)])
     with write_together():  # a summary is always that of the rows beside it
         rows = write_rows(target, measured_rows)
-        return rows, write_summary(target, build_summary(rows, plan.scored_labels, cuts, **facts))
+        return rows, write_summary(target, build_summary(rows, plan.scored_labels, facts, cuts))
 
 
 def _read_cuts(
@@ -169,25 +169,21 @@ def _describe_evaluation(
     dataset: Dataset | None,
     groups: Sequence[Group],
     measured: tuple[Sequence[Pair], Path | None],
-) -> dict[str, Any]:
-    """Fields of the summary that do not follow from the rows; `measured` are the pairs, and where the label maps were given."""
+) -> SummaryFacts:
+    """What the summary says beside the rows, without title and excluded cases; `measured` are the pairs, and where label maps were given."""
     from unet_pipeline.evaluation.cross_validation import list_fold_notes
-    from unet_pipeline.evaluation.files import DataRecord
+    from unet_pipeline.evaluation.files import DataRecord, SummaryFacts
     from unet_pipeline.evidence.records.given_predictions import judge_given
 
     labels, (pairs, given) = dict(plan.label_table), measured
     notes = [] if given is None else judge_given(folder, groups, given, pairs)
     if dataset is not None:
         data = DataRecord(name=dataset.name, manifest_sha256=None)
-        return {"dataset": data, "labels": labels, "folds": None, "num_folds": None, "notes": notes}
+        return SummaryFacts("", data, labels, notes=notes)
     trained = [group.fold for group in groups if group.fold is not None]
-    return {
-        "dataset": DataRecord(name=plan.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest)),
-        "labels": labels,
-        "folds": trained,
-        "num_folds": plan.num_folds,
-        "notes": [*list_fold_notes(folder, trained, plan.num_folds), *notes],
-    }
+    data = DataRecord(name=plan.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest))
+    notes = [*list_fold_notes(folder, trained, plan.num_folds), *notes]
+    return SummaryFacts("", data, labels, trained, plan.num_folds, notes=notes)
 
 
 def _predict_group(
@@ -330,7 +326,7 @@ def _measure(
 ) -> tuple[pd.DataFrame, SummaryRecord]:
     """Write metrics.csv and summary.json of predicted files, by case."""
     from unet_pipeline.evaluation.external import compare_outputs, name_outputs
-    from unet_pipeline.evaluation.files import DataRecord, build_summary, write_rows, write_summary
+    from unet_pipeline.evaluation.files import DataRecord, SummaryFacts, build_summary, write_rows, write_summary
     from unet_pipeline.evaluation.pairs import Pair, sum_up_changes
     from unet_pipeline.prediction.external import read_format
 
@@ -351,22 +347,16 @@ def _measure(
     outputs = name_outputs(form, measured, pairs)
     changes: list[Problem] = []
     compared = compare_outputs(pairs, outputs, measured.ignore_value, changes)
-    facts: dict[str, Any] = {
-        "title": f"{measured.name}, all {len(pairs)} cases",
-        "dataset": DataRecord(name=measured.name, manifest_sha256=None),
-        "labels": {name: values[0] for name, values in outputs.values_of.items()},
-        "folds": None,
-        "num_folds": None,
-        "excluded": [],
-        "notes": [
-            f"Whether {folder.name} was trained on some of these cases is not known.",
-            *outputs.notes,
-            *sum_up_changes(changes),
-        ],
-    }
+    unknown = f"Whether {folder.name} was trained on some of these cases is not known."
+    facts = SummaryFacts(
+        f"{measured.name}, all {len(pairs)} cases",
+        DataRecord(name=measured.name, manifest_sha256=None),
+        {name: values[0] for name, values in outputs.values_of.items()},
+        notes=[unknown, *outputs.notes, *sum_up_changes(changes)],
+    )
     with write_together():
         rows = write_rows(target, compared)
-        return rows, write_summary(target, build_summary(rows, outputs.scored, **facts))
+        return rows, write_summary(target, build_summary(rows, outputs.scored, facts))
 
 
 def _hash_external(folder: BundleFolder) -> str:

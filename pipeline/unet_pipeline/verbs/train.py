@@ -204,8 +204,8 @@ def _train_one(
 def _say_lone_patient(folder: BundleFolder, fold: int, announce: Any) -> None:
     """Whether the validation shows what is trained on, as it does for a single case or patient."""
     split = folder.read_split(fold)
-    trained = {case["case"] for case in split["training"]}
-    if shown := [case["case"] for case in split["validation"] if case["case"] in trained]:
+    trained = {case.case for case in split.training}
+    if shown := [case.case for case in split.validation if case.case in trained]:
         announce(
             f"warning: fold {fold} validates on {len(shown)} case(s) that it is trained on ({shown[0]}), because the dataset has one "
             "patient. Its Dice says nothing about others; add cases of other patients for a result."
@@ -298,5 +298,5 @@ def forecast_training(bundle: Path | str, read_case_s: float = 0.0) -> TrainingF
     except Exception as error:  # a machine may fail in many ways, and the plan is good without its time
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise PlanError(f"A step of the training cannot be timed on this machine ({cause}).") from error
-    sizes = len(split["training"]), len(split["validation"])
+    sizes = len(split.training), len(split.validation)
     return add_up(plan, step, *sizes, shape, read_case_s)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.records import ExportEntry
 from unet_pipeline.bundle.run_record import LabelMapEntry, PredictionRecord, read_record
 from unet_pipeline.dataset.dataset import is_pair_header
 from unet_pipeline.dataset.image_files import hash_image_files
@@ -17,7 +18,7 @@ from unet_pipeline.evaluation.pairs import Pair
 from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.prediction.reuse import EDITED
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.text_files import read_model
 
 _MAX_SHOWN = 3
 _NO_RECORD = f"{PREDICTIONS_RECORD} beside them does not say of which image and with which weights they were made"
@@ -88,8 +89,8 @@ def _list_exported(folder: BundleFolder) -> dict[str, str]:
     """For the SHA-256 of each exported network, that of the weights it holds."""
     if not folder.exports.is_file():
         return {}
-    entries = [entry for entry in read_json_object(folder.exports).values() if isinstance(entry, dict)]
-    return {str(entry.get("sha256")): str(entry.get("weights_sha256")) for entry in entries}
+    entries = read_model(folder.exports, dict[str, ExportEntry]).values()
+    return {entry.sha256: entry.weights_sha256 for entry in entries}
 
 
 def _read_entries(out: Path) -> tuple[Mapping[str, LabelMapEntry], list[str]]:

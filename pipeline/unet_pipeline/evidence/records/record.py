@@ -188,7 +188,7 @@ def record_run(
         "resolved_config_sha256": compute_sha256(run_dir / RESOLVED_CONFIG),
         **describe_bundle(folder),
         "split_sha256": compute_sha256(folder.split(fold)),
-        "split": {side: [case["case"] for case in cases] for side, cases in split.items()},
+        "split": {side: [case.case for case in cases] for side, cases in split},
         "sessions": [*earlier.sessions, _end_session(earlier)] if earlier else [],
         "epochs": earlier.epochs if earlier else [],
         **({"tracking": earlier.tracking} if earlier and earlier.tracking else {}),

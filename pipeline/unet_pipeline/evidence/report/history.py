@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel
-
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.records import FoldLists, ImportRecord, SplitRecord, TuningSummary, WeightsOrigin
 from unet_pipeline.bundle.run_record import FINISHED, EvaluationRunRecord, TrainingRecord
@@ -30,7 +28,7 @@ from unet_pipeline.planning.plan import Plan, read_plan, read_reasons
 from unet_pipeline.text_files import read_model, read_text
 
 VALIDATION = "validation"
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model")
 _FOLD = re.compile(r"fold_(\d+)")
 
 

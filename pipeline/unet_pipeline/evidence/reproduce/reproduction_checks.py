@@ -118,7 +118,7 @@ def find_changes_of_split(folder: BundleFolder, fold: int, record: TrainingRecor
     """
     if record.split_sha256 == compute_sha256(folder.split(fold)):
         return
-    now = {side: {case["case"] for case in cases} for side, cases in folder.read_split(fold).items()}
+    now = {side: {case.case for case in cases} for side, cases in folder.read_split(fold)}
     moves = []
     for side, names in record.split.items():
         for name in names:
