@@ -84,7 +84,8 @@ def evaluate(
     groups, excluded, title = _group_cases(folder, plan, measured, ensemble)
     cuts, columns = _read_cuts(folder, measured, by)
     given = None if predictions is None else Path(predictions)
-    with record_evaluation(folder, target, groups, mirror, given is not None, by) as keeper:
+    weights = [(path, group.fold) for group in groups for path in group.weights]
+    with record_evaluation(folder, target, weights, given is not None, mirror, by) as keeper:
         used = precision if given else settle_precision(precision, device)
         keeper.record.precision = None if given else used
         made = [given or _predict_group(folder, group, target, device, mirror, used, announce) for group in groups]
@@ -300,7 +301,7 @@ def evaluate_external(
         raise EvaluationError(
             f"{folder.name} has no record of its training, so it has no validation cases. Give a DATASET."
         )
-    from unet_pipeline.evidence.records.evaluation_record import add_result, record_external_evaluation
+    from unet_pipeline.evidence.records.evaluation_record import add_result, record_evaluation
     from unet_pipeline.prediction.outputs import find_any_output
 
     measured = read_references(dataset, follow_links, data_root)
@@ -308,7 +309,8 @@ def evaluate_external(
     measured = join_references(measured, None, target)
     made = Path(predictions) if predictions is not None else target / f"predictions_{_hash_external(folder)}"
     sources = [_name_source(measured, case) for case in measured.cases]
-    with record_external_evaluation(folder, target, predictions is not None) as keeper:
+    weights = [(path, None) for path in folder.list_model_files()]
+    with record_evaluation(folder, target, weights, predictions is not None) as keeper:
         if predictions is None:
             predict_recorded(folder, sources, made, (), PredictOptions(device), announce)
         files = {source.name: find_any_output(source, made) for source in sources}

@@ -13,12 +13,12 @@ from unet_pipeline.dataset.dataset import NIFTI_SUFFIXES, image_suffix
 from unet_pipeline.dataset.image import read_image, read_label_map
 from unet_pipeline.dataset.nifti_file import read_stored_shape
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
-from unet_pipeline.evaluation.groups import Group
 from unet_pipeline.evidence.records.record import (
     RECORD,
     RecordKeeper,
     describe_bundle,
     describe_weights,
+    hash_splits,
     keep_record,
 )
 from unet_pipeline.files import compute_sha256
@@ -26,48 +26,34 @@ from unet_pipeline.files import compute_sha256
 
 @contextmanager
 def record_evaluation(
-    folder: BundleFolder, target: Path, groups: Sequence[Group], mirror: bool, given: bool, by: Sequence[str] = ()
+    folder: BundleFolder,
+    target: Path,
+    weights: Sequence[tuple[Path, int | None]],
+    given: bool,
+    mirror: bool = False,
+    by: Sequence[str] = (),
 ) -> Iterator[RecordKeeper[EvaluationRunRecord]]:
     """Write `target`/run.json at the end of an evaluation, behind its results.
 
     Args:
-        folder: the bundle.
+        folder: the bundle; an external one has neither plan nor splits.
         target: folder of the evaluation.
-        groups: cases and the weights that predict them.
-        mirror: whether predictions are averaged over mirrored copies.
+        weights: files that predict, each with its fold.
         given: the label maps were made before, by nobody knows which weights; then none are named.
+        mirror: whether predictions are averaged over mirrored copies.
         by: columns of the subgroups.
 
     Yields:
         The record with its file, for `add_result`.
     """
-    used = [] if given else groups
-    weights = [describe_weights(folder, path, group.fold) for group in used for path in group.weights]
-    folds = sorted({group.fold for group in groups if group.fold is not None})
+    folds = sorted({fold for _, fold in weights if fold is not None})
     content = {
         "kind": "evaluate",
-        "weights": weights,
-        "mirror": mirror,
-        "by": list(by),
+        "weights": [] if given else [describe_weights(folder, path, fold) for path, fold in weights],
+        **({"mirror": mirror, "by": list(by)} if folder.is_planned else {}),
         "predictions_given": given,
         **describe_bundle(folder),
-        "split_sha256": {str(fold): compute_sha256(folder.split(fold)) for fold in folds},
-    }
-    with keep_record(target / RECORD, folder.root, EvaluationRunRecord, content, only_finished=True) as keeper:
-        yield keeper
-
-
-@contextmanager
-def record_external_evaluation(
-    folder: BundleFolder, target: Path, given: bool
-) -> Iterator[RecordKeeper[EvaluationRunRecord]]:
-    """The same for a bundle of others: the hashes of its config and of the weights in models/, unless label maps were given."""
-    weights = () if given else folder.list_model_files()
-    content = {
-        "kind": "evaluate",
-        "weights": [describe_weights(folder, path, None) for path in weights],
-        "predictions_given": given,
-        "inference_config_sha256": compute_sha256(folder.find_config("inference")),
+        **({"split_sha256": hash_splits(folder, folds)} if folder.is_planned else {}),
     }
     with keep_record(target / RECORD, folder.root, EvaluationRunRecord, content, only_finished=True) as keeper:
         yield keeper

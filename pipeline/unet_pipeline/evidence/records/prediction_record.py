@@ -18,7 +18,7 @@ from unet_pipeline.bundle.run_record import (
 )
 from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.evaluation.groups import Group
-from unet_pipeline.evidence.records.record import describe_bundle, describe_weights, keep_record
+from unet_pipeline.evidence.records.record import describe_bundle, describe_weights, hash_splits, keep_record
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.prediction.reuse import Ledger, Origin
 
@@ -106,7 +106,7 @@ def record_predictions(
         "weights": [
             UsedWeights(file=file.relative_to(folder.root).as_posix(), sha256=sha256) for file, sha256 in files
         ],
-        **_hash_bundle(folder),
+        **{key: value for key, value in describe_bundle(folder).items() if key.endswith("_sha256")},
         "settings": dict(settings),
         "images": ledger.entries,
     }
@@ -135,13 +135,6 @@ def _has_label_map(out: Path, entry: object) -> bool:
     return isinstance(name, str) and (out / name).is_file()
 
 
-def _hash_bundle(folder: BundleFolder) -> dict[str, object]:
-    """Hashes of what decides about a label map beside the weights."""
-    if not folder.is_planned:
-        return {"inference_config_sha256": compute_sha256(folder.find_config("inference"))}
-    return {key: value for key, value in describe_bundle(folder).items() if key.endswith("_sha256")}
-
-
 @contextmanager
 def record_tuning(
     folder: BundleFolder, groups: Sequence[Group], settings: Mapping[str, object]
@@ -163,9 +156,7 @@ def record_tuning(
         "weights": [describe_weights(folder, path, fold) for path, fold in weights.items()],
         "settings": dict(settings),
         **describe_bundle(folder),
-        "split_sha256": {
-            str(group.fold): compute_sha256(folder.split(group.fold)) for group in groups if group.fold is not None
-        },
+        "split_sha256": hash_splits(folder, (group.fold for group in groups)),
         "cases": {
             case.source.name: TunedCase(
                 files_sha256=hash_image_files(case.source.files), label_sha256=compute_sha256(case.label)

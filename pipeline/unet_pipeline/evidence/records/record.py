@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -201,18 +201,26 @@ def record_run(
 
 
 def describe_bundle(folder: BundleFolder) -> dict[str, object]:
-    """The plan with its hash, and the hashes of what else in the bundle decides about a result.
+    """The plan with its hash, and the hashes of what else in the bundle decides about a result; of an external bundle that of its config.
 
     The manifest's is None in a bundle that was imported without its dataset.
     """
+    inference = compute_sha256(folder.find_config("inference"))
+    if not folder.is_planned:
+        return {"inference_config_sha256": inference}
     manifest = folder.dataset_manifest
     return {
         "plan": read_plan(folder.plan).model_dump(mode="json"),
         "plan_sha256": compute_sha256(folder.plan),
         "config_sha256": compute_sha256(folder.config("train")),
-        "inference_config_sha256": compute_sha256(folder.config("inference")),
+        "inference_config_sha256": inference,
         "dataset_manifest_sha256": compute_sha256(manifest) if manifest.is_file() else None,
     }
+
+
+def hash_splits(folder: BundleFolder, folds: Iterable[int | None]) -> dict[str, str]:
+    """SHA-256 of the lists of each fold, by its number."""
+    return {str(fold): compute_sha256(folder.split(fold)) for fold in folds if fold is not None}
 
 
 def describe_weights(folder: BundleFolder, path: Path, fold: int | None = None) -> UsedWeights:

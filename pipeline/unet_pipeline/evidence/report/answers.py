@@ -83,18 +83,12 @@ def build_environment(package: str) -> Environment:
 def _collect(history: History) -> dict[str, object]:
     runs, plan = history.runs, history.plan
     return {
+        **vars(history),
         "history": history,
-        "plan": plan,
         "labels": list(plan.label_table)[1:],
-        "manifest": history.manifest,
-        "folds": history.folds,
-        "split_record": history.split_record,
-        "test_cases": history.test_cases,
-        "runs": runs,
         "seeds": sorted({str(run.settings.get("seed", plan.seed)) for run in runs}),
         "versions": next((run.versions for run in reversed(runs) if run.versions), None),
         "latest_code": next((run.code for run in reversed(runs) if run.code.commit), CodeVersion()),
-        "evaluations": history.evaluations,
         "all_labels": ALL_LABELS,
         "intended_use_of_all": INTENDED_USE,
         "network_reference": NETWORKS[plan.network_name].paper,

@@ -56,23 +56,10 @@ class EvaluationRecord:
     summary: SummaryRecord
 
     @property
-    def title(self) -> str:
-        return self.summary.title
-
-    @property
-    def interval(self) -> str:
-        """How the intervals were made."""
-        return self.summary.interval
-
-    @property
     def was_given(self) -> bool:
         """Whether its label maps were made before, with weights that nobody knows."""
         record = _read(self.folder / "run.json", EvaluationRunRecord)
         return record is not None and record.predictions_given
-
-    @property
-    def rows(self) -> list[SummaryRow]:
-        return self.summary.rows
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,12 @@ def describe_evaluation(history: History, record: EvaluationRecord) -> Evaluatio
 
 
 def _add_distributions(part: EvaluationPart, record: EvaluationRecord, rows: pd.DataFrame, scored: list[str]) -> None:
-    measured = dict.fromkeys(row.metric for row in record.rows)
+    measured = dict.fromkeys(row.metric for row in record.summary.rows)
     # the metrics that the terminal shows; all are in the table
     chosen = [name for name in measured if name in rows and (name not in METRICS or METRICS[name].shown)]
     for metric in chosen:
         groups = {label: rows.loc[rows["label"] == label, metric].to_numpy(float) for label in scored}
-        intervals = {row.label: row for row in record.rows if row.metric == metric}
+        intervals = {row.label: row for row in record.summary.rows if row.metric == metric}
         if (figure := charts.draw_distribution(metric, groups, intervals)) is not None:
             part.figures.append(figure)
 

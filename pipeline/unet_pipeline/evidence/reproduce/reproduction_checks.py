@@ -68,7 +68,7 @@ def find_changes_of_data(
         yield Finding(DATA, f"the dataset is not at {root.name}/; say with --dataset where it is")
         return
     manifest = read_manifest(folder.dataset_manifest, folder.name)
-    yield from compare_files(root, list(_list_files(manifest)))
+    yield from compare_files(root, _list_files(manifest))
     find_instances = find_changed_copies if manifest.prepared else find_changed_instances
     for difference in find_instances(manifest, root, {}):
         yield Finding(DATA, f"{difference} {CHANGED}" if difference.kind == CHANGED else str(difference))
@@ -96,16 +96,18 @@ def compare_files(root: Path, expected: Sequence[tuple[str, str, str]]) -> Itera
             bar.advance()
 
 
-def _list_files(manifest: Manifest) -> Iterator[tuple[str, str, str]]:
+def _list_files(manifest: Manifest) -> list[tuple[str, str, str]]:
     """Path, case and SHA-256 of every file that is trained or evaluated on: the copies where there are some."""
-    if manifest.prepared:
-        for copy in manifest.prepared:
-            yield copy.image, copy.case, copy.image_sha256
-            yield copy.label, copy.case, copy.label_sha256
-        return
-    case_of = {path: name for name, files in manifest.cases.items() for path in (*files.image, files.label)}
-    for entry in manifest.files:
-        yield entry.path, case_of.get(entry.path, ""), entry.sha256
+    if not manifest.prepared:
+        return list_sources(manifest)
+    images = [(copy.image, copy.case, copy.image_sha256) for copy in manifest.prepared]
+    return [*images, *((copy.label, copy.case, copy.label_sha256) for copy in manifest.prepared)]
+
+
+def list_sources(manifest: Manifest) -> list[tuple[str, str, str]]:
+    """Path, case (empty for none) and SHA-256 of every file of the dataset."""
+    case_of = manifest.find_cases()
+    return [(entry.path, case_of[entry.path], entry.sha256) for entry in manifest.files]
 
 
 def find_changes_of_split(folder: BundleFolder, fold: int, record: TrainingRecord) -> Iterator[Finding]:
