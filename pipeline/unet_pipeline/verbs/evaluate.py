@@ -90,8 +90,7 @@ def evaluate(
         keeper.record.precision = None if given else used
         made = [given or _predict_group(folder, group, target, device, mirror, used, announce) for group in groups]
         pairs = _pair_cases(groups, made, plan, given is not None)
-        facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given))
-        facts = replace(facts, title=title, excluded=excluded)
+        facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given), (title, excluded))
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
         add_result(keeper.record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(made), summary)
@@ -170,21 +169,22 @@ def _describe_evaluation(
     dataset: Dataset | None,
     groups: Sequence[Group],
     measured: tuple[Sequence[Pair], Path | None],
+    named: tuple[str, Sequence[str]],
 ) -> SummaryFacts:
-    """What the summary says beside the rows, without title and excluded cases; `measured` are the pairs, and where label maps were given."""
+    """What the summary says beside the rows; `measured` are the pairs, and where label maps were given; `named` title and excluded cases."""
     from unet_pipeline.evaluation.cross_validation import list_fold_notes
     from unet_pipeline.evaluation.files import DataRecord, SummaryFacts
     from unet_pipeline.evidence.records.given_predictions import judge_given
 
-    labels, (pairs, given) = dict(plan.label_table), measured
+    labels, (pairs, given), (title, excluded) = dict(plan.label_table), measured, named
     notes = [] if given is None else judge_given(folder, groups, given, pairs)
     if dataset is not None:
         data = DataRecord(name=dataset.name, manifest_sha256=None)
-        return SummaryFacts("", data, labels, notes=notes)
+        return SummaryFacts(title, data, labels, excluded=excluded, notes=notes)
     trained = [group.fold for group in groups if group.fold is not None]
     data = DataRecord(name=plan.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest))
     notes = [*list_fold_notes(folder, trained, plan.num_folds), *notes]
-    return SummaryFacts("", data, labels, trained, plan.num_folds, notes=notes)
+    return SummaryFacts(title, data, labels, trained, plan.num_folds, excluded, notes)
 
 
 def _predict_group(
