@@ -7,13 +7,15 @@ SELECT ?=
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint notebooks monailabel help clean
+.PHONY: demo test lint notebooks docs docs-serve monailabel help clean
 
 help:
 	@echo "make demo       the whole way on the embedded cohort, two to four minutes, which it tells beforehand"
 	@echo "make test       the test suite"
 	@echo "make lint       style, types, layers, spelling"
 	@echo "make notebooks  write and execute the notebooks again from their scripts"
+	@echo "make docs       the documentation as a site in build/site"
+	@echo "make docs-serve the same, shown on http://127.0.0.1:8001"
 	@echo "make monailabel MONAI Label, in an environment of its own, serves bundles"
 
 demo: $(VENV)/.demo
@@ -30,10 +32,17 @@ lint: $(VENV)/.lint
 	$(BIN)/codespell
 
 monailabel: $(VENV)/.test
-	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py
+	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py tests/bundles/test_loading.py
 
 notebooks: $(VENV)/.test
 	$(BIN)/python notebooks/build.py
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/site
+	@echo "open build/site/index.html, or run make docs-serve"
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8001
 
 # torch first and alone: the pinned version must be settled before another package asks for one
 $(BIN)/python:
@@ -45,4 +54,4 @@ $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) tests/.monai_label demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) build/site tests/.monai_label demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -62,6 +62,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         report.longrepr = f"{item.nodeid} was skipped although PIPELINE_REQUIRE_DATA is set"
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many commands of the documentation no test runs, where their test was among the tests."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    if any("test_documented_commands" in getattr(report, "nodeid", "") for report in reports):
+        from .documented_commands import summarize_marks  # a copy of this file is tested alone
+
+        terminalreporter.write_line(summarize_marks())
+
+
 # builders
 
 

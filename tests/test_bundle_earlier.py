@@ -16,7 +16,9 @@ from unet_pipeline.bundle.configs import find_differences, find_edited_configs
 from unet_pipeline.bundle.earlier import RENAMED_IDS, is_same_value, rename_ids, require_current_config
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import TrainingRecord
-from unet_pipeline.errors import BundleError, PlanError
+from unet_pipeline.errors import BundleError, PlanError, TrainingError
+from unet_pipeline.evidence.records.continuation import check_unchanged
+from unet_pipeline.evidence.records.record import resolve_config
 from unet_pipeline.evidence.report.answers import tell
 from unet_pipeline.evidence.report.history import read_history
 from unet_pipeline.evidence.reproduce.reproduction_checks import find_changes_of_plan
@@ -155,7 +157,7 @@ def plan_cells(tmp_path: Path) -> BundleFolder:
 def test_require_current_config_names_the_part_and_the_remedy(earlier: BundleFolder) -> None:
     with pytest.raises(
         PlanError,
-        match=r"configs/train\.json .* names pipeline\.training\.\w+\.\w+, .*`unet-pipeline plan --refresh .*bundle`",
+        match=r"configs/train\.json names pipeline\.training\.\w+\.\w+, .*`unet-pipeline plan --refresh .*bundle`",
     ):
         require_current_config(earlier)
 
@@ -185,6 +187,39 @@ def test_audit_names_what_an_earlier_version_wrote_and_offers_the_refresh(earlie
     assert audit_bundle(earlier.root).passed
 
 
+@pytest.mark.parametrize("module", ["training.no_such_part", "no_such_folder.part"])
+def test_require_current_config_part_that_moved_inside_the_package(earlier: BundleFolder, module: str) -> None:
+    unet_pipeline.refresh(earlier.root)
+    path = earlier.config("train")
+    text = path.read_text(encoding="utf-8")
+    assert "unet_pipeline.training.losses.DeepSupervisionLoss" in text
+    path.write_text(text.replace("unet_pipeline.training.losses", f"unet_pipeline.{module}"), encoding="utf-8")
+    with pytest.raises(PlanError, match=rf"names unet_pipeline\.{module}\.\w+, .*plan --refresh"):
+        unet_pipeline.train(earlier.root, trust=True)
+
+
+def test_resume_across_the_refresh_compares_what_is_computed(tmp_path: Path) -> None:
+    """Since then configs say where they lie and where their own modules are; a run of before goes on all the same."""
+    phantoms.write_pictures(tmp_path / "cells", num_cases=4)
+    labels = {"background": 0, "cell": 255}
+    options = {"preset": "quick", "folds": 2, "labels": labels, "network": "attention_unet"}
+    phantoms.silently(unet_pipeline.plan, tmp_path / "cells", tmp_path / "bundle", **options)
+    folder = BundleFolder(tmp_path / "bundle")
+    before = resolve_config(folder, {})
+    for name in ("config_folders", "bundle_path", "modules", "module_imports"):
+        before.pop(name)
+    before["imports"].remove("$import traceback")
+    assert before["network_def"].pop("_requires_") == "%modules"
+    run_dir = folder.runs / "fold_0-001"
+    run_dir.mkdir(parents=True)
+    write_json(run_dir / "config.json", before | {"bundle_root": "."})
+    write_json(run_dir / "run.json", {"state": "interrupted"})
+    check_unchanged(folder, run_dir, 0, {})
+    write_json(run_dir / "config.json", before | {"learning_rate": 1.0})
+    with pytest.raises(TrainingError, match=r"learning_rate was 1\.0"):
+        check_unchanged(folder, run_dir, 0, {})
+
+
 def test_refresh_leaves_a_config_that_was_edited_by_hand(earlier: BundleFolder) -> None:
     path = earlier.config("train")
     path.write_text(path.read_text(encoding="utf-8").replace("{", '{"mine": 1, ', 1), encoding="utf-8")
@@ -199,6 +234,10 @@ def test_refresh_leaves_a_config_that_was_edited_by_hand(earlier: BundleFolder) 
         ({"a": ["pipeline.training.losses.A"]}, {"a": ["unet_pipeline.training.losses.A"]}, True),
         ("pipeline.training.losses.A", "unet_pipeline.training.losses.B", False),
         ("monai.losses.A", "torch.losses.A", False),
+        ({"a": 1}, {"a": 1, "_requires_": "%modules"}, True),
+        ({"a": 1}, {"a": 1, "_requires_": "$torch.manual_seed(0)"}, False),
+        (["$import os"], ["$import os", "$import traceback"], True),
+        (["$torch.seed()"], ["$torch.manual_seed(0)"], False),
         ([1, 2], [1, 3], False),
     ],
 )

@@ -6,7 +6,6 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nibabel as nib
@@ -18,14 +17,13 @@ import yaml
 from unet_pipeline.cli import app
 from unet_pipeline.dataset import demo
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.planning.plan import Plan
 from unet_pipeline.planning.presets import PRESETS
 
+from .documented_commands import PAGES
+from .scripts import load_script
+
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(
-    path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "data/*.md", "bundles/*.md", "notebooks/*.md", "benchmarks/*.md")
-    for path in ROOT.glob(pattern)
-)
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -36,18 +34,21 @@ def read(name: str) -> str:
 # commands
 
 
-def load_builder() -> ModuleType:
-    """docs/build_cli.py, which is a script and in no package."""
-    spec = importlib.util.spec_from_file_location("build_cli", ROOT / "docs" / "build_cli.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_cli_page_is_what_the_script_makes() -> None:
-    assert read("docs/cli.md") == load_builder().build_cli_text(), "run `.venv/bin/python docs/build_cli.py`"
+    assert read("docs/cli.md") == load_script("docs/build_cli.py").build_cli_text(), (
+        "run `.venv/bin/python docs/build_cli.py`"
+    )
+
+
+def test_plan_page_is_what_the_script_makes() -> None:
+    made = load_script("docs/build_plan.py").build_plan_text()
+    assert read("docs/reference/plan.md") == made, "run `.venv/bin/python docs/build_plan.py`"
+
+
+def test_plan_page_has_every_number_in_a_group() -> None:
+    page = read("docs/reference/plan.md")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(Plan.model_fields)
+    assert len(re.findall("^## ", page, re.MULTILINE)) > 8
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
@@ -83,6 +84,17 @@ def test_page_shows_only_commands_that_exist(page: str) -> None:
         assert set(re.findall(r"--[\w-]+", rest)) <= options, f"{verb}{rest}"
         if preset := re.search(r"--preset (\w+)", rest):
             assert preset[1] in {*PRESETS, "PRESET"}
+
+
+def test_gallery_shows_every_ready_bundle_as_its_evidence_says() -> None:
+    builder = load_script("docs/build_gallery.py")
+    bundles = builder.list_bundles()
+    assert len(bundles) >= 7
+    for bundle in bundles:
+        drawn = read(f"docs/gallery/{bundle.name}.svg")
+        assert drawn == builder.build_drawing(bundle), "run `.venv/bin/python docs/build_gallery.py`"
+        assert f":link: ../bundles/{bundle.name}/docs/README\n" in read("docs/index.md")
+        assert f":img-bottom: gallery/{bundle.name}.svg\n" in read("docs/index.md")
 
 
 def test_preset_help_names_the_presets() -> None:

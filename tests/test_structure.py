@@ -119,6 +119,24 @@ EXCEPTIONS = {
     ("shared", "device"): "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
     # MONAI has no component that turns paths into samples, and inference must do without this package
     ("inference", "image_cases"): "$[{'image': path} for path in @image_files]",
+    # a config is not told where it lies; MONAI's own calls are asked (tests/bundles/test_loading.py)
+    ("shared", "config_folders"): (
+        "$[os.path.abspath(folder) for frame, _ in traceback.walk_stack(None) if "
+        "frame.f_globals.get('__name__') in ('monai.bundle.workflows', 'monai.bundle.scripts') for folder in "
+        "( [str(frame.f_locals['self'].config_root_path)] if isinstance(frame.f_locals.get('self'), "
+        "monai.bundle.ConfigWorkflow) else "
+        "[os.path.dirname(str(monai.utils.ensure_tuple(frame.f_locals['config_file_'])[0]))] if "
+        "'config_file_' in frame.f_locals else [])]"
+    ),
+    ("shared", "bundle_root"): (
+        "$next((os.path.dirname(folder) for folder in @config_folders if os.path.basename(folder) == 'configs'), '.')"
+    ),
+    # the modules of another bundle of this process are forgotten
+    ("own_modules", "modules#0"): (
+        "$[sys.modules.pop(name).__name__ for name in list(sys.modules) if name.startswith('unet_networks.') "
+        "and os.path.realpath(os.path.dirname(os.path.dirname(str(getattr(sys.modules[name], '__file__', "
+        "''))))) != @bundle_path]"
+    ),
 }
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 # ids of the configs that are paths, never code
 PATH_IDS = ("bundle_root", "dataset_dir", "output_dir", "weights_path", "initial_weights", "split_file")
+# ids by which a config finds its bundle and the modules in it; they say nothing of what is computed
+FINDING_IDS = ("config_folders", "bundle_root", "bundle_path", "module_imports", "modules")
 _PLAIN = re.compile(r"[^$%@#:\\\x00-\x1f\x7f]*")
 _KEPT_IN_QUOTES = re.compile(r"[^\w ./+,;=()\[\]{}~&!^-]", re.ASCII)
 _PLAIN_WORD = re.compile(r"(?=.*[A-Za-z])[A-Za-z./][\w./-]*", re.ASCII)

@@ -33,7 +33,7 @@ class TrainedBundle:
         return TrainedBundle(folder / self.dataset.name, folder / self.root.name)
 
 
-def own_copy(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> TrainedBundle:
+def share_folder(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
     """Let the first of the parallel test processes build and train below a folder, and take a copy of it."""
     own = tmp_path_factory.getbasetemp()
     shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / f"shared_{name}"
@@ -45,6 +45,12 @@ def own_copy(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callabl
             partial.rename(shared)
     copy = own / name
     shutil.copytree(shared, copy)
+    return copy
+
+
+def own_copy(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> TrainedBundle:
+    """The dataset and the bundle of such a folder."""
+    copy = share_folder(tmp_path_factory, name, build)
     return TrainedBundle(copy / f"{name}s", copy / f"{name}_bundle")
 
 

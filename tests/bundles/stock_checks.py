@@ -182,7 +182,7 @@ class Checks:
         found = network.state_dict()
         assert found.keys() <= expected.keys()
         assert found
-        assert all(torch.equal(found[name], expected[name]) for name in found)
+        assert all(torch.equal(found[name], expected[name].to(found[name].dtype)) for name in found)
 
     def hash_files(self) -> dict[str, str]:
         """Every file of the bundle, byte-compiled modules apart."""

@@ -14,6 +14,7 @@ from PIL import Image as PillowImage
 
 import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.half_weights import halve_weights
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.files import compute_sha256, write_json
 
@@ -62,8 +63,9 @@ def test_label_maps_of_another_image_are_refused(given: tuple[TrainedBundle, Pat
     assert not out.with_name("values").exists()
 
 
+@pytest.mark.parametrize("halved", [False, True], ids=["as trained", "halved since"])
 def test_label_maps_of_weights_that_have_seen_the_image_are_refused(
-    given: tuple[TrainedBundle, Path, list[str]],
+    given: tuple[TrainedBundle, Path, list[str]], halved: bool
 ) -> None:
     bundle, out, names = given
     folder = BundleFolder(bundle.root)
@@ -73,6 +75,9 @@ def test_label_maps_of_weights_that_have_seen_the_image_are_refused(
         {name: value + 1e-6 if value.is_floating_point() else value for name, value in state.items()},
         folder.fold_weights(fold),
     )
+    if halved:
+        halve_weights(folder)
+        folder.fold_weights(0).unlink()
     seen = [case.case for case in folder.read_split(fold).validation]
     with pytest.raises(EvaluationError, match="with weights of cell_bundle that were trained on the image") as caught:
         evaluate(bundle, out)  # those of fold 0, on the validation cases of both folds

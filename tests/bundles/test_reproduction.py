@@ -131,7 +131,7 @@ FAST_CONFIG = {"train": {"trainer": {"iteration_update": {"acceleration": {"chan
 )
 def test_recall_choices_has_the_order_in_memory(record: dict, config: dict, expected: bool | None) -> None:
     step = "train#trainer#iteration_update#acceleration#channels_last"
-    assert verbs._recall_choices(record, config) == ({} if expected is None else {step: expected})
+    assert verbs._recall_choices(TrainingRecord(**record), config) == ({} if expected is None else {step: expected})
 
 
 def test_reproduce_fold_that_the_configs_do_not_name_is_identical(changed: TrainedBundle) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from unet_pipeline.bundle.earlier import rename_ids
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.modules import list_modules
 from unet_pipeline.config_values import quote_value
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.errors import BundleError, PlanError, suggest
@@ -83,6 +84,7 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         *(("as_stored",) if plan.axcodes is None else ()),
         *(("channels_last",) if _has_channels_last(plan) else ()),
         *(() if plan.padded else ("overlap_tile",)),
+        *(("own_modules",) if list_modules(plan) else ()),
     )
     if config == "inference":
         return (*network, "native", "inference", *(("flat_nifti",) if _is_flat_nifti(plan) else ()))

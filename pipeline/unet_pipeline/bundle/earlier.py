@@ -1,9 +1,10 @@
-"""Bundles of earlier versions, in which the package was called `pipeline`: their configs name parts that lie elsewhere now."""
+"""Bundles of earlier versions: their configs name parts that lie elsewhere now, and find their own modules in another way."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from importlib.util import find_spec
 from typing import Any
 
 from unet_pipeline.bundle.folder import BundleFolder
@@ -11,14 +12,15 @@ from unet_pipeline.errors import PlanError
 from unet_pipeline.planning.earlier_plans import RENAMED_FIELDS
 from unet_pipeline.text_files import read_text
 
+_FINDING = ("_requires_", "%modules")  # as in wiring/own_modules.yaml
 RENAMED_IDS = {
     "classes_without_holes": "fill_holes_classes",
     "classes_of_one_part": "keep_largest_component_classes",
     **RENAMED_FIELDS,
 }
 _REFERENCE = re.compile(r"@(\w+)")
-# what those versions wrote into the configs of a training; those of an inference never named the package
-_EARLIER_TARGET = re.compile(r'"(pipeline\.training\.\w+\.\w+)"')
+# what earlier versions wrote into the configs of a training, and this one does
+_TARGET = re.compile(r'"(pipeline\.training\.\w+\.\w+|unet_pipeline(?:\.\w+)+\.\w+)"')
 _PART = re.compile(r"(?:unet_)?pipeline(?:\.\w+)*\.(\w+)")
 
 
@@ -28,11 +30,20 @@ def require_current_config(folder: BundleFolder) -> None:
     Raises:
         PlanError: it names one.
     """
-    if target := _EARLIER_TARGET.search(read_text(folder.config("train"))):
+    targets = dict.fromkeys(_TARGET.findall(read_text(folder.config("train"))))
+    if gone := next((target for target in targets if not _is_there(target.rpartition(".")[0])), None):
         raise PlanError(
-            f"configs/train.json was written by an earlier version of unet-pipeline: it names {target[1]}, and the package is called "
-            f"unet_pipeline now. Write the configs again with `unet-pipeline plan --refresh {shlex.quote(str(folder.root))}`."
+            f"configs/train.json names {gone}, which this version of unet-pipeline does not have. If an earlier version wrote it, write the "
+            f"configs again with `unet-pipeline plan --refresh {shlex.quote(str(folder.root))}`."
         )
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module of this package exists; an own `pipeline.py` of the user's is none."""
+    try:
+        return module.startswith("unet_pipeline.") and find_spec(module) is not None
+    except ModuleNotFoundError:  # nor does what it lies in
+        return False
 
 
 def rename_ids(content: Any) -> Any:
@@ -47,14 +58,17 @@ def rename_ids(content: Any) -> Any:
 
 
 def is_same_value(before: Any, now: Any) -> bool:
-    """Whether two values of a config are equal, wherever the parts of this package that they name lie in its version."""
+    """Whether two values of a config are equal, wherever the parts of this package that they name lie in its version.
+
+    Imports for expressions compute nothing, nor does what the wiring lets a component require to find its module.
+    """
     return bool(_name_parts(before) == _name_parts(now))
 
 
 def _name_parts(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _name_parts(part) for key, part in value.items()}
+        return {key: _name_parts(part) for key, part in value.items() if (key, part) != _FINDING}
     if isinstance(value, list):
-        return [_name_parts(part) for part in value]
+        return [_name_parts(part) for part in value if not str(part).startswith("$import ")]
     part_name = _PART.fullmatch(value) if isinstance(value, str) else None
     return part_name[1] if part_name else value

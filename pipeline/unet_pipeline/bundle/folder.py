@@ -287,9 +287,16 @@ class BundleFolder:
 
     def fold_of_weights(self, default: int) -> int:
         """Fold that models/model.pt was trained on; `default` after a training with stock MONAI, which notes none."""
-        if not self.weights_origin.is_file():
-            return default
-        return self._read_part(self.weights_origin, WeightsOrigin).fold
+        origin = self.read_weights_origin()
+        return default if origin is None else origin.fold
+
+    def read_weights_origin(self) -> WeightsOrigin | None:
+        """Where models/model.pt comes from; None where it is not noted.
+
+        Raises:
+            BundleError: the note is damaged.
+        """
+        return self._read_part(self.weights_origin, WeightsOrigin) if self.weights_origin.is_file() else None
 
     def read_split(self, fold: int) -> FoldLists:
         """The data lists of a fold.

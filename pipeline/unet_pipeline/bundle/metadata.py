@@ -77,14 +77,18 @@ class Metadata(BaseModel):
 
 
 def build_metadata(
-    plan: Plan, name: str, version: str, changelog: dict[str, str], eval_metrics: dict[str, float]
+    plan: Plan, name: str, version: str, changelog: dict[str, str], eval_metrics: dict[str, float], stored: str = ""
 ) -> dict[str, object]:
     """Contents of metadata.json as plain values.
 
     Args:
         changelog: what each version changed.
         eval_metrics: results of the evaluation by metric and label; empty before there are any.
+        stored: type of the weights in models/model.pt; empty before there are any.
     """
+    description = f"Segmentation network trained on {plan.dataset_name}. {', '.join(REQUIRED_FOR_TRAINING)} are needed for training only."
+    if stored:
+        description += f" The weights are stored in {stored}; the network computes in float32."
     shown = ", ".join(f"{label}={value}" for label, value in plan.label_table.items())
     content = Metadata(
         schema=SCHEMA_URL,
@@ -96,7 +100,7 @@ def build_metadata(
         required_packages_version={package: _version_of(package) for package in list_required_packages(plan)},
         name=quote_name(name),
         task=f"{plan.spatial_dims}D segmentation of {', '.join(label for label in list(plan.label_table)[1:])}",
-        description=f"Segmentation network trained on {plan.dataset_name}. {', '.join(REQUIRED_FOR_TRAINING)} are needed for training only.",
+        description=description,
         authors="see docs/README.md",
         copyright="see LICENSE for the configs and docs/data_license.txt for the data",
         data_source=quote_name(plan.dataset_name),

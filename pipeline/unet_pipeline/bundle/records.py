@@ -6,10 +6,11 @@ from pydantic import AliasChoices, BaseModel, Field
 
 
 class WeightsOrigin(BaseModel):
-    """evidence/weights.json: the fold of models/model.pt."""
+    """evidence/weights.json: the fold of models/model.pt; `trained_sha256` where that is what the training wrote in half precision."""
 
     fold: int
     sha256: str = ""
+    trained_sha256: str = ""
 
 
 class ExportEntry(BaseModel):

@@ -27,6 +27,13 @@ def package(
     key: Annotated[
         Path | None, typer.Option("--sign", metavar="KEY", help="Sign the manifest with this private SSH key.")
     ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="TYPE",
+            help="float16 or float32; in float16 they are half as large, and the validation cases are measured again with them.",
+        ),
+    ] = "float16",
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -34,7 +41,7 @@ def package(
     import unet_pipeline
 
     say_plan_notes(bundle)
-    result = unet_pipeline.package(bundle, zip_file, key, trust, export, note)
+    result = unet_pipeline.package(bundle, zip_file, key, trust, export, note, weights, say)
     for verification in result.verifications:
         say(f"passed   {verification.check}: {verification.detail}")
     say(f"engines  {result.parity.describe()}")

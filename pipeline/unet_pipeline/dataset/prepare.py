@@ -62,7 +62,7 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
     fingerprint = report.require_no_errors()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DatasetError(
-            f"{target} exists already; `plan` wants to write readable copies of {report.dataset.name} there. "
+            f"{target.name} exists already; `plan` wants to write readable copies of {report.dataset.name} there. "
             "Remove it, or choose another name for the bundle."
         )
     cases, prepared = [], []

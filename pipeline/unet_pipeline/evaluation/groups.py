@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unet_pipeline.bundle.folder import BundleFolder, require_ensemble
+from unet_pipeline.bundle.weights_origin import find_measured_weights
 from unet_pipeline.config_values import quote_name
 from unet_pipeline.dataset.dataset import Dataset, is_pair_header, list_pair_names
 from unet_pipeline.dataset.manifest import read_manifest
@@ -47,7 +48,9 @@ def group_by_fold(folder: BundleFolder, plan: Plan) -> tuple[list[Group], tuple[
     """
     folds = folder.trained_folds()
     # a packaged bundle has model.pt only, of the fold that is noted; stock MONAI notes none, and trains the plan's
-    weights = {fold: folder.fold_weights(fold) for fold in folds} or {folder.fold_of_weights(plan.fold): folder.weights}
+    weights = {fold: find_measured_weights(folder, fold) for fold in folds} or {
+        folder.fold_of_weights(plan.fold): folder.weights
+    }
     root = folder.root / plan.dataset_dir
     if not root.is_dir():
         raise EvaluationError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unet_pipeline.audit.signature import sign_manifest
 from unet_pipeline.bundle.folder import BundleFolder, require_weights
+from unet_pipeline.bundle.half_weights import FLOAT16, FLOAT32, holds_full_weights
 from unet_pipeline.bundle.metadata import build_metadata
 from unet_pipeline.bundle.seal import SIGNATURE, break_seal, list_sealed_files
 from unet_pipeline.evaluation.files import SUMMARY_FILE, read_summary
@@ -66,7 +67,8 @@ def package_bundle(
     formats = choose_formats(export)
     plan = read_plan(folder.plan)
     version = choose_version(folder, note)
-    metadata = build_metadata(plan, folder.name, version.version, version.changelog, read_eval_metrics(folder))
+    stored = FLOAT32 if holds_full_weights(folder.weights) else FLOAT16
+    metadata = build_metadata(plan, folder.name, version.version, version.changelog, read_eval_metrics(folder), stored)
     write_json(folder.metadata, metadata)
     verifications = verify_bundle(folder)
     parity = compare_engines(folder)

@@ -189,6 +189,7 @@ def load_network(folder: BundleFolder) -> Any:
     folder.make_modules_importable()
     parser = ConfigParser()
     parser.read_config(folder.read_config("inference"))
+    parser.update(quote_paths({"bundle_root": folder.root}))
     network = parser.get_parsed_content("network_def")
     load_weights(network, folder.weights, torch.device("cpu"))
     return network.eval()

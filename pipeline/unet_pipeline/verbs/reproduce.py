@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import EvaluationRunRecord, RunRecord, TrainingRecord, read_record
+from unet_pipeline.bundle.weights_origin import hash_trained_weights, is_halved
 from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.messages import ERROR, Problem
@@ -206,6 +207,7 @@ def _run(
     device: str | None,
     say: Callable[[str], None],
 ) -> Reproduction:
+    from unet_pipeline.bundle.half_weights import halve_weights
     from unet_pipeline.evaluation.files import METRICS_FILE
     from unet_pipeline.evidence.reproduce import reproduction
     from unet_pipeline.evidence.reproduce.reproduction_checks import find_weights, read_overrides
@@ -225,7 +227,11 @@ def _run(
             with _threads_of(record):  # the copy is trusted as the bundle is, and the data were compared
                 (run,) = train(copy.root, fold, overrides=overrides, announce=say, trust=True, check_data=False)
             sha256 = record.result.weights_sha256 if record.result else ""
-            comparisons.append(reproduction.compare_weights(fold, sha256, weights.get(fold), run.weights))
+            own = weights.get(fold)
+            own = own if own is not None and hash_trained_weights(folder, own) == sha256 else None
+            comparisons.append(reproduction.compare_weights(fold, sha256, own, run.weights))
+        if is_halved(folder):
+            halve_weights(copy)  # the numbers are of the weights as they are handed over
     outside = None
     if recorded.has_numbers:
         with _threads_of(recorded.evaluation or recorded.trainings.get(folds[0])):

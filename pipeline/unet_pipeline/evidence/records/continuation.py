@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unet_pipeline.bundle.earlier import is_same_value
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import FINISHED, TrainingRecord, TrainingResult, read_record
+from unet_pipeline.config_values import FINDING_IDS
 from unet_pipeline.errors import TrainingError
 from unet_pipeline.evidence.records.record import FAILED, RECORD, RESOLVED_CONFIG, find_state, resolve_config
 from unet_pipeline.evidence.records.shortfall import describe_shortfall
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 # where things lie and how fast they go, not what comes out; the number of epochs may grow
 _MAY_CHANGE = {
-    "bundle_root",
+    *FINDING_IDS,
     "output_dir",
     "weights_path",
     "dataset_dir",

@@ -14,6 +14,7 @@ from pathlib import Path
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import FINISHED, EvaluationRunRecord, RunRecord, TrainingRecord, read_record
 from unet_pipeline.bundle.seal import list_sealed_files
+from unet_pipeline.bundle.weights_origin import hash_trained_weights
 from unet_pipeline.dataset.manifest import read_manifest
 from unet_pipeline.evidence.records.record import RECORD, find_state
 from unet_pipeline.files import compute_sha256, write_json
@@ -155,10 +156,10 @@ def _list_inputs(folder: BundleFolder, record: RunRecord) -> list[str]:
 
 
 def _list_weights(folder: BundleFolder, record: RunRecord, names: set[str]) -> list[str]:
-    """models/model.pt, when it is what this training wrote."""
+    """models/model.pt, when it is what this training wrote, or that in half precision."""
     written = record.result.weights_sha256 if isinstance(record, TrainingRecord) and record.result else ""
     weights = folder.weights.relative_to(folder.root).as_posix()
-    return [weights] if written and weights in names and compute_sha256(folder.weights) == written else []
+    return [weights] if written and weights in names and hash_trained_weights(folder, folder.weights) == written else []
 
 
 def _find_date(folder: BundleFolder, runs: list[tuple[Path, RunRecord]]) -> str:

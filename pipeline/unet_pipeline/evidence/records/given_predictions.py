@@ -9,6 +9,7 @@ from pathlib import Path
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.records import ExportEntry
 from unet_pipeline.bundle.run_record import LabelMapEntry, PredictionRecord, read_record
+from unet_pipeline.bundle.weights_origin import hash_trained_weights
 from unet_pipeline.dataset.dataset import is_pair_header
 from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.dataset.manifest import read_manifest
@@ -80,10 +81,12 @@ def _list_trained(folder: BundleFolder) -> dict[str, set[str]]:
     """For the SHA-256 of each file of weights, those of the images that it was trained on; what an external bundle saw is not known."""
     if not folder.is_planned:
         return {}
-    folds = {folder.fold_weights(fold): fold for fold in folder.trained_folds()}
-    if folder.weights_origin.is_file():  # a packaged bundle has these only
-        folds.setdefault(folder.weights, folder.fold_of_weights(0))
-    return {compute_sha256(path): hash_training_images(folder, fold) for path, fold in folds.items()}
+    folds = {compute_sha256(folder.fold_weights(fold)): fold for fold in folder.trained_folds()}
+    # a packaged bundle has model.pt only, and what the training wrote may have been used before
+    if folder.weights_origin.is_file():
+        for sha256 in (compute_sha256(folder.weights), hash_trained_weights(folder, folder.weights)):
+            folds.setdefault(sha256, folder.fold_of_weights(0))
+    return {sha256: hash_training_images(folder, fold) for sha256, fold in folds.items()}
 
 
 def _list_exported(folder: BundleFolder) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import EvaluationRunRecord
+from unet_pipeline.bundle.weights_origin import find_measured_weights
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE, read_rows
 from unet_pipeline.evaluation.summary import summarize, to_records
 from unet_pipeline.files import compute_sha256
@@ -136,6 +137,10 @@ def copy_for_run(folder: BundleFolder, target: Path, dataset: Path, weights: Map
     for fold, path in weights.items():
         shutil.copyfile(path, copy.fold_weights(fold))
         shutil.copyfile(path, copy.weights)
+    # one fold was measured as it is handed over
+    if any(find_measured_weights(folder, fold) == folder.weights for fold in weights):
+        for source, place in ((folder.weights, copy.weights), (folder.weights_origin, copy.weights_origin)):
+            shutil.copyfile(source, place)
     edit_plan(copy.plan, {"dataset_dir": (dataset.as_posix(), "of the run that is repeated here")})
     return copy
 
@@ -146,23 +151,27 @@ def compare_weights(fold: int, recorded_sha256: str, recorded: Path | None, repe
     Args:
         fold: that was trained.
         recorded_sha256: of the file, from the record.
-        recorded: the bundle's file with this SHA-256, if it has one; then the values decide, because another version of PyTorch
-            may write equal weights in other bytes.
+        recorded: the bundle's file with this SHA-256, or that in half precision, if it has one; then the values decide, because
+            another version of PyTorch may write equal weights in other bytes.
         repeated: written by the repeated training.
     """
     equal = compute_sha256(repeated) == recorded_sha256
-    if not equal and recorded is not None and compute_sha256(recorded) == recorded_sha256:
-        equal = hash_values(recorded) == hash_values(repeated)
+    if not equal and recorded is not None:
+        half = compute_sha256(recorded) != recorded_sha256
+        equal = hash_values(recorded) == hash_values(repeated, half)
     example = f"SHA-256 {compute_sha256(repeated)[:12]}, recorded {recorded_sha256[:12]}"
     return Comparison(f"weights of fold {fold}", 1, int(not equal), () if equal else (example,))
 
 
-def hash_values(weights: Path) -> str:
-    """SHA-256 of names, types, shapes and values of a state_dict, whatever file they lie in."""
+def hash_values(weights: Path, half: bool = False) -> str:
+    """SHA-256 of names, types, shapes and values of a state_dict, whatever file they lie in; of what it is in half precision, if asked."""
     import torch
 
+    from unet_pipeline.bundle.half_weights import halve_state
+
     digest = hashlib.sha256()
-    for name, tensor in sorted(torch.load(weights, map_location="cpu", weights_only=True).items()):
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    for name, tensor in sorted((halve_state(state) if half else state).items()):
         digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

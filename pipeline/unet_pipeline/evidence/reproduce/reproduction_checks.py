@@ -8,6 +8,8 @@ from pathlib import Path
 from unet_pipeline.bundle.earlier import is_same_value
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import EvaluationRunRecord, RunRecord, TrainingRecord
+from unet_pipeline.bundle.weights_origin import find_measured_weights, hash_trained_weights
+from unet_pipeline.config_values import FINDING_IDS
 from unet_pipeline.dataset.listed_files import find_changed_copies, find_changed_instances, find_changed_lists
 from unet_pipeline.dataset.manifest import Manifest, read_manifest
 from unet_pipeline.evaluation.cross_validation import PACKAGES_WITHOUT_EFFECT
@@ -24,7 +26,7 @@ from unet_pipeline.text_files import read_json_object
 
 # `tune` writes these after a training; they concern the inference, whose config the evaluation's record names
 _AFTER_TRAINING = ("temperature", "fill_holes", "keep_largest_component", "remove_small_objects")
-_PLACES = ("dataset_dir", "dataset_location", "bundle_root", "output_dir", "weights_path", "resume")
+_PLACES = ("dataset_dir", "dataset_location", *FINDING_IDS, "output_dir", "weights_path", "resume")
 _MACHINE_FACTS = ("processor", "instructions", "num_threads", "gpu", "gpu_driver", "cuda", "cudnn", "python")
 _SHOWN_DIGITS = 12
 _OWN_SOURCE = "the source of unet-pipeline"
@@ -175,7 +177,7 @@ def find_changes_of_weights(folder: BundleFolder, fold: int, record: TrainingRec
     path = find_weights(folder, fold)
     if path is None:
         yield messages.NO_WEIGHTS.about(folder.name, fold=fold)
-    elif record.result and compute_sha256(path) != record.result.weights_sha256:
+    elif record.result and hash_trained_weights(folder, path) != record.result.weights_sha256:
         yield messages.WEIGHTS_CHANGED.about(f"models/{path.name}", fold=fold)
 
 
@@ -200,7 +202,7 @@ def find_changes_of_evaluation(
     recorded_split = record.split_sha256.get(str(fold))
     if recorded_split is not None and recorded_split != compute_sha256(folder.split(fold)):
         yield messages.SPLIT_OF_EVALUATION.about(_name_split(folder, fold))
-    path = find_weights(folder, fold)
+    path = find_measured_weights(folder, fold) if folder.fold_weights(fold).is_file() else find_weights(folder, fold)
     evaluated = [weights.sha256 for weights in record.weights if weights.fold == fold]
     if path is not None and evaluated and compute_sha256(path) not in evaluated:
         yield messages.WEIGHTS_OF_EVALUATION.about(f"models/{path.name}")

@@ -1,0 +1,214 @@
+"""Every command of README and documentation is run as it stands, among folders that have the names it uses, or is marked with a reason."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import dicom_phantoms
+import nnunet_results
+import numpy as np
+import phantom_bundles as phantoms
+import pytest
+from documented_commands import MARKS, PAGES, ROOT, find_commands, list_commands
+
+import unet_pipeline
+from unet_pipeline.files import write_json, write_text
+
+from .conftest import share_folder
+
+COMMANDS = sorted({command.text for command in list_commands() if not command.mark})
+MARKED = [command for command in list_commands() if command.mark]
+SHORT = {"num_epochs": 2, "iterations_per_epoch": 2, "val_interval": 1}
+COPIES = ("OTHER", "head_bundle", "cell_bundle", "fresh_bundle")
+READY = ("NAME", "hippocampus_mri", "nuclei_fluorescence")
+# a placeholder whose own name the command reads
+NAMES = {"RESULTS": "nnUNetTrainer__nnUNetPlans__3d_fullres"}
+# what a command must have written when it is done, where it names it
+WRITTEN = re.compile(r"OUT|NUMBERS|check|predictions|\w+\.svg|\w+\.zip|model\.(?:ts|onnx)")
+
+
+# the folders that the commands name
+
+
+def build_world(root: Path) -> None:
+    """Data sets and trained bundles under the names that the pages give them."""
+    write_table(root / "DATASET")
+    for name in ("cells", "heads"):
+        phantoms.write_pictures(root / name)
+    for name in ("IMAGES", "new_images"):
+        shutil.copytree(root / "DATASET" / "images", root / name)
+    phantoms.write_volumes(root / "Task04_Hippocampus")
+    write_list(root)
+    write_dicom(root)
+    nnunet_results.write_results(root)
+    train(root / "DATASET", root / "BUNDLE", {**phantoms.SMALL_2D, **SHORT}, fold="all")
+    train(root / "ct", root / "liver_bundle", {**phantoms.SMALL_3D, **SHORT, "patch_size": [16, 16, 8]})
+    for name in COPIES:
+        shutil.copytree(root / "BUNDLE", root / name)
+    for name in READY:
+        shutil.copytree(root / "BUNDLE", root / "bundles" / name)
+    shutil.copytree(root / "DATASET", root / "bundles" / "DATASET")
+
+
+def write_table(root: Path) -> None:
+    """A list of cases with columns to evaluate by."""
+    phantoms.write_pictures(root)
+    lines = ["case,image,label,scanner,age"]
+    for number, path in enumerate(sorted((root / "images").iterdir())):
+        lines.append(f"{path.stem},images/{path.name},labels/{path.name},{'AB'[number % 2]},{35 + 5 * number}")
+    write_text(root / "cases.csv", "\n".join(lines) + "\n")
+    write_json(root / "dataset_facts.json", {"labels": {"background": 0, "cell": 255}})
+
+
+def write_list(root: Path) -> None:
+    """One of MONAI's data lists, apart from its files."""
+    phantoms.write_volumes(root / "TrainingData", num_cases=4)
+    names = [f"organ_{number:02d}.nii.gz" for number in range(4)]
+    entries = [
+        {"image": f"imagesTr/{name}", "label": f"labelsTr/{name}", "fold": number % 2}
+        for number, name in enumerate(names)
+    ]
+    write_json(root / "lists" / "brats_folds.json", {"training": entries})
+
+
+def write_dicom(root: Path) -> None:
+    """Series with label maps beside them."""
+    for number in range(4):
+        image, label = phantoms.draw_organ(number)
+        volume = np.clip(image, 0, None).astype(np.uint16)
+        for folder in ("ct/images", "new_series"):
+            dicom_phantoms.write_series(root / folder / f"patient_{number}", volume, uid=f"1.2.3.{number}")
+        # DICOM's axes point to the patient's left and back
+        affine = np.array([[-0.5, 0, 0, -10], [0, -0.75, 0, 20], [0, 0, 2, 30], [0, 0, 0, 1]])
+        phantoms.write_volume(root / "ct" / "labels" / f"patient_{number}.nii.gz", np.minimum(label, 1), affine)
+    write_json(root / "ct" / "dataset_facts.json", {"channels": ["CT"], "labels": {"background": 0, "liver": 1}})
+
+
+def train(dataset: Path, bundle: Path, numbers: dict, fold: str | None = None) -> None:
+    phantoms.plan_small(dataset, bundle, **numbers)
+    phantoms.silently(unet_pipeline.train, bundle, fold=fold)
+    phantoms.silently(unet_pipeline.evaluate, bundle)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return share_folder(tmp_path_factory, "documented", build_world)
+
+
+@pytest.fixture
+def world(template: Path, tmp_path: Path) -> Path:
+    """A fresh one for each command."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+# what must be so before a command makes sense
+
+
+def prepare(command: str, world: Path) -> None:
+    """What the pages take for granted at this place of the text."""
+    if target := re.match(r"unet-pipeline (?:plan|import-nnunet) [^-\s]\S* (\S+)", command):
+        shutil.rmtree(world / target[1])
+        shutil.rmtree(world / f"{target[1]}_data", ignore_errors=True)
+    if "--resume" in command:
+        phantoms.silently(unet_pipeline.train, world / "BUNDLE", overrides={"num_epochs": 1})
+    if "--runtime onnx" in command:
+        phantoms.silently(unet_pipeline.package, world / "BUNDLE")
+    if "--exclude CASE" in command:
+        picture, _ = phantoms.draw_cell(0)
+        for side, size in (("images", 9), ("labels", 10)):
+            phantoms.PillowImage.fromarray(picture[:size]).save(world / "DATASET" / side / "CASE.png")
+        with (world / "DATASET" / "cases.csv").open("a") as table:
+            table.write("CASE,images/CASE.png,labels/CASE.png,A,50\n")
+
+
+def run_in_shell(command: str, world: Path) -> None:
+    """Python's, torchrun's and the like, with this environment's programs."""
+    if command.startswith("monai.bundle."):
+        command = f"python -c {shlex.quote('import monai.bundle; ' + command.replace('FOLDER', '.'))}"
+    if command.startswith("cd "):  # placeholders are seen from where the reader is
+        command = re.sub(r" (IMAGES|OUT)\b", lambda name: f" {shlex.quote(str(world / name[1]))}", command)
+    folder = world / "BUNDLE" if "--meta_file configs/" in command else world
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": programs, "PYTHONPATH": str(ROOT / "pipeline")}
+    done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_runs_as_it_stands(
+    command: str, world: Path, call_main: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(command, world)
+    words = shlex.split(command)
+    named = [Path(word) for word in words[2:] if WRITTEN.fullmatch(word)]  # a verb is no file
+    assert not [path for path in named if (world / path).exists()]
+    while re.match(r"[A-Z_]+=", words[0]):
+        monkeypatch.setenv(*words.pop(0).split("=", 1))
+    if words[0] == "unet-pipeline":
+        status, _, errors = call_main(*(NAMES.get(word, word) for word in words[1:]))
+        assert status == 0, errors
+        assert "Traceback" not in errors
+    else:
+        run_in_shell(command, world)
+    for path in named:
+        assert (world / path).exists() or (world / "BUNDLE" / path).exists(), path
+
+
+# the marks
+
+
+def test_every_mark_has_commands() -> None:
+    places = [f"{command.page}: {command.text}" for command in MARKED]
+    unused = [pattern for pattern in MARKS if not any(re.match(pattern, place) for place in places)]
+    assert not unused, "remove these marks"
+
+
+def test_most_commands_are_run() -> None:
+    shown = [command for command in MARKED if not command.page.startswith(("docs/cli.md", "docs/experiments"))]
+    assert len(shown) <= 20, f"{len(shown)} commands are marked as not run; run them, or raise the number with a reason"
+
+
+@pytest.mark.parametrize("command", sorted({command.text for command in MARKED if command.text.startswith("make ")}))
+def test_marked_make_has_its_target(command: str) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_marked_installs_name_an_extra_that_exists() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"unet-pipeline\[([\w,]+)\]", text))
+    assert named
+    assert {extra for names in named for extra in names.split(",")} <= extras.keys()
+
+
+def test_find_commands_takes_blocks_only() -> None:
+    page = """Run `unet-pipeline check A`.
+
+    unet-pipeline check A   # all; every one
+    cd B && python -m x \\
+        --y 1
+    folder/file.png         a file
+
+```bash
+ls C
+unet-pipeline check C; unet-pipeline check D
+```
+"""
+    assert find_commands(page) == [
+        "unet-pipeline check C",
+        "unet-pipeline check D",
+        "unet-pipeline check A",
+        "cd B && python -m x --y 1",
+    ]
