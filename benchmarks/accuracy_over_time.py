@@ -83,8 +83,8 @@ def predict_ours(bundle: Path, checkpoints: list[tuple[float, Path]], device: st
     plan = yaml.safe_load(folder.plan.read_text(encoding="utf-8"))
     images = bundle.with_name(f"{bundle.name}_images")
     images.mkdir(exist_ok=True)
-    for case in folder.read_split(FOLD)["validation"]:
-        shutil.copyfile(bundle / plan["dataset_dir"] / case["image"], images / Path(case["image"]).name)
+    for case in folder.read_split(FOLD).validation:
+        shutil.copyfile(bundle / plan["dataset_dir"] / case.image, images / Path(case.image).name)
     for number, (minutes, path) in enumerate(checkpoints):
         state = torch.load(path, map_location="cpu", weights_only=True)
         torch.save(state["network"], folder.weights)
@@ -136,9 +136,9 @@ def measure(bundle: Path, point: Point) -> dict[str, str]:
     plan = yaml.safe_load(folder.plan.read_text(encoding="utf-8"))
     root = bundle / plan["dataset_dir"]
     pairs = []
-    for case in folder.read_split(FOLD)["validation"]:
-        name = case["case"]
-        pairs.append(Pair(name, root / case["label"], point.predictions / f"{name}.nii.gz", FOLD))
+    for case in folder.read_split(FOLD).validation:
+        name = case.case
+        pairs.append(Pair(name, root / case.label, point.predictions / f"{name}.nii.gz", FOLD))
     rows = evaluate_pairs(pairs, plan["label_table"])
     scored = [name for name in plan["label_table"] if name != "background"]
     found = {row.label: row for row in summarize(rows, scored) if row.metric == "dice" and row.in_mean}
@@ -153,7 +153,7 @@ def write_table(
 ) -> None:
     """The curves side by side."""
     machine, code = describe_machine(), read_code_version()
-    num_cases = len(BundleFolder(bundle).read_split(FOLD)["validation"])
+    num_cases = len(BundleFolder(bundle).read_split(FOLD).validation)
     options = f"--minutes {' '.join(map(str, arguments.minutes))}"
     options += " --side-by-side" if arguments.side_by_side else ""
     options += " --short-schedule" if arguments.short_schedule else ""
@@ -212,7 +212,7 @@ def main() -> None:
         ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     python = peer.find_python(arguments.work)
-    peer.write_dataset(arguments.dataset, BundleFolder(bundle).read_split(FOLD), arguments.work)
+    peer.write_dataset(arguments.dataset, BundleFolder(bundle).read_split(FOLD).model_dump(), arguments.work)
     peer.prepare(python, arguments.work, len(every))
     environment = {**os.environ, "OMP_NUM_THREADS": str(len(cores["ours"]))}
     theirs = start_peer(arguments.work, arguments.minutes, cores["nnU-Net"], arguments.short_schedule, arguments.device)

@@ -148,7 +148,7 @@ def main() -> None:
     if not bundle.is_dir():
         plan_data(arguments.dataset, bundle)
     python = peer.find_python(arguments.work)
-    peer.write_dataset(arguments.dataset, BundleFolder(bundle).read_split(0), arguments.work)
+    peer.write_dataset(arguments.dataset, BundleFolder(bundle).read_split(0).model_dump(), arguments.work)
     peer.prepare(python, arguments.work, len(os.sched_getaffinity(0)))
     me = [sys.executable, str(Path(__file__)), str(arguments.dataset), "--work", str(arguments.work), "--worker"]
     theirs = {**peer.build_environment(arguments.work, 1), "nnUNet_n_proc_DA": "0"}

@@ -220,7 +220,7 @@ def measure_peer(setting: Setting) -> None:
 def _measure_peer(setting: Setting) -> Row:
     work = setting.work / "peer"
     environment = peer.build_environment(work, None)
-    peer.write_dataset(setting.dataset, open_bundle(setting.quick).read_split(0), work)
+    peer.write_dataset(setting.dataset, open_bundle(setting.quick).read_split(0).model_dump(), work)
     started_s = time.perf_counter()
     peer.prepare(Path(sys.executable), work, None)
     prepared_s = time.perf_counter() - started_s
@@ -314,7 +314,7 @@ def measure_evaluate(setting: Setting) -> None:
         for _ in range(setting.scale(2, 1)):
             shutil.rmtree(folder.evaluations, ignore_errors=True)  # its label maps would be used again
             found.append(measure_verb(["evaluate", setting.quick, "--device", setting.device, "--json", answer]))
-        num_cases = len(folder.read_split(0)["validation"])
+        num_cases = len(folder.read_split(0).validation)
         details = {"cases": num_cases, "weights": weights}
         return Row(*results.EVALUATE, "s", tuple(one.seconds for one in found), details | _describe(found))
 

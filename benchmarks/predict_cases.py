@@ -41,7 +41,7 @@ def require_peer_weights(dataset: Path, bundle: Path, work: Path, python: Path, 
     if any((work / "results").glob(f"*/*/fold_0/{PEER_WEIGHTS}")):
         return
     num_threads = len(os.sched_getaffinity(0))
-    peer.write_dataset(dataset, open_bundle(bundle).read_split(0), work)
+    peer.write_dataset(dataset, open_bundle(bundle).read_split(0).model_dump(), work)
     peer.prepare(python, work, num_threads)
     command = [str(python), str(Path(__file__).with_name("peer_training.py")), "--dataset-id", str(peer.DATASET_ID)]
     command += ["--minutes", "1", "--out", str(work / "curve"), "--device", device]
@@ -54,8 +54,8 @@ def write_inputs(dataset: Path, bundle: Path, work: Path, count: int) -> Path:
     folder = work / f"inputs_{count}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for case in open_bundle(bundle).read_split(0)["validation"][:count]:
-        shutil.copyfile(dataset / case["image"], folder / f"{case['case']}_0000.nii.gz")
+    for case in open_bundle(bundle).read_split(0).validation[:count]:
+        shutil.copyfile(dataset / case.image, folder / f"{case.case}_0000.nii.gz")
     return folder
 
 

@@ -167,7 +167,7 @@ def main() -> None:
     if not bundle.is_dir():
         plan_like_nnunet(arguments.dataset, bundle)
     python = peer.find_python(arguments.work)
-    peer.write_dataset(arguments.dataset, BundleFolder(bundle).read_split(0), arguments.work)
+    peer.write_dataset(arguments.dataset, BundleFolder(bundle).read_split(0).model_dump(), arguments.work)
     num_threads = len(os.sched_getaffinity(0))
     peer.prepare(python, arguments.work, num_threads)
     me = [sys.executable, str(Path(__file__)), str(arguments.dataset), "--work", str(arguments.work)]

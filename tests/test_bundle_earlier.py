@@ -13,14 +13,9 @@ import pytest
 import unet_pipeline
 from unet_pipeline.audit.audit import audit_bundle
 from unet_pipeline.bundle.configs import find_differences, find_edited_configs
-from unet_pipeline.bundle.earlier import (
-    RENAMED_IDS,
-    RENAMED_IN_TUNING,
-    is_same_value,
-    rename_ids,
-    require_current_config,
-)
+from unet_pipeline.bundle.earlier import RENAMED_IDS, is_same_value, rename_ids, require_current_config
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import TrainingRecord
 from unet_pipeline.errors import BundleError, PlanError, TrainingError
 from unet_pipeline.evidence.records.continuation import check_unchanged
 from unet_pipeline.evidence.records.record import resolve_config
@@ -112,9 +107,10 @@ def test_record_and_tuning_with_earlier_names_are_read(renamed: BundleFolder) ->
     recorded = {earlier: numbers.pop(name) for earlier, name in RENAMED_IDS.items() if name in numbers}
     assert recorded == {"without_holes": ["cell"], "one_part": [], "smallest_part": 9.5}
     folder = renamed
-    record = {"plan": numbers | recorded, "id": "1", "config_sha256": hash_file(folder.config("train"))}
+    config_sha256 = hash_file(folder.config("train"))
+    record = TrainingRecord(plan=numbers | recorded, id="1", config_sha256=config_sha256)
     assert list(find_changes_of_plan(folder, record)) == []
-    record["plan"] = {**numbers, **recorded, "smallest_part": 4.0}
+    record.plan = {**numbers, **recorded, "smallest_part": 4.0}
     (difference,) = find_changes_of_plan(folder, record)
     assert "remove_small_objects is 9.5, was 4.0 in the training" in difference.cause
     calibration = {"error_before": 0.5, "error_after": 0.5, "temperature": 1.0, "obstacle": "one case is not enough"}
@@ -134,7 +130,6 @@ def test_rename_ids_renames_keys_and_references_only() -> None:
             "a@one_part",
         ]
     }
-    assert rename_ids({"obstacle": "x", "one_part": 1}, RENAMED_IN_TUNING) == {"reason": "x", "one_part": 1}
     assert rename_ids(None) is None
 
 

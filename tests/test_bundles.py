@@ -95,13 +95,13 @@ def test_tables_are_those_of_the_bundles() -> None:
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", [name for name in NAMES if build.USE_CASES[name].card != build.DEMO])
 def test_bundle_prediction_gives_the_dice_of_its_evidence(name: str, pipeline_data: Path, tmp_path: Path) -> None:
-    case = BundleFolder(BUNDLES / name).read_split(0)["validation"][0]
+    case = BundleFolder(BUNDLES / name).read_split(0).validation[0]
     plan = read_plan(name)
     data = pipeline_data / build.read_card(build.USE_CASES[name].card)["name"]
-    label = read_label_map(data / case["label"]).array
-    image = tmp_path / "image" / f"{case['case']}{plan['image_suffix']}"
+    label = read_label_map(data / case.label).array
+    image = tmp_path / "image" / f"{case.case}{plan['image_suffix']}"
     image.parent.mkdir()
-    image.write_bytes((data / case["image"]).read_bytes())
+    image.write_bytes((data / case.image).read_bytes())
     (written,) = unet_pipeline.predict(BUNDLES / name, image, tmp_path / "out").written
     predicted = read_label_map(written).array
     with (BUNDLES / name / "evidence" / "evaluations" / "validation" / "metrics.csv").open(newline="") as stream:

@@ -9,12 +9,11 @@ import pytest
 from tests.test_commands_evaluate import build_evaluation
 from unet_pipeline.commands.compare import print_comparison
 from unet_pipeline.evaluation.comparison import MeasuredCases, compare_cases
-from unet_pipeline.evaluation.files import summary_as_data
 
 
 def test_print_comparison_shows_signed_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sides = [
-        MeasuredCases(name, result.rows, summary_as_data(result.record))
+        MeasuredCases(name, result.rows, result.record)
         for name, result in (("old", build_evaluation(tmp_path)), ("new", build_evaluation(tmp_path, shift=0.05)))
     ]
     print_comparison(compare_cases(*sides))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from unet_pipeline.commands.evaluate import print_evaluation
-from unet_pipeline.evaluation.files import DataRecord, build_summary
+from unet_pipeline.evaluation.files import DataRecord, SummaryFacts, build_summary
 from unet_pipeline.evaluation.subgroups import Cut, add_columns
 from unet_pipeline.verbs.evaluate import Evaluation
 
@@ -22,16 +22,15 @@ def build_evaluation(tmp_path: Path, shift: float = 0.0) -> Evaluation:
     rows = pd.DataFrame({"fold": [0.0] * 12 + [3.0] * 12, "case": cases, "label": "x", "dice": dice})
     rows["missed"], rows["false_alarm"] = dice == 0, False
     rows = add_columns(rows, [Cut("site")], {case: {"site": "b" if case > "c19" else "a"} for case in cases})
-    facts = {
-        "title": "Phantoms, validation, pooled over folds 0, 3 (of 5)",
-        "dataset": DataRecord(name="Phantoms", manifest_sha256=None),
-        "labels": {"background": 0, "x": 1},
-        "folds": [0, 3],
-        "num_folds": 5,
-        "excluded": [],
-        "notes": ["not trained and not in this result: folds 1, 2, 4 of 5"],
-    }
-    record = build_summary(rows, ["x"], [Cut("site")], **facts)
+    facts = SummaryFacts(
+        title="Phantoms, validation, pooled over folds 0, 3 (of 5)",
+        dataset=DataRecord(name="Phantoms", manifest_sha256=None),
+        labels={"background": 0, "x": 1},
+        folds=[0, 3],
+        num_folds=5,
+        notes=["not trained and not in this result: folds 1, 2, 4 of 5"],
+    )
+    record = build_summary(rows, ["x"], facts, [Cut("site")])
     return Evaluation(record.title, rows, tuple(record.rows), (), tmp_path, (), record)
 
 

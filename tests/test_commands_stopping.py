@@ -13,10 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 import unet_pipeline
+from unet_pipeline.bundle.run_record import TrainingRecord, read_record
 from unet_pipeline.cli import app
 from unet_pipeline.commands.stopping import preemptible
 from unet_pipeline.errors import PreemptedError
-from unet_pipeline.evidence.records.record import RECORD, RunRecord, keep_record, read_record
+from unet_pipeline.evidence.records.record import RECORD, RecordKeeper, keep_record
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -38,7 +39,7 @@ def test_train_sigterm_before_the_first_step_is_no_error(
 
     def train(*_: Any, **__: Any) -> None:
         if is_recorded:
-            with keep_record(path, tmp_path, {}):
+            with keep_record(path, tmp_path, TrainingRecord, {}):
                 os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -49,10 +50,10 @@ def test_train_sigterm_before_the_first_step_is_no_error(
         "stopped by SIGTERM outside of a step; nothing is lost",
         f"Next: {following}",
     ]
-    record = read_record(path) or {}
-    assert record.get("state") == ("preempted" if is_recorded else None)
-    assert record.get("stopped_by") == ("SIGTERM" if is_recorded else None)
-    assert "error" not in record
+    record = read_record(path, TrainingRecord) or TrainingRecord()
+    assert record.state == ("preempted" if is_recorded else "")
+    assert record.stopped_by == ("SIGTERM" if is_recorded else None)
+    assert record.error is None
 
 
 def test_train_sigterm_during_the_imports_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,16 +68,16 @@ def test_train_sigterm_during_the_imports_is_no_error(monkeypatch: pytest.Monkey
 
 
 def test_keep_record_signal_at_its_first_words_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    beat = RunRecord.beat
+    beat = RecordKeeper.beat
     stops = iter([True])
 
-    def write_and_stop(record: RunRecord) -> None:
-        beat(record)
+    def write_and_stop(keeper: RecordKeeper[TrainingRecord]) -> None:
+        beat(keeper)
         if next(stops, False):
             raise PreemptedError("SIGTERM")
 
-    monkeypatch.setattr(RunRecord, "beat", write_and_stop)
-    with pytest.raises(PreemptedError) as caught, keep_record(tmp_path / RECORD, tmp_path, {}):
+    monkeypatch.setattr(RecordKeeper, "beat", write_and_stop)
+    with pytest.raises(PreemptedError) as caught, keep_record(tmp_path / RECORD, tmp_path, TrainingRecord, {}):
         raise AssertionError("the run has begun")
     assert caught.value.is_recorded
-    assert (read_record(tmp_path / RECORD) or {})["state"] == "preempted"
+    assert (read_record(tmp_path / RECORD, TrainingRecord) or TrainingRecord()).state == "preempted"

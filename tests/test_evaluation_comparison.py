@@ -22,16 +22,20 @@ from unet_pipeline.evaluation.comparison import (
     read_measured_cases,
     write_comparison,
 )
+from unet_pipeline.evaluation.files import SummaryRecord
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "comparison.schema.json"
-SUMMARY: dict[str, Any] = {
+FACTS: dict[str, Any] = {
     "title": "Phantoms, validation of fold 0 of 5",
     "dataset": {"name": "Phantoms", "manifest_sha256": "a" * 64},
     "grid": "native",
     "labels": {"background": 0, "x": 1},
     "scored_labels": ["x"],
-    "notes": [],
+    "folds": [0],
+    "num_folds": 5,
+    **dict.fromkeys(("excluded", "notes", "rows", "per_fold", "subgroups", "failures"), ()),
 }
+SUMMARY = SummaryRecord(**FACTS)
 
 
 def measured(name: str, dice: dict[str, float], **columns: Any) -> MeasuredCases:
@@ -143,12 +147,12 @@ def test_compare_cases_of_one_patient_are_one_piece_of_evidence(pair: tuple[Meas
 def test_compare_cases_other_setting_is_refused(change: dict[str, Any], message: str) -> None:
     a, b = measured("a", {"one": 0.5}), measured("b", {"one": 0.5})
     with pytest.raises(EvaluationError, match=message):
-        compare_cases(a, MeasuredCases("b", b.rows, SUMMARY | change))
+        compare_cases(a, MeasuredCases("b", b.rows, SummaryRecord(**FACTS | change)))
 
 
 def test_compare_cases_same_manifest_under_another_name_is_accepted() -> None:
     a, b = measured("a", {"one": 0.5}), measured("b", {"one": 0.6})
-    moved = SUMMARY | {"dataset": {"name": "Moved", "manifest_sha256": "a" * 64}}
+    moved = SummaryRecord(**FACTS | {"dataset": {"name": "Moved", "manifest_sha256": "a" * 64}})
     assert compare_cases(a, MeasuredCases("b", b.rows, moved)).num_cases == 1
 
 

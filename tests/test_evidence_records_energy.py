@@ -19,7 +19,7 @@ def test_energy_two_processors_are_added_and_their_parts_are_not(tmp_path: Path)
     meter = EnergyMeter(tmp_path)
     for name in ("intel-rapl:0", "intel-rapl:1", "intel-rapl:0:0"):
         write_counter(tmp_path, name, 3_500_000_000)
-    assert meter.report()["processor_kj"] == 5.0
+    assert meter.report().processor_kj == 5.0
 
 
 def test_energy_counter_that_wraps_goes_on(tmp_path: Path) -> None:
@@ -28,10 +28,10 @@ def test_energy_counter_that_wraps_goes_on(tmp_path: Path) -> None:
     write_counter(tmp_path, "intel-rapl:0", 2_000_000_000)
     meter.update()
     write_counter(tmp_path, "intel-rapl:0", 4_000_000_000)
-    assert meter.report()["processor_kj"] == 5.0
+    assert meter.report().processor_kj == 5.0
 
 
 def test_energy_without_counter_is_none_with_the_reason(tmp_path: Path) -> None:
     report = EnergyMeter(tmp_path).report()
-    assert report["processor_kj"] is None
-    assert "RAPL" in report["reasons"]["processor"]
+    assert report.processor_kj is None
+    assert "RAPL" in report.reasons["processor"]

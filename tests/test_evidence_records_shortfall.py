@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from unet_pipeline.bundle.run_record import TrainingRecord, TrainingResult
 from unet_pipeline.evidence.records.shortfall import describe_shortfall
 
 PLAN = {"num_epochs": 20, "iterations_per_epoch": 250}
@@ -30,8 +31,8 @@ PLAN = {"num_epochs": 20, "iterations_per_epoch": 250}
     ],
 )
 def test_describe_shortfall_known_runs(run: dict[str, Any], expected: str) -> None:
-    assert describe_shortfall({"plan": PLAN, **run}) == expected
+    assert describe_shortfall(TrainingRecord(plan=PLAN, **run)) == expected
 
 
 def test_describe_shortfall_without_the_plan_says_nothing() -> None:
-    assert describe_shortfall({"result": {"num_epochs": 1}}) == ""
+    assert describe_shortfall(TrainingRecord(result=TrainingResult(num_epochs=1))) == ""

@@ -14,9 +14,10 @@ import pytest
 
 import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import Epoch, TrainingRecord
 from unet_pipeline.errors import TrainingError
 from unet_pipeline.evidence.records import tracking
-from unet_pipeline.evidence.records.record import RECORD, RESOLVED_CONFIG, RunRecord, keep_record, read_record
+from unet_pipeline.evidence.records.record import RECORD, RESOLVED_CONFIG, add_epoch, keep_record
 from unet_pipeline.evidence.records.tracking import (
     TrackingStore,
     describe_parameters,
@@ -26,6 +27,7 @@ from unet_pipeline.evidence.records.tracking import (
 )
 from unet_pipeline.files import write_json, write_text
 from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.text_files import read_json
 
 from . import phantom_bundles as phantoms
 
@@ -74,7 +76,9 @@ def read_curve(store: TrackingStore, run_id: str, name: str = "train_loss") -> d
 
 
 @contextmanager
-def record_epochs(folder: BundleFolder, store: TrackingStore | None, **content: Any) -> Iterator[tuple[RunRecord, Any]]:
+def record_epochs(
+    folder: BundleFolder, store: TrackingStore | None, **content: Any
+) -> Iterator[tuple[TrainingRecord, Any]]:
     """A record as a training has it, and what it calls at the end of an epoch."""
     run_dir = folder.runs / "fold_0-001"
     write_json(run_dir / RESOLVED_CONFIG, {})
@@ -87,15 +91,15 @@ def record_epochs(folder: BundleFolder, store: TrackingStore | None, **content: 
     }
     with (
         track_run(store, folder) as tracker,
-        keep_record(run_dir / RECORD, folder.root, {**known, **content}) as record,
+        keep_record(run_dir / RECORD, folder.root, TrainingRecord, {**known, **content}) as keeper,
     ):
-        tracker.begin(record)
+        tracker.begin(keeper)
 
         def finish_epoch(number: int) -> None:
-            record.add_epoch({"epoch": number, "duration_s": 1.0, "loss": 1 / number})
+            add_epoch(keeper, Epoch(epoch=number, duration_s=1.0, loss=1 / number))
             tracker._try(tracker._send)
 
-        yield record, finish_epoch
+        yield keeper.record, finish_epoch
 
 
 def test_train_tracked_and_continued_is_one_run_for_each_seed(
@@ -117,7 +121,7 @@ def test_train_tracked_and_continued_is_one_run_for_each_seed(
     assert [run.info.run_name for run in runs] == ["fold_0-001", "fold_0_seed_1-001"]
     assert connections == []
 
-    record = read_record(bundle.runs / "fold_0-001" / RECORD) or {}
+    record = read_json(bundle.runs / "fold_0-001" / RECORD)
     assert record["tracking"]["run_id"] == runs[0].info.run_id
     assert str(tmp_path) not in json.dumps(record)
     losses = {epoch["epoch"]: epoch["loss"] for epoch in record["epochs"]}
@@ -180,7 +184,7 @@ def test_track_run_server_gone_from_start_to_end_leaves_the_run_alone(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with record_epochs(folder, store) as (_, finish_epoch):
         finish_epoch(1)
-    record = read_record(folder.runs / "fold_0-001" / RECORD) or {}
+    record = read_json(folder.runs / "fold_0-001" / RECORD)
     assert (record["state"], "tracking" in record) == ("finished", False)
     shown = capsys.readouterr().err
     assert shown.count(f"tracking MLflow at http://{SILENT} failed") == 1
@@ -205,9 +209,9 @@ def test_track_run_deleted_in_mlflow_begins_again_with_all_epochs(folder: Bundle
     store = open_store(folder)
     with record_epochs(folder, store) as (record, finish_epoch):
         finish_epoch(1)
-    store.client.delete_run(record["tracking"]["run_id"])
+    store.client.delete_run(record.tracking.run_id if record.tracking else "")
     assert recall_tracking(folder.runs / "fold_0-001") == "mlflow"
-    earlier = {"epochs": record["epochs"], "tracking": record["tracking"]}
+    earlier = {"epochs": record.epochs, "tracking": record.tracking}
     with record_epochs(folder, store, **earlier) as (_, finish_epoch):
         finish_epoch(2)
     (run,) = list_runs(store)
@@ -217,7 +221,7 @@ def test_track_run_deleted_in_mlflow_begins_again_with_all_epochs(folder: Bundle
 def test_track_run_without_store_does_nothing(folder: BundleFolder) -> None:
     with record_epochs(folder, None) as (record, finish_epoch):
         finish_epoch(1)
-    assert "tracking" not in record
+    assert record.tracking is None
     assert recall_tracking(folder.runs / "fold_0-001") == recall_tracking(None) == "none"
 
 

@@ -353,7 +353,7 @@ def test_group_by_fold_packaged_bundle_is_measured_on_the_fold_of_its_weights(bu
     (group,), _, title = group_by_fold(folder, plan)
     assert group.fold == 2
     assert "validation of fold 2 of 4" in title
-    validation = {case["case"] for case in folder.read_split(2)["validation"]}
+    validation = {case.case for case in folder.read_split(2).validation}
     assert {case.source.name for case in group.cases} == validation
 
 

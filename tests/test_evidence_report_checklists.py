@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from unet_pipeline.bundle.folder import open_bundle
+from unet_pipeline.evaluation.files import summary_as_data
 from unet_pipeline.evidence.report.answers import tell
 from unet_pipeline.evidence.report.checklists import (
     CHECKLISTS,
@@ -82,15 +83,18 @@ def test_documents_have_no_number_that_the_evidence_lacks(history: History, docu
     else:
         text = build_checklist(read_checklist(document), history)
         text = re.sub(r"^\| [0-9]+[a-g]? \| [^|]* \|", "", text, flags=re.MULTILINE).partition("\n## ")[2]
+    assert history.manifest is not None
+    assert history.fingerprint is not None
+    assert history.split_record is not None
     known = list_numbers(
         [
             history.plan.model_dump(mode="json"),
-            history.manifest,
-            history.fingerprint,
-            history.split_record,
+            history.manifest.model_dump(mode="json"),
+            history.fingerprint.model_dump(mode="json"),
+            history.split_record.model_dump(mode="json"),
             [[fold.fold, fold.training, fold.validation] for fold in history.folds],
             RUN,
-            [record.summary for record in history.evaluations],
+            [summary_as_data(record.summary) for record in history.evaluations],
             dict(history.hashes),
         ]
     )
@@ -98,10 +102,10 @@ def test_documents_have_no_number_that_the_evidence_lacks(history: History, docu
     known |= {str(len(history.plan.filters)), str(len(history.plan.label_table)), str(len(history.test_cases))}
     known |= {str(len({*fold.training, *fold.validation})) for fold in history.folds}
     known |= {
-        str(sum(case["num_voxels"].get(label, 0) > 0 for case in history.fingerprint["cases"]))
+        str(sum(case.num_voxels.get(label, 0) > 0 for case in history.fingerprint.cases))
         for label in history.plan.label_table
     }
-    shapes = zip(*(case["shape"] for case in history.fingerprint["cases"]), strict=True)
+    shapes = zip(*(case.shape for case in history.fingerprint.cases), strict=True)
     known |= {f"{sorted(sizes)[len(sizes) // 2]:g}" for sizes in shapes}
     found = set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w])", text.replace("x", " ")))
     assert found, "the document has no number, so that this test shows nothing"

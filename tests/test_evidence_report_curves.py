@@ -9,6 +9,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from unet_pipeline.bundle.folder import BundleFolder, open_bundle
+from unet_pipeline.bundle.run_record import TrainingRecord
 from unet_pipeline.evidence.report.curves import read_curves, trace_learning_rate
 from unet_pipeline.evidence.report.history import History, read_history
 
@@ -45,7 +46,7 @@ def test_read_curves_without_runs_is_empty(history: History, tmp_path: Path) -> 
 
 
 def test_trace_learning_rate_warms_up_peaks_and_ends_near_zero(history: History) -> None:
-    curve = trace_learning_rate(history.plan, {"id": "run", "settings": {"num_epochs": "10", "learning_rate": "0.5"}})
+    curve = trace_learning_rate(history.plan, TrainingRecord(settings={"num_epochs": "10", "learning_rate": "0.5"}))
     assert max(curve.values) == pytest.approx(0.5, rel=0.02)
     assert curve.values[0] < 0.1
     assert curve.values[-1] < 0.01
@@ -54,4 +55,4 @@ def test_trace_learning_rate_warms_up_peaks_and_ends_near_zero(history: History)
 
 def test_trace_learning_rate_counts_the_samples_that_a_run_set(history: History) -> None:
     settings = {"num_epochs": "4", "samples_per_epoch": str(3 * history.plan.batch_size - 1)}
-    assert trace_learning_rate(history.plan, {"id": "run", "settings": settings}).steps[-1] == 12
+    assert trace_learning_rate(history.plan, TrainingRecord(settings=settings)).steps[-1] == 12

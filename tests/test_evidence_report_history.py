@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from unet_pipeline.bundle.folder import open_bundle
+from unet_pipeline.evaluation.summary import SummaryRow
 from unet_pipeline.evidence.report.history import History, format_interval, format_value, read_history, title_metric
 from unet_pipeline.planning.plan import Plan
 
@@ -34,7 +37,7 @@ def test_read_history_complete_bundle_has_every_part(bundle: Path) -> None:
     history = read(bundle)
     assert [record.name for record in history.evaluations] == ["validation"]
     assert [len(fold.validation) for fold in history.folds] == [2, 2, 2, 2]
-    assert history.runs[0]["id"] == "fold_0-001"
+    assert history.runs[0].id == "fold_0-001"
     assert history.weights_fold == 0
     assert set(history.reasons) == set(Plan.model_fields)
     assert all(history.reasons.values())
@@ -82,9 +85,9 @@ def test_folds_with_shared_patients_patient_on_both_sides_is_found(bundle: Path)
 
 
 def test_format_interval_without_one_says_why() -> None:
-    row = {"metric": "dice", "n": 1, "low": None, "high": None}
+    row = SummaryRow("cell", "dice", 1, 0, 0.5, 0.5, math.nan, math.nan, True, math.nan, 1, 0, 0, "")
     assert format_interval(row) == "n = 1"
-    assert format_interval(row | {"n": 0}) == "-"
-    assert format_interval(row | {"n": 9, "low": 0.12345, "high": 0.5}) == "0.1235 to 0.5000"
-    assert format_value("dice", None) == "undefined"
-    assert title_metric({"metric": "unheard_of", "unit": "mm"}) == "unheard_of (mm)"
+    assert format_interval(replace(row, n=0)) == "-"
+    assert format_interval(replace(row, n=9, low=0.12345, high=0.5)) == "0.1235 to 0.5000"
+    assert format_value("dice", None) == format_value("dice", math.nan) == "undefined"
+    assert title_metric(replace(row, metric="unheard_of", unit="mm")) == "unheard_of (mm)"

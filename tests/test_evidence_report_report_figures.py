@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from unet_pipeline.bundle.records import CalibrationRecord, ConfidenceBin
 from unet_pipeline.evidence.report import report_figures as figures
 
 
@@ -69,10 +70,9 @@ def test_draw_distribution_undefined_labels_are_left_out() -> None:
 
 
 def test_draw_calibration_record_without_bins_is_none() -> None:
-    assert figures.draw_calibration({"error_before": 0.1, "error_after": 0.05}) is None
-    bins = [{"num_voxels": 5, "confidence": 0.9, "right_share": 0.8}]
-    figure = figures.draw_calibration(
-        {"error_before": 0.1, "error_after": 0.05, "bins_before": bins, "bins_after": bins}
-    )
+    record = CalibrationRecord(temperature=1.5, error_before=0.1, error_after=0.05)
+    assert figures.draw_calibration(record) is None
+    bins = [ConfidenceBin(num_voxels=5, confidence=0.9, right_share=0.8)]
+    figure = figures.draw_calibration(record.model_copy(update={"bins_before": bins, "bins_after": bins}))
     assert figure is not None
     assert "0.1000 before, 0.0500 after" in figure.svg

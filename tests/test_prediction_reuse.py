@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from unet_pipeline.bundle.run_record import LabelMapEntry
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.prediction.inputs import PredictionInput
@@ -26,6 +27,12 @@ from unet_pipeline.prediction.reuse import (
 
 SUFFIX = ".nii.gz"
 ORIGIN = Origin(("w",), {"configs/plan.yaml": "p"}, {"mirror": False, "device": "cpu"})
+
+
+def find_entry(ledger: Ledger, name: str) -> LabelMapEntry:
+    entry = ledger.entries[name]
+    assert isinstance(entry, LabelMapEntry)
+    return entry
 
 
 def write(path: Path, content: str) -> Path:
@@ -112,7 +119,7 @@ def test_ledger_every_file_of_a_case_counts_and_their_order(tmp_path: Path) -> N
     source = PredictionInput("001", tuple(files))
     ledger = Ledger(tmp_path / "out", ORIGIN)
     predict(ledger, source)
-    assert list(ledger.entries["001"]["files_sha256"]) == ["t1/001.nii.gz", "t2/001.nii.gz"]
+    assert list(find_entry(ledger, "001").files_sha256) == ["t1/001.nii.gz", "t2/001.nii.gz"]
     assert judge(ledger, source) == ""
     assert judge(ledger, PredictionInput("001", tuple(reversed(files)))) == OTHER_IMAGE
     write(files[1], "t2, registered again")
@@ -182,7 +189,7 @@ def test_ledger_probabilities_must_be_there_and_as_recorded(ledger: Ledger, imag
     assert judge(ledger, image, probabilities=True) == NO_PROBABILITIES
     predict(ledger, image)
     assert not beside.exists(), "they would belong to the label map before"
-    assert "probabilities" not in ledger.entries["T1"]
+    assert find_entry(ledger, "T1").probabilities is None
 
 
 @pytest.mark.parametrize(
@@ -238,7 +245,7 @@ def test_ledger_is_saved_as_cases_finish(tmp_path: Path) -> None:
         predict(ledger, PredictionInput(name, (write(tmp_path / f"{name}.nii.gz", name),)))
         ledger._next_save_s = 0
     assert saved == [["a"], ["a", "b"], ["a", "b", "c"]]
-    assert ledger.entries["b"]["label_map_sha256"] == compute_sha256(tmp_path / "out" / "b.nii.gz")
+    assert find_entry(ledger, "b").label_map_sha256 == compute_sha256(tmp_path / "out" / "b.nii.gz")
 
 
 def test_without_record_keeps_nothing(ledger: Ledger, image: PredictionInput) -> None:

@@ -73,7 +73,7 @@ def run_profiled(clock: Clock, num_epochs: int = 2) -> ProfileHandler:
     handler = ProfileHandler(evaluator, num_workers=0)
     handler.attach(trainer)
     trainer.run()
-    assert trainer.state.profile == handler.as_data()
+    assert trainer.state.profile == handler.describe()
     return handler
 
 
@@ -87,7 +87,7 @@ def test_profile_handler_known_times_are_found(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_profile_handler_data_counts_the_whole_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run_profiled(Clock(monkeypatch), num_epochs=3).as_data()
+    found = run_profiled(Clock(monkeypatch), num_epochs=3).describe().model_dump()
     assert found["num_epochs"] == 3
     assert found["seconds"] == {
         "data": 12,

@@ -14,7 +14,7 @@ from monai.data import DataLoader
 from monai.transforms import Compose
 
 from unet_pipeline.training.randomness import derive_seed
-from unet_pipeline.training.samples import SOURCES, TABLE, SampleKey, SampleOrder, SeededDataset, collate
+from unet_pipeline.training.samples import SampleKey, SampleOrder, SeededDataset, collate
 
 from .augmentation_phantoms import build_full, draw_cases, list_indices
 
@@ -88,7 +88,7 @@ def build_dataset(seed: int = 0, **settings: Any) -> SeededDataset:
 
 
 def make_patches(batch: dict[str, Any]) -> torch.Tensor:
-    images, targets = build_full(2, (8, 10))(batch[TABLE], batch[SOURCES])
+    images, targets = build_full(2, (8, 10))(batch["table"], batch["sources"])
     return torch.cat([images, targets], 1)
 
 
@@ -141,9 +141,9 @@ def test_collate_keeps_names_sources_and_rows_in_order() -> None:
     samples = [dataset[SampleKey(1, position, position)] for position in (2, 0)]
     batch = collate(samples)
     assert batch["case"] == ["2", "0"]
-    assert batch[SOURCES][1] is samples[1].source
-    assert np.array_equal(batch[TABLE][0].numpy(), samples[0].row)
-    assert batch[TABLE].dtype == torch.float64
+    assert batch["sources"][1] is samples[1].source
+    assert np.array_equal(batch["table"][0].numpy(), samples[0].row)
+    assert batch["table"].dtype == torch.float64
 
 
 def test_derive_seed_parts_and_order_matter() -> None:

@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, SpatialPad
 
-from unet_pipeline.training.samples import SOURCES, TABLE, SampleKey, SeededDataset, collate
+from unet_pipeline.training.samples import SampleKey, SeededDataset, collate
 from unet_pipeline.training.voxel_store import VoxelStore, find_budget_bytes, take_source
 
 from .augmentation_phantoms import build_full, draw_cases, list_indices
@@ -47,13 +47,13 @@ def test_store_gives_the_patches_of_main_memory_whatever_part_fits(
     assert len(stored.store.offsets) == num_resident
     for epoch in range(1, 5):
         keys = [SampleKey(epoch, position, (position + epoch) % 4) for position in range(3)]
-        images, targets = augmentation(*(collate([plain[key] for key in keys])[name] for name in (TABLE, SOURCES)))
+        images, targets = augmentation(*(collate([plain[key] for key in keys])[name] for name in ("table", "sources")))
         batch = collate([stored[key] for key in keys])
-        values = augmentation.layout.decode(batch[TABLE])
-        for index, offset in enumerate(stored.store.bring(batch[SOURCES])):
+        values = augmentation.layout.decode(batch["table"])
+        for index, offset in enumerate(stored.store.bring(batch["sources"])):
             if offset is not None:
                 values["offset"][index] = offset
-        found, followed = augmentation.take_packed(batch[TABLE], stored.store.voxels)
+        found, followed = augmentation.take_packed(batch["table"], stored.store.voxels)
         torch.testing.assert_close(found, images, rtol=1e-4, atol=1e-4)
         assert ((followed - targets).abs() > 1e-6).double().mean() < 1e-3
 
@@ -69,7 +69,7 @@ def test_take_source_of_what_monai_padded_is_plain_tensors() -> None:
     assert torch.equal(source.image, torch.Tensor(items[0]["image"])[:, 2:30])
     augmentation = build_full(2, (8, 10))
     batch = collate([SeededDataset(items, Compose([]), augmentation, 0, 0)[SampleKey(1, 0, 0)]])
-    assert [type(array) for array in augmentation(batch[TABLE], batch[SOURCES])] == [torch.Tensor] * 2
+    assert [type(array) for array in augmentation(batch["table"], batch["sources"])] == [torch.Tensor] * 2
 
 
 def test_store_grows_once_for_larger_parts_and_keeps_what_stays() -> None:

@@ -50,7 +50,7 @@ def quote_value(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else _write_literal(text)
 
 
-def quote_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+def quote_paths(values: Mapping[str, object]) -> dict[str, object]:
     """Ids and values for a config, those of `PATH_IDS` as MONAI reads them."""
     return {
         key: quote_value(str(value)) if key in PATH_IDS and isinstance(value, (str, Path)) else value

@@ -9,9 +9,11 @@ import json
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unet_pipeline.errors import FileContentError, PipelineError
+
+Model = TypeVar("Model")
 
 if TYPE_CHECKING:
     Refuse = Callable[[str], PipelineError]
@@ -31,13 +33,14 @@ _EMPTY = "is not valid JSON: it is empty"
 _DEEP = "is not valid JSON: it is nested too deeply"
 _OTHER_KIND = "holds {found}; expected a JSON object"
 _LACKS = 'has no "{key}"; expected {expected}'
+_DAMAGED = "is damaged: {place}: {wrong}"
 # what can be said about a damaged file, with the remedy where its reader gives none
 SENTENCES = (
     (_NO_FILE, _GIVE_FILE),
     (_NOT_TEXT, _SAVE_AS_UTF8),
     (_MARKED, _SAVE_PLAIN),
     (_REPEATED, _LEAVE_ONE),
-    *((cause, _REMEDY) for cause in (_NOT_JSON, _CUT, _EMPTY, _DEEP, _OTHER_KIND, _LACKS)),
+    *((cause, _REMEDY) for cause in (_NOT_JSON, _CUT, _EMPTY, _DEEP, _OTHER_KIND, _LACKS, _DAMAGED)),
 )
 # the longer marks first: that of UTF-32 begins as that of UTF-16
 _MARKS = (
@@ -141,7 +144,7 @@ def read_json_object(
     refuse: Refuse | None = None,
     shown: str | None = None,
     remedy: str = _REMEDY,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Content of a JSON file that holds an object with at least these keys.
 
     Args and errors: as `read_json`; FileContentError also where it holds something else.
@@ -171,6 +174,23 @@ def read_json_of_unique_keys(
         return content
 
     return parse_json(read_text(path, refuse, shown), path, refuse, shown, remedy, build)
+
+
+def read_model(
+    path: Path, kind: type[Model], refuse: Refuse | None = None, shown: str | None = None, remedy: str = _REMEDY
+) -> Model:
+    """Content of a JSON file that holds such a model of pydantic, or such a dataclass, or a table of them.
+
+    Args and errors: as `read_json`; FileContentError also where a value is missing or of another type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(read_json_object(path, (), refuse, shown, remedy))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "its content"
+        raise _build(path, _DAMAGED.format(place=place, wrong=first["msg"].lower()), remedy, refuse, shown) from error
 
 
 def _name_kind(content: Any) -> str:

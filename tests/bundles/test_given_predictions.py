@@ -26,7 +26,7 @@ def given(copy_of_2d: TrainedBundle, tmp_path: Path) -> tuple[TrainedBundle, Pat
     """The bundle, the label maps of all its images as `predict` wrote them, and the names of the validation cases."""
     out = tmp_path / "maps"
     phantoms.silently(unet_pipeline.predict, copy_of_2d.root, copy_of_2d.dataset / "images", out)
-    names = [case["case"] for case in BundleFolder(copy_of_2d.root).read_split(0)["validation"]]
+    names = [case.case for case in BundleFolder(copy_of_2d.root).read_split(0).validation]
     return copy_of_2d, out, names
 
 
@@ -69,7 +69,7 @@ def test_label_maps_of_weights_that_have_seen_the_image_are_refused(
 ) -> None:
     bundle, out, names = given
     folder = BundleFolder(bundle.root)
-    fold = next(number for number in range(1, 4) if folder.read_split(number)["validation"][0]["case"] not in names)
+    fold = next(number for number in range(1, 4) if folder.read_split(number).validation[0].case not in names)
     state = torch.load(folder.weights, weights_only=True)
     torch.save(
         {name: value + 1e-6 if value.is_floating_point() else value for name, value in state.items()},
@@ -78,7 +78,7 @@ def test_label_maps_of_weights_that_have_seen_the_image_are_refused(
     if halved:
         halve_weights(folder)
         folder.fold_weights(0).unlink()
-    seen = [case["case"] for case in folder.read_split(fold)["validation"]]
+    seen = [case.case for case in folder.read_split(fold).validation]
     with pytest.raises(EvaluationError, match="with weights of cell_bundle that were trained on the image") as caught:
         evaluate(bundle, out)  # those of fold 0, on the validation cases of both folds
     assert all(name in str(caught.value) for name in seen)

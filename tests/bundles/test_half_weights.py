@@ -142,8 +142,8 @@ def test_package_where_nothing_can_be_measured_keeps_the_weights_and_says_why(
     if gone == "dataset":
         copy_of_2d.dataset.rename(copy_of_2d.dataset.with_name("elsewhere"))
     else:
-        case = folder.read_split(0)["validation"][0]
-        (copy_of_2d.dataset / case["image"]).write_bytes((copy_of_2d.dataset / case["label"]).read_bytes())
+        case = folder.read_split(0).validation[0]
+        (copy_of_2d.dataset / case.image).write_bytes((copy_of_2d.dataset / case.label).read_bytes())
     _, (line,) = package(copy_of_2d.root)
     assert line.startswith("weights  float32, as they were measured: ")
     assert ("the dataset is not at ../cells" if gone == "dataset" else "changed") in line

@@ -144,7 +144,7 @@ def test_import_nnunet_with_dataset_evaluates_the_cases_that_each_fold_has_not_s
     phantoms.silently(
         unet_pipeline.import_nnunet, results, tmp_path / "bundle", dataset, tmp_path / "splits_final.json"
     )
-    assert [case["case"] for case in BundleFolder(tmp_path / "bundle").read_split(1)["validation"]] == cases[2:4]
+    assert [case.case for case in BundleFolder(tmp_path / "bundle").read_split(1).validation] == cases[2:4]
     result = phantoms.silently(unet_pipeline.evaluate, tmp_path / "bundle")
     assert sorted(set(result.rows["case"])) == cases[:4]
     phantoms.silently(unet_pipeline.package, tmp_path / "bundle", export="none")
@@ -163,7 +163,7 @@ def test_import_nnunet_splits_follow_from_what_each_fold_validated(tmp_path: Pat
             path.touch()
     phantoms.silently(unet_pipeline.import_nnunet, results, tmp_path / "bundle", dataset)
     split = BundleFolder(tmp_path / "bundle").read_split(1)
-    assert [case["case"] for case in split["training"]] == ["organ_0", "organ_1", "organ_2"]
+    assert [case.case for case in split.training] == ["organ_0", "organ_1", "organ_2"]
 
 
 def test_import_nnunet_bundle_can_be_fine_tuned(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 
 import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import TrainingRecord, read_record
 from unet_pipeline.device.memory_format import OrderChoice
 from unet_pipeline.errors import BundleError
 from unet_pipeline.evidence.reproduce import reproduction
@@ -130,7 +131,7 @@ FAST_CONFIG = {"train": {"trainer": {"iteration_update": {"acceleration": {"chan
 )
 def test_recall_choices_has_the_order_in_memory(record: dict, config: dict, expected: bool | None) -> None:
     step = "train#trainer#iteration_update#acceleration#channels_last"
-    assert verbs._recall_choices(record, config) == ({} if expected is None else {step: expected})
+    assert verbs._recall_choices(TrainingRecord(**record), config) == ({} if expected is None else {step: expected})
 
 
 def test_reproduce_fold_that_the_configs_do_not_name_is_identical(changed: TrainedBundle) -> None:
@@ -235,10 +236,11 @@ def test_reproduce_changed_plan_is_named(changed: TrainedBundle) -> None:
 def test_find_changes_of_plan_number_that_the_recording_version_did_not_know_is_none(changed: TrainedBundle) -> None:
     folder = BundleFolder(changed.root)
     path = max(changed.root.glob("evidence/runs/*/run.json"))
-    record = json.loads(path.read_text())
-    del record["plan"]["transposed_bias"]
+    record = read_record(path, TrainingRecord)
+    assert record is not None
+    del record.plan["transposed_bias"]
     assert not list(find_changes_of_plan(folder, record))
-    record["plan"]["transposed_bias"] = True
+    record.plan["transposed_bias"] = True
     assert [problem.code for problem in find_changes_of_plan(folder, record)] == ["recorded-plan-changed"]
 
 

@@ -164,9 +164,9 @@ def test_train_unknown_fold_is_named(bundle_2d: TrainedBundle) -> None:
 
 def test_train_image_gone_names_the_case_and_records_the_failure(copy_of_2d: TrainedBundle) -> None:
     split = BundleFolder(copy_of_2d.root).read_split(0)
-    case = split["training"][0]
-    (copy_of_2d.dataset / case["image"]).unlink()
-    with pytest.raises(TrainingError, match=f"image of case {case['case']} is gone"):
+    case = split.training[0]
+    (copy_of_2d.dataset / case.image).unlink()
+    with pytest.raises(TrainingError, match=f"image of case {case.case} is gone"):
         unet_pipeline.train(copy_of_2d.root)
     record = json.loads((copy_of_2d.root / "evidence" / "runs" / "fold_0-002" / "run.json").read_text())
     assert record["state"] == "failed"
@@ -434,7 +434,7 @@ def test_predict_unknown_device_is_said(bundle_2d: TrainedBundle, tmp_path: Path
 
 def test_evaluate_validation_cases_are_scored_from_files(bundle: TrainedBundle, tmp_path: Path) -> None:
     result = phantoms.silently(unet_pipeline.evaluate, bundle.root, out=tmp_path / "out")
-    validation = [case["case"] for case in BundleFolder(bundle.root).read_split(0)["validation"]]
+    validation = [case.case for case in BundleFolder(bundle.root).read_split(0).validation]
     table = pd.read_csv(tmp_path / "out" / "metrics.csv")
     assert sorted(table["case"].unique()) == validation
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -450,8 +450,8 @@ def test_evaluate_validation_cases_are_scored_from_files(bundle: TrainedBundle, 
 def test_evaluate_dataset_leaves_out_what_the_network_was_trained_on(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
     result = phantoms.silently(unet_pipeline.evaluate, bundle_2d.root, bundle_2d.dataset, out=tmp_path / "out")
     split = BundleFolder(bundle_2d.root).read_split(0)
-    assert sorted(result.excluded) == [case["case"] for case in split["training"]]
-    assert sorted(result.rows["case"].unique()) == [case["case"] for case in split["validation"]]
+    assert sorted(result.excluded) == [case.case for case in split.training]
+    assert sorted(result.rows["case"].unique()) == [case.case for case in split.validation]
 
 
 def test_evaluate_given_perfect_predictions_scores_one(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
@@ -491,14 +491,14 @@ def test_evaluate_by_column_gives_subgroups_and_an_unknown_one_is_refused_first(
     assert not (tmp_path / "none").exists()
     result = phantoms.silently(unet_pipeline.evaluate, copy_of_2d.root, out=tmp_path / "out", by=["site"])
     groups = {row.group: row.n for row in result.record.subgroups if (row.label, row.metric) == ("cell", "dice")}
-    assert sum(groups.values()) == len(BundleFolder(copy_of_2d.root).read_split(0)["validation"])
+    assert sum(groups.values()) == len(BundleFolder(copy_of_2d.root).read_split(0).validation)
     assert set(groups) <= {"a", "b"}
     assert "by_site" in pd.read_csv(tmp_path / "out" / "metrics.csv").columns
 
 
 def test_evaluate_cases_of_a_patient_of_the_split_share_it(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
     folder = BundleFolder(copy_of_2d.root)
-    cases = [case["case"] for case in folder.read_split(0)["validation"]]
+    cases = [case.case for case in folder.read_split(0).validation]
     record = json.loads(folder.split_record.read_text())
     folder.split_record.write_text(json.dumps(record | {"patients": dict.fromkeys(cases, "p1")}))
     result = phantoms.silently(unet_pipeline.evaluate, copy_of_2d.root, out=tmp_path / "out")

@@ -31,7 +31,7 @@ _WIRING = resources.files("unet_pipeline.wiring")
 _REFERENCE = re.compile(r"@(\w+)")
 
 
-def compute_numbers(plan: Plan) -> dict[str, Any]:
+def compute_numbers(plan: Plan) -> dict[str, object]:
     """The plan's fields, and what follows from them, under the names that the wiring uses."""
     numbers = plan.model_dump(mode="json")
     labels = list(plan.label_table.items())
@@ -60,7 +60,7 @@ def compute_numbers(plan: Plan) -> dict[str, Any]:
     return numbers
 
 
-def build_configs(plan: Plan) -> dict[str, dict[str, Any]]:
+def build_configs(plan: Plan) -> dict[str, dict[str, object]]:
     """Contents of train.json, inference.json, evaluate.json and multi_gpu_train.json.
 
     The numbers that a config refers to come first, under their names in the plan.
@@ -69,7 +69,7 @@ def build_configs(plan: Plan) -> dict[str, dict[str, Any]]:
         PlanError: the wiring refers to a name that neither it nor the plan has.
     """
     numbers = compute_numbers(plan)
-    configs: dict[str, dict[str, Any]] = {}
+    configs: dict[str, dict[str, object]] = {}
     for name in CONFIGS:
         below = configs["train"] if name in OVERLAYS else None
         wiring = _join(list_sources(name, plan), {} if name in OVERLAYS else _define_network(name, plan))
@@ -97,7 +97,7 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     return (*network, "train", *start, f"loss_{plan.loss}", *(() if plan.padded else ("train_overlap_tile",)))
 
 
-def _define_network(config: str, plan: Plan) -> dict[str, Any]:
+def _define_network(config: str, plan: Plan) -> dict[str, object]:
     row = NETWORKS[plan.network_name]
     definition = {"_target_": row.bundle_target(config == "train"), **row.arguments}
     return {"network_def": definition | ({row.up_convolution_bias: True} if plan.transposed_bias else {})}
@@ -113,8 +113,8 @@ def _is_flat_nifti(plan: Plan) -> bool:
 
 
 def _complete(
-    name: str, wiring: dict[str, Any], numbers: dict[str, Any], below: dict[str, Any] | None = None
-) -> dict[str, Any]:
+    name: str, wiring: dict[str, object], numbers: dict[str, object], below: dict[str, object] | None = None
+) -> dict[str, object]:
     """The wiring with the numbers that it refers to and that the config below it does not have yet."""
     known = {**(below or {}), **wiring}
     referred = find_references(wiring) - known.keys()
@@ -125,12 +125,12 @@ def _complete(
     return {**{number: value for number, value in numbers.items() if number in referred}, **wiring}
 
 
-def _join(sources: tuple[str, ...], network: dict[str, Any]) -> dict[str, Any]:
+def _join(sources: tuple[str, ...], network: dict[str, object]) -> dict[str, object]:
     """Files of the wiring in one, the network behind the first.
 
     An id such as `network_def#_target_` or `image_transforms#2#keys` sets one entry inside another id.
     """
-    wiring: dict[str, Any] = {}
+    wiring: dict[str, object] = {}
     for source in sources:
         for key, value in parse_yaml((_WIRING / f"{source}.yaml").read_text(encoding="utf-8")).items():
             *parents, last = key.split("#")

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.dataset.listed_files import find_changed_copies, find_changed_instances, find_changed_lists
@@ -42,7 +42,7 @@ def note_seen_files(folder: BundleFolder, report: CheckReport) -> None:
     write_json(folder.seen_files, {"files": stamps, "copies": {}})
 
 
-def find_dataset(folder: BundleFolder, settings: Mapping[str, Any]) -> Path:
+def find_dataset(folder: BundleFolder, settings: Mapping[str, object]) -> Path:
     """Where a training looks for its images and label maps.
 
     Args:
@@ -166,10 +166,10 @@ def _require_cases(folder: BundleFolder, num_folds: int, manifest: Manifest) -> 
         if not folder.split(fold).is_file():
             continue
         split = folder.read_split(fold)
-        for entry in (*split["training"], *split["validation"]):
-            if known.get(entry["case"]) != (entry["image"], entry["label"]):
+        for entry in (*split.training, *split.validation):
+            if known.get(entry.case) != (entry.image, entry.label):
                 raise BundleError(
-                    f"evidence/dataset_manifest.json of {folder.name} does not have case {entry['case']} with the files that "
+                    f"evidence/dataset_manifest.json of {folder.name} does not have case {entry.case} with the files that "
                     f"evidence/splits/{folder.split(fold).name} names; both must be as `plan` wrote them. Get them from a copy of the "
                     "bundle, or plan again with `unet-pipeline plan DATASET NEW_BUNDLE`."
                 )

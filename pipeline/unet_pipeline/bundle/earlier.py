@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,7 +18,6 @@ RENAMED_IDS = {
     "classes_of_one_part": "keep_largest_component_classes",
     **RENAMED_FIELDS,
 }
-RENAMED_IN_TUNING = {"obstacle": "reason"}
 _REFERENCE = re.compile(r"@(\w+)")
 # what earlier versions wrote into the configs of a training, and this one does
 _TARGET = re.compile(r'"(pipeline\.training\.\w+\.\w+|unet_pipeline(?:\.\w+)+\.\w+)"')
@@ -48,14 +46,14 @@ def _is_there(module: str) -> bool:
         return False
 
 
-def rename_ids(content: Any, names: Mapping[str, str] = RENAMED_IDS) -> Any:
-    """A config, or other JSON, with today's names of its ids and of the references to them."""
+def rename_ids(content: Any) -> Any:
+    """A config with today's names of its ids and of the references to them."""
     if isinstance(content, dict):
-        return {names.get(key, key): rename_ids(value, names) for key, value in content.items()}
+        return {RENAMED_IDS.get(key, key): rename_ids(value) for key, value in content.items()}
     if isinstance(content, list):
-        return [rename_ids(value, names) for value in content]
+        return [rename_ids(value) for value in content]
     if isinstance(content, str) and content.startswith(("@", "$")):
-        return _REFERENCE.sub(lambda match: f"@{names.get(match[1], match[1])}", content)
+        return _REFERENCE.sub(lambda match: f"@{RENAMED_IDS.get(match[1], match[1])}", content)
     return content
 
 

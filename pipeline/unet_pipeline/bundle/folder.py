@@ -14,10 +14,10 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from unet_pipeline.bundle.records import FoldLists, SplitRecord, WeightsOrigin
 from unet_pipeline.errors import BundleError
-from unet_pipeline.text_files import read_json_object, read_text, require_plain_utf8
+from unet_pipeline.text_files import Model, read_json_object, read_model, read_text, require_plain_utf8
 
 LAST_CHECKPOINT = "checkpoint_last.pt"
 PREVIOUS_CHECKPOINT = "checkpoint_previous.pt"
@@ -72,7 +72,7 @@ class BundleFolder:
             f"{self.name} has no configs/{stem}.json or .yaml; expected one. It is no bundle that predicts."
         )
 
-    def read_config(self, name: str) -> dict[str, Any]:
+    def read_config(self, name: str) -> dict[str, object]:
         """Contents of the config of that name.
 
         Raises:
@@ -93,7 +93,7 @@ class BundleFolder:
         for path in (self.config("train"), self.metadata, self.split(fold), self.logging):
             require_plain_utf8(path, BundleError, f"{path.relative_to(self.root)} of {self.name}")
 
-    def read_metadata(self) -> dict[str, Any]:
+    def read_metadata(self) -> dict[str, object]:
         """Contents of metadata.json.
 
         Raises:
@@ -265,7 +265,7 @@ class BundleFolder:
         """Patient of each case that shares one with another case."""
         if not self.split_record.is_file():
             return {}
-        return self._read_part(self.split_record, "patients")["patients"]
+        return self._read_part(self.split_record, SplitRecord).patients
 
     def read_case_table(self) -> dict[str, dict[str, str]]:
         """By case, the columns of `case_table` with their values as text; names of columns in small letters."""
@@ -287,13 +287,19 @@ class BundleFolder:
 
     def fold_of_weights(self, default: int) -> int:
         """Fold that models/model.pt was trained on; `default` after a training with stock MONAI, which notes none."""
-        if not self.weights_origin.is_file():
-            return default
-        return int(self._read_part(self.weights_origin, "fold")["fold"])
+        origin = self.read_weights_origin()
+        return default if origin is None else origin.fold
 
-    def read_split(self, fold: int) -> dict[str, list[dict[str, Any]]]:
-        """The data list of a fold: "training" and "validation", each a list of case, image and label, and
-        spacing_mm where only the dataset knows it.
+    def read_weights_origin(self) -> WeightsOrigin | None:
+        """Where models/model.pt comes from; None where it is not noted.
+
+        Raises:
+            BundleError: the note is damaged.
+        """
+        return self._read_part(self.weights_origin, WeightsOrigin) if self.weights_origin.is_file() else None
+
+    def read_split(self, fold: int) -> FoldLists:
+        """The data lists of a fold.
 
         Raises:
             BundleError: the bundle has no such fold, or its file is damaged.
@@ -304,20 +310,12 @@ class BundleFolder:
                 f"Fold {fold} does not exist in {self.name}: {path.relative_to(self.root)} is missing. "
                 "Choose a fold that `plan --folds` made."
             )
-        split = self._read_part(path, "training", "validation")
-        for side in ("training", "validation"):
-            cases = split[side] if isinstance(split[side], list) else [None]
-            if not all(isinstance(case, dict) and {"case", "image", "label"} <= case.keys() for case in cases):
-                raise BundleError(
-                    f'{path.relative_to(self.root)} of {self.name}: "{side}" is no list of cases with case, image and label. '
-                    "Restore the file from a copy, or plan again."
-                )
-        return split
+        return self._read_part(path, FoldLists)
 
-    def _read_part(self, path: Path, *keys: str) -> dict[str, Any]:
-        """A JSON file of the bundle with these keys."""
+    def _read_part(self, path: Path, kind: type[Model]) -> Model:
+        """A record of the bundle."""
         shown = f"{path.relative_to(self.root)} of {self.name}"
-        return read_json_object(path, keys, BundleError, shown, "Restore the file from a copy, or plan again.")
+        return read_model(path, kind, BundleError, shown, "Restore the file from a copy, or plan again.")
 
 
 def open_bundle(root: Path | str) -> BundleFolder:

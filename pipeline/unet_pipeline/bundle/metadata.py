@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from importlib import metadata as distributions
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -79,7 +78,7 @@ class Metadata(BaseModel):
 
 def build_metadata(
     plan: Plan, name: str, version: str, changelog: dict[str, str], eval_metrics: dict[str, float], stored: str = ""
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Contents of metadata.json as plain values.
 
     Args:

@@ -6,14 +6,12 @@ from pathlib import Path
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.files import compute_sha256
-from unet_pipeline.text_files import read_json_object
 
 
 def hash_trained_weights(folder: BundleFolder, path: Path) -> str:
     """SHA-256 of what the training wrote, where `path` is models/model.pt in half precision; otherwise the file's own."""
-    own = compute_sha256(path)
-    origin = read_json_object(folder.weights_origin) if folder.weights_origin.is_file() else {}
-    return str(origin.get("trained_sha256", own)) if origin.get("sha256") == own else own
+    own, origin = compute_sha256(path), folder.read_weights_origin()
+    return origin.trained_sha256 if origin and origin.trained_sha256 and origin.sha256 == own else own
 
 
 def is_halved(folder: BundleFolder) -> bool:

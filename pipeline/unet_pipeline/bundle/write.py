@@ -8,7 +8,6 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.bundle.configs import copy_license, write_configs
 from unet_pipeline.bundle.data_state import note_seen_files
@@ -130,7 +129,7 @@ def _write_splits(
 ) -> None:
     """A data list per fold, and how the split was made with the SHA-256 of each list."""
     copies = {copy.case: copy for copy in prepared}
-    entries: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, object]] = {}
     for case in report.dataset.cases:
         files = copies.get(case.name)
         entry = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -94,7 +94,7 @@ def describe_verdict(result: Audit) -> str:
     return f"needs trust: {len(result.dangers)} danger(s). Use it, with --trust, only if you know who made it."
 
 
-def audit_as_data(result: Audit) -> dict[str, Any]:
+def audit_as_data(result: Audit) -> dict[str, object]:
     """What `audit` prints, as plain values."""
     return {
         "name": result.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -52,6 +52,6 @@ def print_network(description: Description) -> None:
         say(f"  {line}")
 
 
-def network_as_data(description: Description) -> dict[str, Any]:
+def network_as_data(description: Description) -> dict[str, object]:
     """What `describe` prints, as plain values."""
     return asdict(description)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -107,7 +107,7 @@ def print_evaluation(result: Evaluation) -> None:
         say(f"left out: {len(result.excluded)} cases that the network was trained on ({shown})")
 
 
-def evaluation_as_data(result: Evaluation) -> dict[str, Any]:
+def evaluation_as_data(result: Evaluation) -> dict[str, object]:
     """What `evaluate` prints, as plain values: the contents of summary.json."""
     from unet_pipeline.evaluation.files import summary_as_data
 

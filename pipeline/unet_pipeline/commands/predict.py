@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -153,7 +153,7 @@ def _print_totals(forecast: Forecast) -> None:
         say(f"{name:<8} at most about {peak / _GIB:.2f} GiB, {free / _GIB:.2f} GiB are free{verdict}")
 
 
-def forecast_as_data(forecast: Forecast) -> dict[str, Any]:
+def forecast_as_data(forecast: Forecast) -> dict[str, object]:
     """What is printed, for every case, as plain values."""
     return {
         "device": forecast.device,
@@ -177,7 +177,7 @@ def forecast_as_data(forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def _case_as_data(case: CaseForecast) -> dict[str, Any]:
+def _case_as_data(case: CaseForecast) -> dict[str, object]:
     data = {name: value for name, value in vars(case).items() if not name.endswith("_bytes")}
     sizes = {"peak_gib": case.peak_bytes, "device_peak_gib": case.device_bytes}
     return data | {name: round(value / _GIB, 3) for name, value in sizes.items()}

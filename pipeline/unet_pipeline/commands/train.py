@@ -6,7 +6,7 @@ import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -78,7 +78,7 @@ def train(
     )
 
 
-def _parse_overrides(texts: list[str]) -> dict[str, Any]:
+def _parse_overrides(texts: list[str]) -> dict[str, object]:
     from unet_pipeline.training.run import parse_override
 
     try:
@@ -98,8 +98,8 @@ def _say_end(run: TrainingRun) -> None:
     say(f"fold {run.fold}, seed {run.seed}: {run.num_epochs} epochs in {format_duration(run.duration_s)}, {best}")
     if run.cut_short:
         say(f"short    {run.cut_short}: results are not those of the plan")
-    if run.profile:
-        say(describe(run.profile["shares"], run.profile["verdict"]))
+    if run.profile.verdict:
+        say(describe(run.profile.shares, run.profile.verdict))
     say(f"weights  {run.weights}\nrecord   {run.run_dir / 'run.json'}")
 
 

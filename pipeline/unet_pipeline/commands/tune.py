@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_pipeline.commands.options import Bundle, Device, Json, Mirror, Trust, write_json_option
 from unet_pipeline.commands.output import say, say_plan_notes
@@ -53,6 +53,6 @@ def print_tuning(tuning: Tuning) -> None:
     say("Results on the same cases are a little better than they will be on others, because the choice has seen them.")
 
 
-def tuning_as_data(tuning: Tuning) -> dict[str, Any]:
+def tuning_as_data(tuning: Tuning) -> dict[str, object]:
     """What `tune` prints, as plain values."""
     return asdict(tuning)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from unet_pipeline.errors import FileContentError
-from unet_pipeline.text_files import read_json
+from unet_pipeline.text_files import read_model
 
 if TYPE_CHECKING:
     from unet_pipeline.types import LabelMap
@@ -99,17 +98,7 @@ def read_fingerprint(path: Path) -> Fingerprint:
     Raises:
         FileContentError: it is damaged.
     """
-    content = read_json(path)
-    try:
-        return Fingerprint.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "its content"
-        raise FileContentError(
-            "/".join(path.parts[-2:]),
-            f"is damaged: {place}: {first['msg'].lower()}",
-            "Restore it from a copy, or plan again.",
-        ) from error
+    return read_model(path, Fingerprint, remedy="Restore it from a copy, or plan again.")
 
 
 def compute_coarsest_factor(label: LabelMap) -> int:

@@ -239,7 +239,7 @@ def _fix_instances(rules: CaseRules, fixed: FixedCase, case: Case, image: Medica
 # values and files
 
 
-def _list_values(array: np.ndarray) -> dict[str, Any]:
+def _list_values(array: np.ndarray) -> dict[str, object]:
     """How many values there are, the first of them, and the ends."""
     values = np.unique(array)
     shown = [round(float(value), 6) for value in values[:_SHOWN_VALUES]]

@@ -59,7 +59,7 @@ class FixRecord(BaseModel):
     """
 
     source: str
-    options: dict[str, Any]
+    options: dict[str, object]
     changes: list[Change]
     not_fixed: list[Remaining]
     left_out: list[str]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.dataset.dataset import case_name, image_suffix
 from unet_pipeline.dataset.paths import parse_path
@@ -14,7 +13,7 @@ TEST_KEYS = ("testing", "test")
 _MOST_CHANNELS = 100
 
 
-def find_test_images(root: Path, content: Mapping[str, Any]) -> tuple[Path, ...]:
+def find_test_images(root: Path, content: Mapping[str, object]) -> tuple[Path, ...]:
     """The files that exist of the entries under `testing` and `test`: paths, lists of paths, or objects with `image`.
 
     An entry of another form, or of a file that is elsewhere, is passed over, as nothing is trained on it.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -40,7 +40,7 @@ class Manifest(BaseModel):
     dataset_name: str
     layout: str
     num_cases: int
-    reading: dict[str, Any]
+    reading: dict[str, object]
     cases: Annotated[dict[str, CaseEntry], Field(min_length=1)]
     files: Annotated[list[FileEntry], Field(min_length=1)]
     prepared: list[CopyEntry] = []

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
     return dataset, tuple(prepared)
 
 
-def _describe_copies(report: CheckReport, target: Path, prepared: Sequence[PreparedCase]) -> dict[str, Any]:
+def _describe_copies(report: CheckReport, target: Path, prepared: Sequence[PreparedCase]) -> dict[str, object]:
     """What the copies were made of: the dataset's place, as seen from the copies, and the SHA-256 of its files and of the copies."""
     return {
         "dataset_name": report.dataset.name,

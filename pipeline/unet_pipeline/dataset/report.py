@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -91,7 +91,7 @@ def _list_problems(report: CheckReport) -> list[ProblemRecord]:
     return [ProblemRecord.model_validate(vars(problem)) for problem in report.problems]
 
 
-def build_manifest(report: CheckReport, prepared: Sequence[PreparedCase] = ()) -> dict[str, Any]:
+def build_manifest(report: CheckReport, prepared: Sequence[PreparedCase] = ()) -> dict[str, object]:
     """The dataset manifest as plain values.
 
     Every file with its size and SHA-256, in the order of the paths; files and facts of every case; the copies, if any; what the lists say.
@@ -111,7 +111,7 @@ def build_manifest(report: CheckReport, prepared: Sequence[PreparedCase] = ()) -
     }
 
 
-def _list_files(case: Case) -> dict[str, Any]:
+def _list_files(case: Case) -> dict[str, object]:
     """The files and facts of a case; `masks` only where its structures have files of their own."""
     facts = describe_case(case).model_dump(mode="json")
     return {

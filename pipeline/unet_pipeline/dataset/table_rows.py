@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.dataset.table_columns import name_column
 from unet_pipeline.errors import DatasetError
@@ -28,7 +27,7 @@ class Row:
     """One row; `where` names it in messages, with the number that a spreadsheet shows."""
 
     where: str
-    fields: dict[str, Any]
+    fields: dict[str, object]
 
     def text(self, column: str) -> str:
         """The value of a column as text; "" without one."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from scipy import stats
 from unet_pipeline.errors import EvaluationError, suggest
 from unet_pipeline.evaluation.bootstrap import INTERVAL, compute_interval
 from unet_pipeline.evaluation.case_values import CaseTable, CaseValues, tabulate_cases
-from unet_pipeline.evaluation.files import read_rows, read_summary
+from unet_pipeline.evaluation.files import SummaryRecord, read_rows, read_summary
 from unet_pipeline.evaluation.metric_table import METRICS
 from unet_pipeline.evaluation.summary import Number, to_records
 from unet_pipeline.files import write_atomically, write_json
@@ -30,7 +29,7 @@ class MeasuredCases:
 
     name: str
     rows: pd.DataFrame
-    summary: Mapping[str, Any]
+    summary: SummaryRecord
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,7 @@ def compare_cases(a: MeasuredCases, b: MeasuredCases, metrics: Sequence[str] = (
     _require_same_references(a, b, rows_a, rows_b)
     chosen = _choose_metrics(rows_a, rows_b, metrics)
     filled = _fill_undefined(rows_a, rows_b, chosen), _fill_undefined(rows_b, rows_a, chosen)
-    scored = a.summary.get("scored_labels") or _infer_scored(a.summary)
-    table_a, table_b = (tabulate_cases(rows, scored) for rows in filled)
+    table_a, table_b = (tabulate_cases(rows, a.summary.scored_labels) for rows in filled)
     series_b = {(series.label, series.metric): series for series in table_b.series}
     lines = [
         _compare_series(table_a, series, series_b[series.label, series.metric])
@@ -139,18 +137,18 @@ def compare_cases(a: MeasuredCases, b: MeasuredCases, metrics: Sequence[str] = (
     return ComparisonRecord.model_construct(
         a=a.name,
         b=b.name,
-        title_a=a.summary["title"],
-        title_b=b.summary["title"],
-        grid=a.summary["grid"],
+        title_a=a.summary.title,
+        title_b=b.summary.title,
+        grid=a.summary.grid,
         num_cases=len(shared),
         only_a=[case for case in cases_a if case not in set(cases_b)],
         only_b=[case for case in cases_b if case not in set(cases_a)],
-        notes=[f"{side.name}: {note}" for side in (a, b) for note in side.summary.get("notes", [])],
+        notes=[f"{side.name}: {note}" for side in (a, b) for note in side.summary.notes],
         rows=lines,
     )
 
 
-def comparison_as_data(record: ComparisonRecord) -> dict[str, Any]:
+def comparison_as_data(record: ComparisonRecord) -> dict[str, object]:
     """A comparison as plain values for JSON; NaN is null."""
     content = {name: getattr(record, name) for name in ComparisonRecord.model_fields}
     return content | {"rows": to_records(record.rows)}
@@ -158,41 +156,30 @@ def comparison_as_data(record: ComparisonRecord) -> dict[str, Any]:
 
 def write_comparison(target: Path, record: ComparisonRecord) -> None:
     """Write comparison.json and, with a row per label and metric, comparison.csv."""
-    content = comparison_as_data(record)
-    write_json(target / "comparison.json", content)
+    write_json(target / "comparison.json", comparison_as_data(record))
     with write_atomically(target / "comparison.csv") as partial:
-        pd.DataFrame(content["rows"]).to_csv(partial, index=False)
+        pd.DataFrame(to_records(record.rows)).to_csv(partial, index=False)
 
 
 def _require_same_setting(a: MeasuredCases, b: MeasuredCases) -> None:
     labels_a, labels_b = (list(side.rows["label"].drop_duplicates()) for side in (a, b))
-    if sorted(labels_a) != sorted(labels_b) or a.summary.get("labels") != b.summary.get("labels"):
+    if sorted(labels_a) != sorted(labels_b) or a.summary.labels != b.summary.labels:
         raise EvaluationError(
             f"{a.name} has the labels {', '.join(labels_a)}, {b.name} {', '.join(labels_b)}; expected the same names and values. "
             "Compare results of the same task."
         )
-    if a.summary["grid"] != b.summary["grid"]:
+    if a.summary.grid != b.summary.grid:
         raise EvaluationError(
-            f"{a.name} was measured on the grid {a.summary['grid']!r}, {b.name} on {b.summary['grid']!r}; expected the same. "
+            f"{a.name} was measured on the grid {a.summary.grid!r}, {b.name} on {b.summary.grid!r}; expected the same. "
             "Evaluate both again."
         )
-    data_a, data_b = (_read_data(side.summary) for side in (a, b))
-    same_manifest = data_a["manifest_sha256"] is not None and data_a["manifest_sha256"] == data_b["manifest_sha256"]
-    if data_a["name"] != data_b["name"] and not same_manifest:
+    data_a, data_b = a.summary.dataset, b.summary.dataset
+    same_manifest = data_a.manifest_sha256 is not None and data_a.manifest_sha256 == data_b.manifest_sha256
+    if data_a.name != data_b.name and not same_manifest:
         raise EvaluationError(
-            f"{a.name} was measured on {data_a['name']}, {b.name} on {data_b['name']}; expected the same data. "
+            f"{a.name} was measured on {data_a.name}, {b.name} on {data_b.name}; expected the same data. "
             "Evaluate both on one data set."
         )
-
-
-def _read_data(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and manifest of the data; the first part of the title for files of earlier versions."""
-    return summary.get("dataset") or {"name": summary["title"].split(", ")[0], "manifest_sha256": None}
-
-
-def _infer_scored(summary: Mapping[str, Any]) -> list[str]:
-    names = [row["label"] for row in summary["rows"] if row["in_mean"] and row["metric"] == "dice"]
-    return names[1:]  # the first is the mean itself
 
 
 def _select(rows: pd.DataFrame, cases: Sequence[str]) -> pd.DataFrame:

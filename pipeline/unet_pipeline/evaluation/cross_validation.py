@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.bundle.run_record import FINISHED, TrainingRecord, read_record
 
 PACKAGES_WITHOUT_EFFECT = ("tensorboard", "mlflow-skinny", "nilearn", "onnxruntime")
 """Packages of a run record's versions that change no number of a training."""
@@ -60,20 +59,18 @@ def list_fold_notes(folder: BundleFolder, folds: Sequence[int], num_folds: int) 
     return tuple(notes)
 
 
-def _read_latest_run(folder: BundleFolder, fold: int) -> dict[str, Any] | None:
+def _read_latest_run(folder: BundleFolder, fold: int) -> TrainingRecord | None:
     """Record of the latest finished training of a fold; None after a training with stock MONAI, which leaves none."""
-    paths = sorted(folder.runs.glob(f"fold_{fold}-*/run.json"))
-    records = (read_json_object(path) for path in paths)
-    finished = [record for record in records if record.get("state") == "finished"]
+    records = (read_record(path, TrainingRecord) for path in sorted(folder.runs.glob(f"fold_{fold}-*/run.json")))
+    finished = [record for record in records if record is not None and record.state == FINISHED]
     return finished[-1] if finished else None
 
 
-def _fingerprint(key: str, record: Mapping[str, Any]) -> str:
-    value = record.get(key)
-    if key == "settings" and isinstance(value, Mapping):
-        value = {name: setting for name, setting in value.items() if name not in _OF_THE_FOLD}
-    if key == "versions" and isinstance(value, Mapping):
-        value = {name: version for name, version in value.items() if name not in PACKAGES_WITHOUT_EFFECT}
+def _fingerprint(key: str, record: TrainingRecord) -> str:
+    value = record.as_data().get(key)
+    left_out = {"settings": _OF_THE_FOLD, "versions": PACKAGES_WITHOUT_EFFECT}.get(key, ())
+    if isinstance(value, dict):
+        value = {name: part for name, part in value.items() if name not in left_out}
     return json.dumps(value, sort_keys=True)
 
 

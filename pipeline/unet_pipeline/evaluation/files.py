@@ -8,8 +8,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel
@@ -27,7 +27,7 @@ from unet_pipeline.evaluation.summary import (
     to_records,
 )
 from unet_pipeline.files import write_atomically, write_json
-from unet_pipeline.text_files import read_json_object, read_text
+from unet_pipeline.text_files import read_model, read_text
 
 METRICS_FILE, SUMMARY_FILE = "metrics.csv", "summary.json"
 _TEXT = ("case", "patient", "label", "length_unit", "size_unit")
@@ -64,6 +64,19 @@ class SummaryRecord(BaseModel):
     per_fold: list[FoldRow]
     subgroups: list[SubgroupRow]
     failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class SummaryFacts:
+    """The fields of `SummaryRecord` that do not follow from the rows."""
+
+    title: str
+    dataset: DataRecord
+    labels: dict[str, int]
+    folds: list[int] | None = None
+    num_folds: int | None = None
+    excluded: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def write_rows(target: Path, rows: pd.DataFrame) -> pd.DataFrame:
@@ -114,33 +127,37 @@ def _read_table(path: Path, folder_name: str) -> pd.DataFrame:
 def build_summary(
     rows: pd.DataFrame,
     scored_labels: Sequence[str],
+    facts: SummaryFacts,
     cuts: Sequence[Cut] = (),
-    **facts: Any,
 ) -> SummaryRecord:
     """Everything that follows from the rows.
 
     Args:
         rows: from `write_rows` or `read_rows`.
         scored_labels: labels that the mean is taken over.
+        facts: what else is known.
         cuts: columns for the subgroups.
-        facts: the fields of `SummaryRecord` that do not follow from the rows.
     """
     lines = summarize(rows, scored_labels)
-    notes = [*facts.pop("notes", ()), *note_few_patients(lines)]
     return SummaryRecord.model_construct(
+        title=facts.title,
+        dataset=facts.dataset,
+        labels=facts.labels,
         scored_labels=list(scored_labels),
+        folds=facts.folds,
+        num_folds=facts.num_folds,
+        excluded=list(facts.excluded),
+        notes=[*facts.notes, *note_few_patients(lines)],
         rows=list(lines),
-        notes=notes,
         per_fold=list(summarize_folds(rows, scored_labels)),
         subgroups=[line for cut in cuts for line in summarize_subgroups(rows, scored_labels, cut)],
         failures=list(list_failures(rows, scored_labels)),
-        **facts,
     )
 
 
-def summary_as_data(summary: SummaryRecord) -> dict[str, Any]:
+def summary_as_data(summary: SummaryRecord) -> dict[str, object]:
     """A summary as plain values for JSON; NaN is null."""
-    content: dict[str, Any] = {}
+    content: dict[str, object] = {}
     for name in SummaryRecord.model_fields:
         value = getattr(summary, name)
         if isinstance(value, BaseModel):
@@ -155,8 +172,8 @@ def write_summary(target: Path, summary: SummaryRecord) -> SummaryRecord:
     return summary
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Contents of a folder's summary.json.
+def read_summary(folder: Path) -> SummaryRecord:
+    """A folder's summary.json.
 
     Raises:
         EvaluationError: no such file, or it is damaged.
@@ -166,4 +183,4 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise EvaluationError(
             f"{folder.name} has no {SUMMARY_FILE} beside its {METRICS_FILE}. Make both with `unet-pipeline evaluate`."
         )
-    return read_json_object(path, ("rows",), EvaluationError, remedy="Evaluate again.")
+    return read_model(path, SummaryRecord, EvaluationError, remedy="Evaluate again.")

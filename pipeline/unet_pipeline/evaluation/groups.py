@@ -61,16 +61,16 @@ def group_by_fold(folder: BundleFolder, plan: Plan) -> tuple[list[Group], tuple[
     groups = []
     for fold, path in weights.items():
         split = folder.read_split(fold)
-        trained = {case["case"] for case in split["training"]}
+        trained = {case.case for case in split.training}
         cases = tuple(
             ReferencedImage(
-                PredictionInput(case["case"], (root / case["image"],)),
-                root / case["label"],
-                case.get("spacing_mm"),
-                patients.get(case["case"]),
+                PredictionInput(case.case, (root / case.image,)),
+                root / case.label,
+                tuple(case.spacing_mm) if case.spacing_mm else None,
+                patients.get(case.case),
             )
-            for case in split["validation"]
-            if case["case"] not in trained
+            for case in split.validation
+            if case.case not in trained
         )
         if not cases:
             raise EvaluationError(
@@ -118,7 +118,7 @@ def group_dataset(
 def hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
     """SHA-256 of every image file that a fold was trained on, and of the copies made of them."""
     manifest = read_manifest(folder.dataset_manifest, folder.name)
-    trained = {case["case"] for case in folder.read_split(fold)["training"]}
+    trained = {case.case for case in folder.read_split(fold).training}
     if missing := sorted(trained - manifest.cases.keys()):
         raise BundleError(
             f"evidence/dataset_manifest.json of {folder.name} lacks case {missing[0]}, which fold {fold} trained on; expected every case. "

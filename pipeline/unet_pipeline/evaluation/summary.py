@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema
 
 from unet_pipeline.evaluation.bootstrap import compute_interval
 from unet_pipeline.evaluation.case_values import ALL_LABELS, CaseTable, CaseValues, tabulate_cases
@@ -26,7 +27,11 @@ __all__ = [
 
 FEW_PATIENTS = 20  # below, the intervals are too narrow: benchmarks/results/interval_coverage.md
 # NaN in Python, null in JSON
-Number = Annotated[float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]})]
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
+]
 
 
 @dataclass(frozen=True)

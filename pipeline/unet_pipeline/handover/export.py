@@ -32,7 +32,7 @@ from unet_pipeline.prediction.engines import build_engines
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.runtime import ONNX, TORCHSCRIPT, build_exported_network
 from unet_pipeline.prediction.transforms import TransformsEngine
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.text_files import read_model
 
 FORMATS = (TORCHSCRIPT, ONNX)
 OPSET = 17  # read by onnxruntime from 1.12 and TensorRT from 8.6 on
@@ -123,12 +123,11 @@ def export_bundle(folder: BundleFolder, formats: Sequence[str]) -> tuple[Export,
     Raises:
         BundleError: an export does not agree with the eager network; it is not written.
     """
-    known = read_json_object(folder.exports) if folder.exports.is_file() else {}
-    formats_written: dict[str, Any] = {}
+    known = read_model(folder.exports, dict[str, Export]) if folder.exports.is_file() else {}
     for name in known.keys() - set(formats):
         folder.export(name).unlink(missing_ok=True)
     todo = [name for name in formats if not _is_current(folder, name, known.get(name))]
-    exports = {name: _read_export(known[name]) for name in formats if name not in todo}
+    exports = {name: known[name] for name in formats if name not in todo}
     if todo:
         with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of every size that it reads
@@ -142,21 +141,15 @@ def export_bundle(folder: BundleFolder, formats: Sequence[str]) -> tuple[Export,
     return tuple(exports[name] for name in formats)
 
 
-def _is_current(folder: BundleFolder, name: str, entry: dict[str, Any] | None) -> bool:
+def _is_current(folder: BundleFolder, name: str, entry: Export | None) -> bool:
     path = folder.export(name)
     if entry is None or not path.is_file():
         return False
     return (
-        entry["sha256"] == compute_sha256(path)
-        and entry["made_of"] == _hash_sources(folder, name)
-        and entry["versions"] == _list_versions(name)
+        entry.sha256 == compute_sha256(path)
+        and entry.made_of == _hash_sources(folder, name)
+        and entry.versions == _list_versions(name)
     )
-
-
-def _read_export(entry: dict[str, Any]) -> Export:
-    logits = tuple(LogitParity(**{**parity, "shape": tuple(parity["shape"])}) for parity in entry["logits"])
-    label_maps = tuple(LabelMapParity(**parity) for parity in entry["label_maps"])
-    return Export(**{**entry, "multiples": tuple(entry["multiples"]), "logits": logits, "label_maps": label_maps})
 
 
 def _hash_sources(folder: BundleFolder, name: str) -> dict[str, str]:

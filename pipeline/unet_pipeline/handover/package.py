@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from unet_pipeline.bundle.folder import BundleFolder, require_weights
 from unet_pipeline.bundle.half_weights import FLOAT16, FLOAT32, holds_full_weights
 from unet_pipeline.bundle.metadata import build_metadata
 from unet_pipeline.bundle.seal import SIGNATURE, break_seal, list_sealed_files
+from unet_pipeline.evaluation.files import SUMMARY_FILE, read_summary
 from unet_pipeline.evaluation.summary import ALL_LABELS
 from unet_pipeline.evidence.report.checklists import write_checklists
 from unet_pipeline.evidence.report.history import read_history
@@ -22,7 +24,6 @@ from unet_pipeline.handover.parity import EngineParity, compare_engines
 from unet_pipeline.handover.verify import Verification, verify_bundle
 from unet_pipeline.handover.versions import choose_version, write_version
 from unet_pipeline.planning.plan import read_plan
-from unet_pipeline.text_files import read_json_object
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows: equal bundles give equal archives
 
@@ -88,14 +89,13 @@ def package_bundle(
 
 def read_eval_metrics(folder: BundleFolder) -> dict[str, float]:
     """Mean of every metric and label from the cross-validation's summary; empty when there is none yet."""
-    path = folder.evaluations / "validation" / "summary.json"
-    if not path.is_file():
+    target = folder.evaluations / "validation"
+    if not (target / SUMMARY_FILE).is_file():
         return {}
-    summary = read_json_object(path, ("rows",))
     return {
-        f"{'mean' if row['label'] == ALL_LABELS else row['label']}_{row['metric']}": round(row["mean"], 6)
-        for row in summary["rows"]
-        if row["in_mean"] and row["mean"] is not None
+        f"{'mean' if row.label == ALL_LABELS else row.label}_{row.metric}": round(row.mean, 6)
+        for row in read_summary(target).rows
+        if row.in_mean and not math.isnan(row.mean)
     }
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from unet_pipeline.prediction.engine import Case, Engine
 from unet_pipeline.prediction.engines import Engines, build_engines
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.text_files import read_model
 
 NUM_IMAGES = 3
 MOST_DIFFERENT = 1e-5  # of the voxels: ties of two classes, which sums in another order break otherwise
@@ -73,9 +71,9 @@ def compare_engines(folder: BundleFolder) -> EngineParity:
         path.relative_to(folder.root).as_posix(): compute_sha256(path)
         for path in (folder.weights, folder.config("inference"), *sorted(folder.modules.glob("*.py")))
     }
-    known = read_json_object(folder.engines) if folder.engines.is_file() else {}
-    if known.get("made_of") == made_of:
-        return _read_parity(known)
+    known = read_model(folder.engines, EngineParity) if folder.engines.is_file() else None
+    if known is not None and known.made_of == made_of:
+        return known
     with tempfile.TemporaryDirectory() as temporary:
         engines = build_engines(folder, (folder.weights,), Path(temporary), PredictOptions(device="cpu"))
         images: tuple[ImageParity, ...] = ()
@@ -94,18 +92,12 @@ def compare_engines(folder: BundleFolder) -> EngineParity:
     return parity
 
 
-def _read_parity(content: Mapping[str, Any]) -> EngineParity:
-    return EngineParity(
-        content["made_of"], content["reason"], tuple(ImageParity(**image) for image in content["images"])
-    )
-
-
 def list_images(folder: BundleFolder, plan: Plan, temporary: Path, count: int = 1) -> dict[str, Path]:
     """Validation images, by what they are called; the phantom where the dataset is not at hand."""
     fold = folder.fold_of_weights(plan.fold)
     paths = {
-        f"case {entry['case']}": folder.root / plan.dataset_dir / str(entry["image"])
-        for entry in folder.read_split(fold)["validation"]
+        f"case {entry.case}": folder.root / plan.dataset_dir / entry.image
+        for entry in folder.read_split(fold).validation
     }
     there = {shown: path for shown, path in paths.items() if path.is_file()}
     if there:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import EvaluationRunRecord, read_record
 from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.planning.plan import read_plan
-from unet_pipeline.text_files import read_json_object
 
 
 def check_evidence(folder: BundleFolder) -> str:
@@ -26,7 +25,7 @@ def check_evidence(folder: BundleFolder) -> str:
     """
     seen = []
     for target in sorted(path.parent for path in folder.evaluations.glob("*/metrics.csv")):
-        record = _read(target / "run.json")
+        record = read_record(target / "run.json", EvaluationRunRecord)
         if record is None:
             seen.append(f"{target.name} has no record")
             continue
@@ -36,32 +35,27 @@ def check_evidence(folder: BundleFolder) -> str:
                 f"{shown} is no evidence for {folder.name}: {reason}. Evaluate again with `unet-pipeline evaluate`, or remove the "
                 "folder."
             )
-        is_given = record["predictions_given"]
-        seen.append(
-            f"{target.name} is of {'label maps that were is_given' if is_given else 'these weights and this config'}"
-        )
+        how = "label maps that were given" if record.predictions_given else "these weights and this config"
+        seen.append(f"{target.name} is of {how}")
     return "; ".join(seen) or "no evaluation"
 
 
-def _find_reasons(folder: BundleFolder, target: Path, record: dict[str, Any]) -> Iterator[str]:
-    for name, key in (("metrics.csv", "metrics_sha256"), ("summary.json", "summary_sha256")):
-        if not (target / name).is_file() or compute_sha256(target / name) != record["result"][key]:
+def _find_reasons(folder: BundleFolder, target: Path, record: EvaluationRunRecord) -> Iterator[str]:
+    result = record.result
+    for name, sha256 in (("metrics.csv", result.metrics_sha256), ("summary.json", result.summary_sha256)):
+        if not (target / name).is_file() or compute_sha256(target / name) != sha256:
             yield f"{name} was changed after the evaluation"
-    if record["predictions_given"]:
+    if record.predictions_given:
         return
-    if record["inference_config_sha256"] != compute_sha256(folder.config("inference")):
+    if record.inference_config_sha256 != compute_sha256(folder.config("inference")):
         yield "it was made with another configs/inference.json"
     origin = folder.fold_of_weights(read_plan(folder.plan).fold)
-    for weights in record["weights"]:
-        path = folder.root / weights["file"]
-        if not path.is_file() and weights["fold"] == origin:
+    for weights in record.weights:
+        path = folder.root / weights.file
+        if not path.is_file() and weights.fold == origin:
             path = folder.weights  # a sealed bundle has these only
-        if path.is_file() and compute_sha256(path) != weights["sha256"]:
+        if path.is_file() and compute_sha256(path) != weights.sha256:
             yield f"it was made with other weights than models/{path.name}"
-    evaluated = {weights["sha256"] for weights in record["weights"] if weights["fold"] == origin}
+    evaluated = {weights.sha256 for weights in record.weights if weights.fold == origin}
     if evaluated and compute_sha256(folder.weights) not in evaluated:
         yield f"it was made with other weights of fold {origin} than models/model.pt"
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return read_json_object(path) if path.is_file() else None

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.write import FIRST_VERSION
 from unet_pipeline.files import compute_sha256, write_json
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.text_files import read_model
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,7 @@ def write_version(folder: BundleFolder, version: Version) -> None:
 
 
 def _read_last(folder: BundleFolder) -> Version | None:
-    if not folder.versions.is_file():
-        return None
-    content = read_json_object(folder.versions)
-    return Version(**content)
+    return read_model(folder.versions, Version) if folder.versions.is_file() else None
 
 
 def _hash_content(folder: BundleFolder) -> dict[str, str]:

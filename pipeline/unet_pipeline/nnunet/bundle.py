@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.write import write_data, write_whole
@@ -52,7 +51,7 @@ def write_imported_bundle(
 
     def fill(folder: BundleFolder) -> None:
         network = build_network(plan.shape).eval()
-        described: dict[str, Any] = {}
+        described: dict[str, object] = {}
         for fold, checkpoint in checkpoints.items():
             load_nnunet_weights(network, plan.network_name, checkpoint.weights, results.axes, plan.strides)
             path = folder.weights if fold < 0 else folder.fold_weights(fold)

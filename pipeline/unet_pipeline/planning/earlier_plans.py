@@ -34,7 +34,7 @@ def rename_keys(text: str) -> str:
     return _EARLIER_KEY.sub(lambda match: RENAMED_FIELDS[match[2]], text)
 
 
-def find_changes(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+def find_changes(content: Mapping[str, object]) -> dict[str, tuple[Any, str]]:
     """Fields of a plan.yaml that are read with another value, with the reason."""
     if content.get("regions") and content.get("loss") == "dice_ce":
         return {"loss": ("region_dice_ce", f"{REGION_LOSS}; the name was dice_ce before")}

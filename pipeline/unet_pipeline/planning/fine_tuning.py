@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.config_values import quote_name
 from unet_pipeline.dataset.fingerprint import Fingerprint
@@ -65,7 +64,7 @@ class Start:
 
 def check_start(
     start: Start, fingerprint: Fingerprint, network: str | None = None, padded: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Whether the weights of a bundle can be the beginning of a training on a dataset.
 
     The names of the channels must be those of the bundle, in any case; names such as channel_0, which a layout without names

@@ -329,7 +329,7 @@ def read_notes(path: Path) -> tuple[str, ...]:
     return list_notes(_read_content(path))
 
 
-def _read_content(path: Path) -> dict[str, Any]:
+def _read_content(path: Path) -> dict[str, object]:
     shown = f"{path.parent.name}/{path.name}"
     try:
         content = parse_yaml(read_text(path, PlanError))
@@ -346,7 +346,7 @@ def _read_content(path: Path) -> dict[str, Any]:
     return content
 
 
-def build_plan_from(content: dict[str, Any], shown: str) -> Plan:
+def build_plan_from(content: dict[str, object], shown: str) -> Plan:
     """A plan from plain values.
 
     Raises:

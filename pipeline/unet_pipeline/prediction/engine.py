@@ -52,7 +52,7 @@ class Found:
 
     values: Any
     probabilities: np.ndarray | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, object] = field(default_factory=dict)
 
 
 class Engine(Protocol):

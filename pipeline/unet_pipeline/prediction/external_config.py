@@ -77,7 +77,7 @@ def build_part_device(parser: ConfigParser, folder: BundleFolder) -> torch.devic
         ) from error
 
 
-def read_external_config(path: Path, folder: BundleFolder) -> dict[str, Any]:
+def read_external_config(path: Path, folder: BundleFolder) -> dict[str, object]:
     """Contents of an inference config, JSON or YAML, in any encoding that is plain.
 
     Raises:

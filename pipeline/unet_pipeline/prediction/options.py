@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,6 @@ class PredictOptions:
         plain = PredictOptions(self.device)
         return [name for name, value in vars(self).items() if value != getattr(plain, name)]
 
-    def as_settings(self) -> dict[str, Any]:
+    def as_settings(self) -> dict[str, object]:
         """For a record: the options as they were given."""
         return dict(vars(self))

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 
+from unet_pipeline.bundle.run_record import LabelMapEntry
 from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.prediction.device_choice import build_device, choose_precision
@@ -49,10 +50,10 @@ class Origin:
 
     weights_sha256: tuple[str, ...]
     configs_sha256: Mapping[str, str]
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
 
 
-def settle_options(options: PredictOptions) -> dict[str, Any]:
+def settle_options(options: PredictOptions) -> dict[str, object]:
     """The options that reach the label values, with what they come to on this machine.
 
     Raises:
@@ -81,7 +82,7 @@ class Ledger:
 
     out: Path
     origin: Origin
-    entries: dict[str, Any] = field(default_factory=dict)
+    entries: dict[str, LabelMapEntry | object] = field(default_factory=dict)
     save: Callable[[], None] = lambda: None
     announce: Callable[[str], None] = lambda line: None
     started: str = ""
@@ -116,21 +117,21 @@ class Ledger:
 
     def _list_reasons(self, source: PredictionInput, final: Path, probabilities_suffix: str | None) -> list[str]:
         entry = self.entries.get(source.name)
-        if not is_entry(entry) or entry["label_map"] != final.name:
+        if not isinstance(entry, LabelMapEntry) or entry.label_map != final.name:
             return [UNRECORDED]
         reasons = []
         try:
             self.note_image(source)
         except OSError:  # for its reader to name
             return [OTHER_IMAGE]
-        if list(entry["files_sha256"].items()) != list(self._files_sha256[source.name].items()):
+        if list(entry.files_sha256.items()) != list(self._files_sha256[source.name].items()):
             reasons.append(OTHER_IMAGE)
-        if list(entry["weights_sha256"] or ()) != list(self.origin.weights_sha256):
+        if entry.weights_sha256 != list(self.origin.weights_sha256):
             reasons.append(OTHER_WEIGHTS)
         reasons += _list_changes(entry, self.origin)
         if reasons:
             return reasons
-        if entry["label_map_sha256"] != compute_sha256(final):
+        if entry.label_map_sha256 != compute_sha256(final):
             return [EDITED]
         if probabilities_suffix is not None and not _has_probabilities(
             entry, probabilities_path(final, probabilities_suffix)
@@ -155,8 +156,8 @@ class Ledger:
         """
         entry = self.entries.get(source.name)
         known = set()
-        if is_entry(entry):
-            known = {entry["label_map_sha256"], entry.get("probabilities_sha256")}
+        if isinstance(entry, LabelMapEntry):
+            known = {entry.label_map_sha256, entry.probabilities_sha256}
         for path in (final, *([probabilities] if probabilities else [])):
             if not _is_there(path):
                 continue
@@ -169,17 +170,17 @@ class Ledger:
 
     def finish(self, source: PredictionInput, final: Path, probabilities: Path | None = None) -> None:
         """Bind a label map that was written to its image, weights, configs and options, and write the record, but not too often."""
-        entry = {
-            "files_sha256": self._files_sha256.get(source.name, {}),
-            "label_map": final.name,
-            "label_map_sha256": compute_sha256(final),
-            "weights_sha256": list(self.origin.weights_sha256),
-            "configs_sha256": dict(self.origin.configs_sha256),
-            "options": dict(self.origin.options),
-            "started": self.started,
-        }
+        entry = LabelMapEntry(
+            files_sha256=self._files_sha256.get(source.name, {}),
+            label_map=final.name,
+            label_map_sha256=compute_sha256(final),
+            weights_sha256=list(self.origin.weights_sha256),
+            configs_sha256=dict(self.origin.configs_sha256),
+            options=dict(self.origin.options),
+            started=self.started,
+        )
         if probabilities is not None:
-            entry |= {"probabilities": probabilities.name, "probabilities_sha256": compute_sha256(probabilities)}
+            entry.probabilities, entry.probabilities_sha256 = probabilities.name, compute_sha256(probabilities)
         with self._lock:
             self.entries[source.name] = entry
             begun_s = time.monotonic()
@@ -200,28 +201,19 @@ def _count(names: Sequence[str]) -> str:
     return shown if len(names) <= _MAX_SHOWN else f"{shown} and {len(names) - _MAX_SHOWN} more"
 
 
-def is_entry(entry: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether a record's entry can be judged; an older or damaged one cannot."""
-    if not isinstance(entry, dict):
-        return False
-    texts = all(isinstance(entry.get(key), str) for key in ("label_map", "label_map_sha256"))
-    tables = all(isinstance(entry.get(key), dict) for key in ("files_sha256", "configs_sha256", "options"))
-    return texts and tables and isinstance(entry.get("weights_sha256"), list)
-
-
-def _list_changes(entry: Mapping[str, Any], origin: Origin) -> list[str]:
-    before, now = entry["configs_sha256"], origin.configs_sha256
+def _list_changes(entry: LabelMapEntry, origin: Origin) -> list[str]:
+    before, now = entry.configs_sha256, origin.configs_sha256
     changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
     reasons = [f"{', '.join(changed)} changed since"] if changed else []
-    for name in sorted(entry["options"].keys() | origin.options.keys()):
-        recorded, wanted = entry["options"].get(name), origin.options.get(name)
+    for name in sorted(entry.options.keys() | origin.options.keys()):
+        recorded, wanted = entry.options.get(name), origin.options.get(name)
         if recorded != wanted:
             reasons.append(f"{name} was {recorded}, is now {wanted}")
     return reasons
 
 
-def _has_probabilities(entry: Mapping[str, Any], path: Path) -> bool:
-    return path.is_file() and entry.get("probabilities_sha256") == compute_sha256(path)
+def _has_probabilities(entry: LabelMapEntry, path: Path) -> bool:
+    return path.is_file() and entry.probabilities_sha256 == compute_sha256(path)
 
 
 def _is_there(path: Path) -> bool:

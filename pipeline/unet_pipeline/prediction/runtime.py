@@ -15,9 +15,10 @@ import torch
 
 from unet_pipeline.boundary import describe_failure
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.records import ExportEntry
 from unet_pipeline.errors import BundleError, PredictionError, suggest
 from unet_pipeline.files import compute_sha256
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.text_files import read_model
 
 TORCH, TORCHSCRIPT, ONNX = "torch", "torchscript", "onnx"
 RUNTIMES = (TORCH, TORCHSCRIPT, ONNX)
@@ -56,10 +57,10 @@ def _check_export(folder: BundleFolder, runtime: str) -> None:
     if not path.is_file() or not folder.exports.is_file():
         missing = (shown if not path.is_file() else folder.exports.relative_to(folder.root)).as_posix()
         raise BundleError(f"{folder.name} has no export for {runtime}: {missing} is missing. {remedy}")
-    entry = read_json_object(folder.exports).get(runtime, {})
-    if entry.get("sha256") != compute_sha256(path):
+    entry = read_model(folder.exports, dict[str, ExportEntry]).get(runtime, ExportEntry())
+    if entry.sha256 != compute_sha256(path):
         raise BundleError(f"{shown} in {folder.name} is not the file that evidence/exports.json describes. {remedy}")
-    if entry.get("weights_sha256") != compute_sha256(folder.weights):
+    if entry.weights_sha256 != compute_sha256(folder.weights):
         raise BundleError(f"{shown} in {folder.name} was made of other weights than models/model.pt. {remedy}")
 
 

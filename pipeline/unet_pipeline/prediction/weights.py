@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,7 +27,7 @@ def load_weights(network: torch.nn.Module, weights: Path, device: torch.device) 
     require_finite(state, shown, "Train again.")
 
 
-def require_finite(state: Mapping[str, Any], shown: str, remedy: str) -> None:
+def require_finite(state: Mapping[str, object], shown: str, remedy: str) -> None:
     """Whether all weights are numbers.
 
     Raises:

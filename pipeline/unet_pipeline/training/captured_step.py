@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 
-Results = dict[str, Any]
+Results = TypeVar("Results")
 
 # PyTorch asks for some steps on another stream before a capture, in which kernels are chosen and buffers made
 _WARM_UP_STEPS = 3
 
 
-class CapturedStep:
+class CapturedStep(Generic[Results]):
     """Runs a step: the first times as it is, then captured.
 
     Args:
@@ -36,7 +36,7 @@ class CapturedStep:
         self._rates = [torch.zeros((), device=device) for _ in optimizer.param_groups]
         self._stream = torch.cuda.Stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._results: Results = {}
+        self._results: Results | None = None
         self._num_steps = 0
 
     def __call__(self) -> Results:
@@ -49,14 +49,14 @@ class CapturedStep:
         if self._graph is None and self._num_steps <= _WARM_UP_STEPS:
             return self._warm_up()
         self._graph = self._graph or self._capture()
-        if self._graph is None:
+        if self._graph is None or self._results is None:
             return self._run_plainly()
         self._graph.replay()
         return self._results
 
     def forget(self) -> None:
         """Drop the graph, because a buffer that it reads was replaced; it is captured again."""
-        self._graph, self._results = None, {}
+        self._graph, self._results = None, None
 
     def _run_plainly(self) -> Results:
         self.optimizer.zero_grad(set_to_none=True)
@@ -83,7 +83,7 @@ class CapturedStep:
                 self._results = self.work()
         except Exception as error:  # what a capture does not allow shows as errors of many kinds
             self.failure = _describe_first(error)
-            self._results = {}
+            self._results = None
             torch.cuda.synchronize(self.device)
             return None
         return graph
@@ -95,7 +95,7 @@ class CapturedStep:
         Only for the time of a step: schedule and checkpoint see a plain number, which goes to another device as well.
         """
         groups = self.optimizer.param_groups
-        before: list[dict[str, Any]] = [
+        before: list[dict[str, object]] = [
             {name: group[name] for name in ("lr", "capturable", "fused", "foreach") if name in group}
             for group in groups
         ]

@@ -9,7 +9,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from ignite.engine import Engine, Events
@@ -59,7 +59,28 @@ def _write(path: Path, content: Any, previous: Path | None = None) -> None:
         ) from error
 
 
-def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+class CheckpointState(TypedDict, total=False):
+    """What a checkpoint file holds; earlier versions wrote fewer keys.
+
+    `best_weights` are those of the best epoch, None before any; `precision` and `memory_format` those of the steps.
+    """
+
+    network: dict[str, torch.Tensor]
+    optimizer: dict[str, object]
+    lr_scheduler: dict[str, object]
+    iteration: int
+    epoch: int
+    epoch_length: int
+    validated: bool
+    best_metric: float
+    best_metric_epoch: int
+    best_weights: dict[str, torch.Tensor] | None
+    num_threads: int
+    precision: str | None
+    memory_format: str | None
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> CheckpointState:
     """Content of one checkpoint file, its checksums compared.
 
     Raises:
@@ -69,10 +90,11 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         damaged = archive.testzip()
     if damaged is not None:
         raise ValueError(f"the checksum of {damaged} is wrong")
-    return dict(torch.load(path, map_location=device, weights_only=True))
+    state: CheckpointState = torch.load(path, map_location=device, weights_only=True)
+    return state
 
 
-def read_newest_checkpoint(run_dir: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def read_newest_checkpoint(run_dir: Path, device: torch.device | str = "cpu") -> CheckpointState:
     """The last checkpoint of a run or, when it is damaged, the previous one; then a line on stderr says so.
 
     Raises:
@@ -133,7 +155,7 @@ class CheckpointHandler:
         interval_s: float = 300,
         resume: bool = False,
     ) -> None:
-        self.parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler}
+        self.network, self.optimizer, self.lr_scheduler = network, optimizer, lr_scheduler
         self.evaluator = evaluator
         self.weights_path = Path(weights_path)
         self.run_dir = Path(output_dir)
@@ -213,31 +235,35 @@ class CheckpointHandler:
     def save_best(self, evaluator: Engine) -> None:
         """Keep the weights when this validation is the best so far."""
         if evaluator.state.best_metric_epoch == evaluator.state.epoch and not is_secondary():
-            self._best_weights = copy_weights(self.parts["network"])
+            self._best_weights = copy_weights(self.network)
             _write(self.weights_path, self._best_weights)
 
     def save_unvalidated(self, engine: Engine) -> None:
         """Keep the final weights of a training whose validations picked none."""
         if self.evaluator.state.best_metric_epoch < 1 and not is_secondary():
-            save_weights(self.weights_path, self.parts["network"])
+            save_weights(self.weights_path, self.network)
 
     def save_last(self, engine: Engine, validated: bool = True) -> None:
         """Keep the state after an iteration; `validated` is False when the validation of its epoch is still to come."""
         self._saved_s = time.monotonic()
         if is_secondary():
             return
-        state: dict[str, Any] = {name: part.state_dict() for name, part in self.parts.items()}
-        state["iteration"] = engine.state.iteration
-        state["epoch"] = engine.state.iteration // engine.state.epoch_length
-        state["epoch_length"] = engine.state.epoch_length
-        state["validated"] = validated
-        state["best_metric"] = float(self.evaluator.state.best_metric)
-        state["best_metric_epoch"] = int(self.evaluator.state.best_metric_epoch)
-        state["best_weights"] = self._best_weights
-        state["num_threads"] = torch.get_num_threads()
-        state["precision"] = getattr(engine.state, "precision", None)
         on_cpu = engine.state.device.type == "cpu"
-        state["memory_format"] = getattr(engine.state, "memory_format", None) if on_cpu else None
+        state: CheckpointState = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
+            "iteration": engine.state.iteration,
+            "epoch": engine.state.iteration // engine.state.epoch_length,
+            "epoch_length": engine.state.epoch_length,
+            "validated": validated,
+            "best_metric": float(self.evaluator.state.best_metric),
+            "best_metric_epoch": int(self.evaluator.state.best_metric_epoch),
+            "best_weights": self._best_weights,
+            "num_threads": torch.get_num_threads(),
+            "precision": getattr(engine.state, "precision", None),
+            "memory_format": getattr(engine.state, "memory_format", None) if on_cpu else None,
+        }
         _write(self.run_dir / LAST_CHECKPOINT, state, self.run_dir / PREVIOUS_CHECKPOINT)
 
     def load_last(self, engine: Engine) -> None:
@@ -253,9 +279,9 @@ class CheckpointHandler:
         iteration = state.get("iteration", state["epoch"] * engine.state.epoch_length)
         self._check_place(engine, state, iteration)
         try:
-            self.parts["network"].load_state_dict(state["network"])
-            self.parts["optimizer"].load_state_dict(state["optimizer"])
-            load_schedule(self.parts["lr_scheduler"], self.parts["optimizer"], state["lr_scheduler"])
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            load_schedule(self.lr_scheduler, self.optimizer, state["lr_scheduler"])
         except (RuntimeError, KeyError, ValueError) as error:
             raise TrainingError(
                 f"Cannot resume from {self.run_dir.name}: {error}. The plan may have changed since; train without --resume."
@@ -277,7 +303,7 @@ class CheckpointHandler:
             self.evaluator.run(engine.state.epoch)
             self._finish_epoch(engine)
 
-    def _check_place(self, engine: Engine, state: dict[str, Any], iteration: int) -> None:
+    def _check_place(self, engine: Engine, state: CheckpointState, iteration: int) -> None:
         length = engine.state.epoch_length
         if state.get("epoch_length", length) != length:
             raise TrainingError(
@@ -290,7 +316,7 @@ class CheckpointHandler:
                 f"or more, found {engine.state.max_epochs}."
             )
 
-    def _take_threads(self, state: dict[str, Any]) -> None:
+    def _take_threads(self, state: CheckpointState) -> None:
         """Sums over threads depend on their number, so a continued training takes that of its beginning."""
         now, before = torch.get_num_threads(), state.get("num_threads", torch.get_num_threads())
         if now != before and torch.are_deterministic_algorithms_enabled():
@@ -298,7 +324,7 @@ class CheckpointHandler:
             if not is_secondary():
                 print(f"threads  {before}, as before the interruption, not {now}", file=sys.stderr, flush=True)
 
-    def _take_precision(self, engine: Engine, state: dict[str, Any]) -> None:
+    def _take_precision(self, engine: Engine, state: CheckpointState) -> None:
         """A processor is measured for it, so a deterministic training keeps that of its beginning."""
         if state.get("precision") is not None and torch.are_deterministic_algorithms_enabled():
             engine.state.precision = state["precision"]

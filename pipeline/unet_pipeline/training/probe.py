@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from ignite.engine import Engine, Events
@@ -148,7 +148,7 @@ def _run(folder: BundleFolder, plan: Plan, size: StepSize) -> tuple[float, float
     return step_s, quiet_s, str(device)
 
 
-def _build_overrides(folder: BundleFolder, plan: Plan, size: StepSize, parser: ConfigParser) -> dict[str, Any]:
+def _build_overrides(folder: BundleFolder, plan: Plan, size: StepSize, parser: ConfigParser) -> dict[str, object]:
     """Ids of train.json that make it run on made-up cases and leave nothing behind."""
     handlers = [handler for handler in parser["train#handlers"] if not any(word in str(handler) for word in _LEFT_OUT)]
     return {
@@ -165,7 +165,7 @@ def _build_overrides(folder: BundleFolder, plan: Plan, size: StepSize, parser: C
     }
 
 
-def make_cases(plan: Plan, shape: tuple[int, ...]) -> list[Mapping[str, Any]]:
+def make_cases(plan: Plan, shape: tuple[int, ...]) -> list[Mapping[str, object]]:
     """Preprocessed cases of noise with a slab of every class; image (channels, *shape) and label (1, *shape)."""
     num_classes = len(plan.label_table)
     axis = max(range(len(shape)), key=lambda one: shape[one])

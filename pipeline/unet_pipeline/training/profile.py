@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 
+from unet_pipeline.bundle.run_record import Profile
+
 _MUCH_WAITING, _MUCH_VALIDATION, _MUCH_AUGMENTATION, _MUCH_WRITING = 0.1, 0.25, 0.25, 0.1
 
 
@@ -75,7 +77,7 @@ def describe(shares: dict[str, float], verdict: str) -> str:
 
 
 class ProfileHandler:
-    """Measures the parts of every epoch; `engine.state.profile` has those of the whole training as plain values.
+    """Measures the parts of every epoch; `engine.state.profile` has those of the whole training.
 
     Attach it behind the handlers that write at the end of an epoch. `line` describes the last epoch.
 
@@ -131,14 +133,14 @@ class ProfileHandler:
         self.num_epochs += 1
         shares = self.epoch.list_shares()
         self.line = describe(shares, judge(shares, self.num_workers))
-        engine.state.profile = self.as_data()
+        engine.state.profile = self.describe()
 
-    def as_data(self) -> dict[str, object]:
+    def describe(self) -> Profile:
         """Seconds and shares of the training so far, and the verdict."""
         shares = self.training.list_shares()
-        return {
-            "num_epochs": self.num_epochs,
-            "seconds": {name.removesuffix("_s"): round(value, 2) for name, value in asdict(self.training).items()},
-            "shares": {name: round(share, 4) for name, share in shares.items()},
-            "verdict": judge(shares, self.num_workers),
-        }
+        return Profile(
+            num_epochs=self.num_epochs,
+            seconds={name.removesuffix("_s"): round(value, 2) for name, value in asdict(self.training).items()},
+            shares={name: round(share, 4) for name, share in shares.items()},
+            verdict=judge(shares, self.num_workers),
+        )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from unet_pipeline.boundary import is_out_of_memory, list_causes
 from unet_pipeline.bundle.earlier import require_current_config
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import Profile
 from unet_pipeline.config_values import PATH_IDS, quote_argument, quote_paths
 from unet_pipeline.device.memory import read_peak_gib
 from unet_pipeline.errors import PipelineError, PlanError, TrainingError, suggest
@@ -49,7 +50,7 @@ class TrainingRun:
     best_epoch: int | None
     best_dice: float | None
     duration_s: float
-    profile: dict[str, Any] = field(default_factory=dict)
+    profile: Profile = field(default_factory=Profile)
     seed: int = 0
     stopped_by: str | None = None
     num_threads: int = 1
@@ -61,7 +62,7 @@ class TrainingRun:
     cut_short: str = ""
 
 
-def check_overrides(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
+def check_overrides(folder: BundleFolder, overrides: Mapping[str, object]) -> None:
     """Whether every id exists in train.json; MONAI ignores an unknown one in silence.
 
     Raises:
@@ -115,9 +116,9 @@ def build_settings(
     fold: int,
     run_dir: Path,
     resume: bool,
-    overrides: Mapping[str, Any],
+    overrides: Mapping[str, object],
     further_seed: int | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Ids of train.json that one run sets; the weights of a further seed lie beside those of the fold."""
     weights = folder.fold_weights(fold)
     if further_seed is not None:
@@ -132,13 +133,13 @@ def build_settings(
     }
 
 
-def build_stock_command(folder: BundleFolder, settings: Mapping[str, Any]) -> str:
+def build_stock_command(folder: BundleFolder, settings: Mapping[str, object]) -> str:
     """The command of stock MONAI that does the same, run in the bundle's folder; `BUNDLE` there is its path in a shell's quotes."""
     words = ["python", "-m", "monai.bundle", "run", "--config_file", "configs/train.json"]
     for key, value in settings.items():
         if key != "bundle_root":
             is_path = key in PATH_IDS and isinstance(value, str)
-            words += [f"--{key}", quote_argument(_start_at(folder.root, value) if is_path else value, is_path)]
+            words += [f"--{key}", quote_argument(_start_at(folder.root, str(value)) if is_path else value, is_path)]
     return f"cd {shlex.quote(str(folder.root))} && {shlex.join(words)}"
 
 
@@ -150,7 +151,7 @@ def _start_at(root: Path, path: str) -> str:
         return Path(path).resolve().as_posix()
 
 
-def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any = None) -> TrainingRun:
+def run_training(folder: BundleFolder, settings: Mapping[str, object], watch: Any = None) -> TrainingRun:
     """Train one fold with MONAI's ConfigWorkflow.
 
     Args:
@@ -192,14 +193,14 @@ def run_training(folder: BundleFolder, settings: Mapping[str, Any], watch: Any =
         raise KeyboardInterrupt
     best_dice, best_epoch = read_best(evaluator.state.best_metric, evaluator.state.best_metric_epoch)
     return TrainingRun(
-        fold=settings["fold"],
-        weights=Path(settings["weights_path"]),
-        run_dir=Path(settings["output_dir"]),
+        fold=int(str(settings["fold"])),
+        weights=Path(str(settings["weights_path"])),
+        run_dir=Path(str(settings["output_dir"])),
         num_epochs=trainer.state.epoch,
         best_epoch=best_epoch,
         best_dice=best_dice,
         duration_s=time.monotonic() - started_s,
-        profile=getattr(trainer.state, "profile", {}),
+        profile=getattr(trainer.state, "profile", Profile()),
         seed=int(workflow.parser.get_parsed_content("seed")),
         stopped_by=getattr(trainer.state, "stopped_by", None),
         num_threads=torch.get_num_threads(),
@@ -220,10 +221,10 @@ def _describe_choices(trainer: Any, notes: list[str]) -> tuple[str, ...]:
     return (*list_choices(trainer), *notes, *peak)
 
 
-def _build_workflow(folder: BundleFolder, settings: Mapping[str, Any]) -> ConfigWorkflow:
+def _build_workflow(folder: BundleFolder, settings: Mapping[str, object]) -> ConfigWorkflow:
     from monai.bundle import ConfigWorkflow
 
-    folder.require_stock_text(int(settings["fold"]))
+    folder.require_stock_text(int(str(settings["fold"])))
     _check_logging(folder)
     return ConfigWorkflow(
         config_file=str(folder.config("train")),

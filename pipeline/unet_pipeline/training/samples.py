@@ -6,8 +6,8 @@ travels to the workers, so 0 or 8 of them give the same samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from unet_pipeline.training.sampling import Source
 from unet_pipeline.training.voxel_store import VoxelStore, find_budget_bytes, take_source
 from unet_pipeline.types import CASE, LABEL
 
-SOURCES, TABLE = "sources", "table"
 CLASS_INDICES = "label_cls_indices"  # MONAI's name
 
 
@@ -48,12 +47,20 @@ class Sample(NamedTuple):
     source: Source | None
 
 
-def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """A batch: names, sources and the table of numbers, shape (batch, width), float64."""
+class Batch(TypedDict, total=False):
+    """Names, sources and the table of numbers, shape (batch, width), float64; in other batches MONAI's keys."""
+
+    case: list[str]
+    sources: list[Source | None]
+    table: torch.Tensor
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """The samples of a step in one batch."""
     return {
-        CASE: [sample.case for sample in samples],
-        SOURCES: [sample.source for sample in samples],
-        TABLE: torch.from_numpy(np.stack([sample.row for sample in samples])),
+        "case": [sample.case for sample in samples],
+        "sources": [sample.source for sample in samples],
+        "table": torch.from_numpy(np.stack([sample.row for sample in samples])),
     }
 
 
@@ -140,7 +147,7 @@ class SeededDataset(CacheDataset):
 
     def __init__(
         self,
-        data: Sequence[dict[str, Any]],
+        data: Sequence[Mapping[str, object]],
         transform: Compose,
         augmentation: PatchAugmentation,
         seed: int,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from monai.optimizers import WarmupCosineSchedule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -22,7 +20,7 @@ def build_schedule(
     )
 
 
-def load_schedule(schedule: LRScheduler, optimizer: Optimizer, state: dict[str, Any]) -> None:
+def load_schedule(schedule: LRScheduler, optimizer: Optimizer, state: dict[str, object]) -> None:
     """Continue a schedule at its saved step, on the length that it was built with.
 
     The state holds the length too. After a change of `num_epochs` the rate is that of the new curve at this step.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from ignite.engine import Engine
@@ -23,11 +23,20 @@ from unet_pipeline.training.captured_step import CapturedStep
 from unet_pipeline.training.lack_of_memory import explain_step
 from unet_pipeline.training.loss_reading import LossReader
 from unet_pipeline.training.processes import num_processes
-from unet_pipeline.training.samples import SOURCES, TABLE
+from unet_pipeline.training.samples import Batch
 from unet_pipeline.training.voxel_store import VoxelStore
-from unet_pipeline.types import CASE, IMAGE, LABEL, PRED
+from unet_pipeline.types import IMAGE, LABEL, PRED
 
 LOSS = "loss"
+
+
+class StepResult(NamedTuple):
+    """Patches and targets of a step, the logits of every head or of the only one, and the loss; all on the device."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    prediction: torch.Tensor | list[torch.Tensor]
+    loss: torch.Tensor
 
 
 class TrainingStep:
@@ -54,10 +63,10 @@ class TrainingStep:
         self._fast: FastNetwork | None = None
         self._losses = LossReader()
         self._table: torch.Tensor | None = None
-        self._captured: CapturedStep | None = None
+        self._captured: CapturedStep[StepResult] | None = None
         self._version = 0
 
-    def __call__(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, engine: Engine, batchdata: Batch) -> dict[str, object]:
         """Patches, forward, loss, backward, clipped optimizer step.
 
         Returns:
@@ -69,26 +78,26 @@ class TrainingStep:
         if not engine.network.training:  # the walk over all modules is a good part of a small step
             engine.network.train()
         try:
-            output = self._run(engine, batchdata)
+            result = self._run(engine, batchdata)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise explain_step(engine.state.device, error) from error
             raise
-        loss = output[LOSS]
         for event in (
             IterationEvents.FORWARD_COMPLETED,
             IterationEvents.LOSS_COMPLETED,
             IterationEvents.BACKWARD_COMPLETED,
         ):
             engine.fire_event(event)
-        cases = [str(case) for case in batchdata.get(CASE, ["unknown"])]
-        output[LOSS] = self._losses.read(engine, loss, cases)
+        cases = [str(case) for case in batchdata.get("case", ["unknown"])]
+        loss = self._losses.read(engine, result.loss, cases)
+        output: dict[str, object] = {IMAGE: result.images, LABEL: result.labels, PRED: result.prediction, LOSS: loss}
         engine.state.output = output
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return output
 
-    def _run(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
-        """The step on the device; the loss is a tensor there."""
+    def _run(self, engine: Engine, batchdata: Batch) -> StepResult:
+        """The step on the device."""
         store = None if self.augmentation is None else getattr(engine.state.dataloader.dataset, "store", None)
         if self.augmentation is None or store is None:
             engine.optimizer.zero_grad(set_to_none=True)
@@ -103,23 +112,25 @@ class TrainingStep:
             engine.optimizer.zero_grad(set_to_none=True)
             return self._compute(engine, *take(store.voxels))
         failed_before = captured.failure
-        output = dict(captured())
+        result = captured()
         if captured.failure is not None and failed_before is None:
             engine.state.acceleration += f"; no CUDA graph, because its capture failed ({captured.failure})"
-        return output
+        return result
 
-    def _bring(self, engine: Engine, batchdata: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _bring(self, engine: Engine, batchdata: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Patches and their targets, made on the CPU, on the device."""
         device = engine.state.device
         if self.augmentation is None:
             return engine.prepare_batch(batchdata, device, engine.non_blocking, **engine.to_kwargs)
-        images, labels = self.augmentation(batchdata[TABLE], batchdata[SOURCES])
+        images, labels = self.augmentation(
+            batchdata["table"], [source for source in batchdata["sources"] if source is not None]
+        )
         return images.to(device), labels.to(device)
 
-    def _upload(self, batchdata: dict[str, Any], store: VoxelStore, augmentation: PatchAugmentation) -> torch.Tensor:
+    def _upload(self, batchdata: Batch, store: VoxelStore, augmentation: PatchAugmentation) -> torch.Tensor:
         """The table of a batch, and the parts of cases that do not stay on the device, to the places where they are read."""
-        table = batchdata[TABLE]
-        for index, offset in enumerate(store.bring(batchdata[SOURCES])):
+        table = batchdata["table"]
+        for index, offset in enumerate(store.bring(batchdata["sources"])):
             if offset is not None:
                 augmentation.layout.decode(table)["offset"][index] = offset
         if self._table is None or self._table.shape != table.shape:
@@ -130,7 +141,7 @@ class TrainingStep:
             self._table.copy_(table)
         return self._table
 
-    def _compute(self, engine: Engine, images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+    def _compute(self, engine: Engine, images: torch.Tensor, labels: torch.Tensor) -> StepResult:
         """Forward, loss, backward, clipped optimizer step; gradients are None before."""
         device = engine.state.device
         autocast = self._choose_precision(engine) == BFLOAT16
@@ -143,11 +154,11 @@ class TrainingStep:
         engine.optimizer.step()
         # detached: a graph of gradients that outlives its step ties the next one to its stream
         heads = prediction.detach() if isinstance(prediction, torch.Tensor) else [head.detach() for head in prediction]
-        return {IMAGE: images, LABEL: labels, PRED: heads, LOSS: loss.detach()}
+        return StepResult(images, labels, heads, loss.detach())
 
     def _choose_captured(
-        self, engine: Engine, store: VoxelStore, work: Callable[[], dict[str, Any]]
-    ) -> CapturedStep | None:
+        self, engine: Engine, store: VoxelStore, work: Callable[[], StepResult]
+    ) -> CapturedStep[StepResult] | None:
         """The step as a CUDA graph, where that is wanted and possible."""
         if self.acceleration is None or not self.acceleration.should_capture(engine.state.device, num_processes()):
             return None

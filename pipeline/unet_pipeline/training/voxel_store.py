@@ -7,7 +7,6 @@ CPU there is no store: patches are cut out of the cases as they lie.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
@@ -38,7 +37,7 @@ def find_budget_bytes(device: torch.device, wanted_gib: float | None, step_gib: 
     return max(0, int(_SHARE_OF_FREE * (free - step_gib * 2**30)))
 
 
-def take_source(item: Mapping[str, Any], box: tuple[slice, ...] = ()) -> Source:
+def take_source(item: Mapping[str, torch.Tensor], box: tuple[slice, ...] = ()) -> Source:
     """The voxels of a preprocessed case, or a part of them, as plain tensors.
 
     MONAI's padding makes them MetaTensors again. Those would go through the whole step as views, whose activations in place cost copies of
@@ -65,7 +64,7 @@ class VoxelStore:
         version: raised when the buffer was replaced by a larger one.
     """
 
-    def __init__(self, items: Sequence[Mapping[str, Any]], device: torch.device, budget_bytes: int) -> None:
+    def __init__(self, items: Sequence[Mapping[str, torch.Tensor]], device: torch.device, budget_bytes: int) -> None:
         self.device, self.version = device, 0
         self.offsets: list[int] = []
         sources = []

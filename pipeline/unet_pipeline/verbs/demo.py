@@ -97,7 +97,7 @@ def demo(out: Path | str = "demo", announce: Any = None) -> Demo:
     return Demo(opened, training, evaluation, sealed, overlay)
 
 
-def _size_training(bundle: BundleFolder, passed_s: float, say: Any) -> dict[str, Any]:
+def _size_training(bundle: BundleFolder, passed_s: float, say: Any) -> dict[str, object]:
     """The training's overrides on this machine; says beforehand how long it will take."""
     started_s = time.monotonic()
     try:

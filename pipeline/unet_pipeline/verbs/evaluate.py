@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from unet_pipeline.dataset.dataset import Case
-    from unet_pipeline.evaluation.files import SummaryRecord
+    from unet_pipeline.evaluation.files import SummaryFacts, SummaryRecord
     from unet_pipeline.evaluation.pairs import Pair
     from unet_pipeline.evaluation.subgroups import Cut
     from unet_pipeline.evaluation.summary import SummaryRow
@@ -84,15 +84,16 @@ def evaluate(
     groups, excluded, title = _group_cases(folder, plan, measured, ensemble)
     cuts, columns = _read_cuts(folder, measured, by)
     given_maps = None if predictions is None else Path(predictions)
-    with record_evaluation(folder, target, groups, mirror, given_maps is not None, by) as record:
-        record["precision"] = None if given_maps else settle_precision(precision, device)
-        how = (device, mirror, record["precision"], announce)
+    weights = [(path, group.fold) for group in groups for path in group.weights]
+    with record_evaluation(folder, target, weights, given_maps is not None, mirror, by) as keeper:
+        settled = precision if given_maps else settle_precision(precision, device)
+        keeper.record.precision = None if given_maps else settled
+        how = (device, mirror, settled, announce)
         label_maps = [given_maps or _predict_group(folder, group, target, *how) for group in groups]
         pairs = _pair_cases(groups, label_maps, plan, given_maps is not None)
-        facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps))
-        facts |= {"title": title, "excluded": list(excluded)}
+        facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps), (title, excluded))
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
-        add_result(record, target, title, {pair.case: pair.prediction for pair in pairs})
+        add_result(keeper.record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(label_maps), summary)
 
 
@@ -109,7 +110,7 @@ def _write_numbers(
     pairs: Sequence[Pair],
     cuts: Sequence[Cut],
     columns: Mapping[str, Mapping[str, str]],
-    facts: Mapping[str, Any],
+    facts: SummaryFacts,
 ) -> tuple[pd.DataFrame, SummaryRecord]:
     """Compare the pairs, and write metrics.csv and summary.json."""
     from unet_pipeline.evaluation.cases import evaluate_by_plan
@@ -119,10 +120,10 @@ def _write_numbers(
 
     changes: list[Problem] = []
     measured_rows = add_columns(evaluate_by_plan(pairs, plan, changes), cuts, columns)
-    facts = {**facts, "notes": [*facts["notes"], *sum_up_changes(changes)]}
+    facts = replace(facts, notes=[*facts.notes, *sum_up_changes(changes)])
     with write_together():  # a summary is always that of the rows beside it
         rows = write_rows(target, measured_rows)
-        return rows, write_summary(target, build_summary(rows, plan.scored_labels, cuts, **facts))
+        return rows, write_summary(target, build_summary(rows, plan.scored_labels, facts, cuts))
 
 
 def _read_cuts(
@@ -169,25 +170,22 @@ def _describe_evaluation(
     dataset: Dataset | None,
     groups: Sequence[Group],
     measured: tuple[Sequence[Pair], Path | None],
-) -> dict[str, Any]:
-    """Fields of the summary that do not follow from the rows; `measured` are the pairs, and where the label maps were given."""
+    named: tuple[str, Sequence[str]],
+) -> SummaryFacts:
+    """What the summary says beside the rows; `measured` are the pairs, and where label maps were given; `named` title and excluded cases."""
     from unet_pipeline.evaluation.cross_validation import list_fold_notes
-    from unet_pipeline.evaluation.files import DataRecord
+    from unet_pipeline.evaluation.files import DataRecord, SummaryFacts
     from unet_pipeline.evidence.records.given_predictions import judge_given
 
-    labels, (pairs, given_maps) = dict(plan.label_table), measured
+    labels, (pairs, given_maps), (title, excluded) = dict(plan.label_table), measured, named
     notes = [] if given_maps is None else judge_given(folder, groups, given_maps, pairs)
     if dataset is not None:
         data = DataRecord(name=dataset.name, manifest_sha256=None)
-        return {"dataset": data, "labels": labels, "folds": None, "num_folds": None, "notes": notes}
+        return SummaryFacts(title, data, labels, excluded=excluded, notes=notes)
     trained = [group.fold for group in groups if group.fold is not None]
-    return {
-        "dataset": DataRecord(name=plan.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest)),
-        "labels": labels,
-        "folds": trained,
-        "num_folds": plan.num_folds,
-        "notes": [*list_fold_notes(folder, trained, plan.num_folds), *notes],
-    }
+    data = DataRecord(name=plan.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest))
+    notes = [*list_fold_notes(folder, trained, plan.num_folds), *notes]
+    return SummaryFacts(title, data, labels, trained, plan.num_folds, excluded, notes)
 
 
 def _predict_group(
@@ -302,7 +300,7 @@ def evaluate_external(
         raise EvaluationError(
             f"{folder.name} has no record of its training, so it has no validation cases. Give a DATASET."
         )
-    from unet_pipeline.evidence.records.evaluation_record import add_result, record_external_evaluation
+    from unet_pipeline.evidence.records.evaluation_record import add_result, record_evaluation
     from unet_pipeline.prediction.outputs import find_any_output
 
     measured = read_references(dataset, follow_links, data_root)
@@ -310,12 +308,13 @@ def evaluate_external(
     measured = join_references(measured, None, target)
     label_maps = Path(predictions) if predictions is not None else target / f"predictions_{_hash_external(folder)}"
     sources = [_name_source(measured, case) for case in measured.cases]
-    with record_external_evaluation(folder, target, predictions is not None) as record:
+    weights = [(path, None) for path in folder.list_model_files()]
+    with record_evaluation(folder, target, weights, predictions is not None) as keeper:
         if predictions is None:
             predict_recorded(folder, sources, label_maps, (), PredictOptions(device), announce)
         files = {source.name: find_any_output(source, label_maps) for source in sources}
         rows, summary = _measure(folder, measured, files, target, None if predictions is None else label_maps)
-        add_result(record, target, summary.title, files)
+        add_result(keeper.record, target, summary.title, files)
     return Evaluation(summary.title, rows, tuple(summary.rows), (), target, (label_maps,), summary)
 
 
@@ -328,7 +327,7 @@ def _measure(
 ) -> tuple[pd.DataFrame, SummaryRecord]:
     """Write metrics.csv and summary.json of predicted files, by case; `given` is their folder where they were made before."""
     from unet_pipeline.evaluation.external import compare_outputs, name_outputs
-    from unet_pipeline.evaluation.files import DataRecord, build_summary, write_rows, write_summary
+    from unet_pipeline.evaluation.files import DataRecord, SummaryFacts, build_summary, write_rows, write_summary
     from unet_pipeline.evaluation.pairs import Pair, sum_up_changes
     from unet_pipeline.prediction.external import read_format
 
@@ -349,23 +348,20 @@ def _measure(
     outputs = name_outputs(form, measured, pairs)
     changes: list[Problem] = []
     compared = compare_outputs(pairs, outputs, measured.ignore_value, changes)
-    facts: dict[str, Any] = {
-        "title": f"{measured.name}, all {len(pairs)} cases",
-        "dataset": DataRecord(name=measured.name, manifest_sha256=None),
-        "labels": {name: values[0] for name, values in outputs.values_of.items()},
-        "folds": None,
-        "num_folds": None,
-        "excluded": [],
-        "notes": [
+    facts = SummaryFacts(
+        f"{measured.name}, all {len(pairs)} cases",
+        DataRecord(name=measured.name, manifest_sha256=None),
+        {name: values[0] for name, values in outputs.values_of.items()},
+        notes=[
             f"Whether {folder.name} was trained on some of these cases is not known.",
             *(_judge_external(folder, pairs, given) if given else ()),
             *outputs.notes,
             *sum_up_changes(changes),
         ],
-    }
+    )
     with write_together():
         rows = write_rows(target, compared)
-        return rows, write_summary(target, build_summary(rows, outputs.scored, **facts))
+        return rows, write_summary(target, build_summary(rows, outputs.scored, facts))
 
 
 def _judge_external(folder: BundleFolder, pairs: Sequence[Pair], given: Path) -> list[str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_pipeline.audit.trust import open_trusted
 from unet_pipeline.bundle.folder import BundleFolder, require_weights
+from unet_pipeline.bundle.run_record import EvaluationRunRecord
 from unet_pipeline.bundle.seal import break_seal
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.files import compute_sha256, write_atomically
 from unet_pipeline.planning.plan import read_plan
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.text_files import read_model
 from unet_pipeline.verbs.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -78,23 +79,21 @@ def _halve_and_measure(folder: BundleFolder, announce: Callable[[str], None]) ->
             halve_weights(folder)
             for record in known.values():
                 before = _read_dice(folder)
-                options = {name: record[name] for name in ("mirror", "by", "precision") if record.get(name)}
-                evaluate(folder.root, trust=True, **options)
+                precision = record.precision or "float32"
+                evaluate(folder.root, mirror=record.mirror, by=record.by, trust=True, precision=precision)
                 announce(f"weights  float16; measured again with them: mean Dice {_read_dice(folder)}, before {before}")
     except PipelineError as error:
         announce(f"weights  float32, as they were measured: {error}")
 
 
-def _list_measured(folder: BundleFolder) -> dict[str, dict[str, Any]]:
+def _list_measured(folder: BundleFolder) -> dict[str, EvaluationRunRecord]:
     """Evaluations of the weights as they are, by their names, with their records."""
-    own = compute_sha256(folder.weights)
-    found = {path.parent.name: read_json_object(path) for path in sorted(folder.evaluations.glob("*/run.json"))}
-    return {
-        name: record for name, record in found.items() if own in [weights["sha256"] for weights in record["weights"]]
-    }
+    own, paths = compute_sha256(folder.weights), sorted(folder.evaluations.glob("*/run.json"))
+    records = {path.parent.name: read_model(path, EvaluationRunRecord) for path in paths}
+    return {name: record for name, record in records.items() if own in [weights.sha256 for weights in record.weights]}
 
 
-def _find_reason(folder: BundleFolder, known: dict[str, dict[str, Any]]) -> str:
+def _find_reason(folder: BundleFolder, known: Mapping[str, EvaluationRunRecord]) -> str:
     """Why these evaluations cannot be repeated here; empty if they can."""
     if others := sorted(known.keys() - {"validation"}):
         return (

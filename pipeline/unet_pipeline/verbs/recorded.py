@@ -42,10 +42,8 @@ def predict_recorded(
     settings = options.as_settings() if folder.is_planned else plan
     with record_predictions(folder, out, files_used, settings, plan, announce) as (record, ledger):
         predictions = predict_images(folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger)
-        record["precision"], record["shares"] = (
-            predictions.precision if predictions.written else None,
-            dict(predictions.shares),
-        )
+        record.precision = predictions.precision if predictions.written else None
+        record.shares = dict(predictions.shares)
     return predictions
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import EvaluationRunRecord, RunRecord, TrainingRecord, read_record
 from unet_pipeline.bundle.weights_origin import hash_trained_weights, is_halved
 from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256
@@ -32,9 +33,9 @@ class _Recorded:
 
     folder: BundleFolder
     dataset: Path
-    trainings: Mapping[int, Mapping[str, Any]]
+    trainings: Mapping[int, TrainingRecord]
     folds: tuple[int, ...]
-    evaluation: Mapping[str, Any] | None
+    evaluation: EvaluationRunRecord | None
     has_numbers: bool
 
     @property
@@ -44,7 +45,7 @@ class _Recorded:
     def was_mirrored(self) -> bool:
         """Whether the recorded predictions were averaged over mirrored copies; older ones tell it by their folder's name."""
         if self.evaluation is not None:
-            return bool(self.evaluation["mirror"])
+            return self.evaluation.mirror
         return any(self.target.glob("predictions_*_mirrored"))
 
 
@@ -123,7 +124,7 @@ def _read_evidence(
     folder: BundleFolder, fold: int | str | None, evaluation_only: bool, dataset: Path | str | None
 ) -> _Recorded:
     from unet_pipeline.evaluation.files import METRICS_FILE
-    from unet_pipeline.evidence.records.record import RECORD, find_latest_training, read_record
+    from unet_pipeline.evidence.records.record import RECORD, find_latest_training
     from unet_pipeline.evidence.reproduce.reproduction_checks import find_weights
 
     plan = read_plan(folder.plan)
@@ -146,7 +147,8 @@ def _read_evidence(
             "`unet-pipeline evaluate BUNDLE` first."
         )
     root = Path(dataset) if dataset is not None else folder.root / plan.dataset_dir
-    return _Recorded(folder, root.resolve(), trainings, tuple(usable), read_record(target / RECORD), has_numbers)
+    evaluation = read_record(target / RECORD, EvaluationRunRecord)
+    return _Recorded(folder, root.resolve(), trainings, tuple(usable), evaluation, has_numbers)
 
 
 def _find_changes(recorded: _Recorded, evaluation_only: bool) -> Iterator[Problem]:
@@ -171,24 +173,24 @@ def _find_changes(recorded: _Recorded, evaluation_only: bool) -> Iterator[Proble
             for record in trainings.values():
                 yield from checks.find_changes_of_versions(record)
     records = [*trainings.values(), *([evaluation] if evaluation is not None else [])]
-    manifests = [record["dataset_manifest_sha256"] for record in records]
+    manifests = [record.dataset_manifest_sha256 for record in records]
     yield from checks.find_changes_of_data(folder, recorded.dataset, manifests)
 
 
-def _find_change_of_initial_weights(folder: BundleFolder, record: Mapping[str, Any]) -> Iterator[Problem]:
+def _find_change_of_initial_weights(folder: BundleFolder, record: TrainingRecord) -> Iterator[Problem]:
     from unet_pipeline.evidence.reproduce.reproduction_messages import START_CHANGED, START_GONE
 
-    if "initial_weights_sha256" in record:
-        named = _restore_paths(folder, record.get("overrides", {})).get("initial_weights")
-        path = folder.initial_weights if named is None else Path(named)
+    if record.initial_weights_sha256 is not None:
+        named = _restore_paths(folder, record.overrides).get("initial_weights")
+        path = folder.initial_weights if named is None else Path(str(named))
         shown = f"models/{path.name}" if named is None else path.name
         if not path.is_file():
             yield START_GONE.about(shown)
-        elif compute_sha256(path) != record["initial_weights_sha256"]:
+        elif compute_sha256(path) != record.initial_weights_sha256:
             yield START_CHANGED.about(shown)
 
 
-def _restore_paths(folder: BundleFolder, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _restore_paths(folder: BundleFolder, overrides: Mapping[str, object]) -> dict[str, object]:
     return {
         key: str(folder.root.resolve() / value.removeprefix(_ROOT))
         if isinstance(value, str) and value.startswith(_ROOT)
@@ -224,7 +226,7 @@ def _run(
             }
             with _threads_of(record):  # the copy is trusted as the bundle is, and the data were compared
                 (run,) = train(copy.root, fold, overrides=overrides, announce=say, trust=True, check_data=False)
-            sha256 = record["result"]["weights_sha256"]
+            sha256 = record.result.weights_sha256 if record.result else ""
             own = weights.get(fold)
             own = own if own is not None and hash_trained_weights(folder, own) == sha256 else None
             comparisons.append(reproduction.compare_weights(fold, sha256, own, run.weights))
@@ -233,8 +235,8 @@ def _run(
     outside = None
     if recorded.has_numbers:
         with _threads_of(recorded.evaluation or recorded.trainings.get(folds[0])):
-            known = recorded.evaluation or {}
-            by, precision = known.get("by", ()), known.get("precision") or "float32"
+            known = recorded.evaluation or EvaluationRunRecord()
+            by, precision = known.by, known.precision or "float32"
             mirror = recorded.was_mirrored()
             evaluate(copy.root, None, None, None, device, mirror, False, by, True, precision, check_data=False)
         repeated = copy.evaluations / "validation"
@@ -246,12 +248,12 @@ def _run(
 
 def _compare_results(recorded: _Recorded, repeated: Path) -> list[Comparison]:
     from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
-    from unet_pipeline.evidence.records.record import RECORD, read_record
+    from unet_pipeline.evidence.records.record import RECORD
     from unet_pipeline.evidence.reproduce import reproduction
 
     target = recorded.target
     comparisons = [
-        reproduction.compare_label_maps(recorded.evaluation, read_record(repeated / RECORD)),
+        reproduction.compare_label_maps(recorded.evaluation, read_record(repeated / RECORD, EvaluationRunRecord)),
         reproduction.compare_metrics(target / METRICS_FILE, repeated / METRICS_FILE, recorded.folds),
     ]
     if reproduction.list_folds(target / METRICS_FILE) == set(recorded.folds):
@@ -259,29 +261,29 @@ def _compare_results(recorded: _Recorded, repeated: Path) -> list[Comparison]:
     return comparisons
 
 
-def _recall_choices(record: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+def _recall_choices(record: TrainingRecord, config: Mapping[str, Any]) -> dict[str, object]:
     """The overrides for what a recorded training chose by measuring, as far as the config has a place for them.
 
     A record without the order in memory is of a version that chose none on a CPU.
     """
     step = "train#trainer#iteration_update"
-    overrides: dict[str, Any] = {}
-    if precision := record.get("precision"):
-        overrides[f"{step}#autocast"] = precision == "bfloat16"
-    on_cpu = record.get("machine", {}).get("gpu") is None
-    order = record.get("memory_format", "contiguous" if on_cpu else "")
+    overrides: dict[str, object] = {}
+    if record.precision:
+        overrides[f"{step}#autocast"] = record.precision == "bfloat16"
+    on_cpu = record.machine.gpu is None
+    order = record.memory_format if "memory_format" in record.model_fields_set else "contiguous" if on_cpu else ""
     if order and "acceleration" in config["train"]["trainer"].get("iteration_update", {}):
         overrides[f"{step}#acceleration#channels_last"] = order == "channels_last"
     return overrides
 
 
 @contextmanager
-def _threads_of(record: Mapping[str, Any] | None) -> Iterator[None]:
+def _threads_of(record: RunRecord | None) -> Iterator[None]:
     """As many threads as in the record: another number adds in another order."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads((record or {}).get("machine", {}).get("num_threads", before))
+    torch.set_num_threads((record.machine.num_threads if record else None) or before)
     try:
         yield
     finally:

@@ -47,7 +47,7 @@ def train(
     bundle: Path | str,
     fold: int | str | None = None,
     resume: bool = False,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, object] | None = None,
     announce: Any = lambda line: None,
     initial: Path | str | None = None,
     trust: bool = False,
@@ -111,7 +111,7 @@ class _Job:
 
     folder: BundleFolder
     fold: int
-    overrides: Mapping[str, Any]
+    overrides: Mapping[str, object]
     further_seed: int | None
 
     @property
@@ -122,10 +122,10 @@ class _Job:
         return name_run(self.fold, self.further_seed)
 
 
-def _list_jobs(folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, Any]) -> list[_Job]:
+def _list_jobs(folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, object]) -> list[_Job]:
     effective = read_plan(folder.plan)
     folds = range(effective.num_folds) if fold == "all" else [effective.fold if fold is None else int(fold)]
-    first = int(overrides.get("seed", effective.seed))
+    first = int(str(overrides.get("seed", effective.seed)))
     return [
         _Job(folder, number, {**overrides, "seed": seed} if seeds > 1 else overrides, seed if seed > first else None)
         for number in folds
@@ -168,7 +168,7 @@ def _train_one(
     settings = build_settings(folder, fold, run_dir, continues, overrides, job.further_seed)
     if check_data:
         require_unchanged_data(folder, find_dataset(folder, settings))
-    with hold_outputs(run_dir, Path(settings["weights_path"])):
+    with hold_outputs(run_dir, Path(str(settings["weights_path"]))):
         if continues:
             check_unchanged(folder, run_dir, fold, settings)
             if (finished := find_finished(folder, run_dir, settings)) is not None:
@@ -183,29 +183,29 @@ def _train_one(
             drop_later_events(run_dir, {}, 0)  # it was cut off before its first checkpoint
         command = build_stock_command(folder, settings)
         announce(f"The same with stock MONAI:\n  {command}")
-        with track_run(store, folder) as tracker, record_run(folder, run_dir, command, settings, fold) as record:
-            start = _find_start(folder, overrides)
+        with track_run(store, folder) as tracker, record_run(folder, run_dir, command, settings, fold) as keeper:
+            start, record = _find_start(folder, overrides), keeper.record
             if start is not None and start.is_file():
-                record["initial_weights_sha256"] = compute_sha256(start)
-            tracker.begin(record)
-            run = run_training(folder, settings, _join(EpochRecorder(record).watch, tracker.watch))
-            record["profile"], record["num_threads"] = run.profile, run.num_threads
-            record["nondeterministic_kernels"] = list(run.nondeterministic_kernels)
-            record["device_choices"], record["precision"] = list(run.device_choices), run.precision
-            record["memory_format"] = run.memory_format
+                record.initial_weights_sha256 = compute_sha256(start)
+            tracker.begin(keeper)
+            run = run_training(folder, settings, _join(EpochRecorder(keeper).watch, tracker.watch))
+            record.profile, record.num_threads = run.profile, run.num_threads
+            record.nondeterministic_kernels = list(run.nondeterministic_kernels)
+            record.device_choices, record.precision = list(run.device_choices), run.precision
+            record.memory_format = run.memory_format
             if run.stopped_by is None:
-                record["result"] = describe_result(run)
+                record.result = describe_result(run)
                 _publish_weights(job, run)
             else:
-                record["state"], record["stopped_by"] = PREEMPTED, run.stopped_by
-    return replace(run, cut_short=record["cut_short"])
+                record.state, record.stopped_by = PREEMPTED, run.stopped_by
+    return replace(run, cut_short=record.cut_short)
 
 
 def _say_lone_patient(folder: BundleFolder, fold: int, announce: Any) -> None:
     """Whether the validation shows what is trained on, as it does for a single case or patient."""
     split = folder.read_split(fold)
-    trained = {case["case"] for case in split["training"]}
-    if shown := [case["case"] for case in split["validation"] if case["case"] in trained]:
+    trained = {case.case for case in split.training}
+    if shown := [case.case for case in split.validation if case.case in trained]:
         announce(
             f"warning: fold {fold} validates on {len(shown)} case(s) that it is trained on ({shown[0]}), because the dataset has one "
             "patient. Its Dice says nothing about others; add cases of other patients for a result."
@@ -243,7 +243,7 @@ def _find_initial_weights(initial: Path | str | None, trust: bool) -> Path | Non
     return require_weights(folder).resolve()
 
 
-def _find_start(folder: BundleFolder, overrides: Mapping[str, Any]) -> Path | None:
+def _find_start(folder: BundleFolder, overrides: Mapping[str, object]) -> Path | None:
     """The weights that a training starts from, named for it or planned; None for random ones."""
     if "initial_weights" in overrides:
         named = overrides["initial_weights"]
@@ -251,7 +251,7 @@ def _find_start(folder: BundleFolder, overrides: Mapping[str, Any]) -> Path | No
     return None if read_plan(folder.plan).initial_weights_sha256 is None else folder.initial_weights
 
 
-def _check_planned_start(folder: BundleFolder, overrides: Mapping[str, Any]) -> None:
+def _check_planned_start(folder: BundleFolder, overrides: Mapping[str, object]) -> None:
     """Whether the weights that the bundle was planned from are there, if the training starts from them."""
     planned = read_plan(folder.plan).initial_weights_sha256
     if planned is None or "initial_weights" in overrides:
@@ -300,5 +300,5 @@ def forecast_training(bundle: Path | str, read_case_s: float = 0.0) -> TrainingF
     except Exception as error:  # a machine may fail in many ways, and the plan is good without its time
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise PlanError(f"A step of the training cannot be timed on this machine ({cause}).") from error
-    sizes = len(split["training"]), len(split["validation"])
+    sizes = len(split.training), len(split.validation)
     return add_up(plan, step, *sizes, shape, read_case_s)

@@ -5,21 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_pipeline.bundle.earlier import is_same_value
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import FINISHED, TrainingRecord, TrainingResult, read_record
 from unet_pipeline.config_values import FINDING_IDS
 from unet_pipeline.errors import TrainingError
-from unet_pipeline.evidence.records.record import (
-    FAILED,
-    FINISHED,
-    RECORD,
-    RESOLVED_CONFIG,
-    find_state,
-    read_record,
-    resolve_config,
-)
+from unet_pipeline.evidence.records.record import FAILED, RECORD, RESOLVED_CONFIG, find_state, resolve_config
 from unet_pipeline.evidence.records.shortfall import describe_shortfall
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.text_files import read_json_object
@@ -55,7 +48,7 @@ def find_resumable(folder: BundleFolder, name: str) -> Path | None:
     from unet_pipeline.training.checkpoint import has_checkpoint
 
     for run_dir in sorted(folder.runs.glob(f"{name}-*"), reverse=True):
-        record = read_record(run_dir / RECORD)
+        record = read_record(run_dir / RECORD, TrainingRecord)
         if has_checkpoint(run_dir) or (record is not None and find_state(record) != FAILED):
             return run_dir
     return None
@@ -67,12 +60,12 @@ def find_never_begun(folder: BundleFolder, name: str) -> Path | None:
     return None if latest is None or (latest / RECORD).is_file() else latest
 
 
-def recall_overrides(run_dir: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def recall_overrides(run_dir: Path, overrides: Mapping[str, object]) -> dict[str, object]:
     """The overrides of an interrupted run, and over them those that are given now."""
-    return {**list_overrides(read_record(run_dir / RECORD) or {}), **overrides}
+    return {**list_overrides(read_record(run_dir / RECORD, TrainingRecord) or TrainingRecord()), **overrides}
 
 
-def recall_start(run_dir: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+def recall_start(run_dir: Path, overrides: Mapping[str, object]) -> dict[str, object]:
     """The overrides of a run that begins again because it was cut off before its first checkpoint, with where it started from.
 
     Args:
@@ -82,7 +75,7 @@ def recall_start(run_dir: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
         TrainingError: it started from weights that are not named now; a record names no folder of a machine, so it cannot tell where
             they are.
     """
-    recorded = (read_record(run_dir / RECORD) or {}).get("overrides", {})
+    recorded = (read_record(run_dir / RECORD, TrainingRecord) or TrainingRecord()).overrides
     if "initial_weights" not in recorded or "initial_weights" in overrides:
         return dict(overrides)
     if recorded["initial_weights"] is None:
@@ -93,18 +86,18 @@ def recall_start(run_dir: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def list_overrides(record: Mapping[str, Any]) -> dict[str, Any]:
+def list_overrides(record: TrainingRecord) -> dict[str, object]:
     """What the user set in a run, beside where things lie."""
-    return {key: value for key, value in record.get("overrides", {}).items() if key not in _SET_BY_THE_RUN}
+    return {key: value for key, value in record.overrides.items() if key not in _SET_BY_THE_RUN}
 
 
-def check_unchanged(folder: BundleFolder, run_dir: Path, fold: int, settings: Mapping[str, Any]) -> None:
+def check_unchanged(folder: BundleFolder, run_dir: Path, fold: int, settings: Mapping[str, object]) -> None:
     """Whether a continued run would do the same as the one that was interrupted.
 
     Raises:
         TrainingError: the config, the overrides, the split or the data changed; names every id with both values.
     """
-    path, record = run_dir / RESOLVED_CONFIG, read_record(run_dir / RECORD)
+    path, record = run_dir / RESOLVED_CONFIG, read_record(run_dir / RECORD, TrainingRecord)
     if not path.is_file() or record is None:  # of a stock run
         return
     before = read_json_object(path)
@@ -124,7 +117,7 @@ def check_unchanged(folder: BundleFolder, run_dir: Path, fold: int, settings: Ma
         )
 
 
-def find_finished(folder: BundleFolder, run_dir: Path, settings: Mapping[str, Any]) -> TrainingRun | None:
+def find_finished(folder: BundleFolder, run_dir: Path, settings: Mapping[str, object]) -> TrainingRun | None:
     """Outcome of a run that ended and that is asked for no more epochs; None for any other.
 
     A run that was cut off between its last epoch and its end is continued, to end.
@@ -132,9 +125,9 @@ def find_finished(folder: BundleFolder, run_dir: Path, settings: Mapping[str, An
     from unet_pipeline.training.checkpoint import read_best, read_newest_checkpoint
     from unet_pipeline.training.run import TrainingRun
 
-    record = read_record(run_dir / RECORD)
-    weights = Path(settings["weights_path"])
-    if record is None or record["state"] != FINISHED or not weights.is_file():
+    record = read_record(run_dir / RECORD, TrainingRecord)
+    weights = Path(str(settings["weights_path"]))
+    if record is None or record.state != FINISHED or not weights.is_file():
         return None
     state = read_newest_checkpoint(run_dir)
     config = resolve_config(folder, settings)
@@ -142,39 +135,39 @@ def find_finished(folder: BundleFolder, run_dir: Path, settings: Mapping[str, An
         return None
     best_dice, best_epoch = read_best(state["best_metric"], state["best_metric_epoch"])
     return TrainingRun(
-        fold=settings["fold"],
+        fold=int(str(settings["fold"])),
         weights=weights,
         run_dir=run_dir,
         num_epochs=state["epoch"],
         best_epoch=best_epoch,
         best_dice=best_dice,
-        duration_s=record.get("duration_s", 0.0),
-        seed=config["seed"],
+        duration_s=record.duration_s or 0.0,
+        seed=int(str(config["seed"])),
         num_iterations=state.get("iteration", 0),
         cut_short=describe_shortfall(record),
     )
 
 
-def describe_result(run: TrainingRun) -> dict[str, Any]:
+def describe_result(run: TrainingRun) -> TrainingResult:
     """What the record says about a finished training."""
-    return {
-        "best_epoch": run.best_epoch,
-        "best_dice_resampled_grid": run.best_dice,
-        "num_epochs": run.num_epochs,
-        "num_iterations": run.num_iterations,
-        "weights_sha256": compute_sha256(run.weights),
-    }
+    return TrainingResult(
+        best_epoch=run.best_epoch,
+        best_dice_resampled_grid=run.best_dice,
+        num_epochs=run.num_epochs,
+        num_iterations=run.num_iterations,
+        weights_sha256=compute_sha256(run.weights),
+    )
 
 
-def _find_changed_files(folder: BundleFolder, record: Mapping[str, Any], fold: int) -> list[str]:
-    files = {"split_sha256": folder.split(fold), "dataset_manifest_sha256": folder.dataset_manifest}
+def _find_changed_files(folder: BundleFolder, record: TrainingRecord, fold: int) -> list[str]:
+    files = {folder.split(fold): record.split_sha256, folder.dataset_manifest: record.dataset_manifest_sha256}
     return [
         f"{path.relative_to(folder.root)} is another file"
-        for key, path in files.items()
-        if key in record and record[key] != compute_sha256(path)
+        for path, sha256 in files.items()
+        if sha256 is not None and sha256 != compute_sha256(path)
     ]
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -7,16 +7,16 @@ gives the same file: every time in it is that of a run.
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import FINISHED, EvaluationRunRecord, RunRecord, TrainingRecord, read_record
 from unet_pipeline.bundle.seal import list_sealed_files
 from unet_pipeline.bundle.weights_origin import hash_trained_weights
 from unet_pipeline.dataset.manifest import read_manifest
-from unet_pipeline.evidence.records.record import FINISHED, RECORD, find_state, read_record
+from unet_pipeline.evidence.records.record import RECORD, find_state
 from unet_pipeline.files import compute_sha256, write_json
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.text_files import read_text
@@ -30,7 +30,7 @@ _SOFTWARE, _AGENT, _DATA = "#unet-pipeline", "#operator", "#dataset"
 _COMPLETED, _FAILED = "http://schema.org/CompletedActionStatus", "http://schema.org/FailedActionStatus"
 _TYPES = {".yaml": "application/yaml", ".pt": "application/octet-stream", ".conf": "text/plain", ".md": "text/markdown"}
 
-Entity = dict[str, Any]
+Entity = dict[str, object]
 
 
 def write_crate(folder: BundleFolder) -> Path:
@@ -40,7 +40,7 @@ def write_crate(folder: BundleFolder) -> Path:
     return path
 
 
-def build_crate(folder: BundleFolder) -> dict[str, Any]:
+def build_crate(folder: BundleFolder) -> Entity:
     """Contents of ro-crate-metadata.json.
 
     Args:
@@ -88,12 +88,12 @@ def _describe_shared(folder: BundleFolder) -> Iterator[Entity]:
         "description": "Plans, trains and evaluates the bundle; each action names version and commit.",
     }
     stated = _read_data_license(folder)
-    manifest = read_manifest(folder.dataset_manifest, folder.name).model_dump(mode="json")
+    manifest = read_manifest(folder.dataset_manifest, folder.name)
     yield {
         "@id": _DATA,
         "@type": "Dataset",
-        "name": manifest["dataset_name"],
-        "description": f"{manifest['num_cases']} cases; every file with its SHA-256 is in evidence/dataset_manifest.json.",
+        "name": manifest.dataset_name,
+        "description": f"{manifest.num_cases} cases; every file with its SHA-256 is in evidence/dataset_manifest.json.",
         "identifier": f"sha256:{compute_sha256(folder.dataset_manifest)}",
         "license": stated.get("Licence", "not stated by the data set"),
         "citation": stated.get("Reference", "not stated by the data set"),
@@ -108,64 +108,63 @@ def _read_data_license(folder: BundleFolder) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in lines if value.strip()}
 
 
-def _list_runs(folder: BundleFolder) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def _list_runs(folder: BundleFolder) -> Iterator[tuple[Path, RunRecord]]:
     """Folder and record of every training and evaluation."""
-    for path in sorted([*folder.runs.glob(f"*/{RECORD}"), *folder.evaluations.glob(f"*/{RECORD}")]):
-        record = read_record(path)
-        if record is not None:
-            yield path.parent.relative_to(folder.root), record
+    kinds = ((folder.evaluations, EvaluationRunRecord), (folder.runs, TrainingRecord))
+    for place, kind in kinds:
+        for path in sorted(place.glob(f"*/{RECORD}")):
+            if (record := read_record(path, kind)) is not None:
+                yield path.parent.relative_to(folder.root), record
 
 
-def _describe_run(folder: BundleFolder, directory: Path, record: Mapping[str, Any], names: set[str]) -> Entity:
+def _describe_run(folder: BundleFolder, directory: Path, record: RunRecord, names: set[str]) -> Entity:
     state = find_state(record)
-    kind = record.get("kind", "train")
     own = [name for name in sorted(names) if name.startswith(f"{directory.as_posix()}/")]
-    code = record["code"]["commit"]
+    commit = record.code.commit
     action: Entity = {
         "@id": f"#{directory.as_posix()}",
         "@type": "CreateAction",
-        "name": f"{kind} {directory.name}",
-        "description": f"{state}; unet-pipeline {record['versions'].get('unet-pipeline')}"
-        + (f", commit {code}" if code else "")
-        + f", {record['machine']['processor']}, record {directory.as_posix()}/{RECORD}",
+        "name": f"{record.kind} {directory.name}",
+        "description": f"{state}; unet-pipeline {record.versions.get('unet-pipeline')}"
+        + (f", commit {commit}" if commit else "")
+        + f", {record.machine.processor}, record {directory.as_posix()}/{RECORD}",
         "instrument": {"@id": _SOFTWARE},
         "agent": {"@id": _AGENT},
-        "object": [{"@id": _DATA}, *({"@id": name} for name in _list_inputs(folder, kind, record) if name in names)],
-        "result": [{"@id": name} for name in [*_list_weights(folder, kind, record, names), *own]],
-        "startTime": record["started"],
+        "object": [{"@id": _DATA}, *({"@id": name} for name in _list_inputs(folder, record) if name in names)],
+        "result": [{"@id": name} for name in [*_list_weights(folder, record, names), *own]],
+        "startTime": record.started,
         # what was preempted or still runs has not brought its result
         "actionStatus": _COMPLETED if state == FINISHED else _FAILED,
     }
-    if record.get("ended"):
-        action["endTime"] = record["ended"]
-    if record.get("error"):
-        action["error"] = record["error"]
+    if record.ended:
+        action["endTime"] = record.ended
+    if record.error:
+        action["error"] = record.error
     return action
 
 
-def _list_inputs(folder: BundleFolder, kind: str, record: Mapping[str, Any]) -> list[str]:
-    config = "train" if kind == "train" else "inference"
+def _list_inputs(folder: BundleFolder, record: RunRecord) -> list[str]:
+    config = "train" if isinstance(record, TrainingRecord) else "inference"
     paths = [folder.plan, folder.config(config), folder.dataset_manifest]
-    if kind == "train" and "fold" in record:
-        paths.append(folder.split(record["fold"]))
+    if isinstance(record, TrainingRecord) and record.fold is not None:
+        paths.append(folder.split(record.fold))
     names = [path.relative_to(folder.root).as_posix() for path in paths]
-    if kind == "evaluate":
+    if isinstance(record, EvaluationRunRecord):
         sha256 = compute_sha256(folder.weights) if folder.weights.is_file() else None
-        names += ["models/model.pt" for weights in record["weights"] if weights["sha256"] == sha256]
+        names += ["models/model.pt" for weights in record.weights if weights.sha256 == sha256]
     return names
 
 
-def _list_weights(folder: BundleFolder, kind: str, record: Mapping[str, Any], names: set[str]) -> list[str]:
+def _list_weights(folder: BundleFolder, record: RunRecord, names: set[str]) -> list[str]:
     """models/model.pt, when it is what this training wrote, or that in half precision."""
-    written = record.get("result", {}).get("weights_sha256") if kind == "train" else None
+    written = record.result.weights_sha256 if isinstance(record, TrainingRecord) and record.result else ""
     weights = folder.weights.relative_to(folder.root).as_posix()
     return [weights] if written and weights in names and hash_trained_weights(folder, folder.weights) == written else []
 
 
-def _find_date(folder: BundleFolder, runs: list[tuple[Path, Mapping[str, Any]]]) -> str:
+def _find_date(folder: BundleFolder, runs: list[tuple[Path, RunRecord]]) -> str:
     """When the latest run ended; without a record, when the weights were written."""
-    ended = [record["ended"] for _, record in runs if record.get("ended")]
-    if ended:
+    if ended := [record.ended for _, record in runs if record.ended]:
         return max(ended)
     newest = folder.weights if folder.weights.is_file() else folder.plan
     return datetime.fromtimestamp(int(newest.stat().st_mtime), UTC).isoformat()

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from unet_pipeline.bundle.run_record import Energy
+
 POWERCAP = Path("/sys/class/powercap")
 _UJ_PER_KJ, _MJ_PER_KJ = 1e9, 1e6  # micro- and millijoule
 
@@ -38,18 +40,16 @@ class EnergyMeter:
             self._processor_uj += now_uj - self._last_uj[index]
             self._last_uj[index] = now_uj
 
-    def report(self) -> dict[str, Any]:
-        """`processor_kj` and `gpu_kj`; None with the reason where there is no counter."""
+    def report(self) -> Energy:
+        """What was used since the meter's making."""
         self.update()
-        report: dict[str, Any] = {
-            "processor_kj": round(self._processor_uj / _UJ_PER_KJ, 3) if self._packages else None,
-            "gpu_kj": None,
-        }
-        if self._gpus:
-            used_mj = sum(_read_gpu(gpu) - start for gpu, start in zip(self._gpus, self._gpu_start_mj, strict=True))
-            report["gpu_kj"] = round(used_mj / _MJ_PER_KJ, 3)
         reasons = {"processor": self._processor_reason, "gpu": self._gpu_reason}
-        return report | {"reasons": {part: reason for part, reason in reasons.items() if reason}}
+        used_mj = sum(_read_gpu(gpu) - start for gpu, start in zip(self._gpus, self._gpu_start_mj, strict=True))
+        return Energy(
+            processor_kj=round(self._processor_uj / _UJ_PER_KJ, 3) if self._packages else None,
+            gpu_kj=round(used_mj / _MJ_PER_KJ, 3) if self._gpus else None,
+            reasons={part: reason for part, reason in reasons.items() if reason},
+        )
 
 
 def _find_packages(powercap: Path) -> tuple[list[Path], str | None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from unet_pipeline.evidence.records.record import RunRecord
+from unet_pipeline.bundle.run_record import Epoch, TrainingRecord
+from unet_pipeline.evidence.records.record import RecordKeeper, add_epoch
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -15,11 +16,11 @@ class EpochRecorder:
     """Adds every epoch to a record.
 
     Args:
-        record: of the training.
+        keeper: of the training's record.
     """
 
-    def __init__(self, record: RunRecord) -> None:
-        self.record = record
+    def __init__(self, keeper: RecordKeeper[TrainingRecord]) -> None:
+        self.keeper = keeper
         self._evaluator: Engine | None = None
         self._started_s, self._losses = time.monotonic(), list[float]()
 
@@ -39,12 +40,12 @@ class EpochRecorder:
         self._losses.append(float(trainer.state.output["loss"]))
 
     def _end(self, trainer: Engine) -> None:
-        entry: dict[str, Any] = {
-            "epoch": trainer.state.epoch,
-            "duration_s": round(time.monotonic() - self._started_s, 2),
-            "loss": round(sum(self._losses) / len(self._losses), 6) if self._losses else None,
-        }
+        entry = Epoch(
+            epoch=trainer.state.epoch,
+            duration_s=round(time.monotonic() - self._started_s, 2),
+            loss=round(sum(self._losses) / len(self._losses), 6) if self._losses else None,
+        )
         validation = self._evaluator.state if self._evaluator is not None else None
         if validation is not None and validation.epoch == trainer.state.epoch and validation.metrics:
-            entry["dice_resampled_grid"] = round(float(next(iter(validation.metrics.values()))), 6)
-        self.record.add_epoch(entry)
+            entry.dice_resampled_grid = round(float(next(iter(validation.metrics.values()))), 6)
+        add_epoch(self.keeper, entry)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.records import ExportEntry
+from unet_pipeline.bundle.run_record import LabelMapEntry, PredictionRecord, read_record
 from unet_pipeline.bundle.weights_origin import hash_trained_weights
 from unet_pipeline.dataset.dataset import is_pair_header
 from unet_pipeline.dataset.image_files import hash_image_files
@@ -16,10 +17,9 @@ from unet_pipeline.errors import EvaluationError, FileContentError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, hash_training_images
 from unet_pipeline.evaluation.pairs import Pair
 from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD, hash_configs
-from unet_pipeline.evidence.records.record import read_record
 from unet_pipeline.files import compute_sha256
-from unet_pipeline.prediction.reuse import EDITED, is_entry
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.prediction.reuse import EDITED
+from unet_pipeline.text_files import read_model
 
 _MAX_SHOWN = 3
 _NO_RECORD = f"{PREDICTIONS_RECORD} beside them does not say of which image and with which weights they were made"
@@ -32,7 +32,7 @@ class _Found:
     """A given label map with the entry of its record, and the hashes of the image that it is compared on."""
 
     case: str
-    entry: Mapping[str, Any]
+    entry: LabelMapEntry
     image_sha256: frozenset[str]
 
 
@@ -63,16 +63,14 @@ def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs:
             entry_of_case = _find_entry(folder, case, entries, path)
             reason = _describe_unknown(entry_of_case, path)
             if reason is None and entry_of_case is not None:
-                if set(entry_of_case.entry["files_sha256"].values()).isdisjoint(entry_of_case.image_sha256):
+                image_sha256, entry = entry_of_case.image_sha256, entry_of_case.entry
+                if set(entry.files_sha256.values()).isdisjoint(image_sha256):
                     wrong.append(entry_of_case.case)
                     continue
-                sha256_used = {exported.get(sha256, sha256) for sha256 in entry_of_case.entry["weights_sha256"]}
-                if any(
-                    not trained[sha256].isdisjoint(entry_of_case.image_sha256)
-                    for sha256 in sha256_used & trained.keys()
-                ):
+                sha256_used = {exported.get(sha256, sha256) for sha256 in entry.weights_sha256}
+                if any(not trained[sha256].isdisjoint(image_sha256) for sha256 in sha256_used & trained.keys()):
                     seen.append(entry_of_case.case)
-                reason = _compare(folder, entry_of_case.entry, sha256_used == weights)
+                reason = _compare(folder, entry, sha256_used == weights)
             if reason is not None:
                 of_reason.setdefault(reason, []).append(case.source.name)
     _refuse(folder, out, wrong, seen)
@@ -95,22 +93,23 @@ def _list_exported(folder: BundleFolder) -> dict[str, str]:
     """For the SHA-256 of each exported network, that of the weights it holds."""
     if not folder.exports.is_file():
         return {}
-    entries = [entry for entry in read_json_object(folder.exports).values() if isinstance(entry, dict)]
-    return {str(entry.get("sha256")): str(entry.get("weights_sha256")) for entry in entries}
+    entries = read_model(folder.exports, dict[str, ExportEntry]).values()
+    return {entry.sha256: entry.weights_sha256 for entry in entries}
 
 
-def _read_entries(out: Path) -> tuple[Mapping[str, Any], list[str]]:
+def _read_entries(out: Path) -> tuple[Mapping[str, LabelMapEntry], list[str]]:
     """Entries of the record by label map file, and what is wrong with it."""
     try:
-        record = read_record(out / PREDICTIONS_RECORD)
+        record = read_record(out / PREDICTIONS_RECORD, PredictionRecord)
     except (OSError, FileContentError) as error:
         return {}, [f"{PREDICTIONS_RECORD} beside the label maps cannot be read: {str(error).partition('. ')[0]}."]
-    images = (record or {}).get("images")
-    values = images.values() if isinstance(images, dict) else ()
-    return {entry["label_map"]: entry for entry in values if is_entry(entry)}, []
+    images = record.images.values() if record else ()
+    return {entry.label_map: entry for entry in images if isinstance(entry, LabelMapEntry)}, []
 
 
-def _find_entry(folder: BundleFolder, case: ReferencedImage, entries: Mapping[str, Any], path: Path) -> _Found | None:
+def _find_entry(
+    folder: BundleFolder, case: ReferencedImage, entries: Mapping[str, LabelMapEntry], path: Path
+) -> _Found | None:
     if path.name not in entries:
         return None
     files = case.source.list_files()
@@ -139,13 +138,13 @@ def _list_twins(folder: BundleFolder, name: str, own: set[str]) -> set[str]:
 def _describe_unknown(entry_of_case: _Found | None, path: Path) -> str | None:
     if entry_of_case is None:
         return _NO_RECORD
-    return EDITED if entry_of_case.entry["label_map_sha256"] != compute_sha256(path) else None
+    return EDITED if entry_of_case.entry.label_map_sha256 != compute_sha256(path) else None
 
 
-def _compare(folder: BundleFolder, entry: Mapping[str, Any], same_weights: bool) -> str | None:
+def _compare(folder: BundleFolder, entry: LabelMapEntry, same_weights: bool) -> str | None:
     if not same_weights:
         return _OTHER_WEIGHTS.format(bundle=folder.name)
-    return None if entry["configs_sha256"] == hash_configs(folder) else _OTHER_CONFIGS.format(bundle=folder.name)
+    return None if entry.configs_sha256 == hash_configs(folder) else _OTHER_CONFIGS.format(bundle=folder.name)
 
 
 def _refuse(folder: BundleFolder, out: Path, wrong: Sequence[str], seen: Sequence[str]) -> None:

@@ -13,9 +13,9 @@ import subprocess
 import sys
 from importlib import metadata as distributions
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline import __version__
+from unet_pipeline.bundle.run_record import CodeVersion, Machine
 
 OWN_NAME = "unet-pipeline"
 PACKAGES = (
@@ -75,28 +75,28 @@ def read_environment() -> dict[str, str]:
     return variables
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, cores, threads that PyTorch uses, memory, and the GPU with driver and CUDA."""
+def describe_machine() -> Machine:
+    """The machine that this process runs on."""
     import psutil
     import torch
 
     has_gpu = torch.cuda.is_available()
-    return {
-        "processor": _read_cpu_line("model name") or platform.processor() or platform.machine(),
-        "instructions": [name for name in _INSTRUCTIONS if name in _read_cpu_line("flags").split()],
-        "num_cores": os.cpu_count(),
-        "num_physical_cores": psutil.cpu_count(logical=False),
-        "num_threads": torch.get_num_threads(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpu": torch.cuda.get_device_name() if has_gpu else None,
-        "num_gpus": torch.cuda.device_count() if has_gpu else 0,
-        "gpu_memory_gib": round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1) if has_gpu else None,
-        "gpu_driver": _read_gpu_driver() if has_gpu else None,
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if has_gpu else None,
-        "system": platform.platform(),
-        "python": sys.version.split()[0],
-    }
+    return Machine(
+        processor=_read_cpu_line("model name") or platform.processor() or platform.machine(),
+        instructions=[name for name in _INSTRUCTIONS if name in _read_cpu_line("flags").split()],
+        num_cores=os.cpu_count(),
+        num_physical_cores=psutil.cpu_count(logical=False),
+        num_threads=torch.get_num_threads(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        gpu=torch.cuda.get_device_name() if has_gpu else None,
+        num_gpus=torch.cuda.device_count() if has_gpu else 0,
+        gpu_memory_gib=round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1) if has_gpu else None,
+        gpu_driver=_read_gpu_driver() if has_gpu else None,
+        cuda=torch.version.cuda,
+        cudnn=torch.backends.cudnn.version() if has_gpu else None,
+        system=platform.platform(),
+        python=sys.version.split()[0],
+    )
 
 
 def _read_cpu_line(name: str) -> str:
@@ -127,7 +127,7 @@ def identify_boot() -> str:
     return hashlib.sha256(f"{platform.node()}/{boot}".encode()).hexdigest()[:16]
 
 
-def read_code_version() -> dict[str, Any]:
+def read_code_version() -> CodeVersion:
     """Commit of the source tree and whether it was changed since; None for an installed package without one."""
     source = Path(__file__).parent
 
@@ -141,7 +141,8 @@ def read_code_version() -> dict[str, Any]:
         return answer.stdout.strip()
 
     commit = ask_git("rev-parse", "HEAD") if ask_git("ls-files", "--error-unmatch", Path(__file__).name) else None
-    return {"commit": commit, "changed": bool(ask_git("status", "--porcelain", "--", "..")) if commit else None}
+    changed = bool(ask_git("status", "--porcelain", "--", "..")) if commit else None
+    return CodeVersion(commit=commit, changed=changed)
 
 
 def read_peak_memory_gib() -> float:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import (
+    LabelMapEntry,
+    PredictionRecord,
+    TunedCase,
+    TuningRecord,
+    TuningResult,
+    UsedWeights,
+    read_record,
+)
 from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.evaluation.groups import Group
-from unet_pipeline.evidence.records.record import RunRecord, describe_bundle, keep_record, read_record
+from unet_pipeline.evidence.records.record import describe_bundle, describe_weights, hash_splits, keep_record
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.locks import hold_lock
 from unet_pipeline.prediction.reuse import Ledger, Origin
@@ -20,7 +28,11 @@ PREDICTIONS_LOCK = ".predictions.lock"
 
 
 def open_ledger(
-    folder: BundleFolder, out: Path, weights: Sequence[Path], options: Mapping[str, Any], entries: Any = None
+    folder: BundleFolder,
+    out: Path,
+    weights: Sequence[Path],
+    options: Mapping[str, object],
+    earlier: PredictionRecord | None = None,
 ) -> Ledger:
     """The ledger of the label maps in `out`, for predictions of a bundle.
 
@@ -28,15 +40,15 @@ def open_ledger(
         out: of the label maps; its record, if there is one, has the entries.
         weights: state_dict files that predict; of an external bundle all that it has.
         options: that reach the label values.
-        entries: of the record, where it is open already.
+        earlier: the record, where it has been read already.
     """
     origin = Origin(
         weights_sha256=tuple(map(compute_sha256, weights)),
         configs_sha256=hash_configs(folder),
         options=dict(options),
     )
-    images = (_read_earlier(out / PREDICTIONS_RECORD) or {}).get("images") if entries is None else entries
-    return Ledger(out, origin, images if isinstance(images, dict) else {})
+    known = earlier or _read_earlier(out / PREDICTIONS_RECORD)
+    return Ledger(out, origin, known.images if known else {})
 
 
 def hash_configs(folder: BundleFolder) -> dict[str, str]:
@@ -53,13 +65,12 @@ def _list_deciding(folder: BundleFolder) -> list[Path]:
     return sorted({*configs, *folder.root.rglob("*.py")})
 
 
-def _read_earlier(path: Path) -> dict[str, Any] | None:
+def _read_earlier(path: Path) -> PredictionRecord | None:
     """The record of an earlier call; None where there is none, or one that is no record."""
     try:
-        record = read_record(path)
+        return read_record(path, PredictionRecord)
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) else None
 
 
 @contextmanager
@@ -67,13 +78,13 @@ def record_predictions(
     folder: BundleFolder,
     out: Path,
     weights: Sequence[Path],
-    settings: Mapping[str, Any],
-    options: Mapping[str, Any],
+    settings: Mapping[str, object],
+    options: Mapping[str, object],
     announce: Callable[[str], None] = lambda line: None,
-) -> Iterator[tuple[RunRecord, Ledger]]:
+) -> Iterator[tuple[PredictionRecord, Ledger]]:
     """Keep `out`/predictions_run.json while images are predicted, so that a call that is cut off leaves one too.
 
-    "images" has an entry for every label map: SHA-256 of the image's files, of the label map, of the weights and of the configs, and the
+    `images` has an entry for every label map: SHA-256 of the image's files, of the label map, of the weights and of the configs, and the
     options. Label maps of earlier calls keep theirs. A call that leaves no label map leaves no record.
 
     Args:
@@ -106,49 +117,52 @@ def _keep_predictions(
     folder: BundleFolder,
     out: Path,
     weights: Sequence[Path],
-    settings: Mapping[str, Any],
-    options: Mapping[str, Any],
+    settings: Mapping[str, object],
+    options: Mapping[str, object],
     announce: Callable[[str], None],
-) -> Iterator[tuple[RunRecord, Ledger]]:
+) -> Iterator[tuple[PredictionRecord, Ledger]]:
     path = out / PREDICTIONS_RECORD
     earlier = _read_earlier(path)
-    ledger = open_ledger(folder, out, weights, options, (earlier or {}).get("images", {}))
+    ledger = open_ledger(folder, out, weights, options, earlier)
     files = zip(weights, ledger.origin.weights_sha256, strict=True)
     content = {
         "id": out.resolve().name,
         "kind": "predict",
         "bundle": {"name": folder.name, "version": folder.read_metadata().get("version")},
-        "weights": [{"file": file.relative_to(folder.root).as_posix(), "sha256": sha256} for file, sha256 in files],
-        **_hash_bundle(folder),
+        "weights": [
+            UsedWeights(file=file.relative_to(folder.root).as_posix(), sha256=sha256) for file, sha256 in files
+        ],
+        **{key: value for key, value in describe_bundle(folder).items() if key.endswith("_sha256")},
         "settings": dict(settings),
         "images": ledger.entries,
     }
     try:
-        with keep_record(path, folder.root, content) as record:
-            ledger.save, ledger.announce, ledger.started = record.beat, announce, record["started"]
+        with keep_record(path, folder.root, PredictionRecord, content) as keeper:
+            record = keeper.record
+            record.images = ledger.entries  # the same, which grow
+            ledger.save, ledger.announce, ledger.started = keeper.beat, announce, record.started
             try:
                 yield record, ledger
             finally:
-                record["images"] = {name: entry for name, entry in ledger.entries.items() if _has_label_map(out, entry)}
+                record.images = {name: entry for name, entry in ledger.entries.items() if _has_label_map(out, entry)}
     finally:
         with suppress(OSError):  # what went wrong is told, not what fails after it
             if earlier is None and {entry.name for entry in out.iterdir()} <= {path.name, PREDICTIONS_LOCK}:
                 path.unlink(missing_ok=True)
 
 
-def _has_label_map(out: Path, entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("label_map"), str) and (out / entry["label_map"]).is_file()
-
-
-def _hash_bundle(folder: BundleFolder) -> dict[str, Any]:
-    """Hashes of what decides about a label map beside the weights."""
-    if not folder.is_planned:
-        return {"inference_config_sha256": compute_sha256(folder.find_config("inference"))}
-    return {key: value for key, value in describe_bundle(folder).items() if key.endswith("_sha256")}
+def _has_label_map(out: Path, entry: object) -> bool:
+    """Whether the label map of an entry is there, be it one of another version."""
+    if isinstance(entry, LabelMapEntry):
+        return (out / entry.label_map).is_file()
+    name = entry.get("label_map") if isinstance(entry, dict) else None
+    return isinstance(name, str) and (out / name).is_file()
 
 
 @contextmanager
-def record_tuning(folder: BundleFolder, groups: Sequence[Group], settings: Mapping[str, Any]) -> Iterator[RunRecord]:
+def record_tuning(
+    folder: BundleFolder, groups: Sequence[Group], settings: Mapping[str, object]
+) -> Iterator[TuningRecord]:
     """Keep evidence/tuning_run.json while a bundle is tuned.
 
     Args:
@@ -163,28 +177,22 @@ def record_tuning(folder: BundleFolder, groups: Sequence[Group], settings: Mappi
     content = {
         "id": "tuning",
         "kind": "tune",
-        "weights": [
-            {"fold": fold, "file": path.relative_to(folder.root).as_posix(), "sha256": compute_sha256(path)}
-            for path, fold in weights.items()
-        ],
+        "weights": [describe_weights(folder, path, fold) for path, fold in weights.items()],
         "settings": dict(settings),
         **describe_bundle(folder),
-        "split_sha256": {
-            str(group.fold): compute_sha256(folder.split(group.fold)) for group in groups if group.fold is not None
-        },
+        "split_sha256": hash_splits(folder, (group.fold for group in groups)),
         "cases": {
-            case.source.name: {
-                "files_sha256": hash_image_files(case.source.files),
-                "label_sha256": compute_sha256(case.label),
-            }
+            case.source.name: TunedCase(
+                files_sha256=hash_image_files(case.source.files), label_sha256=compute_sha256(case.label)
+            )
             for group in groups
             for case in group.cases
         },
     }
-    with keep_record(folder.evidence / TUNING_RECORD, folder.root, content) as record:
-        yield record
-        record["result"] = {
-            "tuning_sha256": compute_sha256(folder.tuning),
-            "plan_sha256": compute_sha256(folder.plan),
-            "inference_config_sha256": compute_sha256(folder.config("inference")),
-        }
+    with keep_record(folder.evidence / TUNING_RECORD, folder.root, TuningRecord, content) as keeper:
+        yield keeper.record
+        keeper.record.result = TuningResult(
+            tuning_sha256=compute_sha256(folder.tuning),
+            plan_sha256=compute_sha256(folder.plan),
+            inference_config_sha256=compute_sha256(folder.config("inference")),
+        )

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from unet_pipeline.bundle.run_record import TrainingRecord, TrainingResult
 
 
-def describe_shortfall(run: Mapping[str, Any]) -> str:
-    """How a run fell short of its plan, such as "2 of the 20 planned epochs"; empty for one that did not.
-
-    Args:
-        run: contents of a run.json; one without the plan that it followed is taken as whole.
-    """
-    plan = run.get("plan") or {}
-    if "num_epochs" not in plan or "iterations_per_epoch" not in plan:
+def describe_shortfall(run: TrainingRecord) -> str:
+    """How a run fell short of its plan, such as "2 of the 20 planned epochs"; empty for one that did not, or whose plan is not known."""
+    if "num_epochs" not in run.plan or "iterations_per_epoch" not in run.plan:
         return ""
-    planned_epochs, planned_length = int(plan["num_epochs"]), int(plan["iterations_per_epoch"])
+    planned_epochs, planned_length = _count(run.plan["num_epochs"]), _count(run.plan["iterations_per_epoch"])
     epochs, steps = count_progress(run, planned_length)
     if steps >= planned_epochs * planned_length:
         return ""
     if steps == epochs * planned_length:
-        told = f"{epochs} of the {planned_epochs} planned epochs"
-    else:
-        told = f"{steps:,} of the {planned_epochs * planned_length:,} planned iterations, in {epochs} epoch(s)"
-    return told
+        return f"{epochs} of the {planned_epochs} planned epochs"
+    return f"{steps:,} of the {planned_epochs * planned_length:,} planned iterations, in {epochs} epoch(s)"
 
 
-def count_progress(run: Mapping[str, Any], planned_length: int) -> tuple[int, int]:
+def count_progress(run: TrainingRecord, planned_length: int) -> tuple[int, int]:
     """Finished epochs of a run, and its iterations; those of a begun epoch are known of a finished run only."""
-    result = run.get("result") or {}
-    listed = [int(entry["epoch"]) for entry in run.get("epochs") or ()]
-    epochs = int(result.get("num_epochs", max(listed, default=0)))
-    if "num_iterations" in result:
-        return epochs, int(result["num_iterations"])
-    return epochs, epochs * int((run.get("overrides") or {}).get("iterations_per_epoch", planned_length))
+    result = run.result or TrainingResult()
+    listed = max((entry.epoch for entry in run.epochs), default=0)
+    epochs = listed if result.num_epochs is None else result.num_epochs
+    if result.num_iterations is not None:
+        return epochs, result.num_iterations
+    return epochs, epochs * _count(run.overrides.get("iterations_per_epoch", planned_length))
+
+
+def _count(value: object) -> int:
+    return int(str(value))

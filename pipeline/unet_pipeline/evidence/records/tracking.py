@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import FINISHED, Epoch, Tracking, TrainingRecord, read_record
 from unet_pipeline.errors import TrainingError, suggest
 from unet_pipeline.evidence.records.continuation import list_overrides
-from unet_pipeline.evidence.records.record import FAILED, FINISHED, RECORD, RESOLVED_CONFIG, RunRecord, read_record
-from unet_pipeline.files import write_json
+from unet_pipeline.evidence.records.record import FAILED, RECORD, RESOLVED_CONFIG, RecordKeeper
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -149,8 +149,8 @@ def _require_packages(is_database: bool) -> None:
 
 def recall_tracking(run_dir: Path | None) -> str:
     """Whether an interrupted run was tracked: mlflow or none."""
-    earlier = read_record(run_dir / RECORD) if run_dir is not None else None
-    return MLFLOW if (earlier or {}).get("tracking") else NO_TRACKING
+    earlier = read_record(run_dir / RECORD, TrainingRecord) if run_dir is not None else None
+    return MLFLOW if earlier and earlier.tracking else NO_TRACKING
 
 
 @contextmanager
@@ -180,15 +180,15 @@ class RunTracker:
 
     def __init__(self, store: TrackingStore | None, folder: BundleFolder) -> None:
         self.store, self.folder = store, folder
-        self._record: RunRecord | None = None
+        self._keeper: RecordKeeper[TrainingRecord] | None = None
         self._run_id: str | None = None
         self._sent_epochs: set[int] = set()
         self._failed_s: float | None = None
         self._has_warned = False
 
-    def begin(self, record: RunRecord) -> None:
+    def begin(self, keeper: RecordKeeper[TrainingRecord]) -> None:
         """Start the run in MLflow, or continue the one that the record names."""
-        self._record = record
+        self._keeper = keeper
         self._try(self._send)
 
     def watch(self, trainer: Engine, _: Engine) -> None:
@@ -203,12 +203,12 @@ class RunTracker:
         self._try(self._finish)
 
     def _try(self, action: Any) -> None:
-        if self.store is None or self._record is None:
+        if self.store is None or self._keeper is None:
             return
         if self._failed_s is not None and time.monotonic() - self._failed_s < _PAUSE_S:
             return
         try:
-            action(self.store, self._record)
+            action(self.store, self._keeper)
             self._failed_s = None
         except Exception as error:  # of MLflow, SQLAlchemy, requests or the system: the training goes on
             self._failed_s = time.monotonic()
@@ -221,73 +221,70 @@ class RunTracker:
                     flush=True,
                 )
 
-    def _send(self, store: TrackingStore, record: RunRecord) -> None:
+    def _send(self, store: TrackingStore, keeper: RecordKeeper[TrainingRecord]) -> None:
         if self._run_id is None:
-            self._run_id = self._open_run(store, record)
-        missing = [epoch for epoch in record["epochs"] if epoch["epoch"] not in self._sent_epochs]
+            self._run_id = self._open_run(store, keeper)
+        missing = [epoch for epoch in keeper.record.epochs if epoch.epoch not in self._sent_epochs]
         metrics = [metric for epoch in missing for metric in _build_metrics(epoch)]
         for part in _cut(metrics, _MAX_METRICS_PER_REQUEST):
             store.client.log_batch(self._run_id, metrics=part)
-        self._sent_epochs.update(epoch["epoch"] for epoch in missing)
+        self._sent_epochs.update(epoch.epoch for epoch in missing)
 
-    def _open_run(self, store: TrackingStore, record: RunRecord) -> str:
-        client = store.client
-        run = _find_run(client, record.get("tracking", {}).get("run_id"))
+    def _open_run(self, store: TrackingStore, keeper: RecordKeeper[TrainingRecord]) -> str:
+        client, record = store.client, keeper.record
+        run = _find_run(client, record.tracking.run_id if record.tracking else None)
         if run is None:
             experiment = store.find_experiment()
-            run = client.create_run(experiment, run_name=record["id"], tags={"bundle": self.folder.name})
+            run = client.create_run(experiment, run_name=record.id, tags={"bundle": self.folder.name})
         run_id = str(run.info.run_id)
         client.update_run(run_id, status="RUNNING")
-        record["tracking"] = {"tool": MLFLOW, "experiment": store.experiment_name, "run_id": run_id}
-        record.beat()
+        record.tracking = Tracking(tool=MLFLOW, experiment=store.experiment_name, run_id=run_id)
+        keeper.beat()
         self._sent_epochs = {metric.step for metric in client.get_metric_history(run_id, "epoch_duration_s")}
         _send_description(client, run, record)
-        for path in (self.folder.plan, record.path.with_name(RESOLVED_CONFIG), record.path):
+        for path in (self.folder.plan, keeper.path.with_name(RESOLVED_CONFIG), keeper.path):
             client.log_artifact(run_id, str(path))
         return run_id
 
-    def _finish(self, store: TrackingStore, record: RunRecord) -> None:
+    def _finish(self, store: TrackingStore, keeper: RecordKeeper[TrainingRecord]) -> None:
         from mlflow.entities import Metric
 
-        is_new = self._run_id is None
-        self._send(store, record)
+        is_new, record = self._run_id is None, keeper.record
+        self._send(store, keeper)
         if is_new:  # the record got the number of the run behind its last words
-            write_json(record.path, record)
-        if result := record.get("result"):
-            values = {"best_val_mean_dice": result["best_dice_resampled_grid"], "best_epoch": result["best_epoch"]}
+            keeper.write()
+        if result := record.result:
+            values = {"best_val_mean_dice": result.best_dice_resampled_grid, "best_epoch": result.best_epoch}
             known = {key: value for key, value in values.items() if value is not None}
-            metrics = [Metric(key, value, _now_ms(), result["num_epochs"]) for key, value in known.items()]
+            metrics = [Metric(key, value, _now_ms(), result.num_epochs or 0) for key, value in known.items()]
             store.client.log_batch(self._run_id, metrics=metrics)
-        store.client.log_artifact(self._run_id, str(record.path))
-        store.client.set_tag(self._run_id, "state", record["state"])
-        if record.get("cut_short"):
-            store.client.set_tag(self._run_id, "cut_short", record["cut_short"])
-        status = {FINISHED: "FINISHED", FAILED: "FAILED"}.get(record["state"], "KILLED")
+        store.client.log_artifact(self._run_id, str(keeper.path))
+        store.client.set_tag(self._run_id, "state", record.state)
+        if record.cut_short:
+            store.client.set_tag(self._run_id, "cut_short", record.cut_short)
+        status = {FINISHED: "FINISHED", FAILED: "FAILED"}.get(record.state, "KILLED")
         store.client.set_terminated(self._run_id, status)
 
 
-def describe_parameters(record: Mapping[str, Any]) -> dict[str, str]:
+def describe_parameters(record: TrainingRecord) -> dict[str, str]:
     """Parameters of a training for MLflow: every number of the plan with the overrides in its place, as text.
 
     Other overrides are under their own id, with "/" for "#", which MLflow does not take. Longer texts are cut at 6000 characters.
     """
-    values = {**record["plan"], **list_overrides(record)}
+    values = {**record.plan, **list_overrides(record)}
     texts = {
         key.replace("#", "/"): value if isinstance(value, str) else json.dumps(value) for key, value in values.items()
     }
     return {key: text[:_MAX_VALUE_LENGTH] for key, text in texts.items()}
 
 
-def describe_tags(record: Mapping[str, Any]) -> dict[str, str]:
+def describe_tags(record: TrainingRecord) -> dict[str, str]:
     """Tags of a training for MLflow: what it ran on and with, by hashes, and the commit under MLflow's own name."""
-    tags = {name: str(record[name]) for name in _TAGS if name in record}
-    tags |= {"run_id": record["id"], "seed": str(record["seeds"]["seed"]), "state": str(record["state"])}
+    tags = {name: str(getattr(record, name)) for name in _TAGS if name in record.model_fields_set}
+    tags |= {"run_id": record.id, "seed": str(record.seeds.seed), "state": record.state}
     tags |= {"mlflow.source.name": "unet-pipeline train"}
-    if record["code"]["commit"]:
-        tags |= {
-            "mlflow.source.git.commit": record["code"]["commit"],
-            "commit_changed": json.dumps(record["code"]["changed"]),
-        }
+    if record.code.commit:
+        tags |= {"mlflow.source.git.commit": record.code.commit, "commit_changed": json.dumps(record.code.changed)}
     if overrides := list_overrides(record):
         tags["overrides"] = " ".join(f"{key}={value}" for key, value in overrides.items())
     return tags
@@ -309,7 +306,7 @@ def _find_run(client: Any, run_id: str | None) -> Any:
     return run if run.info.lifecycle_stage == "active" else None
 
 
-def _send_description(client: Any, run: Any, record: RunRecord) -> None:
+def _send_description(client: Any, run: Any, record: TrainingRecord) -> None:
     """Parameters and tags; MLflow keeps a parameter for ever, so what a continued run changes becomes a tag."""
     from mlflow.entities import Param, RunTag
 
@@ -326,14 +323,14 @@ def _send_description(client: Any, run: Any, record: RunRecord) -> None:
         client.log_batch(run.info.run_id, tags=part)
 
 
-def _build_metrics(epoch: Mapping[str, Any]) -> list[Any]:
+def _build_metrics(epoch: Epoch) -> list[Any]:
     from mlflow.entities import Metric
 
-    ended_ms = int(1000 * datetime.fromisoformat(epoch["ended"]).timestamp())
+    ended_ms = int(1000 * datetime.fromisoformat(epoch.ended).timestamp())
     return [
-        Metric(name, float(epoch[source]), ended_ms, epoch["epoch"])
+        Metric(name, float(value), ended_ms, epoch.epoch)
         for name, source in _METRICS.items()
-        if epoch.get(source) is not None
+        if (value := getattr(epoch, source)) is not None
     ]
 
 

@@ -7,11 +7,11 @@ the document then asks its authors.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.bundle.metadata import INTENDED_USE
+from unet_pipeline.bundle.run_record import CodeVersion, TrainingRecord
 from unet_pipeline.evaluation.summary import ALL_LABELS
 from unet_pipeline.evidence.records.shortfall import describe_shortfall
 from unet_pipeline.evidence.report import history as records
@@ -49,10 +49,9 @@ def _ask(history: History, name: str, otherwise: str = TO_FILL) -> str:
     return tell(name, history) or otherwise
 
 
-def list_overrides(run: Mapping[str, Any]) -> list[str]:
+def list_overrides(run: TrainingRecord) -> list[str]:
     """What a run set otherwise than the plan, as KEY=VALUE."""
-    settings = run.get("settings") or {}
-    return [f"{key}={value}" for key, value in settings.items() if key not in _SET_BY_TRAIN]
+    return [f"{key}={value}" for key, value in run.settings.items() if key not in _SET_BY_TRAIN]
 
 
 @cache
@@ -81,21 +80,15 @@ def build_environment(package: str) -> Environment:
     return environment
 
 
-def _collect(history: History) -> dict[str, Any]:
+def _collect(history: History) -> dict[str, object]:
     runs, plan = history.runs, history.plan
     return {
+        **vars(history),
         "history": history,
-        "plan": plan,
         "labels": list(plan.label_table)[1:],
-        "manifest": history.manifest,
-        "folds": history.folds,
-        "split_record": history.split_record,
-        "test_cases": history.test_cases,
-        "runs": runs,
-        "seeds": sorted({str((run.get("settings") or {}).get("seed", plan.seed)) for run in runs}),
-        "versions": next((run["versions"] for run in reversed(runs) if run.get("versions")), None),
-        "latest_code": next((run["code"] for run in reversed(runs) if run.get("code")), {}),
-        "evaluations": history.evaluations,
+        "seeds": sorted({str(run.settings.get("seed", plan.seed)) for run in runs}),
+        "versions": next((run.versions for run in reversed(runs) if run.versions), None),
+        "latest_code": next((run.code for run in reversed(runs) if run.code.commit), CodeVersion()),
         "all_labels": ALL_LABELS,
         "intended_use_of_all": INTENDED_USE,
         "network_reference": NETWORKS[plan.network_name].paper,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import TrainingRecord
 from unet_pipeline.evidence.report.report_figures import Curve
 from unet_pipeline.planning.plan import Plan
 
@@ -35,27 +34,27 @@ def read_curves(folder: BundleFolder) -> list[Curve]:
     return curves
 
 
-def trace_learning_rate(plan: Plan, run: Mapping[str, Any]) -> Curve:
+def trace_learning_rate(plan: Plan, run: TrainingRecord) -> Curve:
     """The learning rate of a run by its schedule, with what the run set otherwise than the plan."""
     import torch
 
     from unet_pipeline.training.schedule import build_schedule
 
-    settings = run.get("settings") or {}
+    settings = run.settings
 
     def number(name: str) -> float:
         try:
-            return float(settings.get(name, getattr(plan, name)))
+            return float(str(settings.get(name, getattr(plan, name))))
         except ValueError:
             return float(getattr(plan, name))
 
     num_epochs, per_epoch = int(number("num_epochs")), int(number("iterations_per_epoch"))
     if "samples_per_epoch" in settings:
-        per_epoch = math.ceil(float(settings["samples_per_epoch"]) / number("batch_size"))
+        per_epoch = math.ceil(float(str(settings["samples_per_epoch"])) / number("batch_size"))
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=number("learning_rate"))
     schedule = build_schedule(optimizer, num_epochs, per_epoch, int(number("warmup_iterations")))
     total = num_epochs * per_epoch
     steps = sorted({1 + round(place * (total - 1) / _NUM_RATES) for place in range(_NUM_RATES + 1)})
     factor = schedule.lr_lambdas[0]
     rates = tuple(number("learning_rate") * float(factor(step - 1)) for step in steps)
-    return Curve(str(run.get("id", "run")), "learning rate", tuple(steps), rates)
+    return Curve(run.id, "learning rate", tuple(steps), rates)

@@ -5,27 +5,35 @@ A part that is missing is None or empty here and has a note; only a bundle witho
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from unet_pipeline.bundle.earlier import RENAMED_IN_TUNING, rename_ids
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.records import FoldLists, ImportRecord, SplitRecord, TuningSummary, WeightsOrigin
+from unet_pipeline.bundle.run_record import FINISHED, EvaluationRunRecord, TrainingRecord
+from unet_pipeline.dataset.fingerprint import Fingerprint
+from unet_pipeline.dataset.manifest import Manifest
 from unet_pipeline.errors import FileContentError
+from unet_pipeline.evaluation.files import SummaryRecord
 from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.subgroups import SubgroupRow
+from unet_pipeline.evaluation.summary import FoldRow, SummaryRow
 from unet_pipeline.evidence.records.shortfall import describe_shortfall
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.planning.plan import Plan, read_plan, read_reasons
-from unet_pipeline.text_files import read_json, read_text
+from unet_pipeline.text_files import read_model, read_text
 
 VALIDATION = "validation"
+Model = TypeVar("Model")
 _FOLD = re.compile(r"fold_(\d+)")
 
 
 @dataclass(frozen=True)
-class FoldLists:
+class FoldCases:
     """Names of the cases of one fold."""
 
     fold: int
@@ -40,30 +48,18 @@ class EvaluationRecord:
     Attributes:
         name: of the folder; "validation" is that of the validation cases.
         folder: where it lies.
-        summary: summary.json as it is.
+        summary: summary.json.
     """
 
     name: str
     folder: Path
-    summary: dict[str, Any]
-
-    @property
-    def title(self) -> str:
-        return str(self.summary.get("title", self.name))
-
-    @property
-    def interval(self) -> str:
-        """How the intervals were made."""
-        return str(self.summary.get("interval", "95 % interval over cases"))
+    summary: SummaryRecord
 
     @property
     def was_given(self) -> bool:
         """Whether its label maps were made before, with weights that nobody knows."""
-        return bool((_read(self.folder / "run.json") or {}).get("predictions_given", False))
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return list(self.summary.get("rows", []))
+        record = _read(self.folder / "run.json", EvaluationRunRecord)
+        return record is not None and record.predictions_given
 
 
 @dataclass(frozen=True)
@@ -88,31 +84,30 @@ class History:
     folder: BundleFolder
     plan: Plan
     reasons: Mapping[str, str]
-    manifest: dict[str, Any]
-    fingerprint: dict[str, Any]
-    split_record: dict[str, Any]
-    folds: tuple[FoldLists, ...]
-    runs: tuple[dict[str, Any], ...]
+    manifest: Manifest | None
+    fingerprint: Fingerprint | None
+    split_record: SplitRecord | None
+    folds: tuple[FoldCases, ...]
+    runs: tuple[TrainingRecord, ...]
     evaluations: tuple[EvaluationRecord, ...]
-    tuning: dict[str, Any] | None
+    tuning: TuningSummary | None
     data_facts: Mapping[str, str]
     weights_fold: int | None
     hashes: Mapping[str, str]
     notes: tuple[str, ...]
 
     @property
-    def finished_runs(self) -> tuple[dict[str, Any], ...]:
-        return tuple(run for run in self.runs if run.get("state") == "finished")
+    def finished_runs(self) -> tuple[TrainingRecord, ...]:
+        return tuple(run for run in self.runs if run.state == FINISHED)
 
     def list_cut_short(self) -> list[tuple[str, str]]:
         """The finished trainings that were shorter than planned, and how."""
-        shortfalls = ((str(run.get("id", "run")), describe_shortfall(run)) for run in self.finished_runs)
-        return [(name, short) for name, short in shortfalls if short]
+        return [(run.id, short) for run in self.finished_runs if (short := describe_shortfall(run))]
 
     @property
     def trained_folds(self) -> tuple[int, ...]:
         """Folds with a finished training on record, or with weights; a packaged bundle has the weights of one fold only."""
-        folds = {fold for run in self.finished_runs if (fold := find_fold(run)) is not None}
+        folds = {run.trained_fold for run in self.finished_runs if run.trained_fold is not None}
         folds |= {
             *self.folder.trained_folds(),
             *(int(match[1]) for match in map(_FOLD.fullmatch, self.imported_folds) if match),
@@ -126,24 +121,26 @@ class History:
     @property
     def imported_folds(self) -> tuple[str, ...]:
         """Names of nnU-Net's folds that the weights were taken from, such as "fold_0" or "fold_all"; empty for own trainings."""
-        return tuple((_read(self.folder.imported) or {}).get("folds", ()))
+        record = _read(self.folder.imported, ImportRecord)
+        return tuple(record.folds) if record else ()
 
     @property
     def test_cases(self) -> tuple[str, ...]:
         """Held out by the dataset itself; never trained on."""
-        return tuple(entry["case"] for entry in self.split_record.get("test", ()))
+        return tuple(entry.case for entry in self.split_record.test) if self.split_record else ()
 
     @property
     def patient_of(self) -> Mapping[str, str]:
         """Patient of each case that shares one with another case; empty where no two cases are known to."""
-        return self.split_record.get("patients") or {}
+        return self.split_record.patients if self.split_record else {}
 
     @property
     def num_patients(self) -> int | None:
         """Patients, a case that shares none counted as one; None where no two cases are known to share one."""
         if not self.patient_of:
             return None
-        return len({self.patient_of.get(case, f"case {case}") for case in self.manifest.get("cases", self.patient_of)})
+        cases = self.manifest.cases if self.manifest else self.patient_of
+        return len({self.patient_of.get(case, f"case {case}") for case in cases})
 
     def folds_with_shared_patients(self) -> tuple[int, ...]:
         """Folds with a patient on both sides."""
@@ -166,8 +163,9 @@ class History:
     @property
     def ended_on_last_epoch(self) -> bool:
         """Whether no finished training picked its weights by validation; False without one."""
-        epochs = [(run.get("result") or {}).get("best_epoch", 1) or 0 for run in self.finished_runs]
-        return bool(epochs) and max(epochs) < 1
+        return bool(self.finished_runs) and all(
+            run.result is not None and (run.result.best_epoch or 0) < 1 for run in self.finished_runs
+        )
 
 
 def read_history(folder: BundleFolder) -> History:
@@ -180,20 +178,20 @@ def read_history(folder: BundleFolder) -> History:
     plan = read_plan(folder.plan)
     runs = _read_runs(folder, notes)
     evaluations = _read_evaluations(folder, notes)
-    origin = _read(folder.weights_origin)
+    origin = _read(folder.weights_origin, WeightsOrigin)
     return History(
         folder=folder,
         plan=plan,
         reasons=read_reasons(folder.plan),
-        manifest=_read(folder.dataset_manifest, notes, "the dataset manifest") or {},
-        fingerprint=_read(folder.fingerprint, notes, "the fingerprint of the dataset") or {},
-        split_record=_read(folder.split_record, notes, "the record of the split") or {},
+        manifest=_read(folder.dataset_manifest, Manifest, notes, "the dataset manifest"),
+        fingerprint=_read(folder.fingerprint, Fingerprint, notes, "the fingerprint of the dataset"),
+        split_record=_read(folder.split_record, SplitRecord, notes, "the record of the split"),
         folds=_read_folds(folder, plan),
         runs=runs,
         evaluations=evaluations,
-        tuning=rename_ids(_read(folder.tuning), RENAMED_IN_TUNING),
+        tuning=_read(folder.tuning, TuningSummary),
         data_facts=_read_data_facts(folder),
-        weights_fold=None if origin is None else int(origin["fold"]),
+        weights_fold=None if origin is None else origin.fold,
         hashes=_hash_files(folder),
         notes=(
             *notes,
@@ -204,48 +202,36 @@ def read_history(folder: BundleFolder) -> History:
     )
 
 
-def find_fold(run: Mapping[str, Any]) -> int | None:
-    """The fold of a run record; None where it does not say."""
-    fold = run.get("fold", (run.get("settings") or {}).get("fold"))
-    return int(fold) if fold is not None and str(fold).lstrip("-").isdecimal() else None
-
-
-def _read(path: Path, notes: list[str] | None = None, name: str = "") -> dict[str, Any] | None:
+def _read(path: Path, kind: type[Model], notes: list[str] | None = None, name: str = "") -> Model | None:
     """JSON of a file; None and a note when it is missing or broken."""
     try:
-        content = read_json(path)
+        return read_model(path, kind)
     except (OSError, FileContentError) as error:
         if notes is not None:
             what = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
             notes.append(f"{name} ({path.parent.name}/{path.name}) {what}.")
         return None
-    return content if isinstance(content, dict) else None
 
 
-def _read_folds(folder: BundleFolder, plan: Plan) -> tuple[FoldLists, ...]:
-    fold_lists = []
+def _read_folds(folder: BundleFolder, plan: Plan) -> tuple[FoldCases, ...]:
+    folds = []
     for fold in range(plan.num_folds):
-        lists = _read(folder.split(fold))
-        if lists is not None:
-            names = (tuple(entry["case"] for entry in lists.get(part, ())) for part in ("training", "validation"))
-            fold_lists.append(FoldLists(fold, *names))
-    return tuple(fold_lists)
+        if (lists := _read(folder.split(fold), FoldLists)) is not None:
+            training, validation = (tuple(case.case for case in side) for side in (lists.training, lists.validation))
+            folds.append(FoldCases(fold, training, validation))
+    return tuple(folds)
 
 
-def _read_runs(folder: BundleFolder, notes: list[str]) -> tuple[dict[str, Any], ...]:
-    records = [
-        record
-        for path in sorted(folder.runs.glob("*/run.json"))
-        if (record := _read(path, notes, "a run record")) is not None
-    ]
-    return tuple(sorted(records, key=lambda record: str(record.get("started", ""))))
+def _read_runs(folder: BundleFolder, notes: list[str]) -> tuple[TrainingRecord, ...]:
+    found = (_read(path, TrainingRecord, notes, "a run record") for path in sorted(folder.runs.glob("*/run.json")))
+    return tuple(sorted((record for record in found if record is not None), key=lambda record: record.started))
 
 
 def _read_evaluations(folder: BundleFolder, notes: list[str]) -> tuple[EvaluationRecord, ...]:
     paths = sorted(
         folder.evaluations.glob("*/summary.json"), key=lambda path: (path.parent.name != VALIDATION, path.parent.name)
     )
-    summaries = ((path, _read(path, notes, "a summary")) for path in paths)
+    summaries = ((path, _read(path, SummaryRecord, notes, "a summary")) for path in paths)
     return tuple(EvaluationRecord(path.parent.name, path.parent, summary) for path, summary in summaries if summary)
 
 
@@ -273,7 +259,7 @@ def _hash_files(folder: BundleFolder) -> dict[str, str]:
 
 
 def _note_missing(
-    folder: BundleFolder, runs: tuple[dict[str, Any], ...], evaluations: tuple[EvaluationRecord, ...]
+    folder: BundleFolder, runs: tuple[TrainingRecord, ...], evaluations: tuple[EvaluationRecord, ...]
 ) -> list[str]:
     notes = []
     if not folder.weights.is_file():
@@ -288,9 +274,9 @@ def _note_missing(
     return notes
 
 
-def _note_changed_plan(folder: BundleFolder, runs: tuple[dict[str, Any], ...]) -> list[str]:
+def _note_changed_plan(folder: BundleFolder, runs: tuple[TrainingRecord, ...]) -> list[str]:
     now = compute_sha256(folder.plan)
-    changed = [str(run.get("id")) for run in runs if run.get("plan_sha256", now) != now]
+    changed = [run.id for run in runs if run.plan_sha256 not in (None, now)]
     if not changed:
         return []
     return [
@@ -299,38 +285,38 @@ def _note_changed_plan(folder: BundleFolder, runs: tuple[dict[str, Any], ...]) -
     ]
 
 
-def _note_cut_short(runs: tuple[dict[str, Any], ...]) -> list[str]:
+def _note_cut_short(runs: tuple[TrainingRecord, ...]) -> list[str]:
     return [
-        f"The training {run.get('id', 'run')} was cut short: {short}. Results are not those of the plan."
+        f"The training {run.id} was cut short: {short}. Results are not those of the plan."
         for run in runs
-        if run.get("state") != "running" and (short := describe_shortfall(run))
+        if run.state != "running" and (short := describe_shortfall(run))
     ]
 
 
 def format_value(metric: str, value: float | None) -> str:
-    """A metric's value with the decimals of its table; "undefined" for None."""
-    if value is None:
+    """A metric's value with the decimals of its table; "undefined" for None and NaN."""
+    if value is None or math.isnan(value):
         return "undefined"
     known = METRICS.get(metric)
     return f"{value:.{known.decimals if known else 4}f}"
 
 
-def format_interval(row: Mapping[str, Any]) -> str:
+def format_interval(row: SummaryRow | SubgroupRow) -> str:
     """Interval of a row of summary.json, or why there is none."""
-    if row.get("low") is None or row.get("high") is None:
-        return "n = 1" if row.get("n") == 1 else "-"
-    return f"{format_value(row['metric'], row['low'])} to {format_value(row['metric'], row['high'])}"
+    if math.isnan(row.low) or math.isnan(row.high):
+        return "n = 1" if row.n == 1 else "-"
+    return f"{format_value(row.metric, row.low)} to {format_value(row.metric, row.high)}"
 
 
-def format_support(row: Mapping[str, Any]) -> str:
+def format_support(row: SummaryRow) -> str:
     """Interval and number of cases of a row of summary.json."""
     interval = format_interval(row)
-    return interval if interval.startswith("n = ") else f"{interval}, n = {row['n']}"
+    return interval if interval.startswith("n = ") else f"{interval}, n = {row.n}"
 
 
-def title_metric(row: Mapping[str, Any]) -> str:
+def title_metric(row: SummaryRow | SubgroupRow | FoldRow) -> str:
     """Name of a row's metric with its unit, where it has one."""
-    known = METRICS.get(row["metric"])
-    title = known.title if known else str(row["metric"])
-    unit = row.get("unit")
+    known = METRICS.get(row.metric)
+    title = known.title if known else row.metric
+    unit = row.unit if isinstance(row, SummaryRow) else ""
     return f"{title} ({unit})" if unit else title

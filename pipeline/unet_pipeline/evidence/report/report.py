@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -69,16 +68,16 @@ def write_report(folder: BundleFolder, out: Path | None = None) -> Report:
 
 def build_report(history: History) -> tuple[str, tuple[str, ...]]:
     """The HTML, and what it could not show."""
-    values = collect_values(history)
+    parts = [content.describe_evaluation(history, record) for record in history.evaluations]
+    values, notes = collect_values(history)
     environment = build_environment("unet_pipeline.evidence.report")
     environment.filters |= {"code": mark_code, "shell": shlex.quote, "show": show_number}
-    environment.tests["stated"] = lambda column, rows: any(column[0] in row for row in rows)
     style = (resources.files("unet_pipeline.evidence.report") / "templates" / "report.css").read_text(encoding="utf-8")
-    html = environment.get_template("report.html").render(style=Markup(style), **values)
-    return html, (*values["notes"], *(note for part in values["evaluations"] for note in part.notes))
+    html = environment.get_template("report.html").render(style=Markup(style), evaluations=parts, notes=notes, **values)
+    return html, (*notes, *(note for part in parts for note in part.notes))
 
 
-def show_number(value: Any) -> str:
+def show_number(value: object) -> str:
     """A field of the plan as text."""
     if isinstance(value, dict):
         return ", ".join(f"{key}={part}" for key, part in value.items()) or "none"
@@ -99,10 +98,10 @@ def mark_code(text: str) -> Markup:
     return Markup("".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts)))
 
 
-def collect_values(history: History) -> dict[str, Any]:
-    """Everything that the template asks for."""
+def collect_values(history: History) -> tuple[dict[str, object], list[str]]:
+    """What the template asks for beside the evaluations, and what is missing."""
     curves, curve_notes = content.draw_learning(history)
-    calibration = (history.tuning or {}).get("calibration")
+    calibration = history.tuning.calibration if history.tuning else None
     notes = [*history.notes, *curve_notes]
     figure = draw_calibration(calibration) if calibration else None
     if figure is None:
@@ -118,9 +117,7 @@ def collect_values(history: History) -> dict[str, Any]:
         "headline_metrics": [name for name, metric in METRICS.items() if metric.shown],
         "flow": draw_flow(history),
         "curves": curves,
-        "evaluations": [content.describe_evaluation(history, record) for record in history.evaluations],
         "labels": list(history.plan.label_table)[1:],
         "calibration_figure": figure,
         "is_padded_form": (plan.padded, plan.normalisation) != (row.padded, row.normalisation),
-        "notes": notes,
-    }
+    }, notes

@@ -58,14 +58,13 @@ def draw_learning(history: History) -> tuple[list[charts.Figure], list[str]]:
 
 def describe_evaluation(history: History, record: EvaluationRecord) -> EvaluationPart:
     """Tables, charts and pictures of one evaluation."""
-    summary = record.summary
-    part = EvaluationPart(record, notes=list(summary.get("notes", ())))
+    part = EvaluationPart(record, notes=list(record.summary.notes))
     try:
         rows = read_rows(record.folder)
     except EvaluationError as error:
         part.notes.append(f"No charts and pictures: {error}")
         return part
-    scored = list(summary.get("scored_labels") or history.plan.scored_labels)
+    scored = record.summary.scored_labels
     _add_distributions(part, record, rows, scored)
     _add_agreement(part, rows, scored)
     pictures, notes = draw_cases(history, record, rows)
@@ -75,12 +74,12 @@ def describe_evaluation(history: History, record: EvaluationRecord) -> Evaluatio
 
 
 def _add_distributions(part: EvaluationPart, record: EvaluationRecord, rows: pd.DataFrame, scored: list[str]) -> None:
-    measured = dict.fromkeys(row["metric"] for row in record.rows)
+    measured = dict.fromkeys(row.metric for row in record.summary.rows)
     # the metrics that the terminal shows; all are in the table
     chosen = [name for name in measured if name in rows and (name not in METRICS or METRICS[name].shown)]
     for metric in chosen:
         groups = {label: rows.loc[rows["label"] == label, metric].to_numpy(float) for label in scored}
-        intervals = {row["label"]: row for row in record.rows if row["metric"] == metric}
+        intervals = {row.label: row for row in record.summary.rows if row.metric == metric}
         if (figure := charts.draw_distribution(metric, groups, intervals)) is not None:
             part.figures.append(figure)
 

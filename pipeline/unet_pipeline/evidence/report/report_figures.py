@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from unet_pipeline.bundle.records import CalibrationRecord
 from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.summary import SummaryRow
 from unet_pipeline.evidence.report.answers import build_environment
 from unet_pipeline.evidence.report.charts import WIDTH, Axis, Chart, fit_axis
 from unet_pipeline.evidence.report.history import History
@@ -42,10 +43,10 @@ def draw_flow(history: History) -> Figure | None:
     folds, trained, test = history.folds, history.trained_folds, len(history.test_cases)
     if not folds or not history.manifest:
         return None
-    rest = history.manifest["num_cases"] - history.num_used - test
+    rest = history.manifest.num_cases - history.num_used - test
     svg = build_environment("unet_pipeline.evidence.report").get_template("flow.svg")
     texts = {
-        "found": f"{history.manifest['num_cases']} cases found",
+        "found": f"{history.manifest.num_cases} cases found",
         "used": f"{history.num_used} in the cross-validation",
         "aside": f"{test} held out as test" if test else "none held out as test",
         "rest": f"{rest} not in any fold" if rest else "none left out",
@@ -85,14 +86,14 @@ def _smooth(curve: Curve) -> Curve:
 
 
 def draw_distribution(
-    metric: str, groups: Mapping[str, np.ndarray], intervals: Mapping[str, Mapping[str, Any]]
+    metric: str, groups: Mapping[str, np.ndarray], intervals: Mapping[str, SummaryRow]
 ) -> Figure | None:
     """A strip of the cases and a box per label, with the interval of the mean beside it.
 
     Args:
         metric: id in `METRICS`, or another name.
         groups: values of every label, NaN left out here.
-        intervals: row of summary.json of a label.
+        intervals: row of the summary of a label.
     """
     groups = {label: values[np.isfinite(values)] for label, values in groups.items()}
     groups = {label: values for label, values in groups.items() if len(values)}
@@ -100,7 +101,7 @@ def draw_distribution(
         return None
     known = METRICS.get(metric)
     title = known.title if known else metric
-    unit = next((row["unit"] for row in intervals.values() if row.get("unit")), "")
+    unit = next((row.unit for row in intervals.values() if row.unit), "")
     ticks = tuple((float(place), _shorten(label, len(groups))) for place, label in enumerate(groups))
     y = fit_axis(np.concatenate(list(groups.values())).tolist(), f"{title} ({unit})" if unit else title)
     told = "; ".join(
@@ -113,9 +114,9 @@ def draw_distribution(
         # the same places in every report: spread by the position in the sorted list
         spread = np.random.default_rng(0).uniform(-0.14, 0.14, len(values))
         chart.points((series + spread).tolist(), values.tolist(), series)
-        row = intervals.get(label, {})
-        if row.get("low") is not None and row.get("mean") is not None:
-            chart.whisker(series + 0.32, row["low"], row["high"], row["mean"])
+        row = intervals.get(label)
+        if row is not None and not math.isnan(row.low + row.mean):
+            chart.whisker(series + 0.32, row.low, row.high, row.mean)
     return Figure(
         chart.render(), f"{title} of every case; box: quartiles and median; diamond: mean with its 95 % interval."
     )
@@ -198,22 +199,20 @@ def draw_bland_altman(volumes: pd.DataFrame, unit: str, agreement: Agreement, se
     )
 
 
-def draw_calibration(calibration: Mapping[str, Any]) -> Figure | None:
+def draw_calibration(calibration: CalibrationRecord) -> Figure | None:
     """Share of right voxels over the confidence, before and after the temperature; None for an old record without bins."""
     curves = [
-        (name, [one for one in calibration.get(key) or () if one["num_voxels"]])
-        for name, key in (("before", "bins_before"), ("after", "bins_after"))
+        (name, [one for one in bins if one.num_voxels])
+        for name, bins in (("before", calibration.bins_before), ("after", calibration.bins_after))
     ]
     curves = [(name, bins) for name, bins in curves if bins]
     if not curves:
         return None
-    told = (
-        f"Expected calibration error {calibration['error_before']:.4f} before, {calibration['error_after']:.4f} after."
-    )
+    told = f"Expected calibration error {calibration.error_before:.4f} before, {calibration.error_after:.4f} after."
     chart = Chart("Calibration", told, Axis(0, 1, "confidence"), Axis(0, 1, "share of right voxels"))
     chart.line([0, 1], [0, 1], style="guide")
     for series, (name, bins) in enumerate(curves):
-        confidence, right = [one["confidence"] for one in bins], [one["right_share"] for one in bins]
+        confidence, right = [one.confidence for one in bins], [one.right_share for one in bins]
         chart.line(confidence, right, series, f"{name} the temperature")
         chart.points(confidence, right, series)
     return Figure(chart.render(), "Share of right voxels over the network's confidence; on the grey line they agree.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +18,15 @@ import numpy as np
 import pandas as pd
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.records import FoldLists, ListedCase, SplitRecord
 from unet_pipeline.dataset.geometry import put_on_grid
 from unet_pipeline.dataset.image import read_image, read_label_map
 from unet_pipeline.dataset.medical_image import MedicalImage
-from unet_pipeline.errors import PipelineError
+from unet_pipeline.errors import FileContentError, PipelineError
 from unet_pipeline.evidence.report.history import EvaluationRecord, History
 from unet_pipeline.evidence.report.overlay import COLOURS
 from unet_pipeline.planning.plan import Plan
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.text_files import read_model
 
 _INCHES, _DOTS_PER_INCH = 3.6, 100
 _MOST_PIXELS = 1024  # a larger side is thinned before it is drawn: outlines on more cannot be seen
@@ -71,7 +73,7 @@ def draw_cases(history: History, record: EvaluationRecord, rows: pd.DataFrame) -
     """
     pictures, notes = [], []
     listed = _list_files(history.folder, history.plan)
-    for rank, case, dice in choose_cases(rows, record.summary.get("scored_labels") or history.plan.scored_labels):
+    for rank, case, dice in choose_cases(rows, record.summary.scored_labels):
         try:
             files = _find_files(record.folder, listed, case, rows[rows["case"] == case], history.plan)
             pictures.append(CasePicture(rank, case, dice, tuple(_draw_panels(case, files, history.plan))))
@@ -95,15 +97,15 @@ def choose_cases(rows: pd.DataFrame, scored_labels: Sequence[str]) -> list[tuple
 def _list_files(folder: BundleFolder, plan: Plan) -> dict[str, tuple[Path, Path]]:
     """Image and label map of every case of the bundle's own data set."""
     root = folder.root / plan.dataset_dir
-    files_of: dict[str, tuple[Path, Path]] = {}
-    for path in sorted((folder.evidence / "splits").glob("*.json")):
-        try:
-            lists = read_json_object(path)
-            entries = [*lists.get("training", ()), *lists.get("validation", ()), *lists.get("test", ())]
-            files_of |= {entry["case"]: (root / entry["image"], root / entry["label"]) for entry in entries}
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            continue  # a broken list is no reason to have no report; the report says that the data are not at hand
-    return files_of
+    listed: list[ListedCase] = []
+    for path in sorted(folder.split_record.parent.glob("*.json")):
+        with suppress(OSError, FileContentError):  # the report says that the data are not at hand
+            if path == folder.split_record:
+                listed += read_model(path, SplitRecord).test
+            else:
+                lists = read_model(path, FoldLists)
+                listed += [*lists.training, *lists.validation]
+    return {case.case: (root / case.image, root / case.label) for case in listed}
 
 
 def _find_files(

@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import EvaluationRunRecord
 from unet_pipeline.bundle.weights_origin import find_measured_weights
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE, read_rows
 from unet_pipeline.evaluation.summary import summarize, to_records
-from unet_pipeline.evidence.records.evaluation_record import list_label_maps
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.messages import ERROR, Problem
 from unet_pipeline.planning.edit import edit_plan
@@ -177,9 +177,9 @@ def hash_values(weights: Path, half: bool = False) -> str:
     return digest.hexdigest()
 
 
-def compare_label_maps(record: Mapping[str, Any] | None, repeated: Mapping[str, Any] | None) -> Comparison:
+def compare_label_maps(record: EvaluationRunRecord | None, repeated: EvaluationRunRecord | None) -> Comparison:
     """Label maps of a repeated evaluation with the recorded hashes; the bundle need not have the files."""
-    before, now = list_label_maps(record), list_label_maps(repeated)
+    before, now = ((one or EvaluationRunRecord()).result.label_maps_sha256 for one in (record, repeated))
     shared = sorted(before.keys() & now.keys())
     different = [case for case in shared if before[case] != now[case]]
     return Comparison("label maps", len(shared), len(different), tuple(different[:_MAX_EXAMPLES]))

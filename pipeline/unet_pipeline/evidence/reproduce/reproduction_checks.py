@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.bundle.earlier import is_same_value
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import EvaluationRunRecord, RunRecord, TrainingRecord
 from unet_pipeline.bundle.weights_origin import find_measured_weights, hash_trained_weights
 from unet_pipeline.config_values import FINDING_IDS
 from unet_pipeline.dataset.listed_files import find_changed_copies, find_changed_instances, find_changed_lists
-from unet_pipeline.dataset.manifest import read_manifest
+from unet_pipeline.dataset.manifest import Manifest, read_manifest
 from unet_pipeline.evaluation.cross_validation import PACKAGES_WITHOUT_EFFECT
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE
 from unet_pipeline.evidence.records.machine import describe_machine, read_code_version, read_versions
-from unet_pipeline.evidence.records.record import RESOLVED_CONFIG, resolve_config
+from unet_pipeline.evidence.records.record import resolve_config
 from unet_pipeline.evidence.reproduce import reproduction_messages as messages
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.messages import Problem
@@ -32,7 +32,9 @@ _SHOWN_DIGITS = 12
 _OWN_SOURCE = "the source of unet-pipeline"
 
 
-def find_changes_of_data(folder: BundleFolder, root: Path, dataset_manifest_sha256: Sequence[str]) -> Iterator[Problem]:
+def find_changes_of_data(
+    folder: BundleFolder, root: Path, dataset_manifest_sha256: Sequence[str | None]
+) -> Iterator[Problem]:
     """Files of the dataset that are gone or have another content than in the manifest.
 
     Args:
@@ -45,7 +47,7 @@ def find_changes_of_data(folder: BundleFolder, root: Path, dataset_manifest_sha2
         yield messages.NO_DATASET.about(f"{root.name}/")
         return
     manifest = read_manifest(folder.dataset_manifest, folder.name)
-    yield from compare_files(root, list(_list_files(manifest.model_dump(mode="json"))))
+    yield from compare_files(root, _list_files(manifest))
     find_instances = find_changed_copies if manifest.prepared else find_changed_instances
     for difference in find_instances(manifest, root, {}):
         shown = f"{difference.path} of case {difference.case}" if difference.case else difference.path
@@ -74,25 +76,27 @@ def compare_files(root: Path, expected: Sequence[tuple[str, str, str]]) -> Itera
             bar.advance()
 
 
-def _list_files(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _list_files(manifest: Manifest) -> list[tuple[str, str, str]]:
     """Path, case and SHA-256 of every file that is trained or evaluated on: the copies where there are some."""
-    if manifest["prepared"]:
-        for copy in manifest["prepared"]:
-            yield copy["image"], copy["case"], copy["image_sha256"]
-            yield copy["label"], copy["case"], copy["label_sha256"]
-        return
-    case_of = {path: name for name, files in manifest["cases"].items() for path in (*files["image"], files["label"])}
-    for record in manifest["files"]:
-        yield record["path"], case_of.get(record["path"], ""), record["sha256"]
+    if not manifest.prepared:
+        return list_sources(manifest)
+    images = [(copy.image, copy.case, copy.image_sha256) for copy in manifest.prepared]
+    return [*images, *((copy.label, copy.case, copy.label_sha256) for copy in manifest.prepared)]
 
 
-def find_changes_of_split(folder: BundleFolder, fold: int, record: Mapping[str, Any]) -> Iterator[Problem]:
+def list_sources(manifest: Manifest) -> list[tuple[str, str, str]]:
+    """Path, case (empty for none) and SHA-256 of every file of the dataset."""
+    case_of = manifest.find_cases()
+    return [(entry.path, case_of[entry.path], entry.sha256) for entry in manifest.files]
+
+
+def find_changes_of_split(folder: BundleFolder, fold: int, record: TrainingRecord) -> Iterator[Problem]:
     """Whether the fold's list of cases is the recorded one, and which cases lie elsewhere now."""
-    if record["split_sha256"] == compute_sha256(folder.split(fold)):
+    if record.split_sha256 == compute_sha256(folder.split(fold)):
         return
-    now = {side: {case["case"] for case in cases} for side, cases in folder.read_split(fold).items()}
+    now = {side: {case.case for case in cases} for side, cases in folder.read_split(fold)}
     moves = []
-    for side, names in record.get("split", {}).items():
+    for side, names in record.split.items():
         for name in names:
             if name not in now[side]:
                 other = next((where for where, members in now.items() if name in members), "no list")
@@ -105,55 +109,54 @@ def _name_split(folder: BundleFolder, fold: int) -> str:
     return f"evidence/splits/{folder.split(fold).name}"
 
 
-def find_changes_of_plan(folder: BundleFolder, record: Mapping[str, Any]) -> Iterator[Problem]:
+def find_changes_of_plan(folder: BundleFolder, record: TrainingRecord) -> Iterator[Problem]:
     """Numbers of the plan and ids of train.json that are other ones than in a training."""
-    if "plan" in record:
+    if record.plan:
         now = read_plan(folder.plan).model_dump(mode="json")
         # a version that knew fewer numbers trained as the later ones' defaults say
         recorded = {name: field.default for name, field in Plan.model_fields.items() if not field.is_required()}
-        recorded |= rename_fields(record["plan"], "the record")
+        recorded |= rename_fields(record.plan, "the record")
         for name in sorted(now.keys() | recorded.keys()):
             before, planned = recorded.get(name), now.get(name)
             if before != planned and name != "dataset_dir":
                 message = messages.PLAN_TUNED if name in _AFTER_TRAINING else messages.PLAN_CHANGED
                 yield message.about("configs/plan.yaml", name=name, now=planned, before=before)
-    resolved = folder.runs / record["id"] / record.get("resolved_config", RESOLVED_CONFIG)
+    resolved = folder.runs / record.id / record.resolved_config
     if resolved.is_file():
         config = read_json_object(resolved)
         now = resolve_config(folder, {key: value for key, value in read_overrides(record).items() if key in config})
         for name in sorted((now.keys() | config.keys()) - {*_PLACES, "fold"}):  # `train --fold` names the fold
             if not is_same_value(config.get(name), now.get(name)):
                 yield messages.CONFIG_CHANGED.about("configs/train.json", run="training", where=f": {name}")
-    elif record["config_sha256"] != compute_sha256(folder.config("train")):
+    elif record.config_sha256 != compute_sha256(folder.config("train")):
         yield messages.CONFIG_CHANGED.about("configs/train.json", run="training", where="")
 
 
-def read_overrides(record: Mapping[str, Any]) -> dict[str, Any]:
+def read_overrides(record: TrainingRecord) -> dict[str, object]:
     """Ids that the user had set in a training, beside the places of a run."""
     fixed = (*_PLACES, "fold")
-    return {key: value for key, value in record.get("overrides", {}).items() if key not in fixed}
+    return {key: value for key, value in record.overrides.items() if key not in fixed}
 
 
-def find_changes_of_versions(record: Mapping[str, Any]) -> Iterator[Problem]:
+def find_changes_of_versions(record: RunRecord) -> Iterator[Problem]:
     """Packages, code and machine against those of a record."""
     installed = read_versions()
-    for name, version in record["versions"].items():
+    for name, version in record.versions.items():
         if name in PACKAGES_WITHOUT_EFFECT or installed.get(name) == version:
             continue
         yield messages.VERSION_CHANGED.about(name, now=installed.get(name, "not installed"), before=version)
     code = read_code_version()
-    if code["commit"] != record["code"]["commit"]:
-        now, before = (_shorten(commit) for commit in (code["commit"], record["code"]["commit"]))
+    if code.commit != record.code.commit:
+        now, before = (_shorten(commit) for commit in (code.commit, record.code.commit))
         yield messages.OTHER_COMMIT.about(_OWN_SOURCE, now=now, before=before)
-    for when, changed in (("now", code["changed"]), ("then", record["code"]["changed"])):
+    for when, changed in (("now", code.changed), ("then", record.code.changed)):
         if changed:
             yield messages.UNCOMMITTED.about(_OWN_SOURCE, when=when)
     machine = describe_machine()
     for name in _MACHINE_FACTS:
-        if name in record["machine"] and machine[name] != record["machine"][name]:
-            yield messages.MACHINE_DIFFERS.about(
-                "this machine", name=name, now=machine[name], before=record["machine"][name]
-            )
+        current, recorded = getattr(machine, name), getattr(record.machine, name)
+        if name in record.machine.model_fields_set and current != recorded:
+            yield messages.MACHINE_DIFFERS.about("this machine", name=name, now=current, before=recorded)
 
 
 def _shorten(commit: str | None) -> str:
@@ -169,17 +172,17 @@ def find_weights(folder: BundleFolder, fold: int) -> Path | None:
     return folder.weights if is_origin and folder.weights.is_file() else None
 
 
-def find_changes_of_weights(folder: BundleFolder, fold: int, record: Mapping[str, Any]) -> Iterator[Problem]:
+def find_changes_of_weights(folder: BundleFolder, fold: int, record: TrainingRecord) -> Iterator[Problem]:
     """Whether the bundle has the weights that a training recorded."""
     path = find_weights(folder, fold)
     if path is None:
         yield messages.NO_WEIGHTS.about(folder.name, fold=fold)
-    elif hash_trained_weights(folder, path) != record["result"]["weights_sha256"]:
+    elif record.result and hash_trained_weights(folder, path) != record.result.weights_sha256:
         yield messages.WEIGHTS_CHANGED.about(f"models/{path.name}", fold=fold)
 
 
 def find_changes_of_evaluation(
-    folder: BundleFolder, target: Path, fold: int, record: Mapping[str, Any] | None
+    folder: BundleFolder, target: Path, fold: int, record: EvaluationRunRecord | None
 ) -> Iterator[Problem]:
     """Whether the numbers in evidence are those that were recorded, of these weights and this inference config.
 
@@ -190,15 +193,16 @@ def find_changes_of_evaluation(
     if record is None:
         yield messages.NOT_RECORDED.about(f"evidence/evaluations/{target.name}")
         return
-    for name, key in ((METRICS_FILE, "metrics_sha256"), (SUMMARY_FILE, "summary_sha256")):
-        if compute_sha256(target / name) != record["result"][key]:
+    result = record.result
+    for name, sha256 in ((METRICS_FILE, result.metrics_sha256), (SUMMARY_FILE, result.summary_sha256)):
+        if compute_sha256(target / name) != sha256:
             yield messages.NUMBERS_CHANGED.about(f"evidence/evaluations/{target.name}/{name}")
-    if record["inference_config_sha256"] != compute_sha256(folder.config("inference")):
+    if record.inference_config_sha256 != compute_sha256(folder.config("inference")):
         yield messages.CONFIG_CHANGED.about("configs/inference.json", run="evaluation", where="")
-    recorded_split = record["split_sha256"].get(str(fold))
+    recorded_split = record.split_sha256.get(str(fold))
     if recorded_split is not None and recorded_split != compute_sha256(folder.split(fold)):
         yield messages.SPLIT_OF_EVALUATION.about(_name_split(folder, fold))
     path = find_measured_weights(folder, fold) if folder.fold_weights(fold).is_file() else find_weights(folder, fold)
-    evaluated = [weights["sha256"] for weights in record["weights"] if weights["fold"] == fold]
+    evaluated = [weights.sha256 for weights in record.weights if weights.fold == fold]
     if path is not None and evaluated and compute_sha256(path) not in evaluated:
         yield messages.WEIGHTS_OF_EVALUATION.about(f"models/{path.name}")

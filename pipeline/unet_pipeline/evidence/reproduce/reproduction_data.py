@@ -13,7 +13,7 @@ from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.manifest import read_manifest
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.prepare import prepare_dataset
-from unet_pipeline.evidence.reproduce.reproduction_checks import compare_files
+from unet_pipeline.evidence.reproduce.reproduction_checks import compare_files, list_sources
 from unet_pipeline.messages import Problem
 from unet_pipeline.planning.plan import read_plan
 
@@ -34,16 +34,14 @@ def provide_data(folder: BundleFolder, dataset: Path | None) -> Iterator[tuple[P
     Raises:
         DatasetError: the dataset cannot be read as it was.
     """
-    manifest = read_manifest(folder.dataset_manifest, folder.name).model_dump(mode="json")
-    copies = manifest["prepared"]
-    if dataset is None or not copies or (dataset / copies[0]["image"]).is_file() or not dataset.exists():
+    manifest = read_manifest(folder.dataset_manifest, folder.name)
+    copies = manifest.prepared
+    if dataset is None or not copies or (dataset / copies[0].image).is_file() or not dataset.exists():
         yield dataset, ()
         return
-    options = ReadOptions.model_validate(manifest["reading"])
+    options = ReadOptions.model_validate(manifest.reading)
     source = read_dataset(dataset, options.layout, options.follow_links)
-    case_of = {path: name for name, files in manifest["cases"].items() for path in (*files["image"], files["label"])}
-    sources = [(record["path"], case_of.get(record["path"], ""), record["sha256"]) for record in manifest["files"]]
-    findings = tuple(compare_files(source.root, sources))
+    findings = tuple(compare_files(source.root, list_sources(manifest)))
     report = check_dataset(source, read_plan(folder.plan).label_table, options)
     with tempfile.TemporaryDirectory(prefix="reproduce-data-") as scratch:
         target = Path(scratch) / "copies"
