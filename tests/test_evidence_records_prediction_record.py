@@ -85,6 +85,10 @@ def test_record_predictions_label_maps_are_bound_to_images_and_weights(folder: B
     assert str(folder.root.parent) not in json.dumps(record)
 
 
+def test_record_predictions_says_what_label_values_mean(folder: BundleFolder) -> None:
+    assert predict(folder, ("cell_00",))["plan"]["label_table"] == {"background": 0, "cell": 255}
+
+
 def test_record_predictions_kept_label_maps_keep_their_entry(folder: BundleFolder) -> None:
     first = predict(folder, ("cell_00", "cell_01"))
     second = predict(folder, ("cell_01", "cell_02"))

@@ -6,20 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.records import ListedCase, SplitRecord
+from unet_pipeline.bundle.run_record import EvaluationRunRecord, PredictionRecord, read_record
 from unet_pipeline.dataset.dataset import case_name, list_images
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.prepare import write_joined_label
 from unet_pipeline.dataset.structure_masks import has_masks, name_structures
 from unet_pipeline.errors import EvaluationError, PipelineError
-from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE, read_rows, read_summary
-from unet_pipeline.evidence.records.evaluation_record import hash_label_map, list_label_maps
+from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE, SummaryRecord, read_rows, read_summary
+from unet_pipeline.evidence.records.evaluation_record import hash_label_map
+from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD
 from unet_pipeline.evidence.records.record import RECORD
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
-from unet_pipeline.text_files import read_json_object
+from unet_pipeline.text_files import read_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,8 +100,8 @@ def open_result(target: Path, dataset: Path | None = None, predictions: Path | N
     bundle = _find_bundle(target)
     folder = _choose_evaluation(bundle) if bundle is not None and bundle.root == target else target
     is_evaluated = (folder / METRICS_FILE).is_file()
-    record = _read_optional(folder / RECORD)
-    summary = read_summary(folder) if is_evaluated and (folder / SUMMARY_FILE).is_file() else {}
+    record = read_record(folder / RECORD, EvaluationRunRecord) if is_evaluated else None
+    summary = read_summary(folder) if is_evaluated and (folder / SUMMARY_FILE).is_file() else None
     rows = read_rows(folder) if is_evaluated else None
     labels = _read_labels(bundle, record, summary, folder)
     names = None if rows is None else list(dict.fromkeys(map(str, rows["case"])))
@@ -133,36 +138,37 @@ def _choose_evaluation(bundle: BundleFolder) -> Path:
     return next((path for path in found if path.name == "validation"), found[0])
 
 
-def _read_optional(path: Path) -> dict[str, Any]:
-    return read_json_object(path, (), EvaluationError, remedy="Evaluate again.") if path.is_file() else {}
+class _StatedPlan(BaseModel):
+    """What a record's copy of a plan, of this version or an earlier one, says about label values."""
+
+    label_table: dict[str, int] = {}
+    regions: dict[str, list[int]] = {}
+    ignore_value: int | None = None
+    spatial_dims: int | None = None
 
 
 def _read_labels(
-    bundle: BundleFolder | None, record: Mapping[str, Any], summary: Mapping[str, Any], folder: Path
+    bundle: BundleFolder | None, record: EvaluationRunRecord | None, summary: SummaryRecord | None, folder: Path
 ) -> Labels:
     """From the bundle's plan, or the copy of it in the record of the evaluation or prediction, or the summary."""
+    scored = tuple(summary.scored_labels) if summary else ()
     if bundle is not None:
         plan = read_plan(bundle.plan)
         regions = {name: tuple(values) for name, values in plan.regions.items()}
-        return Labels(
-            dict(plan.label_table),
-            regions,
-            tuple(summary.get("scored_labels") or plan.scored_labels),
-            plan.ignore_value,
-            plan.spatial_dims,
-            tuple(plan.channel_names),
-        )
-    stated = record.get("plan") or _read_optional(folder / "predictions_run.json").get("plan") or {}
-    table = stated.get("label_table") or summary.get("labels")
+        scored = scored or tuple(plan.scored_labels)
+        channels = tuple(plan.channel_names)
+        return Labels(dict(plan.label_table), regions, scored, plan.ignore_value, plan.spatial_dims, channels)
+    recorded = record or read_record(folder / PREDICTIONS_RECORD, PredictionRecord)
+    stated = _StatedPlan.model_validate(recorded.plan if recorded else {})
+    table = stated.label_table or (summary.labels if summary else {})
     if not table:
         raise EvaluationError(
             f"{folder.name} does not say what its label values mean: it has neither a {SUMMARY_FILE} nor a record with a plan. Expected a "
             "bundle, or a folder that `evaluate` or `predict` of this version wrote. Give one of them."
         )
-    regions = {name: tuple(values) for name, values in (stated.get("regions") or {}).items()}
-    scored = summary.get("scored_labels") or [*list(table)[1:], *regions]
-    dims = stated.get("spatial_dims")
-    return Labels(dict(table), regions, tuple(scored), stated.get("ignore_value"), dims, ())
+    regions = {name: tuple(values) for name, values in stated.regions.items()}
+    scored = scored or (*list(table)[1:], *regions)
+    return Labels(table, regions, scored, stated.ignore_value, stated.spatial_dims, ())
 
 
 def _find_sources(bundle: BundleFolder | None, dataset: Path | None, labels: Labels, name: str) -> dict[str, Source]:
@@ -178,13 +184,15 @@ def _find_sources(bundle: BundleFolder | None, dataset: Path | None, labels: Lab
             f"The dataset of {bundle.name} is not where the plan says: {plan.dataset_dir} (from the bundle's root). "
             "Give its folder: --dataset DIR."
         )
-    found: dict[str, Source] = {}
+    listed: list[ListedCase] = []
     for fold in range(plan.num_folds):
-        split = bundle.read_split(fold)
-        for entry in (*split["training"], *split["validation"], *split.get("test", ())):
-            image = PredictionInput(entry["case"], (root / entry["image"],))
-            found.setdefault(entry["case"], Source(image, root / entry["label"]))
-    return found
+        lists = bundle.read_split(fold)
+        listed += [*lists.training, *lists.validation]
+    if bundle.split_record.is_file():
+        listed += read_model(bundle.split_record, SplitRecord).test
+    return {
+        entry.case: Source(PredictionInput(entry.case, (root / entry.image,)), root / entry.label) for entry in listed
+    }
 
 
 def _read_sources(dataset: Path, labels: Labels) -> dict[str, Source]:
@@ -211,12 +219,12 @@ def _read_sources(dataset: Path, labels: Labels) -> dict[str, Source]:
 
 
 def _find_predictions(
-    folder: Path, given: Path | None, sources: Mapping[str, Source], record: Mapping[str, Any]
+    folder: Path, given: Path | None, sources: Mapping[str, Source], record: EvaluationRunRecord | None
 ) -> dict[str, Path]:
     """The label map of each case; of several, the one that was evaluated."""
     folders = [given] if given is not None else [*sorted(folder.glob("predictions_*/")), folder]
     listed = [{case_name(path): path for path in list_images(made)} for made in folders if made.is_dir()]
-    hashes = list_label_maps(record)
+    hashes = record.result.label_maps_sha256 if record else {}
     found: dict[str, Path] = {}
     for name, source in sources.items():
         names = dict.fromkeys((name, case_name(source.image.files[0])))
@@ -233,13 +241,13 @@ def _find_predictions(
     return found
 
 
-def _read_failures(summary: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _read_failures(summary: SummaryRecord | None) -> dict[str, tuple[str, ...]]:
     """Kind and label of every failure that the summary names, by case; "missed Anterior"."""
     found: dict[str, list[str]] = {}
-    for failure in summary.get("failures") or ():
-        label = failure["label"]
-        for kind in failure["kinds"]:
-            found.setdefault(failure["case"], []).append(kind if kind == "among the worst" else f"{kind}: {label}")
+    for failure in summary.failures if summary else ():
+        for kind in failure.kinds:
+            shown = kind if kind == "among the worst" else f"{kind}: {failure.label}"
+            found.setdefault(failure.case, []).append(shown)
     return {case: tuple(dict.fromkeys(kinds)) for case, kinds in found.items()}
 
 

@@ -132,7 +132,7 @@ def _keep_predictions(
         "weights": [
             UsedWeights(file=file.relative_to(folder.root).as_posix(), sha256=sha256) for file, sha256 in files
         ],
-        **{key: value for key, value in describe_bundle(folder).items() if key.endswith("_sha256")},
+        **describe_bundle(folder),
         "settings": dict(settings),
         "images": ledger.entries,
     }
