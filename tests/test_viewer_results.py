@@ -107,6 +107,7 @@ def test_open_result_images_without_labels_are_enough_for_predictions(evaluation
     data, out = evaluation
     for name in ("metrics.csv", "summary.json"):
         (out / name).unlink()
+    (out / "run.json").rename(out / "predictions_run.json")  # as `predict` leaves it
     result = open_result(out, data / "images")
     assert result.rows is None
     assert result.sources["case_0"].reference is None

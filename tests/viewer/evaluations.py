@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 from tests.conftest import save_nifti
 from unet_pipeline.dataset.dataset import Case, Dataset
 from unet_pipeline.evaluation.cases import evaluate_pairs
-from unet_pipeline.evaluation.files import DataRecord, build_summary, write_rows, write_summary
+from unet_pipeline.evaluation.files import DataRecord, SummaryFacts, build_summary, write_rows, write_summary
 from unet_pipeline.evaluation.pairs import Pair
 from unet_pipeline.files import write_json
 
@@ -53,7 +53,7 @@ def write_evaluation(
         pairs.append(Pair(case.name, reference, prediction, fold=len(pairs) % 2))
     rows = write_rows(out, evaluate_pairs(pairs, labels, ignore_value))
     scored = list(labels)[1:]
-    facts = {"title": "t", "dataset": DataRecord(name="d", manifest_sha256=None), "folds": None, "num_folds": None}
-    write_summary(out, build_summary(rows, scored, labels=dict(labels), excluded=[], **facts))
+    facts = SummaryFacts("t", DataRecord(name="d", manifest_sha256=None), dict(labels))
+    write_summary(out, build_summary(rows, scored, facts))
     write_json(out / "run.json", {"plan": {"label_table": dict(labels), "ignore_value": ignore_value, "regions": {}}})
     return out

@@ -86,10 +86,9 @@ def evaluate(
     given_maps = None if predictions is None else Path(predictions)
     weights = [(path, group.fold) for group in groups for path in group.weights]
     with record_evaluation(folder, target, weights, given_maps is not None, mirror, by) as keeper:
-        settled = precision if given_maps else settle_precision(precision, device)
-        keeper.record.precision = None if given_maps else settled
-        how = (device, mirror, settled, announce)
-        label_maps = [given_maps or _predict_group(folder, group, target, *how) for group in groups]
+        keeper.record.precision = None if given_maps else settle_precision(precision, device)
+        choices = (device, mirror, keeper.record.precision or precision, announce)
+        label_maps = [given_maps or _predict_group(folder, group, target, *choices) for group in groups]
         pairs = _pair_cases(groups, label_maps, plan, given_maps is not None)
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps), (title, excluded))
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
