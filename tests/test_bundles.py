@@ -105,7 +105,7 @@ def test_bundle_prediction_gives_the_dice_of_its_evidence(name: str, pipeline_da
     (written,) = unet_pipeline.predict(BUNDLES / name, image, tmp_path / "out").written
     predicted = read_label_map(written).array
     with (BUNDLES / name / "evidence" / "evaluations" / "validation" / "metrics.csv").open(newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["case"] == case["case"]]
+        rows = [row for row in csv.DictReader(stream) if row["case"] == case.case]
     assert rows
     for row in rows:
         value = plan["label_table"][row["label"]]
