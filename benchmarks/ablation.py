@@ -135,8 +135,8 @@ def main() -> None:
     machine, code = describe_machine(), read_code_version()
     title = (
         f"# Ablation on {arguments.dataset.name}\n\n`benchmarks/ablation.py {arguments.dataset.name} --epochs {arguments.epochs}`, fold "
-        f"{arguments.fold}, preset quick, {datetime.now(UTC):%Y-%m-%d}, commit {str(code['commit'])[:10]}, {machine['num_cores']} cores "
-        f"{machine['processor']}, {machine['gpu'] or 'no GPU'}. Mean Dice over the labels on the native grid; one seed per row."
+        f"{arguments.fold}, preset quick, {datetime.now(UTC):%Y-%m-%d}, commit {str(code.commit)[:10]}, {machine.num_cores} cores "
+        f"{machine.processor}, {machine.gpu or 'no GPU'}. Mean Dice over the labels on the native grid; one seed per row."
     )
     record = base.with_suffix(".json")
     rows = json.loads(record.read_text()) if record.is_file() else []

@@ -163,7 +163,7 @@ def write_table(
         f"# Dice over training time on {arguments.dataset.name}",
         "",
         f"`benchmarks/accuracy_over_time.py {arguments.dataset.name} {options}`, {datetime.now(UTC):%Y-%m-%d}, commit "
-        f"{str(code['commit'])[:10]}, {machine['num_cores']} cores {machine['processor']}, {machine['gpu'] or 'no GPU'}, torch "
+        f"{str(code.commit)[:10]}, {machine.num_cores} cores {machine.processor}, {machine.gpu or 'no GPU'}, torch "
         f"{torch.__version__}, nnunetv2 {peer.VERSION}. Fold {FOLD}, n = {num_cases}, native grid, 95 % bootstrap interval over "
         f"cases, no mirroring, one seed; {how}, {len(cores['ours'])} core(s) each. nnU-Net's learning rate falls over "
         f"{'these minutes' if arguments.short_schedule else 'its 250,000 steps'}.",

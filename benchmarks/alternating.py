@@ -117,8 +117,8 @@ def describe_run(command: str, versions: str) -> str:
     """Command, date, commit, machine and versions in one line."""
     machine, code = describe_machine(), read_code_version()
     return (
-        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, commit {str(code['commit'])[:10]}, {machine['num_cores']} cores "
-        f"{machine['processor']}, {machine['memory_gib']} GiB, {machine['gpu'] or 'no GPU'}, {versions}; {check_load()}."
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, commit {str(code.commit)[:10]}, {machine.num_cores} cores "
+        f"{machine.processor}, {machine.memory_gib} GiB, {machine.gpu or 'no GPU'}, {versions}; {check_load()}."
     )
 
 

@@ -162,7 +162,7 @@ def describe_run(arguments: argparse.Namespace) -> dict[str, Any]:
     versions, machine = read_versions(), describe_machine()
     if arguments.device == "cpu":
         machine |= {"gpu": None}
-    commit = arguments.commit or read_code_version()["commit"]
+    commit = arguments.commit or read_code_version().commit
     return {
         "command": f"benchmarks/gpu.py {' '.join(words)}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

@@ -105,7 +105,7 @@ def main() -> None:
         "# How often the 95 % interval covers the true mean",
         "",
         f"`benchmarks/interval_coverage.py`, {NUM_SETS} simulated data sets per row, {datetime.now(UTC):%Y-%m-%d}, commit "
-        f"{str(code['commit'])[:10]}{' with changes' if code['changed'] else ''}, {machine['num_cores']} cores {machine['processor']}, "
+        f"{str(code.commit)[:10]}{' with changes' if code.changed else ''}, {machine.num_cores} cores {machine.processor}, "
         f"{time.monotonic() - started_s:.0f} s. With 1000 data sets a true coverage of 95 % is measured as 93.6 to 96.4 % (19 times of 20).",
         "",
         f"Patients have 1 to 4 cases with a correlation of {CORRELATION:g} of the normal scores behind them. Below, above: where the whole "
