@@ -159,7 +159,7 @@ def describe_run(arguments: argparse.Namespace) -> dict[str, Any]:
     words = [arguments.dataset.name, "--device", arguments.device, *(["--short"] if arguments.short else [])]
     words += [] if arguments.parts == ",".join(NAMES) else ["--parts", arguments.parts]
     words += ["--add"] if arguments.add else []
-    versions, machine = read_versions(), describe_machine()
+    versions, machine = read_versions(), describe_machine().model_dump()
     if arguments.device == "cpu":
         machine |= {"gpu": None}
     commit = arguments.commit or read_code_version().commit

@@ -144,13 +144,13 @@ def write_results(out: Path, name: str, run: Mapping[str, Any], rows: Sequence[R
 def build_text(run: Mapping[str, Any], rows: Sequence[Row], judged: Sequence[Mapping[str, Any]]) -> str:
     """The whole page: what ran where, the targets, and every row."""
     machine = run["machine"]
-    gpu = f"{machine.gpu} ({machine['gpu_memory_gib']} GiB, driver {machine['gpu_driver']}, CUDA {machine['cuda']})"
+    gpu = f"{machine['gpu']} ({machine['gpu_memory_gib']} GiB, driver {machine['gpu_driver']}, CUDA {machine['cuda']})"
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     lines = [
         "# On a GPU" if machine["gpu"] else "# The GPU benchmark on a processor, to try it out",
         "",
-        f"`{run['command']}`, {run['date']}, commit {run['commit']}, {gpu if machine.gpu else 'no GPU'}, {machine.num_cores} cores "
-        f"{machine.processor}, {machine.memory_gib} GiB, Python {machine['python']}, {versions}; {run['load']}. "
+        f"`{run['command']}`, {run['date']}, commit {run['commit']}, {gpu if machine['gpu'] else 'no GPU'}, {machine['num_cores']} cores "
+        f"{machine['processor']}, {machine['memory_gib']} GiB, Python {machine['python']}, {versions}; {run['load']}. "
         f"{run['minutes']:.1f} minutes. Medians.",
         "",
     ]

@@ -99,7 +99,7 @@ def read_latest_run(bundle: Path, fold: int) -> dict[str, Any]:
 
 def describe_machine(machine: dict[str, Any]) -> str:
     """The GPU, or cores and processor."""
-    return machine["gpu"] or f"{machine.num_cores} cores {machine.processor}"
+    return machine["gpu"] or f"{machine['num_cores']} cores {machine['processor']}"
 
 
 def read_rows() -> list[dict[str, str]]:
