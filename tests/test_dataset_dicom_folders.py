@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -31,8 +32,6 @@ def write_x_ray(path: Path, seed: int = 0, series: str | None = None) -> Path:
 
 
 def write_label(path: Path, shape: tuple[int, ...]) -> None:
-    import nibabel as nib
-
     label = np.zeros(shape, np.uint8)
     label[1:3, 1:3] = 1
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,3 +153,17 @@ def test_find_series_link_to_a_folder_above_ends(tmp_path: Path) -> None:
     (tmp_path / "a" / "again").symlink_to(tmp_path)
     assert find_series(tmp_path) == [tmp_path / "a"]
     assert len(list_dicom_files(tmp_path / "a")) == 5
+
+
+@pytest.mark.parametrize(("modality", "channel"), [("CT", "CT"), ("MR", "channel_0")])
+def test_check_channel_of_ct_is_named_by_its_headers(tmp_path: Path, modality: str, channel: str) -> None:
+    volume = np.arange(16 * 16 * 8, dtype=np.int16).reshape(16, 16, 8)
+    for number in range(2):
+        folder = phantoms.write_series(tmp_path / "images" / f"p{number}", volume + number)
+        for path in folder.iterdir():
+            phantoms.edit(path, Modality=modality)
+        image = read_image(folder)
+        label = nib.Nifti1Image((volume > 1000).astype(np.uint8), image.affine)
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        nib.save(label, tmp_path / "labels" / f"p{number}.nii.gz")
+    assert check_dataset(read_dataset(tmp_path)).require_no_errors().channels == (channel,)

@@ -291,7 +291,10 @@ def _build_fingerprint(
     planned = _list_planned(dataset)
     findings = [finding for finding in findings if finding.case.name in planned]
     num_channels = findings[0].num_channels
-    names = dataset.channels or tuple(f"channel_{index}" for index in range(num_channels))
+    is_ct = num_channels == 1 and all(
+        finding.modality == "CT" for finding in findings
+    )  # its unit decides how it is scaled
+    names = dataset.channels or (("CT",) if is_ct else tuple(f"channel_{index}" for index in range(num_channels)))
     maps = [finding.coarse_map for finding in findings if finding.coarse_map is not None]
     return Fingerprint(
         dataset_name=dataset.name,
