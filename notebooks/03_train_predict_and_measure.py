@@ -47,8 +47,8 @@ bundle = planned.bundle.root
 edit_plan(planned.bundle.plan, {"spacing_mm": ([3.0, 3.0, 3.0], "coarser than the images, for a first look")})
 unet_pipeline.refresh(bundle)
 
-for side, cases in planned.bundle.read_split(0).items():
-    print(f"{side:<10}  {', '.join(case['case'] for case in cases)}")
+for side, cases in planned.bundle.read_split(0):
+    print(f"{side:<10}  {', '.join(case.case for case in cases)}")
 
 # %% [markdown]
 # ## Train
