@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
+from unet_pipeline.boundary import describe_failure
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.files import write_json
@@ -191,8 +192,9 @@ def _find_one(folder: Path, pattern: str) -> Path:
 def _read_stack(path: Path) -> np.ndarray:
     try:
         stack = tifffile.imread(path)
-    except (tifffile.TiffFileError, ValueError, OSError) as error:
-        raise DatasetError(f"{path.name} cannot be read: {type(error).__name__}. {_DAMAGED}") from error
+    except Exception as error:  # a damaged file fails in many ways
+        describe_failure(error)
+        raise DatasetError(f"{path.name} cannot be read. {_DAMAGED}") from error
     if stack.ndim != 3 or stack.dtype != np.uint8:
         raise DatasetError(
             f"{path.name} has shape {stack.shape} of {stack.dtype}; expected sections, rows and columns of uint8. {_DAMAGED}"
@@ -204,10 +206,9 @@ def _open_picture(path: Path) -> Image.Image:
     try:
         picture = Image.open(path)
         picture.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DatasetError(
-            f"{path.parent.name}/{path.name} cannot be decoded: {type(error).__name__}. {_DAMAGED}"
-        ) from error
+    except Exception as error:  # a damaged file fails in many ways, and a library names it by its whole path
+        describe_failure(error)
+        raise DatasetError(f"{path.parent.name}/{path.name} cannot be decoded. {_DAMAGED}") from error
     return picture
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 6  # in a row that bring no byte
 WAIT_S = 2.0  # after the first of them; twice as long after each further one
 _TIMEOUT_S = (15.0, 60.0)  # to connect, and without a byte
-_CHUNK_BYTES, _MEGABYTE = 1 << 20, 1_000_000
+_CHUNK_BYTES, _MEGABYTE = 1 << 14, 1_000_000  # what a cut connection loses is less than a chunk
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -184,7 +184,8 @@ class _Receiver:
         if status not in (200, 206):
             raise DownloadError(
                 f"{self.source.file_name} is refused by {urlsplit(self.source.address).netloc}, which answers {status} "
-                f"({response.reason}). The address may have moved: {self.source.address}. Download it from the set's own page and name its folder with --downloads."
+                f"({response.reason}). The address may have moved: {self.source.address}. Download the file from the set's own page "
+                "and name its folder with --downloads."
             )
         offset = offset if status == 206 else 0
         is_plain = response.headers.get("Content-Encoding", "identity") == "identity"
@@ -207,7 +208,8 @@ class _Receiver:
             bar.advance(done // _MEGABYTE)
             for chunk in response.iter_content(_CHUNK_BYTES):
                 _write_all(stream, chunk, self.part)
-                bar.advance((done + len(chunk)) // _MEGABYTE - done // _MEGABYTE)
+                if megabytes := (done + len(chunk)) // _MEGABYTE - done // _MEGABYTE:
+                    bar.advance(megabytes)
                 done += len(chunk)
 
 

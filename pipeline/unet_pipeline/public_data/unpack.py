@@ -37,6 +37,7 @@ def unpack(archive: Path, folder: Path) -> int:
     entries = [
         entry for entry in source.entries if entry.kind == FILE and not _LEFT_BY_SYSTEMS.search(normalize(entry.name))
     ]
+    folder.mkdir(parents=True, exist_ok=True)
     require_space(folder, sum(entry.size for entry in entries), archive.name)
     for entry in entries:
         _unpack_entry(source, entry, folder / PurePosixPath(normalize(entry.name)), archive.name)
