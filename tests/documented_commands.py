@@ -27,8 +27,6 @@ MARKS = {
     r"docs/experiments.*: ": "a dated record of what was run then, on data and a commit of that day",
     r".*: make (test|lint|demo|notebooks|docs|docs-serve|monailabel)\b": "minutes, or a server; `make --dry-run` is run instead",
     r".*: pip install": "asks a package index; that the extra exists is tested instead",
-    r".*: unet-pipeline data get ": "downloads; tests/test_public_data_fetch.py runs it against a server on this machine",
-    r"docs/howto/public_data\.md: unet-pipeline check em_membrane": "needs the downloaded set; tests/test_public_data_fetch.py checks one",
     r".*: tensorboard ": "serves until it is stopped",
     r".*: cd BUNDLE && torchrun ": "tests/bundles/test_stock_monai.py runs it, with two processes",
     r"docs/deployment\.md: (monailabel|mkdir|curl) ": "needs MONAI Label's own environment; `make monailabel` runs these",

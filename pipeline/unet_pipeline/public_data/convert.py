@@ -24,7 +24,7 @@ COLOUR_MIN_CHROMA = 10.0
 # grey images with a dark background are fluorescence (median at most 41 of 255 in the known ones), with a bright one unstained tissue
 DARK_MAX_MEDIAN = 100.0
 _STAINS = {"nuclei_fluorescence": "fluorescence", "nuclei_histology": "stained"}
-_DAMAGED = "Remove the archive and run the same command again."
+DAMAGED = "Remove the archive (in NAME_download, or the folder of --downloads) and run the same command again."
 _NAME_CHARS = 12  # of the 64 of an image's name, as the sets of this project have them
 
 
@@ -52,7 +52,7 @@ def keep_decathlon(card: PublicSet, unpacked: Path, out: Path) -> int:
     for case in dataset.cases:
         for file in (*case.images, case.require_label()):
             if not (out / file).is_file():
-                raise DatasetError(f"{card.name}: {file} is listed in dataset.json and not in the archive. {_DAMAGED}")
+                raise DatasetError(f"{card.name}: {file} is listed in dataset.json and not in the archive. {DAMAGED}")
     return len(dataset.cases)
 
 
@@ -62,7 +62,7 @@ def convert_em_stacks(card: PublicSet, unpacked: Path, out: Path) -> int:
     if volume.shape != labels.shape or not set(np.unique(labels)) <= set(card.labels.values()):
         raise DatasetError(
             f"train-labels.tif has shape {labels.shape} and values {np.unique(labels)[:5].tolist()}; expected the shape {volume.shape} of "
-            f"train-volume.tif and the values {sorted(card.labels.values())}. {_DAMAGED}"
+            f"train-volume.tif and the values {sorted(card.labels.values())}. {DAMAGED}"
         )
     for number, (image, label) in enumerate(zip(volume, labels, strict=True)):
         _write_pair(out, f"slice_{number:02d}", image, label)
@@ -74,7 +74,7 @@ def convert_head_outlines(card: PublicSet, unpacked: Path, out: Path) -> int:
     columns = ("filename", "pixel size(mm)", "head circumference (mm)")
     table = next((file for file in unpacked.rglob("training_set*.csv")), None)
     if table is None:
-        raise DatasetError(f"The archives of {card.name} have no training_set*.csv; expected one. {_DAMAGED}")
+        raise DatasetError(f"The archives of {card.name} have no training_set*.csv; expected one. {DAMAGED}")
     with table.open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     if not rows or not set(columns) <= rows[0].keys():
@@ -86,7 +86,7 @@ def convert_head_outlines(card: PublicSet, unpacked: Path, out: Path) -> int:
         outline = f"{case}_Annotation.png"
         for file in (name, outline):
             if file not in images:
-                raise DatasetError(f"{file} is missing in the archive, although {table.name} has {name}. {_DAMAGED}")
+                raise DatasetError(f"{file} is missing in the archive, although {table.name} has {name}. {DAMAGED}")
         label = _fill_outline(_read_grey(images[outline]) > 0, outline)
         _write_pair(out, case, _read_grey(images[name]), label * np.uint8(card.labels["head"]))
         patient = case.partition("_")[0]
@@ -107,11 +107,11 @@ def convert_lung_masks(card: PublicSet, unpacked: Path, out: Path) -> int:
     for file in images:
         missing = [side for side, files in masks.items() if file.name not in files]
         if missing:
-            raise DatasetError(f"{file.name} has no mask of the {missing[0]} lung in the archive. {_DAMAGED}")
+            raise DatasetError(f"{file.name} has no mask of the {missing[0]} lung in the archive. {DAMAGED}")
         image, left, right = (_read_grey(path) for path in (file, *(masks[side][file.name] for side in masks)))
         if not image.shape == left.shape == right.shape:
             raise DatasetError(
-                f"{file.name}: image and masks have the sizes {image.shape}, {left.shape} and {right.shape}; expected the same. {_DAMAGED}"
+                f"{file.name}: image and masks have the sizes {image.shape}, {left.shape} and {right.shape}; expected the same. {DAMAGED}"
             )
         small = Image.fromarray(image.astype(np.float32)).resize(LUNG_SIZE, Image.Resampling.BOX)
         Image.fromarray(np.rint(np.asarray(small)).astype(image.dtype)).save(out / "imagesTr" / f"{file.stem}_0000.png")
@@ -159,13 +159,13 @@ def classify_stain(image: np.ndarray) -> str:
 def _join_masks(files: list[Path], shape: tuple[int, ...], case: str) -> np.ndarray:
     """One number per mask, from 1, in the order of the names; of two that overlap the later one."""
     if not files:
-        raise DatasetError(f"{case} has no mask in the archive; expected one per nucleus. {_DAMAGED}")
+        raise DatasetError(f"{case} has no mask in the archive; expected one per nucleus. {DAMAGED}")
     instances = np.zeros(shape, np.uint16)
     for number, file in enumerate(files, start=1):
         mask = _read_grey(file)
         if mask.shape != shape:
             raise DatasetError(
-                f"{case}/masks/{file.name} has the size {mask.shape}; expected that of its image, {shape}. {_DAMAGED}"
+                f"{case}/masks/{file.name} has the size {mask.shape}; expected that of its image, {shape}. {DAMAGED}"
             )
         instances[mask > 0] = number
     return instances
@@ -178,14 +178,14 @@ def _fill_outline(outline: np.ndarray, name: str) -> np.ndarray:
     centre = (round(rows.mean()), round(columns.mean())) if rows.size else (0, 0)
     inside = parts == parts[centre]
     if num_parts < 2 or not parts[centre]:
-        raise DatasetError(f"{name} has no closed outline of a head; expected one. {_DAMAGED}")
+        raise DatasetError(f"{name} has no closed outline of a head; expected one. {DAMAGED}")
     return np.asarray(outline | inside)
 
 
 def _find_one(folder: Path, pattern: str) -> Path:
     files = sorted(folder.rglob(pattern))
     if len(files) != 1:
-        raise DatasetError(f"{len(files)} files {pattern} in {folder.name} of the archive; expected one. {_DAMAGED}")
+        raise DatasetError(f"{len(files)} files {pattern} in {folder.name} of the archive; expected one. {DAMAGED}")
     return files[0]
 
 
@@ -194,10 +194,10 @@ def _read_stack(path: Path) -> np.ndarray:
         stack = tifffile.imread(path)
     except Exception as error:  # a damaged file fails in many ways
         describe_failure(error)
-        raise DatasetError(f"{path.name} cannot be read. {_DAMAGED}") from error
+        raise DatasetError(f"{path.name} cannot be read. {DAMAGED}") from error
     if stack.ndim != 3 or stack.dtype != np.uint8:
         raise DatasetError(
-            f"{path.name} has shape {stack.shape} of {stack.dtype}; expected sections, rows and columns of uint8. {_DAMAGED}"
+            f"{path.name} has shape {stack.shape} of {stack.dtype}; expected sections, rows and columns of uint8. {DAMAGED}"
         )
     return np.asarray(stack)
 
@@ -208,7 +208,7 @@ def _open_picture(path: Path) -> Image.Image:
         picture.load()
     except Exception as error:  # a damaged file fails in many ways, and a library names it by its whole path
         describe_failure(error)
-        raise DatasetError(f"{path.parent.name}/{path.name} cannot be decoded. {_DAMAGED}") from error
+        raise DatasetError(f"{path.parent.name}/{path.name} cannot be decoded. {DAMAGED}") from error
     return picture
 
 

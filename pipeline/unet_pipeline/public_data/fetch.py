@@ -16,7 +16,7 @@ from unet_pipeline.errors import DatasetError
 from unet_pipeline.files import stage_folder, write_json, write_text
 from unet_pipeline.locks import hold_lock
 from unet_pipeline.public_data.card import PublicSet, describe_terms, list_files
-from unet_pipeline.public_data.convert import convert
+from unet_pipeline.public_data.convert import DAMAGED, convert
 from unet_pipeline.public_data.download import Download, download
 from unet_pipeline.public_data.unpack import ARCHIVES, unpack
 from unet_pipeline.text_files import read_json_of_unique_keys
@@ -115,7 +115,7 @@ def _compare_number(card: PublicSet, num_images: int, is_verified: bool) -> tupl
         return (f"the archive has {num_images} labelled images, the card says {card.num_cases}",)
     raise DatasetError(
         f"The archive of {card.name} has {num_images} labelled images; expected {card.num_cases}. It is cut off or another one, and the "
-        "publisher states no checksum to tell. Remove the archive and run the same command again."
+        f"publisher states no checksum to tell. {DAMAGED}"
     )
 
 

@@ -28,10 +28,11 @@ def unpack(archive: Path, folder: Path) -> int:
             or grows without measure; nothing is unpacked then. Also where the disk has no room for it.
     """
     source = _open(archive)
+    shown = f"{archive.parent.name}/{archive.name}"
     for finding in audit_entries(source.entries, archive.name, archived=True):
         if finding.severity == DANGER:
             raise DownloadError(
-                f"{archive.name} is refused: {show(finding.file)} {finding.cause}. Nothing of it was unpacked. "
+                f"{shown} is refused: {show(finding.file)} {finding.cause}. Nothing of it was unpacked. "
                 "A published data set has no such entry: remove the file, and look at the address that it came from."
             )
     entries = [
@@ -40,7 +41,7 @@ def unpack(archive: Path, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     require_space(folder, sum(entry.size for entry in entries), archive.name)
     for entry in entries:
-        _unpack_entry(source, entry, folder / PurePosixPath(normalize(entry.name)), archive.name)
+        _unpack_entry(source, entry, folder / PurePosixPath(normalize(entry.name)), shown)
     return len(entries)
 
 
@@ -52,8 +53,8 @@ def _open(archive: Path) -> Source:
             start = stream.read(256)
         content = "a web page" if start.lstrip()[:1] == b"<" else name_content(start) or "something else"
         raise DownloadError(
-            f"{archive.name} cannot be unpacked: it holds {content}, or is cut off or damaged; expected a zip or a tar. Remove it and "
-            "run the same command again; if that does not help, the address leads elsewhere."
+            f"{archive.parent.name}/{archive.name} cannot be unpacked: it holds {content}, or is cut off or damaged; "
+            "expected a zip or a tar. Remove it and run the same command again; if that does not help, the address leads elsewhere."
         ) from error
 
 
