@@ -78,8 +78,13 @@ USE_CASES = {
 
 
 def read_card(name: str) -> dict[str, Any]:
-    """A card of data/."""
-    return yaml.safe_load((ROOT / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
+    """A card."""
+    return yaml.safe_load((ROOT / find_card(name)).read_text(encoding="utf-8"))
+
+
+def find_card(name: str) -> str:
+    """Where a card lies, from the repository's root; that of the demo is no set to download."""
+    return f"data/{name}.yaml" if name == DEMO else f"pipeline/unet_pipeline/public_data/cards/{name}.yaml"
 
 
 def find_data(case: UseCase, data: Path) -> Path:
@@ -148,7 +153,7 @@ def describe_bundle(bundle: Path) -> dict[str, str]:
     machine = run["machine"]["gpu"] or f"{run['machine']['num_cores']} cores {run['machine']['processor']}"
     return {
         "bundle": f"[`{bundle.name}`](bundles/{bundle.name}/docs/README.md)",
-        "data": f"[{plan['dataset_name']}](data/{USE_CASES[bundle.name].card}.yaml), {plan['spatial_dims']}D",
+        "data": f"[{plan['dataset_name']}]({find_card(USE_CASES[bundle.name].card)}), {plan['spatial_dims']}D",
         "network": network,
         "parameters": f"{unet_pipeline.describe(bundle).num_parameters:,}",
         "n": str(rows[0]["n"]),
@@ -182,7 +187,7 @@ def build_pages() -> dict[Path, str]:
     short = [{name: line[name] for name in _SHORT} for line in lines]
     pages = {
         README: _join(short),
-        RESULTS: _join(lines).replace("](bundles/", "](../bundles/").replace("](data/", "](../data/"),
+        RESULTS: _join(lines).replace("](", "](../"),
     }
     return {page: replace_between(page.read_text(encoding="utf-8"), *MARKS, table) for page, table in pages.items()}
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.check import check as check
     from unet_pipeline.verbs.check import fix as fix
     from unet_pipeline.verbs.compare import compare as compare
+    from unet_pipeline.verbs.data import get_data as get_data
+    from unet_pipeline.verbs.data import list_data as list_data
     from unet_pipeline.verbs.demo import demo as demo
     from unet_pipeline.verbs.demo import draw as draw
     from unet_pipeline.verbs.describe import describe as describe
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 # in the order in which they are used: the verb, which is a module of `verbs` and of `commands`, and the functions that it offers here
 VERBS = {
     "demo": ("demo", "draw"),
+    "data": ("get_data", "list_data"),
     "check": ("check", "fix"),
     "plan": ("plan", "refresh"),
     "describe": ("describe",),

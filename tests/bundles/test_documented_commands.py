@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import nnunet_results
 import numpy as np
 import phantom_bundles as phantoms
 import pytest
+import tifffile
 from documented_commands import MARKS, PAGES, ROOT, find_commands, list_commands
 
 import unet_pipeline
@@ -120,6 +123,11 @@ def prepare(command: str, world: Path) -> None:
         shutil.rmtree(world / f"{target[1]}_data", ignore_errors=True)
     if "--resume" in command:
         phantoms.silently(unet_pipeline.train, world / "BUNDLE", overrides={"num_epochs": 1})
+    if "em_membrane" in command:  # its archive is there already, for there is no network
+        for folder in ("em_membrane_download", "archives"):
+            write_em_archive(world / folder / "ISBI-2012-challenge.zip")
+    if command == "unet-pipeline check em_membrane":
+        unet_pipeline.get_data("em_membrane", world / "em_membrane")
     if "--runtime onnx" in command:
         phantoms.silently(unet_pipeline.package, world / "BUNDLE")
     if "--exclude CASE" in command:
@@ -128,6 +136,17 @@ def prepare(command: str, world: Path) -> None:
             phantoms.PillowImage.fromarray(picture[:size]).save(world / "DATASET" / side / "CASE.png")
         with (world / "DATASET" / "cases.csv").open("a") as table:
             table.write("CASE,images/CASE.png,labels/CASE.png,A,50\n")
+
+
+def write_em_archive(path: Path) -> None:
+    """As many sections as the published archive has, of 12 x 16 pixels."""
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, values in (("volume", 255), ("labels", 2)):
+            stack = np.random.default_rng(0).integers(0, values, (30, 12, 16), np.uint8)
+            pages = io.BytesIO()
+            tifffile.imwrite(pages, stack * np.uint8(255 if values == 2 else 1), photometric="minisblack")
+            archive.writestr(f"train-{name}.tif", pages.getvalue())
 
 
 def run_in_shell(command: str, world: Path) -> None:

@@ -21,8 +21,8 @@ def _refuse(code: str, what: str, why: str) -> Message:
     return Message.of_bundle(code, DANGER, what, why, "Do not unpack it.")
 
 
-TRAVERSAL = _refuse("entry-outside", "would be unpacked outside of the bundle", "It can replace any file of yours.")
-ABSOLUTE = _refuse("entry-absolute", "has an absolute name", "It would be unpacked outside of the bundle.")
+TRAVERSAL = _refuse("entry-outside", "would be unpacked outside of its folder", "It can replace any file of yours.")
+ABSOLUTE = _refuse("entry-absolute", "has an absolute name", "It would be unpacked outside of its folder.")
 BAD_NAME = _refuse("entry-name", "has a name with {text}", "Systems differ in where they put such a file.")
 ENTRY_LINK = _refuse("entry-link", "is a link to {text}", "What is unpacked after it can be written through the link.")
 LINK_OUTSIDE = Message.of_bundle(
