@@ -507,7 +507,7 @@ def test_quiet_prints_results_and_errors_only(run: Run, tmp_path: Path) -> None:
     loud, quiet = run("check", "cells"), run("check", "cells", "--quiet")
     assert loud.err.startswith("check: 3/3")
     assert quiet.err == ""
-    assert loud.out == quiet.out + "Next: unet-pipeline plan cells cells_bundle\n"
+    assert loud.out == quiet.out + "Next: unet-pipeline plan cells cells_bundle --preset quick\n"
     assert run("--quiet", "check", "nowhere").message.startswith("DatasetError")
     assert run("check", "cells").err.startswith("check: 3/3")  # the next call is not quiet
 
@@ -516,7 +516,7 @@ def test_check_next_step_has_the_options_that_say_how_it_is_read(run: Run, tmp_p
     phantoms.write_pictures(tmp_path / "my cells", num_cases=3)
     words = ["--label", "background=0", "--label", "cell=255", "--layout", "folders", "--follow-links"]
     out = run("check", "my cells", *words, "--out", "report").out
-    assert out.endswith(f"Next: unet-pipeline plan 'my cells' 'my cells_bundle' {' '.join(words)}\n")
+    assert out.endswith(f"Next: unet-pipeline plan 'my cells' 'my cells_bundle' --preset quick {' '.join(words)}\n")
 
 
 def test_next_step_names_the_program_where_it_lies(

@@ -84,7 +84,9 @@ def check(
             f"The first: {first.file} {first.cause}."
         )
     else:
-        tell_next("plan", dataset, f"{dataset.resolve().stem}_bundle", *_repeat_options(context, "plan"))
+        tell_next(
+            "plan", dataset, f"{dataset.resolve().stem}_bundle", "--preset", "quick", *_repeat_options(context, "plan")
+        )
 
 
 def _repeat_options(context: typer.Context, verb: str) -> Iterator[str]:
@@ -107,7 +109,7 @@ def _finish_fix(fixed: FixedDataset) -> None:
             f"{len(remaining)} error(s) could not be corrected in {show_path(fixed.out)}; the list above says what to do about each. "
             f"The first: {first.file} {first.cause}."
         )
-    tell_next("plan", fixed.out, f"{fixed.out.resolve().name}_bundle")
+    tell_next("plan", fixed.out, f"{fixed.out.resolve().name}_bundle", "--preset", "quick")
 
 
 def print_report(report: CheckReport) -> None:

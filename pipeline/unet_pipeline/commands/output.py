@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 from unet_pipeline.progress import hide_progress
 
 PROGRAM = "unet-pipeline"
+_COMMAND = re.compile(rf"\s*(Next: |cd |(\S*/)?{PROGRAM} )")
+_INDENT = re.compile(r" *(\S+ {2,})?")
 _is_quiet = False
 
 
 def say(text: str = "") -> None:
-    """One line of a result on stdout, at once."""
+    """Lines of a result on stdout, at once; on a terminal they are wrapped at words, but for commands, which are to be copied."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(_wrap(line, width) for line in text.split("\n"))
     print(text, flush=True)
+
+
+def _wrap(line: str, width: int) -> str:
+    """A line that continues below its text: behind its indent and its first word, where a column follows that."""
+    if len(line) <= width or _COMMAND.match(line):
+        return line
+    start = _INDENT.match(line)
+    indent = len(start[0]) if start and len(start[0]) <= width // 2 else 0
+    wrapped = textwrap.wrap(
+        line[indent:], width - indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+    return line[:indent] + f"\n{' ' * indent}".join(wrapped)
 
 
 def tell(text: str = "") -> None:
