@@ -65,14 +65,15 @@ The picture `demo/overlay.png` shows the outlines of reference and prediction. T
 
 ## 3. Your own folder
 
-`cells/images` has eight pictures here, `cells/labels` their label maps of the same names. [Other layouts](../data.md#layouts) are read as well.
+`cells/images` has eight pictures here, `cells/labels` their label maps of the same names. [Other
+layouts](../data.md#layouts) are read as well.
 
 ```text
 {own}
 ```
 
-The training is cut short here, by the words behind the bundle, so that this page can be made again in a minute; leave them out. What the
-lines mean: [my ultrasound folder](ultrasound.md).
+The training is cut short here, by the words behind the bundle, so that this page can be made again in a minute; leave them out. What
+the lines mean: [my ultrasound folder](ultrasound.md).
 """
 
 
