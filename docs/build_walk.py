@@ -110,10 +110,12 @@ def show_step(folder: Path, words: str) -> str:
 
 
 def list_skeleton(text: str) -> list[str]:
-    """Lines of a transcript without what differs from run to run: numbers, times, widths of columns, and how busy the machine is."""
-    joined = re.sub(r"(?m)^ *(time|when nothing else runs)\b.*\n?(?:^ {12,}.*\n?)*", "", text + "\n")
-    plain = (re.sub(r"[━╸╺─]+", "━", line) for line in joined.splitlines())
-    return [" ".join(re.sub(r"[\d.,:]*\d", "#", line).split()) for line in plain if line.strip()]
+    """Words of a transcript without what differs from run to run: numbers, times, where lines break, and how busy the machine is."""
+    joined = " ".join(re.sub(r"[━╸╺─]+", "━", text).split())
+    joined = re.sub(
+        r"\btime:? (?:data|about|less|not known|network).*?(?= fold \d| weights | Every number)", "", joined
+    )
+    return re.sub(r"[-+]?[\d.,:]*\d", "#", joined).split()
 
 
 if __name__ == "__main__":

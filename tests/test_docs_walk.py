@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,7 +51,7 @@ def test_walk_each_step_says_the_next_one() -> None:
     own = WALK.OWN_FOLDER
     said = {command: [line for line in lines if line.startswith("Next: ")] for command, lines in STEPS.items()}
     assert said["make demo"] == [f"Next: {WALK.PROGRAM} {words}" for words in (WALK.DEMO[1], "check DATASET")]
-    for step, following in zip(own, own[1:], strict=False):
+    for step, following in pairwise(own):
         (line,) = said[step]
         # the training is shorter on the page
         assert following.startswith(line.removeprefix(f"Next: {WALK.PROGRAM} ")), step
