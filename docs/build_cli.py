@@ -33,11 +33,15 @@ _HEAD = """\
 | 2 | wrong usage: unknown verb or option, missing argument, value of the wrong form |
 | 130 | interrupted from the keyboard |
 
-Before the verb:
+Before the verb, the first three behind it as well:
 
 {options}
 
-Results go to stdout; progress and errors go to stderr, as a bar on a terminal and as plain lines elsewhere.
+Results go to stdout; progress and errors go to stderr, as a bar on a terminal and as plain lines elsewhere. Bar and tables fit terminals of
+60 columns and more.
+
+`{program} --install-completion` lets bash, zsh, fish or PowerShell complete verbs, options, presets, networks and the ids of `train` with the
+Tab key, from the next shell on; `{program} --show-completion zsh` prints the script for one shell, to keep it elsewhere.
 
 | verb | what it does |
 |---|---|

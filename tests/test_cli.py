@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 import unet_pipeline
 from unet_pipeline.cli import app
@@ -479,3 +480,79 @@ def test_plan_into_a_link_that_leads_nowhere_is_refused(run: Run, nifti_folders:
     assert outcome.status == 1
     assert "bundle is a link to something that does not exist" in outcome.err
     assert Path("bundle").is_symlink()
+
+
+# options of the program
+
+
+def test_version_tells_what_runs_and_where(run: Run) -> None:
+    import monai
+    import torch
+
+    outcome = run("--version")
+    lines = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
+    assert (outcome.status, outcome.err) == (0, "")
+    assert list(lines) == ["unet-pipeline", "python", "torch", "monai", "device"]
+    assert lines["unet-pipeline"] == unet_pipeline.__version__
+    assert (lines["torch"], lines["monai"]) == (torch.__version__, monai.__version__)
+    assert lines["device"].startswith("cuda, " if torch.cuda.is_available() else "cpu, ")
+
+
+def test_own_options_stand_behind_the_verb_too(run: Run) -> None:
+    assert run("check", "nowhere", "--version").out.startswith("unet-pipeline ")
+
+
+def test_quiet_prints_results_and_errors_only(run: Run, tmp_path: Path) -> None:
+    phantoms.write_pictures(tmp_path / "cells", num_cases=3)
+    loud, quiet = run("check", "cells"), run("check", "cells", "--quiet")
+    assert loud.err.startswith("check: 3/3")
+    assert quiet.err == ""
+    assert loud.out == quiet.out + "Next: unet-pipeline plan cells cells_bundle --preset quick\n"
+    assert run("--quiet", "check", "nowhere").message.startswith("DatasetError")
+    assert run("check", "cells").err.startswith("check: 3/3")  # the next call is not quiet
+
+
+def test_check_next_step_has_the_options_that_say_how_it_is_read(run: Run, tmp_path: Path) -> None:
+    phantoms.write_pictures(tmp_path / "my cells", num_cases=3)
+    words = ["--label", "background=0", "--label", "cell=255", "--layout", "folders", "--follow-links"]
+    out = run("check", "my cells", *words, "--out", "report").out
+    assert out.endswith(f"Next: unet-pipeline plan 'my cells' 'my cells_bundle' --preset quick {' '.join(words)}\n")
+
+
+def test_next_step_names_the_program_where_it_lies(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from unet_pipeline.commands import output
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [str(tmp_path / ".venv" / "bin" / "unet-pipeline")])
+    output.tell_next("report", Path("demo") / "a bundle")
+    assert capsys.readouterr().out == "Next: .venv/bin/unet-pipeline report 'demo/a bundle'\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("tr", "train"),
+        ("plan D B --preset q", "quick"),
+        ("plan D B --network unet3", "unet3d2016"),
+        ("train B num_e", "num_epochs="),
+        ("check D --layout case", "case_folders"),
+        ("predict --mir", "--mirror"),
+    ],
+)
+def test_completion_completes_names(words: str, completed: str) -> None:
+    typed = f"unet-pipeline {words}"
+    environment = {
+        "_UNET_PIPELINE_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(words.count(" ") + 1),
+    }
+    outcome = CliRunner().invoke(app, [], prog_name="unet-pipeline", env=environment)
+    assert outcome.output.split() == [completed]
+
+
+def test_completion_scripts_are_printed() -> None:
+    outcome = CliRunner().invoke(app, ["--show-completion", "bash"], prog_name="unet-pipeline")
+    assert "complete -o default -F _unet_pipeline_completion unet-pipeline" in outcome.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import sys
 import traceback
 import warnings
@@ -15,30 +16,61 @@ from typing import Annotated, get_type_hints
 
 import typer
 
-from unet_pipeline import VERBS
+from unet_pipeline import VERBS, __version__
 from unet_pipeline.boundary import guarded, let_streams_print
-from unet_pipeline.commands.output import flush_output
+from unet_pipeline.commands.hints import HintingCommand, HintingGroup
+from unet_pipeline.commands.output import flush_output, say, set_quiet
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.lean_imports import arrange_quick_start
 
 EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
+_OWN_OPTIONS = ("--debug", "--quiet", "--version")
 
 app = typer.Typer(
     name="unet-pipeline",
     help="A labelled folder of medical images goes in, a MONAI bundle comes out, with the evidence for every number.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=HintingGroup,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _say_version(is_asked: bool) -> None:
+    if not is_asked:
+        return
+    from unet_pipeline.evidence.records.machine import describe_device, read_versions
+
+    versions = read_versions()
+    shown = {
+        "python": platform.python_version(),
+        **{name: versions.get(name, "missing") for name in ("torch", "monai")},
+    }
+    say(f"unet-pipeline {__version__}")
+    for name, text in {**shown, "device": describe_device()}.items():
+        say(f"{name:<13} {text}")
+    raise typer.Exit
 
 
 @app.callback()
 def _options(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Results and errors only: no progress, no steps on the way, no next step.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Versions of this program, Python, PyTorch and MONAI, and the device that is used.",
+            callback=_say_version,
+            is_eager=True,
+        ),
+    ] = False,
 ) -> None:
     context.obj = {"debug": debug}
+    set_quiet(quiet)
 
 
 for _verb in VERBS:
@@ -48,12 +80,13 @@ for _verb in VERBS:
     for _hint in _command.__annotations__.values():
         for _option in getattr(_hint, "__metadata__", ()):
             _option.readable = False
-    app.command(_verb.replace("_", "-"))(_command)
+    app.command(_verb.replace("_", "-"), cls=HintingCommand)(_command)
 
 
 def main() -> None:
     """Entry of `unet-pipeline`: runs a verb; a problem of the user's becomes one message and exit status 1."""
     arrange_quick_start()
+    sys.argv[1:] = _put_own_options_first(sys.argv[1:])
     if "--debug" not in sys.argv:
         # MONAI and PyTorch warn about their own code; what concerns the user is an error or a line of output here
         warnings.filterwarnings("ignore", module=r"(monai|torch|ignite)\b")
@@ -87,6 +120,13 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe went away
         _leave_output()
         raise SystemExit(EXIT_PROBLEM) from None
+
+
+def _put_own_options_first(words: list[str]) -> list[str]:
+    """The program's own options may stand behind the verb too."""
+    end = words.index("--") if "--" in words else len(words)
+    own = [word for word in words[:end] if word in _OWN_OPTIONS]
+    return [*own, *(word for word in words[:end] if word not in _OWN_OPTIONS), *words[end:]]
 
 
 @contextmanager

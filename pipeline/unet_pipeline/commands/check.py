@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,7 +27,7 @@ from unet_pipeline.commands.options import (
     read_options,
     write_json_option,
 )
-from unet_pipeline.commands.output import say, show_path
+from unet_pipeline.commands.output import say, show_path, tell_next
 from unet_pipeline.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _MAX_ALIKE = 5  # problems of one kind that are printed; `--json` and `--out` ha
 
 
 def check(
+    context: typer.Context,
     dataset: Dataset,
     out: Annotated[
         Path | None,
@@ -92,6 +93,21 @@ def check(
             f"{len(report.errors)} error(s) in {report.dataset.name}; the list above says what to do about each. "
             f"The first: {first.file} {first.cause}."
         )
+    else:
+        tell_next(
+            "plan", dataset, f"{dataset.resolve().stem}_bundle", "--preset", "quick", *_repeat_options(context, "plan")
+        )
+
+
+def _repeat_options(context: typer.Context, verb: str) -> Iterator[str]:
+    """The options of this call that another verb has too, as they are typed."""
+    commands: dict[str, Any] = context.find_root().command.commands  # type: ignore[attr-defined]
+    known = {name for parameter in commands[verb].params for name in parameter.opts} - {"--json"}
+    for parameter in context.command.params:
+        name, value = parameter.opts[0], context.params[parameter.name or ""]
+        if name in known and name.startswith("--") and value:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                yield from (name,) if one is True else (name, str(one))
 
 
 def _finish_fix(fixed: FixedDataset) -> None:
@@ -103,6 +119,7 @@ def _finish_fix(fixed: FixedDataset) -> None:
             f"{len(remaining)} error(s) could not be corrected in {show_path(fixed.out)}; the list above says what to do about each. "
             f"The first: {first.file} {first.cause}."
         )
+    tell_next("plan", fixed.out, f"{fixed.out.resolve().name}_bundle", "--preset", "quick")
 
 
 def print_report(report: CheckReport) -> None:

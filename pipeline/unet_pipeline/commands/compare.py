@@ -39,7 +39,7 @@ def print_comparison(record: ComparisonRecord) -> None:
     say(f"b  {record.b}  ({record.title_b})")
     headings = ("label", "metric", "n", "a", "b", "b - a", "95 % interval", "effect", "b better", "p")
     lines = [_describe_difference(row) for row in record.rows]
-    print_table(f"{record.num_cases} cases in both, {record.grid} grid", headings, lines, num_texts=2, width=130)
+    print_table(f"{record.num_cases} cases in both, {record.grid} grid", headings, lines, num_texts=2)
     for name, cases in (("a", record.only_a), ("b", record.only_b)):
         if cases:
             shown = ", ".join(cases[:3]) + (", ..." if len(cases) > 3 else "")

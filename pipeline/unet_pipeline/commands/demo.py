@@ -9,7 +9,7 @@ import typer
 
 from unet_pipeline.commands.evaluate import evaluation_as_data, print_evaluation
 from unet_pipeline.commands.options import Json, write_json_option
-from unet_pipeline.commands.output import say, show_path
+from unet_pipeline.commands.output import say, show_path, tell, tell_next
 
 
 def demo(
@@ -19,7 +19,7 @@ def demo(
     """Run the main job end to end on the embedded cohort."""
     from unet_pipeline.verbs.demo import demo
 
-    result = demo(out, announce=lambda step: say(f"== {step}"))
+    result = demo(out, announce=lambda step: tell(f"== {step}"))
     say()
     print_evaluation(result.evaluation)
     say()
@@ -27,9 +27,8 @@ def demo(
     say("pipeline works, and says nothing about generalisation.")
     say(f"bundle   {result.bundle.root}  (sealed: {show_path(result.package.zip_file)})")
     say(f"picture  {result.overlay}")
-    say()
-    say("Next, on your own data:")
-    say("  unet-pipeline check DATASET")
-    say("  unet-pipeline plan DATASET BUNDLE --preset quick")
-    say("  unet-pipeline train BUNDLE")
+    tell("Look at the picture; the report has the plan, the curves and all numbers.")
+    tell_next("report", result.bundle.root)
+    tell("Then, on your own folder of images and label maps:")
+    tell_next("check", "DATASET")
     write_json_option(json_file, evaluation_as_data(result.evaluation))

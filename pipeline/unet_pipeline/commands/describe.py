@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from unet_pipeline.commands.options import Bundle, Json, write_json_option
 from unet_pipeline.commands.output import say, say_plan_notes
+from unet_pipeline.commands.tables import print_table
 
 if TYPE_CHECKING:
     from unet_pipeline.evidence.report.network_drawing import Description
@@ -36,18 +36,10 @@ def describe(
 
 def print_network(description: Description) -> None:
     """A network's levels as a table."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
     from unet_pipeline.evidence.report.network_drawing import list_rows, summarize_network
 
-    table = Table(title=description.network, box=SIMPLE_HEAD, title_justify="left")
-    for heading in ("level", "part", "channels", "kernels", "output", "parameters"):
-        table.add_column(heading, justify="right" if heading == "parameters" else "left")
-    for row in list_rows(description):
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    headings = ("level", "part", "channels", "kernels", "output", "parameters")
+    print_table(description.network, headings, list_rows(description), num_texts=5)
     for line in summarize_network(description):
         say(f"  {line}")
 

@@ -20,7 +20,7 @@ from unet_pipeline.commands.options import (
     Trust,
     write_json_option,
 )
-from unet_pipeline.commands.output import say
+from unet_pipeline.commands.output import say, tell, tell_next
 from unet_pipeline.commands.tables import print_table, show_value, title_column
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def evaluate(
 ) -> None:
     """Metrics per case from prediction files, with a summary and its intervals."""
     import unet_pipeline
+    from unet_pipeline.bundle.folder import BundleFolder
 
     if ensemble and dataset is None:
         raise typer.BadParameter(
@@ -70,12 +71,14 @@ def evaluate(
         predictions,
         *options,
         alone=True,
-        announce=say,
+        announce=tell,
         follow_links=follow_links,
         data_root=data_root,
     )
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
+    if BundleFolder(bundle).plan.is_file() and out is None:
+        tell_next("report", bundle)
     write_json_option(json_file, evaluation_as_data(result))
 
 

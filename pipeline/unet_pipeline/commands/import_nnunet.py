@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unet_pipeline.commands.options import Json, write_json_option
-from unet_pipeline.commands.output import say
+from unet_pipeline.commands.output import say, tell_next
 
 
 def import_nnunet(
@@ -46,8 +45,5 @@ def import_nnunet(
     )
     for line in result.describe_differences():
         say(f"  differs   {line}")
-    say(
-        f"Next: unet-pipeline predict {shlex.quote(str(bundle))} IMAGES OUT"
-        + (" --ensemble" if len(result.epochs) > 1 else "")
-    )
+    tell_next("predict", bundle, "IMAGES", "OUT", *(["--ensemble"] if len(result.epochs) > 1 else []))
     write_json_option(json_file, {"folds": dict(result.epochs), "plan": result.plan.model_dump(mode="json")})

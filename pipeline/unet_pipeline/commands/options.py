@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,17 @@ def _require_place(path: Path | None) -> Path | None:
 
         require_place(path)
     return path
+
+
+def completing(list_names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Names for a shell's completion; they are listed when a shell asks for them."""
+    return lambda incomplete: [name for name in list_names() if name.startswith(incomplete)]
+
+
+def _list_layouts() -> Iterable[str]:
+    from unet_pipeline.dataset.layouts import READERS
+
+    return READERS
 
 
 Json = Annotated[
@@ -65,7 +77,9 @@ Labels = Annotated[
 Layout = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="decathlon, nnunet, table, folders or case_folders; found by looking, if not given."
+        metavar="NAME",
+        help="decathlon, nnunet, table, folders or case_folders; found by looking, if not given.",
+        autocompletion=completing(_list_layouts),
     ),
 ]
 CopyHeader = Annotated[

@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import shutil
 import sys
+import textwrap
 from pathlib import Path
+
+from unet_pipeline.progress import hide_progress
+
+PROGRAM = "unet-pipeline"
+_COMMAND = re.compile(rf"\s*(Next: |cd |(\S*/)?{PROGRAM} )")
+_INDENT = re.compile(r" *(\S+ {2,})?")
+_is_quiet = False
 
 
 def say(text: str = "") -> None:
-    """One line on stdout, at once."""
+    """Lines of a result on stdout, at once; on a terminal they are wrapped at words, but for commands, which are to be copied."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(_wrap(line, width) for line in text.split("\n"))
     print(text, flush=True)
+
+
+def _wrap(line: str, width: int) -> str:
+    """A line that continues below its text: behind its indent and its first word, where a column follows that."""
+    if len(line) <= width or _COMMAND.match(line):
+        return line
+    start = _INDENT.match(line)
+    indent = len(start[0]) if start and len(start[0]) <= width // 2 else 0
+    wrapped = textwrap.wrap(
+        line[indent:], width - indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+    return line[:indent] + f"\n{' ' * indent}".join(wrapped)
+
+
+def tell(text: str = "") -> None:
+    """One line about what is being done or could be done next, on stdout; not with `--quiet`."""
+    if not _is_quiet:
+        say(text)
+
+
+def tell_next(*words: str | Path) -> None:
+    """The command that comes next, as it can be typed here."""
+    tell(f"Next: {shlex.join([show_program(), *map(str, words)])}")
+
+
+def show_program() -> str:
+    """What has to be typed to run it again: its name, or where it lies, such as .venv/bin of a clone."""
+    place = Path(sys.argv[0])
+    is_elsewhere = place.stem == PROGRAM and place.name != sys.argv[0] and shutil.which(PROGRAM) is None
+    return show_path(place) if is_elsewhere else PROGRAM
+
+
+def set_quiet(is_quiet: bool) -> None:
+    """Leave out progress and whatever is told, or not, in this process from now on."""
+    global _is_quiet
+    _is_quiet = is_quiet
+    hide_progress(is_quiet)
 
 
 def flush_output() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unet_pipeline.commands.options import Bundle, Json, Trust, write_json_option
-from unet_pipeline.commands.output import say, say_plan_notes, show_path
+from unet_pipeline.commands.output import say, say_plan_notes, show_path, tell_next
 
 
 def package(
@@ -49,4 +49,5 @@ def package(
         say(f"exported {exported.describe()}")
     say(f"version  {result.version}")
     say(f"sealed   {show_path(result.zip_file)}  (SHA-256 {result.sha256})")
+    tell_next("predict", bundle, "IMAGES", "OUT")
     write_json_option(json_file, {"zip": str(result.zip_file), "sha256": result.sha256, "version": result.version})

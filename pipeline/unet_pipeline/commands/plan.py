@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,12 +22,13 @@ from unet_pipeline.commands.options import (
     Patient,
     ResampleLabels,
     Trust,
+    completing,
     parse_labels,
     parse_memory,
     read_options,
     write_json_option,
 )
-from unet_pipeline.commands.output import say
+from unet_pipeline.commands.output import say, tell_next
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.progress import describe_time
@@ -36,9 +38,25 @@ if TYPE_CHECKING:
     from unet_pipeline.training.forecast import TrainingForecast
 
 
+def _list_presets() -> Iterable[str]:
+    from unet_pipeline.planning.presets import PRESETS
+
+    return PRESETS
+
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="quick (minutes on a CPU), standard, or full (nnU-Net's length).", autocompletion=completing(_list_presets)
+    ),
+]
 Network = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help=f"{', '.join(NETWORKS)}; {next(iter(NETWORKS))} if not given."),
+    typer.Option(
+        metavar="NAME",
+        help=f"{', '.join(NETWORKS)}; {next(iter(NETWORKS))} if not given.",
+        autocompletion=completing(lambda: NETWORKS),
+    ),
 ]
 Padded = Annotated[
     bool,
@@ -68,9 +86,7 @@ def plan(
     bundle: Annotated[
         Path | None, typer.Argument(metavar="BUNDLE", help="Folder of the bundle; it must not exist yet.")
     ] = None,
-    preset: Annotated[
-        str, typer.Option(help="quick (minutes on a CPU), standard, or full (nnU-Net's length).")
-    ] = "standard",
+    preset: Preset = "standard",
     network: Network = None,
     padded: Padded = False,
     memory: MemoryGib = None,
@@ -119,7 +135,7 @@ def plan(
         print_plan(effective, bundle)
         _say_time(bundle, planned.read_case_s, no_forecast)
         say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
-        say(f"Next: unet-pipeline train {shlex.quote(str(bundle))}")
+        tell_next("train", bundle)
     write_json_option(json_file, effective.model_dump(mode="json"))
 
 

@@ -9,7 +9,7 @@ import typer
 
 from unet_pipeline.commands.check import list_problems
 from unet_pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Precision, Trust, write_json_option
-from unet_pipeline.commands.output import say
+from unet_pipeline.commands.output import say, tell
 from unet_pipeline.errors import PredictionError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def predict(
     if dry_run:
         show_forecast(unet_pipeline.forecast(bundle, source, out, *options, alone=True), json_file)
         return
-    result = unet_pipeline.predict(bundle, source, out, *options, alone=True, announce=say)
+    result = unet_pipeline.predict(bundle, source, out, *options, alone=True, announce=tell)
     for line in list_problems(result.notes):
         say(line)
     for path in result.kept:

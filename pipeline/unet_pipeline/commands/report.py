@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unet_pipeline.commands.options import Bundle, Json, write_json_option
-from unet_pipeline.commands.output import say, show_path
+from unet_pipeline.commands.output import say, show_path, tell, tell_next
 
 
 def report(
@@ -26,6 +26,8 @@ def report(
     for path in result.documents:
         edited = "  (the document was edited and kept; this is the new draft)" if ".draft" in path.name else ""
         say(f"written  {show_path(path)}{edited}")
+    tell("Open it in any browser; it needs no network.")
+    tell_next("package", bundle)
     write_json_option(
         json_file,
         {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_pipeline.commands.options import Bundle, Device, Json, Trust, require_fold, write_json_option
-from unet_pipeline.commands.output import say
+from unet_pipeline.commands.output import say, tell
 
 if TYPE_CHECKING:
     from unet_pipeline.evidence.reproduce.reproduction import Reproduction
@@ -37,7 +37,7 @@ def reproduce(
 
     require_fold(fold)
     result = unet_pipeline.reproduce(
-        bundle, fold, evaluation_only, dataset, out, anyway, device, announce=say, trust=trust
+        bundle, fold, evaluation_only, dataset, out, anyway, device, announce=tell, trust=trust
     )
     print_reproduction(result)
     write_json_option(json_file, asdict(result))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unet_pipeline.commands.options import Bundle, Initial, Json, Tracking, Trust, require_fold, write_json_option
-from unet_pipeline.commands.output import say, say_plan_notes
+from unet_pipeline.commands.hints import list_ids
+from unet_pipeline.commands.options import (
+    Bundle,
+    Initial,
+    Json,
+    Tracking,
+    Trust,
+    completing,
+    require_fold,
+    write_json_option,
+)
+from unet_pipeline.commands.output import say, say_plan_notes, tell, tell_next
 from unet_pipeline.commands.stopping import preemptible
 from unet_pipeline.errors import PlanError, PreemptedError
 
@@ -19,9 +28,19 @@ if TYPE_CHECKING:
     from unet_pipeline.training.run import TrainingRun
 
 
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Ids of train.json.",
+        autocompletion=completing(lambda: [f"{key}=" for key in list_ids()]),
+    ),
+]
+
+
 def train(
     bundle: Bundle,
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Ids of train.json.")] = None,
+    overrides: Overrides = None,
     fold: Annotated[str | None, typer.Option(help="A number, or all; the plan's fold if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the latest interrupted training.")] = False,
     deterministic: Annotated[
@@ -47,7 +66,7 @@ def train(
                 fold,
                 resume,
                 _parse_overrides(overrides or []),
-                announce=say,
+                announce=tell,
                 initial=initial,
                 trust=trust,
                 deterministic=deterministic,
@@ -56,22 +75,21 @@ def train(
             )
     except PreemptedError as stop:
         say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")
-        say(
-            f"Next: unet-pipeline train {shlex.quote(str(bundle))} --resume"
-            if stop.is_recorded
-            else "Next: the same command again"
-        )
+        if stop.is_recorded:
+            tell_next("train", bundle, "--resume")
+        else:
+            tell("Next: the same command again")
         return
     for run in runs:
         if run.stopped_by is not None:
             done = f" after {run.cut_short}" if run.cut_short else ""
             say(f"fold {run.fold}: stopped by {run.stopped_by} and saved{done}\nrecord   {run.run_dir / 'run.json'}")
-            say(f"Next: unet-pipeline train {shlex.quote(str(bundle))} --resume")
+            tell_next("train", bundle, "--resume")
             return
         _say_end(run)
     if seeds > 1:
         print_spread(runs)
-    say(f"Next: unet-pipeline evaluate {shlex.quote(str(bundle))}")
+    tell_next("evaluate", bundle)
     write_json_option(
         json_file,
         [{key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()} for run in runs],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from unet_pipeline.commands.options import Bundle, Device, Json, Mirror, Trust, write_json_option
 from unet_pipeline.commands.output import say, say_plan_notes
+from unet_pipeline.commands.tables import print_table
 
 if TYPE_CHECKING:
     from unet_pipeline.tuning.choose import Tuning
@@ -28,19 +28,14 @@ def tune(
 
 def print_tuning(tuning: Tuning) -> None:
     """What was tried as post-processing, and the temperature."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{tuning.num_cases} out-of-fold predictions", box=SIMPLE_HEAD, title_justify="left")
-    for heading in ("label", "candidate", "n", "Dice before", "after", "95 % interval of the gain", "taken"):
-        table.add_column(heading)
+    headings = ("label", "candidate", "n", "Dice before", "after", "95 % interval of the gain", "taken")
+    rows = []
     for decision in tuning.decisions:
         interval = f"{decision.low:+.4f} to {decision.high:+.4f}" if decision.n > 1 else "-"
         scores = (f"{decision.before:.4f}", f"{decision.after:.4f}")
         taken = "yes" if decision.taken else "no"
-        table.add_row(decision.label, decision.candidate, str(decision.n), *scores, interval, taken)
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+        rows.append((decision.label, decision.candidate, str(decision.n), *scores, interval, taken))
+    print_table(f"{tuning.num_cases} out-of-fold predictions", headings, rows, num_texts=len(headings))
     calibration = tuning.calibration
     if calibration.reason:
         say(f"temperature not changed: {calibration.reason} (calibration error {calibration.error_before:.4f})")

@@ -172,7 +172,7 @@ def _examine_cases(
     findings, max_samples = [], count_samples(len(dataset.cases))
     pooled = PooledIntensities(max_samples * len(dataset.cases))
     planned = _list_planned(dataset)
-    with progress_bar("check", len(dataset.cases)) as bar, ThreadPoolExecutor(workers) as pool:
+    with progress_bar("check", len(dataset.cases), num_at_once=workers) as bar, ThreadPoolExecutor(workers) as pool:
         for finding in pool.map(
             lambda case: examine_case(dataset.root, case, options, with_tiles, dataset.ignore_value, max_samples),
             dataset.cases,

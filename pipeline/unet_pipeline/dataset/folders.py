@@ -73,6 +73,7 @@ def read(root: Path) -> Dataset:
     if not _has_both_folders(root):
         return _read_side_by_side(root)
     image_folder, label_folder = (_choose_folder(root, names) for names in (IMAGE_FOLDERS, LABEL_FOLDERS))
+    _require_files_at_their_place(root, image_folder, label_folder)
     images, problems = _list_side(root, image_folder, is_label=False)
     labels, problems_of_labels = _list_side(root, label_folder, is_label=True)
     images = _name_as_labels(root / image_folder, root, images, labels)
@@ -80,6 +81,24 @@ def read(root: Path) -> Dataset:
     pairing = pair_names(list(images), list(labels))
     missing = _find_lone(pairing, images, labels, f"{label_folder}/{{name}}", f"{image_folder}/{{name}}")
     return _build(root, LAYOUT, pairing, images, labels, [*problems, *problems_of_labels, *missing])
+
+
+def _require_files_at_their_place(root: Path, images: str, labels: str) -> None:
+    """Whether the pairs lie in the two folders and not in folders of one name below them, as in images/train and labels/train.
+
+    Raises:
+        DatasetError: they do; a folder there would be taken for a case with its channels.
+    """
+    if list_images(root / images):
+        return
+    for folder in sorted(path for path in (root / images).iterdir() if path.is_dir()):
+        other = root / labels / folder.name
+        names = [{case_name(path) for path in list_images(side)} for side in (folder, other) if side.is_dir()]
+        if len(names) == 2 and len(names[0] & names[1]) > 1:
+            raise DatasetError(
+                f"The files of {root} lie one level deeper than expected, in {images}/{folder.name} and {labels}/{folder.name}. "
+                f"Move them up into {images}/ and {labels}/, or list the pairs in cases.csv."
+            )
 
 
 def _build(root: Path, layout: str, pairing: Pairing, images: _Side, labels: _Side, problems: list[Problem]) -> Dataset:

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 from unet_pipeline.dataset import case_folders, decathlon, folders, nnunet, table, unlabelled
-from unet_pipeline.dataset.dataset import Dataset
+from unet_pipeline.dataset.dataset import Dataset, list_images
 from unet_pipeline.dataset.dataset_facts import FACTS_FILE, add_facts
 from unet_pipeline.dataset.decathlon import read_description
+from unet_pipeline.dataset.deeper import suggest_deeper
 from unet_pipeline.dataset.formats import SHOWN_FORMATS
 from unet_pipeline.dataset.given_splits import SPLITS_FILE
 from unet_pipeline.dataset.names import CHANNEL, LABEL, require_name, show_value
@@ -127,6 +128,9 @@ def _choose_reader(root: Path, layout: str | None) -> ModuleType:
         )
     if unlabelled.matches(root):
         return unlabelled
+    deeper = suggest_deeper(root, lambda folder: any(reader.matches(folder) for reader in READERS.values()))
+    if deeper := deeper or suggest_deeper(root, lambda folder: bool(list_images(folder))):
+        raise DatasetError(f"Dataset folder {root} has no images of its own. {deeper}")
     listed = "; ".join(f"{expected} ({name})" for name, expected in _EXPECTED.items())
     raise DatasetError(
         f"Dataset folder {root} has no known layout. Expected {listed}. The README shows each in four lines."

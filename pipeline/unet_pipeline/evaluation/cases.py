@@ -112,7 +112,8 @@ def evaluate_pairs(
 def _measure_all(pairs: Sequence[Pair], measure: Callable[[Pair], _Measured]) -> list[_Measured]:
     """What `measure` finds for each pair, in their order, several at the same time."""
     results = []
-    with progress_bar("evaluate", len(pairs)) as bar, ThreadPoolExecutor(_count_threads(pairs)) as executor:
+    workers = _count_threads(pairs)
+    with progress_bar("evaluate", len(pairs), num_at_once=workers) as bar, ThreadPoolExecutor(workers) as executor:
         try:
             for result in executor.map(measure, pairs):
                 results.append(result)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from unet_pipeline.dataset.case_folders import find_case_files
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
 from unet_pipeline.dataset.dataset import Case, case_name, image_suffix, list_images
+from unet_pipeline.dataset.deeper import suggest_deeper
 from unet_pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
 from unet_pipeline.dataset.dicom_folders import find_series, list_dicom_files, name_series
 from unet_pipeline.dataset.file_names import natural_key, split_case
@@ -29,6 +30,7 @@ from unet_pipeline.errors import PredictionError
 Seen = TypeVar("Seen", MedicalImage, ImageGrid)
 _UNNAMED_CHANNEL = re.compile(r"channel_\d+")  # what a channel is called whose name the dataset does not say
 _CHANNEL_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")  # nnU-Net's names of files per channel
+_MAX_SHOWN = 6  # names of files in a message
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def list_inputs(source: Path, num_channels: int = 1, channel_names: Sequence[str
         *(_name_series(source, path, bool(images)) for path in series),
     ]
     if not inputs:
-        raise PredictionError(f"Input folder {source} has no image; expected {SHOWN_FORMATS}. Check the path.")
+        deeper = suggest_deeper(source, lambda folder: bool(list_images(folder))) or "Check the path."
+        raise PredictionError(f"Input folder {source} has no image; expected {SHOWN_FORMATS}. {deeper}")
     _require_own_names(inputs, source)
     return inputs
 
@@ -188,10 +191,12 @@ def _order_channels(
     is_whole = len(in_order) == 1 and not (num_channels > 1 and set(by_name) & set(wanted))
     if is_whole or (len(in_order) == num_channels and not named):
         return in_order
-    names = ", ".join(path.name for path in in_order)
+    names = ", ".join(path.name for path in in_order[:_MAX_SHOWN]) + (
+        " and others" if len(in_order) > _MAX_SHOWN else ""
+    )
     raise PredictionError(
         f"Case {case} has the images {names}; the bundle expects {num_channels} channel(s) ({', '.join(channel_names)}). Name the files "
-        "after the channels, as CASE_CHANNEL, or remove the others."
+        f"after the channels, as CASE_CHANNEL, or remove the others; if they are images of several cases, give {in_order[0].parent}."
     )
 
 

@@ -100,8 +100,9 @@ def predict_images(
         if folder.is_planned:
             announce(describe_windowing(windowing, engines.volumes is not None))
         loop = _CaseLoop(engines.with_windowing(windowing), staging, finals, suffix, options, ledger)
-        with closing(loop.start(todo, 1 if overlap else windowing.num_images, overlap)) as outcomes:
-            finished = _watch(outcomes, len(todo))
+        num_at_once = 1 if overlap else windowing.num_images
+        with closing(loop.start(todo, num_at_once, overlap)) as outcomes:
+            finished = _watch(outcomes, len(todo), num_at_once)
         for note in loop.engines.list_notes():
             announce(f"device   {note}")
     _require_all(finished, finals, suffix, ledger)
@@ -239,10 +240,10 @@ def _measure_input(source: PredictionInput) -> float:
     return float(sum(file.stat().st_size for file in source.files if file.exists()))
 
 
-def _watch(outcomes: Iterable[_Outcome], total: int) -> list[_Outcome]:
+def _watch(outcomes: Iterable[_Outcome], total: int, num_at_once: int) -> list[_Outcome]:
     """The outcomes, with a progress bar while they come."""
     finished = []
-    with progress_bar("predict", total) as bar:
+    with progress_bar("predict", total, num_at_once=num_at_once) as bar:
         for outcome in outcomes:
             finished.append(outcome)
             bar.advance(note=outcome.item.name)

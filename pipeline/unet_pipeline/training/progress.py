@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from ignite.engine import Engine, Events
 
-from unet_pipeline.progress import progress_bar
+from unet_pipeline.progress import Bar, progress_bar
 from unet_pipeline.training.processes import is_secondary
 from unet_pipeline.training.profile import ProfileHandler
 from unet_pipeline.training.samples import SeededDataset
@@ -33,6 +33,9 @@ class ProgressHandler:
         self._stack = ExitStack()
         self._loss: float | None = None
         self._busy_s, self._num_iterations, self._iteration_started_s = 0.0, 0, 0.0
+        self._bar: Bar | None = None
+        self._note = ""
+        self._first_epoch, self._num_validations, self._validation_started_s = 0, 0, 0.0
 
     def attach(self, engine: Engine) -> None:
         if is_secondary():
@@ -45,9 +48,13 @@ class ProgressHandler:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
         engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, self._close)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+        self.evaluator.add_event_handler(Events.STARTED, self._start_validation, engine)
+        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._show_validation, engine)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._finish_validation, engine)
 
     def _open(self, engine: Engine) -> None:
         left = engine.state.max_epochs * engine.state.epoch_length - engine.state.iteration
+        self._first_epoch = engine.state.epoch
         self._bar = self._stack.enter_context(progress_bar(self.title, left))
 
     def _start_clock(self, _: Engine) -> None:
@@ -58,17 +65,38 @@ class ProgressHandler:
         self._loss = loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * loss
         self._busy_s += time.monotonic() - self._iteration_started_s
         self._num_iterations += 1
-        if self._num_iterations == 1 and (choices := list_choices(engine)):
-            self._bar.report("; ".join(choices))
         speed = self._num_iterations * self.batch_size / self._busy_s
         note = f"epoch {engine.state.epoch}/{engine.state.max_epochs}  loss {self._loss:.3f}"
         best = self.evaluator.state.metrics
         if best:
             note += f"  Dice {next(iter(best.values())):.3f}"
-        self._bar.advance(note=f"{note}  {speed:.1f} images/s")
+        self._note = f"{note}  {speed:.1f} images/s"
+        if self._bar is None:
+            return
+        if self._num_iterations == 1 and (choices := list_choices(engine)):
+            self._bar.report("; ".join(choices))
+        self._bar.advance(note=self._note)
+
+    def _start_validation(self, evaluator: Engine, trainer: Engine) -> None:
+        self._validation_started_s = time.monotonic()
+        self._show_validation(evaluator, trainer)
+
+    def _show_validation(self, evaluator: Engine, trainer: Engine) -> None:
+        if self._bar is not None:
+            count = f"{evaluator.state.iteration}/{evaluator.state.epoch_length}"
+            self._bar.advance(0, f"epoch {trainer.state.epoch}/{trainer.state.max_epochs}  validating {count}")
+
+    def _finish_validation(self, _: Engine, trainer: Engine) -> None:
+        """The validations to come follow each other as those so far did."""
+        self._num_validations += 1
+        num_epochs = max(1, trainer.state.epoch - self._first_epoch)
+        num_left = (trainer.state.max_epochs - trainer.state.epoch) * self._num_validations // num_epochs
+        if self._bar is not None:
+            self._bar.pause(time.monotonic() - self._validation_started_s, num_left)
+            self._bar.advance(0, self._note)
 
     def _show_profile(self, _: Engine) -> None:
-        if self.profile is not None:
+        if self.profile is not None and self._bar is not None:
             self._bar.report(self.profile.line)
 
     def _close(self, _: Engine) -> None:

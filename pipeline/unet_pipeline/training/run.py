@@ -11,7 +11,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from unet_pipeline.bundle.run_record import Profile
 from unet_pipeline.config_values import PATH_IDS, quote_argument, quote_paths
 from unet_pipeline.device.memory import read_peak_gib
 from unet_pipeline.errors import PipelineError, PlanError, TrainingError, suggest
+from unet_pipeline.progress import preparing
 from unet_pipeline.training.determinism import NondeterministicKernels
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, object], watch: An
     from unet_pipeline.training.checkpoint import read_best
     from unet_pipeline.training.lack_of_memory import FewerWindows
     from unet_pipeline.training.loading import end_loader_processes
+    from unet_pipeline.training.processes import is_secondary
 
     started_s, cases = time.monotonic(), list[dict[str, str]]()
     folder.make_modules_importable()  # MONAI does it later, in `run`; the trainer is asked for before
@@ -178,12 +180,8 @@ def run_training(folder: BundleFolder, settings: Mapping[str, object], watch: An
         logging.getLogger("ignite.engine.engine.SupervisedTrainer").setLevel(logging.CRITICAL)
         logging.getLogger("ignite.engine.engine.SupervisedEvaluator").setLevel(logging.CRITICAL)
         logging.getLogger("dev_collate").disabled = True  # MONAI's search for what a batch could not be made of
-        workflow = _build_workflow(folder, settings)
-        for side in ("training_cases", "validation_cases"):
-            cases += workflow.parser.get_parsed_content(side)
-        _check_files(cases)
-        workflow.initialize()
-        trainer, evaluator = workflow.trainer, workflow.evaluator
+        with nullcontext() if is_secondary() else preparing("train"):
+            workflow, trainer, evaluator = _prepare(folder, settings, cases)
         evaluator.inferer = inferer = FewerWindows(evaluator.inferer)
         if watch is not None:
             watch(trainer, evaluator)
@@ -210,6 +208,18 @@ def run_training(folder: BundleFolder, settings: Mapping[str, object], watch: An
         memory_format=getattr(trainer.state, "memory_format", ""),
         num_iterations=trainer.state.iteration,
     )
+
+
+def _prepare(
+    folder: BundleFolder, settings: Mapping[str, Any], cases: list[dict[str, str]]
+) -> tuple[ConfigWorkflow, Any, Any]:
+    """Workflow, trainer and evaluator, ready to run; `cases` gets those of both sides."""
+    workflow = _build_workflow(folder, settings)
+    for side in ("training_cases", "validation_cases"):
+        cases += workflow.parser.get_parsed_content(side)
+    _check_files(cases)
+    workflow.initialize()
+    return workflow, workflow.trainer, workflow.evaluator
 
 
 def _describe_choices(trainer: Any, notes: list[str]) -> tuple[str, ...]:

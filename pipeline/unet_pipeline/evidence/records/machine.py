@@ -16,6 +16,7 @@ from pathlib import Path
 
 from unet_pipeline import __version__
 from unet_pipeline.bundle.run_record import CodeVersion, Machine
+from unet_pipeline.device.cores import count_cores
 
 OWN_NAME = "unet-pipeline"
 PACKAGES = (
@@ -97,6 +98,15 @@ def describe_machine() -> Machine:
         system=platform.platform(),
         python=sys.version.split()[0],
     )
+
+
+def describe_device() -> str:
+    """What is computed on if no device is named: a GPU, or the processor with its cores and instructions."""
+    machine = describe_machine()
+    if machine["gpu"] is not None:
+        further = f", and {machine['num_gpus'] - 1} more" if machine["num_gpus"] > 1 else ""
+        return f"cuda, {machine['gpu']} with {machine['gpu_memory_gib']} GiB{further}"
+    return f"cpu, {machine['processor']}, {count_cores()} cores"
 
 
 def _read_cpu_line(name: str) -> str:
