@@ -103,10 +103,10 @@ def describe_machine() -> Machine:
 def describe_device() -> str:
     """What is computed on if no device is named: a GPU, or the processor with its cores and instructions."""
     machine = describe_machine()
-    if machine["gpu"] is not None:
-        further = f", and {machine['num_gpus'] - 1} more" if machine["num_gpus"] > 1 else ""
-        return f"cuda, {machine['gpu']} with {machine['gpu_memory_gib']} GiB{further}"
-    return f"cpu, {machine['processor']}, {count_cores()} cores"
+    if machine.gpu is not None:
+        further = f", and {machine.num_gpus - 1} more" if machine.num_gpus > 1 else ""
+        return f"cuda, {machine.gpu} with {machine.gpu_memory_gib} GiB{further}"
+    return f"cpu, {machine.processor}, {count_cores()} cores"
 
 
 def _read_cpu_line(name: str) -> str:
