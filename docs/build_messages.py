@@ -59,7 +59,7 @@ and the SHA-256 of source and result:
 _FILES = """
 # Files that cannot be read or written
 
-What every verb says, on the command line and from Python, when the system refuses a file, as `FileError: FILE CAUSE. REMEDY`; the
+What every verb says, on the command line and from Python, when the system refuses a file, as `Error: FILE CAUSE. REMEDY`; the
 verb ends with status 1, nothing half-written is left, and the same command works once the cause is gone.
 
 | system | cause | what to do |

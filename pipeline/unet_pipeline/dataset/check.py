@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from unet_pipeline.dataset.case_check import CaseFindings, FileRecord, examine_case
 from unet_pipeline.dataset.case_comparison import (
@@ -16,11 +18,11 @@ from unet_pipeline.dataset.case_comparison import (
     find_twins,
     report_twins,
 )
-from unet_pipeline.dataset.contact_sheet import Tile
-from unet_pipeline.dataset.dataset import Dataset, image_suffix
+from unet_pipeline.dataset.dataset import Case, Dataset, image_suffix
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES, STOCK_SUFFIXES
 from unet_pipeline.dataset.held_out_images import find_trained_test_images
+from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.intensities import PooledIntensities, count_samples
 from unet_pipeline.dataset.listed_files import record_listing
 from unet_pipeline.dataset.listing_facts import Listing
@@ -29,13 +31,15 @@ from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
 from unet_pipeline.dataset.split import choose_groups
 from unet_pipeline.dataset.structure_masks import has_masks, name_structures
+from unet_pipeline.dataset.tiles import NO_IMAGE, NO_MASK, Tile, choose_tile_pixels, make_tile
 from unet_pipeline.dataset.writing import fits_png
-from unet_pipeline.errors import DatasetError
+from unet_pipeline.errors import DatasetError, ImageFileError
 from unet_pipeline.messages import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.types import BACKGROUND
 
 _MAX_WORKERS = 4  # threads: inflating and hashing release the interpreter; each holds one case in memory
+_MAX_TO_NAME = 20  # label values; a mask with more holds something else
 _FULL_SCALE = (255, 65535)  # white, in 8 and 16 bit
 LABEL_TABLE = "label table"  # stands for a file in problems that concern all label files
 
@@ -74,6 +78,7 @@ class CheckReport:
         needs_preparation: why the files cannot be trained on as they are; empty when they can.
         patients: patient of each case that shares one with another case.
         listing: what the dataset itself says, without what the user said about it.
+        label_values: of all label files that could be read.
     """
 
     dataset: Dataset
@@ -85,10 +90,28 @@ class CheckReport:
     patients: dict[str, str] = field(default_factory=dict)
     tiles: tuple[Tile, ...] = ()
     listing: Listing = field(default_factory=Listing)
+    label_values: tuple[int, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
         return tuple(problem for problem in self.problems if problem.severity == ERROR)
+
+    @property
+    def unnamed_values(self) -> tuple[int, ...]:
+        """Values of the label files that nobody has named, without 0; empty too where there are so many that they are no labels."""
+        named = {value for name, value in (self.dataset.labels or {}).items() if name != _name_value(value)}
+        values = sorted({*self.label_values} - named - {0, self.dataset.ignore_value})
+        return tuple(values) if len(values) <= _MAX_TO_NAME else ()
+
+    def suggest_label_options(self) -> str:
+        """Options that name all label values, with NAME where a name is to be put; empty where nothing is to be named."""
+        if not self.unnamed_values:
+            return ""
+        names = {value: name for name, value in (self.dataset.labels or {}).items()}
+        names |= dict.fromkeys(self.unnamed_values, "NAME") | (
+            {0: names.get(0, BACKGROUND)} if 0 in self.label_values else {}
+        )
+        return " ".join(f"--label {shlex.quote(name)}={value}" for value, name in sorted(names.items()))
 
     def require_no_errors(self) -> Fingerprint:
         """The fingerprint, once it is sure that the dataset can be used.
@@ -114,7 +137,7 @@ def check_dataset(
         dataset: as a reader found it.
         labels: names for the label values, when the layout does not give them or they should be other ones.
         options: how the files are to be read.
-        with_tiles: keep a small picture of every case for the contact sheet.
+        with_tiles: keep a small picture of every case to look at.
 
     Returns:
         All problems, worst first; the dataset with its complete label table; fingerprint and manifest.
@@ -159,8 +182,9 @@ def check_dataset(
         options=options,
         needs_preparation=reason,
         patients=patients,
-        tiles=_order_tiles(findings, problems),
+        tiles=_order_tiles(dataset, findings, problems, options) if with_tiles else (),
         listing=listing,
+        label_values=tuple(sorted({value for finding in labelled for value in finding.voxels_by_value})),
     )
 
 
@@ -171,10 +195,10 @@ def _examine_cases(
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
     findings, max_samples = [], count_samples(len(dataset.cases))
     pooled = PooledIntensities(max_samples * len(dataset.cases))
-    planned = _list_planned(dataset)
+    planned, tile_pixels = _list_planned(dataset), choose_tile_pixels(len(dataset.cases)) if with_tiles else None
     with progress_bar("check", len(dataset.cases)) as bar, ThreadPoolExecutor(workers) as pool:
         for finding in pool.map(
-            lambda case: examine_case(dataset.root, case, options, with_tiles, dataset.ignore_value, max_samples),
+            lambda case: examine_case(dataset.root, case, options, tile_pixels, dataset.ignore_value, max_samples),
             dataset.cases,
         ):
             findings.append(finding)
@@ -226,16 +250,40 @@ def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -
     return ""
 
 
-def _order_tiles(findings: list[CaseFindings], problems: list[Problem]) -> tuple[Tile, ...]:
-    """Tiles, cases with problems first."""
-    severity_of = {}
-    for problem in reversed(problems):  # sorted worst first, so the worst of a file stays
-        severity_of[problem.file] = SEVERITIES.index(problem.severity)
+def _order_tiles(
+    dataset: Dataset, findings: list[CaseFindings], problems: list[Problem], options: ReadOptions
+) -> tuple[Tile, ...]:
+    """Tiles of the cases and of the files that are of none, worst first."""
+    tiles = [finding.tile for finding in findings if finding.tile is not None]
+    tiles += _draw_lone_files(dataset, choose_tile_pixels(len(tiles)), options)
+    named: dict[
+        str, int
+    ] = {}  # severity by every name that a message may give its case; problems are sorted worst first
+    for problem in problems:
+        for name in (place := Path(problem.file.partition("!")[0]), *place.parents):
+            named.setdefault(name.as_posix(), SEVERITIES.index(problem.severity))
 
-    def badness(finding: CaseFindings) -> int:
-        return min(severity_of.get(file.as_posix(), len(SEVERITIES)) for file in finding.case.files)
+    def badness(tile: Tile) -> int:
+        return min(named.get(name, len(SEVERITIES)) for name in (tile.title, *tile.files))
 
-    return tuple(finding.tile for finding in sorted(findings, key=badness) if finding.tile is not None)
+    return tuple(sorted(tiles, key=badness))
+
+
+def _draw_lone_files(dataset: Dataset, most_pixels: int, options: ReadOptions) -> list[Tile]:
+    """Tiles of images without a label map and of label maps without an image, which are no cases."""
+    tiles = []
+    for problem in dataset.problems_of_layout:
+        lacks_image = "no-image" in problem.code
+        if problem.severity != ERROR or not (lacks_image or "no-label" in problem.code) or problem.file == "dataset":
+            continue
+        path = Path(problem.file)
+        try:
+            read = read_image(dataset.root / path, problem.file, options.pages_as_slices)
+        except ImageFileError:
+            read = None
+        image, mask, mark = (None, read, NO_IMAGE) if lacks_image else (read, None, NO_MASK)
+        tiles.append(make_tile(Case(problem.file, path, None), image, mask, (mark,), most_pixels=most_pixels))
+    return tiles
 
 
 def _settle_labels(
@@ -256,7 +304,7 @@ def _settle_labels(
             if label_values[-1] in _FULL_SCALE:  # white, and greys between
                 return None, [TABLE_GAPS.about(LABEL_TABLE, **values)]
             problems.append(TABLE_SPARSE.about(LABEL_TABLE, **values))
-        declared = {BACKGROUND if value == 0 else f"label_{value}": value for value in label_values}
+        declared = {_name_value(value): value for value in label_values}
     try:
         table = order_labels(declared)
         if ignore_value is not None and not 0 < ignore_value <= 255:
@@ -276,6 +324,11 @@ def _settle_labels(
     if never and complete:
         problems.append(UNUSED_LABEL.about(LABEL_TABLE, names=", ".join(never)))
     return table, problems
+
+
+def _name_value(value: int) -> str:
+    """Name of a label that nobody has named."""
+    return BACKGROUND if value == 0 else f"label_{value}"
 
 
 def _find_syntax(dataset: Dataset, table: dict[str, int] | None) -> list[Problem]:
