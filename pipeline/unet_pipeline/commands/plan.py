@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unet_pipeline.commands.check import print_report
+from unet_pipeline.commands.check import print_report, say_unnamed
 from unet_pipeline.commands.options import (
     CopyHeader,
     DataRoot,
@@ -26,7 +26,6 @@ from unet_pipeline.commands.options import (
     write_json_option,
 )
 from unet_pipeline.commands.output import say
-from unet_pipeline.commands.problem_lines import say_wrapped
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.progress import describe_time
@@ -116,9 +115,7 @@ def plan(
         effective = planned.plan
         print_report(planned.report)
         if options_of_labels := planned.report.suggest_label_options():
-            say_wrapped(
-                f"the labels have no names; to give them, plan into another folder with {options_of_labels}", "  "
-            )
+            say_unnamed(planned.report, f"to name them, plan into another folder with {options_of_labels}")
         print_plan(effective, bundle)
         _say_time(bundle, planned.read_case_s, no_forecast)
         say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")

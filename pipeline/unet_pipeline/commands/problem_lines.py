@@ -47,7 +47,7 @@ def _list_alike(alike: list[Problem]) -> Iterator[str]:
         yield str(first)
         return
     advice = {(problem.why, problem.remedy) for problem in alike}
-    heading = f"{first.severity}: {len(alike)} with the problem {first.code!r}."
+    heading = f"{first.severity}: {len(alike)} files with the problem {first.code!r}."
     yield " ".join([heading, *(text for text in advice.pop() if text)]) if len(advice) == 1 else heading
     for problem in alike[:_MAX_ALIKE]:
         sentence = str(problem).removeprefix(f"{problem.severity}: ")

@@ -6,7 +6,6 @@ import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from unet_pipeline.dataset.case_check import CaseFindings, FileRecord, examine_case
 from unet_pipeline.dataset.case_comparison import (
@@ -18,11 +17,10 @@ from unet_pipeline.dataset.case_comparison import (
     find_twins,
     report_twins,
 )
-from unet_pipeline.dataset.dataset import Case, Dataset, image_suffix
+from unet_pipeline.dataset.dataset import Dataset, image_suffix
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES, STOCK_SUFFIXES
 from unet_pipeline.dataset.held_out_images import find_trained_test_images
-from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.intensities import PooledIntensities, count_samples
 from unet_pipeline.dataset.listed_files import record_listing
 from unet_pipeline.dataset.listing_facts import Listing
@@ -31,9 +29,9 @@ from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
 from unet_pipeline.dataset.split import choose_groups
 from unet_pipeline.dataset.structure_masks import has_masks, name_structures
-from unet_pipeline.dataset.tiles import NO_IMAGE, NO_MASK, Tile, choose_tile_pixels, make_tile
+from unet_pipeline.dataset.tiles import Tile, choose_tile_pixels, draw_lone_files, order_tiles
 from unet_pipeline.dataset.writing import fits_png
-from unet_pipeline.errors import DatasetError, ImageFileError
+from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.types import BACKGROUND
@@ -182,7 +180,7 @@ def check_dataset(
         options=options,
         needs_preparation=reason,
         patients=patients,
-        tiles=_order_tiles(dataset, findings, problems, options) if with_tiles else (),
+        tiles=_collect_tiles(dataset, findings, problems, options) if with_tiles else (),
         listing=listing,
         label_values=tuple(sorted({value for finding in labelled for value in finding.voxels_by_value})),
     )
@@ -250,40 +248,11 @@ def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -
     return ""
 
 
-def _order_tiles(
+def _collect_tiles(
     dataset: Dataset, findings: list[CaseFindings], problems: list[Problem], options: ReadOptions
 ) -> tuple[Tile, ...]:
-    """Tiles of the cases and of the files that are of none, worst first."""
     tiles = [finding.tile for finding in findings if finding.tile is not None]
-    tiles += _draw_lone_files(dataset, choose_tile_pixels(len(tiles)), options)
-    named: dict[
-        str, int
-    ] = {}  # severity by every name that a message may give its case; problems are sorted worst first
-    for problem in problems:
-        for name in (place := Path(problem.file.partition("!")[0]), *place.parents):
-            named.setdefault(name.as_posix(), SEVERITIES.index(problem.severity))
-
-    def badness(tile: Tile) -> int:
-        return min(named.get(name, len(SEVERITIES)) for name in (tile.title, *tile.files))
-
-    return tuple(sorted(tiles, key=badness))
-
-
-def _draw_lone_files(dataset: Dataset, most_pixels: int, options: ReadOptions) -> list[Tile]:
-    """Tiles of images without a label map and of label maps without an image, which are no cases."""
-    tiles = []
-    for problem in dataset.problems_of_layout:
-        lacks_image = "no-image" in problem.code
-        if problem.severity != ERROR or not (lacks_image or "no-label" in problem.code) or problem.file == "dataset":
-            continue
-        path = Path(problem.file)
-        try:
-            read = read_image(dataset.root / path, problem.file, options.pages_as_slices)
-        except ImageFileError:
-            read = None
-        image, mask, mark = (None, read, NO_IMAGE) if lacks_image else (read, None, NO_MASK)
-        tiles.append(make_tile(Case(problem.file, path, None), image, mask, (mark,), most_pixels=most_pixels))
-    return tiles
+    return order_tiles([*tiles, *draw_lone_files(dataset, choose_tile_pixels(len(tiles)), options)], problems)
 
 
 def _settle_labels(

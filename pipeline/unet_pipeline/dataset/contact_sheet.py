@@ -100,7 +100,7 @@ def write_contact_sheet(
     grid = [entries[start : start + num_columns] for start in range(0, len(entries), num_columns)]
     column_pixels = TILE_PIXELS + 2 * _FRAME_PIXELS + _GAP_PIXELS
     width = num_columns * column_pixels + _GAP_PIXELS
-    rest = f"and {len(tiles) - len(entries)} more cases" if len(tiles) > len(entries) else f"{len(tiles)} cases"
+    rest = f"and {len(tiles) - len(entries)} more" if len(tiles) > len(entries) else f"{len(tiles)} pictures"
     names = {value: name for name, value in (labels or {}).items()}
     legend = [(names.get(value, f"value {value}"), COLOURS[number % len(COLOURS)]) for value, number in numbers.items()]
     last = [(line, colour) for text, colour in (*legend, (rest, None)) for line in _wrap(text, font, width - 40)]

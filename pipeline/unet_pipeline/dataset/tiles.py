@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from PIL import Image as PillowImage
 
-from unet_pipeline.dataset.dataset import Case
+from unet_pipeline.dataset.dataset import Case, Dataset
+from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.intensities import flatten_in_memory_order
 from unet_pipeline.dataset.medical_image import MedicalImage
-from unet_pipeline.messages import Problem
+from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.errors import ImageFileError
+from unet_pipeline.messages import ERROR, SEVERITIES, Problem
 
 LEAST_PIXELS, MOST_PIXELS = 160, 480
 _PIXELS_OF_ALL = 24_000_000  # of the pictures of all cases together, up to 1,000 cases
@@ -115,6 +120,36 @@ def make_tile(
         indices, values = _index_values(_resize_nearest(mask_rows, size))
         tile = replace(tile, mask=_encode(PillowImage.fromarray(indices), "PNG"), values=values)
     return replace(tile, size=size)
+
+
+def order_tiles(tiles: Sequence[Tile], problems: Sequence[Problem]) -> tuple[Tile, ...]:
+    """Tiles by their worst problem; the problems come worst first."""
+    named: dict[str, int] = {}  # severity by every name that a message may give its case
+    for problem in problems:
+        for name in (place := Path(problem.file.partition("!")[0]), *place.parents):
+            named.setdefault(name.as_posix(), SEVERITIES.index(problem.severity))
+
+    def badness(tile: Tile) -> int:
+        return min(named.get(name, len(SEVERITIES)) for name in (tile.title, *tile.files))
+
+    return tuple(sorted(tiles, key=badness))
+
+
+def draw_lone_files(dataset: Dataset, most_pixels: int, options: ReadOptions) -> list[Tile]:
+    """Tiles of images without a label map and of label maps without an image, which are no cases."""
+    tiles = []
+    for problem in dataset.problems_of_layout:
+        lacks_image = "no-image" in problem.code
+        if problem.severity != ERROR or not (lacks_image or "no-label" in problem.code) or problem.file == "dataset":
+            continue
+        path = Path(problem.file)
+        try:
+            read = read_image(dataset.root / path, problem.file, options.pages_as_slices)
+        except ImageFileError:
+            read = None
+        image, mask, mark = (None, read, NO_IMAGE) if lacks_image else (read, None, NO_MASK)
+        tiles.append(make_tile(Case(problem.file, path, None), image, mask, (mark,), most_pixels=most_pixels))
+    return tiles
 
 
 def show_shape(shape: tuple[int, ...]) -> str:
