@@ -11,9 +11,9 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from unet_pipeline.audit.findings import DANGER
 
 from unet_pipeline.audit.configs import Config, audit_config
-from unet_pipeline.audit.findings import DANGER
 from unet_pipeline.commands.options import parse_labels
 from unet_pipeline.config_values import find_syntax
 from unet_pipeline.dataset.check import check_dataset

@@ -92,10 +92,10 @@ def say_unnamed(report: CheckReport, advice: str) -> None:
 
 
 def _repeat_command(context: typer.Context) -> str:
-    """The command as the user gave it, ready to be pasted with more behind it."""
+    """The command as the user gave it, without its labels, ready to be pasted with all labels behind it."""
     words = ["unet-pipeline", context.info_name or "check"]
     for parameter in context.command.params:
-        value = context.params.get(parameter.name or "")
+        value = context.params.get(parameter.name or "") if parameter.name != "label" else None
         for one in value if isinstance(value, list | tuple) else [value]:
             if one is None or one is False:
                 continue

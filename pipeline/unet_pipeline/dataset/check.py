@@ -37,7 +37,7 @@ from unet_pipeline.progress import progress_bar
 from unet_pipeline.types import BACKGROUND
 
 _MAX_WORKERS = 4  # threads: inflating and hashing release the interpreter; each holds one case in memory
-_MAX_TO_NAME = 20  # label values; a mask with more holds something else
+_MAX_TO_NAME = 64  # label values; a mask with more holds something else
 _FULL_SCALE = (255, 65535)  # white, in 8 and 16 bit
 LABEL_TABLE = "label table"  # stands for a file in problems that concern all label files
 
@@ -109,7 +109,7 @@ class CheckReport:
         names |= dict.fromkeys(self.unnamed_values, "NAME") | (
             {0: names.get(0, BACKGROUND)} if 0 in self.label_values else {}
         )
-        return " ".join(f"--label {shlex.quote(name)}={value}" for value, name in sorted(names.items()))
+        return " ".join(f"--label {shlex.quote(f'{name}={value}')}" for value, name in sorted(names.items()))
 
     def require_no_errors(self) -> Fingerprint:
         """The fingerprint, once it is sure that the dataset can be used.

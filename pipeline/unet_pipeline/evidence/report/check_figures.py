@@ -83,14 +83,13 @@ def _draw_cases(title: str, unit: str, values: Mapping[int, float]) -> Histogram
     edges = _choose_edges(array)
     bins = np.clip(np.searchsorted(edges, array, side="right") - 1, 0, len(edges) - 2)
     counts = np.bincount(bins, minlength=len(edges) - 1)
-    shown = (
-        f"{title}: from {array.min():.4g} to {array.max():.4g} {unit}".rstrip() + f", median {np.median(array):.4g}."
-    )
+    shown = f"{title}: {_show_range(array, unit)}, median {_show(float(np.median(array)))}."
     chart = _begin(title, shown, edges, f"{title} ({unit})" if unit else title, float(counts.max()), "cases")
     for position, count in enumerate(counts):
         if count:
-            label = f"{count} {'case' if count == 1 else 'cases'} from {edges[position]:.4g} to {edges[position + 1]:.4g} {unit}".rstrip()
-            cases = " ".join(map(str, numbers[bins == position]))
+            inside = bins == position
+            label = f"{count} {'case' if count == 1 else 'cases'}: {_show_range(array[inside], unit)}"
+            cases = " ".join(map(str, numbers[inside]))
             bar = _draw_bar(chart, edges[position], edges[position + 1], count, label)
             chart.parts.append(
                 f'<g class="bin" tabindex="0" role="button" aria-pressed="false" aria-label="{escape(label)}" data-cases="{cases}">{bar}</g>'
@@ -105,22 +104,34 @@ def _draw_pooled(samples: np.ndarray, num_cases: int) -> Histogram:
     edges = _choose_edges(inside)
     shares = 100 * np.histogram(inside, edges)[0] / samples.size
     title = "Intensities of all images together"
-    shown = f"{title}: {num_cases} cases, voxels spread evenly over each; 99 % lie from {low:.4g} to {high:.4g}."
+    shown = f"{title}: {num_cases} cases, voxels spread evenly over each; 99 % lie from {_show(low)} to {_show(high)}."
     chart = _begin(title, shown, edges, "Intensity", float(shares.max()), "% of the voxels")
     for position, share in enumerate(shares):
         if share:
-            label = f"{share:.2g} % from {edges[position]:.4g} to {edges[position + 1]:.4g}"
+            label = f"{share:.2g} % from {_show(edges[position])} to {_show(edges[position + 1])}"
             chart.parts.append(_draw_bar(chart, edges[position], edges[position + 1], float(share), label))
     return Histogram(chart.render(), shown)
 
 
 def _choose_edges(values: np.ndarray) -> np.ndarray:
-    """Edges of bars of equal width; of whole numbers whole ones where there are few."""
+    """Edges of bars of equal width; between whole numbers, so that each bar has equally many of them."""
     low, high = float(values.min()), float(values.max())
     if high <= low:
         return np.array([low - 0.5, low + 0.5])
     num_bars = min(_MOST_BARS, max(4, math.ceil(2 * len(values) ** (1 / 3))))  # Rice's rule
+    if np.array_equal(values, np.round(values)):
+        width = math.ceil((high - low + 1) / num_bars)
+        return np.arange(low - 0.5, high + width, width)
     return np.linspace(low, high, num_bars + 1)
+
+
+def _show_range(values: np.ndarray, unit: str) -> str:
+    ends = dict.fromkeys((_show(float(values.min())), _show(float(values.max()))))
+    return f"{' to '.join(ends)} {unit}".rstrip()
+
+
+def _show(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _begin(title: str, description: str, edges: np.ndarray, label: str, highest: float, y_label: str) -> Chart:

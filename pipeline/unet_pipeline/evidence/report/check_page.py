@@ -24,6 +24,7 @@ CHECK_PAGE = "check.html"
 MAX_PICTURE_BYTES = 30_000_000  # of all pictures and outlines together: what a browser opens in a few seconds
 MAX_CASES = 3_000  # shown; the worst come first
 _MAX_ALIKE = 200  # messages of one kind; problems.json has all
+_MAX_LABELS = 8  # whose size stands below a picture
 _NO_MESSAGE = "none"
 
 
@@ -182,4 +183,5 @@ def _describe_case(tile: Tile, names: Mapping[int, str]) -> str:
         parts.append("x".join(f"{size:.3g}" for size in tile.spacing_mm) + " mm")
     parts += [tile.split] * bool(tile.split)
     counts = {names.get(value, f"value {value}"): count for value, count in tile.voxels_by_value.items() if value}
-    return "; ".join([*parts, *(f"{name} {count:,} {unit}" for name, count in counts.items())])
+    parts += [f"{name} {count:,} {unit}" for name, count in [*counts.items()][:_MAX_LABELS]]
+    return "; ".join([*parts, *[f"{len(counts) - _MAX_LABELS} more labels"] * (len(counts) > _MAX_LABELS)])
