@@ -155,10 +155,10 @@ def check_dataset(
     problems += report_twins(twins)
     problems += find_trained_test_images(dataset, findings)
     problems += compare_colours(findings)
-    problems += find_patients_across(dataset, patients)
-    problems += find_patients_alike(patients)
+    problems += [*find_patients_across(dataset, patients), *find_patients_alike(patients)]
     patients = _join_twins(dataset, patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
+    values = {value for finding in labelled for value in finding.voxels_by_value}
     label_table = dataset.labels if labels is None or has_masks(dataset) else labels
     complete = len(labelled) == len(findings)
     table, problems_of_labels = _settle_labels(label_table, labelled, complete, dataset.ignore_value)
@@ -182,7 +182,7 @@ def check_dataset(
         patients=patients,
         tiles=_collect_tiles(dataset, findings, problems, options) if with_tiles else (),
         listing=listing,
-        label_values=tuple(sorted({value for finding in labelled for value in finding.voxels_by_value})),
+        label_values=tuple(sorted(values)),
     )
 
 
