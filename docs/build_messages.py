@@ -26,9 +26,9 @@ _HEAD = """\
 
 <!-- Made by docs/build_messages.py from the messages themselves; change them where the code gives them and run it again. -->
 
-Everything that `unet-pipeline check` can say about a file, by severity. A problem is shown as `SEVERITY: FILE CAUSE. REMEDY`;
-words in braces are filled in. The code is what `check --json` and problems.json give under `code`; their form is
-[check.schema.json](check.schema.json). An error stops `plan`, a warning may be meant, a note says what was done.
+Everything that `unet-pipeline check` can say about a file, by severity. A problem is shown as `SEVERITY: FILE CAUSE. REMEDY`,
+several of one kind under one heading; words in braces are filled in. The code is what `check --json` and problems.json give under `code`;
+their form is [check.schema.json](check.schema.json). An error stops `plan`, a warning may be meant, a note says what was done.
 """
 _TABLE = """
 ## {title}
@@ -59,7 +59,7 @@ and the SHA-256 of source and result:
 _FILES = """
 # Files that cannot be read or written
 
-What every verb says, on the command line and from Python, when the system refuses a file, as `FileError: FILE CAUSE. REMEDY`; the
+What every verb says, on the command line and from Python, when the system refuses a file, as `Error: FILE CAUSE. REMEDY`; the
 verb ends with status 1, nothing half-written is left, and the same command works once the cause is gone.
 
 | system | cause | what to do |

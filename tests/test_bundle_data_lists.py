@@ -114,7 +114,7 @@ def test_verbs_refuse_changed_lists_and_instances(
     more = (folder.root.parent / "cells",) if verb == "evaluate DATASET" else ()
     status, _, error = call_main(verb.split()[0], folder.root, *more)
     assert status == 1
-    assert error.startswith(f"DatasetError: {words}")
+    assert error.startswith(f"Error: {words}")
     assert "plan again with `unet-pipeline plan DATASET NEW_BUNDLE`." in error
     assert str(folder.root.parent) not in error
     assert error.count("\n") == 1

@@ -307,7 +307,7 @@ def test_verbs_refuse_changed_data_with_exit_status_1(
         write_json(folder.runs / "fold_0-001" / "run.json", {"state": "interrupted", "overrides": {}, "started": "x"})
     status, _, error = call_main(*words)
     assert status == 1
-    assert error.startswith("DatasetError: 1 file(s) changed since `plan`: labels/cell_00.png of case cell_00")
+    assert error.startswith("Error: 1 file(s) changed since `plan`: labels/cell_00.png of case cell_00")
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate", "tune"])
@@ -318,7 +318,7 @@ def test_verbs_refuse_an_empty_manifest_with_exit_status_1(
     folder.dataset_manifest.write_text("")
     status, _, error = call_main(verb, folder.root)
     assert status == 1
-    assert error.startswith("BundleError: evidence/dataset_manifest.json of bundle is missing, empty or damaged")
+    assert error.startswith("Error: evidence/dataset_manifest.json of bundle is missing, empty or damaged")
 
 
 def test_evaluate_dataset_that_is_another_one_is_not_compared(folder: BundleFolder, tmp_path: Path) -> None:

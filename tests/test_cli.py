@@ -40,7 +40,7 @@ class Outcome:
         A message may take several lines, but there must not be a second one.
         """
         lines = self.err.splitlines()
-        starts = [index for index, line in enumerate(lines) if re.match(r"[A-Z]\w*Error: ", line)]
+        starts = [index for index, line in enumerate(lines) if re.match(r"Error: ", line)]
         assert len(starts) == 1, f"expected one message on stderr, found:\n{self.err}"
         assert all(re.match(r"\w+: \d+/\d+ ", line) for line in lines[: starts[0]]), self.err
         assert "Traceback" not in self.err
@@ -192,7 +192,7 @@ def test_plan_dataset_with_a_problem_names_the_file_and_writes_nothing(
     before = list_files(tmp_path)
     outcome = run("plan", nifti_folders.name, "bundle", "--json", "plan.json")
     assert outcome.status == 1
-    assert outcome.message.startswith(f"DatasetError: Dataset {nifti_folders.name} has 1 error(s):\n")
+    assert outcome.message.startswith(f"Error: Dataset {nifti_folders.name} has 1 error(s):\n")
     assert expected in outcome.message
     assert str(tmp_path) not in outcome.err
     assert outcome.out == ""
@@ -231,7 +231,7 @@ def test_dataset_that_is_none_is_named(run: Run, tmp_path: Path, verb: str, name
     before = list_files(tmp_path)
     outcome = run(verb, name, *(["bundle"] if verb == "plan" else ["--out", "out"]))
     assert outcome.status == 1
-    assert outcome.message.startswith(f"DatasetError: {expected}")
+    assert outcome.message.startswith(f"Error: {expected}")
     assert len(outcome.message.splitlines()) == 1
     assert list_files(tmp_path) == before
 
@@ -258,7 +258,7 @@ def test_bundle_that_is_none_is_named(run: Run, tmp_path: Path, call: str, bundl
     before = list_files(tmp_path)
     outcome = run(*(bundle if argument == "BUNDLE" else argument for argument in BUNDLE_CALLS[call]))
     assert outcome.status == 1
-    assert outcome.message.startswith("BundleError: ")
+    assert outcome.message.startswith("Error: ")
     assert expected in outcome.message
     assert "unet-pipeline plan DATASET" in outcome.message, "what to do"
     assert len(outcome.message.splitlines()) == 1

@@ -69,9 +69,10 @@ def test_print_report_many_alike_are_counted(nifti_folders: Path, capsys: pytest
     capsys.readouterr()
     print_report(type(report)(report.dataset, (one, *many), report.fingerprint, ()))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[4] == "  error: x.png is constant (0). Export it again."
-    assert lines[5:10] == [f"  note: {number}.png has a palette. Look." for number in range(5)]
-    assert lines[10:] == ["  note: 35 more files with the problem 'label-palette'"]
+    assert lines[4:6] == ["  1 error, 40 notes", "  error: x.png is constant (0). Export it again."]
+    assert lines[6] == "  note: 40 files with the problem 'label-palette'. Look."
+    assert lines[7:12] == [f"    {number}.png has a palette" for number in range(5)]
+    assert lines[12:] == ["    and 35 more"]
 
 
 def test_print_report_unusable_dataset_has_no_numbers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

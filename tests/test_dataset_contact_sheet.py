@@ -1,4 +1,4 @@
-"""The contact sheet: cases as a radiologist sees them, outlines where the labels are."""
+"""The contact sheet: frames, marks, whole texts, outlines in the labels' colours."""
 
 from __future__ import annotations
 
@@ -10,90 +10,116 @@ from PIL import Image as PillowImage
 
 from unet_pipeline.dataset.contact_sheet import (
     COLOURS,
+    FRAMES,
     MAX_TILES,
     TILE_PIXELS,
-    Tile,
-    make_tile,
-    pick_slice,
+    _load_font,
+    _wrap,
+    draw_mask,
+    number_values,
     write_contact_sheet,
 )
+from unet_pipeline.dataset.dataset import Case
 from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.tiles import Tile, make_tile
+from unet_pipeline.messages import ERROR, NOTE, WARNING, Problem
+
+MARK = (255, 224, 102)
 
 
-def volume(array: np.ndarray, affine: np.ndarray | None = None) -> MedicalImage:
-    grid = np.eye(4) if affine is None else affine
-    return MedicalImage(array[None], grid, tuple(np.linalg.norm(grid[:3, :3], axis=0)))
+def build_tile(title: str, mask: np.ndarray | None = None, marks: tuple[str, ...] = ()) -> Tile:
+    image, label = (
+        None if array is None else MedicalImage(array[None], np.eye(4), (1.0, 1.0))
+        for array in (np.zeros((TILE_PIXELS, TILE_PIXELS), np.uint8), mask)
+    )
+    case = Case(title, Path(f"images/{title}.png"), Path(f"labels/{title}.png"))
+    return make_tile(case, image, label, marks, most_pixels=TILE_PIXELS)
 
 
-def picture(array: np.ndarray) -> MedicalImage:
-    return MedicalImage(array, np.eye(4), (1.0, 1.0))
+def read_sheet(path: Path) -> np.ndarray:
+    with PillowImage.open(path) as sheet:
+        return np.asarray(sheet)
 
 
-@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, 1)])
-def test_pick_slice_right_front_is_top_left(signs: tuple[int, int, int]) -> None:
-    """In RAS, index 0 along the first axis is left; the patient's right front must appear at the upper left."""
-    array = np.zeros((4, 6, 3), np.float32)
-    array[-1, -1, :] = 9  # right and front
-    flips = tuple(slice(None, None, sign) for sign in signs)
-    affine = np.diag([*signs, 1.0]).astype(float)
-    rows, labels, _ = pick_slice(volume(array[flips], affine), None)
-    assert rows.shape == (6, 4)
-    assert rows[0, 0] == 9
-    assert rows.sum() == 9
-    assert labels is None
-
-
-def test_pick_slice_takes_the_level_with_most_foreground() -> None:
-    array = np.arange(5 * 5 * 4, dtype=np.float32).reshape(5, 5, 4)
-    label = np.zeros((5, 5, 4), np.uint8)
-    label[2, 2, 1:] = 1
-    label[2, 3, 3] = 1
-    rows, labels, _ = pick_slice(volume(array), volume(label))
-    assert labels is not None
-    assert labels.sum() == 2
-    assert set(rows.ravel()) == set(array[:, :, 3].ravel())
-
-
-def test_make_tile_picture_keeps_its_sides_and_outlines_its_label() -> None:
-    image = np.zeros((1, 40, 20), np.uint8)
-    label = np.zeros((1, 40, 20), np.uint8)
-    label[0, 30:, :] = 255  # the right quarter
-    tile = make_tile("a", picture(image), picture(label))
-    assert tile.picture.shape == (TILE_PIXELS // 2, TILE_PIXELS, 3)
-    border = (tile.picture == COLOURS[0]).all(axis=-1)
-    assert border[:, 120].all()
-    assert not border[:, :119].any()
-
-
-def test_make_tile_thick_slices_are_not_squeezed() -> None:
-    affine = np.diag([1.0, 2.0, 5.0, 1.0])
-    tile = make_tile("a", volume(np.random.default_rng(0).random((10, 10, 3)), affine), None)
-    assert tile.picture.shape == (TILE_PIXELS, TILE_PIXELS // 2, 3)
-
-
-@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 4, 5)])
-def test_make_tile_image_without_contrast_does_not_fail(value: float, shape: tuple[int, ...]) -> None:
-    tile = make_tile("a", volume(np.full(shape, value, np.float32)), volume(np.zeros(shape, np.uint8)))
-    assert tile.picture.dtype == np.uint8
-
-
-def test_make_tile_colour_picture_keeps_its_colours() -> None:
-    red = np.zeros((3, 8, 8), np.uint8)
-    red[0] = 200
-    tile = make_tile("a", picture(red), None)
-    assert (tile.picture == (200, 0, 0)).all()
+def count(sheet: np.ndarray, colour: tuple[int, ...]) -> int:
+    return int((sheet == colour).all(axis=-1).sum())
 
 
 @pytest.mark.parametrize("num_tiles", [1, 7, MAX_TILES + 5])
 def test_write_contact_sheet_holds_the_first_tiles(tmp_path: Path, num_tiles: int) -> None:
-    tiles = [Tile(f"case_{number}", np.full((10, 20, 3), (77, 7, 177), np.uint8)) for number in range(num_tiles)]
-    write_contact_sheet(tmp_path / "sheet.png", tiles)
-    sheet = np.asarray(PillowImage.open(tmp_path / "sheet.png"))
-    assert (sheet == (77, 7, 177)).all(axis=-1).sum() == min(num_tiles, MAX_TILES) * 200
+    write_contact_sheet(tmp_path / "sheet.png", [build_tile(f"case_{number}") for number in range(num_tiles)])
+    black = count(read_sheet(tmp_path / "sheet.png"), (0, 0, 0))
+    assert black == min(num_tiles, MAX_TILES) * TILE_PIXELS**2
 
 
-def test_write_contact_sheet_problem_has_a_red_frame(tmp_path: Path) -> None:
-    write_contact_sheet(tmp_path / "sheet.png", [Tile("a", np.zeros((10, 10, 3), np.uint8), "is constant")])
-    sheet = np.asarray(PillowImage.open(tmp_path / "sheet.png"))
-    assert (sheet == (220, 30, 30)).all(axis=-1).sum() > 4 * TILE_PIXELS
+@pytest.mark.parametrize(("severity", "is_framed"), [(ERROR, True), (WARNING, True), (NOTE, False)])
+@pytest.mark.parametrize("file", ["images/a.png", "labels/a.png", "a"])
+def test_write_contact_sheet_problem_of_any_file_frames_its_case(
+    tmp_path: Path, severity: str, is_framed: bool, file: str
+) -> None:
+    problem = Problem(severity, file, "is odd", "Mend it.")
+    write_contact_sheet(tmp_path / "sheet.png", [build_tile("a"), build_tile("b")], [problem])
+    sheet = read_sheet(tmp_path / "sheet.png")
+    for other, colour in FRAMES.items():
+        framed = count(sheet, colour) > 4 * 4 * TILE_PIXELS
+        assert framed is (is_framed and other == severity)
+
+
+def test_write_contact_sheet_error_goes_before_warning(tmp_path: Path) -> None:
+    problems = [Problem(ERROR, "labels/a.png", "is odd", ""), Problem(WARNING, "images/a.png", "is rare", "")]
+    write_contact_sheet(tmp_path / "sheet.png", [build_tile("a")], problems)
+    assert count(read_sheet(tmp_path / "sheet.png"), FRAMES[ERROR]) > 4 * 4 * TILE_PIXELS
+
+
+def test_write_contact_sheet_long_texts_make_the_sheet_higher(tmp_path: Path) -> None:
+    heights = []
+    for words in (5, 50):
+        problem = Problem(ERROR, "a", "is odd " * words, "Mend it.")
+        write_contact_sheet(tmp_path / "sheet.png", [build_tile("a")], [problem])
+        heights.append(read_sheet(tmp_path / "sheet.png").shape[0])
+    assert heights[1] > heights[0] + 100
+
+
+@pytest.mark.parametrize(
+    "text", ["a b c", "word " * 40, "x" * 300, "Пациент_é_" * 20, "short " + "y" * 90 + " end", ""]
+)
+def test_wrap_loses_nothing_and_fits(text: str) -> None:
+    font = _load_font()
+    lines = _wrap(text, font, TILE_PIXELS)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert all(font.getlength(line) <= TILE_PIXELS for line in lines)
+
+
+def test_write_contact_sheet_marks_are_drawn(tmp_path: Path) -> None:
+    write_contact_sheet(
+        tmp_path / "sheet.png", [build_tile("a", marks=("mask is empty",)), Tile("b", (), marks=("no image",))]
+    )
+    sheet = read_sheet(tmp_path / "sheet.png")
+    left, right = np.array_split(sheet, 2, axis=1)
+    assert count(left, MARK) > 300
+    assert count(right, MARK) > 300
+
+
+def test_draw_mask_labels_have_the_colours_of_the_table() -> None:
+    mask = np.zeros((TILE_PIXELS, TILE_PIXELS), np.uint8)
+    mask[20:60, 20:60] = 5  # this case has the second label only
+    tile = build_tile("a", mask)
+    numbers = number_values([tile], {"background": 0, "liver": 2, "spleen": 5})
+    drawn = np.zeros((TILE_PIXELS, TILE_PIXELS, 3), np.uint8)
+    draw_mask(drawn, tile.read_mask(), tile, numbers)
+    assert numbers == {2: 0, 5: 1}
+    assert count(drawn, COLOURS[1]) == 4 * 39
+    assert count(drawn, COLOURS[0]) == 0
+
+
+def test_draw_mask_brightness_is_a_red_veil() -> None:
+    ramp = np.linspace(0, 200, TILE_PIXELS).repeat(TILE_PIXELS).reshape(TILE_PIXELS, TILE_PIXELS)
+    tile = build_tile("a", ramp)
+    drawn = np.zeros((TILE_PIXELS, TILE_PIXELS, 3), np.uint8)
+    draw_mask(drawn, tile.read_mask(), tile, {})
+    assert not drawn[:, 0].any()
+    assert drawn[0, -1, 0] > 100 > drawn[0, -1, 1]
+
+
+def test_number_values_further_values_come_behind_the_table() -> None:
+    assert number_values([Tile("a", (), values=(7, 1))], {"background": 0, "cell": 9}) == {9: 0, 1: 1, 7: 2}

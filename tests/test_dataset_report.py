@@ -44,7 +44,7 @@ def test_write_report_with_tiles_draws_the_sheet_worst_first(png_folders: Path, 
     (png_folders / "labels" / "case_03.png").write_bytes(b"no picture")
     report = check_dataset(read_dataset(png_folders), with_tiles=True)
     assert [tile.title for tile in report.tiles] == ["case_03", "case_01", "case_02", "case_04"]
-    assert report.tiles[0].note
+    assert report.tiles[0].marks
     written = write_report(report, tmp_path / "report")
     assert [path.name for path in written] == ["problems.json", "contact_sheet.png"]
     with PillowImage.open(written[1]) as sheet:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import unet_pipeline
-from unet_pipeline.evidence.report.report import Report, mark_code
+from unet_pipeline.evidence.report.report import Report
 
 from . import phantom_bundles as phantoms
 from .evidence_bundles import RUN, write_evaluated
@@ -192,8 +192,3 @@ def test_report_names_with_markup_are_text(bundle: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"title": "<script>alert(1)</script>"}))
     page = Page(unet_pipeline.report(bundle).path.read_text(encoding="utf-8"))
     assert "script" not in page.tags
-
-
-def test_mark_code_escapes_and_marks() -> None:
-    assert mark_code("run `a < b` now") == "run <code>a &lt; b</code> now"
-    assert mark_code("one ` only") == "one ` only"

@@ -20,6 +20,7 @@ from unet_pipeline import VERBS, __version__
 from unet_pipeline.boundary import guarded, let_streams_print
 from unet_pipeline.commands.hints import HintingCommand, HintingGroup
 from unet_pipeline.commands.output import flush_output, say, set_quiet
+from unet_pipeline.commands.problem_lines import format_error
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.lean_imports import arrange_quick_start
 
@@ -110,7 +111,7 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         _leave_output()
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(format_error(error), file=sys.stderr)
         raise SystemExit(EXIT_PROBLEM) from None
     except (KeyboardInterrupt, SystemExit) as end:  # typer makes an exit of an interrupt
         if isinstance(end, SystemExit) and end.code != EXIT_INTERRUPTED:

@@ -174,7 +174,7 @@ def test_disk_that_is_full_for_what_is_printed_is_named(place: Path) -> None:
     assert done.returncode == 1
     told = [line for line in done.stderr.splitlines() if "Error" in line]
     assert told == [
-        "FileError: What is printed cannot be written: the disk is full. Free some space or choose another folder, then run the same "
+        "Error: What is printed cannot be written: the disk is full. Free some space or choose another folder, then run the same "
         "command again."
     ]
     assert "Traceback" not in done.stderr

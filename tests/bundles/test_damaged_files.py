@@ -108,7 +108,7 @@ def test_split_that_lists_no_cases_is_named(entry: str, place: Path, call_main: 
     _damage(place, "evidence/splits/fold_0.json", lambda _: entry.encode())
     status, _, err = call_main(*VERBS["train"])
     assert status == 1
-    assert "BundleError: evidence/splits/fold_0.json of cell_bundle" in err
+    assert "Error: evidence/splits/fold_0.json of cell_bundle" in err
     assert "Restore the file from a copy, or plan again." in err
 
 
@@ -147,6 +147,6 @@ def test_image_damaged_after_plan_ends_the_training_at_once_and_is_named(
     assert status == 1
     told = [line for line in err.splitlines() if "Error" in line]
     assert len(told) == 1
-    assert re.match(r"TrainingError: Case cell_0\d: images/cell_0\d\.png is truncated or damaged", told[0])
+    assert re.match(r"Error: Case cell_0\d: images/cell_0\d\.png is truncated or damaged", told[0])
     assert "Traceback" not in err
     assert not multiprocessing.active_children()

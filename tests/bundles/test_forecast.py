@@ -160,7 +160,7 @@ def test_predict_dry_run_names_what_cannot_be_predicted(
     status, shown, error = call_main("predict", bundle_3d.root, images, tmp_path / "out", "--dry-run")
     assert status == 1
     assert "case     good  30x34x22" in shown
-    assert error.startswith("PredictionError: 2 of 3 images cannot be predicted:\n  cut.nii.gz cannot be read")
+    assert error.startswith("Error: 2 of 3 images cannot be predicted:\n  cut.nii.gz cannot be read")
     assert "flat.nii.gz has 2 dimensions" in error
 
 

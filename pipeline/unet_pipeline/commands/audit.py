@@ -11,6 +11,7 @@ import typer
 
 from unet_pipeline.commands.options import Json, write_json_option
 from unet_pipeline.commands.output import say
+from unet_pipeline.commands.problem_lines import say_wrapped
 
 if TYPE_CHECKING:
     from unet_pipeline.audit.audit import Audit
@@ -69,7 +70,7 @@ def print_audit(result: Audit) -> None:
     for title, findings in group_findings(result.findings).items():
         say(f"\n{title}")
         for finding in findings:
-            say(f"  {finding}")
+            say_wrapped(str(finding), "  ")
         if not findings:
             say("  nothing to report")
     say(f"\n{describe_verdict(result)}")

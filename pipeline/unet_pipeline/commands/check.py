@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +28,7 @@ from unet_pipeline.commands.options import (
     write_json_option,
 )
 from unet_pipeline.commands.output import say, show_path, tell_next
+from unet_pipeline.commands.problem_lines import print_problems, say_wrapped
 from unet_pipeline.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     from unet_pipeline.dataset.fingerprint import Fingerprint
     from unet_pipeline.dataset.fix import FixedDataset
     from unet_pipeline.dataset.fix_record import Change
-    from unet_pipeline.messages import Problem
-
-
-_MAX_ALIKE = 5  # problems of one kind that are printed; `--json` and `--out` have all
 
 
 def check(
@@ -46,7 +43,9 @@ def check(
     dataset: Dataset,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for problems.json, contact_sheet.png, fingerprint.json, dataset_manifest.json."),
+        typer.Option(
+            help="Folder for check.html, contact_sheet.png, problems.json, fingerprint.json, dataset_manifest.json."
+        ),
     ] = None,
     label: Labels = None,
     layout: Layout = None,
@@ -79,8 +78,10 @@ def check(
         else fixed.source
     )
     print_report(report)
+    if options_of_labels := report.suggest_label_options():
+        say_unnamed(report, f"name them with: {_repeat_command(context)} {options_of_labels}")
     if out is not None:
-        say(f"  written to {out}")
+        say(f"  written to {out}; look at {out / 'check.html'} in a browser")
     if json_file is not None:
         from unet_pipeline.dataset.report import describe_report
 
@@ -110,6 +111,24 @@ def _repeat_options(context: typer.Context, verb: str) -> Iterator[str]:
                 yield from (name,) if one is True else (name, str(one))
 
 
+def say_unnamed(report: CheckReport, advice: str) -> None:
+    """Which label values have no name, and what to do."""
+    say_wrapped(f"label values without a name: {', '.join(map(str, report.unnamed_values))}; {advice}", "  ")
+
+
+def _repeat_command(context: typer.Context) -> str:
+    """The command as the user gave it, without its labels, ready to be pasted with all labels behind it."""
+    words = ["unet-pipeline", context.info_name or "check"]
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "") if parameter.name != "label" else None
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one is None or one is False:
+                continue
+            is_option = parameter.param_type_name == "option"
+            words += [*parameter.opts[:1]] * is_option + [str(one)] * (one is not True)
+    return shlex.join(words)
+
+
 def _finish_fix(fixed: FixedDataset) -> None:
     """Say what was changed, and end with status 1 where errors are left."""
     print_fixes(fixed)
@@ -128,13 +147,11 @@ def print_report(report: CheckReport) -> None:
     say(f"{dataset.name}: {dataset.layout}, {len(dataset.cases)} cases")
     if report.fingerprint is not None:
         for line in _describe_fingerprint(report.fingerprint):
-            say(f"  {line}")
+            say_wrapped(line, "  ")
     if report.patients:
-        say(
-            f"  patients  {len(set(report.patients.values()))} with {len(report.patients)} cases; kept together in every split"
-        )
-    for line in list_problems(report.problems):
-        say(f"  {line}")
+        patients = f"{len(set(report.patients.values()))} with {len(report.patients)} cases"
+        say_wrapped(f"patients  {patients}; kept together in every split", "  ")
+    print_problems(report.problems)
     if not report.problems:
         say("  no problem found")
 
@@ -148,18 +165,6 @@ def _describe_fingerprint(fingerprint: Fingerprint) -> Iterator[str]:
     known = [size for case in fingerprint.cases for size in case.pixel_spacing_mm or ()]
     if known:
         yield f"spacing   {min(known):.4g} to {max(known):.4g} mm a pixel, from the dataset's table"
-
-
-def list_problems(problems: Sequence[Problem]) -> Iterator[str]:
-    """Problems in words; of many of one kind the first few and their number."""
-    for _, group in groupby(problems, key=lambda problem: problem.severity):
-        by_code: dict[str, list[Problem]] = {}
-        for problem in group:
-            by_code.setdefault(problem.code, []).append(problem)
-        for alike in by_code.values():
-            yield from map(str, alike[:_MAX_ALIKE])
-            if len(alike) > _MAX_ALIKE:
-                yield f"{alike[0].severity}: {len(alike) - _MAX_ALIKE} more files with the problem {alike[0].code!r}"
 
 
 _MAX_FILES = 5  # of one kind that are named; fixes.json has all
@@ -194,8 +199,7 @@ def _print_remaining(fixed: FixedDataset) -> None:
         Problem(one.severity, one.file, f"{one.cause}{f' ({one.reason})' if one.reason else ''}", one.remedy, one.code)
         for one in fixed.record.not_fixed
     ]
-    for line in list_problems(problems):
-        say(f"  {line}")
+    print_problems(problems)
 
 
 def _list_files(changes: list[Change]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unet_pipeline.commands.check import print_report
+from unet_pipeline.commands.check import print_report, say_unnamed
 from unet_pipeline.commands.options import (
     CopyHeader,
     DataRoot,
@@ -132,6 +132,8 @@ def plan(
         planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *choices)
         effective = planned.plan
         print_report(planned.report)
+        if options_of_labels := planned.report.suggest_label_options():
+            say_unnamed(planned.report, f"to name them, plan into another folder with {options_of_labels}")
         print_plan(effective, bundle)
         _say_time(bundle, planned.read_case_s, no_forecast)
         say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unet_pipeline.commands.check import list_problems
 from unet_pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Precision, Trust, write_json_option
 from unet_pipeline.commands.output import say, tell
+from unet_pipeline.commands.problem_lines import print_problems
 from unet_pipeline.errors import PredictionError
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def predict(
         show_forecast(unet_pipeline.forecast(bundle, source, out, *options, alone=True), json_file)
         return
     result = unet_pipeline.predict(bundle, source, out, *options, alone=True, announce=tell)
-    for line in list_problems(result.notes):
-        say(line)
+    print_problems(result.notes, indent="")
     for path in result.kept:
         say(f"kept     {path}  (finished before)")
     for path in result.written:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from unet_pipeline.dataset.case_reading import read_case_image, read_case_label
-from unet_pipeline.dataset.contact_sheet import Tile, make_tile
 from unet_pipeline.dataset.dataset import Case, image_suffix
 from unet_pipeline.dataset.fingerprint import compute_coarsest_factor
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
+from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.image_files import list_image_files
 from unet_pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
 from unet_pipeline.dataset.manifest import Stamp, read_stamp
@@ -20,6 +20,14 @@ from unet_pipeline.dataset.medical_image import LARGEST_VALUE, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import compute_coarse_map
 from unet_pipeline.dataset.stock import stock_reads
+from unet_pipeline.dataset.tiles import (
+    EMPTY_MASK,
+    IMAGE_UNREADABLE,
+    MASK_UNREADABLE,
+    NO_MASK,
+    Tile,
+    make_tile,
+)
 from unet_pipeline.errors import ImageFileError
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.messages import ERROR, NOTE, WARNING, Message, Problem
@@ -101,7 +109,7 @@ def examine_case(
     root: Path,
     case: Case,
     options: ReadOptions,
-    with_tile: bool = False,
+    tile_pixels: int | None = None,
     ignore_value: int | None = None,
     max_samples: int | None = None,
 ) -> CaseFindings:
@@ -109,7 +117,7 @@ def examine_case(
 
     Args:
         options: how its files are to be read.
-        with_tile: keep a small picture.
+        tile_pixels: keep a picture whose longer side has so many pixels; none if None.
         ignore_value: of voxels without annotation.
         max_samples: for the intensity statistics; as many as for a single case if None.
     """
@@ -131,11 +139,33 @@ def examine_case(
         if label.array.ndim == 3:
             findings.coarsest_factor = compute_coarsest_factor(annotated)
             findings.coarse_map = compute_coarse_map(image.array)
-    if with_tile and image is not None:
-        note = next((str(problem.cause) for problem in findings.problems if problem.severity == ERROR), "")
-        on_grid = label if label is not None and label.spatial_shape == image.spatial_shape else None
-        findings.tile = make_tile(case.name, image, on_grid, note)
+    if tile_pixels is not None:
+        findings.tile = _draw(findings, root, image, label, options, ignore_value, tile_pixels)
     return findings
+
+
+def _draw(
+    findings: CaseFindings,
+    root: Path,
+    image: MedicalImage | None,
+    label: MedicalImage | None,
+    options: ReadOptions,
+    ignore_value: int | None,
+    tile_pixels: int,
+) -> Tile:
+    """The case as it is looked at; a mask that was refused is drawn as far as its file can be read at all."""
+    case, marks = findings.case, () if image is not None else (IMAGE_UNREADABLE,)
+    mask = label
+    if label is None and case.label_files:
+        try:
+            mask = read_image(root / case.label_files[0], case.label_files[0].as_posix(), options.pages_as_slices)
+        except ImageFileError:
+            marks = (*marks, MASK_UNREADABLE)
+    elif label is None:
+        marks = (*marks, NO_MASK)
+    elif findings.voxels_by_value and not set(findings.voxels_by_value) - {0, ignore_value}:
+        marks = (*marks, EMPTY_MASK)
+    return make_tile(case, image, mask, marks, findings.voxels_by_value, tile_pixels)
 
 
 def _read(findings: CaseFindings, root: Path, case: Case, options: ReadOptions) -> MedicalImage | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,6 @@ from unet_pipeline.dataset.case_comparison import (
     find_twins,
     report_twins,
 )
-from unet_pipeline.dataset.contact_sheet import Tile
 from unet_pipeline.dataset.dataset import Dataset, image_suffix
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES, STOCK_SUFFIXES
@@ -29,6 +29,7 @@ from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
 from unet_pipeline.dataset.split import choose_groups
 from unet_pipeline.dataset.structure_masks import has_masks, name_structures
+from unet_pipeline.dataset.tiles import Tile, choose_tile_pixels, draw_lone_files, order_tiles
 from unet_pipeline.dataset.writing import fits_png
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem
@@ -36,6 +37,7 @@ from unet_pipeline.progress import progress_bar
 from unet_pipeline.types import BACKGROUND
 
 _MAX_WORKERS = 4  # threads: inflating and hashing release the interpreter; each holds one case in memory
+_MAX_TO_NAME = 64  # label values; a mask with more holds something else
 _FULL_SCALE = (255, 65535)  # white, in 8 and 16 bit
 LABEL_TABLE = "label table"  # stands for a file in problems that concern all label files
 
@@ -74,6 +76,7 @@ class CheckReport:
         needs_preparation: why the files cannot be trained on as they are; empty when they can.
         patients: patient of each case that shares one with another case.
         listing: what the dataset itself says, without what the user said about it.
+        label_values: of all label files that could be read.
     """
 
     dataset: Dataset
@@ -85,10 +88,28 @@ class CheckReport:
     patients: dict[str, str] = field(default_factory=dict)
     tiles: tuple[Tile, ...] = ()
     listing: Listing = field(default_factory=Listing)
+    label_values: tuple[int, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
         return tuple(problem for problem in self.problems if problem.severity == ERROR)
+
+    @property
+    def unnamed_values(self) -> tuple[int, ...]:
+        """Values of the label files that nobody has named, without 0; empty too where there are so many that they are no labels."""
+        named = {value for name, value in (self.dataset.labels or {}).items() if name != _name_value(value)}
+        values = sorted({*self.label_values} - named - {0, self.dataset.ignore_value})
+        return tuple(values) if len(values) <= _MAX_TO_NAME else ()
+
+    def suggest_label_options(self) -> str:
+        """Options that name all label values, with NAME where a name is to be put; empty where nothing is to be named."""
+        if not self.unnamed_values:
+            return ""
+        names = {value: name for name, value in (self.dataset.labels or {}).items()}
+        names |= dict.fromkeys(self.unnamed_values, "NAME") | (
+            {0: names.get(0, BACKGROUND)} if 0 in self.label_values else {}
+        )
+        return " ".join(f"--label {shlex.quote(f'{name}={value}')}" for value, name in sorted(names.items()))
 
     def require_no_errors(self) -> Fingerprint:
         """The fingerprint, once it is sure that the dataset can be used.
@@ -114,7 +135,7 @@ def check_dataset(
         dataset: as a reader found it.
         labels: names for the label values, when the layout does not give them or they should be other ones.
         options: how the files are to be read.
-        with_tiles: keep a small picture of every case for the contact sheet.
+        with_tiles: keep a small picture of every case to look at.
 
     Returns:
         All problems, worst first; the dataset with its complete label table; fingerprint and manifest.
@@ -134,10 +155,10 @@ def check_dataset(
     problems += report_twins(twins)
     problems += find_trained_test_images(dataset, findings)
     problems += compare_colours(findings)
-    problems += find_patients_across(dataset, patients)
-    problems += find_patients_alike(patients)
+    problems += [*find_patients_across(dataset, patients), *find_patients_alike(patients)]
     patients = _join_twins(dataset, patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
+    values = {value for finding in labelled for value in finding.voxels_by_value}
     label_table = dataset.labels if labels is None or has_masks(dataset) else labels
     complete = len(labelled) == len(findings)
     table, problems_of_labels = _settle_labels(label_table, labelled, complete, dataset.ignore_value)
@@ -159,8 +180,9 @@ def check_dataset(
         options=options,
         needs_preparation=reason,
         patients=patients,
-        tiles=_order_tiles(findings, problems),
+        tiles=_collect_tiles(dataset, findings, problems, options) if with_tiles else (),
         listing=listing,
+        label_values=tuple(sorted(values)),
     )
 
 
@@ -171,10 +193,10 @@ def _examine_cases(
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
     findings, max_samples = [], count_samples(len(dataset.cases))
     pooled = PooledIntensities(max_samples * len(dataset.cases))
-    planned = _list_planned(dataset)
+    planned, tile_pixels = _list_planned(dataset), choose_tile_pixels(len(dataset.cases)) if with_tiles else None
     with progress_bar("check", len(dataset.cases), num_at_once=workers) as bar, ThreadPoolExecutor(workers) as pool:
         for finding in pool.map(
-            lambda case: examine_case(dataset.root, case, options, with_tiles, dataset.ignore_value, max_samples),
+            lambda case: examine_case(dataset.root, case, options, tile_pixels, dataset.ignore_value, max_samples),
             dataset.cases,
         ):
             findings.append(finding)
@@ -226,16 +248,11 @@ def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -
     return ""
 
 
-def _order_tiles(findings: list[CaseFindings], problems: list[Problem]) -> tuple[Tile, ...]:
-    """Tiles, cases with problems first."""
-    severity_of = {}
-    for problem in reversed(problems):  # sorted worst first, so the worst of a file stays
-        severity_of[problem.file] = SEVERITIES.index(problem.severity)
-
-    def badness(finding: CaseFindings) -> int:
-        return min(severity_of.get(file.as_posix(), len(SEVERITIES)) for file in finding.case.files)
-
-    return tuple(finding.tile for finding in sorted(findings, key=badness) if finding.tile is not None)
+def _collect_tiles(
+    dataset: Dataset, findings: list[CaseFindings], problems: list[Problem], options: ReadOptions
+) -> tuple[Tile, ...]:
+    tiles = [finding.tile for finding in findings if finding.tile is not None]
+    return order_tiles([*tiles, *draw_lone_files(dataset, choose_tile_pixels(len(tiles)), options)], problems)
 
 
 def _settle_labels(
@@ -256,7 +273,7 @@ def _settle_labels(
             if label_values[-1] in _FULL_SCALE:  # white, and greys between
                 return None, [TABLE_GAPS.about(LABEL_TABLE, **values)]
             problems.append(TABLE_SPARSE.about(LABEL_TABLE, **values))
-        declared = {BACKGROUND if value == 0 else f"label_{value}": value for value in label_values}
+        declared = {_name_value(value): value for value in label_values}
     try:
         table = order_labels(declared)
         if ignore_value is not None and not 0 < ignore_value <= 255:
@@ -276,6 +293,11 @@ def _settle_labels(
     if never and complete:
         problems.append(UNUSED_LABEL.about(LABEL_TABLE, names=", ".join(never)))
     return table, problems
+
+
+def _name_value(value: int) -> str:
+    """Name of a label that nobody has named."""
+    return BACKGROUND if value == 0 else f"label_{value}"
 
 
 def _find_syntax(dataset: Dataset, table: dict[str, int] | None) -> list[Problem]:

@@ -83,7 +83,7 @@ def write_report(report: CheckReport, folder: Path) -> tuple[Path, ...]:
             write_json(written[2], build_manifest(report))
         if report.tiles:
             written.append(folder / "contact_sheet.png")
-            write_contact_sheet(written[-1], report.tiles)
+            write_contact_sheet(written[-1], report.tiles, report.problems, report.dataset.labels)
     return tuple(written)
 
 

@@ -11,6 +11,7 @@ from unet_pipeline.dataset.decisions import apply_decisions
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.report import write_report
+from unet_pipeline.files import write_together
 
 if TYPE_CHECKING:
     from unet_pipeline.dataset.fix import FixedDataset
@@ -28,7 +29,7 @@ def check(
 
     Args:
         dataset: the folder, or a table of cases.
-        out: gets problems.json, contact_sheet.png and, for a usable dataset, fingerprint.json and dataset_manifest.json.
+        out: gets check.html, problems.json, contact_sheet.png and, for a usable dataset, fingerprint.json and dataset_manifest.json.
         labels: names for the label values, where the layout does not give them.
         options: how the files are to be read.
         data_root: folder that the paths of a list of cases start from; found by looking when None.
@@ -41,7 +42,11 @@ def check(
     read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
     report = check_dataset(read, labels, options, with_tiles=out is not None)
     if out is not None:
-        write_report(report, Path(out))
+        from unet_pipeline.evidence.report.check_page import CHECK_PAGE, write_check_page
+
+        with write_together():  # one folder never describes two datasets
+            write_report(report, Path(out))
+            write_check_page(report, Path(out) / CHECK_PAGE)
     return report
 
 

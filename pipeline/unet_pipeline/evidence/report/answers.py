@@ -16,6 +16,7 @@ from unet_pipeline.evaluation.summary import ALL_LABELS
 from unet_pipeline.evidence.records.shortfall import describe_shortfall
 from unet_pipeline.evidence.report import history as records
 from unet_pipeline.evidence.report.drafts import TO_FILL
+from unet_pipeline.evidence.report.environment import create_environment
 from unet_pipeline.evidence.report.history import History
 from unet_pipeline.networks.table import NETWORKS
 
@@ -56,17 +57,8 @@ def list_overrides(run: TrainingRecord) -> list[str]:
 
 @cache
 def build_environment(package: str) -> Environment:
-    """Jinja's environment for the `templates/` of a package: HTML and SVG are escaped, Markdown is not, and an unknown name is an error."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=PackageLoader(package),
-        autoescape=select_autoescape(("html", "svg")),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    """Jinja's environment for the `templates/` of a package, with the filters of the records."""
+    environment = create_environment(package)
     environment.filters |= {
         "format_interval": records.format_interval,
         "format_support": records.format_support,

@@ -9,10 +9,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
-
-from markupsafe import Markup, escape
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.evaluation.metric_table import METRICS
@@ -20,6 +17,7 @@ from unet_pipeline.evaluation.summary import ALL_LABELS
 from unet_pipeline.evidence.report import report_content as content
 from unet_pipeline.evidence.report.answers import build_environment, tell
 from unet_pipeline.evidence.report.checklists import write_checklists
+from unet_pipeline.evidence.report.environment import read_part
 from unet_pipeline.evidence.report.history import History, read_history
 from unet_pipeline.evidence.report.model_card import write_model_card
 from unet_pipeline.evidence.report.report_figures import draw_calibration, draw_flow
@@ -71,9 +69,10 @@ def build_report(history: History) -> tuple[str, tuple[str, ...]]:
     parts = [content.describe_evaluation(history, record) for record in history.evaluations]
     values, notes = collect_values(history)
     environment = build_environment("unet_pipeline.evidence.report")
-    environment.filters |= {"code": mark_code, "shell": shlex.quote, "show": show_number}
-    style = (resources.files("unet_pipeline.evidence.report") / "templates" / "report.css").read_text(encoding="utf-8")
-    html = environment.get_template("report.html").render(style=Markup(style), evaluations=parts, notes=notes, **values)
+    environment.filters |= {"shell": shlex.quote, "show": show_number}
+    html = environment.get_template("report.html").render(
+        style=read_part("report.css"), evaluations=parts, notes=notes, **values
+    )
     return html, (*notes, *(note for part in parts for note in part.notes))
 
 
@@ -88,14 +87,6 @@ def show_number(value: object) -> str:
     if value is None:
         return "none"
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
-
-
-def mark_code(text: str) -> Markup:
-    """Escaped text with what stands between backticks as code."""
-    parts = str(escape(text)).split("`")
-    if len(parts) % 2 == 0:  # a lone backtick is one
-        return Markup(escape(text))
-    return Markup("".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts)))
 
 
 def collect_values(history: History) -> tuple[dict[str, object], list[str]]:
