@@ -142,7 +142,7 @@ def _open_tracking(
         names = [recall_tracking(find_resumable(folder, job.name)) for job in jobs]
     store = open_tracking(folder, min(names, default=NO_TRACKING), must_answer=not resume)
     if store is not None:
-        announce(f"Tracked by MLflow at {store.shown_uri}, experiment {store.experiment_name}")
+        announce(f"Tracked by MLflow at {store.shown_uri}, experiment {store.experiment_name}{store.hint}")
     return store
 
 

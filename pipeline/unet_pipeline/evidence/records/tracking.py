@@ -1,7 +1,7 @@
 """A training in MLflow: its parameters, tags, metrics of every epoch and record, as the run record has them, and its pictures.
 
-Everything is taken from the run record and TensorBoard's files beside it, so what a server did not get while it was
-away is sent when it is back. MONAI's MLFlowHandler and Ignite's MLflowLogger are not used: with both an error of the server ends the training.
+Everything is taken from the run record and TensorBoard's files beside it, so what a server did not get while it was away is sent when it is
+back. MONAI's MLFlowHandler and Ignite's MLflowLogger are not used: with both an error of the server ends the training.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -83,6 +84,13 @@ class TrackingStore:
         """The address without a password."""
         parts = urlsplit(self.uri)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else self.uri
+
+    @property
+    def hint(self) -> str:
+        """How to look at a local store, on a line of its own; empty for a server, which shows itself."""
+        if self.artifacts is None:
+            return ""
+        return f"\n  to look at it: mlflow server --backend-store-uri {shlex.quote(self.uri)} --host 127.0.0.1"
 
     def explain(self, error: Exception) -> str:
         """An error of another library on one line, cut at 200 characters, without the address's password."""
