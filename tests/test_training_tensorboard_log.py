@@ -93,7 +93,7 @@ def test_train_record_has_the_same_numbers(run_dir: Path) -> None:
 
 def test_train_pictures_are_of_each_validation_and_the_first_patches(run_dir: Path) -> None:
     kept = read_pictures(run_dir)
-    assert kept.keys() == {("augmented_patches", 5), ("validation_cases", 1), ("validation_cases", 2)}
+    assert kept.keys() == {("pictures/augmented_patches", 5), *(("pictures/validation_cases", epoch) for epoch in (1, 2))}
     assert all(PillowImage.open(io.BytesIO(content)).format == "JPEG" for content in kept.values())
     (path,) = run_dir.glob("events.*.pictures")
     # noise, which is the worst case

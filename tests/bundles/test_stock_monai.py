@@ -140,7 +140,7 @@ def test_train_stock_command_gives_the_same_weights_and_events(copy_of_2d: Train
     assert steps == sorted(list_steps(tmp_path / "run_ours"))
     assert {"train_loss", "learning_rate", "val_mean_dice", "time_share/data"} < {tag for tag, _ in steps}
     pictures = read_pictures(tmp_path / "run")
-    assert {tag for tag, _ in pictures} == {"augmented_patches", "validation_cases"}
+    assert {tag for tag, _ in pictures} == {"pictures/augmented_patches", "pictures/validation_cases"}
     assert pictures == read_pictures(tmp_path / "run_ours")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from unet_pipeline.files import write_atomically
 
 TRAIN_LOSS, LEARNING_RATE, VAL_DICE, TIME_SHARE = "train_loss", "learning_rate", "val_dice", "time_share"
-VALIDATION_CASES, AUGMENTED_PATCHES = "validation_cases", "augmented_patches"
+VALIDATION_CASES, AUGMENTED_PATCHES = "pictures/validation_cases", "pictures/augmented_patches"
 BY_ITERATION = (TRAIN_LOSS, LEARNING_RATE, AUGMENTED_PATCHES)  # the steps of all other tags are epochs
 PICTURES_SUFFIX = ".pictures"  # of the file that has them
 _LENGTH = struct.Struct("<Q")

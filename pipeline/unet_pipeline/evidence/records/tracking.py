@@ -53,7 +53,7 @@ _METRICS = {
     "epoch_duration_s": "duration_s",
 }
 _METRIC_GROUPS = {VAL_DICE: "label_dice_resampled_grid", TIME_SHARE: "time_shares"}
-_PICTURE = re.compile(r"images/(?P<tag>\w+)[+%]step[+%](?P<step>\d+)[+%]")  # MLflow's name of a picture's file
+_PICTURE = re.compile(r"images/(?P<key>\w+)[+%]step[+%](?P<step>\d+)[+%]")  # MLflow's name of a picture's file
 _NUM_COLOURS = 64  # of a picture: MLflow keeps it as PNG, which is several times as large with all of them
 _TAGS = ("dataset_manifest_sha256", "split_sha256", "plan_sha256", "resolved_config_sha256", "fold")
 
@@ -256,10 +256,11 @@ class RunTracker:
         from PIL import Image as PillowImage
 
         for (tag, step), content in read_pictures(record.path.parent).items():
-            if (tag, step) not in self._sent_pictures:
+            key = tag.rpartition("/")[2]
+            if (key, step) not in self._sent_pictures:
                 picture = PillowImage.open(io.BytesIO(content)).quantize(_NUM_COLOURS)
-                store.client.log_image(self._run_id, picture, key=tag, step=step, synchronous=True)
-                self._sent_pictures.add((tag, step))
+                store.client.log_image(self._run_id, picture, key=key, step=step, synchronous=True)
+                self._sent_pictures.add((key, step))
 
     def _open_run(self, store: TrackingStore, record: RunRecord) -> str:
         client = store.client
@@ -273,7 +274,7 @@ class RunTracker:
         record.beat()
         self._sent_epochs = {metric.step for metric in client.get_metric_history(run_id, "epoch_duration_s")}
         kept = (_PICTURE.match(entry.path) for entry in client.list_artifacts(run_id, "images"))
-        self._sent_pictures = {(match["tag"], int(match["step"])) for match in kept if match}
+        self._sent_pictures = {(match["key"], int(match["step"])) for match in kept if match}
         _send_description(client, run, record)
         for path in (self.folder.plan, record.path.with_name(RESOLVED_CONFIG), record.path):
             client.log_artifact(run_id, str(path))
