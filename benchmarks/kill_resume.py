@@ -43,6 +43,7 @@ from unet_pipeline.bundle import folder
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.files import write_text
 from unet_pipeline.training import run as _warm  # noqa: F401
+from unet_pipeline.training.events import TIME_SHARE
 
 TARGET = Path(__file__).parent / "results" / "kill_resume.md"
 TINY = {
@@ -152,7 +153,10 @@ def digest(content: Any) -> str:
 
 
 def describe_end(bundle: Path) -> tuple[str, str, str]:
-    """Digests of the best weights, the last checkpoint, and TensorBoard's tags with their steps."""
+    """Digests of the best weights, the last checkpoint, and TensorBoard's tags with their steps.
+
+    Without the shares of the time: those of an epoch are known behind its checkpoint, and a kill in between loses them.
+    """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     (run_dir,) = (bundle / "evidence" / "runs").iterdir()
@@ -161,6 +165,7 @@ def describe_end(bundle: Path) -> tuple[str, str, str]:
         for path in sorted(run_dir.glob("events.*"))
         for event in EventFileLoader(str(path)).Load()
         for value in event.summary.value
+        if not value.tag.startswith(f"{TIME_SHARE}/")
     ]
     return (
         digest(torch.load(bundle / "models" / "model_fold_0.pt", weights_only=True)),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import socket
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +145,15 @@ def test_train_tracked_and_continued_is_one_run_for_each_seed(
     assert (data.tags["run_id"], data.tags["bundle"], runs[0].info.status) == ("fold_0-001", "bundle", "FINISHED")
     assert [run.data.tags["seed"] for run in runs] == ["0", "1"]
     files = {entry.path for entry in store.client.list_artifacts(runs[0].info.run_id)}
-    assert files == {"config.json", "plan.yaml", "run.json"}
+    assert files == {"config.json", "images", "plan.yaml", "run.json"}
+    names = [Path(entry.path).name for entry in store.client.list_artifacts(runs[0].info.run_id, "images")]
+    pictures = sorted(tuple(name.split("+")[:3:2]) for name in names if name.endswith(".png"))
+    assert pictures == [("augmented_patches", "4"), ("validation_cases", "1"), ("validation_cases", "2")]
+    assert read_curve(store, runs[0].info.run_id, "val_dice/cell") == dice
+    rates = {epoch["epoch"]: epoch["learning_rate"] for epoch in record["epochs"]}
+    assert read_curve(store, runs[0].info.run_id, "learning_rate") == rates
+    shares = {epoch["epoch"]: epoch["time_shares"]["data"] for epoch in record["epochs"]}
+    assert read_curve(store, runs[0].info.run_id, "time_share/data") == shares
     kept = store.client.download_artifacts(runs[0].info.run_id, "run.json", str(tmp_path))
     assert json.loads(Path(kept).read_text(encoding="utf-8")) == record
 
@@ -274,3 +286,30 @@ def test_describe_parameters_overrides_stand_in_the_plan(folder: BundleFolder) -
 
 def _refuse(*_: Any, **__: Any) -> None:
     raise ConnectionError("no answer")
+
+
+def test_documented_way_to_look_at_the_local_store_is_the_one_that_is_said(
+    folder: BundleFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.cli import server
+
+    page = (Path(__file__).parents[1] / "docs/howto/watch_a_training.md").read_text(encoding="utf-8")
+    (documented,) = re.findall(r"^    (mlflow server .*)$", page, re.MULTILINE)
+    said = open_store(folder).hint.partition(": ")[2]
+    for command in (documented, said):
+        options = server.make_context("server", shlex.split(command)[2:]).params
+        assert options["host"] == "127.0.0.1"
+    assert options["backend_store_uri"] == open_store(folder).uri
+    assert options["backend_store_uri"].endswith("/a%20cell%20%231_mlflow/mlflow.db")
+    assert "sqlite:///BUNDLE_mlflow/mlflow.db" in documented
+    assert folder.tracking.name == f"{folder.root.name}_mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert open_tracking(folder, "mlflow", must_answer=False).hint == ""
+
+
+def test_extra_tracking_brings_the_server_of_the_version_that_is_tested() -> None:
+    root = Path(__file__).parents[1]
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert [re.split(r"[><=]", name)[0] for name in extras["tracking"]] == ["mlflow"]
+    pins = dict(line.split("==") for line in (root / "constraints.txt").read_text().split())
+    assert pins["mlflow"] == pins["mlflow-skinny"] == version("mlflow-skinny")

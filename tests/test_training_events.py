@@ -31,14 +31,14 @@ def write_events(folder: Path) -> Path:
 
 def test_drop_later_events_each_tag_has_its_own_count(tmp_path: Path) -> None:
     write_events(tmp_path)
-    drop_later_events(tmp_path, {"train_loss": 2}, 1)
+    drop_later_events(tmp_path, 2, 1)
     assert list_steps(tmp_path) == [("train_loss", 1), ("train_loss", 2), ("val_mean_dice", 1)]
 
 
 def test_drop_later_events_nothing_later_leaves_the_bytes(tmp_path: Path) -> None:
     path = write_events(tmp_path)
     before = path.read_bytes()
-    drop_later_events(tmp_path, {"train_loss": 3}, 2)
+    drop_later_events(tmp_path, 3, 2)
     assert path.read_bytes() == before
 
 

@@ -16,7 +16,9 @@ from monai.bundle import create_workflow
 
 import unet_pipeline
 from unet_pipeline.dataset.image import read_image
+from unet_pipeline.training.events import read_pictures
 
+from ..test_training_events import list_steps
 from .conftest import TrainedBundle
 from .stock_environment import make_stock_environment
 
@@ -119,7 +121,7 @@ def test_evaluate_overlay_gives_the_dice_of_evaluate(bundle_3d: TrainedBundle, t
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-def test_train_stock_command_gives_the_same_weights(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
+def test_train_stock_command_gives_the_same_weights_and_events(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
     settings = ["--num_epochs", "1", "--val_interval", "1", "--samples_per_epoch", "6"]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/train.json"]
     command += ["--output_dir", str(tmp_path / "run"), "--weights_path", str(tmp_path / "stock.pt"), *settings]
@@ -134,6 +136,12 @@ def test_train_stock_command_gives_the_same_weights(copy_of_2d: TrainedBundle, t
     assert stock.keys() == ours.keys()
     for name in stock:
         torch.testing.assert_close(stock[name], ours[name], rtol=0, atol=0)
+    steps = sorted(list_steps(tmp_path / "run"))
+    assert steps == sorted(list_steps(tmp_path / "run_ours"))
+    assert {"train_loss", "learning_rate", "val_mean_dice", "time_share/data"} < {tag for tag, _ in steps}
+    pictures = read_pictures(tmp_path / "run")
+    assert {tag for tag, _ in pictures} == {"pictures/augmented_patches", "pictures/validation_cases"}
+    assert pictures == read_pictures(tmp_path / "run_ours")
 
 
 @pytest.mark.slow

@@ -134,12 +134,15 @@ class Session(RecordPart):
 
 
 class Epoch(RecordPart):
-    """One epoch of a training; `dice_resampled_grid` where it was validated."""
+    """One epoch of a training; Dice, and that of each label, where it was validated; the learning rate of its last step."""
 
     epoch: int = 0
     duration_s: float = 0.0
     loss: float | None = None
+    learning_rate: float | None = None
+    time_shares: dict[str, float] = {}
     dice_resampled_grid: float | None = None
+    label_dice_resampled_grid: dict[str, float] = {}
     ended: str = ""
 
 

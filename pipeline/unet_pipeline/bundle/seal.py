@@ -10,7 +10,7 @@ from unet_pipeline.files import PARTIAL_PREFIX
 
 MANIFEST, SIGNATURE = "evidence/manifest.sha256", "evidence/manifest.sha256.sig"
 # work files: weights of single folds and those before the training, what only a continued training needs, label maps of patients,
-# and what a list of cases says about them beyond the files
+# what a list of cases says about them beyond the files, and pictures of them for TensorBoard
 _LEFT_OUT_NAMES = (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, RUN_LOCK)
 LEFT_OUT_PATTERNS = (
     "models/model_fold_*.pt",
@@ -19,6 +19,7 @@ LEFT_OUT_PATTERNS = (
     "evidence/evaluations/*/predictions*/*",
     "evidence/evaluations/*/predictions*/replaced/*",
     "evidence/case_table.csv",
+    "evidence/runs/*/events.out.tfevents.*.pictures",
     "output/*",
     "input/*",
 )

@@ -152,8 +152,7 @@ def check_dataset(
     readable = [finding for finding in findings if finding.shape]
     problems += compare_cases(dataset, readable)
     twins = find_twins(findings)
-    problems += report_twins(twins)
-    problems += find_trained_test_images(dataset, findings)
+    problems += [*report_twins(twins), *find_trained_test_images(dataset, findings)]
     problems += compare_colours(findings)
     problems += [*find_patients_across(dataset, patients), *find_patients_alike(patients)]
     patients = _join_twins(dataset, patients, twins)

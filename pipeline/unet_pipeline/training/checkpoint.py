@@ -23,7 +23,6 @@ from unet_pipeline.training.interruption import StopRequest
 from unet_pipeline.training.processes import is_secondary
 from unet_pipeline.training.schedule import load_schedule
 
-LOSS_TAG = "train_loss"  # in TensorBoard, by iteration; everything else is by epoch
 _UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
@@ -273,7 +272,7 @@ class CheckpointHandler:
             TrainingError: no checkpoint can be read, it is of another network, or it has more epochs than asked for.
         """
         if not has_checkpoint(self.run_dir):
-            drop_later_events(self.run_dir, {LOSS_TAG: 0}, 0)
+            drop_later_events(self.run_dir, 0, 0)
             return
         state = read_newest_checkpoint(self.run_dir, engine.state.device)
         iteration = state.get("iteration", state["epoch"] * engine.state.epoch_length)
@@ -298,7 +297,7 @@ class CheckpointHandler:
             if (best := state.get("best_weights")) is not None:
                 self._best_weights = {name: tensor.cpu() for name, tensor in best.items()}
                 _write(self.weights_path, self._best_weights)
-            drop_later_events(self.run_dir, {LOSS_TAG: iteration}, engine.state.epoch - (not validated))
+            drop_later_events(self.run_dir, iteration, engine.state.epoch - (not validated))
         if not validated:
             self.evaluator.run(engine.state.epoch)
             self._finish_epoch(engine)

@@ -10,8 +10,7 @@ import torch
 from ignite.engine import Engine
 
 from unet_pipeline.errors import TrainingError
-
-TAG = "train_loss"  # in TensorBoard, by iteration
+from unet_pipeline.training.events import TRAIN_LOSS
 
 
 @dataclass(frozen=True)
@@ -83,4 +82,4 @@ class LossReader:
 def log_losses(engine: Engine, writer: Any) -> None:
     """For `TensorBoardStatsHandler`: the losses that became known, each at its own iteration."""
     for iteration, loss in engine.state.losses:
-        writer.add_scalar(TAG, loss, iteration)
+        writer.add_scalar(TRAIN_LOSS, loss, iteration)

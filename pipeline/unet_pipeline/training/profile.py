@@ -77,7 +77,8 @@ def describe(shares: dict[str, float], verdict: str) -> str:
 
 
 class ProfileHandler:
-    """Measures the parts of every epoch; `engine.state.profile` has those of the whole training.
+    """Measures the parts of every epoch; `engine.state.time_shares` has those of the last epoch, and `engine.state.profile` those of the
+    whole training.
 
     Attach it behind the handlers that write at the end of an epoch. `line` describes the last epoch.
 
@@ -133,7 +134,7 @@ class ProfileHandler:
         self.num_epochs += 1
         shares = self.epoch.list_shares()
         self.line = describe(shares, judge(shares, self.num_workers))
-        engine.state.profile = self.describe()
+        engine.state.time_shares, engine.state.profile = shares, self.describe()
 
     def describe(self) -> Profile:
         """Seconds and shares of the training so far, and the verdict."""

@@ -1,4 +1,4 @@
-"""The training's progress bar: loss, Dice, images per second, time left."""
+"""The training's progress bar: loss, Dice, images per second, time left; and more of it in TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from unet_pipeline.training.processes import is_secondary
 from unet_pipeline.training.profile import ProfileHandler
 from unet_pipeline.training.samples import SeededDataset
 from unet_pipeline.training.step import LOSS
+from unet_pipeline.training.tensorboard_log import TensorBoardLog
 
 _SMOOTHING = 0.95  # of the shown loss; about the mean of the last 20 iterations
 
 
 class ProgressHandler:
-    """Shows the training's progress.
+    """Shows the training's progress, and in TensorBoard what `TensorBoardLog` does.
 
     Args:
         evaluator: the validation, whose latest key metric is shown as Dice.
@@ -43,6 +44,7 @@ class ProgressHandler:
         if self.profile is not None:
             self.profile.attach(engine)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._show_profile)
+        TensorBoardLog(self.evaluator).attach(engine)
         engine.add_event_handler(Events.STARTED, self._open)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._start_clock)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)

@@ -142,7 +142,7 @@ def _open_tracking(
         names = [recall_tracking(find_resumable(folder, job.name)) for job in jobs]
     store = open_tracking(folder, min(names, default=NO_TRACKING), must_answer=not resume)
     if store is not None:
-        announce(f"Tracked by MLflow at {store.shown_uri}, experiment {store.experiment_name}")
+        announce(f"Tracked by MLflow at {store.shown_uri}, experiment {store.experiment_name}{store.hint}")
     return store
 
 
@@ -180,7 +180,7 @@ def _train_one(
         else:
             _check_planned_start(folder, overrides)
         if resume and not continues:
-            drop_later_events(run_dir, {}, 0)  # it was cut off before its first checkpoint
+            drop_later_events(run_dir, 0, 0)  # it was cut off before its first checkpoint
         command = build_stock_command(folder, settings)
         announce(f"The same with stock MONAI:\n  {command}")
         with track_run(store, folder) as tracker, record_run(folder, run_dir, command, settings, fold) as keeper:

@@ -1,15 +1,18 @@
-"""A training in MLflow: its parameters, tags, metrics of every epoch and record, as the run record has them.
+"""A training in MLflow: its parameters, tags, metrics of every epoch and record, as the run record has them, and its pictures.
 
-Everything is taken from the run record, so what a server did not get while it was away is sent when it is back. MONAI's MLFlowHandler and
-Ignite's MLflowLogger are not used: with both an error of the server ends the training.
+Everything is taken from the run record and TensorBoard's files beside it, so what a server did not get while it was away is sent when it is
+back. MONAI's MLFlowHandler and Ignite's MLflowLogger are not used: with both an error of the server ends the training.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import logging
 import os
+import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +29,7 @@ from unet_pipeline.bundle.run_record import FINISHED, Epoch, Tracking, TrainingR
 from unet_pipeline.errors import TrainingError, suggest
 from unet_pipeline.evidence.records.continuation import list_overrides
 from unet_pipeline.evidence.records.record import FAILED, RECORD, RESOLVED_CONFIG, RecordKeeper
+from unet_pipeline.training.events import TIME_SHARE, VAL_DICE, read_pictures
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -42,7 +46,15 @@ _PAUSE_S = 120.0  # after a failure: a server that answers slowly must not hold 
 _MAX_PER_REQUEST, _MAX_METRICS_PER_REQUEST = 100, 1000  # MLflow's own limits
 _MAX_VALUE_LENGTH = 6000  # of a parameter in MLflow
 # name in MLflow, as in the TensorBoard events -> name in an epoch of the run record
-_METRICS = {"train_loss": "loss", "val_mean_dice": "dice_resampled_grid", "epoch_duration_s": "duration_s"}
+_METRICS = {
+    "train_loss": "loss",
+    "learning_rate": "learning_rate",
+    "val_mean_dice": "dice_resampled_grid",
+    "epoch_duration_s": "duration_s",
+}
+_METRIC_GROUPS = {VAL_DICE: "label_dice_resampled_grid", TIME_SHARE: "time_shares"}
+_PICTURE = re.compile(r"images/(?P<key>\w+)[+%]step[+%](?P<step>\d+)[+%]")  # MLflow's name of a picture's file
+_NUM_COLOURS = 64  # of a picture: MLflow keeps it as PNG, which is several times as large with all of them
 _TAGS = ("dataset_manifest_sha256", "split_sha256", "plan_sha256", "resolved_config_sha256", "fold")
 
 
@@ -72,6 +84,13 @@ class TrackingStore:
         """The address without a password."""
         parts = urlsplit(self.uri)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else self.uri
+
+    @property
+    def hint(self) -> str:
+        """How to look at a local store, on a line of its own; empty for a server, which shows itself."""
+        if self.artifacts is None:
+            return ""
+        return f"\n  to look at it: mlflow server --backend-store-uri {shlex.quote(self.uri)} --host 127.0.0.1"
 
     def explain(self, error: Exception) -> str:
         """An error of another library on one line, cut at 200 characters, without the address's password."""
@@ -183,6 +202,7 @@ class RunTracker:
         self._keeper: RecordKeeper[TrainingRecord] | None = None
         self._run_id: str | None = None
         self._sent_epochs: set[int] = set()
+        self._sent_pictures: set[tuple[str, int]] = set()
         self._failed_s: float | None = None
         self._has_warned = False
 
@@ -229,6 +249,18 @@ class RunTracker:
         for part in _cut(metrics, _MAX_METRICS_PER_REQUEST):
             store.client.log_batch(self._run_id, metrics=part)
         self._sent_epochs.update(epoch.epoch for epoch in missing)
+        if missing:
+            self._send_pictures(store, keeper)
+
+    def _send_pictures(self, store: TrackingStore, keeper: RecordKeeper[TrainingRecord]) -> None:
+        from PIL import Image as PillowImage
+
+        for (tag, step), content in read_pictures(keeper.path.parent).items():
+            key = tag.rpartition("/")[2]
+            if (key, step) not in self._sent_pictures:
+                picture = PillowImage.open(io.BytesIO(content)).quantize(_NUM_COLOURS)
+                store.client.log_image(self._run_id, picture, key=key, step=step, synchronous=True)
+                self._sent_pictures.add((key, step))
 
     def _open_run(self, store: TrackingStore, keeper: RecordKeeper[TrainingRecord]) -> str:
         client, record = store.client, keeper.record
@@ -241,6 +273,8 @@ class RunTracker:
         record.tracking = Tracking(tool=MLFLOW, experiment=store.experiment_name, run_id=run_id)
         keeper.beat()
         self._sent_epochs = {metric.step for metric in client.get_metric_history(run_id, "epoch_duration_s")}
+        kept = (_PICTURE.match(entry.path) for entry in client.list_artifacts(run_id, "images"))
+        self._sent_pictures = {(match["key"], int(match["step"])) for match in kept if match}
         _send_description(client, run, record)
         for path in (self.folder.plan, keeper.path.with_name(RESOLVED_CONFIG), keeper.path):
             client.log_artifact(run_id, str(path))
@@ -327,11 +361,10 @@ def _build_metrics(epoch: Epoch) -> list[Any]:
     from mlflow.entities import Metric
 
     ended_ms = int(1000 * datetime.fromisoformat(epoch.ended).timestamp())
-    return [
-        Metric(name, float(value), ended_ms, epoch.epoch)
-        for name, source in _METRICS.items()
-        if (value := getattr(epoch, source)) is not None
-    ]
+    values = {name: getattr(epoch, source) for name, source in _METRICS.items()}
+    for group, source in _METRIC_GROUPS.items():
+        values |= {f"{group}/{name}": value for name, value in getattr(epoch, source).items()}
+    return [Metric(name, float(value), ended_ms, epoch.epoch) for name, value in values.items() if value is not None]
 
 
 def _cut(entries: list[Any], size: int) -> Iterator[list[Any]]:
