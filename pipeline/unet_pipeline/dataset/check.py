@@ -147,13 +147,11 @@ def check_dataset(
     dataset = name_structures(dataset, labels)
     patients = _name_patients(dataset, options)
     findings, intensities = _examine_cases(dataset, options, with_tiles)
-    problems = [*dataset.problems_of_layout]
-    problems += [problem for finding in findings for problem in finding.problems]
+    problems = [*dataset.problems_of_layout, *(problem for finding in findings for problem in finding.problems)]
     readable = [finding for finding in findings if finding.shape]
     problems += compare_cases(dataset, readable)
     twins = find_twins(findings)
-    problems += report_twins(twins)
-    problems += find_trained_test_images(dataset, findings)
+    problems += [*report_twins(twins), *find_trained_test_images(dataset, findings)]
     problems += compare_colours(findings)
     problems += [*find_patients_across(dataset, patients), *find_patients_alike(patients)]
     patients = _join_twins(dataset, patients, twins)
