@@ -508,7 +508,7 @@ def test_quiet_prints_results_and_errors_only(run: Run, tmp_path: Path) -> None:
     assert loud.err.startswith("check: 3/3")
     assert quiet.err == ""
     assert loud.out == quiet.out + "Next: unet-pipeline plan cells cells_bundle --preset quick\n"
-    assert run("--quiet", "check", "nowhere").message.startswith("DatasetError")
+    assert run("--quiet", "check", "nowhere").message.startswith("Error: ")
     assert run("check", "cells").err.startswith("check: 3/3")  # the next call is not quiet
 
 

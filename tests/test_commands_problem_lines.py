@@ -64,10 +64,16 @@ def test_count_severities_in_singular_and_plural() -> None:
     )
 
 
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.mark.parametrize("width", [1, 20, 40, 60, 80, 200])
 def test_format_line_wraps_at_words_and_loses_none(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    lines = format_line(LINE, io.StringIO()).splitlines()
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = format_line(LINE, Screen()).splitlines()
     assert " ".join(lines).split() == LINE.split()
     longest_word = max(map(len, LINE.split()))
     assert all(len(line) <= max(width, 20, longest_word + 4) for line in lines)
@@ -76,7 +82,7 @@ def test_format_line_wraps_at_words_and_loses_none(monkeypatch: pytest.MonkeyPat
 
 
 def test_format_line_of_a_pipe_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "40")  # a shell may export it
     assert format_line(LINE, io.StringIO()) == LINE
 
 

@@ -279,7 +279,7 @@ def test_read_case_folders_one_case_may_be_given(organs: Path) -> None:
 
 def test_read_case_folders_a_folder_of_many_pairs_is_no_case(tmp_path: Path) -> None:
     touch(tmp_path, *(f"train/{side}/{n}.png" for side in ("images", "labels") for n in "abc"))
-    with pytest.raises(DatasetError, match="has no known layout"):
+    with pytest.raises(DatasetError, match=r"has no images of its own\. It lies deeper: give .*train"):
         read_dataset(tmp_path)
 
 

@@ -93,10 +93,8 @@ def format_line(line: str, stream: TextIO) -> str:
 
 
 def measure_width(stream: TextIO) -> int | None:
-    """Columns of a terminal, or of `COLUMNS`; None for a file or a pipe, whose lines stay whole for the programs that read them."""
-    if os.environ.get("COLUMNS", "").isdecimal() or stream.isatty():
-        return max(1, shutil.get_terminal_size().columns)
-    return None
+    """Columns of a terminal; None for a file or a pipe, whose lines stay whole for the programs that read them."""
+    return max(1, shutil.get_terminal_size().columns) if stream.isatty() else None
 
 
 def has_colours(stream: TextIO) -> bool:

@@ -147,8 +147,7 @@ def check_dataset(
     dataset = name_structures(dataset, labels)
     patients = _name_patients(dataset, options)
     findings, intensities = _examine_cases(dataset, options, with_tiles)
-    problems = [*dataset.problems_of_layout]
-    problems += [problem for finding in findings for problem in finding.problems]
+    problems = [*dataset.problems_of_layout, *(problem for finding in findings for problem in finding.problems)]
     readable = [finding for finding in findings if finding.shape]
     problems += compare_cases(dataset, readable)
     twins = find_twins(findings)
