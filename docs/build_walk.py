@@ -1,6 +1,7 @@
 """Writes docs/tutorials/first_walk.md from what a terminal of 80 columns shows: `.venv/bin/python docs/build_walk.py`.
 
-The demo takes some minutes. A test runs the steps on the own folder again and compares; numbers and times may differ, words may not.
+The demo takes some minutes; `docs/build_walk.py own` leaves it as it is. A test runs the steps on the own folder again and compares;
+numbers and times may differ, words may not.
 """
 
 from __future__ import annotations
@@ -80,12 +81,18 @@ the lines mean: [my ultrasound folder](ultrasound.md).
 def build_walk_text(folder: Path) -> str:
     """Contents of the page, from running every step in `folder`."""
     install(folder)
+    demo, report = (show_step(folder, words) for words in DEMO)
+    return compose(demo.replace("$ ", "$ make demo\n", 1), report, show_own(folder))  # make prints the command first
+
+
+def show_own(folder: Path) -> str:
+    """The steps on the own folder, which is made here."""
     write_pictures(folder / "cells", NUM_CASES)
-    demo = show_step(folder, "demo --out demo").replace(
-        f"$ {PROGRAM} demo --out demo", f"$ make demo\n{PROGRAM} demo --out demo"
-    )
-    report = show_step(folder, "report demo/brain_tissue_demo")
-    own = "\n\n".join(show_step(folder, words) for words in OWN_FOLDER)
+    return "\n\n".join(show_step(folder, words) for words in OWN_FOLDER)
+
+
+def compose(demo: str, report: str, own: str) -> str:
+    """The page around its transcripts."""
     return _HEAD + _DEMO.format(demo=demo, report=report, own=own)
 
 
@@ -113,12 +120,23 @@ def list_skeleton(text: str) -> list[str]:
     """Words of a transcript without what differs from run to run: numbers, times, where lines break, and how busy the machine is."""
     joined = " ".join(re.sub(r"[━╸╺─]+", "━", text).split())
     joined = re.sub(
-        r"\btime:? (?:data|about|less|not known|network).*?(?= fold \d| weights | Every number)", "", joined
+        r"\btime:? (?:[a-z]+ \d+ %|about|less|not known).*?(?= fold \d| weights | Every number)", "", joined
     )
     return re.sub(r"[-+]?[\d.,:]*\d", "#", joined).split()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the page; with the word `own` the demo's part of it stays."""
     os.environ["PATH"] = os.defpath  # as in a terminal in which nothing is activated
     with tempfile.TemporaryDirectory() as place:
-        TARGET.write_text(build_walk_text(Path(place)), encoding="utf-8")
+        if sys.argv[1:] == ["own"]:
+            install(Path(place))
+            demo, report = re.findall(r"```text\n(.*?)\n```", TARGET.read_text(encoding="utf-8"), re.DOTALL)[1:3]
+            text = compose(demo, report, show_own(Path(place)))
+        else:
+            text = build_walk_text(Path(place))
+    TARGET.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
