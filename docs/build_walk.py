@@ -54,15 +54,11 @@ ADDRESS is where you found this page. Python 3.11 or newer, pip and make have to
 _DEMO = """\
 ## 2. See it work
 
-```text
 {demo}
-```
 
 The picture `demo/overlay.png` shows the outlines of reference and prediction. The report is one file for any browser:
 
-```text
 {report}
-```
 
 ## 3. Your own folder
 
@@ -93,6 +89,7 @@ def show_own(folder: Path) -> str:
 
 def compose(demo: str, report: str, own: str) -> str:
     """The page around its transcripts."""
+    demo, report = (f"```text\n{shown}\n```" for shown in (demo, report))
     return _HEAD + _DEMO.format(demo=demo, report=report, own=own)
 
 
@@ -120,7 +117,7 @@ def list_skeleton(text: str) -> list[str]:
     """Words of a transcript without what differs from run to run: numbers, times, where lines break, and how busy the machine is."""
     joined = " ".join(re.sub(r"[━╸╺─]+", "━", text).split())
     joined = re.sub(
-        r"\btime:? (?:data|about|less|not known|network).*?(?= fold \d| weights | Every number)", "", joined
+        r"\btime:? (?:[a-z]+ \d+ %|about|less|not known).*?(?= fold \d| weights | Every number)", "", joined
     )
     return re.sub(r"[-+]?[\d.,:]*\d", "#", joined).split()
 

@@ -64,16 +64,11 @@ def test_count_severities_in_singular_and_plural() -> None:
     )
 
 
-class Screen(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize("width", [1, 20, 40, 60, 80, 200])
 def test_format_line_wraps_at_words_and_loses_none(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("NO_COLOR", "1")
-    lines = format_line(LINE, Screen()).splitlines()
+    lines = format_line(LINE, Terminal()).splitlines()
     assert " ".join(lines).split() == LINE.split()
     longest_word = max(map(len, LINE.split()))
     assert all(len(line) <= max(width, 20, longest_word + 4) for line in lines)

@@ -38,8 +38,13 @@ STEPS = dict(list_steps())
 
 
 def test_walk_has_every_step_in_its_order() -> None:
-    expected = ["git clone ADDRESS unet-pipeline", "cd unet-pipeline", "make demo", WALK.DEMO[1], *WALK.OWN_FOLDER]
-    assert list(STEPS) == expected
+    assert list(STEPS) == [
+        "git clone ADDRESS unet-pipeline",
+        "cd unet-pipeline",
+        "make demo",
+        WALK.DEMO[1],
+        *WALK.OWN_FOLDER,
+    ]
 
 
 def test_walk_fits_80_columns() -> None:

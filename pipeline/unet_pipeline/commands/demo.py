@@ -23,8 +23,10 @@ def demo(
     say()
     print_evaluation(result.evaluation)
     say()
-    say("The test case is the real MNI152 head, the training heads are simulated from it: this shows that the")
-    say("pipeline works, and says nothing about generalisation.")
+    say(
+        "The test case is the real MNI152 head, the training heads are simulated from it: this shows that the pipeline works, and says "
+        "nothing about generalisation."
+    )
     say(f"bundle   {result.bundle.root}  (sealed: {show_path(result.package.zip_file)})")
     say(f"picture  {result.overlay}")
     tell("Look at the picture; the report has the plan, the curves and all numbers.")

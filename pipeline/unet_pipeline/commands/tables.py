@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from unet_pipeline.commands.output import say
@@ -58,9 +57,11 @@ def print_table(title: str, headings: Sequence[str], lines: Iterable[Sequence[st
 def _build_tables(headings: Sequence[str], rows: _Rows, num_texts: int) -> Iterator[Table]:
     """The table in its forms, the widest first."""
     yield _build(headings, rows, num_texts)
-    groups = [(name, [row[1:] for row in group]) for name, group in groupby(rows, key=lambda row: row[0])]
+    groups: dict[str, _Rows] = {row[0]: [other[1:] for other in rows if other[0] == row[0]] for row in rows}
     if len(groups) < len(rows):
-        grouped = [line for name, group in groups for line in ((name,), *((f"  {row[0]}", *row[1:]) for row in group))]
+        grouped = [
+            line for name, group in groups.items() for line in ((name,), *((f"  {row[0]}", *row[1:]) for row in group))
+        ]
         yield _build(headings[1:], grouped, num_texts - 1)
     yield _build(headings, rows, num_texts, padding=0)
     if len(groups) < len(rows):
