@@ -13,6 +13,7 @@ from typing import Protocol
 
 PLAIN_INTERVAL_S = 15.0
 LARGE_BYTES = 1 << 30  # to hash takes seconds
+_is_wanted = True
 
 
 class Bar(Protocol):
@@ -24,10 +25,25 @@ class Bar(Protocol):
         """Show a line about what was done: below the bar on a terminal; elsewhere at most every `PLAIN_INTERVAL_S` seconds."""
 
 
+def show_progress(is_wanted: bool = True) -> None:
+    """Whether bars, and lines about what is being done, go to stderr, from now on in this process; warnings and errors always do."""
+    global _is_wanted
+    _is_wanted = is_wanted
+
+
+def say_progress(line: str) -> None:
+    """A line on stderr about what is being done, where it is wanted."""
+    if _is_wanted:
+        print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress_bar(title: str, total: int, is_shown: bool = True) -> Iterator[Bar]:
-    """Bar over `total` steps on stderr; results go to stdout, so that they can be piped. Not shown for what takes no time."""
-    if not is_shown:
+    """Bar over `total` steps on stderr; results go to stdout, so that they can be piped.
+
+    Not shown for what takes no time, and after `show_progress(False)`.
+    """
+    if not (is_shown and _is_wanted):
         yield _HiddenBar()
     elif sys.stderr.isatty():
         with _terminal_bar(title, total) as bar:

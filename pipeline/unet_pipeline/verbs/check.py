@@ -36,7 +36,7 @@ def check(
     """
     options = options or ReadOptions()
     read = read_dataset(dataset, options.layout, options.follow_links, data_root)
-    report = check_dataset(read, labels, options, with_tiles=out is not None)
+    report = check_dataset(read, labels, options, with_tiles=True)
     if out is not None:
         write_report(report, Path(out))
     return report
