@@ -127,7 +127,7 @@ with torch.no_grad():
     probabilities = {name: network(images[part]).softmax(1) for name, part in (("fitted", fitted), ("test", test))}
 flat = {name: one.permute(0, 2, 3, 1).reshape(-1, 3).numpy() for name, one in probabilities.items()}
 calibration = fit_temperature(flat["fitted"], labels[fitted].flatten().numpy(), 7)
-scaled = torch.tensor(flat["test"]).clamp(min=1e-7).log().div(calibration.temperature).softmax(1).numpy()
+scaled = torch.tensor(flat["test"]).double().clamp(min=1e-12).log().div(calibration.temperature).softmax(1).numpy()
 truth = labels[test].flatten().numpy()
 
 errors, curves = {}, {}
