@@ -78,10 +78,10 @@ generator = np.random.default_rng(0)
 values = rows.loc[rows["label"] == scored[0], "dice"].to_numpy()
 widths, shares = {}, {}
 for size in (3, 5, 10, 20, 40):
-    ends = np.array([compute_interval(generator.choice(values, size)) for _ in range(60)])
+    ends = np.array([compute_interval(generator.choice(values, size)) for _ in range(30)])
     widths[size] = float(np.mean(ends[:, 1] - ends[:, 0]))
     shares[size] = float(np.mean((ends[:, 0] <= values.mean()) & (values.mean() <= ends[:, 1])))
-    print(f"{size:>3} cases: width {widths[size]:.4f}, holds the mean in {shares[size]:.0%} of 60")
+    print(f"{size:>3} cases: width {widths[size]:.4f}, holds the mean in {shares[size]:.0%} of 30")
 
 figure, axes = open_figure(7.2, 2.7, 2)
 axes[0][0].plot(widths.keys(), widths.values(), "o-", color="#0072B2")
@@ -116,7 +116,7 @@ sizes = {"filters": (8, 16, 32, 64), "kernel_size": ((3, 3),) * 4, "strides": ((
 torch.manual_seed(0)
 network = UNet2015(2, 1, 3, **sizes, padded=True, normalisation="instance", dropout=0.0)
 optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-for _ in range(80):
+for _ in range(50):
     chosen = torch.randperm(len(images[training]))[:3]
     batch, targets = images[training][chosen], labels[training][chosen]
     loss = torch.nn.functional.cross_entropy(network(batch), targets)
