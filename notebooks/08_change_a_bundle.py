@@ -8,6 +8,7 @@
 
 # %%
 import json
+import logging
 import shutil
 import tempfile
 import warnings
@@ -28,10 +29,11 @@ warnings.filterwarnings("ignore")
 # %matplotlib inline
 # %config InlineBackend.figure_formats = ["jpeg"]
 
+logging.disable(logging.WARNING)  # lines with paths of this machine
 workspace = tempfile.TemporaryDirectory()
 folder = Path(workspace.name)
 bundle = folder / "head_mri"
-shutil.copytree(Path(unet_pipeline.__file__).parents[2] / "bundles" / "fetal_head_ultrasound", bundle)
+copied = shutil.copytree(Path(unet_pipeline.__file__).parents[2] / "bundles" / "fetal_head_ultrasound", bundle)
 
 # %% [markdown]
 # ## Change it
