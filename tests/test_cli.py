@@ -305,7 +305,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 
 def test_interrupt_is_status_130_and_says_how_to_continue(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("unet_pipeline.check", interrupt)

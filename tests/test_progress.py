@@ -13,9 +13,9 @@ from unet_pipeline.progress import (
     PLAIN_INTERVAL_S,
     TimeLeft,
     format_duration,
-    hide_progress,
     preparing,
     progress_bar,
+    show_progress,
 )
 
 from .screens import fake_terminal
@@ -265,8 +265,8 @@ def test_progress_bar_terminal_lines_for_a_pipe_stay_in_the_pipe(
     assert "a result" not in terminal.getvalue()
 
 
-def test_hide_progress_shows_nothing_until_it_is_shown_again(capsys: pytest.CaptureFixture[str]) -> None:
-    hide_progress()
+def test_show_progress_false_shows_nothing_until_it_is_shown_again(capsys: pytest.CaptureFixture[str]) -> None:
+    show_progress(False)
     try:
         with preparing("train"), progress_bar("check", 1) as bar:
             bar.advance()
@@ -274,7 +274,7 @@ def test_hide_progress_shows_nothing_until_it_is_shown_again(capsys: pytest.Capt
             bar.pause(1.0, 0)
         assert capsys.readouterr().err == ""
     finally:
-        hide_progress(False)
+        show_progress(True)
     with progress_bar("check", 1) as bar:
         bar.advance()
     assert capsys.readouterr().err.startswith("check: 1/1")

@@ -7,7 +7,8 @@ The verbs of the command line are functions here, with typed results:
     unet_pipeline.train("hippocampus")
     unet_pipeline.evaluate("hippocampus").summary
 
-They are imported when first used, so that `import unet_pipeline` takes no time.
+Their results show themselves in a notebook, `save_as_html` and `open_in_browser`; `show_progress(False)` silences the bars.
+All of it is imported when first used, so that `import unet_pipeline` takes no time.
 """
 
 from __future__ import annotations
@@ -18,18 +19,44 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unet_pipeline.audit.audit import Audit as Audit
+    from unet_pipeline.bundle.folder import BundleFolder as BundleFolder
+    from unet_pipeline.dataset.check import CheckReport as CheckReport
+    from unet_pipeline.dataset.fix import FixedDataset as FixedDataset
+    from unet_pipeline.dataset.image import read_image as read_image
+    from unet_pipeline.dataset.image import read_label_map as read_label_map
+    from unet_pipeline.dataset.medical_image import MedicalImage as MedicalImage
+    from unet_pipeline.dataset.options import ReadOptions as ReadOptions
+    from unet_pipeline.errors import PipelineError as PipelineError
+    from unet_pipeline.evaluation.comparison import ComparisonRecord as ComparisonRecord
+    from unet_pipeline.evidence.report.network_drawing import Description as Description
+    from unet_pipeline.evidence.report.overlay import draw_overlay as draw_overlay
+    from unet_pipeline.evidence.report.report import Report as Report
+    from unet_pipeline.evidence.reproduce.reproduction import Reproduction as Reproduction
+    from unet_pipeline.handover.package import Package as Package
+    from unet_pipeline.planning.plan import Plan as Plan
+    from unet_pipeline.prediction.forecast import Forecast as Forecast
+    from unet_pipeline.prediction.run import Predictions as Predictions
+    from unet_pipeline.progress import show_progress as show_progress
+    from unet_pipeline.training.forecast import TrainingForecast as TrainingForecast
+    from unet_pipeline.training.run import TrainingRun as TrainingRun
+    from unet_pipeline.tuning.choose import Tuning as Tuning
     from unet_pipeline.verbs.audit import audit as audit
     from unet_pipeline.verbs.check import check as check
     from unet_pipeline.verbs.check import fix as fix
     from unet_pipeline.verbs.compare import compare as compare
     from unet_pipeline.verbs.data import get_data as get_data
     from unet_pipeline.verbs.data import list_data as list_data
+    from unet_pipeline.verbs.demo import Demo as Demo
     from unet_pipeline.verbs.demo import demo as demo
     from unet_pipeline.verbs.demo import draw as draw
     from unet_pipeline.verbs.describe import describe as describe
+    from unet_pipeline.verbs.evaluate import Evaluation as Evaluation
     from unet_pipeline.verbs.evaluate import evaluate as evaluate
+    from unet_pipeline.verbs.import_nnunet import ImportedFolder as ImportedFolder
     from unet_pipeline.verbs.import_nnunet import import_nnunet as import_nnunet
     from unet_pipeline.verbs.package import package as package
+    from unet_pipeline.verbs.plan import PlannedFolder as PlannedFolder
     from unet_pipeline.verbs.plan import plan as plan
     from unet_pipeline.verbs.plan import refresh as refresh
     from unet_pipeline.verbs.predict import forecast as forecast
@@ -63,7 +90,40 @@ VERBS = {
     "reproduce": ("reproduce",),
     "import_nnunet": ("import_nnunet",),
 }
-_HOMES = {name: verb for verb, names in VERBS.items() for name in names}
+# beside the verbs: the module of each
+FUNCTIONS = {
+    "draw_overlay": "evidence.report.overlay",
+    "read_image": "dataset.image",
+    "read_label_map": "dataset.image",
+    "show_progress": "progress",
+}
+# what the verbs take and return
+TYPES = {
+    "Audit": "audit.audit",
+    "BundleFolder": "bundle.folder",
+    "CheckReport": "dataset.check",
+    "ComparisonRecord": "evaluation.comparison",
+    "Demo": "verbs.demo",
+    "Description": "evidence.report.network_drawing",
+    "Evaluation": "verbs.evaluate",
+    "FixedDataset": "dataset.fix",
+    "Forecast": "prediction.forecast",
+    "ImportedFolder": "verbs.import_nnunet",
+    "MedicalImage": "dataset.medical_image",
+    "Package": "handover.package",
+    "PipelineError": "errors",
+    "Plan": "planning.plan",
+    "PlannedFolder": "verbs.plan",
+    "Predictions": "prediction.run",
+    "ReadOptions": "dataset.options",
+    "Report": "evidence.report.report",
+    "Reproduction": "evidence.reproduce.reproduction",
+    "TrainingForecast": "training.forecast",
+    "TrainingRun": "training.run",
+    "Tuning": "tuning.choose",
+}
+_VERB_OF = {name: verb for verb, names in VERBS.items() for name in names}
+_HOMES = {name: f"verbs.{verb}" for name, verb in _VERB_OF.items()} | FUNCTIONS | TYPES
 __all__ = sorted(_HOMES)
 
 
@@ -71,7 +131,7 @@ class _Package(ModuleType):
     """A package of which `audit` is the verb, although a folder has that name: Python would put the folder in the verb's place."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
+        if not (name in _VERB_OF and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 
@@ -82,9 +142,10 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from unet_pipeline.boundary import guard
 
-        return guard(getattr(import_module(f"unet_pipeline.verbs.{_HOMES[name]}"), name))
+        found = getattr(import_module(f"unet_pipeline.{_HOMES[name]}"), name)
+        return found if name in TYPES else guard(found)
     raise AttributeError(f"module 'unet_pipeline' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return [*__all__, "__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"]

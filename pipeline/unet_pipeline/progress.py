@@ -17,7 +17,7 @@ PLAIN_INTERVAL_S = 15.0
 LARGE_BYTES = 1 << 30  # to hash takes seconds
 _NUM_RECENT = 30  # steps whose times tell how long the ones to come take
 
-_hidden = False
+_is_wanted = True
 
 
 class Bar(Protocol):
@@ -33,20 +33,28 @@ class Bar(Protocol):
         """Show a line about what was done: below the bar on a terminal; elsewhere at most every `PLAIN_INTERVAL_S` seconds."""
 
 
-def hide_progress(is_hidden: bool = True) -> None:
-    """Show no bar and no line of progress in this process from now on, or show them again."""
-    global _hidden
-    _hidden = is_hidden
+def show_progress(is_wanted: bool = True) -> None:
+    """Whether bars, and lines about what is being done, go to stderr, from now on in this process; warnings and errors always do."""
+    global _is_wanted
+    _is_wanted = is_wanted
+
+
+def say_progress(line: str) -> None:
+    """A line on stderr about what is being done, where it is wanted."""
+    if _is_wanted:
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress_bar(title: str, total: int, is_shown: bool = True, num_at_once: int = 1) -> Iterator[Bar]:
-    """Bar over `total` steps on stderr; results go to stdout, so that they can be piped. Not shown for what takes no time.
+    """Bar over `total` steps on stderr; results go to stdout, so that they can be piped.
+
+    Not shown for what takes no time, and after `show_progress(False)`.
 
     Args:
         num_at_once: steps that run side by side, and so end together.
     """
-    if _hidden or not is_shown:
+    if not (is_shown and _is_wanted):
         yield _HiddenBar()
     elif sys.stderr.isatty():
         from unet_pipeline.terminal_bar import draw_bar
@@ -60,7 +68,7 @@ def progress_bar(title: str, total: int, is_shown: bool = True, num_at_once: int
 @contextmanager
 def preparing(title: str) -> Iterator[None]:
     """On a terminal, say that `title` is being prepared, until the block ends; a bar follows."""
-    if _hidden or not sys.stderr.isatty():
+    if not (_is_wanted and sys.stderr.isatty()):
         yield
         return
     from unet_pipeline.terminal_bar import draw_preparation

@@ -41,6 +41,7 @@ from unet_pipeline.audit.source import FILE, LINK, MAX_READ_BYTES, Entry, Source
 from unet_pipeline.bundle.seal import MANIFEST, SIGNATURE
 from unet_pipeline.errors import BundleError, PlanError
 from unet_pipeline.messages import DANGER, SEVERITIES, Message, Problem
+from unet_pipeline.results import Result
 
 MAX_CONFIG_BYTES = 32 << 20
 # folders of results and documents, of which nothing is run
@@ -78,8 +79,8 @@ SEVERAL_BUNDLES = Message.of_bundle(
 )
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Result):
     """What was found.
 
     Attributes:

@@ -73,7 +73,7 @@ def check(
     options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
     fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root)
     report = (
-        unet_pipeline.check(dataset, out, labels, options, data_root, decisions)
+        unet_pipeline.check(dataset, out, labels, options, data_root, decisions, with_tiles=False)
         if fixed is None or out
         else fixed.source
     )

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 def describe(
     bundle: Bundle,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the network into this SVG file.")] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(
+            "--svg",
+            "--drawing",
+            metavar="FILE",
+            help="Draw the network into this file: .svg, .pdf, .png, or .tex for LaTeX.",
+        ),
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Show the network of a bundle: levels, channels, sizes, parameters, receptive field."""

@@ -9,7 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from unet_pipeline.progress import hide_progress
+from unet_pipeline.progress import show_progress
 
 PROGRAM = "unet-pipeline"
 _COMMAND = re.compile(rf"\s*(Next: |cd |(\S*/)?{PROGRAM} )")
@@ -59,7 +59,7 @@ def set_quiet(is_quiet: bool) -> None:
     """Leave out progress and whatever is told, or not, in this process from now on."""
     global _is_quiet
     _is_quiet = is_quiet
-    hide_progress(is_quiet)
+    show_progress(not is_quiet)
 
 
 def flush_output() -> None:

@@ -34,6 +34,7 @@ from unet_pipeline.dataset.writing import fits_png
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem
 from unet_pipeline.progress import progress_bar
+from unet_pipeline.results import Result
 from unet_pipeline.types import BACKGROUND
 
 _MAX_WORKERS = 4  # threads: inflating and hashing release the interpreter; each holds one case in memory
@@ -67,8 +68,8 @@ PREPARED = Message(
 )
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(Result):
     """What `check` found. `fingerprint` is None when there are errors.
 
     Attributes:

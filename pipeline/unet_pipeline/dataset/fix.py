@@ -29,13 +29,14 @@ from unet_pipeline.errors import DatasetError
 from unet_pipeline.files import stage_folder
 from unet_pipeline.messages import ERROR
 from unet_pipeline.progress import progress_bar
+from unet_pipeline.results import Result
 
 _GIVEN = "given with an option"
 GREY = "grey"  # name of the one channel that is left of three
 
 
-@dataclass(frozen=True)
-class FixedDataset:
+@dataclass(frozen=True, repr=False)
+class FixedDataset(Result):
     """A corrected copy.
 
     Attributes:

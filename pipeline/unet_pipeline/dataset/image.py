@@ -91,7 +91,7 @@ _READ_ERRORS = (  # what the libraries raise about damaged files, each of them s
 )
 
 
-def read_image(path: Path, shown_as: str | None = None, pages_as_slices: bool = False) -> MedicalImage:
+def read_image(path: Path | str, shown_as: str | None = None, pages_as_slices: bool = False) -> MedicalImage:
     """Read one image file, or the DICOM series of a folder.
 
     Args:
@@ -101,6 +101,7 @@ def read_image(path: Path, shown_as: str | None = None, pages_as_slices: bool = 
     Raises:
         ImageFileError: the file is missing, unreadable, truncated, or not 2D or 3D.
     """
+    path = Path(path)
     shown = shown_as or path.name
     reader, format_name = _choose_reader(path, shown)
     read = reader.image
@@ -118,6 +119,7 @@ def read_grid(path: Path, shown_as: str | None = None, pages_as_slices: bool = F
     Raises:
         ImageFileError: as `read_image`, as far as the header shows it.
     """
+    path = Path(path)
     shown = shown_as or path.name
     reader, format_name = _choose_reader(path, shown)
     measure = reader.grid
@@ -159,7 +161,7 @@ def _read_safely(reader: Callable[[Path, str], _Read], path: Path, shown: str, f
         raise UNREADABLE.error(shown, format=format_name, cause=cause.rstrip(".")) from error
 
 
-def read_label_map(path: Path, shown_as: str | None = None, pages_as_slices: bool = False) -> MedicalImage:
+def read_label_map(path: Path | str, shown_as: str | None = None, pages_as_slices: bool = False) -> MedicalImage:
     """Read one label file: one channel of whole numbers, or of values so near to few of them that they are rounded, with a note.
 
     Returns:
@@ -168,6 +170,7 @@ def read_label_map(path: Path, shown_as: str | None = None, pages_as_slices: boo
     Raises:
         ImageFileError: as `read_image`; or several channels, or values that are no whole numbers.
     """
+    path = Path(path)
     shown = shown_as or path.name
     suffix = image_suffix(path)
     if suffix in PICTURE_SUFFIXES and path.is_file():

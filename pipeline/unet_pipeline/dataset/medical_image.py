@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unet_pipeline.messages import Problem
+from unet_pipeline.results import Result
 
 if TYPE_CHECKING:
     from unet_pipeline.types import Affine, ImageArray
@@ -32,8 +33,8 @@ class ImageGrid:
     value_bytes: int
 
 
-@dataclass(frozen=True)
-class MedicalImage:
+@dataclass(frozen=True, repr=False)
+class MedicalImage(Result):
     """Voxels and grid of one file, or of one DICOM series.
 
     Attributes:

@@ -18,6 +18,7 @@ from unet_pipeline.evaluation.files import SummaryRecord, read_rows, read_summar
 from unet_pipeline.evaluation.metric_table import METRICS
 from unet_pipeline.evaluation.summary import Number, to_records
 from unet_pipeline.files import write_atomically, write_json
+from unet_pipeline.results import Result
 
 _ROUNDING = 1e-12  # a spread below it comes from the arithmetic
 _SAME = 1e-6  # relative difference of voxel sizes that two headers may have
@@ -73,7 +74,7 @@ class ComparisonRow:
     better: str
 
 
-class ComparisonRecord(BaseModel):
+class ComparisonRecord(Result, BaseModel):
     """What `compare` writes as comparison.json.
 
     `only_a` and `only_b` name the cases that one evaluation lacks; they count nowhere. `difference` is b minus a.

@@ -24,12 +24,13 @@ from unet_pipeline.handover.parity import EngineParity, compare_engines
 from unet_pipeline.handover.verify import Verification, verify_bundle
 from unet_pipeline.handover.versions import choose_version, write_version
 from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.results import Result
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows: equal bundles give equal archives
 
 
-@dataclass(frozen=True)
-class Package:
+@dataclass(frozen=True, repr=False)
+class Package(Result):
     """A sealed bundle."""
 
     zip_file: Path

@@ -22,6 +22,7 @@ from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_output_size
 from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields, rename_keys
 from unet_pipeline.planning.losses import LOSSES
+from unet_pipeline.results import Result
 from unet_pipeline.text_files import parse_yaml, read_text
 from unet_pipeline.types import BACKGROUND
 
@@ -30,7 +31,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Plan(BaseModel):
+class Plan(Result, BaseModel):
     """Numbers of one plan; `rules.py` says how each is chosen, `plan.yaml` carries the reasons.
 
     Spatial sequences have one entry per axis (i, j[, k]) after re-orientation to `axcodes`; `strides`,

@@ -26,6 +26,7 @@ from unet_pipeline.prediction.window_choice import (
     measure_window,
     size_cases,
 )
+from unet_pipeline.results import Result
 
 _CPU = torch.device("cpu")
 _FIRST_RUN_BYTES = 100 << 20  # kernels and buffers of the libraries that the first window brings
@@ -54,8 +55,8 @@ class CaseForecast:
     device_bytes: int
 
 
-@dataclass(frozen=True)
-class Forecast:
+@dataclass(frozen=True, repr=False)
+class Forecast(Result):
     """What a prediction will do.
 
     Attributes:

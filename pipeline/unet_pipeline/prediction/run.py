@@ -37,17 +37,19 @@ from unet_pipeline.prediction.runtime import TORCH, choose_device
 from unet_pipeline.prediction.transforms import measure_resampled
 from unet_pipeline.prediction.window_choice import describe_windowing, settle_windows
 from unet_pipeline.progress import progress_bar
+from unet_pipeline.results import Result
 
 _Outcome = Outcome[PredictionInput, tuple[Problem, ...]]
 _NO_THREADS = Overlap(False, False, "the steps of an external bundle may not be made for threads")
 
 
-@dataclass(frozen=True)
-class Predictions:
+@dataclass(frozen=True, repr=False)
+class Predictions(Result):
     """Label map files of one call: `written` now, `kept` because they were finished before, from the same images in the same way.
 
     `again` are the images whose label map was there and was not kept, with the reason. `notes` are what was seen in the images and should
     be known: warnings and notes. `shares` are those of the time in reading, preprocessing, network, postprocessing and writing.
+    `images` has the first file of the image of each label map, written or kept.
     """
 
     out: Path
@@ -57,6 +59,7 @@ class Predictions:
     precision: str = "float32"
     shares: Mapping[str, float] = field(default_factory=dict)
     again: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[Path, Path] = field(default_factory=dict)
 
 
 def predict_images(
@@ -92,8 +95,9 @@ def predict_images(
     engines = None if folder.is_planned else build_engines(folder, weights, out, options)
     suffix = (engines.transforms.saver.output_ext or ".nii.gz") if engines else read_plan(folder.plan).output_suffix
     finals, todo, kept = _sort_inputs(inputs, out, suffix, options, ledger)
+    images = {final: source.files[0] for source, final in finals.items()}
     if not todo:
-        return Predictions(out, (), kept)
+        return Predictions(out, (), kept, images=images)
     with stage_folder(out) as staging:
         engines = engines or build_engines(folder, weights, staging, options)
         windowing = settle_windows(engines, todo, options)
@@ -109,7 +113,8 @@ def predict_images(
     written = tuple(finals[outcome.item] for outcome in finished)
     notes = tuple(note for outcome in finished for note in outcome.result or ())
     parts = engines.parts
-    return Predictions(out, written, kept, notes, parts.precision, parts.stopwatch.list_shares(), dict(ledger.again))
+    shares = parts.stopwatch.list_shares()
+    return Predictions(out, written, kept, notes, parts.precision, shares, dict(ledger.again), images)
 
 
 @dataclass(frozen=True)

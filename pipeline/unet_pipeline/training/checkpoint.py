@@ -18,6 +18,7 @@ from unet_pipeline.bundle.folder import LAST_CHECKPOINT, PREVIOUS_CHECKPOINT
 from unet_pipeline.device.memory_format import CONTIGUOUS
 from unet_pipeline.errors import TrainingError
 from unet_pipeline.files import write_atomically
+from unet_pipeline.progress import say_progress
 from unet_pipeline.training.events import drop_later_events
 from unet_pipeline.training.interruption import StopRequest
 from unet_pipeline.training.processes import is_secondary
@@ -321,7 +322,7 @@ class CheckpointHandler:
         if now != before and torch.are_deterministic_algorithms_enabled():
             torch.set_num_threads(before)
             if not is_secondary():
-                print(f"threads  {before}, as before the interruption, not {now}", file=sys.stderr, flush=True)
+                say_progress(f"threads  {before}, as before the interruption, not {now}")
 
     def _take_precision(self, engine: Engine, state: CheckpointState) -> None:
         """A processor is measured for it, so a deterministic training keeps that of its beginning."""

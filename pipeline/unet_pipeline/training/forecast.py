@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.planning.presets import PRESETS
+from unet_pipeline.results import Result
 
 if TYPE_CHECKING:
     from unet_pipeline.training.probe import StepTime
@@ -18,8 +19,8 @@ _DISTURBED = 1.5  # times longer by the clock than the processor was busy: other
 _FORWARD_SHARE = 1 / 3  # of a step; the backward pass takes the rest
 
 
-@dataclass(frozen=True)
-class TrainingForecast:
+@dataclass(frozen=True, repr=False)
+class TrainingForecast(Result):
     """Seconds of a training of one fold, and of its parts.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from unet_pipeline.errors import TrainingError
+from unet_pipeline.progress import say_progress
 from unet_pipeline.training.processes import is_secondary
 
 
@@ -82,4 +82,4 @@ class InitialWeightsHandler:
         result = take_weights(self.network, Path(str(self.path)))
         if not is_secondary():
             anew = f"; anew: {', '.join(result.anew)}" if result.anew else ""
-            print(f"weights  {len(result.taken)} tensors from {self.path}{anew}", file=sys.stderr, flush=True)
+            say_progress(f"weights  {len(result.taken)} tensors from {self.path}{anew}")

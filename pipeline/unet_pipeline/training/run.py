@@ -24,6 +24,7 @@ from unet_pipeline.config_values import PATH_IDS, quote_argument, quote_paths
 from unet_pipeline.device.memory import read_peak_gib
 from unet_pipeline.errors import PipelineError, PlanError, TrainingError, suggest
 from unet_pipeline.progress import preparing
+from unet_pipeline.results import Result
 from unet_pipeline.training.determinism import NondeterministicKernels
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ _FAILED_TRANSFORM = "applying transform"  # in the words of MONAI
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-@dataclass(frozen=True)
-class TrainingRun:
+@dataclass(frozen=True, repr=False)
+class TrainingRun(Result):
     """Outcome of the training of one fold.
 
     `best_dice` is the mean Dice on the resampled grid that picked the weights; it is not a result to report, and None, as `best_epoch`,

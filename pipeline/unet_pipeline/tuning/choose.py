@@ -24,6 +24,7 @@ from unet_pipeline.prediction.engines import build_engines
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.transforms import TransformsEngine
 from unet_pipeline.progress import progress_bar
+from unet_pipeline.results import Result
 from unet_pipeline.tuning.calibration import Calibration, fit_temperature
 from unet_pipeline.tuning.postprocessing import (
     FILL_HOLES,
@@ -38,8 +39,8 @@ from unet_pipeline.tuning.postprocessing import (
 _VOXELS_PER_CASE = 20_000  # drawn for the temperature, which is one number
 
 
-@dataclass(frozen=True)
-class Tuning:
+@dataclass(frozen=True, repr=False)
+class Tuning(Result):
     """What was tried and chosen.
 
     Attributes:

@@ -24,6 +24,7 @@ def check(
     options: ReadOptions | None = None,
     data_root: Path | str | None = None,
     decisions: Path | str | None = None,
+    with_tiles: bool = True,
 ) -> CheckReport:
     """Read every file of a labelled folder and report all problems.
 
@@ -34,13 +35,14 @@ def check(
         options: how the files are to be read.
         data_root: folder that the paths of a list of cases start from; found by looking when None.
         decisions: CSV file of the viewer; what it excludes is left out.
+        with_tiles: keep a small picture of each case for the report's own page; always with `out`.
 
     Raises:
         DatasetError: there is no dataset to check.
     """
     options = options or ReadOptions()
     read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
-    report = check_dataset(read, labels, options, with_tiles=out is not None)
+    report = check_dataset(read, labels, options, with_tiles=with_tiles or out is not None)
     if out is not None:
         from unet_pipeline.evidence.report.check_page import CHECK_PAGE, write_check_page
 

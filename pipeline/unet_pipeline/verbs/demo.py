@@ -15,6 +15,7 @@ from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.outputs import find_output
 from unet_pipeline.progress import describe_time
+from unet_pipeline.results import Result
 from unet_pipeline.verbs.evaluate import Evaluation, evaluate
 from unet_pipeline.verbs.package import package
 from unet_pipeline.verbs.plan import plan
@@ -49,8 +50,8 @@ class DemoTraining:
     keeps_limit: bool
 
 
-@dataclass(frozen=True)
-class Demo:
+@dataclass(frozen=True, repr=False)
+class Demo(Result):
     """Result of `demo`."""
 
     bundle: BundleFolder

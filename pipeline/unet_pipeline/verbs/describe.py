@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_pipeline.bundle.folder import open_bundle
-from unet_pipeline.files import write_text
 from unet_pipeline.planning.plan import read_plan
 
 if TYPE_CHECKING:
@@ -18,15 +17,15 @@ def describe(bundle: Path | str, svg: Path | str | None = None) -> Description:
 
     Args:
         bundle: from `plan`; weights are not needed.
-        svg: gets a drawing.
+        svg: gets a drawing, in the format of its suffix: .svg, .pdf, .png, or .tex (TikZ, for LaTeX).
 
     Raises:
-        BundleError: no bundle.
+        BundleError: no bundle, or another suffix.
         PlanError: its plan cannot be read.
     """
-    from unet_pipeline.evidence.report.network_drawing import describe_network, draw_network
+    from unet_pipeline.evidence.report.network_drawing import describe_network, write_network
 
     description = describe_network(read_plan(open_bundle(bundle).plan))
     if svg is not None:
-        write_text(Path(svg), draw_network(description))
+        write_network(Path(svg), description)
     return description

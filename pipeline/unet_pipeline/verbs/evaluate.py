@@ -19,6 +19,7 @@ from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.outputs import find_any_output, find_output
+from unet_pipeline.results import Result
 from unet_pipeline.verbs.predict import arrange_process
 from unet_pipeline.verbs.recorded import predict_recorded
 from unet_pipeline.verbs.references import join_references, open_references, read_references
@@ -239,8 +240,8 @@ def _pair_case(case: ReferencedImage, predictions: Path, plan: Plan, fold: int |
     return Pair(case.source.name, case.label, prediction, *facts)
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Result):
     """Result of `evaluate`.
 
     Attributes:

@@ -20,6 +20,7 @@ from unet_pipeline.errors import DatasetError
 from unet_pipeline.nnunet.results import NnunetResults, plan_from_nnunet, read_fingerprint, read_results
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.planning.splits import choose_splits
+from unet_pipeline.results import Result
 
 if TYPE_CHECKING:
     from unet_pipeline.nnunet.bundle import TrainedOn
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 _FOLDS = 5  # nnU-Net's number
 
 
-@dataclass(frozen=True)
-class ImportedFolder:
+@dataclass(frozen=True, repr=False)
+class ImportedFolder(Result):
     """A bundle that `import-nnunet` wrote.
 
     Attributes:

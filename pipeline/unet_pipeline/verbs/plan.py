@@ -24,10 +24,11 @@ from unet_pipeline.planning.fine_tuning import Start
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
 from unet_pipeline.planning.splits import Splits, choose_splits
+from unet_pipeline.results import Result
 
 
-@dataclass(frozen=True)
-class PlannedFolder:
+@dataclass(frozen=True, repr=False)
+class PlannedFolder(Result):
     """A bundle that `plan` wrote; `read_case_s` is what reading one image with its label took, in seconds."""
 
     bundle: BundleFolder

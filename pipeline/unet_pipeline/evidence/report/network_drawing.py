@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from xml.sax.saxutils import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from unet_pipeline.errors import BundleError
+from unet_pipeline.evidence.report.network_scene import lay_out
+from unet_pipeline.evidence.report.scene import plot_scene, save_scene, write_svg, write_tikz
+from unet_pipeline.files import write_text
 from unet_pipeline.networks.counting import Convolution, compute_receptive_field, count_parameters, list_convolutions
 from unet_pipeline.planning.plan import Plan
+from unet_pipeline.results import Result
 
-# Okabe and Ito's colours, told apart by colour-blind readers
-COLOURS = {"encoder": "#0072B2", "decoder": "#D55E00", "nested": "#009E73", "gate": "#CC79A7", "head": "#666666"}
-MEANINGS = {
-    "encoder": "convolutions on the way down",
-    "decoder": "up-convolution and convolutions",
-    "nested": "nested node: up-convolution and convolutions",
-    "gate": "attention gate of the skip",
-    "head": "1x1 convolution to the classes",
-}
-_ROW, _COLUMN, _LEFT, _TOP = 86, 104, 150, 84
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,8 @@ class Node:
         return sum(convolution.num_parameters for convolution in self.convolutions)
 
 
-@dataclass(frozen=True)
-class Description:
+@dataclass(frozen=True, repr=False)
+class Description(Result):
     """A network in numbers.
 
     Attributes:
@@ -112,31 +109,34 @@ def list_rows(description: Description) -> list[tuple[str, str, str, str, str, s
 
 
 def draw_network(description: Description) -> str:
-    """The network as SVG: a row per level, the way down on the left and up on the right, sizes and channels at each node."""
-    bodies = [node for node in description.nodes if node.part != "head"]
-    levels = 1 + max(node.level for node in bodies)
-    places = {id(node): _place(node, bodies, levels) for node in bodies}
-    width = max(900, _LEFT + (2 * levels + 1) * _COLUMN)
-    height = _TOP + levels * _ROW + 60
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        '<defs><marker id="tip" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto">'
-        '<path d="M0,1 L7,4 L0,7" fill="none" stroke="#444444"/></marker></defs>',
-        f"<title>{escape(description.network)}</title>",
-        _text(20, 28, f"{description.network}: {summarize_network(description)[0]}", size=15),
-        _text(20, 48, "; ".join(summarize_network(description)[1:])),
-    ]
-    sizes = {node.level: node.size for node in reversed(bodies)}  # of the encoder
-    for level, size in sorted(sizes.items()):
-        parts.append(_text(20, _TOP + level * _ROW + 26, f"level {level}: {_show(size)}"))
-    parts += _draw_arrows(bodies, places)
-    parts += [_draw_node(node, *places[id(node)], sizes[node.level]) for node in bodies]
-    heads = [node for node in description.nodes if node.part == "head"]
-    parts += _draw_heads(heads, bodies, places)
-    parts += _draw_legend({node.part for node in description.nodes}, height - 40)
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    """The network as SVG: a row per level, the way down on the left and up on the right, channels and size in each box."""
+    return write_svg(lay_out(description, summarize_network(description)))
+
+
+def plot_network(description: Description) -> Figure:
+    """The same drawing as a figure of matplotlib."""
+    return plot_scene(lay_out(description, summarize_network(description)))
+
+
+def write_network(path: Path, description: Description) -> None:
+    """Write the drawing in the format of the file's suffix: .svg, .pdf, .png, or .tex, which is TikZ.
+
+    Raises:
+        BundleError: another suffix.
+        FileError: it cannot be written.
+    """
+    scene = lay_out(description, summarize_network(description))
+    suffix = path.suffix.lower()
+    if suffix == ".svg":
+        write_text(path, write_svg(scene))
+    elif suffix == ".tex":
+        write_text(path, write_tikz(scene))
+    elif suffix in (".pdf", ".png"):
+        save_scene(path, scene)
+    else:
+        raise BundleError(
+            f"{path.name} has no suffix of a drawing; expected .svg, .pdf, .png, or .tex for LaTeX. Give it one of them."
+        )
 
 
 def summarize_network(description: Description) -> tuple[str, ...]:
@@ -146,83 +146,6 @@ def summarize_network(description: Description) -> tuple[str, ...]:
         f"{description.forward_flop / 1e9:.3g} GFLOP for a patch of {_show(description.patch_size)}",
         f"output of {_show(description.output_size)}",
         f"an output voxel sees up to {_show(description.receptive_field)} voxels",
-    )
-
-
-def _place(node: Node, bodies: Sequence[Node], levels: int) -> tuple[float, float]:
-    """Left upper corner of a node: the encoder leans to the right, the decoder back to the left, the others between."""
-    row = [other for other in bodies if other.level == node.level]
-    left, right = node.level, 2 * levels - 1 - node.level
-    share = row.index(node) / max(1, len(row) - 1)
-    return _LEFT + (left + (right - left) * share) * _COLUMN, _TOP + node.level * _ROW
-
-
-def _draw_node(node: Node, x: float, y: float, size_of_level: Sequence[int]) -> str:
-    """A box with its channels above it, and below it the size where that is another than its level's."""
-    width, height = 20 + 6 * math.log2(max(node.channels)), 44
-    label = " > ".join(map(str, node.channels))
-    return (
-        f'<g><rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{height}" rx="3" fill="{COLOURS[node.part]}"/>'
-        + _text(x + 2, y - 5, label, size=11)
-        + (_text(x + 2, y + height + 13, _show(node.size), 10, "#666666") if node.size != size_of_level else "")
-        + f"<title>{node.part}, level {node.level}: {node.num_parameters:,} parameters</title></g>"
-    )
-
-
-def _draw_arrows(bodies: Sequence[Node], places: dict[int, tuple[float, float]]) -> list[str]:
-    """The way of the data: to the next level down, along the level, and up from the node below."""
-    arrows = []
-    for index, node in enumerate(bodies):
-        x, y = places[id(node)]
-        earlier = [other for other in bodies[:index] if other.level == node.level]
-        if node.part == "encoder" and node.level:
-            above = next(other for other in bodies if other.level == node.level - 1)
-            arrows.append(_arrow(*_middle(places[id(above)], 22, 44), x + 10, y))
-        if earlier:
-            arrows.append(_arrow(places[id(earlier[-1])][0] + 60, y + 22, x, y + 22, dashed=True))
-        if node.part != "encoder":
-            below = [other for other in bodies[:index] if other.level == node.level + 1]
-            arrows.append(_arrow(*_middle(places[id(below[-1])], 30, 0), x + 14, y + 44))
-    return arrows
-
-
-def _draw_heads(heads: Sequence[Node], bodies: Sequence[Node], places: dict[int, tuple[float, float]]) -> list[str]:
-    """A small box with the number of classes beside each node that has a head."""
-    drawn = []
-    for head in heads:
-        last = [node for node in bodies if node.level == head.level][-1]
-        x, y = places[id(last)]
-        count = len(head.convolutions)
-        shown = f"{head.channels[-1]} classes" + (f", {count} heads" if count > 1 else "")
-        drawn.append(f'<rect x="{x + 78:.0f}" y="{y + 8:.0f}" width="12" height="28" fill="{COLOURS["head"]}"/>')
-        drawn.append(_text(x + 94, y + 26, shown, size=11))
-    return drawn
-
-
-def _draw_legend(parts: set[str], y: float) -> list[str]:
-    """Colours and their meanings, three in a row."""
-    drawn = []
-    for number, part in enumerate(name for name in COLOURS if name in parts):
-        x, below = 20 + number % 3 * 290, y + number // 3 * 20
-        drawn.append(f'<rect x="{x}" y="{below - 10}" width="12" height="12" fill="{COLOURS[part]}"/>')
-        drawn.append(_text(x + 17, below, f"{part}: {MEANINGS[part]}", size=11))
-    return drawn
-
-
-def _middle(place: tuple[float, float], right: float, down: float) -> tuple[float, float]:
-    return place[0] + right, place[1] + down
-
-
-def _arrow(x1: float, y1: float, x2: float, y2: float, dashed: bool = False) -> str:
-    style = ' stroke-dasharray="5 4"' if dashed else ""
-    return f'<line x1="{x1:.0f}" y1="{y1:.0f}" x2="{x2:.0f}" y2="{y2:.0f}" stroke="#444444"{style} marker-end="url(#tip)"/>'
-
-
-def _text(x: float, y: float, text: str, size: int = 12, colour: str = "#111111") -> str:
-    """Text with a white rim, so that an arrow below it does not cross it out."""
-    return (
-        f'<text x="{x:.0f}" y="{y:.0f}" font-size="{size}" fill="{colour}" stroke="white" stroke-width="3" '
-        f'paint-order="stroke">{escape(text)}</text>'
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_pipeline.dataset.image import MedicalImage, read_image, read_label_map
+from unet_pipeline.errors import DatasetError
 from unet_pipeline.files import write_atomically
 
 if TYPE_CHECKING:
@@ -19,29 +20,54 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#C
 _PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
 
 
-def draw_overlay(image: MedicalImage, label_maps: Mapping[str, MedicalImage], label_table: Mapping[str, int]) -> Figure:
-    """Figure with one row per label map and one column per plane, through the labels' centre.
+def draw_overlay(
+    image: MedicalImage,
+    label_maps: Mapping[str, MedicalImage] | MedicalImage | None = None,
+    label_table: Mapping[str, int] | None = None,
+) -> Figure:
+    """Figure with one row per label map and one column per plane, through the labels' centre; without label maps the image alone.
 
     Args:
         image: the first channel is shown, RGB as it is; 3D images are assumed to be in or near RAS order.
-        label_maps: title and label map on the image's grid.
-        label_table: name and value; the first label, the background, is not outlined.
+        label_maps: title and label map on the image's grid, or one of them without a title.
+        label_table: name and value; the first label, the background, is not outlined. Every value but 0, if None.
+
+    Raises:
+        DatasetError: a label map has another shape than the image.
     """
+    maps = {"": label_maps} if isinstance(label_maps, MedicalImage) else dict(label_maps or {})
+    _require_one_grid(image, maps)
+    values = sorted({int(value) for label_map in maps.values() for value in np.unique(label_map.array)} - {0})
+    named = {"": 0} | {f"value {value}": value for value in values} if label_table is None else label_table
+    return _draw_rows(image, maps or {"": None}, list(named.items())[1:])
+
+
+def _require_one_grid(image: MedicalImage, label_maps: Mapping[str, MedicalImage]) -> None:
+    for title, label_map in label_maps.items():
+        if label_map.spatial_shape != image.spatial_shape:
+            raise DatasetError(
+                f"The label map {title!r} has shape {label_map.spatial_shape}, and its image {image.spatial_shape}; expected the same. "
+                "Give the label map of this image."
+            )
+
+
+def _draw_rows(
+    image: MedicalImage, label_maps: Mapping[str, MedicalImage | None], drawn: list[tuple[str, int]]
+) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     planes = _PLANES if len(image.spatial_shape) == 3 else (("", -1),)
-    centre = _find_centre(next(iter(label_maps.values())))
+    centre = _find_centre(image, next(iter(label_maps.values())))
     figure = Figure(figsize=(3.2 * max(len(planes), 2), 3.4 * len(label_maps) + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(label_maps), len(planes), squeeze=False)
-    drawn = list(label_table.items())[1:]
     for row, (title, label_map) in enumerate(label_maps.items()):
         for column, (plane, axis) in enumerate(planes):
             panel = axes[row][column]
             _show_slice(panel, image, axis, centre)
-            labels = _turn(_take(label_map.array[0], axis, centre))
+            labels = np.zeros(0) if label_map is None else _turn(_take(label_map.array[0], axis, centre))
             for number, (_, value) in enumerate(drawn):
                 if (labels == value).any() and not (labels == value).all():
                     panel.contour(
@@ -50,7 +76,8 @@ def draw_overlay(image: MedicalImage, label_maps: Mapping[str, MedicalImage], la
             panel.set_title(f"{title}  {plane}".strip(), fontsize=10)
             panel.set_axis_off()
     lines = [Line2D([], [], color=COLOURS[number % len(COLOURS)], label=name) for number, (name, _) in enumerate(drawn)]
-    figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 4), fontsize=9, frameon=False)
+    if lines:
+        figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 4), fontsize=9, frameon=False)
     return figure
 
 
@@ -63,9 +90,9 @@ def write_overlay(path: Path, image: Path, label_maps: Mapping[str, Path], label
     return path
 
 
-def _find_centre(label_map: MedicalImage) -> tuple[int, ...]:
-    inside = np.argwhere(label_map.array[0] > 0)
-    middle = inside.mean(axis=0) if len(inside) else (np.array(label_map.spatial_shape) - 1) / 2
+def _find_centre(image: MedicalImage, label_map: MedicalImage | None) -> tuple[int, ...]:
+    inside = np.argwhere(label_map.array[0] > 0) if label_map is not None else ()
+    middle = np.mean(inside, axis=0) if len(inside) else (np.array(image.spatial_shape) - 1) / 2
     return tuple(round(float(index)) for index in middle)
 
 

@@ -23,12 +23,13 @@ from unet_pipeline.evidence.report.model_card import write_model_card
 from unet_pipeline.evidence.report.report_figures import draw_calibration, draw_flow
 from unet_pipeline.files import write_text
 from unet_pipeline.networks.table import NETWORKS
+from unet_pipeline.results import Result
 
 REPORT = "report.html"
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Result):
     """What `report` wrote.
 
     Attributes:

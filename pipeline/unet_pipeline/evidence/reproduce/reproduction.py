@@ -19,6 +19,7 @@ from unet_pipeline.evaluation.summary import summarize, to_records
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.messages import ERROR, Problem
 from unet_pipeline.planning.edit import edit_plan
+from unet_pipeline.results import Result
 from unet_pipeline.text_files import read_json_object
 
 IDENTICAL, WITHIN, DIFFERENT = "identical", "within the interval", "different"
@@ -43,8 +44,8 @@ class Comparison:
     examples: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Reproduction:
+@dataclass(frozen=True, repr=False)
+class Reproduction(Result):
     """Result of `reproduce`.
 
     Attributes:
