@@ -51,13 +51,17 @@ class Labels:
 
 def choose_evaluation(bundle: BundleFolder) -> Path:
     """The validation cases' evaluation, or else the first by name."""
-    found = sorted(path.parent for path in bundle.evaluations.glob(f"*/{METRICS_FILE}"))
-    if not found:
+    if (chosen := _prefer_evaluation(bundle)) is None:
         raise EvaluationError(
             f"{bundle.name} has no evaluation to look at. Run `unet-pipeline evaluate {bundle.root}` first, or give a folder that "
             "`predict` wrote."
         )
-    return next((path for path in found if path.name == "validation"), found[0])
+    return chosen
+
+
+def _prefer_evaluation(bundle: BundleFolder) -> Path | None:
+    folders = sorted(path.parent for path in bundle.evaluations.glob(f"*/{METRICS_FILE}"))
+    return next((path for path in folders if path.name == "validation"), folders[0] if folders else None)
 
 
 def name_page(bundle: BundleFolder, evaluation: Path | None = None) -> Path:
@@ -67,9 +71,10 @@ def name_page(bundle: BundleFolder, evaluation: Path | None = None) -> Path:
         evaluation: its folder; the one that `choose_evaluation` takes, if None.
     """
     root = bundle.root.resolve()
-    own = evaluation is None or not evaluation.is_dir() or evaluation.resolve() == choose_evaluation(bundle).resolve()
+    preferred = _prefer_evaluation(bundle)
+    is_preferred = evaluation is None or preferred is None or evaluation.name == preferred.name
     return root.with_name(
-        f"{root.name}_view.html" if own or evaluation is None else f"{root.name}_{evaluation.name}_view.html"
+        f"{root.name}_view.html" if evaluation is None or is_preferred else f"{root.name}_{evaluation.name}_view.html"
     )
 
 
