@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,11 @@ import typer
 from unet_pipeline.commands.evaluate import evaluation_as_data, print_evaluation
 from unet_pipeline.commands.options import Json, write_json_option
 from unet_pipeline.commands.output import say, show_path
+
+
+def name_opener(platform: str) -> str:
+    """The command of an operating system that opens a file in the browser."""
+    return {"darwin": "open", "win32": "explorer"}.get(platform, "xdg-open")
 
 
 def demo(
@@ -27,6 +34,13 @@ def demo(
     say("pipeline works, and says nothing about generalisation.")
     say(f"bundle   {result.bundle.root}  (sealed: {show_path(result.package.zip_file)})")
     say(f"picture  {result.overlay}")
+    say(f"report   {show_path(result.report)}")
+    say(f"viewer   {show_path(result.page)}")
+    say()
+    say("Open report and viewer in a browser: a double click does it, or")
+    say(f"  {name_opener(sys.platform)} {shlex.quote(str(show_path(result.report)))}")
+    say(f"  {name_opener(sys.platform)} {shlex.quote(str(show_path(result.page)))}")
+    say("The report's case names lead to the cases in the viewer.")
     say()
     say("Next, on your own data:")
     say("  unet-pipeline check DATASET")
