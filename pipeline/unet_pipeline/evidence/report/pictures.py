@@ -91,7 +91,7 @@ def trace_outline(mask: np.ndarray) -> str:
 
     # an empty frame, so that a mask at the picture's edge is closed too; half a pixel lies between neighbours' centres
     lines = contour_generator(z=np.pad(mask, 1).astype(np.float32)).lines(0.5)
-    return "".join(map(_write_path, lines))
+    return "".join(_write_path(np.asarray(line)) for line in lines)
 
 
 def _write_path(line: np.ndarray) -> str:

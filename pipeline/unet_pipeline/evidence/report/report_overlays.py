@@ -62,7 +62,9 @@ def draw_case_sheet(pictures: Sequence[CasePicture], credit: Sequence[str]) -> s
         for svg in (picture.panels[0].outlines, picture.panels[0].errors):
             sides = svg.partition('viewBox="0 0 ')[2].partition('"')[0].split()
             height = width * float(sides[1]) / float(sides[0])
-            drawn.append(svg.replace("<svg ", f'<svg x="{left}" y="{top:g}" width="{width}" height="{height:g}" ', 1))
+            drawn.append(
+                str(svg).replace("<svg ", f'<svg x="{left}" y="{top:g}" width="{width}" height="{height:g}" ', 1)
+            )
             top += height + 8
         tallest = max(tallest, top)
     told = ", ".join((f"{name}: {colour}" for name, colour in ERROR_WORDS.items()))
@@ -198,4 +200,5 @@ def _list_planes(
         planes = [np.take(volume, level, axis=axis).T for volume in turned[:4]]
         if axis != 2:
             planes = [plane[::-1] for plane in planes]  # the head is up
-        yield Plane(name, *planes[:3], spacing[others[1]] / spacing[others[0]], planes[3])
+        shown, truth, predicted, unsaid = planes
+        yield Plane(name, shown, truth, predicted, spacing[others[1]] / spacing[others[0]], unsaid)
