@@ -9,6 +9,7 @@ DATA is the folder with the data sets of data/; the simulated heads are made by 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.half_weights import halve_weights, holds_full_weights
 from unet_pipeline.errors import PipelineError
+from unet_pipeline.evidence.report.model_card import CASE_SHEET
 from unet_pipeline.files import replace_between, write_text
 
 HERE = Path(__file__).parent
@@ -119,13 +121,22 @@ def build(name: str, data: Path) -> None:
     unet_pipeline.evaluate(bundle, check_data=case.card != DEMO)
     if case.card == DEMO:
         unet_pipeline.evaluate(bundle, ROOT / "demo" / "demo_real_head")
+    (folder.docs / CASE_SHEET).unlink(missing_ok=True)
+    if shows_cases(card):
+        unet_pipeline.report(bundle, dataset=source, card_pictures=True)
     for predictions in folder.evaluations.glob("*/predictions*"):
         shutil.rmtree(predictions)  # label maps of the data set's images; without them the report shows no image either
-    unet_pipeline.report(bundle)
+    if not shows_cases(card):
+        unet_pipeline.report(bundle)
     with (
         tempfile.TemporaryDirectory() as temporary
     ):  # the archive and the exports are for releases, the folder for the repository
         unet_pipeline.package(bundle, Path(temporary) / f"{name}.zip", export="none", note=NOTE)
+
+
+def shows_cases(card: Mapping[str, Any]) -> bool:
+    """Whether report and model card may show images: the licence allows it with credit, which stands beside them."""
+    return re.match(r"CC0|CC BY \d", card["licence"]) is not None
 
 
 def describe_data(card: dict[str, Any]) -> str:

@@ -76,6 +76,14 @@ def test_bundle_says_whose_data_it_saw_and_carries_none_of_them(name: str) -> No
     assert not [line for line in listed.splitlines() if line.endswith((".nii.gz", ".png", ".npz", ".nii"))]
 
 
+@pytest.mark.parametrize(
+    ("licence", "shown"),
+    [("CC0 1.0", True), ("CC BY 4.0", True), ("CC BY-SA 4.0", False), ("CC BY-NC 4.0", False), ("not stated", False)],
+)
+def test_shows_cases_where_the_licence_asks_for_credit_at_most(licence: str, shown: bool) -> None:
+    assert build.shows_cases({"licence": licence}) is shown
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_bundle_runs_what_plan_writes_once_it_is_refreshed(name: str, tmp_path: Path) -> None:
     for part in ("configs", "unet_networks"):

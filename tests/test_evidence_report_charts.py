@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet_pipeline.evidence.report.charts import NUM_SERIES, Axis, Chart, choose_ticks, fit_axis
+from unet_pipeline.evidence.report.charts import NUM_SERIES, Axis, Chart, choose_ticks, fit_axis, format_number
 
 
 def build_chart() -> Chart:
@@ -65,3 +66,23 @@ def test_series_differ_by_more_than_colour() -> None:
         chart.points([5], [0.5], series)
         marks.add(re.sub(r'class="[^"]*"', "", chart.parts[1]))
     assert len(lines) == len(marks) == NUM_SERIES
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(12345.6, "12,350"), (1e6, "1,000,000"), (-0.01234567, "-0.01235"), (0.0, "0"), (math.nan, "nan")],
+)
+def test_format_number_separates_thousands(value: float, text: str) -> None:
+    assert format_number(value) == text
+
+
+@pytest.mark.parametrize("most", [1.0, 2.5e4, 9.9e6, 0.00004])
+def test_render_titles_and_ticks_are_clear_of_each_other(most: float) -> None:
+    svg = Chart("t", "d", fit_axis([0, most], "size"), fit_axis([0, most], "a long name of an axis " * 4)).render()
+    left = float(re.search(r'class="axis" d="M([\d.]+) 12V', svg)[1])
+    ticks = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="(end|middle)">([^<]*)<', svg)
+    assert all(left - 6 - 6.6 * len(text) >= 20 for _, anchor, text in ticks if anchor == "end")  # 13 and half a line
+    along = sorted((float(x), 6.6 * len(text)) for x, anchor, text in ticks if anchor == "middle")
+    assert along
+    assert all(x + width / 2 < other - size / 2 for (x, width), (other, size) in pairwise(along))
+    assert float(re.search(r'textLength="(\d+)"', svg)[1]) <= 290 - 12 - 46

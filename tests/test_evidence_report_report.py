@@ -7,11 +7,15 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 
 import unet_pipeline
-from unet_pipeline.evidence.report.report import Report
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.evidence.report.environment import mark_code
+from unet_pipeline.evidence.report.report import Report, link_case, show_value
 
 from . import phantom_bundles as phantoms
 from .evidence_bundles import RUN, write_evaluated
@@ -45,6 +49,8 @@ class Page(HTMLParser):
         if tag == "a":
             self.links.append(str(found["href"]))
         self.loads += [str(found[name]) for name in ("src", "srcset", "data", "poster", "xlink:href") if name in found]
+        if tag == "image":
+            self.loads.append(str(found["href"]))
         if tag == "link":
             self.loads.append(str(found.get("href")))
         if tag == "img" or found.get("role") == "img":
@@ -91,12 +97,12 @@ def test_report_numbers_are_those_of_the_summary(page: Page, evaluated: Path) ->
             "median",
             "sd",
             "num_undefined",
-            "num_missed",
-            "num_false_alarms",
-            "num_patients",
         ):
-            if row.get(name) is not None:
+            if row.get(name) is not None and (row[name] or name != "num_undefined"):
                 expected[f"{row['label']}|{row['metric']}|{name}"] = row[name]
+        if row["metric"] == "dice":
+            for name in ("n", "num_missed", "num_false_alarms", "num_patients"):
+                expected[f"{row['label']}|{name}"] = row[name]
     for number, failure in enumerate(summary["failures"]):
         if failure["values"]["dice"] is not None:
             expected[f"failures|{number}|dice"] = failure["values"]["dice"]
@@ -108,7 +114,7 @@ def test_report_numbers_are_those_of_the_summary(page: Page, evaluated: Path) ->
 def test_report_shown_numbers_are_rounded_ones(page: Page) -> None:
     scales = {"duration_s": 1 / 60}
     for key, (value, text) in page.numbers.items():
-        shown = text.split(" to ")[0]  # an interval's value is its lower end
+        shown = text.split(" to ")[0].replace(",", "")  # an interval's value is its lower end
         digits = len(shown.partition(".")[2])
         scale = next((factor for name, factor in scales.items() if key.endswith(name)), 1)
         assert shown == f"{value * scale:.{digits}f}", key
@@ -118,7 +124,7 @@ def test_report_is_well_formed_and_loads_nothing(page: Page, evaluated: Path) ->
     text = (evaluated / "evidence/report.html").read_text(encoding="utf-8")
     assert page.open == []
     assert page.loads
-    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
+    assert all(load.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for load in page.loads)
     assert not page.tags & {"script", "iframe", "object", "embed", "link", "video", "audio"}
     assert "@import" not in text
     assert set(re.findall(r"url\(([^)]*)\)", text)) <= {"#hatch"}
@@ -126,9 +132,90 @@ def test_report_is_well_formed_and_loads_nothing(page: Page, evaluated: Path) ->
 
 
 def test_report_links_lead_somewhere(page: Page) -> None:
-    assert page.links
     assert len(page.ids) == len(set(page.ids))
-    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    inner = [link for link in page.links if link.startswith("#")]
+    assert inner
+    assert all(link[1:] in page.ids for link in inner)
+
+
+def test_report_every_case_leads_to_its_place_in_the_viewer(page: Page, evaluated: Path) -> None:
+    shown = unet_pipeline.view(evaluated)
+    links = [link.partition("#case=") for link in page.links if not link.startswith("#")]
+    assert links
+    assert {(evaluated / "evidence" / address).resolve() for address, _, _ in links} == {
+        Path(str(shown.path)).resolve()
+    }
+    summary = json.loads((evaluated / "evidence/evaluations/validation/summary.json").read_text())
+    named = {unquote(name) for _, _, name in links}
+    assert {failure["case"] for failure in summary["failures"]} <= named <= set(shown.cases)
+
+
+def test_link_case_names_are_quoted_and_every_evaluation_has_its_page(tmp_path: Path) -> None:
+    folder = BundleFolder(tmp_path / "a b#c")
+    for name in ("validation", "dataset_x"):
+        (folder.evaluations / name).mkdir(parents=True)
+        (folder.evaluations / name / "metrics.csv").touch()
+    report = folder.evidence / "report.html"
+    link = link_case(folder, report, folder.evaluations / "validation", "ü/1 2")
+    assert link == "../../a%20b%23c_view.html#case=%C3%BC%2F1%202"
+    other = link_case(folder, tmp_path / "r.html", folder.evaluations / "dataset_x", "k")
+    assert other == "a%20b%23c_dataset_x_view.html#case=k"
+
+
+def test_report_pictures_and_answer_come_before_the_rest(page: Page, evaluated: Path) -> None:
+    text = (evaluated / "evidence/report.html").read_text(encoding="utf-8")
+    places = [text.index(part) for part in ('class="headline"', 'class="cases"', "<nav", 'id="data"', 'id="plan"')]
+    assert places == sorted(places)
+    assert "<details open" not in text
+    assert text.count("<details><summary>Every number and its reason") == 1
+
+
+def test_report_pictures_have_areas_and_volumes_stay_volumes(page: Page, evaluated: Path) -> None:
+    text = (evaluated / "evidence/report.html").read_text(encoding="utf-8")
+    assert ("Area error" in text, "Agreement of areas" in text) == (
+        (True, True) if "cell" in evaluated.name else (False, False)
+    )
+    assert ("Volume error" in text) == ("organ" in evaluated.name)
+
+
+def test_report_data_elsewhere_are_named_by_the_caller(bundle: Path) -> None:
+    data = next(bundle.parent.glob("*s"))
+    moved = data.rename(bundle.parent / "moved")
+    assert "the plan says" in " ".join(unet_pipeline.report(bundle).missing)
+    named = unet_pipeline.report(bundle, dataset=moved)
+    assert not [note for note in named.missing if "icture" in note]
+    assert 'class="cases"' in named.path.read_text(encoding="utf-8")
+
+
+def test_report_other_dataset_is_found_where_evaluate_recorded_it(bundle: Path) -> None:
+    data = next(bundle.parent.glob("*s"))
+    other = shutil.copytree(data, bundle.parent / "other")
+    made = next((bundle / "evidence/evaluations/validation").glob("predictions*"))
+    kept = {path.name.split(".")[0] for path in made.iterdir()}
+    for path in [path for path in other.rglob("*") if path.is_file() and path.name.split(".")[0] not in kept]:
+        path.unlink()
+    target = bundle / "evidence/evaluations/dataset_other"
+    evaluated = unet_pipeline.evaluate(bundle, other, predictions=made, out=target)
+    assert evaluated.record.dataset.place == "../other"
+    assert str(bundle.parent) not in (target / "summary.json").read_text(encoding="utf-8")
+    shutil.copytree(made, target / made.name)
+    result = unet_pipeline.report(bundle)
+    assert result.path.read_text(encoding="utf-8").count('class="cases"') == 2
+    assert f"../../{bundle.name}_dataset_other_view.html#case=" in result.path.read_text(encoding="utf-8")
+    assert unet_pipeline.view(target).path == bundle.with_name(f"{bundle.name}_dataset_other_view.html")
+
+
+def test_report_card_shows_pictures_only_where_asked_and_with_credit(bundle: Path) -> None:
+    unet_pipeline.report(bundle)
+    assert "cases.svg" not in (bundle / "docs/README.md").read_text(encoding="utf-8")
+    (bundle / "docs/data_license.txt").write_text("Data set: cells\nLicence: CC BY 4.0\nCite:\n- Doe J (2020)\n")
+    unet_pipeline.report(bundle, card_pictures=True)
+    card, sheet = ((bundle / "docs" / name).read_text(encoding="utf-8") for name in ("README.md", "cases.svg"))
+    assert "](cases.svg)" in card
+    for text in (card, sheet, (bundle / "evidence/report.html").read_text(encoding="utf-8")):
+        assert "Licence: CC BY 4.0" in text
+        assert "Doe J (2020)" in text
+    assert ElementTree.fromstring(sheet).tag.endswith("svg")
 
 
 def test_report_every_picture_has_a_text(page: Page) -> None:
@@ -165,7 +252,7 @@ GONE = {
     "evidence/evaluations/validation/metrics.csv": "No charts and pictures",
     "models/model.pt": "no weights",
     "docs/data_license.txt": "",
-    "data": "the data set is not where the plan says",
+    "data": "is not where the plan says",
 }
 
 
@@ -192,3 +279,17 @@ def test_report_names_with_markup_are_text(bundle: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"title": "<script>alert(1)</script>"}))
     page = Page(unet_pipeline.report(bundle).path.read_text(encoding="utf-8"))
     assert "script" not in page.tags
+
+
+def test_show_value_separates_thousands() -> None:
+    assert [show_value("volume_error", value) for value in (-1234567.8912, -999.5, 1000.0)] == [
+        "-1,234,567.891",
+        "-999.500",
+        "1,000.000",
+    ]
+    assert show_value("dice", None) == "undefined"
+
+
+def test_mark_code_escapes_and_marks() -> None:
+    assert mark_code("run `a < b` now") == "run <code>a &lt; b</code> now"
+    assert mark_code("one ` only") == "one ` only"

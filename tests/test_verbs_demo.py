@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.commands import demo as command
+from unet_pipeline.dataset import demo as cohorts
 from unet_pipeline.errors import PlanError
 from unet_pipeline.training.forecast import TrainingForecast
 from unet_pipeline.verbs import demo as demonstration
@@ -88,3 +93,41 @@ def test_demo_whose_step_cannot_be_timed_trains_as_planned(monkeypatch: pytest.M
     lines, overrides = announce(monkeypatch, PlanError("no memory"))
     assert lines == ["train (how long it takes is not known: no memory)"]
     assert overrides == {}
+
+
+def test_demo_ends_with_report_and_viewer_and_says_how_to_open_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "brain_tissue_demo"
+    (bundle / "configs").mkdir(parents=True)
+    order: list[str] = []
+
+    def stand_in(name: str, result: object) -> None:
+        monkeypatch.setattr(demonstration, name, lambda *values, **named: order.append(name) or result)
+
+    report, page = bundle / "evidence" / "report.html", tmp_path / "brain_tissue_demo_view.html"
+    for name, result in {
+        "_size_training": {},
+        "train": [SimpleNamespace(stopped_by=None)],
+        "evaluate": None,
+        "report": SimpleNamespace(path=report),
+        "view": SimpleNamespace(path=page),
+        "draw": tmp_path / "overlay.png",
+        "open_bundle": SimpleNamespace(root=bundle),
+        "package": SimpleNamespace(zip_file=tmp_path / "b.zip"),
+    }.items():
+        stand_in(name, result)
+    monkeypatch.setattr(cohorts, "write_demo_cohort", lambda folder: SimpleNamespace(training=folder, test=folder))
+    for name in ("print_evaluation", "evaluation_as_data"):
+        monkeypatch.setattr(command, name, lambda evaluation: None)
+    command.demo(tmp_path)
+    assert order[-4:] == ["report", "view", "draw", "package"]  # what the seal covers is written before it
+    lines = capsys.readouterr().out.splitlines()
+    for path in (report, page):
+        assert sum(str(path) in line for line in lines) == 2
+    assert any(line.strip() == f"{command.name_opener(sys.platform)} {page}" for line in lines)
+
+
+@pytest.mark.parametrize(("platform", "opener"), [("linux", "xdg-open"), ("darwin", "open"), ("win32", "explorer")])
+def test_name_opener_is_the_systems_own(platform: str, opener: str) -> None:
+    assert command.name_opener(platform) == opener

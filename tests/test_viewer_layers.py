@@ -11,9 +11,9 @@ import pytest
 from PIL import Image as PillowImage
 
 from unet_pipeline.errors import PipelineError
+from unet_pipeline.evidence.records.case_files import Labels, Source
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.viewer.layers import MARGIN_MM, Layers, build_layers, encode_nifti, read_cropped
-from unet_pipeline.viewer.results import Labels, Source
 
 from .viewer.evaluations import draw_oblique, shift_file
 

@@ -170,6 +170,14 @@ def replace_between(text: str, begin: str, end: str, content: str) -> str:
     return f"{before}{begin}\n{content}\n{end}{after}"
 
 
+def find_relative(path: Path | str, start: Path) -> str | None:
+    """The way from the folder `start` to `path`, with "/"; None where none leads, as to another drive."""
+    try:
+        return Path(os.path.relpath(Path(path).resolve(), start.resolve())).as_posix()
+    except ValueError:
+        return None
+
+
 def compute_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes as 64 hexadecimal digits.
 

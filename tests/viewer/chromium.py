@@ -100,6 +100,11 @@ class Browser:
         )
         return time.monotonic() - started
 
+    def load(self, address: str) -> None:
+        """Load a page that shows all it has at once."""
+        self.send("Page.navigate", url=address)
+        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(address)}")
+
     def run(self, script: str) -> Any:
         """Value of an expression in the page, of a promise once it is kept."""
         answer = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,11 @@ import typer
 from unet_pipeline.commands.evaluate import evaluation_as_data, print_evaluation
 from unet_pipeline.commands.options import Json, write_json_option
 from unet_pipeline.commands.output import say, show_path, tell, tell_next
+
+
+def name_opener(platform: str) -> str:
+    """The command of an operating system that opens a file in the browser."""
+    return {"darwin": "open", "win32": "explorer"}.get(platform, "xdg-open")
 
 
 def demo(
@@ -29,8 +36,12 @@ def demo(
     )
     say(f"bundle   {result.bundle.root}  (sealed: {show_path(result.package.zip_file)})")
     say(f"picture  {result.overlay}")
-    tell("Look at the picture; the report has the plan, the curves and all numbers.")
-    tell_next("report", result.bundle.root)
+    say(f"report   {show_path(result.report)}")
+    say(f"viewer   {show_path(result.page)}")
+    tell("Open report and viewer in a browser: a double click does it, or")
+    tell(f"  {name_opener(sys.platform)} {shlex.quote(str(show_path(result.report)))}")
+    tell(f"  {name_opener(sys.platform)} {shlex.quote(str(show_path(result.page)))}")
+    tell("The report's case names lead to the cases in the viewer.")
     tell("Then, on your own folder of images and label maps:")
     tell_next("check", "DATASET")
     write_json_option(json_file, evaluation_as_data(result.evaluation))

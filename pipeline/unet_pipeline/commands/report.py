@@ -14,12 +14,22 @@ from unet_pipeline.commands.output import say, show_path, tell, tell_next
 def report(
     bundle: Bundle,
     out: Annotated[Path | None, typer.Option(help="The HTML file; BUNDLE/evidence/report.html if not given.")] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the images, if it is not where the evaluation or the plan says."),
+    ] = None,
+    card_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--card-pictures", help="Also put the pictures into the model card, where the data's licence allows it."
+        ),
+    ] = False,
     json_file: Json = None,
 ) -> None:
     """One HTML file, readable offline: data, plan, curves, results, pictures, how to get it again."""
     import unet_pipeline
 
-    result = unet_pipeline.report(bundle, out)
+    result = unet_pipeline.report(bundle, out, dataset, card_pictures)
     for sentence in result.missing:
         say(f"missing  {sentence}")
     say(f"report   {show_path(result.path)}  ({result.num_bytes / 1e6:.1f} MB)")

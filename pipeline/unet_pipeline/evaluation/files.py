@@ -36,10 +36,15 @@ _DIGITS = "%.9g"
 
 
 class DataRecord(BaseModel):
-    """Which data were measured; `manifest_sha256` is that of the bundle's dataset manifest, for its own cases."""
+    """Which data were measured.
+
+    `manifest_sha256` is that of the bundle's dataset manifest, for its own cases. `place` is the folder or file, relative to the
+    bundle's root; null where no relative path leads to it, and for the summaries of earlier versions.
+    """
 
     name: str
     manifest_sha256: str | None
+    place: str | None = None
 
 
 class SummaryRecord(BaseModel):

@@ -30,6 +30,8 @@ REFERENCE_SIZE = "size of the reference"
 MINUS_REFERENCE_SIZE = "minus the size of the reference"
 PREDICTION_SIZE = "size of the prediction"
 
+AREA_UNITS = ("mm^2", "pixel")  # of sizes of pictures; `title_metric` calls them areas
+
 Kind = Literal["share", "percent", "length", "size"]
 Family = Literal["masks", "lesions", "thin", "instances"]
 Compute = Callable[[MaskPair], float]
@@ -78,6 +80,17 @@ class Metric:
             size_unit: column `size_unit`: "ml", for pictures "mm^2" or "pixel".
         """
         return {"share": "", "percent": "%", "length": length_unit, "size": size_unit}[self.kind]
+
+
+def title_metric(name: str, is_flat: bool = False) -> str:
+    """Title of a metric, or of a column that is none; of pictures the sizes are areas.
+
+    Args:
+        name: id in `METRICS`, or another name.
+        is_flat: whether the images are pictures.
+    """
+    title = METRICS[name].title if name in METRICS else name
+    return title.replace("Volume", "Area").replace("volume", "area") if is_flat else title
 
 
 def list_measured(columns: Iterable[str]) -> tuple[str, ...]:

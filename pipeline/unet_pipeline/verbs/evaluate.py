@@ -14,7 +14,7 @@ from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_w
 from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
-from unet_pipeline.files import compute_sha256, write_together
+from unet_pipeline.files import compute_sha256, find_relative, write_together
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
@@ -91,7 +91,7 @@ def evaluate(
         choices = (device, mirror, keeper.record.precision or precision, announce)
         label_maps = [given_maps or _predict_group(folder, group, target, *choices) for group in groups]
         pairs = _pair_cases(groups, label_maps, plan, given_maps is not None)
-        facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps), (title, excluded))
+        facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps), (title, excluded, dataset))
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
         add_result(keeper.record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(label_maps), summary)
@@ -170,20 +170,24 @@ def _describe_evaluation(
     dataset: Dataset | None,
     groups: Sequence[Group],
     measured: tuple[Sequence[Pair], Path | None],
-    named: tuple[str, Sequence[str]],
+    named: tuple[str, Sequence[str], Path | str | None],
 ) -> SummaryFacts:
-    """What the summary says beside the rows; `measured` are the pairs, and where label maps were given; `named` title and excluded cases."""
+    """What the summary says beside the rows; `measured` are the pairs, and where label maps were given; `named`
+    title, excluded cases, and where the dataset lies.
+    """
     from unet_pipeline.evaluation.cross_validation import list_fold_notes
     from unet_pipeline.evaluation.files import DataRecord, SummaryFacts
     from unet_pipeline.evidence.records.given_predictions import judge_given
 
-    labels, (pairs, given_maps), (title, excluded) = dict(plan.label_table), measured, named
+    labels, (pairs, given_maps), (title, excluded, source) = dict(plan.label_table), measured, named
     notes = [] if given_maps is None else judge_given(folder, groups, given_maps, pairs)
     if dataset is not None:
-        data = DataRecord(name=dataset.name, manifest_sha256=None)
+        place = find_relative(source or dataset.root, folder.root)
+        data = DataRecord(name=dataset.name, manifest_sha256=None, place=place)
         return SummaryFacts(title, data, labels, excluded=excluded, notes=notes)
     trained = [group.fold for group in groups if group.fold is not None]
-    data = DataRecord(name=plan.dataset_name, manifest_sha256=compute_sha256(folder.dataset_manifest))
+    manifest_sha256 = compute_sha256(folder.dataset_manifest)
+    data = DataRecord(name=plan.dataset_name, manifest_sha256=manifest_sha256, place=plan.dataset_dir)
     notes = [*list_fold_notes(folder, trained, plan.num_folds), *notes]
     return SummaryFacts(title, data, labels, trained, plan.num_folds, excluded, notes)
 
@@ -350,7 +354,7 @@ def _measure(
     compared = compare_outputs(pairs, outputs, measured.ignore_value, changes)
     facts = SummaryFacts(
         f"{measured.name}, all {len(pairs)} cases",
-        DataRecord(name=measured.name, manifest_sha256=None),
+        DataRecord(name=measured.name, manifest_sha256=None, place=find_relative(measured.root, folder.root)),
         {name: values[0] for name, values in outputs.values_of.items()},
         notes=[
             f"Whether {folder.name} was trained on some of these cases is not known.",

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from unet_pipeline.evidence.report.report import Report
 
 
-def report(bundle: Path | str, out: Path | str | None = None) -> Report:
+def report(
+    bundle: Path | str,
+    out: Path | str | None = None,
+    dataset: Path | str | None = None,
+    card_pictures: bool = False,
+) -> Report:
     """Write one HTML file that tells what a bundle was trained on, how, with which result, and how to get it again.
 
     Model card and drafts of the reporting checklists are written too, into the docs/ of a bundle that is not sealed. What is missing,
@@ -20,6 +25,8 @@ def report(bundle: Path | str, out: Path | str | None = None) -> Report:
     Args:
         bundle: planned, trained or evaluated.
         out: the HTML file; evidence/report.html of the bundle by default.
+        dataset: folder of the images, if it is not where the evaluation or the plan says.
+        card_pictures: also put the pictures into the model card; only for data whose licence allows it.
 
     Raises:
         BundleError: no bundle.
@@ -29,4 +36,5 @@ def report(bundle: Path | str, out: Path | str | None = None) -> Report:
 
     folder = open_bundle(bundle)
     folder.require_data()
-    return write_report(folder, Path(out) if out is not None else None)
+    data = Path(dataset) if dataset is not None else None
+    return write_report(folder, Path(out) if out is not None else None, data, card_pictures)

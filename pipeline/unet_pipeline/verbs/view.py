@@ -107,6 +107,9 @@ def _require_suffix(path: Path, suffix: str) -> Path:
 
 def _name_page(target: Path) -> Path:
     """Beside the bundle, whose files a seal may cover and others may get: the page holds images of patients."""
+    from unet_pipeline.evidence.records.case_files import name_page
+
     root = target.resolve()
-    inside = next((folder for folder in (root, *root.parents) if BundleFolder(folder).is_planned), root)
-    return inside.with_name(f"{inside.name}_view.html")
+    inside = next((folder for folder in root.parents if BundleFolder(folder).is_planned), None)
+    is_evaluation = inside is not None and root.parent == BundleFolder(inside).evaluations
+    return name_page(BundleFolder(inside or root), root if is_evaluation else None)

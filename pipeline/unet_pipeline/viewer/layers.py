@@ -21,8 +21,8 @@ from unet_pipeline.dataset.geometry import put_on_grid
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.pages import read_label_pages
 from unet_pipeline.errors import EvaluationError
+from unet_pipeline.evidence.records.case_files import Labels, Source
 from unet_pipeline.prediction.outputs import probabilities_path
-from unet_pipeline.viewer.results import Labels, Source
 
 MARGIN_MM = 15.0  # around the labels: enough to see where in the body one is
 _STEPS = 255

@@ -5,60 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.bundle.records import ListedCase, SplitRecord
 from unet_pipeline.bundle.run_record import EvaluationRunRecord, PredictionRecord, read_record
 from unet_pipeline.dataset.dataset import case_name, list_images
-from unet_pipeline.dataset.layouts import read_dataset
-from unet_pipeline.dataset.prepare import write_joined_label
-from unet_pipeline.dataset.structure_masks import has_masks, name_structures
-from unet_pipeline.errors import EvaluationError, PipelineError
+from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE, SummaryRecord, read_rows, read_summary
+from unet_pipeline.evidence.records.case_files import Labels, Source, choose_evaluation, find_sources
 from unet_pipeline.evidence.records.evaluation_record import hash_label_map
 from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD
 from unet_pipeline.evidence.records.record import RECORD
 from unet_pipeline.planning.plan import read_plan
-from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
-from unet_pipeline.text_files import read_model
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_joined: list[TemporaryDirectory[str]] = []  # label maps joined of masks, until the process ends
-
-
-@dataclass(frozen=True)
-class Source:
-    """The image of a case, its reference label map where there is one, and the groups that the list can be filtered by."""
-
-    image: PredictionInput
-    reference: Path | None
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the values of the label maps mean.
-
-    Attributes:
-        table: name and value; the first is the background.
-        regions: names for several values together.
-        scored: the labels and regions that count.
-        ignore_value: of voxels without annotation in the references, None for none.
-        spatial_dims: of the network, None where it is not known.
-        channels: names of the image's channels, () where they are not known.
-    """
-
-    table: dict[str, int]
-    regions: dict[str, tuple[int, ...]]
-    scored: tuple[str, ...]
-    ignore_value: int | None = None
-    spatial_dims: int | None = None
-    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,14 +61,14 @@ def open_result(target: Path, dataset: Path | None = None, predictions: Path | N
             f"{target} is no folder. Expected a bundle, the folder of an evaluation, or one that `predict` wrote. Check the path."
         )
     bundle = _find_bundle(target)
-    folder = _choose_evaluation(bundle) if bundle is not None and bundle.root == target else target
+    folder = choose_evaluation(bundle) if bundle is not None and bundle.root == target else target
     is_evaluated = (folder / METRICS_FILE).is_file()
     record = read_record(folder / RECORD, EvaluationRunRecord) if is_evaluated else None
     summary = read_summary(folder) if is_evaluated and (folder / SUMMARY_FILE).is_file() else None
     rows = read_rows(folder) if is_evaluated else None
     labels = _read_labels(bundle, record, summary, folder)
     names = None if rows is None else list(dict.fromkeys(map(str, rows["case"])))
-    sources = _find_sources(bundle, dataset, labels, folder.name)
+    sources = find_sources(bundle, dataset, labels, folder.name, summary.dataset if summary else None)
     wanted = list(sources) if names is None else [name for name in names if name in sources]
     if names and not wanted:
         raise EvaluationError(
@@ -125,17 +88,6 @@ def _find_bundle(target: Path) -> BundleFolder | None:
         if (folder := BundleFolder(path)).is_planned:
             return folder
     return None
-
-
-def _choose_evaluation(bundle: BundleFolder) -> Path:
-    """The validation cases' evaluation, or else the first by name."""
-    found = sorted(path.parent for path in bundle.evaluations.glob(f"*/{METRICS_FILE}"))
-    if not found:
-        raise EvaluationError(
-            f"{bundle.name} has no evaluation to look at. Run `unet-pipeline evaluate {bundle.root}` first, or give a folder that "
-            "`predict` wrote."
-        )
-    return next((path for path in found if path.name == "validation"), found[0])
 
 
 class _StatedPlan(BaseModel):
@@ -169,53 +121,6 @@ def _read_labels(
     regions = {name: tuple(values) for name, values in stated.regions.items()}
     scored = scored or (*list(table)[1:], *regions)
     return Labels(table, regions, scored, stated.ignore_value, stated.spatial_dims, ())
-
-
-def _find_sources(bundle: BundleFolder | None, dataset: Path | None, labels: Labels, name: str) -> dict[str, Source]:
-    """Image and reference of every case."""
-    if dataset is not None:
-        return _read_sources(dataset, labels)
-    if bundle is None:
-        raise EvaluationError(f"Where the images of {name} lie is not known. Give their folder: --dataset DIR.")
-    plan = read_plan(bundle.plan)
-    root = bundle.root / plan.dataset_dir
-    if not root.is_dir():
-        raise EvaluationError(
-            f"The dataset of {bundle.name} is not where the plan says: {plan.dataset_dir} (from the bundle's root). "
-            "Give its folder: --dataset DIR."
-        )
-    listed: list[ListedCase] = []
-    for fold in range(plan.num_folds):
-        lists = bundle.read_split(fold)
-        listed += [*lists.training, *lists.validation]
-    if bundle.split_record.is_file():
-        listed += read_model(bundle.split_record, SplitRecord).test
-    return {
-        entry.case: Source(PredictionInput(entry.case, (root / entry.image,)), root / entry.label) for entry in listed
-    }
-
-
-def _read_sources(dataset: Path, labels: Labels) -> dict[str, Source]:
-    """Of a labelled folder, or of one with images only."""
-    try:
-        found = read_dataset(dataset)
-    except PipelineError:
-        if not dataset.is_dir():
-            raise
-        channels = max(1, len(labels.channels))
-        return {image.name: Source(image, None) for image in list_inputs(dataset, channels, labels.channels)}
-    if has_masks(found):
-        found = name_structures(found, dict(labels.table))
-    sources = {}
-    for case in found.cases:
-        reference = None if case.label is None else found.root / case.label
-        if case.masks is not None:
-            if not _joined:
-                _joined.append(TemporaryDirectory(prefix="unet_pipeline_view_"))
-            reference = write_joined_label(found.root, case, Path(_joined[0].name), labels.spatial_dims)
-        images = tuple(found.root / image for image in case.images)
-        sources[case.name] = Source(PredictionInput(case.name, images), reference)
-    return sources
 
 
 def _find_predictions(

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 440, 290
 NUM_SERIES = 7
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 46
+_RIGHT, _TOP, _BOTTOM = 12, 12, 46
+_TITLE_ROOM = 26  # of the title of the y axis, beside the ticks' texts
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "4 4", "1 2")
 _LETTER = 6.6  # width of a letter at the charts' size
 
@@ -48,6 +50,14 @@ def fit_axis(values: Sequence[float], label: str, logarithmic: bool = False) -> 
     return Axis(low - room, high + room, label)
 
 
+def format_number(value: float, digits: int = 4) -> str:
+    """A number with so many significant digits and separators between thousands, such as 12,350."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    rounded = round(value, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{rounded:,.{max(digits, 15)}g}"
+
+
 def choose_ticks(axis: Axis, most: int = 6) -> tuple[tuple[float, str], ...]:
     """Round values within the axis and their texts."""
     if axis.ticks:
@@ -55,13 +65,13 @@ def choose_ticks(axis: Axis, most: int = 6) -> tuple[tuple[float, str], ...]:
     if axis.logarithmic:
         powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
         round_values = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-        return tuple((value, f"{value:g}") for value in round_values if axis.low <= value <= axis.high)
+        return tuple((value, format_number(value)) for value in round_values if axis.low <= value <= axis.high)
     raw = (axis.high - axis.low) / most
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= raw * 0.999)
     first = math.ceil(axis.low / step - 1e-9)
     values = [(first + number) * step for number in range(most + 3)]
-    return tuple((value, f"{round(value, 10):g}") for value in values if value <= axis.high + 1e-9 * step)
+    return tuple((value, format_number(round(value, 10), 6)) for value in values if value <= axis.high + 1e-9 * step)
 
 
 @dataclass
@@ -82,11 +92,16 @@ class Chart:
     parts: list[str] = field(default_factory=list)
     legend: list[tuple[int, str, bool]] = field(default_factory=list)
 
+    @cached_property
+    def _left(self) -> float:
+        """Place of the y axis: its title and the widest text of its ticks fit beside it."""
+        return _TITLE_ROOM + 8 + _LETTER * max((len(text) for _, text in choose_ticks(self.y, 5)), default=0)
+
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Coordinates in the SVG of a point on the axes; points outside lie on the edge."""
         across, up = (min(max(part, 0.0), 1.0) for part in (self.x.place(x), self.y.place(y)))
-        width, height = WIDTH - _LEFT - _RIGHT, self.height - _TOP - _BOTTOM
-        return round(_LEFT + across * width, 1), round(_TOP + (1 - up) * height, 1)
+        width, height = WIDTH - self._left - _RIGHT, self.height - _TOP - _BOTTOM
+        return round(self._left + across * width, 1), round(_TOP + (1 - up) * height, 1)
 
     def line(
         self, xs: Sequence[float], ys: Sequence[float], series: int = 0, name: str = "", style: str = "line"
@@ -146,12 +161,12 @@ class Chart:
 
     def _draw_axes(self) -> list[str]:
         drawn = []
-        left, bottom, right, top = _LEFT, self.height - _BOTTOM, WIDTH - _RIGHT, _TOP
+        left, bottom, right, top = round(self._left, 1), self.height - _BOTTOM, WIDTH - _RIGHT, _TOP
         for value, text in choose_ticks(self.y, 5):
             _, py = self.at(self.x.low, value)
             drawn.append(f'<path class="grid" d="M{left} {py}H{right}"/>')
             drawn.append(f'<text x="{left - 6}" y="{py + 4}" text-anchor="end">{escape(text)}</text>')
-        for value, text in choose_ticks(self.x):
+        for value, text in self._choose_x_ticks():
             px, _ = self.at(value, self.y.low)
             drawn.append(f'<path class="axis" d="M{px} {bottom}v4"/>')
             drawn.append(f'<text x="{px}" y="{bottom + 17}" text-anchor="middle">{escape(text)}</text>')
@@ -162,17 +177,27 @@ class Chart:
         )
         centre = (top + bottom) / 2
         drawn.append(
-            f'<text class="name" text-anchor="middle" transform="translate(13 {centre}) rotate(-90)">{escape(self.y.label)}</text>'
+            f'<text class="name" text-anchor="middle" transform="translate(13 {centre}) rotate(-90)"'
+            f"{_squeeze(self.y.label, bottom - top)}>{escape(self.y.label)}</text>"
         )
         return drawn
 
+    def _choose_x_ticks(self) -> tuple[tuple[float, str], ...]:
+        """As many as stand beside each other."""
+        for most in range(6, 0, -1):
+            ticks = choose_ticks(self.x, most)
+            room = (WIDTH - self._left - _RIGHT) / max(len(ticks), 1)
+            if self.x.ticks or all(_LETTER * len(text) + 8 <= room for _, text in ticks):
+                break
+        return ticks
+
     def _draw_legend(self) -> tuple[list[str], int]:
         """Entries in rows below the chart, and the height that they take."""
-        drawn, x, row = [], float(_LEFT), 0
+        drawn, x, row = [], self._left, 0
         for series, name, is_marker in self.legend:
             width = 30 + _LETTER * len(name) + 14
-            if x > _LEFT and x + width > WIDTH:
-                x, row = float(_LEFT), row + 1
+            if x > self._left and x + width > WIDTH:
+                x, row = self._left, row + 1
             y = self.height + 10 + 18 * row
             dash = _DASHES[series % len(_DASHES)]
             sample = (
@@ -183,6 +208,11 @@ class Chart:
             drawn.append(f'{sample}<text x="{x + 30}" y="{y + 4}">{escape(name)}</text>')
             x += width
         return drawn, 18 * (row + 1) + 6 if self.legend else 0
+
+
+def _squeeze(text: str, room: float) -> str:
+    """Attributes that make a text as short as its room."""
+    return f' textLength="{room:.0f}" lengthAdjust="spacingAndGlyphs"' if _LETTER * len(text) > room else ""
 
 
 def _draw_marker(x: float, y: float, series: int) -> str:

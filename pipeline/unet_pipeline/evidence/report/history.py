@@ -156,6 +156,17 @@ class History:
         return tuple(fold.fold for fold in self.folds if set(fold.training) & set(fold.validation))
 
     @property
+    def credit(self) -> tuple[str, ...]:
+        """What is to be said beside pictures of the data, by docs/data_license.txt: name, address, licence, citations; () without."""
+        facts = [
+            f"{name}: {self.data_facts[name]}" for name in ("Data set", "Address", "Licence") if name in self.data_facts
+        ]
+        if "Licence" not in self.data_facts:
+            return ()
+        lines = read_text(self.folder.docs / "data_license.txt").splitlines()
+        return (*facts, *(line.removeprefix("- ") for line in lines if line.startswith("- ")))
+
+    @property
     def num_used(self) -> int:
         """Cases in any fold."""
         return len({case for fold in self.folds for case in (*fold.training, *fold.validation)})

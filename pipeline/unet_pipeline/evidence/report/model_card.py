@@ -8,6 +8,8 @@ from unet_pipeline.evidence.report.answers import render_document
 from unet_pipeline.evidence.report.drafts import write_draft
 from unet_pipeline.evidence.report.history import History
 
+CASE_SHEET = "cases.svg"
+
 
 def write_model_card(history: History) -> Path:
     """Write docs/README.md; one that its authors edited is kept, and the new draft lies beside it."""
@@ -16,4 +18,6 @@ def write_model_card(history: History) -> Path:
 
 def build_model_card(history: History) -> str:
     """The model card as Markdown: everything from the record, and a mark where only the authors can know."""
-    return render_document("model_card.md", history)
+    return render_document(
+        "model_card.md", history, case_sheet=CASE_SHEET if (history.folder.docs / CASE_SHEET).is_file() else None
+    )

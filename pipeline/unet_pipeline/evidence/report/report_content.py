@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.files import read_rows
 from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.summary import SummaryRow
 from unet_pipeline.evidence.report import report_figures as charts
 from unet_pipeline.evidence.report.curves import read_curves, trace_learning_rate
 from unet_pipeline.evidence.report.history import EvaluationRecord, History
@@ -20,6 +23,7 @@ class EvaluationPart:
     """One evaluation in the report."""
 
     record: EvaluationRecord
+    lines: list[LabelLine]
     figures: list[charts.Figure] = field(default_factory=list)
     agreement: tuple[charts.Agreement, ...] = ()
     unit: str = ""
@@ -56,31 +60,60 @@ def draw_learning(history: History) -> tuple[list[charts.Figure], list[str]]:
     return [figure for figure in figures if figure is not None], []
 
 
-def describe_evaluation(history: History, record: EvaluationRecord) -> EvaluationPart:
+@dataclass(frozen=True)
+class LabelLine:
+    """The rows of the summary of one label.
+
+    Attributes:
+        label: name, or that of the mean over the labels.
+        in_mean: whether it counts in that mean.
+        cells: row of every metric.
+    """
+
+    label: str
+    in_mean: bool
+    cells: dict[str, SummaryRow]
+
+    @property
+    def counts(self) -> SummaryRow:
+        """The row that says how many structures were missed or false alarms, and the most cases and patients."""
+        return max(self.cells.values(), key=lambda row: row.n)
+
+
+def tabulate_labels(rows: Sequence[SummaryRow]) -> list[LabelLine]:
+    """One line per label, with a cell per metric, in the order of the rows."""
+    labels = dict.fromkeys(row.label for row in rows)
+    own = {label: [row for row in rows if row.label == label] for label in labels}
+    return [LabelLine(label, own[label][0].in_mean, {row.metric: row for row in own[label]}) for label in labels]
+
+
+def describe_evaluation(history: History, record: EvaluationRecord, dataset: Path | None = None) -> EvaluationPart:
     """Tables, charts and pictures of one evaluation."""
-    part = EvaluationPart(record, notes=list(record.summary.notes))
+    part = EvaluationPart(record, tabulate_labels(record.summary.rows), notes=list(record.summary.notes))
     try:
         rows = read_rows(record.folder)
     except EvaluationError as error:
         part.notes.append(f"No charts and pictures: {error}")
         return part
     scored = record.summary.scored_labels
-    _add_distributions(part, record, rows, scored)
+    _add_distributions(part, record, rows, scored, history.plan.spatial_dims == 2)
     _add_agreement(part, rows, scored)
-    pictures, notes = draw_cases(history, record, rows)
+    pictures, notes = draw_cases(history, record, rows, dataset)
     part.pictures += pictures
     part.notes += notes
     return part
 
 
-def _add_distributions(part: EvaluationPart, record: EvaluationRecord, rows: pd.DataFrame, scored: list[str]) -> None:
+def _add_distributions(
+    part: EvaluationPart, record: EvaluationRecord, rows: pd.DataFrame, scored: list[str], is_flat: bool
+) -> None:
     measured = dict.fromkeys(row.metric for row in record.summary.rows)
     # the metrics that the terminal shows; all are in the table
     chosen = [name for name in measured if name in rows and (name not in METRICS or METRICS[name].shown)]
     for metric in chosen:
         groups = {label: rows.loc[rows["label"] == label, metric].to_numpy(float) for label in scored}
         intervals = {row.label: row for row in record.summary.rows if row.metric == metric}
-        if (figure := charts.draw_distribution(metric, groups, intervals)) is not None:
+        if (figure := charts.draw_distribution(metric, groups, intervals, is_flat)) is not None:
             part.figures.append(figure)
 
 

@@ -11,10 +11,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from unet_pipeline.bundle.records import CalibrationRecord
-from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.metric_table import AREA_UNITS, title_metric
 from unet_pipeline.evaluation.summary import SummaryRow
 from unet_pipeline.evidence.report.answers import build_environment
-from unet_pipeline.evidence.report.charts import WIDTH, Axis, Chart, fit_axis
+from unet_pipeline.evidence.report.charts import WIDTH, Axis, Chart, fit_axis, format_number
 from unet_pipeline.evidence.report.history import History
 
 _MOST_POINTS = 400  # a curve with more is thinned, a strip keeps them all
@@ -46,10 +46,10 @@ def draw_flow(history: History) -> Figure | None:
     rest = history.manifest.num_cases - history.num_used - test
     svg = build_environment("unet_pipeline.evidence.report").get_template("flow.svg")
     texts = {
-        "found": f"{history.manifest.num_cases} cases found",
-        "used": f"{history.num_used} in the cross-validation",
-        "aside": f"{test} held out as test" if test else "none held out as test",
-        "rest": f"{rest} not in any fold" if rest else "none left out",
+        "found": f"{history.manifest.num_cases:,} cases found",
+        "used": f"{history.num_used:,} in the cross-validation",
+        "aside": f"{test:,} held out as test" if test else "none held out as test",
+        "rest": f"{rest:,} not in any fold" if rest else "none left out",
     }
     most = max(len(fold.training) + len(fold.validation) for fold in folds)
     drawn = svg.render(width=WIDTH, folds=folds, trained=trained, most=most, **texts)
@@ -67,7 +67,7 @@ def draw_curves(curves: Sequence[Curve], tag: str, title: str, y_label: str, x_l
     shown = [_smooth(curve) if len(curve.steps) > _MOST_POINTS else curve for curve in chosen]
     steps = [float(step) for curve in shown for step in curve.steps]
     y = fit_axis([value for curve in shown for value in curve.values], y_label, logarithmic)
-    ends = "; ".join(f"{curve.run} ends at {curve.values[-1]:.4g}" for curve in shown)
+    ends = "; ".join(f"{curve.run} ends at {format_number(curve.values[-1])}" for curve in shown)
     chart = Chart(title, f"{ends}.", fit_axis(steps, x_label), y)
     for series, curve in enumerate(shown):
         chart.line(curve.steps, curve.values, series, curve.run)
@@ -86,7 +86,7 @@ def _smooth(curve: Curve) -> Curve:
 
 
 def draw_distribution(
-    metric: str, groups: Mapping[str, np.ndarray], intervals: Mapping[str, SummaryRow]
+    metric: str, groups: Mapping[str, np.ndarray], intervals: Mapping[str, SummaryRow], is_flat: bool = False
 ) -> Figure | None:
     """A strip of the cases and a box per label, with the interval of the mean beside it.
 
@@ -94,18 +94,18 @@ def draw_distribution(
         metric: id in `METRICS`, or another name.
         groups: values of every label, NaN left out here.
         intervals: row of the summary of a label.
+        is_flat: the images are pictures, so that sizes are areas.
     """
     groups = {label: values[np.isfinite(values)] for label, values in groups.items()}
     groups = {label: values for label, values in groups.items() if len(values)}
     if not groups:
         return None
-    known = METRICS.get(metric)
-    title = known.title if known else metric
     unit = next((row.unit for row in intervals.values() if row.unit), "")
+    title = title_metric(metric, is_flat or unit in AREA_UNITS)
     ticks = tuple((float(place), _shorten(label, len(groups))) for place, label in enumerate(groups))
     y = fit_axis(np.concatenate(list(groups.values())).tolist(), f"{title} ({unit})" if unit else title)
     told = "; ".join(
-        f"{label}: median {np.median(values):.4g}, lowest {values.min():.4g}, n = {len(values)}"
+        f"{label}: median {format_number(np.median(values))}, lowest {format_number(values.min())}, n = {len(values):,}"
         for label, values in groups.items()
     )
     chart = Chart(f"{title} of every case", told, Axis(-0.5, len(groups) - 0.5, "label", ticks), y)
@@ -143,19 +143,23 @@ def tabulate_volumes(rows: pd.DataFrame, labels: Sequence[str]) -> tuple[pd.Data
     return table[table["label"].isin(labels)], shown
 
 
+def name_size(unit: str) -> str:
+    """What a size is called: "area" in mm² or pixels, "volume" else."""
+    return "area" if unit in ("mm²", "pixels") else "volume"
+
+
 def draw_agreement(volumes: pd.DataFrame, unit: str) -> Figure | None:
     """Predicted size against the reference's, with the line of equality."""
     if volumes.empty:
         return None
+    size = name_size(unit).capitalize()
     everything = [*volumes["reference"], *volumes["prediction"]]
     x, y = fit_axis(everything, f"reference ({unit})"), fit_axis(everything, f"prediction ({unit})")
-    chart = Chart(
-        "Size in prediction and reference", f"{len(volumes)} pairs of sizes; the grey line is equality.", x, y
-    )
+    chart = Chart(f"{size} in prediction and reference", f"{len(volumes):,} pairs; the grey line is equality.", x, y)
     chart.line([x.low, x.high], [y.low, y.high], style="guide")
     for series, (label, table) in enumerate(volumes.groupby("label", sort=False)):
         chart.points(table["reference"].tolist(), table["prediction"].tolist(), series, str(label))
-    return Figure(chart.render(), "Size of every label in prediction and reference; the grey line is equality.")
+    return Figure(chart.render(), f"{size} of every label in prediction and reference; the grey line is equality.")
 
 
 @dataclass(frozen=True)
@@ -186,13 +190,16 @@ def draw_bland_altman(volumes: pd.DataFrame, unit: str, agreement: Agreement, se
     differences = (table["prediction"] - table["reference"]).tolist()
     x = fit_axis(means, f"mean of both ({unit})")
     y = fit_axis([*differences, agreement.low, agreement.high, 0.0], f"difference ({unit})")
-    told = f"Bias {agreement.bias:.4g} {unit}, limits of agreement {agreement.low:.4g} to {agreement.high:.4g}, n = {agreement.n}."
+    told = (
+        f"Bias {format_number(agreement.bias)} {unit}, limits of agreement {format_number(agreement.low)} to "
+        f"{format_number(agreement.high)}, n = {agreement.n:,}."
+    )
     chart = Chart(f"Bland-Altman of {agreement.label}", told, x, y)
     chart.points(means, differences, series)
     for value, name in ((agreement.bias, "bias"), (agreement.low, "-1.96 SD"), (agreement.high, "+1.96 SD")):
         if math.isfinite(value):
             chart.line([x.low, x.high], [value, value], style="guide")
-            chart.text(x.high, value, f"{name} {value:.3g}")
+            chart.text(x.high, value, f"{name} {format_number(value, 3)}")
     return Figure(
         chart.render(),
         f"{agreement.label}: prediction minus reference over their mean, with bias and limits of agreement.",

@@ -1,4 +1,4 @@
-"""The report's pictures: worst, median and best case with the outlines of reference and prediction, as PNG data URIs.
+"""The report's pictures: worst, median and best case, each plane under its outlines and beside the map of its errors.
 
 A label map is taken only when its voxel counts are those of metrics.csv, so that no picture of other predictions or of changed labels
 stands beside a number.
@@ -6,39 +6,33 @@ stands beside a number.
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from markupsafe import Markup, escape
 
-from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.bundle.records import FoldLists, ListedCase, SplitRecord
+from unet_pipeline.dataset.dataset import case_name
 from unet_pipeline.dataset.geometry import put_on_grid
 from unet_pipeline.dataset.image import read_image, read_label_map
 from unet_pipeline.dataset.medical_image import MedicalImage
-from unet_pipeline.errors import FileContentError, PipelineError
+from unet_pipeline.errors import PipelineError
+from unet_pipeline.evidence.records.case_files import Labels, Source, find_sources
 from unet_pipeline.evidence.report.history import EvaluationRecord, History
-from unet_pipeline.evidence.report.overlay import COLOURS
+from unet_pipeline.evidence.report.pictures import ERROR_WORDS, Plane, draw_errors, draw_outlines
 from unet_pipeline.planning.plan import Plan
-from unet_pipeline.text_files import read_model
-
-_INCHES, _DOTS_PER_INCH = 3.6, 100
-_MOST_PIXELS = 1024  # a larger side is thinned before it is drawn: outlines on more cannot be seen
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One plane of one case."""
+    """One plane of one case: the outlines, and the errors."""
 
     name: str
-    uri: str
-    alt: str
+    outlines: Markup
+    errors: Markup
 
 
 @dataclass(frozen=True)
@@ -58,6 +52,32 @@ class CasePicture:
     panels: tuple[Panel, ...]
 
 
+def draw_case_sheet(pictures: Sequence[CasePicture], credit: Sequence[str]) -> str:
+    """One SVG of the first plane of every case, outlines above errors, with what each colour means and the credit."""
+    width, drawn, tallest = 260, [], 0.0
+    for column, picture in enumerate(pictures):
+        left, top = 10 + column * (width + 10), 44.0
+        drawn.append(f'<text x="{left}" y="18">{escape(picture.rank)}: {escape(picture.case)}</text>')
+        drawn.append(f'<text x="{left}" y="36">mean Dice {picture.dice:.4f}</text>')
+        for svg in (picture.panels[0].outlines, picture.panels[0].errors):
+            sides = svg.partition('viewBox="0 0 ')[2].partition('"')[0].split()
+            height = width * float(sides[1]) / float(sides[0])
+            drawn.append(
+                str(svg).replace("<svg ", f'<svg x="{left}" y="{top:g}" width="{width}" height="{height:g}" ', 1)
+            )
+            top += height + 8
+        tallest = max(tallest, top)
+    told = ", ".join((f"{name}: {colour}" for name, colour in ERROR_WORDS.items()))
+    lines = ("Above: reference solid, prediction dashed. Below: " + told + ".", *credit)
+    for number, line in enumerate(lines):
+        drawn.append(f'<text x="10" y="{tallest + 16 + 16 * number:g}" font-size="11">{escape(line)}</text>')
+    frame = f"{max(20 + len(pictures) * (width + 10), 560)} {tallest + 24 + 16 * len(lines):g}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {frame}" font-family="sans-serif" font-size="13">'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(drawn)}</svg>'
+    )
+
+
 @dataclass(frozen=True)
 class _Files:
     image: Path
@@ -65,18 +85,33 @@ class _Files:
     prediction: Path
 
 
-def draw_cases(history: History, record: EvaluationRecord, rows: pd.DataFrame) -> tuple[list[CasePicture], list[str]]:
+def draw_cases(
+    history: History, record: EvaluationRecord, rows: pd.DataFrame, dataset: Path | None = None
+) -> tuple[list[CasePicture], list[str]]:
     """Pictures of worst, median and best case, and why there are none of those that are missing.
 
     Args:
         rows: its metrics.csv.
+        dataset: folder of the images, if it is not where the record or the plan says.
     """
-    pictures, notes = [], []
-    listed = _list_files(history.folder, history.plan)
+    plan, pictures, notes = history.plan, [], []
+    regions = {name: tuple(values) for name, values in plan.regions.items()}
+    labels = Labels(
+        dict(plan.label_table),
+        regions,
+        tuple(record.summary.scored_labels),
+        plan.ignore_value,
+        plan.spatial_dims,
+        tuple(plan.channel_names),
+    )
+    try:
+        sources = find_sources(history.folder, dataset, labels, record.name, record.summary.dataset)
+    except (PipelineError, OSError) as error:
+        return [], [f"No pictures of cases: {str(error).rstrip('.')}."]
     for rank, case, dice in choose_cases(rows, record.summary.scored_labels):
         try:
-            files = _find_files(record.folder, listed, case, rows[rows["case"] == case], history.plan)
-            pictures.append(CasePicture(rank, case, dice, tuple(_draw_panels(case, files, history.plan))))
+            files = _find_files(record.folder, sources.get(case), case, rows[rows["case"] == case], plan)
+            pictures.append(CasePicture(rank, case, dice, tuple(_draw_panels(case, files, plan))))
         except PipelineError as error:
             notes.append(f"No picture of {case}, the {rank} case: {str(error).partition('. ')[0].rstrip('.')}.")
     return pictures, notes
@@ -94,35 +129,19 @@ def choose_cases(rows: pd.DataFrame, scored_labels: Sequence[str]) -> list[tuple
     return [(rank, str(scores.index[place]), float(scores.iloc[place])) for place, rank in sorted(places.items())]
 
 
-def _list_files(folder: BundleFolder, plan: Plan) -> dict[str, tuple[Path, Path]]:
-    """Image and label map of every case of the bundle's own data set."""
-    root = folder.root / plan.dataset_dir
-    listed: list[ListedCase] = []
-    for path in sorted(folder.split_record.parent.glob("*.json")):
-        with suppress(OSError, FileContentError):  # the report says that the data are not at hand
-            if path == folder.split_record:
-                listed += read_model(path, SplitRecord).test
-            else:
-                lists = read_model(path, FoldLists)
-                listed += [*lists.training, *lists.validation]
-    return {case.case: (root / case.image, root / case.label) for case in listed}
-
-
-def _find_files(
-    folder: Path, listed: Mapping[str, tuple[Path, Path]], case: str, rows: pd.DataFrame, plan: Plan
-) -> _Files:
-    if case not in listed:
-        raise PipelineError("it is no case of the bundle's own data set, and where its image lies is not noted")
-    image, reference = listed[case]
+def _find_files(folder: Path, source: Source | None, case: str, rows: pd.DataFrame, plan: Plan) -> _Files:
+    if source is None or source.reference is None:
+        raise PipelineError(
+            "the dataset has no such case with a label map; `report --dataset DIR` names the one that was evaluated"
+        )
+    image, reference = source.image.files[0], source.reference
     if not image.exists() or not reference.is_file():
-        raise PipelineError("the data set is not where the plan says")
+        raise PipelineError("its image or label map is not in the dataset any more")
     if not _has_counts(reference, rows, "num_voxels_reference", plan):
         raise PipelineError("its label map is not the one that was evaluated")
     for predictions in sorted(folder.glob("predictions*")):
-        for path in (
-            predictions / f"{case}{plan.output_suffix}",
-            *predictions.glob(f"{image.name.split('.')[0]}{plan.output_suffix}"),
-        ):
+        for name in dict.fromkeys((case, case_name(image))):
+            path = predictions / f"{name}{plan.output_suffix}"
             if path.is_file() and _has_counts(path, rows, "num_voxels_prediction", plan):
                 return _Files(image, reference, path)
     raise PipelineError("the label map that was evaluated is not in the bundle")
@@ -147,74 +166,39 @@ def _draw_panels(case: str, files: _Files, plan: Plan) -> Iterator[Panel]:
         put_on_grid(read_label_map(path), image, path.name) for path in (files.reference, files.prediction)
     )
     values = list(plan.label_table.values())[1:]
-    wrong = reference.array[0] != prediction.array[0]
-    if plan.ignore_value is not None:
-        wrong &= reference.array[0] != plan.ignore_value
-    for name, shown, truth, predicted, aspect in _list_planes(image, reference, prediction, wrong):
-        where = f"{name} plane with most wrong voxels" if name else "picture"
-        alt = f"{case}, {where}: reference (solid) and prediction (dashed) outlines"
-        yield Panel(name, _encode(shown, truth, predicted, values, aspect), alt)
-
-
-Plane = tuple[str, np.ndarray, np.ndarray, np.ndarray, float]
+    ignored = reference.array[0] == (-1 if plan.ignore_value is None else plan.ignore_value)
+    wrong = (reference.array[0] != prediction.array[0]) & ~ignored
+    for plane in _list_planes(image, reference, prediction, wrong, ignored):
+        where = f"{case}, {plane.name} plane with most wrong voxels" if plane.name else case
+        outlines = draw_outlines(
+            plane, values, f"{where}: outlines of the reference (solid) and the prediction (dashed)"
+        )
+        yield Panel(plane.name, outlines, draw_errors(plane, f"{where}: map of what was missed, false alarm or agreed"))
 
 
 def _list_planes(
-    image: MedicalImage, reference: MedicalImage, prediction: MedicalImage, wrong: np.ndarray
+    image: MedicalImage, reference: MedicalImage, prediction: MedicalImage, wrong: np.ndarray, ignored: np.ndarray
 ) -> Iterator[Plane]:
-    """Name, image, reference, prediction as (rows, columns), and height of a pixel by its width."""
+    """The picture, or the three planes of a volume with most wrong voxels."""
     if wrong.ndim == 2:
         shown = image.array.transpose(2, 1, 0) if image.array.shape[0] == 3 else image.array[0].T
-        step = max(1, -(-max(wrong.shape) // _MOST_PIXELS))
-        picture, truth, predicted = (
-            plane[::step, ::step] for plane in (shown, reference.array[0].T, prediction.array[0].T)
-        )
-        yield "", picture, truth, predicted, 1.0
+        yield Plane("", shown, reference.array[0].T, prediction.array[0].T, 1.0, ignored.T)
         return
     # columns to the patient's left, rows to the back, slices upwards: radiological views
     turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), nib.orientations.axcodes2ornt("LPS"))
     turned = [
         nib.orientations.apply_orientation(volume, turn)
-        for volume in (image.array[0], reference.array[0], prediction.array[0], wrong)
+        for volume in (image.array[0], reference.array[0], prediction.array[0], ignored, wrong)
     ]
     spacing = [0.0] * 3
     for axis, (target, _) in enumerate(turn):
         spacing[int(target)] = image.spacing_mm[axis]
     for name, axis in (("axial", 2), ("coronal", 1), ("sagittal", 0)):
         others = tuple(other for other in range(3) if other != axis)
-        counts = turned[3].sum(axis=others)
-        level = int(counts.argmax()) if counts.any() else turned[3].shape[axis] // 2
-        planes = [np.take(volume, level, axis=axis).T for volume in turned[:3]]
+        counts = turned[4].sum(axis=others)
+        level = int(counts.argmax()) if counts.any() else turned[4].shape[axis] // 2
+        planes = [np.take(volume, level, axis=axis).T for volume in turned[:4]]
         if axis != 2:
             planes = [plane[::-1] for plane in planes]  # the head is up
-        yield name, planes[0], planes[1], planes[2], spacing[others[1]] / spacing[others[0]]
-
-
-def _encode(shown: np.ndarray, truth: np.ndarray, predicted: np.ndarray, values: Sequence[int], aspect: float) -> str:
-    """PNG as a data URI: grey image, reference outlined with a solid line, prediction with a dashed one."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    height = _INCHES * min(max(shown.shape[0] * aspect / shown.shape[1], 0.3), 2.5)
-    figure = Figure(figsize=(_INCHES, height), facecolor="black")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    if shown.ndim == 3 and shown.dtype == np.uint8:
-        axes.imshow(shown, aspect=aspect)
-    else:
-        grey = shown[..., 0] if shown.ndim == 3 else shown
-        finite = grey[np.isfinite(grey)]
-        low, high = np.percentile(finite, [1, 99.5]) if finite.size else (0.0, 1.0)
-        axes.imshow(grey, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
-    for number, value in enumerate(values):
-        colour = COLOURS[number % len(COLOURS)]
-        for labels, style, width in ((truth, "solid", 1.4), (predicted, (0, (3, 2)), 1.6)):
-            mask = labels == value
-            if mask.any() and not mask.all():
-                # black below, so that a line is seen on light and dark tissue
-                axes.contour(mask, levels=[0.5], colors=["black"], linewidths=width + 1.2, alpha=0.55)
-                axes.contour(mask, levels=[0.5], colors=[colour], linewidths=width, linestyles=[style])
-    stream = io.BytesIO()
-    figure.savefig(stream, dpi=_DOTS_PER_INCH, format="png", facecolor="black")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+        shown, truth, predicted, unsaid = planes
+        yield Plane(name, shown, truth, predicted, spacing[others[1]] / spacing[others[0]], unsaid)

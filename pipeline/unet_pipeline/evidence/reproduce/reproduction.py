@@ -218,9 +218,9 @@ def _name(key: tuple[str, ...]) -> str:
 
 
 def compare_summaries(recorded: Path, repeated: Path) -> Comparison:
-    """Every value of summary.json that both files have, but for the notes, which are about the bundle's other trainings."""
+    """Every value of summary.json that both files have, but for the place of the data and the notes on the bundle's other trainings."""
     before, now = (read_json_object(path) | {"notes": None} for path in (recorded, repeated))
-    pairs = list(_pair_values(before, now, ""))
+    pairs = [pair for pair in _pair_values(before, now, "") if pair[0] != "dataset/place"]
     differences = [f"{place}: {new}, recorded {old}" for place, old, new in pairs if old != new]
     return Comparison(SUMMARY_FILE, len(pairs), len(differences), tuple(differences[:_MAX_EXAMPLES]))
 
