@@ -72,7 +72,8 @@ def draw_case_sheet(pictures: Sequence[CasePicture], credit: Sequence[str]) -> s
     lines = ("Above: reference solid, prediction dashed. Below: " + told + ".", *credit)
     across = max(20 + len(pictures) * (width + 10), 560)
     letters = across // 7  # of the credit's size
-    for number, line in enumerate(short := [part for line in lines for part in wrap(line, letters)]):
+    short = [part for line in lines for part in wrap(line, letters)]
+    for number, line in enumerate(short):
         drawn.append(f'<text x="10" y="{tallest + 16 + 16 * number:g}" font-size="11">{escape(line)}</text>')
     frame = f"{across} {tallest + 24 + 16 * len(short):g}"
     return (
