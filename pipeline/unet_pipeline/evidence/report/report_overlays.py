@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 import nibabel as nib
 import numpy as np
@@ -69,9 +70,12 @@ def draw_case_sheet(pictures: Sequence[CasePicture], credit: Sequence[str]) -> s
         tallest = max(tallest, top)
     told = ", ".join((f"{name}: {colour}" for name, colour in ERROR_WORDS.items()))
     lines = ("Above: reference solid, prediction dashed. Below: " + told + ".", *credit)
-    for number, line in enumerate(lines):
+    across = max(20 + len(pictures) * (width + 10), 560)
+    letters = across // 7  # of the credit's size
+    short = [part for line in lines for part in wrap(line, letters)]
+    for number, line in enumerate(short):
         drawn.append(f'<text x="10" y="{tallest + 16 + 16 * number:g}" font-size="11">{escape(line)}</text>')
-    frame = f"{max(20 + len(pictures) * (width + 10), 560)} {tallest + 24 + 16 * len(lines):g}"
+    frame = f"{across} {tallest + 24 + 16 * len(short):g}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {frame}" font-family="sans-serif" font-size="13">'
         f'<rect width="100%" height="100%" fill="white"/>{"".join(drawn)}</svg>'
