@@ -46,6 +46,7 @@ myst_heading_anchors = 4  # as GitHub makes them
 nb_execution_mode = "off"  # notebooks are committed executed
 suppress_warnings = [
     "mystnb.unknown_mime_type",
+    "ref.python",  # a type has two names, that of its module and the package's
     "toc.not_included",  # cards, checklists and results of benchmarks are reached from the page that lists them
 ]
 

@@ -55,7 +55,7 @@ def test_walk_fits_80_columns() -> None:
 def test_walk_each_step_says_the_next_one() -> None:
     own = WALK.OWN_FOLDER
     said = {command: [line for line in lines if line.startswith("Next: ")] for command, lines in STEPS.items()}
-    assert said["make demo"] == [f"Next: {WALK.PROGRAM} {words}" for words in (WALK.DEMO[1], "check DATASET")]
+    assert said["make demo"] == [f"Next: {WALK.PROGRAM} check DATASET"]
     for step, following in pairwise(own):
         (line,) = said[step]
         # the training is shorter on the page
@@ -96,7 +96,8 @@ def test_walk_demo_says_what_the_verb_says(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys, "argv", ["unet-pipeline"])
     bundle = SimpleNamespace(root=Path("demo/brain_tissue_demo"))
     package = SimpleNamespace(zip_file=Path("demo/brain_tissue_demo.zip"))
-    result = SimpleNamespace(bundle=bundle, package=package, overlay=Path("demo/overlay.png"), evaluation=None)
+    pages = {"report": bundle.root / "evidence" / "report.html", "page": Path("demo/brain_tissue_demo_view.html")}
+    result = SimpleNamespace(bundle=bundle, package=package, overlay=Path("demo/overlay.png"), evaluation=None, **pages)
     monkeypatch.setattr(demo_verb, "demo", lambda out, announce: result)
     monkeypatch.setattr(demo_command, "print_evaluation", lambda evaluation: None)
     monkeypatch.setattr(demo_command, "evaluation_as_data", lambda evaluation: {})

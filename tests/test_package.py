@@ -14,7 +14,7 @@ import unet_pipeline
 
 
 def test_the_package_offers_every_verb() -> None:
-    for name in unet_pipeline.__all__:
+    for name in (name for names in unet_pipeline.VERBS.values() for name in names):
         found = getattr(unet_pipeline, name)
         assert found.__name__ == name
         assert found.__module__.startswith("unet_pipeline.verbs.")
@@ -30,7 +30,11 @@ def test_type_checkers_see_what_the_table_offers() -> None:
         for name in node.names
     }
     verbs = unet_pipeline.VERBS.items()
-    assert seen == {(f"unet_pipeline.verbs.{verb}", name, name) for verb, names in verbs for name in names}
+    types_of_verbs = {
+        (f"unet_pipeline.{home}", name, name) for name, home in unet_pipeline.TYPES.items() if home.startswith("verbs.")
+    }
+    functions = {(f"unet_pipeline.verbs.{verb}", name, name) for verb, names in verbs for name in names}
+    assert seen == functions | types_of_verbs
 
 
 def test_a_verb_is_not_replaced_by_the_folder_of_its_name() -> None:

@@ -15,6 +15,7 @@ import unet_pipeline
 from .conftest import TrainedBundle
 from .test_boundary import BUNDLE, OUT, VERBS
 
+pytestmark = pytest.mark.other_user
 _UNKNOWN = 12345
 _NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "TMPDIR")
 
