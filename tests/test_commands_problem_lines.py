@@ -19,6 +19,7 @@ from unet_pipeline.commands.problem_lines import (
     format_line,
     has_colours,
     list_problems,
+    say_wrapped,
 )
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import ERROR, NOTE, WARNING, Problem
@@ -159,3 +160,16 @@ def test_check_value_that_the_table_lacks_is_named_beside_the_others(
     assert status == 1
     command = out.splitlines()[-1].partition("name them with: ")[2]
     assert command == f"unet-pipeline check {png_folders} --label 'nothing here=0' --label cell=7 --label NAME=255"
+
+
+def test_say_wrapped_counts_no_colours_as_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that fills the terminal once its colours are left out is not wrapped a second time."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm", "COLUMNS": "60"}.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    say_wrapped("error: " + "word " * 40)
+    lines = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue()).splitlines()
+    assert lines[0] == "error:" + " word" * 10
+    assert all(line.startswith("  word") and len(line) > 50 for line in lines[1:-1])

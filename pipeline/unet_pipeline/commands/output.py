@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
+from typing import TextIO
 
 from unet_pipeline.progress import show_progress
 
@@ -19,10 +20,14 @@ _is_quiet = False
 
 def say(text: str = "") -> None:
     """Lines of a result on stdout, at once; on a terminal they are wrapped at words, but for commands, which are to be copied."""
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
+    if (width := measure_width(sys.stdout)) is not None:
         text = "\n".join(_wrap(line, width) for line in text.split("\n"))
     print(text, flush=True)
+
+
+def measure_width(stream: TextIO) -> int | None:
+    """Columns of a terminal; None for a file or a pipe, whose lines stay whole for the programs that read them."""
+    return max(1, shutil.get_terminal_size().columns) if stream.isatty() else None
 
 
 def _wrap(line: str, width: int) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, TextIO
 
-from unet_pipeline.commands.output import say
+from unet_pipeline.commands.output import measure_width
 
 if TYPE_CHECKING:
     from unet_pipeline.messages import Problem
@@ -64,7 +63,7 @@ def count_severities(problems: Sequence[Problem]) -> str:
 
 def say_wrapped(line: str, indent: str = "") -> None:
     """One line on stdout, wrapped at words to the terminal; what follows its first line is indented further."""
-    say(format_line(indent + line, sys.stdout))
+    print(format_line(indent + line, sys.stdout), flush=True)  # `say` would count the colours' codes and wrap it again
 
 
 def format_error(message: object) -> str:
@@ -90,11 +89,6 @@ def format_line(line: str, stream: TextIO) -> str:
     if not colon or style is None or not has_colours(stream):
         return line
     return f"\x1b[{style}m{word}{colon}\x1b[0m{rest}"
-
-
-def measure_width(stream: TextIO) -> int | None:
-    """Columns of a terminal; None for a file or a pipe, whose lines stay whole for the programs that read them."""
-    return max(1, shutil.get_terminal_size().columns) if stream.isatty() else None
 
 
 def has_colours(stream: TextIO) -> bool:

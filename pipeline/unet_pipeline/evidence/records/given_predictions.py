@@ -12,7 +12,7 @@ from unet_pipeline.bundle.run_record import LabelMapEntry, PredictionRecord, rea
 from unet_pipeline.bundle.weights_origin import hash_trained_weights
 from unet_pipeline.dataset.dataset import is_pair_header
 from unet_pipeline.dataset.image_files import hash_image_files
-from unet_pipeline.dataset.manifest import read_manifest
+from unet_pipeline.dataset.manifest import Manifest, read_manifest
 from unet_pipeline.errors import EvaluationError, FileContentError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, hash_training_images
 from unet_pipeline.evaluation.pairs import Pair
@@ -51,7 +51,9 @@ def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs:
     """
     entries, notes = _read_entries(out)
     of_reason: dict[str, list[str]] = {}
-    trained, exported = _list_trained(folder), _list_exported(folder)
+    trained, exported, configs_sha256 = _list_trained(folder), _list_exported(folder), hash_configs(folder)
+    is_recorded = any(pair.prediction.name in entries for pair in pairs)
+    manifest = read_manifest(folder.dataset_manifest, folder.name) if folder.is_planned and is_recorded else None
     wrong, seen = [], []
     remaining = iter(pairs)
     for group in groups:
@@ -60,7 +62,7 @@ def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs:
             path = next(remaining).prediction
             if not path.is_file():  # for its reader to miss
                 continue
-            entry_of_case = _find_entry(folder, case, entries, path)
+            entry_of_case = _find_entry(manifest, case, entries, path)
             reason = _describe_unknown(entry_of_case, path)
             if reason is None and entry_of_case is not None:
                 image_sha256, entry = entry_of_case.image_sha256, entry_of_case.entry
@@ -70,7 +72,10 @@ def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs:
                 sha256_used = {exported.get(sha256, sha256) for sha256 in entry.weights_sha256}
                 if any(not trained[sha256].isdisjoint(image_sha256) for sha256 in sha256_used & trained.keys()):
                     seen.append(entry_of_case.case)
-                reason = _compare(folder, entry, sha256_used == weights)
+                if sha256_used != weights:
+                    reason = _OTHER_WEIGHTS.format(bundle=folder.name)
+                elif entry.configs_sha256 != configs_sha256:
+                    reason = _OTHER_CONFIGS.format(bundle=folder.name)
             if reason is not None:
                 of_reason.setdefault(reason, []).append(case.source.name)
     _refuse(folder, out, wrong, seen)
@@ -108,22 +113,19 @@ def _read_entries(out: Path) -> tuple[Mapping[str, LabelMapEntry], list[str]]:
 
 
 def _find_entry(
-    folder: BundleFolder, case: ReferencedImage, entries: Mapping[str, LabelMapEntry], path: Path
+    manifest: Manifest | None, case: ReferencedImage, entries: Mapping[str, LabelMapEntry], path: Path
 ) -> _Found | None:
     if path.name not in entries:
         return None
     files = case.source.list_files()
     hashes = zip(files, hash_image_files(case.source.files).values(), strict=True)
     own = {sha256 for file, sha256 in hashes if not is_pair_header(file)}  # many images may have one header
-    return _Found(case.source.name, entries[path.name], frozenset(own | _list_twins(folder, case.source.name, own)))
+    return _Found(case.source.name, entries[path.name], frozenset(own | _list_twins(manifest, case.source.name, own)))
 
 
-def _list_twins(folder: BundleFolder, name: str, own: set[str]) -> set[str]:
+def _list_twins(manifest: Manifest | None, name: str, own: set[str]) -> set[str]:
     """Hashes of the files that a copy of the case was made of, and of the copy, where `own` are those of either."""
-    if not folder.is_planned:
-        return set()
-    manifest = read_manifest(folder.dataset_manifest, folder.name)
-    if name not in manifest.cases:
+    if manifest is None or name not in manifest.cases:
         return set()
     copies = {copy.image_sha256 for copy in manifest.prepared if copy.case == name}
     images = manifest.cases[name].image
@@ -139,12 +141,6 @@ def _describe_unknown(entry_of_case: _Found | None, path: Path) -> str | None:
     if entry_of_case is None:
         return _NO_RECORD
     return EDITED if entry_of_case.entry.label_map_sha256 != compute_sha256(path) else None
-
-
-def _compare(folder: BundleFolder, entry: LabelMapEntry, same_weights: bool) -> str | None:
-    if not same_weights:
-        return _OTHER_WEIGHTS.format(bundle=folder.name)
-    return None if entry.configs_sha256 == hash_configs(folder) else _OTHER_CONFIGS.format(bundle=folder.name)
 
 
 def _refuse(folder: BundleFolder, out: Path, wrong: Sequence[str], seen: Sequence[str]) -> None:

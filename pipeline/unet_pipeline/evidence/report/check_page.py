@@ -15,8 +15,9 @@ from unet_pipeline.dataset.check import CheckReport
 from unet_pipeline.dataset.contact_sheet import COLOURS, number_values
 from unet_pipeline.dataset.tiles import Tile, show_shape
 from unet_pipeline.evidence.report.check_figures import draw_histograms
-from unet_pipeline.evidence.report.check_outlines import draw_veil, embed, trace_labels
+from unet_pipeline.evidence.report.check_outlines import draw_veil, trace_labels
 from unet_pipeline.evidence.report.environment import create_environment, read_part
+from unet_pipeline.evidence.report.pictures import embed
 from unet_pipeline.files import write_text
 from unet_pipeline.messages import SEVERITIES, Problem
 

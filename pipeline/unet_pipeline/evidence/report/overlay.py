@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_pipeline.dataset import contact_sheet
 from unet_pipeline.dataset.image import MedicalImage, read_image, read_label_map
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.files import write_atomically
@@ -15,8 +16,7 @@ from unet_pipeline.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart with any kind of colour vision
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+COLOURS = tuple("#{:02X}{:02X}{:02X}".format(*colour) for colour in contact_sheet.COLOURS)
 _PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
 
 

@@ -152,4 +152,9 @@ def encode(shown: np.ndarray) -> str:
         image.save(stream, form, **options)
         if form == "JPEG" or len(stream.getvalue()) <= _MOST_PNG_BYTES:
             break
-    return f"data:image/{form.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return embed(stream.getvalue(), form.lower())
+
+
+def embed(content: bytes, form: str) -> str:
+    """A picture as an address that needs no network; `form` is "png" or "jpeg"."""
+    return f"data:image/{form};base64,{base64.b64encode(content).decode('ascii')}"
