@@ -111,6 +111,18 @@ def test_volumes_numbers_and_crosshair(browser: Browser, volumes: tuple[Path, Pa
     check_numbers(browser, *volumes, LABELS)
 
 
+def check_tiles(browser: Browser) -> None:
+    """The layers above NiiVue's planes are as large as these: nothing is zoomed, so that a slice fills its tile."""
+    tiles = browser.run(
+        "panes[0].nv.screenSlices.map((slice, place) => [slice, place]).filter(([slice]) => slice.axCorSag < 3).map(([slice, place]) => {"
+        " const tile = panes[0].mapTile(slice, place), size = panes[0].layers.images[0].shape;"
+        " return [slice.leftTopWidthHeight, [tile.scaleX * size[tile.across], tile.scaleY * size[tile.down]]]; })"
+    )
+    assert len(tiles) == 3
+    for (_, _, width, height), drawn in tiles:
+        assert list(map(abs, drawn)) == pytest.approx([width, height], abs=1)
+
+
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (1600, 500), (400, 800)])
 def test_volumes_niivue_has_the_axes_that_are_drawn_above(
     browser: Browser, volumes: tuple[Path, Path], tmp_path: Path, width: int, height: int
@@ -118,6 +130,7 @@ def test_volumes_niivue_has_the_axes_that_are_drawn_above(
     browser.resize(width, height)
     show(browser, *volumes, tmp_path / "v.html")
     assert browser.run("[...panes[0].nv.volumes[0].permRAS]") == [1, 2, 3]
+    check_tiles(browser)
     # NiiVue's own answer at a place of each plane is the voxel that the crosshair is drawn on
     for place in range(3):
         tile = browser.run(
@@ -413,5 +426,9 @@ def test_real_images(browser: Browser, pipeline_data: Path, tmp_path: Path, fold
     labels = dataset.labels or {"background": 0, "nucleus": 255}
     chosen = replace(dataset, cases=dataset.cases[:cases])
     out = write_evaluation(tmp_path / "out", chosen, chosen.cases, labels)
-    show(browser, pipeline_data / folder, out, tmp_path / "real.html")
+    for width, height in ((1280, 900), (1000, 800), (400, 800)):
+        browser.resize(width, height)
+        show(browser, pipeline_data / folder, out, tmp_path / "real.html")
+        if browser.run("'nv' in panes[0]"):
+            check_tiles(browser)
     check_numbers(browser, pipeline_data / folder, out, dict(labels))
