@@ -71,6 +71,10 @@ class EvaluationError(PipelineError):
     """Prediction files and reference files cannot be compared."""
 
 
+class CohortError(PipelineError):
+    """Workers that cannot be had, or items that failed."""
+
+
 class PreemptedError(SystemExit):
     """A signal ended a run outside of a training's steps; the exit status is 0, as for a training that stops after its step.
 

@@ -1,0 +1,131 @@
+"""What a run over many things is made of: items, the work that is done on each, and what came of an attempt.
+
+Everything here travels between processes and machines as JSON: paths travel, arrays do not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from unet_pipeline.boundary import is_out_of_memory
+from unet_pipeline.errors import PipelineError
+
+Arguments = Mapping[str, Any]
+
+
+class State(StrEnum):
+    """What came of an attempt, or of an item in the end."""
+
+    FINISHED = "finished"
+    BAD_INPUT = "bad input"  # an error of the project: it would fail in the same way again
+    OUT_OF_MEMORY = "out of memory"
+    LOST = "lost"  # the worker ended without an answer
+    POISON = "poison"  # its worker was lost as often as is allowed
+    ERROR = "error"  # anything else: tried anew by the next run, not by this one
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to do: an image to predict, a fold to train, a case to measure.
+
+    Attributes:
+        name: told to the user and unique in a run, such as the name of a case; no path and no patient.
+        key: SHA-256 of all that the result is a function of: hashes of the inputs, of the bundle and of the options.
+        arguments: what the work needs to know about it.
+        expected_s: forecast of its duration; only the order is used, the longest first.
+    """
+
+    name: str
+    key: str
+    arguments: Arguments
+    expected_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker may use of its machine: threads, and a device such as "cpu" or "cuda:1" (chosen by the work, if None)."""
+
+    num_threads: int = 1
+    device: str | None = None
+
+
+Function = Callable[[Arguments, bool], Arguments]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done on each item.
+
+    Attributes:
+        opener: "module:function". A worker calls it once, with `arguments` and its `Share`, and gets the function that it then calls
+            with the arguments of each item, and whether less memory is to be taken than the first time. That returns the result:
+            `outputs` maps the name of each file to its SHA-256, anything else are numbers and words for the caller.
+        arguments: for the opener, the same for all items.
+    """
+
+    opener: str
+    arguments: Arguments = field(default_factory=dict)
+
+    def open(self, share: Share) -> Function:
+        """The function of an item, ready in this process: the network is loaded once."""
+        module, _, name = self.opener.partition(":")
+        function: Function = getattr(importlib.import_module(module), name)(self.arguments, share)
+        return function
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An item that is given to a worker; `number` counts from 1, and `smaller` asks for less memory than the first time."""
+
+    item: Item
+    number: int = 1
+    smaller: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an attempt.
+
+    Attributes:
+        attempt: with its item.
+        state: FINISHED, BAD_INPUT, OUT_OF_MEMORY, LOST or ERROR.
+        result: of the function, where it finished.
+        message: one line on what failed, as the user should read it.
+        host: the machine of the worker.
+        started: seconds since 1970.
+        duration_s: of the attempt.
+    """
+
+    attempt: Attempt
+    state: State
+    result: Arguments = field(default_factory=dict)
+    message: str = ""
+    host: str = ""
+    started: float = 0.0
+    duration_s: float = 0.0
+
+
+def carry_out(function: Function, attempt: Attempt) -> Outcome:
+    """Call the function of an item; no exception leaves it but those that end a process.
+
+    Returns:
+        Any state but LOST.
+    """
+    started, result, message = time.time(), {}, ""
+    begun_s = time.perf_counter()
+    try:
+        state, result = State.FINISHED, dict(function(attempt.item.arguments, attempt.smaller))
+    except Exception as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        state = State.ERROR
+        if is_out_of_memory(error):
+            state = State.OUT_OF_MEMORY
+        elif isinstance(error, PipelineError):
+            state = State.BAD_INPUT
+    return Outcome(attempt, state, result, message, socket.gethostname(), started, time.perf_counter() - begun_s)
