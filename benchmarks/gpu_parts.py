@@ -22,6 +22,7 @@ from measured_process import Measured, measure_verb
 
 from unet_pipeline.bundle.folder import BundleFolder, open_bundle
 from unet_pipeline.files import write_json
+from unet_pipeline.planning.network_rules import estimate_training_gib
 from unet_pipeline.planning.plan import read_plan
 
 SHORT_PLAN = {"patch_size": [16, 24, 16], "window_size": [16, 24, 16], "batch_size": 2, "filters": [4, 8, 16, 32]}
@@ -390,7 +391,8 @@ def measure_ct_loop(setting: Setting) -> None:
     if taken_gib is None:
         setting.emit(Row(*results.CT_MEMORY, failure="needs a GPU"))
         return
-    forecast_gib = read_forecast_gib(folder)
+    plan = read_plan(folder.plan)
+    forecast_gib = estimate_training_gib(plan.shape, plan.patch_size, plan.batch_size, in_bfloat16=True)
     placed_gib = rows[results.CT_LOOP].details["cases on the device (GiB)"]
     details = {"taken (GiB)": taken_gib - placed_gib, "forecast (GiB)": forecast_gib}
     setting.emit(Row(*results.CT_MEMORY, results.RATIO, ((taken_gib - placed_gib) / forecast_gib,), details))
@@ -406,14 +408,6 @@ def plan_ct(setting: Setting) -> BundleFolder:
         if setting.is_short:
             shrink(bundle)
     return open_bundle(bundle)
-
-
-def read_forecast_gib(folder: BundleFolder) -> float:
-    """What the plan says that a step takes."""
-    found = re.search(r"a step takes up to ([\d.]+) GiB", folder.plan.read_text(encoding="utf-8"))
-    if found is None:
-        raise SystemExit("plan.yaml does not say what a step takes")
-    return float(found[1])
 
 
 @dataclass(frozen=True)

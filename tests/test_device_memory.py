@@ -24,14 +24,14 @@ def put_nvidia_smi(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -
 
 
 def test_find_memory_smallest_of_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_nvidia_smi(tmp_path, monkeypatch, "echo 81920, 80896; echo 24576, 24064")
-    assert find_memory() == Memory(24.0, "GPU", 23.5)
+    put_nvidia_smi(tmp_path, monkeypatch, "echo 81920, 80896, 9.0; echo 24576, 24064, 8.6")
+    assert find_memory() == Memory(24.0, "GPU", 23.5, has_bfloat16=True)
 
 
 def test_find_memory_gpu_that_others_use_counts_by_what_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put_nvidia_smi(tmp_path, monkeypatch, "echo 81920, 10240; echo 24576, 24064")
+    put_nvidia_smi(tmp_path, monkeypatch, "echo 81920, 10240, 7.0; echo 24576, 24064, 8.6")
     assert find_memory() == Memory(80.0, "GPU", 10.0)
 
 

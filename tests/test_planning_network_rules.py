@@ -346,6 +346,45 @@ def test_estimate_training_gib_grows_with_batch_and_patch() -> None:
     assert doubled == pytest.approx(network_rules.estimate_training_gib(shape, (32, 32, 32), 2), rel=1e-6)
 
 
+NNUNET_SHAPE = Shape(
+    "dynunet", 1, 3, (32, 64, 128, 256), ((3, 3, 3),) * 4, ((1, 1, 1), *((2, 2, 2),) * 3), num_supervised_heads=2
+)
+CT_SHAPE = Shape(
+    "dynunet",
+    1,
+    3,
+    (32, 64, 128, 256, 320, 320),
+    ((3, 3, 3),) * 6,
+    ((1, 1, 1), *((2, 2, 2),) * 4, (2, 2, 1)),
+    num_supervised_heads=2,
+)
+
+
+@pytest.mark.parametrize(
+    ("shape", "patch_size", "batch_size", "taken_gib"),
+    [(NNUNET_SHAPE, (40, 56, 40), 9, 0.84), (CT_SHAPE, (160, 160, 80), 2, 4.70)],
+)
+def test_estimate_training_gib_in_bfloat16_is_near_what_a_gpu_took(
+    shape: Shape, patch_size: tuple[int, ...], batch_size: int, taken_gib: float
+) -> None:
+    """Measured on an NVIDIA H100, benchmarks/results/gpu_nvidia_h100_80gb_hbm3.md."""
+    needed_gib = network_rules.estimate_training_gib(shape, patch_size, batch_size, in_bfloat16=True)
+    assert 0.8 * taken_gib < needed_gib < 1.2 * taken_gib
+
+
+def test_plan_free_memory_of_a_gpu_counts_in_its_precision(make_fingerprint: Callable) -> None:
+    """The same 2 GiB hold a larger patch where a step takes less; the preset's own number gives the same plan on both."""
+    fingerprint = make_fingerprint(shapes=[(512, 512)] * 3)
+
+    def plan_patch(memory_gib: str | None, has_bfloat16: bool) -> int:
+        machine = Memory(80, "GPU", 2, has_bfloat16)
+        planned = plan_from_fingerprint(fingerprint, "data", "full", memory_gib=memory_gib, machine_memory=machine)
+        return math.prod(planned.plan.patch_size)
+
+    assert plan_patch("free", True) > plan_patch("free", False)
+    assert plan_patch(None, True) == plan_patch(None, False)
+
+
 @pytest.mark.parametrize("network", ["dynunet", "unet2015", "unetplusplus"])
 def test_plan_little_memory_gives_a_smaller_patch_that_fits(make_fingerprint: Callable, network: str) -> None:
     fingerprint = make_fingerprint(shapes=[(512, 512)] * 3)

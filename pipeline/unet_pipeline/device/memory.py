@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 GPU, MAIN_MEMORY = "GPU", "main memory"
 
 _TIMEOUT_S = 10
+_BFLOAT16_CAPABILITY = 8.0  # compute capability of Ampere, the first with bfloat16
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -27,11 +28,13 @@ class Memory:
         gib: its size.
         place: `GPU` or `MAIN_MEMORY`.
         free_gib: what others leave of it now; all of it if None.
+        has_bfloat16: a training there computes in bfloat16, which takes less.
     """
 
     gib: float
     place: str
     free_gib: float | None = None
+    has_bfloat16: bool = False
 
     @property
     def left_gib(self) -> float:
@@ -47,15 +50,15 @@ def find_memory() -> Memory:
     if command:
         try:
             answer = subprocess.run(
-                [command, "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits"],
+                [command, "--query-gpu=memory.total,memory.free,compute_cap", "--format=csv,noheader,nounits"],
                 capture_output=True,
                 text=True,
                 timeout=_TIMEOUT_S,
                 check=True,
             ).stdout
-            sizes = [[float(mib) / 1024 for mib in line.split(",")] for line in answer.splitlines() if line.strip()]
-            total_gib, free_gib = min(sizes, key=lambda pair: pair[1])
-            return Memory(total_gib, GPU, free_gib)
+            rows = [[float(number) for number in line.split(",")] for line in answer.splitlines() if line.strip()]
+            total_mib, free_mib, capability = min(rows, key=lambda row: row[1])
+            return Memory(total_mib / 1024, GPU, free_mib / 1024, capability >= _BFLOAT16_CAPABILITY)
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
             pass  # no driver, or no GPU behind it
     ram = psutil.virtual_memory()

@@ -20,6 +20,7 @@ _UNPADDED_GROWTH = 2.25  # the patch of an unpadded network has so many times th
 FREE_MEMORY = "free"  # instead of a number of GiB
 _USABLE_SHARE = 0.75  # of a machine's memory; the rest is for data and the system
 _ARRAYS_PER_OUTPUT = 3
+_KEPT_PER_OUTPUT, _GRADIENTS_AT_ONCE, _ARRAYS_OF_LOSS = 2, 3, 6  # of a step in bfloat16
 _PROGRAM_GIB = 1.0
 _LEAST_OUTPUT = 0.45  # of the input per axis; with less, most of the compute goes into what is thrown away
 
@@ -132,18 +133,41 @@ def _take_free_memory(memory: str, of_machine: Memory | None) -> Choice[float]:
     )
 
 
-def estimate_training_gib(shape: Shape, patch_size: tuple[int, ...], batch_size: int) -> float:
-    """Memory of a training step in float32 in GiB, an upper estimate.
+def estimate_training_gib(
+    shape: Shape, patch_size: tuple[int, ...], batch_size: int, in_bfloat16: bool = False
+) -> float:
+    """Memory of a training step in GiB: in float32 an upper estimate, in bfloat16 on a GPU what PyTorch takes there.
 
-    Each convolution keeps three arrays of its output's size for the backward pass (its own output, the normalised one, and a
+    In float32 each convolution keeps three arrays of its output's size for the backward pass (its own output, the normalised one, and a
     gradient); each parameter has a gradient and two moments; the program itself takes one GiB.
+
+    In bfloat16 each convolution keeps its own output and the normalised one, an up-convolution its output joined to the skip; at the
+    peak three gradients of the largest output are there, and six arrays of the logits in float32 for the loss; a parameter has a copy
+    in bfloat16 too. It is 1.11 and 1.03 times what two plans took on an H100, 0.84 and 4.70 GiB (`benchmarks/results/`).
     """
     from unet_pipeline.networks.counting import list_convolutions  # PyTorch, which reading a plan does without
 
     convolutions = list_convolutions(shape, patch_size)
-    values = sum(convolution.out_channels * math.prod(convolution.size) for convolution in convolutions)
+    outputs = [convolution.out_channels * math.prod(convolution.size) for convolution in convolutions]
     parameters = sum(convolution.num_parameters for convolution in convolutions)
-    return _PROGRAM_GIB + 4 * (_ARRAYS_PER_OUTPUT * batch_size * values + 4 * parameters) / 2**30
+    if not in_bfloat16:
+        return _PROGRAM_GIB + 4 * (_ARRAYS_PER_OUTPUT * batch_size * sum(outputs) + 4 * parameters) / 2**30
+    logits = shape.num_classes * math.prod(patch_size)
+    arrays = 2 * (_KEPT_PER_OUTPUT * sum(outputs) + _GRADIENTS_AT_ONCE * max(outputs)) + 4 * _ARRAYS_OF_LOSS * logits
+    return (batch_size * arrays + (4 * 4 + 2) * parameters) / 2**30
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Memory that a training may have; `in_bfloat16` where it is that of a GPU which computes in it, and not the same for every machine."""
+
+    gib: float
+    reason: str
+    in_bfloat16: bool
+
+    def estimate_gib(self, shape: Shape, patch_size: tuple[int, ...], batch_size: int) -> float:
+        """What a step takes of it."""
+        return estimate_training_gib(shape, patch_size, batch_size, self.in_bfloat16)
 
 
 @dataclass(frozen=True)

@@ -85,12 +85,14 @@ def plan_from_fingerprint(
     _add_data(draft, fingerprint, dataset_dir, num_folds, fold, seed)
     earlier_gib = 0.0 if start is None else start.plan.memory_gib
     memory = network_rules.choose_memory(PRESETS[preset], memory_gib, machine_memory, earlier_gib)
+    of_device = memory_gib == network_rules.FREE_MEMORY and machine_memory is not None and machine_memory.has_bfloat16
+    budget = network_rules.Budget(memory.value, memory.reason, in_bfloat16=of_device)
     if start is None:
         _add_intensities(draft, fingerprint, PRESETS[preset])
-        _add_network(draft, fingerprint, PRESETS[preset], network or "dynunet", padded, memory)
+        _add_network(draft, fingerprint, PRESETS[preset], network or "dynunet", padded, budget)
     else:
         draft.add(start.reason, **fine_tuning.check_start(start, fingerprint, network, padded))
-        _check_memory(draft, fingerprint, PRESETS[preset], memory)
+        _check_memory(draft, fingerprint, PRESETS[preset], budget)
     _add_loss(draft, fingerprint)
     _add_schedule(draft, fingerprint, PRESETS[preset], start)
     _add_inference(draft, fingerprint, PRESETS[preset])
@@ -153,7 +155,7 @@ def _add_network(
     preset: Preset,
     network: str,
     padded: bool,
-    memory: Choice[float],
+    budget: network_rules.Budget,
 ) -> None:
     """Network, and the patch, whose size depends on it; the patch shrinks until a training step fits into the memory."""
     dims = fingerprint.spatial_dims
@@ -168,33 +170,31 @@ def _add_network(
         loss=chosen.loss,
     )
     draft.add("MONAI's choice; true in networks that come from nnU-Net", transposed_bias=False)
-    draft.add(f"{memory.reason}; `plan --memory GIB` for another budget", memory_gib=memory.value)
+    draft.add(f"{budget.reason}; `plan --memory GIB` for another budget", memory_gib=budget.gib)
     max_voxels = preset.patch_voxels[dims]
     while True:
         topology = _fill_network(draft, fingerprint, preset, chosen, max_voxels)
         patch_size = topology.value.patch_size
-        needed_gib = network_rules.estimate_training_gib(
-            _build_shape(draft, fingerprint), patch_size, preset.batch_size
-        )
-        if needed_gib <= memory.value or math.prod(patch_size) <= _LEAST_PATCH_VOXELS:
+        needed_gib = budget.estimate_gib(_build_shape(draft, fingerprint), patch_size, preset.batch_size)
+        if needed_gib <= budget.gib or math.prod(patch_size) <= _LEAST_PATCH_VOXELS:
             break
         max_voxels = int(0.8 * min(max_voxels, math.prod(patch_size)))
     draft.add(
-        f"{topology.reason}; a step takes up to {needed_gib:.2g} GiB of {memory.value:g}",
+        f"{topology.reason}; a step takes up to {needed_gib:.2g} GiB of {budget.gib:g}",
         patch_size=patch_size,
     )
 
 
-def _check_memory(draft: _Draft, fingerprint: Fingerprint, preset: Preset, memory: Choice[float]) -> None:
+def _check_memory(draft: _Draft, fingerprint: Fingerprint, preset: Preset, budget: network_rules.Budget) -> None:
     """Whether a step with a patch that is given fits into the memory."""
     patch_size = draft.values["patch_size"]
-    needed_gib = network_rules.estimate_training_gib(_build_shape(draft, fingerprint), patch_size, preset.batch_size)
-    if needed_gib > memory.value:
+    needed_gib = budget.estimate_gib(_build_shape(draft, fingerprint), patch_size, preset.batch_size)
+    if needed_gib > budget.gib:
         raise PlanError(
-            f"A step with the patch {'x'.join(map(str, patch_size))} takes up to {needed_gib:.2g} GiB; {memory.value:g} GiB were granted "
-            f"({memory.reason}). Give more with --memory GIB, or plan without --from."
+            f"A step with the patch {'x'.join(map(str, patch_size))} takes up to {needed_gib:.2g} GiB; {budget.gib:g} GiB were granted "
+            f"({budget.reason}). Give more with --memory GIB, or plan without --from."
         )
-    draft.add(f"{memory.reason}; a step takes up to {needed_gib:.2g} GiB of it", memory_gib=memory.value)
+    draft.add(f"{budget.reason}; a step takes up to {needed_gib:.2g} GiB of it", memory_gib=budget.gib)
 
 
 def _fill_network(
