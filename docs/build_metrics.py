@@ -31,6 +31,7 @@ _FAMILIES = {
     "masks": "## Every label",
     "lesions": "## Lesions: labels in the plan's `lesion_labels`",
     "thin": "## Thin structures: labels in the plan's `thin_labels`",
+    "separated": "## Parts behind borders: labels in the plan's `separated_labels`",
     "instances": "## Instances: images with an instance map in `instances/` beside `labels/`",
 }
 _COLUMNS = "| column | what | unit | range | better | on the terminal |\n|---|---|---|---|---|---|\n"

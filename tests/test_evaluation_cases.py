@@ -94,13 +94,14 @@ def test_evaluate_pairs_volumes_are_measured_in_mm_and_ml(volumes) -> None:
 
 
 def test_evaluate_pairs_requests_decide_about_optional_metrics(volumes) -> None:
-    requests = {"tumour": Request(tolerance=2.5, lesions=True), "organ": Request(thin=True)}
+    requests = {"tumour": Request(tolerance=2.5, lesions=True), "organ": Request(thin=True, separated=True)}
     rows = evaluate_pairs(
         [volumes("a", draw(slice(1, 4), slice(6, 7)), draw(slice(1, 4), slice(7, 8)))], LABELS, requests=requests
     )
     tumour, organ = find(rows, "a", "tumour"), find(rows, "a", "organ")
     assert (tumour["num_lesions_reference"], tumour["lesion_sensitivity"], tumour["nsd"]) == (1, 0.0, 1.0)
     assert math.isnan(tumour["cldice"])
+    assert math.isnan(tumour["v_rand"])
     assert organ["cldice"] == 1.0
     assert math.isnan(organ["lesion_f1"])
     assert "mean_ap" not in rows.columns

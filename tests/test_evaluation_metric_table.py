@@ -48,7 +48,7 @@ SITUATIONS = {
 
 def measure(reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """Every metric; the reference is one instance."""
-    request = Request(tolerance=1.0, lesions=True, thin=True)
+    request = Request(tolerance=1.0, lesions=True, thin=True, separated=True)
     instances = reference.astype(np.uint16)
     return metric_table.measure(MaskPair(reference, prediction, SPACING, VOXEL_SIZE, request, instances))
 

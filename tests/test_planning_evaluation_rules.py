@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from unet_pipeline.planning.evaluation_rules import choose_lesion_labels, choose_thin_labels, choose_tolerances
+from unet_pipeline.planning.evaluation_rules import (
+    choose_lesion_labels,
+    choose_separated_labels,
+    choose_thin_labels,
+    choose_tolerances,
+)
 
 
 def test_choose_tolerances_is_a_voxel_of_the_coarsest_axis(make_fingerprint: Callable) -> None:
@@ -61,3 +66,18 @@ def test_choose_labels_by_the_beginning_of_words(
     fingerprint = make_fingerprint(labels={"background": 0, name: 1})
     assert choose_lesion_labels(fingerprint).value == ((name,) if lesion else ())
     assert choose_thin_labels(fingerprint).value == ((name,) if thin else ())
+
+
+@pytest.mark.parametrize(
+    ("labels", "separated"),
+    [
+        ({"membrane": 0, "cell": 255}, ("cell",)),  # the ISBI 2012 challenge
+        ({"background": 0, "cell": 1, "cell border": 2}, ("background", "cell")),
+        ({"background": 0, "organ": 1}, ()),
+        ({"background": 0, "transmembrane": 1}, ()),
+    ],
+)
+def test_choose_separated_labels_are_those_that_a_border_separates(
+    make_fingerprint: Callable, labels: dict[str, int], separated: tuple[str, ...]
+) -> None:
+    assert choose_separated_labels(make_fingerprint(labels=labels)).value == separated

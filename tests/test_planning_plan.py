@@ -154,17 +154,22 @@ def test_build_plan_from_missing_field_is_named(planned: PlannedBundle) -> None:
 
 def test_build_plan_from_older_plan_without_evaluation_fields_measures_with_defaults(planned: PlannedBundle) -> None:
     content = planned.plan.model_dump(mode="json")
-    for name in ("tolerance_mm", "lesion_labels", "thin_labels"):
+    for name in ("tolerance_mm", "lesion_labels", "thin_labels", "separated_labels"):
         del content[name]
     plan = build_plan_from({**content, "spacing_mm": [1, 1, 2.5]}, SHOWN)
-    assert (plan.lesion_labels, plan.thin_labels) == ((), ())
+    assert (plan.lesion_labels, plan.thin_labels, plan.separated_labels) == ((), (), ())
     assert plan.tolerance_of("organ") == 2.5
     assert planned.plan.model_copy(update={"tolerance_mm": {"organ": 4.0}}).tolerance_of("organ") == 4.0
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("tolerance_mm", {"orgam": 1.0}), ("lesion_labels", ["orgam"]), ("thin_labels", ["orgam"])],
+    [
+        ("tolerance_mm", {"orgam": 1.0}),
+        ("lesion_labels", ["orgam"]),
+        ("thin_labels", ["orgam"]),
+        ("separated_labels", ["orgam"]),
+    ],
 )
 def test_build_plan_from_unknown_measured_label_names_the_nearest(
     planned: PlannedBundle, name: str, value: object

@@ -142,7 +142,9 @@ def evaluate_by_plan(pairs: Sequence[Pair], plan: Plan, notes: list[Problem] | N
 def build_requests(plan: Plan) -> dict[str, Request]:
     """What the plan asks for each label and region."""
     return {
-        name: Request(plan.tolerance_of(name), name in plan.lesion_labels, name in plan.thin_labels)
+        name: Request(
+            plan.tolerance_of(name), name in plan.lesion_labels, name in plan.thin_labels, name in plan.separated_labels
+        )
         for name in (*plan.regions, *plan.label_table)
     }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unet_pipeline.evaluation.instances import InstanceScores, score_instances
 from unet_pipeline.evaluation.lesions import LesionDetection, detect_lesions
 from unet_pipeline.evaluation.metrics import compute_volume_error
+from unet_pipeline.evaluation.separation import Separation, score_separation
 from unet_pipeline.evaluation.surface import SurfaceDistances, compute_surface_distances
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ class Request:
         tolerance: of the normalised surface dice, in the unit of the spacing.
         lesions: lesion-wise detection.
         thin: clDice.
+        separated: V_rand and V_info.
     """
 
     tolerance: float = DEFAULT_TOLERANCE
     lesions: bool = False
     thin: bool = False
+    separated: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class MaskPair:
     def lesions(self) -> LesionDetection:
         """Lesions that were found, and findings that are one."""
         return detect_lesions(self.reference, self.prediction)
+
+    @cached_property
+    def separation(self) -> Separation:
+        """Whether the connected parts are told apart."""
+        return score_separation(self.reference, self.prediction)
 
     @cached_property
     def instance_scores(self) -> InstanceScores:

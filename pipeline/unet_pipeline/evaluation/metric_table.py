@@ -33,7 +33,7 @@ PREDICTION_SIZE = "size of the prediction"
 AREA_UNITS = ("mm^2", "pixel")  # of sizes of pictures; `title_metric` calls them areas
 
 Kind = Literal["share", "percent", "length", "size"]
-Family = Literal["masks", "lesions", "thin", "instances"]
+Family = Literal["masks", "lesions", "thin", "separated", "instances"]
 Compute = Callable[[MaskPair], float]
 
 
@@ -46,8 +46,8 @@ class Metric:
         compute: the value, of a pair of masks.
         definition: what the number is, with its source.
         kind: of unit, see `unit`.
-        family: "masks" is measured for every label; "lesions" and "thin" for the labels that the plan names, "instances" for images with
-            an instance map. Rows of a table whose labels have none of a family lack its columns.
+        family: "masks" is measured for every label; "lesions", "thin" and "separated" for the labels that the plan names, "instances" for
+            images with an instance map. Rows of a table whose labels have none of a family lack its columns.
         least: the smallest value that it can have.
         most: the largest.
         higher_is_better: None where 0 is best and the sign says in which direction an error goes.
@@ -229,6 +229,23 @@ _THIN = {
         shown=True,
     )
 }
+_SEPARATED = {
+    "v_rand": Metric(
+        title="V_rand",
+        compute=lambda pair: pair.separation.v_rand,
+        definition="F score of the pairs of voxels that lie in one connected part (faces) of both masks, over the voxels of the reference; a "
+        "voxel between predicted parts belongs to the nearest (Arganda-Carreras 2015)",
+        family="separated",
+        shown=True,
+    ),
+    "v_info": Metric(
+        title="V_info",
+        compute=lambda pair: pair.separation.v_info,
+        definition="mutual information of the connected parts of both masks, by the mean of their entropies (Arganda-Carreras 2015)",
+        family="separated",
+        shown=True,
+    ),
+}
 _INSTANCES = {
     "mean_ap": Metric(
         title="Mean AP",
@@ -258,7 +275,9 @@ _INSTANCES = {
     },
 }
 
-METRICS: Mapping[str, Metric] = MappingProxyType({**_OVERLAP_AND_SURFACE, **_VOLUME, **_LESIONS, **_THIN, **_INSTANCES})
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {**_OVERLAP_AND_SURFACE, **_VOLUME, **_LESIONS, **_THIN, **_SEPARATED, **_INSTANCES}
+)
 
 
 def measure(pair: MaskPair) -> dict[str, float]:
@@ -271,7 +290,9 @@ def measure(pair: MaskPair) -> dict[str, float]:
         ValueError: shapes differ, a mask is not bool, or the spacing or tolerance is not positive.
     """
     has_instances = pair.instances is not None
-    asked = {"masks": True, "lesions": pair.request.lesions, "thin": pair.request.thin, "instances": has_instances}
+    request = pair.request
+    asked = {"masks": True, "lesions": request.lesions, "thin": request.thin, "separated": request.separated}
+    asked["instances"] = has_instances
     values = {name: metric.compute(pair) for name, metric in METRICS.items() if asked[metric.family]}
     if asked["lesions"]:
         values["num_lesions_reference"] = pair.lesions.num_reference

@@ -47,6 +47,9 @@ THIN_WORDS = (
 )
 
 
+BORDER_WORDS = ("membrane", "border", "boundary", "boundaries")
+
+
 def choose_tolerances(fingerprint: Fingerprint) -> Choice[dict[str, float]]:
     """Distance that counts as agreement of two surfaces, for every label and region: one voxel along the coarsest axis."""
     in_pixels = fingerprint.suffix in PICTURE_SUFFIXES and not all(case.pixel_spacing_mm for case in fingerprint.cases)
@@ -73,6 +76,17 @@ def choose_thin_labels(fingerprint: Fingerprint) -> Choice[tuple[str, ...]]:
     """Labels and regions that are measured by their centre lines too, by their names."""
     return _choose_by_name(
         fingerprint, THIN_WORDS, "thin labels, whose centre lines are compared too (clDice, Shit 2021)"
+    )
+
+
+def choose_separated_labels(fingerprint: Fingerprint) -> Choice[tuple[str, ...]]:
+    """Labels whose parts a label of thin borders separates, by the names of the borders: all the others."""
+    borders = _choose_by_name(fingerprint, BORDER_WORDS, "").value
+    names = tuple(name for name in fingerprint.labels if name not in borders) if borders else ()
+    return Choice(
+        names,
+        "labels whose connected parts borders tell apart, as membranes do with cells: V_rand and V_info (Arganda-Carreras 2015); chosen by "
+        "the names of the borders",
     )
 
 

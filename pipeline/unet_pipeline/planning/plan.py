@@ -128,6 +128,7 @@ class Plan(Result, BaseModel):
     tolerance_mm: dict[str, Positive] = {}
     lesion_labels: tuple[str, ...] = ()
     thin_labels: tuple[str, ...] = ()
+    separated_labels: tuple[str, ...] = ()
     # of imported networks and of fine-tuning; a plan.yaml may lack them
     transposed_bias: bool = False
     initial_weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
@@ -223,7 +224,7 @@ class Plan(Result, BaseModel):
             if unknown := sorted(set(getattr(self, name)) - set(list(self.label_table)[1:])):
                 raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], self.label_table)}")
         measured = (*self.label_table, *self.regions)
-        for name in ("tolerance_mm", "lesion_labels", "thin_labels"):
+        for name in ("tolerance_mm", "lesion_labels", "thin_labels", "separated_labels"):
             if unknown := sorted(set(getattr(self, name)) - set(measured)):
                 raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], measured)}")
         if self.fold >= self.num_folds:

@@ -333,6 +333,8 @@ def _add_evaluation(draft: _Draft, fingerprint: Fingerprint) -> None:
     draft.add(lesions.reason, lesion_labels=lesions.value)
     thin = evaluation_rules.choose_thin_labels(fingerprint)
     draft.add(thin.reason, thin_labels=thin.value)
+    separated = evaluation_rules.choose_separated_labels(fingerprint)
+    draft.add(separated.reason, separated_labels=separated.value)
 
 
 def _add_augmentation(draft: _Draft, fingerprint: Fingerprint, share: float) -> None:
