@@ -33,7 +33,7 @@ lint: $(VENV)/.lint
 	$(BIN)/codespell
 
 test-viewer: $(VENV)/.test
-	$(BIN)/python -m pytest -m browser tests/viewer
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 2 --dist worksteal -m browser tests/viewer
 
 monailabel: $(VENV)/.test
 	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py tests/bundles/test_loading.py
