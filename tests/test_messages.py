@@ -10,7 +10,17 @@ from types import ModuleType
 import pytest
 
 from unet_pipeline.errors import ImageFileError
-from unet_pipeline.messages import DANGER, ERROR, SEVERITIES, WARNING, Message, Problem
+from unet_pipeline.messages import (
+    DANGER,
+    ERROR,
+    NOTE,
+    SEVERITIES,
+    WARNING,
+    Message,
+    Problem,
+    count_severities,
+    list_problems,
+)
 
 DOCS = Path(__file__).parents[1] / "docs"
 TORN = Message("torn", ERROR, "is torn at line {line}", "Mend line {line}.")
@@ -98,3 +108,36 @@ def test_messages_page_is_what_the_script_makes() -> None:
         "run `.venv/bin/python docs/build_messages.py`"
     )
     assert (DOCS / "check.schema.json").read_text(encoding="utf-8") == BUILDER.build_schema_text()
+
+
+def build(severity: str, code: str, number: int, remedy: str = "Look.") -> Problem:
+    return Problem(severity, f"{number}.png", "is odd", remedy, code)
+
+
+def test_list_problems_one_is_a_sentence_and_several_of_a_kind_have_a_heading() -> None:
+    problems = [build(ERROR, "x", 0), build(NOTE, "z", 1), build(NOTE, "y", 2), build(NOTE, "z", 3)]
+    assert list(list_problems(problems)) == [
+        "error: 0.png is odd. Look.",
+        "note: 2 files with the problem 'z'. Look.",
+        "  1.png is odd",
+        "  3.png is odd",
+        "note: 2.png is odd. Look.",
+    ]
+
+
+def test_list_problems_remedies_that_differ_stand_with_each() -> None:
+    lines = list(list_problems([build(ERROR, "x", 0, "Add a."), build(ERROR, "x", 1, "Add b.")]))
+    assert lines == ["error: 2 files with the problem 'x'.", "  0.png is odd. Add a.", "  1.png is odd. Add b."]
+
+
+def test_list_problems_many_are_counted() -> None:
+    lines = list(list_problems([build(NOTE, "x", number) for number in range(40)]))
+    assert len(lines) == 7
+    assert lines[-1] == "  and 35 more"
+
+
+def test_count_severities_in_singular_and_plural() -> None:
+    assert (
+        count_severities([build(ERROR, "x", 0), build(WARNING, "x", 0), build(WARNING, "x", 1)])
+        == "1 error, 2 warnings"
+    )

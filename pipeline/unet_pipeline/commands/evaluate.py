@@ -57,7 +57,6 @@ def evaluate(
 ) -> None:
     """Metrics per case from prediction files, with a summary and its intervals."""
     import unet_pipeline
-    from unet_pipeline.bundle.folder import BundleFolder
 
     if ensemble and dataset is None:
         raise typer.BadParameter(
@@ -77,8 +76,7 @@ def evaluate(
     )
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
-    if BundleFolder(bundle).plan.is_file() and out is None:
-        tell_next("report", bundle)
+    tell_next("view", bundle if out is None else out)
     write_json_option(json_file, evaluation_as_data(result))
 
 
