@@ -105,7 +105,7 @@ def expect_selection(records: Records) -> str:
 
 def expect_missing_data(records: Records) -> str:
     value = records.plan["ignore_value"]
-    return "Every voxel has a label." if value is None else f"with the value {value} "
+    return f"Every {name_voxel(records)} has a label." if value is None else f"with the value {value} "
 
 
 def expect_split(records: Records) -> str:
@@ -210,6 +210,11 @@ def expect_counts(records: Records) -> str:
     return f"{found} cases found, {used} in the cross-validation, {test} held out as test{rest}"
 
 
+def name_voxel(records: Records) -> str:
+    """What a report calls a place of the grid."""
+    return "pixel" if records.plan["spatial_dims"] == 2 else "voxel"
+
+
 def expect_characteristics(records: Records) -> str:
     cases = records.fingerprint["cases"]
     shape = "x".join(f"{statistics.median(sizes):g}" for sizes in zip(*(case["shape"] for case in cases), strict=True))
@@ -217,7 +222,7 @@ def expect_characteristics(records: Records) -> str:
         f"{label} in {sum(case['num_voxels'][label] > 0 for case in cases)} of {len(cases)} cases"
         for label in list(records.plan["label_table"])[1:]
     )
-    return f"Images: median {shape} voxels; {present}."
+    return f"Images: median {shape} {name_voxel(records)}s; {present}."
 
 
 def expect_limits(records: Records) -> str:

@@ -93,6 +93,12 @@ def title_metric(name: str, is_flat: bool = False) -> str:
     return title.replace("Volume", "Area").replace("volume", "area") if is_flat else title
 
 
+def title_with_unit(name: str, unit: str) -> str:
+    """Title of a metric and its unit, where it has one; of pictures the sizes are areas."""
+    title = title_metric(name, METRICS[name].kind == "size" and unit in AREA_UNITS)
+    return f"{title}, {unit}" if unit else title
+
+
 def list_measured(columns: Iterable[str]) -> tuple[str, ...]:
     """Ids of the metrics that a table of cases has, in their order."""
     names = set(columns)

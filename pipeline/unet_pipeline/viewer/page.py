@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from unet_pipeline.errors import EvaluationError, PipelineError
-from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.metric_table import METRICS, title_metric
 from unet_pipeline.evaluation.summary import ALL_LABELS
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.viewer.layers import Layers, build_layers, find_probabilities
@@ -197,9 +197,10 @@ def describe(looks: Looks) -> dict[str, Any]:
     values = {name: [value] for name, value in first.labels.table.items()}
     values |= {name: list(region) for name, region in first.labels.regions.items()}
     tables = [_tabulate(result) for result in looks.results]
+    kind = _find_kind(looks)
     return {
         "title": " and ".join(dict.fromkeys(result.name for result in looks.results)),
-        "kind": _find_kind(looks),
+        "kind": kind,
         "labels": [
             {
                 "name": name,
@@ -214,7 +215,7 @@ def describe(looks: Looks) -> dict[str, Any]:
         "channels": list(first.labels.channels),
         "all_labels": ALL_LABELS,
         "results": [result.name for result in looks.results],
-        "metrics": {name: metric.title for name, metric in METRICS.items()},
+        "metrics": {name: title_metric(name, kind == "picture") for name in METRICS},
         "probabilities": any(find_probabilities(first.predictions.get(name)) for name in looks.cases),
         "unit": _find_unit(first),
         "evaluated": first.rows is not None,

@@ -81,6 +81,7 @@ def _collect(history: History) -> dict[str, object]:
         "seeds": sorted({str(run.settings.get("seed", plan.seed)) for run in runs}),
         "versions": next((run.versions for run in reversed(runs) if run.versions), None),
         "latest_code": next((run.code for run in reversed(runs) if run.code.commit), CodeVersion()),
+        "voxel": "pixel" if plan.spatial_dims == 2 else "voxel",
         "all_labels": ALL_LABELS,
         "intended_use_of_all": INTENDED_USE,
         "network_reference": NETWORKS[plan.network_name].paper,

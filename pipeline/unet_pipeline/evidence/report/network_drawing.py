@@ -141,11 +141,12 @@ def write_network(path: Path, description: Description) -> None:
 
 def summarize_network(description: Description) -> tuple[str, ...]:
     """Parameters, operations, receptive field and sizes, each in words."""
+    voxel = "pixel" if len(description.patch_size) == 2 else "voxel"
     return (
         f"{description.num_parameters:,} parameters",
         f"{description.forward_flop / 1e9:.3g} GFLOP for a patch of {_show(description.patch_size)}",
         f"output of {_show(description.output_size)}",
-        f"an output voxel sees up to {_show(description.receptive_field)} voxels",
+        f"an output {voxel} sees up to {_show(description.receptive_field)} {voxel}s",
     )
 
 

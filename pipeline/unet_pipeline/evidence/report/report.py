@@ -123,7 +123,8 @@ def collect_values(history: History) -> tuple[dict[str, object], list[str]]:
     curves, curve_notes = content.draw_learning(history)
     calibration = history.tuning.calibration if history.tuning else None
     notes = [*history.notes, *curve_notes]
-    figure = draw_calibration(calibration) if calibration else None
+    is_flat = history.plan.spatial_dims == 2
+    figure = draw_calibration(calibration, "pixel" if is_flat else "voxel") if calibration else None
     if figure is None:
         notes.append(
             "No calibration curve: `unet-pipeline tune BUNDLE` has not been run on this bundle, or by a version that kept no bins."
@@ -135,8 +136,8 @@ def collect_values(history: History) -> tuple[dict[str, object], list[str]]:
         "plan": plan,
         "tell": partial(tell, history=history),
         "all_labels": ALL_LABELS,
-        "is_flat": plan.spatial_dims == 2,
-        "title": partial(title_metric, is_flat=plan.spatial_dims == 2),
+        "is_flat": is_flat,
+        "title": partial(title_metric, is_flat=is_flat),
         "errors": ERRORS,
         "line_colours": list(zip(labels, cycle(zip(REFERENCE_COLOURS, PREDICTION_COLOURS, strict=True)), strict=False)),
         "headline_metrics": [name for name, metric in METRICS.items() if metric.shown],

@@ -206,8 +206,13 @@ def draw_bland_altman(volumes: pd.DataFrame, unit: str, agreement: Agreement, se
     )
 
 
-def draw_calibration(calibration: CalibrationRecord) -> Figure | None:
-    """Share of right voxels over the confidence, before and after the temperature; None for an old record without bins."""
+def draw_calibration(calibration: CalibrationRecord, voxel: str = "voxel") -> Figure | None:
+    """Share of right voxels over the confidence, before and after the temperature; None for an old record without bins.
+
+    Args:
+        calibration: from `tune`.
+        voxel: what one is called; of pictures a pixel.
+    """
     curves = [
         (name, [one for one in bins if one.num_voxels])
         for name, bins in (("before", calibration.bins_before), ("after", calibration.bins_after))
@@ -216,10 +221,12 @@ def draw_calibration(calibration: CalibrationRecord) -> Figure | None:
     if not curves:
         return None
     told = f"Expected calibration error {calibration.error_before:.4f} before, {calibration.error_after:.4f} after."
-    chart = Chart("Calibration", told, Axis(0, 1, "confidence"), Axis(0, 1, "share of right voxels"))
+    chart = Chart("Calibration", told, Axis(0, 1, "confidence"), Axis(0, 1, f"share of right {voxel}s"))
     chart.line([0, 1], [0, 1], style="guide")
     for series, (name, bins) in enumerate(curves):
         confidence, right = [one.confidence for one in bins], [one.right_share for one in bins]
         chart.line(confidence, right, series, f"{name} the temperature")
         chart.points(confidence, right, series)
-    return Figure(chart.render(), "Share of right voxels over the network's confidence; on the grey line they agree.")
+    return Figure(
+        chart.render(), f"Share of right {voxel}s over the network's confidence; on the grey line they agree."
+    )
