@@ -23,7 +23,7 @@ from unet_pipeline.cohort.items import Attempt, Item, Share, State, Work, carry_
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _CONNECT_S = 5.0
-_SAY_S = 15.0  # waited before the user is told what for
+_SAY_S = 60.0  # waited before the user is told what for
 _MAX_FAILED_OPENINGS = 3
 _MAX_CHARS = 400
 _OBJECT_STORE_BYTES = 100 << 20  # arrays do not travel; Ray takes a third of the memory otherwise
@@ -217,7 +217,7 @@ class Driver:
         waited_s = time.monotonic() - self._without_workers_s
         if waited_s > min(_SAY_S, self._asked["patience_s"]) and not self._has_said:
             self._has_said = True
-            self._reply({"say": f"Waiting for a worker with {self._describe_demand()}"})
+            self._reply({"say": f"No worker has begun on the Ray cluster yet; each needs {self._describe_demand()}"})
         if waited_s > self._asked["patience_s"]:
             raise _RefusalError(
                 f"In {waited_s:.0f} s no worker began on the Ray cluster; each needs {self._describe_demand()} "

@@ -35,9 +35,9 @@ _DRIVER = (
 )
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's name for a cluster of this machine alone, on its loopback address
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise a warning; a worker without a GPU is told to use the CPU
 }
+_LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's name for a cluster of this machine alone, on its loopback address
 
 
 class RayEngine:
@@ -161,7 +161,7 @@ class RayEngine:
             stderr=log,
             text=True,
             bufsize=1,
-            env={**os.environ, **_ENVIRONMENT},
+            env={**os.environ, **_ENVIRONMENT, **(_LOCAL if self._address is None else {})},
             start_new_session=True,  # Ctrl-C is this process's
         )
         self._replies = queue.SimpleQueue()
