@@ -188,17 +188,26 @@ class Record:
         self._begin()
         for item, row in self.pair(items):
             if row is None or row.key != item.key:
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO items (name, key, state, inputs, expected_s) "
-                    "VALUES (CAST(? AS TEXT), ?, ?, ?, ?)",
-                    (_encode(item.name), item.key, WAITING, json.dumps(dict(item.inputs_sha256)), item.expected_s),
-                )
+                self._insert(item)
         wanted = self._ask("SELECT COUNT(*), SUM(is_wanted) FROM items")[0]
         if wanted != (len(items), len(items)):
             self._connection.execute("UPDATE items SET is_wanted=0")
             names = ((_encode(item.name),) for item in items)
             self._connection.executemany("UPDATE items SET is_wanted=1 WHERE name=CAST(? AS TEXT)", names)
         self.commit()
+
+    def adopt(self, item: Item, result: Mapping[str, Any]) -> None:
+        """Enter an item that was finished without this record."""
+        outcome = Outcome(Attempt(item), State.FINISHED, result)
+        self._insert(item)
+        self.settle(outcome, State.FINISHED)
+
+    def _insert(self, item: Item) -> None:
+        self._begin()
+        self._connection.execute(
+            "INSERT OR REPLACE INTO items (name, key, state, inputs, expected_s) VALUES (CAST(? AS TEXT), ?, ?, ?, ?)",
+            (_encode(item.name), item.key, WAITING, json.dumps(dict(item.inputs_sha256)), item.expected_s),
+        )
 
     def pair(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
         """Each item with what the record has under its name, in the order of the items."""

@@ -46,6 +46,7 @@ class Jobs(Result):
         left_s: forecast of the time until all are done; None where nothing is known.
         started: of the run, in seconds since 1970.
         ended: likewise; None where it did not end in order.
+        read_s: when this was read, likewise.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Jobs(Result):
     left_s: float | None
     started: float
     ended: float | None
+    read_s: float
 
     @property
     def num_finished(self) -> int:
@@ -99,6 +101,7 @@ def read_jobs(folder: Path) -> Jobs:
             left_s=_estimate_left(connection, number, num_workers, running),
             started=started,
             ended=ended,
+            read_s=time.time(),
         )
 
 
