@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +35,27 @@ MEDIAN_S, SPREAD, FORECAST_SPREAD = 10.0, 0.6, 0.2  # log-normal: an image, and 
 SHARES = {State.LOST: 1e-3, State.OUT_OF_MEMORY: 1e-3, State.BAD_INPUT: 1e-4, State.ERROR: 1e-4}  # of attempts
 NUM_POISON = 20
 REPLACE_S = 30.0  # until a worker that died is replaced
+COLUMNS = (
+    "call of the command",
+    "attempts",
+    "simulated s",
+    "attempts/s",
+    "workers busy",
+    "tail s",
+    "coordinator's processor s",
+    "its wall s",
+    "ms an attempt",
+    "record MiB",
+    "peak memory MiB",
+)
+LIMITS = """Workers are busy also with attempts that fail. The tail is the time from the first worker that finds nothing to do, for good, to
+the end. The last call finds everything done but what ended with an error: it shows what reading the record takes.
+
+Limits. The coordinator is one process: with {per_item_ms:.2f} ms of processor an attempt it hands out {rate:,.0f} a second,
+enough for {workers:,} workers whose items take {shortest_s:.2f} s or more, or for {most_workers:,.0f} workers with items
+of {median_s:g} s. The attempts in flight when it is cut off are done again, at most {in_flight:,}. Not simulated: the engine's own
+dispatch (Ray's takes some 3 ms an item, in a second process), hashing the inputs before the run, networks and disks, and `is_there`, by
+which a resumed run looks at each output file."""
 
 
 class Items(Sequence[Item]):
@@ -66,10 +87,10 @@ class Tally:
     """What a simulated engine counts."""
 
     now_s: float = 0.0
-    busy_s: float = 0.0  # of all workers
+    busy_s: float = 0.0  # of all workers, with attempts that are over
     first_idle_s: float | None = None  # a worker has nothing to do and nothing waits
     num_attempts: int = 0
-    states: Counter[str] = None  # type: ignore[assignment]
+    states: Counter[str] = field(default_factory=Counter)
 
 
 class SimulatedEngine:
@@ -82,7 +103,7 @@ class SimulatedEngine:
         self._waiting: deque[Attempt] = deque()
         self._num_free = num_workers
         self._processor_s = time.process_time()
-        self.tally = Tally(states=Counter())
+        self.tally = Tally()
 
     @property
     def num_workers(self) -> int:
@@ -116,6 +137,7 @@ class SimulatedEngine:
                 self._num_free += 1
             if outcome is not None:
                 outcomes.append(outcome)
+                tally.busy_s += outcome.duration_s
                 tally.states[outcome.state] += 1
             self._give(end_s)
         self._processor_s = time.process_time()
@@ -138,7 +160,6 @@ class SimulatedEngine:
             tally.num_attempts += 1
             begun_s = tally.now_s if free_since_s is None else free_since_s
             outcome = self._draw(attempt, begun_s)
-            tally.busy_s += outcome.duration_s
             heapq.heappush(self._ends, (begun_s + outcome.duration_s, tally.num_attempts, attempt, outcome))
         if self._num_free and tally.num_attempts > self._num_workers:
             tally.first_idle_s = tally.first_idle_s or tally.now_s
@@ -186,7 +207,7 @@ class Call:
             f"{tail_s:,.0f}" if done else "",
             f"{self.processor_s:,.0f}",
             f"{self.wall_s:,.0f}",
-            f"{self.processor_s / done * 1e3:.3f}" if done else "",
+            f"{self.processor_s / done * 1e3:.3f}" if done > 1000 else "",
             f"{self.record_bytes / 2**20:,.0f}",
             f"{self.peak_mib:,.0f}",
         ]
@@ -223,29 +244,28 @@ def _describe(
     calls: Sequence[Call], states: Counter[str], arguments: argparse.Namespace, items: Items
 ) -> Iterator[str]:
     ideal_s = float(items.duration_s.sum(dtype=np.float64)) / arguments.workers
-    yield "# A cohort of ten million by simulated time\n" if len(items) == 10**7 else "# A cohort by simulated time\n"
+    failures = ", ".join(f"{share * 1e6:,.0f} with {kind}" for kind, share in SHARES.items())
+    per_item_s = max(one.processor_s / one.tally.num_attempts for one in calls[:2])
+    yield f"# {len(items):,} items on {arguments.workers:,} workers, by simulated time\n"
     yield f"`.venv/bin/python {shlex.join(sys.argv)}`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python"
     yield f"{platform.python_version()}, numpy {np.__version__}, unet_pipeline {unet_pipeline.__version__}; the processor was shared.\n"
-    yield f"{len(items):,} items, {arguments.workers:,} workers. An item takes {MEDIAN_S:g} s (median; log-normal, {SPREAD}), its forecast is off by"
-    yield f"{FORECAST_SPREAD:.0%}. Of 1,000,000 attempts fail: " + ", ".join(
-        f"{kind} {share * 1e6:,.0f}" for kind, share in SHARES.items()
-    )
-    yield f"; {len(items.poison)} items end every worker. A worker that died is away for {REPLACE_S:g} s. The durations alone, divided among"
-    yield f"the workers, are {ideal_s:,.0f} s.\n"
-    yield "| call of the command | attempts | simulated s | attempts/s | workers busy | tail s | coordinator's processor s | its wall s | ms an attempt | record MiB | peak memory MiB |"
-    yield "|---" + "|---:" * 10 + "|"
+    yield f"An item takes {MEDIAN_S:g} s (median; log-normal, {SPREAD}), and its forecast is off by {FORECAST_SPREAD:.0%}."
+    yield f"Of 1,000,000 attempts end {failures}; {len(items.poison)} items end every worker. A worker that died is"
+    yield f"away for {REPLACE_S:g} s. The durations alone, divided among the workers, are {ideal_s:,.0f} s.\n"
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield "|---" + "|---:" * (len(COLUMNS) - 1) + "|"
     for one in calls:
         yield one.format_row(arguments.workers)
-    yield ""
-    yield "In the end: " + ", ".join(f"{number:,} {state}" for state, number in sorted(states.items())) + "."
-    per_item_s = max(one.processor_s / one.tally.num_attempts for one in calls if one.tally.num_attempts)
-    yield ""
-    yield f"""Limits. The coordinator is one process: with {per_item_s * 1e3:.2f} ms an attempt it hands out {1 / per_item_s:,.0f} a second, enough for
-{arguments.workers:,} workers whose items take {arguments.workers * per_item_s:.2f} s or more, or for {MEDIAN_S / per_item_s:,.0f} workers with items of {MEDIAN_S:g} s. Not
-simulated: the engine's own dispatch (Ray: see the experiments), hashing the inputs before the run, networks and disks, and
-`is_there`, by which a resumed run looks at each output file. The attempts in flight when the run is cut off are done again: at most
-{arguments.workers + max(2, arguments.workers // 4):,}. The tail is the time from the first worker that finds nothing to do, for good, to the end. Workers are
-busy also with attempts that fail."""
+    yield "\nIn the end: " + ", ".join(f"{number:,} {state}" for state, number in sorted(states.items())) + ".\n"
+    yield LIMITS.format(
+        per_item_ms=per_item_s * 1e3,
+        rate=1 / per_item_s,
+        workers=arguments.workers,
+        shortest_s=arguments.workers * per_item_s,
+        most_workers=MEDIAN_S / per_item_s,
+        median_s=MEDIAN_S,
+        in_flight=arguments.workers + max(2, arguments.workers // 4),
+    )
 
 
 def main() -> None:

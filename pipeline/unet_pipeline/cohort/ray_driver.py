@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 import unet_pipeline
-from unet_pipeline.cohort.items import Attempt, Item, Share, State, Work, carry_out
+from unet_pipeline.cohort.items import Attempt, Item, Share, State, Work, carry_out, judge_error
+from unet_pipeline.cohort.local import list_thread_variables, settle_threads
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _CONNECT_S = 5.0
 _SAY_S = 60.0  # waited before the user is told what for
 _MAX_FAILED_OPENINGS = 3
 _MAX_CHARS = 400
+_LOG_BYTES = 1 << 20
 _OBJECT_STORE_BYTES = 100 << 20  # arrays do not travel; Ray takes a third of the memory otherwise
 
 Reply = Mapping[str, Any]
@@ -38,12 +39,12 @@ class RayWorker:
     def open(self, opener: str, arguments: Mapping[str, Any], num_threads: int, device: str | None) -> Reply:
         """Open the work, once. PyTorch takes the threads from the environment when it is loaded; if that was earlier, it is told here."""
         reply = {"host": socket.gethostname(), "version": unet_pipeline.__version__}
-        _set_threads(num_threads)
+        settle_threads(num_threads)
         try:
             self._function = Work(opener, arguments).open(Share(num_threads, device))
         except Exception as error:
-            return reply | {"problem": _say(error)}
-        _set_threads(num_threads)
+            return reply | {"problem": judge_error(error)[1]}
+        settle_threads(num_threads)
         return reply
 
     def carry_out(self, attempt: Mapping[str, Any]) -> str:
@@ -51,11 +52,6 @@ class RayWorker:
         item = Item(**attempt["item"])
         outcome = carry_out(self._function, Attempt(item, attempt["number"], attempt["smaller"]))
         return json.dumps({name: value for name, value in vars(outcome).items() if name != "attempt"})
-
-
-def _set_threads(num_threads: int) -> None:
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(num_threads)
 
 
 @dataclass
@@ -110,13 +106,12 @@ class Driver:
         num_gpus = self._asked["num_gpus"]
         if num_gpus is None:
             num_gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
-        environment = {name: str(self._asked["num_threads"]) for name in _THREAD_VARIABLES}
         self._demand = {"CPU": self._asked["num_threads"], "GPU": num_gpus}
         self._actor_class = self._ray.remote(RayWorker).options(
             num_cpus=self._asked["num_threads"],
             num_gpus=num_gpus,
             max_restarts=0,
-            runtime_env={"env_vars": environment},
+            runtime_env={"env_vars": list_thread_variables(self._asked["num_threads"])},
         )
         for _ in range(self._asked["num_workers"]):
             self._start_worker()
@@ -151,7 +146,9 @@ class Driver:
         number, asked = self._num_started, self._asked
         device = "cuda:0" if self._demand["GPU"] else asked["device"] or "cpu"  # of the GPUs it sees its own
         worker = self._workers[number] = _Worker(self._actor_class.remote())
-        self._call(number, "opened", worker.actor.open, asked["opener"], asked["arguments"], asked["num_threads"], device)
+        self._call(
+            number, "opened", worker.actor.open, asked["opener"], asked["arguments"], asked["num_threads"], device
+        )
 
     def _call(self, number: int, kind: str, method: Any, *arguments: Any) -> None:
         """Call a method of an actor; its answer becomes an event."""
@@ -165,7 +162,9 @@ class Driver:
             worker.host = future.result()["host"]
             version = future.result()["version"]
             if version != unet_pipeline.__version__:
-                problem = f"unet-pipeline {version} is installed there, here {unet_pipeline.__version__}; install the same"
+                problem = (
+                    f"unet-pipeline {version} is installed there, here {unet_pipeline.__version__}; install the same"
+                )
         if problem is None:
             self._num_failed_openings, self._without_workers_s = 0, None
             self._idle.append(number)
@@ -190,7 +189,10 @@ class Driver:
             outcome = {"state": State.ERROR, "message": f"its result cannot travel: {_say(error.cause)}"}
             self._idle.append(number)
         elif isinstance(error, self._ray.exceptions.OutOfMemoryError):
-            outcome = {"state": State.OUT_OF_MEMORY, "message": f"Ray ended its worker on {worker.host}: no memory was left"}
+            outcome = {
+                "state": State.OUT_OF_MEMORY,
+                "message": f"Ray ended its worker on {worker.host}: no memory was left",
+            }
             self._replace(number)
         else:
             outcome = {"state": State.LOST, "message": f"its worker on {worker.host} ended without an answer"}
@@ -253,8 +255,21 @@ def _knock(address: str) -> None:
 def _describe_connection(address: str | None, error: BaseException) -> str:
     if address is None:
         return f"Ray could not be started on this machine: {_say(error)}."
+    if "InvalidAuthToken" in _read_log():
+        return (
+            f"The Ray cluster at {address} asks for its token. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, "
+            "as for the cluster."
+        )
     remedy = "Start it with `ray start --head`, or give the address that this prints."
     return f"No Ray cluster answers at {address}: {_say(error)}. {remedy}"
+
+
+def _read_log() -> str:
+    """What Ray's libraries have written so far; the error stream is a file."""
+    try:
+        return os.pread(2, _LOG_BYTES, 0).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _say(error: BaseException) -> str:

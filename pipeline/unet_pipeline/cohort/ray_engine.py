@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -30,14 +31,11 @@ PATIENCE_S = 300.0
 _RETRY_S = 2.0
 _CLOSE_S = 10.0
 _ADDRESS = re.compile(r"auto|(ray://)?[^\s/:]+:\d{1,5}")
-_DRIVER = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import unet_pipeline.cohort.ray_driver as driver; driver.main()"
-)
+_DRIVER = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import unet_pipeline.cohort.ray_driver as driver; driver.main()"
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise a warning; a worker without a GPU is told to use the CPU
 }
-_LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's name for a cluster of this machine alone, on its loopback address
 
 
 class RayEngine:
@@ -65,7 +63,9 @@ class RayEngine:
                 "`ray start --head` prints that of the head, whose port is 6379 by default; ray://HOST:10001 is for a machine outside."
             )
         if importlib.util.find_spec("ray") is None:
-            raise CohortError("Ray is not installed. Install it with `pip install 'unet-pipeline[ray]'`.")
+            raise CohortError(
+                "The engine ray needs the library ray, which is not installed. Run `pip install 'unet-pipeline[ray]'`."
+            )
         if num_gpus_per_worker is None and share.device is not None:
             num_gpus_per_worker = 1 if share.device.startswith("cuda") else 0
         self._num_workers, self._address, self._patience_s = num_workers, address, patience_s
@@ -161,7 +161,7 @@ class RayEngine:
             stderr=log,
             text=True,
             bufsize=1,
-            env={**os.environ, **_ENVIRONMENT, **(_LOCAL if self._address is None else {})},
+            env={**os.environ, **_ENVIRONMENT, **(_list_local_variables() if self._address is None else {})},
             start_new_session=True,  # Ctrl-C is this process's
         )
         self._replies = queue.SimpleQueue()
@@ -228,6 +228,17 @@ class RayEngine:
             Outcome(self._attempts.pop(number), State.LOST, {}, message, host, started, time.time() - started)
             for number, (host, started) in lost.items()
         ]
+
+
+def _list_local_variables() -> dict[str, str]:
+    """Of a cluster of this machine alone, for Ray: on the loopback address, and for nobody but who has the token."""
+    variables = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # its name for that
+    if "RAY_AUTH_MODE" not in os.environ:
+        variables |= {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        }  # Ray leaves one in the home otherwise
+    return variables
 
 
 def _read_lines(driver: subprocess.Popen[str], replies: queue.SimpleQueue[dict[str, Any] | None]) -> None:

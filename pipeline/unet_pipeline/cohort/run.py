@@ -54,14 +54,14 @@ class Run:
 
     items: Sequence[Item]
     record: Record
-    begun: frozenset[str]
+    is_begun: bytearray
 
     def iterate(self) -> Iterator[Settled]:
         """What came of each item."""
-        for item, row in self.record.pair(self.items):
+        for place, (item, row) in enumerate(self.record.pair(self.items)):
             if row is None:
                 raise LookupError(item.name)
-            yield Settled(item, row, item.name not in self.begun)
+            yield Settled(item, row, not self.is_begun[place])
 
     def list_failed(self) -> list[Settled]:
         """Items without a result."""
@@ -134,19 +134,24 @@ def run_items(
         raise
     finally:
         record.end_run()
-    return Run(items, record, frozenset(runner.begun))
+    is_begun = bytearray(len(items))  # a byte for each, because a set of names takes 1 GB for ten million
+    for place in todo:
+        is_begun[place] = True
+    return Run(items, record, is_begun)
 
 
 def _order(items: Sequence[Item], record: Record, is_there: Callable[[Item, Row], bool]) -> Sequence[int]:
     """Places of the items that are not done, the longest first."""
+    import numpy as np
+
     todo, expected_s = array("q"), array("d")
     for place, (item, row) in enumerate(record.pair(items)):
         if row is not None and _is_settled(item, row, is_there):
             continue
         todo.append(place)
         expected_s.append(item.expected_s)
-    order = sorted(range(len(todo)), key=lambda index: -expected_s[index])
-    return array("q", (todo[index] for index in order))
+    order = np.argsort(-np.asarray(expected_s), kind="stable")
+    return array("q", np.asarray(todo)[order].tobytes())
 
 
 def _is_settled(item: Item, row: Row, is_there: Callable[[Item, Row], bool]) -> bool:
@@ -167,7 +172,6 @@ class _Runner:
         self.items, self.engine, self.record = items, engine, record
         self.on_finish, self.max_lost = on_finish, max_lost
         self.num_settled = 0
-        self.begun: set[str] = set()
         self._num_lost: dict[str, int] = {}
         self._again: deque[Attempt] = deque()
 
@@ -177,7 +181,6 @@ class _Runner:
         while True:
             while num_in_flight < self.engine.num_in_flight and (attempt := self._next(places)) is not None:
                 self.record.begin(attempt)
-                self.begun.add(attempt.item.name)
                 self.engine.submit(attempt)
                 num_in_flight += 1
             self.record.commit()
