@@ -23,7 +23,7 @@ class JobOptions:
         num_workers: at least 1.
         engine: local, ray or slurm.
         num_threads: of each worker; its share of the cores, if None.
-        address: of a Ray cluster; Ray's own choice, if None.
+        address: of a Ray cluster; one is started on this machine, if None.
         sbatch: options of a Slurm job by name, such as {"partition": "gpu"}.
     """
 

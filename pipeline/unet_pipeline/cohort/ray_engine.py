@@ -69,7 +69,7 @@ class RayEngine:
         if num_gpus_per_worker is None and share.device is not None:
             num_gpus_per_worker = 1 if share.device.startswith("cuda") else 0
         self._num_workers, self._address, self._patience_s = num_workers, address, patience_s
-        self._asked = {
+        self._asked: dict[str, Any] = {
             "num_workers": num_workers,
             "num_threads": share.num_threads,
             "device": share.device,

@@ -23,7 +23,10 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", help="Of each process; its share of the cores, if not given."),
 ]
-Address = Annotated[str | None, typer.Option(help="Of the Ray cluster; the one that Ray finds, if not given.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT; this machine is one, if not given."),
+]
 Sbatch = Annotated[
     list[str] | None,
     typer.Option("--sbatch", metavar="NAME=VALUE", help="Option of the Slurm job, such as partition=gpu; repeat."),
