@@ -338,11 +338,13 @@ def start_head(port: int) -> Iterator[None]:
     )
     _heads[port] = psutil.Process(head.pid)
     try:
+        told = []
         for line in head.stdout or ():
+            told.append(line)
             if "Ray runtime started" in line:
                 break
         else:
-            raise AssertionError("the head did not start")
+            raise AssertionError(f"the head did not start: {''.join(told)}")
         yield
     finally:
         stop_head(port)

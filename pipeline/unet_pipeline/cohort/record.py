@@ -29,6 +29,7 @@ LOCK = ".jobs.lock"
 WAITING, RUNNING = "waiting", "running"
 SYNC_INTERVAL_S = 5.0
 _CHUNK = 500  # names in one question; SQLite takes no more than 999 of older versions
+_NUM_ENTERED = 100_000
 _VERSION = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS items (
@@ -186,9 +187,12 @@ class Record:
     def enter(self, items: Sequence[Item]) -> None:
         """Let the record have exactly these items as those that are wanted; one whose key is another begins anew."""
         self._begin()
-        for item, row in self.pair(items):
+        for place, (item, row) in enumerate(self.pair(items)):
             if row is None or row.key != item.key:
                 self._insert(item)
+            if place % _NUM_ENTERED == 0:
+                self.commit()  # or SQLite's log grows to the size of the record
+                self._begin()
         wanted = self._ask("SELECT COUNT(*), SUM(is_wanted) FROM items")[0]
         if wanted != (len(items), len(items)):
             self._connection.execute("UPDATE items SET is_wanted=0")
