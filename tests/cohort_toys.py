@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ TOY = f"{__name__}:open_toy"
 def open_toy(arguments: Arguments, share: Share) -> Function:
     """Work whose items say what becomes of them; each attempt adds a line to the file `attempts` in `folder`."""
     folder = Path(arguments["folder"])
+    if arguments.get("with_torch"):
+        importlib.import_module("torch")
     if arguments.get("cannot_open"):
         raise PredictionError("The network is not there. Train one.")
 
@@ -43,16 +47,13 @@ def open_toy(arguments: Arguments, share: Share) -> Function:
         return {
             "outputs": {item["name"]: sha256},
             "pid": os.getpid(),
-            "threads": _count_threads(item),
+            "threads": _count_threads(),
             "device": share.device,
         }
 
     return do
 
 
-def _count_threads(item: Arguments) -> list[Any]:
-    if not item.get("with_torch"):
-        return [os.environ.get("OMP_NUM_THREADS")]
-    import torch
-
-    return [os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads()]
+def _count_threads() -> list[Any]:
+    torch = sys.modules.get("torch")
+    return [os.environ.get("OMP_NUM_THREADS"), *([torch.get_num_threads()] if torch else [])]
