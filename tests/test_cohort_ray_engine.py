@@ -21,6 +21,8 @@ import pytest
 from unet_pipeline.cohort import ray_engine
 from unet_pipeline.cohort.items import Attempt, Item, Outcome, Share, State, Work
 from unet_pipeline.cohort.ray_engine import RayEngine
+from unet_pipeline.cohort.record import open_record
+from unet_pipeline.cohort.run import run_items
 from unet_pipeline.errors import CohortError
 
 from . import ray_works
@@ -270,6 +272,29 @@ def test_a_cluster_that_is_not_there_is_told_at_once(folder: Path, form: str) ->
     ):
         RayEngine(1, Share(), address=address).start(Work("tests.ray_works:open_work", {"folder": str(folder)}))
     assert time.monotonic() - begun_s < 30
+
+
+@needs_ray
+def test_a_run_with_killed_workers_does_every_item_once(folder: Path, tmp_path: Path) -> None:
+    items = [Item(f"{seed}", f"{seed}", {"seed": seed, "sleep_s": 0.02}) for seed in range(300)]
+    num_finished = 0
+
+    def kill_some(outcome: Outcome) -> None:
+        nonlocal num_finished
+        num_finished += 1
+        if num_finished % 100 == 50:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(outcome.result["pid"], signal.SIGKILL)
+
+    work = Work("tests.ray_works:open_work", {"folder": str(folder)})
+    with open_record(tmp_path) as record:
+        run = run_items(items, work, RayEngine(2, Share()), record, on_finish=kill_some)
+        settled = list(run.iterate())
+    alone = Work(work.opener, {"folder": str(tmp_path)}).open(Share())
+    assert [one.row.outputs for one in settled] == [alone({"seed": seed}, False)["outputs"] for seed in range(300)]
+    assert num_finished == 300
+    assert 300 <= sum(one.row.attempts for one in settled) <= 303
+    assert all(one.is_finished and not one.is_kept for one in settled)
 
 
 @needs_ray
