@@ -7,12 +7,13 @@ SELECT ?=
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-viewer lint notebooks docs docs-serve monailabel help clean
+.PHONY: demo test test-viewer test-ray lint notebooks docs docs-serve monailabel help clean
 
 help:
 	@echo "make demo       the whole way on the embedded cohort, two to four minutes, which it tells beforehand"
 	@echo "make test       the test suite"
 	@echo "make test-viewer the viewer in Chromium, which must be installed"
+	@echo "make test-ray   the engine of Ray on a cluster of this machine"
 	@echo "make lint       style, types, layers, spelling"
 	@echo "make notebooks  write and execute the notebooks again from their scripts"
 	@echo "make docs       the documentation as a site in build/site"
@@ -37,6 +38,9 @@ test-viewer: $(VENV)/.test
 
 monailabel: $(VENV)/.test
 	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py tests/bundles/test_loading.py
+
+test-ray: $(VENV)/.test $(VENV)/.ray
+	$(BIN)/python -m pytest -m ray tests/test_cohort_ray_engine.py
 
 notebooks: $(VENV)/.test
 	$(BIN)/python notebooks/build.py

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unet_pipeline.audit.audit import Audit as Audit
     from unet_pipeline.bundle.folder import BundleFolder as BundleFolder
+    from unet_pipeline.cohort.status import Jobs as Jobs
     from unet_pipeline.dataset.check import CheckReport as CheckReport
     from unet_pipeline.dataset.fix import FixedDataset as FixedDataset
     from unet_pipeline.dataset.image import read_image as read_image
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.evaluate import evaluate as evaluate
     from unet_pipeline.verbs.import_nnunet import ImportedFolder as ImportedFolder
     from unet_pipeline.verbs.import_nnunet import import_nnunet as import_nnunet
+    from unet_pipeline.verbs.jobs import jobs as jobs
     from unet_pipeline.verbs.package import package as package
     from unet_pipeline.verbs.plan import PlannedFolder as PlannedFolder
     from unet_pipeline.verbs.plan import plan as plan
@@ -80,6 +82,7 @@ VERBS = {
     "describe": ("describe",),
     "train": ("train", "forecast_training"),
     "predict": ("predict", "forecast"),
+    "jobs": ("jobs",),
     "evaluate": ("evaluate",),
     "compare": ("compare",),
     "tune": ("tune",),
@@ -109,6 +112,7 @@ TYPES = {
     "FixedDataset": "dataset.fix",
     "Forecast": "prediction.forecast",
     "ImportedFolder": "verbs.import_nnunet",
+    "Jobs": "cohort.status",
     "MedicalImage": "dataset.medical_image",
     "Package": "handover.package",
     "PipelineError": "errors",

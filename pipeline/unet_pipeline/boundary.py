@@ -138,6 +138,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY_IN_WORDS)
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that a disk has no room left, or this user no quota."""
+    if isinstance(error, OSError):
+        return error.errno is not None and error.errno in _ROOT_CAUSES[:2]
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL_IN_WORDS)
+
+
 def describe_failure(error: BaseException, max_chars: int = 200) -> str:
     """What a library says that raises errors of many kinds, on one line.
 
@@ -203,13 +210,19 @@ def let_streams_print() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def list_causes(error: BaseException) -> list[BaseException]:
-    """The error, then what it was raised from or while handling."""
+def list_causes(error: BaseException, with_hidden: bool = False) -> list[BaseException]:
+    """The error, then what it was raised from or while handling.
+
+    Args:
+        with_hidden: also what `raise ... from None` keeps from the reader.
+    """
     causes: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in causes:
         causes.append(current)
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        current = current.__cause__ or (
+            None if current.__suppress_context__ and not with_hidden else current.__context__
+        )
     return causes
 
 

@@ -123,6 +123,16 @@ def stage_folder(parent: Path) -> Iterator[Path]:
         _remove_empty(new_folders)
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what processes that were killed left unfinished in a folder; none other may be writing there."""
+    for path in folder.glob(f"{PARTIAL_PREFIX}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
 def require_place(path: Path) -> None:
     """Whether a file can get this name, before the work that it is the result of.
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from unet_pipeline.boundary import is_out_of_memory
-from unet_pipeline.errors import PipelineError
+from unet_pipeline.boundary import explain, is_disk_full, is_out_of_memory, list_causes
+from unet_pipeline.errors import FileError, PipelineError
 
 Arguments = Mapping[str, Any]
 
@@ -26,6 +26,7 @@ class State(StrEnum):
     BAD_INPUT = "bad input"  # an error of the project: it would fail in the same way again
     OUT_OF_MEMORY = "out of memory"
     LOST = "lost"  # the worker ended without an answer
+    DISK_FULL = "disk full"  # the run stops: every other item would fail in the same way
     POISON = "poison"  # its worker was lost as often as is allowed
     ERROR = "error"  # anything else: tried anew by the next run, not by this one
 
@@ -39,12 +40,14 @@ class Item:
         key: SHA-256 of all that the result is a function of: hashes of the inputs, of the bundle and of the options.
         arguments: what the work needs to know about it.
         expected_s: forecast of its duration; only the order is used, the longest first.
+        inputs_sha256: SHA-256 of its files by their names, for the record.
     """
 
     name: str
     key: str
     arguments: Arguments
     expected_s: float = 0.0
+    inputs_sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Outcome:
 
     Attributes:
         attempt: with its item.
-        state: FINISHED, BAD_INPUT, OUT_OF_MEMORY, LOST or ERROR.
+        state: any but POISON.
         result: of the function, where it finished.
         message: one line on what failed, as the user should read it.
         host: the machine of the worker.
@@ -122,10 +125,22 @@ def carry_out(function: Function, attempt: Attempt) -> Outcome:
     try:
         state, result = State.FINISHED, dict(function(attempt.item.arguments, attempt.smaller))
     except Exception as error:
-        message = " ".join(str(error).split()) or type(error).__name__
-        state = State.ERROR
-        if is_out_of_memory(error):
-            state = State.OUT_OF_MEMORY
-        elif isinstance(error, PipelineError):
-            state = State.BAD_INPUT
+        state, message = judge_error(error)
     return Outcome(attempt, state, result, message, socket.gethostname(), started, time.perf_counter() - begun_s)
+
+
+def judge_error(error: Exception) -> tuple[State, str]:
+    """The kind of a failure, and one line that says what failed as the user should read it.
+
+    What the system refuses, such as a network drive that is away, is no bad input: it may be there again for the next run.
+    """
+    explained = explain(error)
+    message = " ".join(str(explained or f"{type(error).__name__}: {error}").split())
+    causes = list_causes(error, with_hidden=True)
+    if any(map(is_disk_full, causes)):
+        return State.DISK_FULL, message
+    if any(map(is_out_of_memory, causes)):
+        return State.OUT_OF_MEMORY, message
+    is_refused = any(isinstance(cause, OSError) and cause.errno is not None for cause in causes)
+    is_problem = isinstance(error, PipelineError) and not (isinstance(error, FileError) or is_refused)
+    return State.BAD_INPUT if is_problem else State.ERROR, message

@@ -10,6 +10,7 @@ import typer
 from unet_pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Precision, Trust, write_json_option
 from unet_pipeline.commands.output import say, tell
 from unet_pipeline.commands.problem_lines import print_problems
+from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 from unet_pipeline.errors import PredictionError
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ def predict(
         bool,
         typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
     ] = False,
+    jobs: Jobs = 1,
+    engine: EngineName = "local",
+    threads: Threads = None,
+    address: Address = None,
+    sbatch: Sbatch = None,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -55,7 +61,19 @@ def predict(
     if dry_run:
         show_forecast(unet_pipeline.forecast(bundle, source, out, *options, alone=True), json_file)
         return
-    result = unet_pipeline.predict(bundle, source, out, *options, alone=True, announce=tell)
+    result = unet_pipeline.predict(
+        bundle,
+        source,
+        out,
+        *options,
+        alone=True,
+        announce=tell,
+        jobs=jobs,
+        engine=engine,
+        threads=threads,
+        address=address,
+        sbatch=read_settings(sbatch),
+    )
     print_problems(result.notes, indent="")
     for path in result.kept:
         say(f"kept     {path}  (finished before)")

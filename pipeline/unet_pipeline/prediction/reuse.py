@@ -139,14 +139,18 @@ class Ledger:
             return [NO_PROBABILITIES]
         return []
 
-    def note_image(self, source: PredictionInput) -> None:
+    def note_image(self, source: PredictionInput) -> Mapping[str, str]:
         """Hash the files of an image before they are read: if one changes in between, the label map is not kept later.
+
+        Returns:
+            SHA-256 by the name of the file.
 
         Raises:
             OSError: a file cannot be read.
         """
         if source.name not in self._files_sha256:
             self._files_sha256[source.name] = hash_image_files(source.files)
+        return self._files_sha256[source.name]
 
     def make_room(self, source: PredictionInput, final: Path, probabilities: Path | None = None) -> None:
         """Take away what lies under the name of a label map that is not kept, and its probabilities.
@@ -181,8 +185,12 @@ class Ledger:
         )
         if probabilities is not None:
             entry.probabilities, entry.probabilities_sha256 = probabilities.name, compute_sha256(probabilities)
+        self.enter(source.name, entry)
+
+    def enter(self, name: str, entry: LabelMapEntry) -> None:
+        """Add the entry of a label map, and write the record, but not too often."""
         with self._lock:
-            self.entries[source.name] = entry
+            self.entries[name] = entry
             begun_s = time.monotonic()
             if begun_s >= self._next_save_s:
                 self.save()

@@ -39,7 +39,7 @@ from unet_pipeline.prediction.window_choice import describe_windowing, settle_wi
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.results import Result
 
-_Outcome = Outcome[PredictionInput, tuple[Problem, ...]]
+CaseOutcome = Outcome[PredictionInput, tuple[Problem, ...]]
 _NO_THREADS = Overlap(False, False, "the steps of an external bundle may not be made for threads")
 
 
@@ -93,8 +93,8 @@ def predict_images(
     options, ledger = options or PredictOptions(), ledger or without_record(out)
     refuse_own_folder(inputs, out)
     engines = None if folder.is_planned else build_engines(folder, weights, out, options)
-    suffix = (engines.transforms.saver.output_ext or ".nii.gz") if engines else read_plan(folder.plan).output_suffix
-    finals, todo, kept = _sort_inputs(inputs, out, suffix, options, ledger)
+    suffix = find_suffix(folder, engines)
+    finals, todo, kept = sort_inputs(inputs, out, suffix, options, ledger)
     images = {final: source.files[0] for source, final in finals.items()}
     if not todo:
         return Predictions(out, (), kept, images=images)
@@ -103,13 +103,13 @@ def predict_images(
         windowing = settle_windows(engines, todo, options)
         if folder.is_planned:
             announce(describe_windowing(windowing, engines.volumes is not None))
-        loop = _CaseLoop(engines.with_windowing(windowing), staging, finals, suffix, options, ledger)
+        loop = CaseLoop(engines.with_windowing(windowing), staging, finals, suffix, options, ledger)
         num_at_once = 1 if overlap else windowing.num_images
         with closing(loop.start(todo, num_at_once, overlap)) as outcomes:
             finished = _watch(outcomes, len(todo), num_at_once)
         for note in loop.engines.list_notes():
             announce(f"device   {note}")
-    _require_all(finished, finals, suffix, ledger)
+    require_all(finished, finals, suffix, ledger)
     written = tuple(finals[outcome.item] for outcome in finished)
     notes = tuple(note for outcome in finished for note in outcome.result or ())
     parts = engines.parts
@@ -117,8 +117,13 @@ def predict_images(
     return Predictions(out, written, kept, notes, parts.precision, shares, dict(ledger.again), images)
 
 
+def find_suffix(folder: BundleFolder, engines: Engines | None) -> str:
+    """Of the label maps of a bundle; of an external one its engines say it."""
+    return (engines.transforms.saver.output_ext or ".nii.gz") if engines else read_plan(folder.plan).output_suffix
+
+
 @dataclass(frozen=True)
-class _CaseLoop:
+class CaseLoop:
     """The steps of every case of one call; each raises PredictionError where memory runs out.
 
     Attributes:
@@ -141,12 +146,12 @@ class _CaseLoop:
 
     def start(
         self, todo: Sequence[PredictionInput], num_images: int, overlap: Overlap | None
-    ) -> Generator[_Outcome, None, None]:
+    ) -> Generator[CaseOutcome, None, None]:
         """The outcomes of all images, side by side or one after the other."""
         num_threads = torch.get_num_threads()
         if num_images > 1:
             workers = [replace(self, engines=self.engines.copy_for_thread()).run for _ in range(num_images)]
-            return run_side_by_side(todo, workers, max(1, num_threads // num_images), _measure_input)
+            return run_side_by_side(todo, workers, max(1, num_threads // num_images), measure_input)
         parts = self.engines.parts
         by_rule = choose_overlap(parts.device, num_threads, count_cores()) if parts.expected.is_planned else _NO_THREADS
         concurrency = overlap or by_rule
@@ -227,10 +232,14 @@ class _CaseLoop:
         return (*seen, *case.notes)
 
 
-def _require_all(
-    finished: Sequence[_Outcome], finals: Mapping[PredictionInput, Path], suffix: str, ledger: Ledger
+def require_all(
+    finished: Sequence[CaseOutcome], finals: Mapping[PredictionInput, Path], suffix: str, ledger: Ledger
 ) -> None:
-    """Whether every image was predicted; under the name of one that was not lies no label map of another image afterwards."""
+    """Whether every image was predicted; under the name of one that was not lies no label map of another image afterwards.
+
+    Raises:
+        PredictionError: lists those that were not.
+    """
     failures = [outcome for outcome in finished if outcome.error is not None]
     for outcome in failures:
         final = finals[outcome.item]
@@ -240,12 +249,12 @@ def _require_all(
         raise PredictionError(f"{len(failures)} of {len(finished)} images could not be predicted:\n{listed}")
 
 
-def _measure_input(source: PredictionInput) -> float:
+def measure_input(source: PredictionInput) -> float:
     """Bytes of its files; those that are not there are for `read` to complain about."""
     return float(sum(file.stat().st_size for file in source.files if file.exists()))
 
 
-def _watch(outcomes: Iterable[_Outcome], total: int, num_at_once: int) -> list[_Outcome]:
+def _watch(outcomes: Iterable[CaseOutcome], total: int, num_at_once: int) -> list[CaseOutcome]:
     """The outcomes, with a progress bar while they come."""
     finished = []
     with progress_bar("predict", total, num_at_once=num_at_once) as bar:
@@ -270,7 +279,7 @@ def forecast_prediction(
     """
     refuse_own_folder(inputs, out)
     suffix = read_plan(folder.plan).output_suffix
-    _, todo, kept = _sort_inputs(inputs, out, suffix, options, ledger or without_record(out))
+    _, todo, kept = sort_inputs(inputs, out, suffix, options, ledger or without_record(out))
     if options.runtime != TORCH:  # an exported network takes what PyTorch's takes, up to its library's own buffers
         device = choose_device(options.runtime, options.device)
         options = replace(options, runtime=TORCH, device=device, precision="float32")
@@ -279,7 +288,7 @@ def forecast_prediction(
     return forecast_images(engines, todo, kept, overlap, options.probabilities)
 
 
-def _sort_inputs(
+def sort_inputs(
     inputs: Sequence[PredictionInput], out: Path, suffix: str, options: PredictOptions, ledger: Ledger
 ) -> tuple[dict[PredictionInput, Path], list[PredictionInput], tuple[Path, ...]]:
     """The label map of each input, the inputs that are left to do, and the label maps that are there."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.configs import find_edited_configs
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_ensemble, require_weights
-from unet_pipeline.errors import PredictionError
+from unet_pipeline.cohort.engines import LOCAL
+from unet_pipeline.cohort.options import JobOptions
+from unet_pipeline.errors import BundleError, PredictionError
 from unet_pipeline.lean_imports import arrange_lean_import
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
@@ -34,6 +36,11 @@ def predict(
     precision: str = "float32",
     alone: bool = False,
     announce: Callable[[str], None] = lambda line: None,
+    jobs: int = 1,
+    engine: str = "local",
+    threads: int | None = None,
+    address: str | None = None,
+    sbatch: Mapping[str, str] | None = None,
 ) -> Predictions:
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
@@ -53,20 +60,39 @@ def predict(
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
         alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
         announce: called before the first image: what is left out, why label maps that are there are made again, how windows are computed.
+        jobs: images at the same time, each in a process of its own. Label maps are the same as with 1 and as many threads.
+        engine: what has the processes: local, this machine; ray or slurm, a cluster on which all paths are the same.
+        threads: of each process; its share of this machine's cores, if None.
+        address: of the Ray cluster.
+        sbatch: options of the Slurm job, such as {"partition": "gpu"}.
 
     Raises:
+        CohortError: workers cannot be had, or the disk is full.
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
         PredictionError: no image, or an image that the network cannot take.
     """
     options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
+    workers = JobOptions(jobs, engine, threads, address, sbatch or {})
+    workers.check()
     with open_for_reading(bundle, trust, open_any_bundle) as folder:
+        _require_reachable(folder, Path(bundle), workers)
         weights, inputs = prepare_prediction(folder, source, options, alone)
         from unet_pipeline.prediction.passed_over import say_passed_over
         from unet_pipeline.prediction.run import refuse_own_folder
 
         refuse_own_folder(inputs, Path(out))
         say_passed_over(Path(source), inputs, announce)
-        return predict_recorded(folder, inputs, Path(out), weights, options, announce, announce)
+        by_whom = None if workers.is_plain else workers
+        return predict_recorded(folder, inputs, Path(out), weights, options, announce, announce, by_whom)
+
+
+def _require_reachable(folder: BundleFolder, bundle: Path, jobs: JobOptions) -> None:
+    """Whether workers find the bundle; the folder into which a zip is unpacked is this machine's alone."""
+    if jobs.engine != LOCAL and folder.root.resolve() != bundle.resolve():
+        raise BundleError(
+            f"{bundle.name} is unpacked for this process alone, and workers of {jobs.engine} may be on other machines. Unpack it into "
+            "a folder that they all have, and give that."
+        )
 
 
 def arrange_process(folder: BundleFolder, alone: bool, device: str | None) -> None:

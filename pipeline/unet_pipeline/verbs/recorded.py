@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 
@@ -22,6 +24,7 @@ def predict_recorded(
     options: PredictOptions,
     announce: Callable[[str], None] = lambda line: None,
     announce_windows: Callable[[str], None] = lambda line: None,
+    jobs: JobOptions | None = None,
 ) -> Predictions:
     """Predict images into a folder whose record, predictions_run.json, says what each label map was made of.
 
@@ -29,19 +32,29 @@ def predict_recorded(
         folder, inputs, out, weights, options: as for `predict_images`.
         announce: called with why label maps that are there are made again.
         announce_windows: called with how windows are computed.
+        jobs: who does the work; this process, if None.
 
     Raises:
+        CohortError: workers cannot be had, or the disk is full.
         BundleError, PredictionError: as `predict_images`.
     """
     from unet_pipeline.evidence.records.prediction_record import record_predictions
     from unet_pipeline.prediction.reuse import settle_options
     from unet_pipeline.prediction.run import predict_images
+    from unet_pipeline.verbs.predict_jobs import PredictionJob, predict_by_jobs, settle_remote_options
 
     files_used = list_used_files(folder, weights, options)
-    plan = settle_options(options) if folder.is_planned else {"device": options.device}
+    settle = partial(settle_remote_options, jobs=jobs) if jobs else settle_options
+    plan = settle(options) if folder.is_planned else {"device": options.device}
     settings = options.as_settings() if folder.is_planned else plan
     with record_predictions(folder, out, files_used, settings, plan, announce) as (record, ledger):
-        predictions = predict_images(folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger)
+        if jobs is None:
+            predictions = predict_images(
+                folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger
+            )
+        else:
+            job = PredictionJob(folder, inputs, out, weights, files_used, options, jobs, announce_windows)
+            predictions = predict_by_jobs(job, ledger)
         record.precision = predictions.precision if predictions.written else None
         record.shares = dict(predictions.shares)
     return predictions

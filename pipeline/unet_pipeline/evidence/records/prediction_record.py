@@ -16,6 +16,7 @@ from unet_pipeline.bundle.run_record import (
     UsedWeights,
     read_record,
 )
+from unet_pipeline.cohort.record import RECORD as JOBS_RECORD
 from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.evaluation.groups import Group
 from unet_pipeline.evidence.records.record import describe_bundle, describe_weights, hash_splits, keep_record
@@ -147,7 +148,11 @@ def _keep_predictions(
                 record.images = {name: entry for name, entry in ledger.entries.items() if _has_label_map(out, entry)}
     finally:
         with suppress(OSError):  # what went wrong is told, not what fails after it
-            if earlier is None and {entry.name for entry in out.iterdir()} <= {path.name, PREDICTIONS_LOCK}:
+            if earlier is None and {entry.name for entry in out.iterdir()} <= {
+                path.name,
+                PREDICTIONS_LOCK,
+                JOBS_RECORD,
+            }:
                 path.unlink(missing_ok=True)
 
 

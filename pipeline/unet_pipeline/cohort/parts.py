@@ -1,0 +1,61 @@
+"""Outcomes as lines of JSON, for tasks that cannot talk to the process that keeps the record, as in a Slurm array.
+
+A task appends to a part file of its own; the coordinating process joins the parts into the record. A line that a dying task left
+unfinished does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from unet_pipeline.cohort.items import Attempt, Item, Outcome, State
+
+
+def append_outcome(part: Path, outcome: Outcome) -> None:
+    """Add a line to a part file; it is on the disk when this returns.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with part.open("ab+") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size and os.pread(stream.fileno(), 1, size - 1) != b"\n":
+            stream.write(b"\n")  # behind half a line
+        stream.write(json.dumps(outcome_as_data(outcome)).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_outcomes(part: Path) -> Iterator[Outcome]:
+    """The outcomes of a part file in their order; none where there is no file."""
+    if not part.is_file():
+        return
+    with part.open("rb") as stream:
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                data = json.loads(line)
+            except ValueError:  # what a task that died left of a line
+                continue
+            yield outcome_from_data(data)
+
+
+def outcome_as_data(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as plain values."""
+    return asdict(outcome)
+
+
+def outcome_from_data(data: dict[str, Any]) -> Outcome:
+    """The outcome of plain values."""
+    return Outcome(**{**data, "attempt": attempt_from_data(data["attempt"]), "state": State(data["state"])})
+
+
+def attempt_from_data(data: dict[str, Any]) -> Attempt:
+    """The attempt of plain values, as `dataclasses.asdict` makes them."""
+    return Attempt(**{**data, "item": Item(**data["item"])})

@@ -1,0 +1,276 @@
+"""`predict --jobs`: every image is an item; workers write the label maps, this process alone keeps both records.
+
+The record of predictions is what it is without workers. `jobs.sqlite` has every label map the moment that it is there, so that what is
+finished stays so when this process is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import LabelMapEntry
+from unet_pipeline.cohort.engines import LOCAL
+from unet_pipeline.cohort.items import Item, Outcome, State, Work
+from unet_pipeline.cohort.options import JobOptions
+from unet_pipeline.cohort.record import Record, Row, open_record
+from unet_pipeline.cohort.run import Run, run_items
+from unet_pipeline.device.cores import count_cores
+from unet_pipeline.errors import PredictionError
+from unet_pipeline.files import compute_sha256, remove_partial, stage_folder
+from unet_pipeline.messages import Problem
+from unet_pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.progress import LARGE_BYTES, progress_bar
+from unet_pipeline.verbs.predict_worker import OPENER, list_outputs
+
+if TYPE_CHECKING:
+    from unet_pipeline.prediction.reuse import Ledger
+    from unet_pipeline.prediction.run import Predictions
+
+_HASHING_THREADS = 8  # more would only wait for the disk
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """Images to predict, by whom; as for `predict_images`."""
+
+    folder: BundleFolder
+    inputs: Sequence[PredictionInput]
+    out: Path
+    weights: Sequence[Path]
+    files_used: Sequence[Path]
+    options: PredictOptions
+    jobs: JobOptions
+    announce: Callable[[str], None] = lambda line: None
+
+
+def settle_remote_options(options: PredictOptions, jobs: JobOptions) -> dict[str, object]:
+    """The options that reach the label values; a device that only the workers have is taken by its name.
+
+    Raises:
+        PredictionError: as `settle_options`.
+    """
+    from unet_pipeline.prediction.reuse import settle_options
+
+    try:
+        return settle_options(options)
+    except PredictionError:
+        if jobs.engine == LOCAL or options.device is None or options.precision == "auto":
+            raise
+    device = options.device.partition(":")[0]
+    return {"mirror": options.mirror, "runtime": options.runtime, "precision": options.precision, "device": device}
+
+
+def predict_by_jobs(job: PredictionJob, ledger: Ledger) -> Predictions:
+    """Predict images by workers; the ledger has all label maps afterwards, as if one process had made them.
+
+    Raises:
+        CohortError: workers cannot be had, or the disk is full.
+        PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
+    """
+    from unet_pipeline.prediction.engines import build_engines
+    from unet_pipeline.prediction.run import find_suffix, refuse_own_folder, sort_inputs
+
+    refuse_own_folder(job.inputs, job.out)
+    is_planned = job.folder.is_planned
+    engines = None if is_planned else build_engines(job.folder, job.weights, job.out, job.options)
+    suffix = find_suffix(job.folder, engines)
+    del engines
+    remove_partial(job.out)
+    _hash_images(job.inputs, ledger)
+    with open_record(job.out) as record, stage_folder(job.out) as staging:
+        keys = {source.name: _compute_key(source, ledger, job.options) for source in job.inputs}
+        _restore(job, ledger, record, keys)
+        finals, todo, kept = sort_inputs(job.inputs, job.out, suffix, job.options, ledger)
+        items = [_build_item(source, keys[source.name], ledger) for source in job.inputs]
+        _adopt(items, record, ledger, {source.name for source in todo})
+        run = _run(job, ledger, record, items, staging, suffix, todo)
+        return _gather(job, ledger, run, finals, todo, kept, suffix)
+
+
+def _hash_images(inputs: Sequence[PredictionInput], ledger: Ledger) -> None:
+    """Hash all images; one that cannot be read is for its worker to name."""
+    num_bytes = sum(file.stat().st_size for source in inputs for file in source.list_files() if file.is_file())
+
+    def hash_image(source: PredictionInput) -> str:
+        with suppress(OSError):
+            ledger.note_image(source)
+        return source.name
+
+    with (
+        ThreadPoolExecutor(min(_HASHING_THREADS, count_cores())) as pool,
+        progress_bar("hash images", len(inputs), num_bytes > LARGE_BYTES) as bar,
+    ):
+        for name in pool.map(hash_image, inputs):
+            bar.advance(note=name)
+
+
+def _hash_of(source: PredictionInput, ledger: Ledger) -> Mapping[str, str]:
+    try:
+        return ledger.note_image(source)
+    except OSError:
+        return {}
+
+
+def _compute_key(source: PredictionInput, ledger: Ledger, options: PredictOptions) -> str:
+    origin = ledger.origin
+    files = list(_hash_of(source, ledger).items())  # their order is that of the channels
+    parts = [files, list(origin.weights_sha256), origin.configs_sha256, origin.options, options.probabilities]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _build_item(source: PredictionInput, key: str, ledger: Ledger) -> Item:
+    from unet_pipeline.prediction.run import measure_input
+
+    entry = ledger.entries.get(source.name)
+    arguments = {
+        "name": source.name,
+        "files": [str(file.absolute()) for file in source.files],
+        "entry": entry.model_dump(mode="json") if isinstance(entry, LabelMapEntry) else None,
+    }
+    return Item(source.name, key, arguments, measure_input(source), _hash_of(source, ledger))
+
+
+def _build_entry(
+    ledger: Ledger, outputs: Mapping[str, str], files_sha256: Mapping[str, str], started: str
+) -> LabelMapEntry:
+    (label_map, sha256), *others = outputs.items()
+    probabilities, probabilities_sha256 = others[0] if others else (None, None)
+    return LabelMapEntry(
+        files_sha256=dict(files_sha256),
+        label_map=label_map,
+        label_map_sha256=sha256,
+        weights_sha256=list(ledger.origin.weights_sha256),
+        configs_sha256=dict(ledger.origin.configs_sha256),
+        options=dict(ledger.origin.options),
+        started=started,
+        probabilities=probabilities,
+        probabilities_sha256=probabilities_sha256,
+    )
+
+
+def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[str, str]) -> None:
+    """Give the ledger the label maps that were finished before this process's predecessor was killed."""
+    for item, row in record.pair([Item(name, key, {}) for name, key in keys.items()]):
+        if row is None or not row.is_finished or row.key != item.key or not row.outputs:
+            continue
+        entry, (label_map, sha256) = ledger.entries.get(item.name), next(iter(row.outputs.items()))
+        if isinstance(entry, LabelMapEntry) and entry.label_map_sha256 == sha256:
+            continue
+        path = job.out / label_map
+        if path.is_file() and compute_sha256(path) == sha256:
+            ledger.entries[item.name] = _build_entry(
+                ledger, row.outputs, row.result["files_sha256"], row.result["started"]
+            )
+
+
+def _adopt(items: Sequence[Item], record: Record, ledger: Ledger, todo: set[str]) -> None:
+    """Let the record have the label maps that were kept, whoever made them."""
+    for item, row in record.pair(items):
+        entry = ledger.entries.get(item.name)
+        is_known = row is not None and row.is_finished and row.key == item.key
+        if item.name not in todo and not is_known and isinstance(entry, LabelMapEntry):
+            result = {"files_sha256": entry.files_sha256, "started": entry.started}
+            record.adopt(item, {"outputs": list_outputs(entry), **result})
+    record.commit()
+
+
+def _run(
+    job: PredictionJob,
+    ledger: Ledger,
+    record: Record,
+    items: Sequence[Item],
+    staging: Path,
+    suffix: str,
+    todo: Sequence[PredictionInput],
+) -> Run:
+    from unet_pipeline.prediction.run import measure_input
+
+    largest = [max(todo, key=measure_input)] if todo else []
+    origin = {
+        "weights_sha256": list(ledger.origin.weights_sha256),
+        "configs_sha256": dict(ledger.origin.configs_sha256),
+        "options": dict(ledger.origin.options),
+    }
+    arguments = {
+        "bundle": str(job.folder.root.absolute()),
+        "out": str(job.out.absolute()),
+        "staging": str(staging.absolute()),
+        "weights": [str(path.absolute()) for path in job.weights],
+        "files_used": [str(path.absolute()) for path in job.files_used],
+        "options": job.options.as_settings(),
+        "origin": origin,
+        "suffix": suffix,
+        "started": ledger.started,
+        "largest": [str(file.absolute()) for source in largest for file in source.files],
+    }
+    share = job.jobs.share(count_cores(), job.options.device)
+    engine = job.jobs.build(share, len(todo), job.out)
+    if todo:
+        job.announce(f"workers  {engine.num_workers} ({job.jobs.engine}) with {share.num_threads} thread(s) each")
+    left = {source.name for source in todo}
+
+    def enter(outcome: Outcome) -> None:
+        result, name = outcome.result, outcome.attempt.item.name
+        ledger.enter(name, _build_entry(ledger, result["outputs"], result["files_sha256"], result["started"]))
+
+    def is_there(item: Item, row: Row) -> bool:
+        return item.name not in left
+
+    return run_items(items, Work(OPENER, arguments), engine, record, "predict", origin, is_there, enter)
+
+
+def _gather(
+    job: PredictionJob,
+    ledger: Ledger,
+    run: Run,
+    finals: Mapping[PredictionInput, Path],
+    todo: Sequence[PredictionInput],
+    kept: tuple[Path, ...],
+    suffix: str,
+) -> Predictions:
+    """What `predict_images` returns."""
+    from unet_pipeline.prediction.overlap import Outcome as CaseOutcome
+    from unet_pipeline.prediction.run import Predictions, require_all
+    from unet_pipeline.prediction.stopwatch import Stopwatch
+
+    rows = {settled.item.name: settled.row for settled in run.iterate()}
+    nothing: tuple[Problem, ...] = ()
+    outcomes = [CaseOutcome(source, nothing, _explain(rows[source.name])) for source in todo]
+    stopwatch, notes, precision = Stopwatch(), list[Problem](), "float32"
+    for source in todo:
+        result = rows[source.name].result if rows[source.name].is_finished else {}
+        notes += [Problem(**note) for note in result.get("notes", ())]
+        precision = result.get("precision", precision)
+        for stage, taken_s in result.get("seconds", {}).items():
+            stopwatch.add(stage, taken_s)
+    for line in dict.fromkeys(line for row in rows.values() for line in row.result.get("device_notes", ())):
+        job.announce(f"device   {line}")
+    _order_entries(ledger, todo)
+    require_all(outcomes, finals, suffix, ledger)
+    written = tuple(finals[source] for source in todo)
+    images = {final: source.files[0] for source, final in finals.items()}
+    shares = stopwatch.list_shares()
+    return Predictions(job.out, written, kept, tuple(notes), precision, shares, dict(ledger.again), images)
+
+
+def _order_entries(ledger: Ledger, todo: Sequence[PredictionInput]) -> None:
+    """In the order of the images, whatever finished first."""
+    for source in todo:
+        if (entry := ledger.entries.pop(source.name, None)) is not None:
+            ledger.entries[source.name] = entry
+
+
+def _explain(row: Row) -> PredictionError | None:
+    """Why an image has no label map; a bad image is named by its reader."""
+    if row.is_finished:
+        return None
+    return PredictionError(row.message if row.state == State.BAD_INPUT else f"{row.name} ({row.state}): {row.message}")

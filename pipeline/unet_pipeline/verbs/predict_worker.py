@@ -1,0 +1,149 @@
+"""A worker of `predict --jobs`: the network is loaded once, and each image goes through the same case loop as without workers."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.cohort.items import Arguments, Function, Share
+from unet_pipeline.errors import BundleError, PredictionError
+from unet_pipeline.files import compute_sha256
+
+if TYPE_CHECKING:
+    from unet_pipeline.prediction.engines import Engines
+    from unet_pipeline.prediction.options import PredictOptions
+    from unet_pipeline.prediction.reuse import Origin
+
+OPENER = "unet_pipeline.verbs.predict_worker:open_prediction"
+
+
+def open_prediction(arguments: Arguments, share: Share) -> Function:
+    """Load the network; see `Work`.
+
+    Args:
+        arguments: bundle, out, staging (folders); weights (files); options, origin (of the call); suffix, started; largest (files of
+            the image by which windows are chosen).
+        share: of this worker.
+
+    Raises:
+        BundleError: the bundle is not what it was when the run began.
+        PredictionError: the device is not what label maps are recorded with.
+    """
+    from unet_pipeline.device.allocator import keep_freed_pages
+    from unet_pipeline.prediction.options import PredictOptions
+    from unet_pipeline.prediction.reuse import Origin
+    from unet_pipeline.verbs.predict import arrange_process
+
+    folder, options = BundleFolder(Path(arguments["bundle"])), PredictOptions(**arguments["options"])
+    options = replace(options, device=share.device or options.device)
+    weights = tuple(map(Path, arguments["weights"]))
+    origin = Origin(**{**arguments["origin"], "weights_sha256": tuple(arguments["origin"]["weights_sha256"])})
+    _require_unchanged(folder, origin, weights, arguments["files_used"])
+    if folder.is_planned:
+        arrange_process(folder, True, options.device)
+    keep_freed_pages()
+    return _build_worker(folder, weights, options, origin, arguments)
+
+
+def _require_unchanged(folder: BundleFolder, origin: Origin, weights: tuple[Path, ...], files_used: list[str]) -> None:
+    """Label maps are recorded with the hashes that the files had when the run began."""
+    now = {path: compute_sha256(folder.root / path) for path in origin.configs_sha256}
+    changed = [path for path, sha256 in origin.configs_sha256.items() if now[path] != sha256]
+    changed += [
+        Path(file).name
+        for file, sha256 in zip(files_used, origin.weights_sha256, strict=True)
+        if compute_sha256(Path(file)) != sha256
+    ]
+    if changed:
+        raise BundleError(
+            f"{', '.join(changed)} of {folder.name} changed while images were predicted. Run the same command again."
+        )
+
+
+def _build_worker(
+    folder: BundleFolder, weights: tuple[Path, ...], options: PredictOptions, origin: Origin, arguments: Arguments
+) -> Function:
+    from unet_pipeline.prediction.engines import build_engines
+    from unet_pipeline.prediction.inputs import PredictionInput
+    from unet_pipeline.prediction.reuse import settle_options
+    from unet_pipeline.prediction.window_choice import settle_windows
+
+    if folder.is_planned and (here := settle_options(options)) != origin.options:
+        raise PredictionError(
+            f"A worker would compute on {here['device']} in {here['precision']}, the record says {origin.options['device']} in "
+            f"{origin.options['precision']}. Give --device and --precision."
+        )
+    staging = Path(tempfile.mkdtemp(dir=arguments["staging"]))
+    engines = build_engines(folder, weights, staging, options)
+    windowing = settle_windows(engines, [PredictionInput("", tuple(map(Path, arguments["largest"])))], options)
+    worker = _Worker(engines.with_windowing(replace(windowing, num_images=1)), staging, options, origin, arguments)
+    return worker.predict
+
+
+@dataclass(frozen=True)
+class _Worker:
+    engines: Engines
+    staging: Path
+    options: PredictOptions
+    origin: Origin
+    arguments: Arguments
+
+    def predict(self, item: Arguments, smaller: bool) -> Arguments:
+        """The label map of one image.
+
+        Args:
+            item: name, files, and entry of the label map that is there.
+            smaller: one window at a time, blended in main memory.
+
+        Returns:
+            `outputs`, and what the record of predictions needs.
+        """
+        from unet_pipeline.bundle.run_record import LabelMapEntry
+        from unet_pipeline.prediction.inputs import PredictionInput
+        from unet_pipeline.prediction.outputs import output_path
+        from unet_pipeline.prediction.reuse import Ledger
+        from unet_pipeline.prediction.run import CaseLoop
+
+        out, source = Path(self.arguments["out"]), PredictionInput(item["name"], tuple(map(Path, item["files"])))
+        known = {} if item["entry"] is None else {source.name: LabelMapEntry(**item["entry"])}
+        ledger = Ledger(out, self.origin, dict(known), started=self.arguments["started"])
+        suffix = self.arguments["suffix"]
+        finals = {source: output_path(source, out, suffix)}
+        engines = _take_less(self.engines) if smaller else self.engines
+        loop = CaseLoop(engines, self.staging, finals, suffix, self.options, ledger)
+        before = dict(engines.parts.stopwatch.seconds)
+        notes = loop.run(source)
+        entry = ledger.entries[source.name]
+        if not isinstance(entry, LabelMapEntry):
+            raise TypeError("the case loop has made no entry")
+        seconds = {stage: now_s - before[stage] for stage, now_s in engines.parts.stopwatch.seconds.items()}
+        return {
+            "outputs": list_outputs(entry),
+            "files_sha256": entry.files_sha256,
+            "started": entry.started,
+            "notes": [asdict(note) for note in notes],
+            "precision": engines.parts.precision,
+            "seconds": {stage: round(taken_s, 6) for stage, taken_s in seconds.items()},
+            "device_notes": engines.list_notes(),
+        }
+
+
+def list_outputs(entry: Any) -> dict[str, str]:
+    """SHA-256 of the files of an entry by their names, the label map first."""
+    outputs = {entry.label_map: entry.label_map_sha256}
+    if entry.probabilities is not None:
+        outputs[entry.probabilities] = entry.probabilities_sha256
+    return outputs
+
+
+def _take_less(engines: Engines) -> Engines:
+    import torch
+
+    from unet_pipeline.prediction.out_of_memory import release_cached_memory
+    from unet_pipeline.prediction.parts import Windowing
+
+    release_cached_memory(engines.parts.device)
+    return engines.with_windowing(Windowing(1, torch.device("cpu")))
