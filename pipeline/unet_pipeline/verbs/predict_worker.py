@@ -24,8 +24,8 @@ def open_prediction(arguments: Arguments, share: Share) -> Function:
     """Load the network; see `Work`.
 
     Args:
-        arguments: bundle, out, staging (folders); weights (files); options, origin (of the call); suffix, started; begun (seconds since 1970); largest (files of
-            the image by which windows are chosen).
+        arguments: bundle, out, staging (folders); weights, files_used (files); options, origin (of the call); suffix, started; begun
+            (seconds since 1970); largest (files of the image by which windows are chosen).
         share: of this worker.
 
     Raises:
