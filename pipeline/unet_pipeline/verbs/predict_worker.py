@@ -24,8 +24,8 @@ def open_prediction(arguments: Arguments, share: Share) -> Function:
     """Load the network; see `Work`.
 
     Args:
-        arguments: bundle, out, staging (folders); weights (files); options, origin (of the call); suffix, started; largest (files of
-            the image by which windows are chosen).
+        arguments: bundle, out, staging (folders); weights, files_used (files); options, origin (of the call); suffix, started; begun
+            (seconds since 1970); largest (files of the image by which windows are chosen).
         share: of this worker.
 
     Raises:
@@ -112,6 +112,9 @@ class _Worker:
         ledger = Ledger(out, self.origin, dict(known), started=self.arguments["started"])
         suffix = self.arguments["suffix"]
         finals = {source: output_path(source, out, suffix)}
+        final = finals[source]
+        if final.is_file() and final.stat().st_mtime >= self.arguments["begun"]:
+            final.unlink()  # of an attempt of this run whose worker was lost before it could say so
         engines = _take_less(self.engines) if smaller else self.engines
         loop = CaseLoop(engines, self.staging, finals, suffix, self.options, ledger)
         before = dict(engines.parts.stopwatch.seconds)
