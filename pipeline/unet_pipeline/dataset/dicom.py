@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,20 +59,10 @@ def read_dicom(path: Path, shown: str) -> MedicalImage:
     Raises:
         ImageFileError: no series or several, or slices that do not make a regular volume.
     """
-    series, notes = _find_series(path, shown)
-    first = series.slices[0].header
-    if first.get("PhotometricInterpretation") == "MONOCHROME1":
-        notes.append(INVERTED.about(shown))
+    series = order_series(path, shown)
     with _silent():
-        if _has_frames(series):
-            array, affine = _read_frames(series.slices[0], shown)
-        elif _is_projection(series, shown):
-            return _read_projection(series.slices[0], shown, notes)
-        else:
-            ordered, step = _order(series, notes, shown)
-            array, affine = _read_slices(ordered, shown), build_affine(ordered[0], step)
-    spacing_mm = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
-    return MedicalImage(array[None], _LPS_TO_RAS @ affine, spacing_mm, tuple(notes), _read_modality(first))
+        voxels = _read_voxels(series, shown)
+    return MedicalImage(voxels[None], series.affine, series.spacing_mm, series.notes, _read_modality(series.header))
 
 
 def read_dicom_grid(path: Path, shown: str) -> ImageGrid:
@@ -80,19 +71,61 @@ def read_dicom_grid(path: Path, shown: str) -> ImageGrid:
     Raises:
         ImageFileError: as `read_dicom`, as far as the headers show it.
     """
+    series = order_series(path, shown)
+    shape = int(series.header.Columns), int(series.header.Rows), len(series.planes)
+    return ImageGrid(1, shape[: len(series.spacing_mm)], series.affine, series.spacing_mm, _VALUE_BYTES)
+
+
+@dataclass(frozen=True)
+class OrderedSeries:
+    """The headers of one image series in the order of the image's voxels.
+
+    Attributes:
+        planes: one for each index k of the image: a file, or a frame of which only the geometry is known; one of a projection.
+        path, header: of a multi-frame object's file, or of the first one that was found.
+        frame_numbers: of a multi-frame object, the frame of each plane, counted from 1; otherwise none.
+        affine: of the image, in RAS+.
+        spacing_mm: of its two or three axes.
+        notes: what the user should know about it.
+    """
+
+    planes: tuple[Slice, ...]
+    path: Path
+    header: Header
+    frame_numbers: tuple[int, ...]
+    affine: np.ndarray
+    spacing_mm: tuple[float, ...]
+    notes: tuple[Problem, ...]
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether it is a picture without a place in the world."""
+        return len(self.spacing_mm) == 2
+
+
+def order_series(path: Path, shown: str) -> OrderedSeries:
+    """The one image series of a folder, or one DICOM file: which file or frame holds which plane of the image, and where it lies.
+
+    Raises:
+        ImageFileError: as `read_dicom`, as far as the headers show it.
+    """
     series, notes = _find_series(path, shown)
     first = series.slices[0]
-    in_plane = int(first.header.Columns), int(first.header.Rows)
+    if first.header.get("PhotometricInterpretation") == "MONOCHROME1":
+        notes.append(INVERTED.about(shown))
+    planes, frame_numbers = [first], ()
     if _has_frames(series):
-        _, ordered, affine = _order_frames(first, shown)
+        frames = _list_frames(first, shown)
+        planes, step = order_slices(frames, shown)
+        frame_numbers = tuple(frames.index(frame) + 1 for frame in planes)
     elif _is_projection(series, shown):
         affine, spacing_mm = _place_projection(first, shown)
-        return ImageGrid(1, in_plane, affine, spacing_mm, _VALUE_BYTES)
+        return OrderedSeries((first,), first.path, first.header, (), affine, spacing_mm, tuple(notes))
     else:
-        ordered, step = _order(series, notes, shown)
-        affine = build_affine(ordered[0], step)
+        planes, step = _order(series, notes, shown)
+    affine = _LPS_TO_RAS @ build_affine(planes[0], step)
     spacing = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
-    return ImageGrid(1, (*in_plane, len(ordered)), _LPS_TO_RAS @ affine, spacing, _VALUE_BYTES)
+    return OrderedSeries(tuple(planes), first.path, first.header, frame_numbers, affine, spacing, tuple(notes))
 
 
 def _find_series(path: Path, shown: str) -> tuple[Series, list[Problem]]:
@@ -207,6 +240,16 @@ def _reason_to_set_aside(header: Header) -> str:
     return ""
 
 
+def _read_voxels(series: OrderedSeries, shown: str) -> np.ndarray:
+    """Rescaled voxels, shape (i, j, k), or (i, j) of a projection."""
+    if series.is_projection:
+        return _shrink(_read_pixels(series.planes[0], shown)).T
+    if series.frame_numbers:
+        pixels = _read_pixels(Slice(series.path, series.header), shown)
+        return _shrink(pixels[np.array(series.frame_numbers) - 1].transpose(2, 1, 0))
+    return _read_slices(series.planes, shown)
+
+
 def _read_slices(ordered: Sequence[Slice], shown: str) -> np.ndarray:
     """Pixels of all slices, shape (i, j, k)."""
     first = _read_pixels(ordered[0], shown)
@@ -272,16 +315,8 @@ def _require_pixels(item: Slice, file: str) -> None:
         raise SHORT_PIXELS.error(file, found=num_bytes, expected=expected)
 
 
-def _read_frames(item: Slice, shown: str) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels of an enhanced multi-frame object in the order of their positions, and the affine in LPS+."""
-    frames, ordered, affine = _order_frames(item, shown)
-    pixels = _read_pixels(item, shown)
-    order = [frames.index(frame) for frame in ordered]
-    return _shrink(pixels[order].transpose(2, 1, 0)), affine
-
-
-def _order_frames(item: Slice, shown: str) -> tuple[list[Slice], list[Slice], np.ndarray]:
-    """Frames as the file has them, in the order of their positions, and the affine in LPS+."""
+def _list_frames(item: Slice, shown: str) -> list[Slice]:
+    """The geometry of the frames of an enhanced multi-frame object, in the order of the file."""
     from pydicom.dataset import Dataset
 
     header = item.header
@@ -302,15 +337,7 @@ def _order_frames(item: Slice, shown: str) -> tuple[list[Slice], list[Slice], np
             frames.append(Slice(Path(f"frame {len(frames) + 1}"), frame))
     except (TypeError, AttributeError, KeyError, IndexError) as error:
         raise FRAMES_WITHOUT_POSITION.error(shown, count=header.NumberOfFrames) from error
-    ordered, step = order_slices(frames, shown)
-    return frames, ordered, build_affine(ordered[0], step)
-
-
-def _read_projection(item: Slice, shown: str, notes: list[Problem]) -> MedicalImage:
-    """A single picture without a place in the world, such as an X-ray."""
-    affine, spacing_mm = _place_projection(item, shown)
-    pixels = _shrink(_read_pixels(item, shown))
-    return MedicalImage(pixels.T[None], affine, spacing_mm, tuple(notes), _read_modality(item.header))
+    return frames
 
 
 def _place_projection(item: Slice, shown: str) -> tuple[np.ndarray, tuple[float, float]]:
