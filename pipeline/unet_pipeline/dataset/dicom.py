@@ -113,7 +113,7 @@ def order_series(path: Path, shown: str) -> OrderedSeries:
     first = series.slices[0]
     if first.header.get("PhotometricInterpretation") == "MONOCHROME1":
         notes.append(INVERTED.about(shown))
-    planes, frame_numbers = [first], ()
+    frame_numbers: tuple[int, ...] = ()
     if _has_frames(series):
         frames = _list_frames(first, shown)
         planes, step = order_slices(frames, shown)
@@ -147,7 +147,9 @@ def _order(series: Series, notes: Sequence[Problem], shown: str) -> tuple[list[S
 
 
 def _has_frames(series: Series) -> bool:
-    return len(series.slices) == 1 and int(series.slices[0].header.get("NumberOfFrames", 1) or 1) > 1
+    header = series.slices[0].header
+    has_several = int(header.get("NumberOfFrames", 1) or 1) > 1
+    return len(series.slices) == 1 and (has_several or "PerFrameFunctionalGroupsSequence" in header)
 
 
 def _is_projection(series: Series, shown: str) -> bool:
@@ -234,8 +236,8 @@ def _reason_to_set_aside(header: Header) -> str:
         return "secondary capture(s)"
     if "LOCALIZER" in [str(value).upper() for value in header.get("ImageType", None) or []]:
         return "localizer(s)"
-    frames = int(header.get("NumberOfFrames", 1) or 1)
-    if modality in VOLUME_MODALITIES and frames == 1 and "ImagePositionPatient" not in header:
+    has_frames = int(header.get("NumberOfFrames", 1) or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header
+    if modality in VOLUME_MODALITIES and not has_frames and "ImagePositionPatient" not in header:
         return f"{modality} picture(s) without position"
     return ""
 
@@ -246,6 +248,7 @@ def _read_voxels(series: OrderedSeries, shown: str) -> np.ndarray:
         return _shrink(_read_pixels(series.planes[0], shown)).T
     if series.frame_numbers:
         pixels = _read_pixels(Slice(series.path, series.header), shown)
+        pixels = pixels[None] if pixels.ndim == 2 else pixels
         return _shrink(pixels[np.array(series.frame_numbers) - 1].transpose(2, 1, 0))
     return _read_slices(series.planes, shown)
 
@@ -336,7 +339,7 @@ def _list_frames(item: Slice, shown: str) -> list[Slice]:
             frame.Rows, frame.Columns = header.Rows, header.Columns
             frames.append(Slice(Path(f"frame {len(frames) + 1}"), frame))
     except (TypeError, AttributeError, KeyError, IndexError) as error:
-        raise FRAMES_WITHOUT_POSITION.error(shown, count=header.NumberOfFrames) from error
+        raise FRAMES_WITHOUT_POSITION.error(shown, count=header.get("NumberOfFrames", 1)) from error
     return frames
 
 

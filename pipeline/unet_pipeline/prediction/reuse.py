@@ -73,7 +73,7 @@ class Ledger:
     Attributes:
         out: the folder.
         origin: of the label maps that are written now.
-        entries: by image name, as in the record.
+        entries: by image name, as in the record; of another format than the bundle's own with that format behind a dot.
         save: writes the record.
         announce: called with a line for each reason why label maps that are there are made again.
         started: when the call began.
@@ -116,7 +116,7 @@ class Ledger:
         )
 
     def _list_reasons(self, source: PredictionInput, final: Path, probabilities_suffix: str | None) -> list[str]:
-        entry = self.entries.get(source.name)
+        entry = self.entries.get(self._name_entry(source))
         if not isinstance(entry, LabelMapEntry) or entry.label_map != final.name:
             return [UNRECORDED]
         reasons = []
@@ -154,7 +154,7 @@ class Ledger:
         What this package wrote is deleted, because it is of another image, or of other weights. Anything else, such as a label map that
         was corrected by hand, goes into the folder `replaced`.
         """
-        entry = self.entries.get(source.name)
+        entry = self.entries.get(self._name_entry(source))
         known = set()
         if isinstance(entry, LabelMapEntry):
             known = {entry.label_map_sha256, entry.probabilities_sha256}
@@ -166,7 +166,7 @@ class Ledger:
             else:
                 _set_aside(path)
         with self._lock:
-            self.entries.pop(source.name, None)
+            self.entries.pop(self._name_entry(source), None)
 
     def finish(self, source: PredictionInput, final: Path, probabilities: Path | None = None) -> None:
         """Bind a label map that was written to its image, weights, configs and options, and write the record, but not too often."""
@@ -182,12 +182,16 @@ class Ledger:
         if probabilities is not None:
             entry.probabilities, entry.probabilities_sha256 = probabilities.name, compute_sha256(probabilities)
         with self._lock:
-            self.entries[source.name] = entry
+            self.entries[self._name_entry(source)] = entry
             begun_s = time.monotonic()
             if begun_s >= self._next_save_s:
                 self.save()
                 took_s = time.monotonic() - begun_s
                 self._next_save_s = begun_s + took_s / _SAVING_SHARE
+
+    def _name_entry(self, source: PredictionInput) -> str:
+        other_format = self.origin.options.get("format")
+        return f"{source.name}.{other_format}" if other_format else source.name
 
     def _describe_again(self) -> list[str]:
         names_of: dict[str, list[str]] = {}

@@ -11,6 +11,7 @@ from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
+    from unet_pipeline.prediction.result_formats import ResultFormat
     from unet_pipeline.prediction.run import Predictions
 
 
@@ -33,18 +34,29 @@ def predict_recorded(
     Raises:
         BundleError, PredictionError: as `predict_images`.
     """
+    from unet_pipeline.clinical.formats import choose_format
     from unet_pipeline.evidence.records.prediction_record import record_predictions
-    from unet_pipeline.prediction.reuse import settle_options
     from unet_pipeline.prediction.run import predict_images
 
+    result_format = choose_format(folder, options.format, inputs)
     files_used = list_used_files(folder, weights, options)
-    plan = settle_options(options) if folder.is_planned else {"device": options.device}
+    plan = settle_recorded(folder, options, result_format)
     settings = options.as_settings() if folder.is_planned else plan
     with record_predictions(folder, out, files_used, settings, plan, announce) as (record, ledger):
-        predictions = predict_images(folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger)
+        predictions = predict_images(
+            folder, inputs, out, weights, options, None, announce_windows, ledger, result_format
+        )
         record.precision = predictions.precision if predictions.written else None
         record.shares = dict(predictions.shares)
     return predictions
+
+
+def settle_recorded(folder: BundleFolder, options: PredictOptions, result_format: ResultFormat) -> dict[str, object]:
+    """The options that reach the label maps, with what they come to on this machine."""
+    from unet_pipeline.prediction.reuse import settle_options
+
+    effective: dict[str, object] = settle_options(options) if folder.is_planned else {"device": options.device}
+    return effective | ({"format": result_format.name} if result_format.name else {})
 
 
 def list_used_files(folder: BundleFolder, weights: Sequence[Path], options: PredictOptions) -> Sequence[Path]:
