@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,8 @@ _MAY_BE_EMPTY = (
 _REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _SEXES = ("M", "F", "O", "")
 _PIXELS_GROUP = 0x7FE0
+_NUMBER_CHARACTERS = 16  # of DICOM's value representation DS
+_QUIET = RLock()  # filters of warnings belong to the whole process
 _LEFT_OUT = (
     "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "ImagePositionPatient", "ImageOrientationPatient",
     "NumberOfFrames", "FrameOfReferenceUID", "PositionReferenceIndicator", "SliceThickness", "SpacingBetweenSlices", "PixelSpacing",
@@ -120,14 +123,14 @@ def read_source(path: Path, shown: str) -> SourceSeries:
 def keep_quiet() -> Iterator[None]:
     """No warning of pydicom or highdicom is shown: those show values of the patient's module."""
     logger = logging.getLogger("highdicom")
-    before = logger.disabled, logger.level, logger.propagate
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        level = logger.level
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
             yield
-    finally:
-        logger.disabled, logger.level, logger.propagate = before
+        finally:
+            logger.setLevel(level)
 
 
 def _copy_valid(header: Header) -> Header:
@@ -165,8 +168,8 @@ def _place_files(template: Header, series: OrderedSeries) -> tuple[Header, ...]:
         image.update(template)
         for name in ("SOPClassUID", "SOPInstanceUID"):
             setattr(image, name, plane.header[name].value)
-        image.ImagePositionPatient = plane.header.ImagePositionPatient
-        image.ImageOrientationPatient = series.planes[0].header.ImageOrientationPatient
+        image.ImagePositionPatient = _format(plane.header.ImagePositionPatient)
+        image.ImageOrientationPatient = _format(series.planes[0].header.ImageOrientationPatient)
         _add_measures(image, series)
         images.append(image)
     return tuple(images)
@@ -177,7 +180,7 @@ def _place_frames(template: Header, series: OrderedSeries) -> tuple[Header, ...]
     from pydicom.sequence import Sequence as Items
 
     shared, orientation, measures = Dataset(), Dataset(), Dataset()
-    orientation.ImageOrientationPatient = series.planes[0].header.ImageOrientationPatient
+    orientation.ImageOrientationPatient = _format(series.planes[0].header.ImageOrientationPatient)
     _add_measures(measures, series)
     shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = Items([orientation]), Items([measures])
     template.SharedFunctionalGroupsSequence = Items([shared])
@@ -192,16 +195,20 @@ def _place_frame(plane: Slice) -> Header:
     from pydicom.sequence import Sequence as Items
 
     group, position = Dataset(), Dataset()
-    position.ImagePositionPatient = plane.header.ImagePositionPatient
+    position.ImagePositionPatient = _format(plane.header.ImagePositionPatient)
     group.PlanePositionSequence = Items([position])
     return group
 
 
 def _add_measures(target: Header, series: OrderedSeries) -> None:
     """Size of the pixels, thickness, and distance of the planes as the image was read with."""
-    from pydicom.valuerep import format_number_as_ds
-
     first, step_mm = series.planes[0].header, series.spacing_mm[-1]
-    target.PixelSpacing = first.PixelSpacing
-    target.SliceThickness = format_number_as_ds(float(first.get("SliceThickness", 0) or 0) or step_mm)
-    target.SpacingBetweenSlices = format_number_as_ds(step_mm)
+    thickness_mm = float(first.get("SliceThickness", 0) or 0) or step_mm
+    target.PixelSpacing = _format(first.PixelSpacing)
+    (target.SliceThickness,), (target.SpacingBetweenSlices,) = _format([thickness_mm]), _format([step_mm])
+
+
+def _format(numbers: Iterable[float]) -> list[str]:
+    """Numbers as the header has them, rounded to ten digits where its text is longer than DICOM allows."""
+    texts = ((str(number), f"{float(number):.10g}") for number in numbers)
+    return [text if len(text) <= _NUMBER_CHARACTERS else rounded for text, rounded in texts]

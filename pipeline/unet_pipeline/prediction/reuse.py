@@ -190,8 +190,8 @@ class Ledger:
                 self._next_save_s = begun_s + took_s / _SAVING_SHARE
 
     def _name_entry(self, source: PredictionInput) -> str:
-        other_format = self.origin.options.get("format")
-        return f"{source.name}.{other_format}" if other_format else source.name
+        kind = str(self.origin.options.get("format") or "").partition("-")[0]  # its variants have one file name
+        return f"{source.name}.{kind}" if kind else source.name
 
     def _describe_again(self) -> list[str]:
         names_of: dict[str, list[str]] = {}
