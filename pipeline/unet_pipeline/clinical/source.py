@@ -122,15 +122,17 @@ def read_source(path: Path, shown: str) -> SourceSeries:
 @contextmanager
 def keep_quiet() -> Iterator[None]:
     """No warning of pydicom or highdicom is shown: those show values of the patient's module."""
-    logger = logging.getLogger("highdicom")
+    loggers = logging.getLogger("highdicom"), logging.getLogger("pydicom")
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        level = logger.level
-        logger.setLevel(logging.CRITICAL + 1)
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _copy_valid(header: Header) -> Header:
@@ -166,8 +168,8 @@ def _place_files(template: Header, series: OrderedSeries) -> tuple[Header, ...]:
     for plane in series.planes:
         image = Dataset()
         image.update(template)
-        for name in ("SOPClassUID", "SOPInstanceUID"):
-            setattr(image, name, plane.header[name].value)
+        for name in ("SOPClassUID", "SOPInstanceUID"):  # elements of their own: those of the template are shared
+            image.add_new(name, "UI", plane.header[name].value)
         image.ImagePositionPatient = _format(plane.header.ImagePositionPatient)
         image.ImageOrientationPatient = _format(series.planes[0].header.ImageOrientationPatient)
         _add_measures(image, series)
