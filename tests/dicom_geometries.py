@@ -235,6 +235,14 @@ def read_by_dcmqi(path: Path, numbers: Mapping[int, int], folder: Path) -> list[
     return decoded
 
 
+def list_violations(path: Path) -> list[str]:
+    """Errors that dciodvfy, of Debian's dicom3tools, sees in an object."""
+    run = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False)
+    lines = (run.stdout + run.stderr).splitlines()
+    assert any("Segmentation" in line for line in lines), lines[:3]  # it knew what the object is
+    return [line for line in lines if line.startswith(("Error", "(Error"))]
+
+
 def place_voxels(
     decoded: Sequence[tuple[np.ndarray, np.ndarray]], shape: Sequence[int], affine: np.ndarray
 ) -> np.ndarray:

@@ -107,6 +107,19 @@ def test_frames_refer_to_their_own_slices_and_lie_where_those_do(series: Path) -
     assert segmentation.FrameOfReferenceUID == source.FrameOfReferenceUID
 
 
+def test_frames_of_a_multi_frame_object_refer_to_their_own_frames(tmp_path: Path) -> None:
+    volume = np.zeros((4, 3, 4), np.int16)
+    geometry = geometries.Geometry(
+        volume, phantoms.AXIAL, (0, 0, 2.0), (10, -20, 30), (0.5, 0.75), True, (2, 0, 3, 1), 0
+    )
+    source = geometries.write_geometry(tmp_path / "frames", geometry)
+    segmentation = write_result(source, np.ones((4, 3, 4), np.uint8), LABELMAP)
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        (derived,) = frame.DerivationImageSequence[0].SourceImageSequence
+        level = geometry.order[derived.ReferencedFrameNumber - 1]
+        assert frame.PlanePositionSequence[0].ImagePositionPatient == [10, -20, 30 + 2 * level]
+
+
 def test_segments_are_described_with_codes_and_with_what_made_them(series: Path) -> None:
     segmentation = write_result(series, draw_labels())
     liver, kidney, tumour, unknown = segmentation.SegmentSequence

@@ -91,6 +91,7 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
         "tolerance_mm",
         "lesion_labels",
         "thin_labels",
+        "label_codes",
         "dataset_name",
         "channel_names",
         "label_table",

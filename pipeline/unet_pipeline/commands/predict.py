@@ -14,6 +14,7 @@ from unet_pipeline.errors import PredictionError
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import CaseForecast, Forecast
+    from unet_pipeline.prediction.run import Predictions
 
 
 def predict(
@@ -71,17 +72,18 @@ def predict(
     if result.shares:
         shown = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in result.shares.items())
         say(f"time     {shown}; {result.precision}")
-    write_json_option(
-        json_file,
-        {
-            "written": list(map(str, result.written)),
-            "kept": list(map(str, result.kept)),
-            "again": dict(result.again),
-            "precision": result.precision,
-            "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
-            "notes": [vars(note) for note in result.notes],
-        },
-    )
+    write_json_option(json_file, _predictions_as_data(result))
+
+
+def _predictions_as_data(result: Predictions) -> dict[str, object]:
+    return {
+        "written": list(map(str, result.written)),
+        "kept": list(map(str, result.kept)),
+        "again": dict(result.again),
+        "precision": result.precision,
+        "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
+        "notes": [vars(note) for note in result.notes],
+    }
 
 
 def show_forecast(forecast: Forecast, json_file: Path | None) -> None:

@@ -368,14 +368,13 @@ def build_plan_from(content: dict[str, object], shown: str) -> Plan:
         return Plan.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
+        name, rule = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
-            raise PlanError(f"{shown} lacks the field {first['loc'][0]!r}. Add it, or plan again.") from error
-        if not first["loc"]:  # a rule across fields carries its own names and values
-            raise PlanError(f"{shown}: {first['msg'].removeprefix('Value error, ')}. Correct it.") from error
-        name = ".".join(str(part) for part in first["loc"])
-        raise PlanError(
-            f"{shown}: {name} is {first['input']!r}; {first['msg'].removeprefix('Value error, ').lower()}. Correct it."
-        ) from error
+            raise PlanError(f"{shown} lacks the field {name!r}. Add it, or plan again.") from error
+        if not name:  # a rule across fields carries its own names and values
+            raise PlanError(f"{shown}: {rule}. Correct it.") from error
+        rule = rule if first["type"] == "value_error" else rule.lower()
+        raise PlanError(f"{shown}: {name} is {first['input']!r}; {rule}. Correct it.") from error
 
 
 def read_reasons(path: Path) -> dict[str, str]:
