@@ -141,3 +141,14 @@ def test_predict_radiograph_as_dicomseg_has_the_values_of_png(bundle_2d: Trained
     referenced = segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID
     assert referenced == header.SOPInstanceUID
     assert pydicom.dcmread(out / "chest_probabilities.dcm").SegmentationType == "FRACTIONAL"
+
+
+def test_predict_folder_with_results_beside_the_series_takes_the_series_alone(
+    bundle_3d: TrainedBundle, tmp_path: Path
+) -> None:
+    write_series(tmp_path / "study" / "ct")
+    out = tmp_path / "study" / "segmentations"
+    for _ in range(2):
+        result = predict(bundle_3d, tmp_path / "study", out, format="dicomseg")
+        assert len(result.written) + len(result.kept) == 1
+    assert [path.name for path in out.glob("*.dcm")] == ["ct.dcm"]

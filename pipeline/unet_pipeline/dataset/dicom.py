@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_pipeline.dataset.dicom_file import DIRECTORY_CLASS, is_dicom_file, is_directory_file, read_header
-from unet_pipeline.dataset.dicom_folders import VOLUME_MODALITIES
+from unet_pipeline.dataset.dicom_folders import NO_IMAGES, VOLUME_MODALITIES
 from unet_pipeline.dataset.dicom_geometry import Series, Slice, build_affine, name_file, order_slices
 from unet_pipeline.dataset.dicom_messages import (
     COLOUR,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset as Header
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
 _PROJECTIONS = ("CR", "DX", "MG", "RG", "RF", "XA", "PX", "IO")  # X-rays through the body
 _VALUE_BYTES = 2  # nearly always, see `_shrink`
 _SHOWN_NAMES = 5
@@ -230,7 +229,7 @@ def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Pro
 
 def _reason_to_set_aside(header: Header) -> str:
     modality = str(header.get("Modality", ""))
-    if modality in _NO_IMAGES:
+    if modality in NO_IMAGES:
         return f"{modality} object(s)"
     if str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
         return "secondary capture(s)"
