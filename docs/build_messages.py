@@ -78,6 +78,11 @@ _OTHER_VERBS = {
 
 What `unet-pipeline predict` can say about an image beside the refusals, in the form of `check`.
 """,
+    "unet_pipeline.clinical": """
+# Messages of `predict --format dicomseg`
+
+They stand beside those of `predict`, and end nothing.
+""",
     "unet_pipeline.evidence.reproduce": """
 # Messages of `reproduce`
 

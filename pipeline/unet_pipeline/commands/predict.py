@@ -43,6 +43,13 @@ def predict(
         str, typer.Option(help="What runs the network: torch, torchscript or onnx; `package` exports the latter two.")
     ] = "torch",
     precision: Precision = "float32",
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the label maps: nifti, the default; png, that of pictures; nrrd; dicomseg, or dicomseg-labelmap, of DICOM series.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
@@ -58,7 +65,7 @@ def predict(
     """Write a label map for every image, on the image's own grid."""
     import unet_pipeline
 
-    options = (device, mirror, ensemble, probabilities, trust, runtime, precision)
+    options = (device, mirror, ensemble, probabilities, trust, runtime, precision, format)
     if dry_run:
         show_forecast(unet_pipeline.forecast(bundle, source, out, *options, alone=True), json_file)
         return

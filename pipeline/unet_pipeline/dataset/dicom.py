@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unet_pipeline.dataset.dicom_file import DIRECTORY_CLASS, is_dicom_file, is_directory_file, read_header
-from unet_pipeline.dataset.dicom_folders import VOLUME_MODALITIES
+from unet_pipeline.dataset.dicom_folders import NO_IMAGES, VOLUME_MODALITIES
 from unet_pipeline.dataset.dicom_geometry import Series, Slice, build_affine, name_file, order_slices
 from unet_pipeline.dataset.dicom_messages import (
     COLOUR,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset as Header
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
 _PROJECTIONS = ("CR", "DX", "MG", "RG", "RF", "XA", "PX", "IO")  # X-rays through the body
 _VALUE_BYTES = 2  # nearly always, see `_shrink`
 _SHOWN_NAMES = 5
@@ -58,20 +58,10 @@ def read_dicom(path: Path, shown: str) -> MedicalImage:
     Raises:
         ImageFileError: no series or several, or slices that do not make a regular volume.
     """
-    series, notes = _find_series(path, shown)
-    first = series.slices[0].header
-    if first.get("PhotometricInterpretation") == "MONOCHROME1":
-        notes.append(INVERTED.about(shown))
+    series = order_series(path, shown)
     with _silent():
-        if _has_frames(series):
-            array, affine = _read_frames(series.slices[0], shown)
-        elif _is_projection(series, shown):
-            return _read_projection(series.slices[0], shown, notes)
-        else:
-            ordered, step = _order(series, notes, shown)
-            array, affine = _read_slices(ordered, shown), build_affine(ordered[0], step)
-    spacing_mm = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
-    return MedicalImage(array[None], _LPS_TO_RAS @ affine, spacing_mm, tuple(notes), _read_modality(first))
+        voxels = _read_voxels(series, shown)
+    return MedicalImage(voxels[None], series.affine, series.spacing_mm, series.notes, _read_modality(series.header))
 
 
 def read_dicom_grid(path: Path, shown: str) -> ImageGrid:
@@ -80,19 +70,61 @@ def read_dicom_grid(path: Path, shown: str) -> ImageGrid:
     Raises:
         ImageFileError: as `read_dicom`, as far as the headers show it.
     """
+    series = order_series(path, shown)
+    shape = int(series.header.Columns), int(series.header.Rows), len(series.planes)
+    return ImageGrid(1, shape[: len(series.spacing_mm)], series.affine, series.spacing_mm, _VALUE_BYTES)
+
+
+@dataclass(frozen=True)
+class OrderedSeries:
+    """The headers of one image series in the order of the image's voxels.
+
+    Attributes:
+        planes: one for each index k of the image: a file, or a frame of which only the geometry is known; one of a projection.
+        path, header: of a multi-frame object's file, or of the first one that was found.
+        frame_numbers: of a multi-frame object, the frame of each plane, counted from 1; otherwise none.
+        affine: of the image, in RAS+.
+        spacing_mm: of its two or three axes.
+        notes: what the user should know about it.
+    """
+
+    planes: tuple[Slice, ...]
+    path: Path
+    header: Header
+    frame_numbers: tuple[int, ...]
+    affine: np.ndarray
+    spacing_mm: tuple[float, ...]
+    notes: tuple[Problem, ...]
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether it is a picture without a place in the world."""
+        return len(self.spacing_mm) == 2
+
+
+def order_series(path: Path, shown: str) -> OrderedSeries:
+    """The one image series of a folder, or one DICOM file: which file or frame holds which plane of the image, and where it lies.
+
+    Raises:
+        ImageFileError: as `read_dicom`, as far as the headers show it.
+    """
     series, notes = _find_series(path, shown)
     first = series.slices[0]
-    in_plane = int(first.header.Columns), int(first.header.Rows)
+    if first.header.get("PhotometricInterpretation") == "MONOCHROME1":
+        notes.append(INVERTED.about(shown))
+    frame_numbers: tuple[int, ...] = ()
     if _has_frames(series):
-        _, ordered, affine = _order_frames(first, shown)
+        frames = _list_frames(first, shown)
+        planes, step = order_slices(frames, shown)
+        frame_numbers = tuple(frames.index(frame) + 1 for frame in planes)
     elif _is_projection(series, shown):
         affine, spacing_mm = _place_projection(first, shown)
-        return ImageGrid(1, in_plane, affine, spacing_mm, _VALUE_BYTES)
+        return OrderedSeries((first,), first.path, first.header, (), affine, spacing_mm, tuple(notes))
     else:
-        ordered, step = _order(series, notes, shown)
-        affine = build_affine(ordered[0], step)
+        planes, step = _order(series, notes, shown)
+    affine = _LPS_TO_RAS @ build_affine(planes[0], step)
     spacing = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
-    return ImageGrid(1, (*in_plane, len(ordered)), _LPS_TO_RAS @ affine, spacing, _VALUE_BYTES)
+    return OrderedSeries(tuple(planes), first.path, first.header, frame_numbers, affine, spacing, tuple(notes))
 
 
 def _find_series(path: Path, shown: str) -> tuple[Series, list[Problem]]:
@@ -114,7 +146,9 @@ def _order(series: Series, notes: Sequence[Problem], shown: str) -> tuple[list[S
 
 
 def _has_frames(series: Series) -> bool:
-    return len(series.slices) == 1 and int(series.slices[0].header.get("NumberOfFrames", 1) or 1) > 1
+    header = series.slices[0].header
+    has_several = int(header.get("NumberOfFrames", 1) or 1) > 1
+    return len(series.slices) == 1 and (has_several or "PerFrameFunctionalGroupsSequence" in header)
 
 
 def _is_projection(series: Series, shown: str) -> bool:
@@ -195,16 +229,27 @@ def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Pro
 
 def _reason_to_set_aside(header: Header) -> str:
     modality = str(header.get("Modality", ""))
-    if modality in _NO_IMAGES:
+    if modality in NO_IMAGES:
         return f"{modality} object(s)"
     if str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
         return "secondary capture(s)"
     if "LOCALIZER" in [str(value).upper() for value in header.get("ImageType", None) or []]:
         return "localizer(s)"
-    frames = int(header.get("NumberOfFrames", 1) or 1)
-    if modality in VOLUME_MODALITIES and frames == 1 and "ImagePositionPatient" not in header:
+    has_frames = int(header.get("NumberOfFrames", 1) or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header
+    if modality in VOLUME_MODALITIES and not has_frames and "ImagePositionPatient" not in header:
         return f"{modality} picture(s) without position"
     return ""
+
+
+def _read_voxels(series: OrderedSeries, shown: str) -> np.ndarray:
+    """Rescaled voxels, shape (i, j, k), or (i, j) of a projection."""
+    if series.is_projection:
+        return _shrink(_read_pixels(series.planes[0], shown)).T
+    if series.frame_numbers:
+        pixels = _read_pixels(Slice(series.path, series.header), shown)
+        pixels = pixels[None] if pixels.ndim == 2 else pixels
+        return _shrink(pixels[np.array(series.frame_numbers) - 1].transpose(2, 1, 0))
+    return _read_slices(series.planes, shown)
 
 
 def _read_slices(ordered: Sequence[Slice], shown: str) -> np.ndarray:
@@ -272,16 +317,8 @@ def _require_pixels(item: Slice, file: str) -> None:
         raise SHORT_PIXELS.error(file, found=num_bytes, expected=expected)
 
 
-def _read_frames(item: Slice, shown: str) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels of an enhanced multi-frame object in the order of their positions, and the affine in LPS+."""
-    frames, ordered, affine = _order_frames(item, shown)
-    pixels = _read_pixels(item, shown)
-    order = [frames.index(frame) for frame in ordered]
-    return _shrink(pixels[order].transpose(2, 1, 0)), affine
-
-
-def _order_frames(item: Slice, shown: str) -> tuple[list[Slice], list[Slice], np.ndarray]:
-    """Frames as the file has them, in the order of their positions, and the affine in LPS+."""
+def _list_frames(item: Slice, shown: str) -> list[Slice]:
+    """The geometry of the frames of an enhanced multi-frame object, in the order of the file."""
     from pydicom.dataset import Dataset
 
     header = item.header
@@ -301,16 +338,8 @@ def _order_frames(item: Slice, shown: str) -> tuple[list[Slice], list[Slice], np
             frame.Rows, frame.Columns = header.Rows, header.Columns
             frames.append(Slice(Path(f"frame {len(frames) + 1}"), frame))
     except (TypeError, AttributeError, KeyError, IndexError) as error:
-        raise FRAMES_WITHOUT_POSITION.error(shown, count=header.NumberOfFrames) from error
-    ordered, step = order_slices(frames, shown)
-    return frames, ordered, build_affine(ordered[0], step)
-
-
-def _read_projection(item: Slice, shown: str, notes: list[Problem]) -> MedicalImage:
-    """A single picture without a place in the world, such as an X-ray."""
-    affine, spacing_mm = _place_projection(item, shown)
-    pixels = _shrink(_read_pixels(item, shown))
-    return MedicalImage(pixels.T[None], affine, spacing_mm, tuple(notes), _read_modality(item.header))
+        raise FRAMES_WITHOUT_POSITION.error(shown, count=header.get("NumberOfFrames", 1)) from error
+    return frames
 
 
 def _place_projection(item: Slice, shown: str) -> tuple[np.ndarray, tuple[float, float]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from unet_pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
 from unet_pipeline.dataset.dicom_stream import read_elements
 
+NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
 VOLUME_MODALITIES = ("CT", "MR", "PT", "NM")
 _PASSED_OVER = (".", "__")  # hidden folders, and __MACOSX
 
@@ -73,3 +74,15 @@ def _are_pictures_of_their_own(files: Sequence[Path]) -> bool:
         if not is_picture or str(header.get("Modality", "")) in VOLUME_MODALITIES:
             return False
     return True
+
+
+def holds_images(series: Path) -> bool:
+    """Whether any file of a series, or the one file, is an image; segmentations, structure sets and reports are none."""
+    for file in list_dicom_files(series) if series.is_dir() else [series]:
+        try:
+            header = read_elements(file, force=True, stop_before_pixels=True, specific_tags=["Modality"])
+        except Exception:  # a damaged file is for the reader to complain about
+            return True
+        if str(header.get("Modality", "")) not in NO_IMAGES:
+            return True
+    return False

@@ -21,6 +21,7 @@ from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_output_size
 from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields, rename_keys
+from unet_pipeline.planning.label_codes import LabelCode, propose_code
 from unet_pipeline.planning.losses import LOSSES
 from unet_pipeline.results import Result
 from unet_pipeline.text_files import parse_yaml, read_text
@@ -129,6 +130,7 @@ class Plan(Result, BaseModel):
     lesion_labels: tuple[str, ...] = ()
     thin_labels: tuple[str, ...] = ()
     separated_labels: tuple[str, ...] = ()
+    label_codes: dict[str, LabelCode | None] = {}
     # of imported networks and of fine-tuning; a plan.yaml may lack them
     transposed_bias: bool = False
     initial_weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
@@ -223,6 +225,8 @@ class Plan(Result, BaseModel):
         for name in ("fill_holes", "keep_largest_component"):
             if unknown := sorted(set(getattr(self, name)) - set(list(self.label_table)[1:])):
                 raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], self.label_table)}")
+        if unknown := sorted(set(self.label_codes) - set(self.label_table)):
+            raise ValueError(f"label_codes has {unknown[0]!r}; {suggest(unknown[0], self.label_table)}")
         measured = (*self.label_table, *self.regions)
         for name in ("tolerance_mm", "lesion_labels", "thin_labels", "separated_labels"):
             if unknown := sorted(set(getattr(self, name)) - set(measured)):
@@ -242,6 +246,10 @@ class Plan(Result, BaseModel):
     def tolerance_of(self, name: str) -> float:
         """Tolerance of the normalised surface dice for a label or region; one voxel of the plan's grid where the plan has none."""
         return self.tolerance_mm.get(name, max(self.spacing_mm))
+
+    def code_of(self, label: str) -> LabelCode | None:
+        """What a label is, in codes; by its name where the plan is of an earlier version, None where nobody said."""
+        return self.label_codes[label] if label in self.label_codes else propose_code(label, self.dataset_name)
 
     @property
     def mirrored_axes(self) -> tuple[int, ...]:
@@ -361,12 +369,13 @@ def build_plan_from(content: dict[str, object], shown: str) -> Plan:
         return Plan.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
+        name, rule = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
         if first["type"] == "missing":
-            raise PlanError(f"{shown} lacks the field {first['loc'][0]!r}. Add it, or plan again.") from error
-        if not first["loc"]:  # a rule across fields carries its own names and values
-            raise PlanError(f"{shown}: {first['msg'].removeprefix('Value error, ')}. Correct it.") from error
-        name = ".".join(str(part) for part in first["loc"])
-        raise PlanError(f"{shown}: {name} is {first['input']!r}; {first['msg'].lower()}. Correct it.") from error
+            raise PlanError(f"{shown} lacks the field {name!r}. Add it, or plan again.") from error
+        if not name:  # a rule across fields carries its own names and values
+            raise PlanError(f"{shown}: {rule}. Correct it.") from error
+        rule = rule if first["type"] == "value_error" else rule.lower()
+        raise PlanError(f"{shown}: {name} is {first['input']!r}; {rule}. Correct it.") from error
 
 
 def read_reasons(path: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from unet_pipeline.device.memory import Memory
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
-from unet_pipeline.planning import evaluation_rules, fine_tuning, network_rules, rules
+from unet_pipeline.planning import evaluation_rules, fine_tuning, label_codes, network_rules, rules
 from unet_pipeline.planning.earlier_plans import REGION_LOSS
 from unet_pipeline.planning.fine_tuning import Start
 from unet_pipeline.planning.plan import Plan, build_plan_from
@@ -335,6 +335,8 @@ def _add_evaluation(draft: _Draft, fingerprint: Fingerprint) -> None:
     draft.add(thin.reason, thin_labels=thin.value)
     separated = evaluation_rules.choose_separated_labels(fingerprint)
     draft.add(separated.reason, separated_labels=separated.value)
+    codes = label_codes.choose_label_codes(fingerprint)
+    draft.add(codes.reason, label_codes=codes.value)
 
 
 def _add_augmentation(draft: _Draft, fingerprint: Fingerprint, share: float) -> None:

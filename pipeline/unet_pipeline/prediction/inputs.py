@@ -15,7 +15,7 @@ from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
 from unet_pipeline.dataset.dataset import Case, case_name, image_suffix, list_images
 from unet_pipeline.dataset.deeper import suggest_deeper
 from unet_pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
-from unet_pipeline.dataset.dicom_folders import find_series, list_dicom_files, name_series
+from unet_pipeline.dataset.dicom_folders import find_series, holds_images, list_dicom_files, name_series
 from unet_pipeline.dataset.file_names import natural_key, split_case
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES, SHOWN_FORMATS
 from unet_pipeline.dataset.image_files import list_image_files
@@ -113,6 +113,8 @@ def list_inputs(source: Path, num_channels: int = 1, channel_names: Sequence[str
     if not source.is_dir():
         raise _describe_missing(source)
     series = find_series(source)
+    if len(series) > 1:  # such as segmentations of the others; of one alone the reader says what it is
+        series = [path for path in series if holds_images(path)] or series
     images = [path for path in list_images(source) if source not in series or not _is_beside_series(path, source)]
     inputs = [] if images else _list_case_folders(source, num_channels, channel_names)
     inputs = inputs or [

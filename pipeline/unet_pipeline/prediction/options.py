@@ -16,6 +16,7 @@ class PredictOptions:
         probabilities: write them too, beside each label map.
         runtime: what runs the network: torch, or torchscript or onnx for one that `package` exported.
         precision: of the network: float32, bfloat16, or auto for bfloat16 where the device is fast with it.
+        format: of the label maps, a name of `clinical/formats.py`; the bundle's own, if None.
     """
 
     device: str | None = None
@@ -24,12 +25,14 @@ class PredictOptions:
     probabilities: bool = False
     runtime: str = "torch"
     precision: str = "float32"
+    format: str | None = None
 
     def list_changed(self) -> list[str]:
         """Names of what an external bundle's config decides, and not the user, that are not as by default."""
-        plain = PredictOptions(self.device)
+        plain = PredictOptions(self.device, format=self.format)
         return [name for name, value in vars(self).items() if value != getattr(plain, name)]
 
     def as_settings(self) -> dict[str, object]:
         """For a record: the options as they were given."""
-        return dict(vars(self))
+        settings = dict(vars(self))
+        return settings if self.format else {name: value for name, value in settings.items() if name != "format"}

@@ -14,6 +14,8 @@ from unet_pipeline.files import write_atomically
 from unet_pipeline.gzip_files import write_gzip
 from unet_pipeline.prediction.inputs import PredictionInput
 
+# by that of the label map; arrays of pictures for the others
+_PROBABILITIES_SUFFIXES = {".nii": ".nii.gz", ".nii.gz": ".nii.gz", ".nrrd": ".nii.gz", ".dcm": ".dcm"}
 _FIRST_VOXEL = 352  # bytes: the header, and four that say that there is no extension
 
 
@@ -74,21 +76,21 @@ def _save(image: nib.Nifti1Image, values: np.ndarray, path: Path) -> None:
 def probabilities_path(label_map: Path, suffix: str) -> Path:
     """Where the probabilities of an image lie: beside its label map."""
     stem = label_map.name.removesuffix(suffix)
-    return label_map.with_name(f"{stem}_probabilities{'.nii.gz' if suffix.startswith('.nii') else '.npz'}")
+    return label_map.with_name(f"{stem}_probabilities{_PROBABILITIES_SUFFIXES.get(suffix, '.npz')}")
 
 
-def write_probabilities(path: Path, probabilities: np.ndarray, image: Path) -> None:
+def write_probabilities(path: Path, probabilities: np.ndarray, affine: np.ndarray) -> None:
     """Write the probabilities of every class.
 
     Args:
         path: ends in .nii.gz, for a float32 volume with the classes along the fourth axis and the image's affine; or in .npz, for
             the array "probabilities" of shape (classes, height, width), as pictures have their rows first.
         probabilities: shape (classes, *spatial), on the image's grid.
-        image: the file that was predicted.
+        affine: of the image that was predicted.
     """
     with write_atomically(path) as partial:
         if path.suffix == ".npz":
             with partial.open("wb") as stream:  # numpy would add its ending to a name
                 np.savez_compressed(stream, probabilities=np.swapaxes(probabilities, 1, 2))
         else:
-            nib.save(nib.Nifti1Image(np.moveaxis(probabilities, 0, -1), nib.load(image).affine), partial)
+            nib.save(nib.Nifti1Image(np.moveaxis(probabilities, 0, -1), affine), partial)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -73,7 +73,7 @@ class Ledger:
     Attributes:
         out: the folder.
         origin: of the label maps that are written now.
-        entries: by image name, as in the record.
+        entries: by image name, as in the record; of another format than the bundle's own with that format behind a dot.
         save: writes the record.
         announce: called with a line for each reason why label maps that are there are made again.
         started: when the call began.
@@ -116,7 +116,7 @@ class Ledger:
         )
 
     def _list_reasons(self, source: PredictionInput, final: Path, probabilities_suffix: str | None) -> list[str]:
-        entry = self.entries.get(source.name)
+        entry = self.entries.get(self._name_entry(source.name))
         if not isinstance(entry, LabelMapEntry) or entry.label_map != final.name:
             return [UNRECORDED]
         reasons = []
@@ -158,7 +158,7 @@ class Ledger:
         What this package wrote is deleted, because it is of another image, or of other weights. Anything else, such as a label map that
         was corrected by hand, goes into the folder `replaced`.
         """
-        entry = self.entries.get(source.name)
+        entry = self.entries.get(self._name_entry(source.name))
         known = set()
         if isinstance(entry, LabelMapEntry):
             known = {entry.label_map_sha256, entry.probabilities_sha256}
@@ -170,7 +170,7 @@ class Ledger:
             else:
                 _set_aside(path)
         with self._lock:
-            self.entries.pop(source.name, None)
+            self.entries.pop(self._name_entry(source.name), None)
 
     def finish(self, source: PredictionInput, final: Path, probabilities: Path | None = None) -> None:
         """Bind a label map that was written to its image, weights, configs and options, and write the record, but not too often."""
@@ -190,12 +190,27 @@ class Ledger:
     def enter(self, name: str, entry: LabelMapEntry) -> None:
         """Add the entry of a label map, and write the record, but not too often."""
         with self._lock:
-            self.entries[name] = entry
+            self.entries[self._name_entry(name)] = entry
             begun_s = time.monotonic()
             if begun_s >= self._next_save_s:
                 self.save()
                 took_s = time.monotonic() - begun_s
                 self._next_save_s = begun_s + took_s / _SAVING_SHARE
+
+    def find(self, name: str) -> LabelMapEntry | None:
+        """The entry of an image's label map; None where there is none, or what another version wrote."""
+        entry = self.entries.get(self._name_entry(name))
+        return entry if isinstance(entry, LabelMapEntry) else None
+
+    def put_last(self, names: Iterable[str]) -> None:
+        """Let the entries of these images stand at the end, in their order."""
+        for name in map(self._name_entry, names):
+            if (entry := self.entries.pop(name, None)) is not None:
+                self.entries[name] = entry
+
+    def _name_entry(self, name: str) -> str:
+        kind = str(self.origin.options.get("format") or "").partition("-")[0]  # its variants have one file name
+        return f"{name}.{kind}" if kind else name
 
     def _describe_again(self) -> list[str]:
         names_of: dict[str, list[str]] = {}

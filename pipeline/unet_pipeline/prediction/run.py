@@ -30,8 +30,9 @@ from unet_pipeline.prediction.input_check import check_grid, check_input, check_
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.out_of_memory import explain_out_of_memory
-from unet_pipeline.prediction.outputs import output_path, probabilities_path, write_probabilities
+from unet_pipeline.prediction.outputs import output_path, probabilities_path
 from unet_pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, run_cases, run_side_by_side
+from unet_pipeline.prediction.result_formats import OWN, ResultFormat
 from unet_pipeline.prediction.reuse import Ledger, without_record
 from unet_pipeline.prediction.runtime import TORCH, choose_device
 from unet_pipeline.prediction.transforms import measure_resampled
@@ -71,6 +72,7 @@ def predict_images(
     overlap: Overlap | None = None,
     announce: Callable[[str], None] = lambda line: None,
     ledger: Ledger | None = None,
+    result_format: ResultFormat | None = None,
 ) -> Predictions:
     """Predict images into `out`, one label map per image under the image's name.
 
@@ -85,15 +87,17 @@ def predict_images(
         overlap: what runs beside the network; several images side by side or else `choose_overlap`, if None.
         announce: called once before the first image, with how many windows and images at once there will be.
         ledger: of `out`; none is kept, if None.
+        result_format: of the label maps; the bundle's own, if None.
 
     Raises:
         BundleError: see `build_engines`.
         PredictionError: `out` is the folder of an image; or an image failed (the message names each; the others are done).
     """
-    options, ledger = options or PredictOptions(), ledger or without_record(out)
+    options, ledger, result_format = options or PredictOptions(), ledger or without_record(out), result_format or OWN
     refuse_own_folder(inputs, out)
     engines = None if folder.is_planned else build_engines(folder, weights, out, options)
-    suffix = find_suffix(folder, engines)
+    own_suffix = find_suffix(folder, engines)
+    suffix = result_format.suffix or own_suffix
     finals, todo, kept = sort_inputs(inputs, out, suffix, options, ledger)
     images = {final: source.files[0] for source, final in finals.items()}
     if not todo:
@@ -104,6 +108,7 @@ def predict_images(
         if folder.is_planned:
             announce(describe_windowing(windowing, engines.volumes is not None))
         loop = CaseLoop(engines.with_windowing(windowing), staging, finals, suffix, options, ledger)
+        loop = replace(loop, result_format=result_format, own_suffix=own_suffix)
         num_at_once = 1 if overlap else windowing.num_images
         with closing(loop.start(todo, num_at_once, overlap)) as outcomes:
             finished = _watch(outcomes, len(todo), num_at_once)
@@ -111,7 +116,7 @@ def predict_images(
             announce(f"device   {note}")
     require_all(finished, finals, suffix, ledger)
     written = tuple(finals[outcome.item] for outcome in finished)
-    notes = tuple(note for outcome in finished for note in outcome.result or ())
+    notes = *result_format.notes, *(note for outcome in finished for note in outcome.result or ())
     parts = engines.parts
     shares = parts.stopwatch.list_shares()
     return Predictions(out, written, kept, notes, parts.precision, shares, dict(ledger.again), images)
@@ -133,6 +138,8 @@ class CaseLoop:
         suffix: of the label maps.
         options: of the call.
         ledger: of the folder of the label maps.
+        result_format: of the label maps.
+        own_suffix: that the bundle's own label maps would have.
         prepares_ahead: bring an image to the network's grid right after reading, beside the network of the case before.
     """
 
@@ -142,6 +149,8 @@ class CaseLoop:
     suffix: str
     options: PredictOptions
     ledger: Ledger
+    result_format: ResultFormat = OWN
+    own_suffix: str = ".nii.gz"
     prepares_ahead: bool = False
 
     def start(
@@ -226,8 +235,8 @@ class CaseLoop:
         with self._explain(case.source), self.engines.parts.stopwatch.measure("write"):
             self.ledger.make_room(case.source, final, probabilities_path(final, self.suffix))
             if beside is not None and prediction.probabilities is not None:
-                write_probabilities(beside, prediction.probabilities, case.files[0])
-            seen = case.engine.write(case, prediction, final, self.staging)
+                self.result_format.write_probabilities(beside, case, prediction.probabilities, self.ledger.origin)
+            seen = self.result_format.write(final, case, prediction, self.staging, self.own_suffix, self.ledger.origin)
             self.ledger.finish(case.source, final, beside)
         return (*seen, *case.notes)
 
@@ -271,6 +280,7 @@ def forecast_prediction(
     weights: Sequence[Path],
     options: PredictOptions,
     ledger: Ledger | None = None,
+    result_format: ResultFormat | None = None,
 ) -> Forecast:
     """What `predict_images` would do with the same arguments, from the headers of the images; nothing is written.
 
@@ -278,7 +288,7 @@ def forecast_prediction(
         PredictionError: as `predict_images`, before the first image; or the preprocessing is not what `plan` writes.
     """
     refuse_own_folder(inputs, out)
-    suffix = read_plan(folder.plan).output_suffix
+    suffix = (result_format or OWN).suffix or read_plan(folder.plan).output_suffix
     _, todo, kept = sort_inputs(inputs, out, suffix, options, ledger or without_record(out))
     if options.runtime != TORCH:  # an exported network takes what PyTorch's takes, up to its library's own buffers
         device = choose_device(options.runtime, options.device)

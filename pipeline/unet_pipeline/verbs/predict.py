@@ -16,7 +16,7 @@ from unet_pipeline.lean_imports import arrange_lean_import
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
 from unet_pipeline.prediction.options import PredictOptions
-from unet_pipeline.verbs.recorded import list_used_files, predict_recorded
+from unet_pipeline.verbs.recorded import list_used_files, predict_recorded, settle_recorded
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import Forecast
@@ -34,6 +34,7 @@ def predict(
     trust: bool = False,
     runtime: str = "torch",
     precision: str = "float32",
+    format: str | None = None,
     alone: bool = False,
     announce: Callable[[str], None] = lambda line: None,
     jobs: int = 1,
@@ -58,6 +59,8 @@ def predict(
         trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
         runtime: torch, or torchscript or onnx for a network that `package` exported.
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
+        format: nifti, nrrd, png, dicomseg, or dicomseg-labelmap; what the bundle writes, if None: NIfTI, PNG for pictures. The DICOM
+            formats take DICOM series, to which they refer.
         alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
         announce: called before the first image: what is left out, why label maps that are there are made again, how windows are computed.
         jobs: images at the same time, each in a process of its own. Label maps are the same as with 1 and as many threads.
@@ -71,7 +74,7 @@ def predict(
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
         PredictionError: no image, or an image that the network cannot take.
     """
-    options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
+    options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, format)
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
     with open_for_reading(bundle, trust, open_any_bundle) as folder:
         _require_reachable(folder, Path(bundle), workers)
@@ -166,6 +169,7 @@ def forecast(
     trust: bool = False,
     runtime: str = "torch",
     precision: str = "float32",
+    format: str | None = None,
     alone: bool = False,
 ) -> Forecast:
     """Windows, memory and the rest of what `predict` would do with the same arguments; the network does not run, nothing is written.
@@ -182,12 +186,13 @@ def forecast(
                 f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
                 "Predict without --dry-run."
             )
-        options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
+        options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, format)
         weights, inputs = prepare_prediction(folder, source, options, alone)
+        from unet_pipeline.clinical.formats import choose_format
         from unet_pipeline.evidence.records.prediction_record import open_ledger
-        from unet_pipeline.prediction.reuse import settle_options
         from unet_pipeline.prediction.run import forecast_prediction
 
         files_used = list_used_files(folder, weights, options)
-        ledger = open_ledger(folder, Path(out), files_used, settle_options(options))
-        return forecast_prediction(folder, inputs, Path(out), weights, options, ledger)
+        result_format = choose_format(folder, format, inputs)
+        ledger = open_ledger(folder, Path(out), files_used, settle_recorded(folder, options, result_format))
+        return forecast_prediction(folder, inputs, Path(out), weights, options, ledger, result_format)

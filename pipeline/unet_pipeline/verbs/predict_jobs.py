@@ -33,6 +33,7 @@ from unet_pipeline.progress import LARGE_BYTES, progress_bar
 from unet_pipeline.verbs.predict_worker import OPENER, list_outputs
 
 if TYPE_CHECKING:
+    from unet_pipeline.prediction.result_formats import ResultFormat
     from unet_pipeline.prediction.reuse import Ledger
     from unet_pipeline.prediction.run import Predictions
 
@@ -50,6 +51,7 @@ class PredictionJob:
     files_used: Sequence[Path]
     options: PredictOptions
     jobs: JobOptions
+    result_format: ResultFormat
     announce: Callable[[str], None] = lambda line: None
 
 
@@ -83,7 +85,7 @@ def predict_by_jobs(job: PredictionJob, ledger: Ledger) -> Predictions:
     refuse_own_folder(job.inputs, job.out)
     is_planned = job.folder.is_planned
     engines = None if is_planned else build_engines(job.folder, job.weights, job.out, job.options)
-    suffix = find_suffix(job.folder, engines)
+    suffix = job.result_format.suffix or find_suffix(job.folder, engines)
     del engines
     remove_partial(job.out)
     _hash_images(job.inputs, ledger)
@@ -131,11 +133,11 @@ def _compute_key(source: PredictionInput, ledger: Ledger, options: PredictOption
 def _build_item(source: PredictionInput, key: str, ledger: Ledger) -> Item:
     from unet_pipeline.prediction.run import measure_input
 
-    entry = ledger.entries.get(source.name)
+    entry = ledger.find(source.name)
     arguments = {
         "name": source.name,
         "files": [str(file.absolute()) for file in source.files],
-        "entry": entry.model_dump(mode="json") if isinstance(entry, LabelMapEntry) else None,
+        "entry": None if entry is None else entry.model_dump(mode="json"),
     }
     return Item(source.name, key, arguments, measure_input(source), _hash_of(source, ledger))
 
@@ -170,24 +172,24 @@ def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[s
     ):
         if row is None or row.key != item.key:
             continue
-        path, entry = output_path(source, job.out, suffix), ledger.entries.get(item.name)
+        path, entry = output_path(source, job.out, suffix), ledger.find(item.name)
         if row.state == RUNNING and entry is None and path.is_file() and path.stat().st_mtime >= row.started:
             path.unlink()
         sha256 = row.outputs.get(path.name)
         if not row.is_finished or sha256 is None:
             continue
-        is_known = isinstance(entry, LabelMapEntry) and entry.label_map_sha256 == sha256
+        is_known = entry is not None and entry.label_map_sha256 == sha256
         if not is_known and path.is_file() and compute_sha256(path) == sha256:
             result = row.result
-            ledger.entries[item.name] = _build_entry(ledger, row.outputs, result["files_sha256"], result["started"])
+            ledger.enter(item.name, _build_entry(ledger, row.outputs, result["files_sha256"], result["started"]))
 
 
 def _adopt(items: Sequence[Item], record: Record, ledger: Ledger, todo: set[str]) -> None:
     """Let the record have the label maps that were kept, whoever made them."""
     for item, row in record.pair(items):
-        entry = ledger.entries.get(item.name)
+        entry = ledger.find(item.name)
         is_known = row is not None and row.is_finished and row.key == item.key
-        if item.name not in todo and not is_known and isinstance(entry, LabelMapEntry):
+        if item.name not in todo and not is_known and entry is not None:
             result = {"files_sha256": entry.files_sha256, "started": entry.started}
             record.adopt(item, {"outputs": list_outputs(entry), **result})
     record.commit()
@@ -256,7 +258,7 @@ def _gather(
     rows = {settled.item.name: settled.row for settled in run.iterate()}
     nothing: tuple[Problem, ...] = ()
     outcomes = [CaseOutcome(source, nothing, _explain(rows[source.name])) for source in todo]
-    stopwatch, notes, precision = Stopwatch(), list[Problem](), "float32"
+    stopwatch, notes, precision = Stopwatch(), list(job.result_format.notes), "float32"
     for source in todo:
         result = rows[source.name].result if rows[source.name].is_finished else {}
         notes += [Problem(**note) for note in result.get("notes", ())]
@@ -265,19 +267,12 @@ def _gather(
             stopwatch.add(stage, taken_s)
     for line in dict.fromkeys(line for row in rows.values() for line in row.result.get("device_notes", ())):
         job.announce(f"device   {line}")
-    _order_entries(ledger, todo)
+    ledger.put_last(source.name for source in todo)  # in the order of the images, whatever finished first
     require_all(outcomes, finals, suffix, ledger)
     written = tuple(finals[source] for source in todo)
     images = {final: source.files[0] for source, final in finals.items()}
     shares = stopwatch.list_shares()
     return Predictions(job.out, written, kept, tuple(notes), precision, shares, dict(ledger.again), images)
-
-
-def _order_entries(ledger: Ledger, todo: Sequence[PredictionInput]) -> None:
-    """In the order of the images, whatever finished first."""
-    for source in todo:
-        if (entry := ledger.entries.pop(source.name, None)) is not None:
-            ledger.entries[source.name] = entry
 
 
 def _explain(row: Row) -> PredictionError | None:

@@ -15,6 +15,7 @@ from unet_pipeline.files import compute_sha256
 if TYPE_CHECKING:
     from unet_pipeline.prediction.engines import Engines
     from unet_pipeline.prediction.options import PredictOptions
+    from unet_pipeline.prediction.result_formats import ResultFormat
     from unet_pipeline.prediction.reuse import Origin
 
 OPENER = "unet_pipeline.verbs.predict_worker:open_prediction"
@@ -66,12 +67,15 @@ def _require_unchanged(folder: BundleFolder, origin: Origin, weights: tuple[Path
 def _build_worker(
     folder: BundleFolder, weights: tuple[Path, ...], options: PredictOptions, origin: Origin, arguments: Arguments
 ) -> Function:
+    from unet_pipeline.clinical.formats import choose_format
     from unet_pipeline.prediction.engines import build_engines
     from unet_pipeline.prediction.inputs import PredictionInput
-    from unet_pipeline.prediction.reuse import settle_options
+    from unet_pipeline.prediction.run import find_suffix
     from unet_pipeline.prediction.window_choice import settle_windows
+    from unet_pipeline.verbs.recorded import settle_recorded
 
-    if folder.is_planned and (here := settle_options(options)) != origin.options:
+    result_format = choose_format(folder, options.format, ())
+    if folder.is_planned and (here := settle_recorded(folder, options, result_format)) != origin.options:
         raise PredictionError(
             f"A worker would compute on {here['device']} in {here['precision']}, the record says {origin.options['device']} in "
             f"{origin.options['precision']}. Give --device and --precision."
@@ -79,8 +83,9 @@ def _build_worker(
     staging = Path(tempfile.mkdtemp(dir=arguments["staging"]))
     engines = build_engines(folder, weights, staging, options)
     windowing = settle_windows(engines, [PredictionInput("", tuple(map(Path, arguments["largest"])))], options)
-    worker = _Worker(engines.with_windowing(replace(windowing, num_images=1)), staging, options, origin, arguments)
-    return worker.predict
+    engines = engines.with_windowing(replace(windowing, num_images=1))
+    own_suffix = find_suffix(folder, None if folder.is_planned else engines)
+    return _Worker(engines, staging, options, origin, arguments, result_format, own_suffix).predict
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class _Worker:
     options: PredictOptions
     origin: Origin
     arguments: Arguments
+    result_format: ResultFormat
+    own_suffix: str
 
     def predict(self, item: Arguments, smaller: bool) -> Arguments:
         """The label map of one image.
@@ -108,19 +115,22 @@ class _Worker:
         from unet_pipeline.prediction.run import CaseLoop
 
         out, source = Path(self.arguments["out"]), PredictionInput(item["name"], tuple(map(Path, item["files"])))
-        known = {} if item["entry"] is None else {source.name: LabelMapEntry(**item["entry"])}
-        ledger = Ledger(out, self.origin, dict(known), started=self.arguments["started"])
+        ledger = Ledger(out, self.origin, started=self.arguments["started"])
+        if item["entry"] is not None:
+            ledger.enter(source.name, LabelMapEntry(**item["entry"]))
         suffix = self.arguments["suffix"]
         finals = {source: output_path(source, out, suffix)}
         final = finals[source]
         if final.is_file() and final.stat().st_mtime >= self.arguments["begun"]:
             final.unlink()  # of an attempt of this run whose worker was lost before it could say so
         engines = _take_less(self.engines) if smaller else self.engines
-        loop = CaseLoop(engines, self.staging, finals, suffix, self.options, ledger)
+        loop = CaseLoop(
+            engines, self.staging, finals, suffix, self.options, ledger, self.result_format, self.own_suffix
+        )
         before = dict(engines.parts.stopwatch.seconds)
         notes = loop.run(source)
-        entry = ledger.entries[source.name]
-        if not isinstance(entry, LabelMapEntry):
+        entry = ledger.find(source.name)
+        if entry is None:
             raise TypeError("the case loop has made no entry")
         seconds = {stage: now_s - before[stage] for stage, now_s in engines.parts.stopwatch.seconds.items()}
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
+    from unet_pipeline.prediction.result_formats import ResultFormat
     from unet_pipeline.prediction.run import Predictions
 
 
@@ -38,26 +38,41 @@ def predict_recorded(
         CohortError: workers cannot be had, or the disk is full.
         BundleError, PredictionError: as `predict_images`.
     """
+    from unet_pipeline.clinical.formats import choose_format
     from unet_pipeline.evidence.records.prediction_record import record_predictions
-    from unet_pipeline.prediction.reuse import settle_options
     from unet_pipeline.prediction.run import predict_images
-    from unet_pipeline.verbs.predict_jobs import PredictionJob, predict_by_jobs, settle_remote_options
+    from unet_pipeline.verbs.predict_jobs import PredictionJob, predict_by_jobs
 
+    result_format = choose_format(folder, options.format, inputs)
     files_used = list_used_files(folder, weights, options)
-    settle = partial(settle_remote_options, jobs=jobs) if jobs else settle_options
-    plan = settle(options) if folder.is_planned else {"device": options.device}
+    plan = settle_recorded(folder, options, result_format, jobs)
     settings = options.as_settings() if folder.is_planned else plan
     with record_predictions(folder, out, files_used, settings, plan, announce) as (record, ledger):
         if jobs is None:
             predictions = predict_images(
-                folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger
+                folder, inputs, out, weights, options, None, announce_windows, ledger, result_format
             )
         else:
-            job = PredictionJob(folder, inputs, out, weights, files_used, options, jobs, announce_windows)
+            job = PredictionJob(
+                folder, inputs, out, weights, files_used, options, jobs, result_format, announce_windows
+            )
             predictions = predict_by_jobs(job, ledger)
         record.precision = predictions.precision if predictions.written else None
         record.shares = dict(predictions.shares)
     return predictions
+
+
+def settle_recorded(
+    folder: BundleFolder, options: PredictOptions, result_format: ResultFormat, jobs: JobOptions | None = None
+) -> dict[str, object]:
+    """The options that reach the label maps, with what they come to on this machine, or on that of the workers."""
+    from unet_pipeline.prediction.reuse import settle_options
+    from unet_pipeline.verbs.predict_jobs import settle_remote_options
+
+    effective: dict[str, object] = {"device": options.device}
+    if folder.is_planned:
+        effective = settle_remote_options(options, jobs) if jobs else settle_options(options)
+    return effective | ({"format": result_format.name} if result_format.name else {})
 
 
 def list_used_files(folder: BundleFolder, weights: Sequence[Path], options: PredictOptions) -> Sequence[Path]:

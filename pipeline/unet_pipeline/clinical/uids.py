@@ -1,0 +1,15 @@
+"""UIDs below 2.25, the root that nobody has to register: a UUID, made of what the object is (PS3.5, B.2)."""
+
+from __future__ import annotations
+
+import uuid
+
+_NAMESPACE = uuid.UUID("6f0e7b0c-7a0b-5b62-9f0a-6d1f2a8c5e11")
+
+
+def derive_uid(*parts: str) -> str:
+    """A UID of at most 44 characters; the same parts give the same one, other parts another one.
+
+    So an object that is made again from the same image, weights, configs and options replaces itself in an archive.
+    """
+    return f"2.25.{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
