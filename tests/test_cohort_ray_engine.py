@@ -68,7 +68,7 @@ def with_ray_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["", "10.0.0.1", "http://head:8265", "10.0.0.1:", "ray://", "10.0.0.1:6379/x", "localhost:many"]
+    "address", ["", "10.0.0.1", "http://127.0.0.1:8265", "10.0.0.1:", "ray://", "10.0.0.1:6379/x", "localhost:many"]
 )
 def test_an_address_of_another_form_is_refused(address: str) -> None:
     with pytest.raises(CohortError, match=r"is auto, HOST:PORT or ray://HOST:PORT, not .*`ray start --head`"):

@@ -146,8 +146,7 @@ def _build_entry(
     ledger: Ledger, outputs: Mapping[str, str], files_sha256: Mapping[str, str], started: str
 ) -> LabelMapEntry:
     (label_map, sha256), *others = outputs.items()
-    probabilities, probabilities_sha256 = others[0] if others else (None, None)
-    return LabelMapEntry(
+    entry = LabelMapEntry(
         files_sha256=dict(files_sha256),
         label_map=label_map,
         label_map_sha256=sha256,
@@ -155,9 +154,10 @@ def _build_entry(
         configs_sha256=dict(ledger.origin.configs_sha256),
         options=dict(ledger.origin.options),
         started=started,
-        probabilities=probabilities,
-        probabilities_sha256=probabilities_sha256,
     )
+    for probabilities, probabilities_sha256 in others:  # what is not set is not written, as by one process
+        entry.probabilities, entry.probabilities_sha256 = probabilities, probabilities_sha256
+    return entry
 
 
 def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[str, str], suffix: str) -> None:
