@@ -173,5 +173,7 @@ def test_build_engine_wrong_names_and_numbers_say_what_is_right(monkeypatch: pyt
     with pytest.raises(CohortError, match="number of workers is 0; expected at least 1"):
         build_engine("local", 0, Share())
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(CohortError, match=r"The engine ray needs the library ray, which .*pip install 'unet-pipeline\[ray\]'"):
+    with pytest.raises(
+        CohortError, match=r"The engine ray needs the library ray, which .*pip install 'unet-pipeline\[ray\]'"
+    ):
         build_engine("ray", 1, Share())

@@ -17,22 +17,31 @@ if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import CaseForecast, Forecast
     from unet_pipeline.prediction.run import Predictions
 
+Images = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT", help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series."
+    ),
+]
+LabelMaps = Annotated[
+    Path,
+    typer.Argument(
+        metavar="OUT", help="Folder for the label maps; those of the same image, weights and options are kept."
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of the label maps: nifti, the default; png, that of pictures; nrrd; dicomseg, or dicomseg-labelmap, of DICOM series.",
+    ),
+]
+
 
 def predict(
     bundle: Bundle,
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT",
-            help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series.",
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OUT", help="Folder for the label maps; those of the same image, weights and options are kept."
-        ),
-    ],
+    source: Images,
+    out: LabelMaps,
     device: Device = None,
     mirror: Mirror = False,
     ensemble: Ensemble = False,
@@ -43,13 +52,7 @@ def predict(
         str, typer.Option(help="What runs the network: torch, torchscript or onnx; `package` exports the latter two.")
     ] = "torch",
     precision: Precision = "float32",
-    format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of the label maps: nifti, the default; png, that of pictures; nrrd; dicomseg, or dicomseg-labelmap, of DICOM series.",
-        ),
-    ] = None,
+    format: Format = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
