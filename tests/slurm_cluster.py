@@ -85,7 +85,9 @@ def run_cluster() -> Iterator[dict[str, str]]:
             write_configuration(folder)
             for command in list_daemons(folder):
                 with (folder / f"{command[0]}.out.log").open("wb") as log:
-                    daemon = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                    daemon = subprocess.Popen(
+                        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                    )
                 daemons.append(daemon)
                 time.sleep(0.5)
             wait_for_node(folder, environment)
