@@ -19,6 +19,7 @@ from typing import Any
 
 from unet_pipeline.cohort.items import Attempt, Function, Outcome, Share, State, Work, carry_out, judge_error
 from unet_pipeline.errors import CohortError
+from unet_pipeline.library_warnings import silence_libraries
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -57,6 +58,7 @@ _worker = _Worker()
 def _prepare(parent: int) -> None:
     """Make a new process a worker: Ctrl-C is the coordinator's, and it ends when that does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    silence_libraries()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

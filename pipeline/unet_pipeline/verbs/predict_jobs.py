@@ -254,11 +254,19 @@ def _gather(
             stopwatch.add(stage, taken_s)
     for line in dict.fromkeys(line for row in rows.values() for line in row.result.get("device_notes", ())):
         job.announce(f"device   {line}")
+    _order_entries(ledger, todo)
     require_all(outcomes, finals, suffix, ledger)
     written = tuple(finals[source] for source in todo)
     images = {final: source.files[0] for source, final in finals.items()}
     shares = stopwatch.list_shares()
     return Predictions(job.out, written, kept, tuple(notes), precision, shares, dict(ledger.again), images)
+
+
+def _order_entries(ledger: Ledger, todo: Sequence[PredictionInput]) -> None:
+    """In the order of the images, whatever finished first."""
+    for source in todo:
+        if (entry := ledger.entries.pop(source.name, None)) is not None:
+            ledger.entries[source.name] = entry
 
 
 def _explain(row: Row) -> PredictionError | None:

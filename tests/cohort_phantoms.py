@@ -1,0 +1,46 @@
+"""A network that nobody trained and many tiny images, for runs of many processes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+
+from unet_pipeline.bundle.folder import BundleFolder
+
+from .phantom_bundles import SMALL_3D, plan_small, write_volume, write_volumes
+
+SIDE = 16
+TINY_3D = {**SMALL_3D, "filters": [4, 4, 8], "patch_size": [16, 16, 16], "window_size": [16, 16, 16]}
+
+
+def build_bundle(folder: Path, **numbers: Any) -> Path:
+    """A bundle for images of `SIDE` voxels with seeded random weights, in a folder of its own."""
+    bundle = plan_small(write_volumes(folder / "dataset", 4), folder / "bundle", **{**TINY_3D, **numbers})
+    root = BundleFolder(bundle)
+    torch.manual_seed(0)
+    parser = ConfigParser()
+    parser.read_config(root.read_config("inference"))
+    network = parser.get_parsed_content("network_def")
+    root.weights.parent.mkdir(exist_ok=True)
+    torch.save(network.state_dict(), root.weights)
+    return bundle
+
+
+def write_images(folder: Path, count: int) -> Path:
+    """Images of noise around a ball, each its own."""
+    for number in range(count):
+        generator = np.random.default_rng(number)
+        grid = np.indices((SIDE,) * 3) - SIDE / 2
+        image = 100.0 * (np.sqrt((grid**2).sum(0)) < generator.uniform(3, 7)) + generator.normal(0, 12, (SIDE,) * 3)
+        write_volume(folder / f"image_{number:05d}.nii.gz", image.astype(np.float32))
+    return folder
+
+
+def hash_label_maps(folder: Path) -> dict[str, str]:
+    """SHA-256 of the label maps in a folder, by name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.nii.gz"))}
