@@ -7,12 +7,13 @@ SELECT ?=
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-viewer lint notebooks docs docs-serve monailabel help clean
+.PHONY: demo test test-viewer test-slurm lint notebooks docs docs-serve monailabel help clean
 
 help:
 	@echo "make demo       the whole way on the embedded cohort, two to four minutes, which it tells beforehand"
 	@echo "make test       the test suite"
 	@echo "make test-viewer the viewer in Chromium, which must be installed"
+	@echo "make test-slurm  the engine slurm on a Slurm of this machine, which is installed (Debian, as root) and ended afterwards"
 	@echo "make lint       style, types, layers, spelling"
 	@echo "make notebooks  write and execute the notebooks again from their scripts"
 	@echo "make docs       the documentation as a site in build/site"
@@ -34,6 +35,9 @@ lint: $(VENV)/.lint
 
 test-viewer: $(VENV)/.test
 	$(BIN)/python -m pytest -m browser tests/viewer
+
+test-slurm: $(VENV)/.test
+	$(BIN)/python tests/slurm_cluster.py $(BIN)/python -m pytest -m slurm tests/test_cohort_slurm_engine.py $(SELECT)
 
 monailabel: $(VENV)/.test
 	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py tests/bundles/test_loading.py

@@ -46,6 +46,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SwitchType=switch/none
 ReturnToService=2
+EnforcePartLimits=ALL
 KillWait=5
 MinJobAge=60
 SchedulerType=sched/backfill
@@ -162,6 +163,7 @@ def find_port() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     install()
     with run_cluster() as variables:
         status = subprocess.run(sys.argv[1:], env=variables, check=False).returncode

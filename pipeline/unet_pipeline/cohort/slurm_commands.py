@@ -37,12 +37,12 @@ class TaskState:
     Attributes:
         job_id: such as 12_3.
         state: such as RUNNING.
-        host: its node; empty while it waits.
+        reason: why it waits, in Slurm's words; empty, if there is nothing to say.
     """
 
     job_id: str
     state: str
-    host: str = ""
+    reason: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -94,19 +94,21 @@ def ask_states(names: Iterable[str]) -> dict[str, dict[int, TaskState]] | None:
     """The tasks of jobs, by job name and by number in the array; None where Slurm does not answer now."""
     if not (wanted := ",".join(names)):
         return {}
-    command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%j|%T|%N", f"--name={wanted}"]
+    command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%j|%T|%r", f"--name={wanted}"]
     answer = _run(command)
     return None if answer is None else read_states(answer)
 
 
 def read_states(answer: str) -> dict[str, dict[int, TaskState]]:
-    """What `squeue --format=%i|%j|%T|%N` printed; a job without an array is task 0."""
+    """What `squeue --format=%i|%j|%T|%r` printed; a job without an array is task 0."""
     states: dict[str, dict[int, TaskState]] = {}
     for line in answer.splitlines():
-        job_id, name, state, host = line.strip().split("|")
+        job_id, name, state, reason = line.strip().split("|", maxsplit=3)
         number = job_id.partition("_")[2] or "0"
         if number.isdigit():
-            states.setdefault(name, {})[int(number)] = TaskState(job_id, state, host)
+            states.setdefault(name, {})[int(number)] = TaskState(
+                job_id, state, reason if state == "PENDING" and reason != "None" else ""
+            )
     return states
 
 

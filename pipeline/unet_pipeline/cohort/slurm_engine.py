@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,7 @@ class SlurmEngine:
         self._ready: list[Outcome] = []  # of such arrays
         self._waiting: TextIO | None = None
         self._num_waiting, self._num_idle_ends = 0, 0
+        self._reasons: set[str] = set()
         self._asked_s = self._answered_s = 0.0
         self._has_lost = self._has_handed_over = False
 
@@ -222,10 +224,18 @@ class SlurmEngine:
         outcomes = []
         for array in live:
             array.note_states(states.get(array.name, {}))
+            self._say_reasons(array)
             for task in array.list_live():
                 if task.num_over >= _NUM_OVER:
                     outcomes += [*task.read(array.folder), *self._conclude(array, task)]
         return outcomes
+
+    def _say_reasons(self, array: Array) -> None:
+        """Say once why tasks wait: a partition that never takes them looks like one that is busy."""
+        for reason, count in Counter(task.state.reason for task in array.list_live()).items():
+            if reason and reason not in self._reasons:
+                self._reasons.add(reason)
+                say_progress(f"slurm    {count} task(s) wait: {reason}")
 
     def _conclude(self, array: Array, task: ArrayTask) -> list[Outcome]:
         """What is to be said of a task that ended before its items did."""
