@@ -24,7 +24,7 @@ def open_prediction(arguments: Arguments, share: Share) -> Function:
     """Load the network; see `Work`.
 
     Args:
-        arguments: bundle, out, staging (folders); weights (files); options, origin (of the call); suffix, started; largest (files of
+        arguments: bundle, out, staging (folders); weights (files); options, origin (of the call); suffix; largest (files of
             the image by which windows are chosen).
         share: of this worker.
 
@@ -95,7 +95,7 @@ class _Worker:
         """The label map of one image.
 
         Args:
-            item: name, files, and entry of the label map that is there.
+            item: name, files, entry of the label map that is there, and when the call started.
             smaller: one window at a time, blended in main memory.
 
         Returns:
@@ -109,7 +109,7 @@ class _Worker:
 
         out, source = Path(self.arguments["out"]), PredictionInput(item["name"], tuple(map(Path, item["files"])))
         known = {} if item["entry"] is None else {source.name: LabelMapEntry(**item["entry"])}
-        ledger = Ledger(out, self.origin, dict(known), started=self.arguments["started"])
+        ledger = Ledger(out, self.origin, dict(known), started=item["started"])
         suffix = self.arguments["suffix"]
         finals = {source: output_path(source, out, suffix)}
         engines = _take_less(self.engines) if smaller else self.engines
