@@ -39,8 +39,8 @@ class JobOptions:
         """Whether the work is done in this process, as without any of these options."""
         return self.num_workers == 1 and self.engine == LOCAL and self.num_threads is None
 
-    def check(self) -> None:
-        """Whether the options go together.
+    def check(self) -> JobOptions:
+        """The same, if the options go together.
 
         Raises:
             CohortError: they do not.
@@ -52,6 +52,7 @@ class JobOptions:
         if self.sbatch and self.engine != SLURM:
             raise CohortError(f"--sbatch is of Slurm, and the engine is {self.engine}. Add --engine slurm.")
         build_engine(self.engine, self.num_workers, Share(), self._list_options(Path(SLURM_FOLDER)))
+        return self
 
     def share(self, num_cores: int, device: str | None = None) -> Share:
         """What each worker may use.

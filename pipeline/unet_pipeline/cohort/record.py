@@ -12,7 +12,8 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -183,18 +184,40 @@ class Record:
         self.commit()
         self._sync()
 
-    def enter(self, items: Sequence[Item]) -> None:
-        """Let the record have exactly these items as those that are wanted; one whose key is another begins anew."""
+    def enter(
+        self, items: Sequence[Item], is_settled: Callable[[Item, str], bool] = lambda item, state: False
+    ) -> array[int]:
+        """Let the record have exactly these items as those that are wanted; one whose key is another begins anew.
+
+        Args:
+            items: of the run.
+            is_settled: whether an item in that state needs no attempt.
+
+        Returns:
+            Places of the items that are to be done.
+        """
         self._begin()
-        for item, row in self.pair(items):
-            if row is None or row.key != item.key:
+        todo = array("q")
+        for place, (item, known) in enumerate(self._pair_states(items)):
+            if known is None or known[0] != item.key:
                 self._insert(item)
+                todo.append(place)
+            elif not is_settled(item, known[1]):
+                todo.append(place)
         wanted = self._ask("SELECT COUNT(*), SUM(is_wanted) FROM items")[0]
         if wanted != (len(items), len(items)):
             self._connection.execute("UPDATE items SET is_wanted=0")
             names = ((_encode(item.name),) for item in items)
             self._connection.executemany("UPDATE items SET is_wanted=1 WHERE name=CAST(? AS TEXT)", names)
         self.commit()
+        return todo
+
+    def _pair_states(self, items: Sequence[Item]) -> Iterator[tuple[Item, tuple[str, str] | None]]:
+        """Each item with the key and the state that the record has, without the rest, which takes long to read."""
+        for chunk in _divide(items):
+            rows = self._select("name, key, state", [item.name for item in chunk])
+            known = {name: (key, state) for name, key, state in rows}
+            yield from ((item, known.get(item.name)) for item in chunk)
 
     def adopt(self, item: Item, result: Mapping[str, Any]) -> None:
         """Enter an item that was finished without this record."""
@@ -211,15 +234,17 @@ class Record:
 
     def pair(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
         """Each item with what the record has under its name, in the order of the items."""
-        iterator = iter(items)
-        while chunk := list(islice(iterator, _CHUNK)):
-            rows = self._find([item.name for item in chunk])
+        for chunk in _divide(items):
+            rows = {row.name: row for row in map(read_row, self._select(FIELDS, [item.name for item in chunk]))}
             yield from ((item, rows.get(item.name)) for item in chunk)
 
-    def _find(self, names: Sequence[str]) -> dict[str, Row]:
+    def find(self, name: str) -> Row | None:
+        """What the record has under a name."""
+        return next(map(read_row, self._select(FIELDS, [name])), None)
+
+    def _select(self, fields: str, names: Sequence[str]) -> list[Any]:
         marks = ", ".join(["CAST(? AS TEXT)"] * len(names))
-        question = f"SELECT {FIELDS} FROM items WHERE name IN ({marks})"
-        return {row.name: row for row in map(read_row, self._ask(question, list(map(_encode, names))))}
+        return self._ask(f"SELECT {fields} FROM items WHERE name IN ({marks})", list(map(_encode, names)))
 
     def begin(self, attempt: Attempt) -> None:
         """Note that an attempt is given to the engine."""
@@ -276,6 +301,12 @@ class Record:
 
     def _ask(self, question: str, values: Sequence[Any] = ()) -> list[Any]:
         return self._connection.execute(question, values).fetchall()
+
+
+def _divide(items: Iterable[Item]) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk
 
 
 def _arrange(connection: sqlite3.Connection) -> None:

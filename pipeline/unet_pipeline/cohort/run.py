@@ -95,7 +95,7 @@ def run_items(
     record: Record,
     title: str = "items",
     origin: Mapping[str, Any] | None = None,
-    is_there: Callable[[Item, Row], bool] = lambda item, row: True,
+    is_there: Callable[[Item, Row], bool] | None = None,
     on_finish: Callable[[Outcome], None] = lambda outcome: None,
     max_lost: int = MAX_LOST,
 ) -> Run:
@@ -108,7 +108,8 @@ def run_items(
         record: opened.
         title: of the work, for the progress bar and `jobs`.
         origin: hashes and options that all results share, for the record.
-        is_there: of an item that the record has as finished: whether its outputs are still what they were.
+        is_there: of an item that the record has as finished: whether its outputs are still what they were; they
+            are, if None.
         on_finish: called in this process with each outcome that finished, before it is recorded.
         max_lost: workers that an item may lose before it is set aside.
 
@@ -117,7 +118,6 @@ def run_items(
         PreemptedError: SIGTERM; KeyboardInterrupt likewise leaves everything in order.
     """
     record.start_run(title, origin or {}, type(engine).__name__, engine.num_workers, len(items))
-    record.enter(items)
     todo = _order(items, record, is_there)
     runner = _Runner(items, engine, record, on_finish, max_lost)
     try:
@@ -137,20 +137,19 @@ def run_items(
     return Run(items, record, frozenset(runner.begun))
 
 
-def _order(items: Sequence[Item], record: Record, is_there: Callable[[Item, Row], bool]) -> Sequence[int]:
+def _order(items: Sequence[Item], record: Record, is_there: Callable[[Item, Row], bool] | None) -> Sequence[int]:
     """Places of the items that are not done, the longest first."""
-    todo, expected_s = array("q"), array("d")
-    for place, (item, row) in enumerate(record.pair(items)):
-        if row is not None and _is_settled(item, row, is_there):
-            continue
-        todo.append(place)
-        expected_s.append(item.expected_s)
+
+    def is_settled(item: Item, state: str) -> bool:
+        if state != State.FINISHED or is_there is None:
+            return state in (State.FINISHED, *SET_ASIDE)
+        row = record.find(item.name)
+        return row is not None and is_there(item, row)
+
+    todo = record.enter(items, is_settled)
+    expected_s = array("d", (items[place].expected_s for place in todo))
     order = sorted(range(len(todo)), key=lambda index: -expected_s[index])
     return array("q", (todo[index] for index in order))
-
-
-def _is_settled(item: Item, row: Row, is_there: Callable[[Item, Row], bool]) -> bool:
-    return row.key == item.key and (row.state in SET_ASIDE or (row.is_finished and is_there(item, row)))
 
 
 class _Runner:

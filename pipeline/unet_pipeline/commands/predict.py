@@ -15,6 +15,7 @@ from unet_pipeline.errors import PredictionError
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import CaseForecast, Forecast
+    from unet_pipeline.prediction.run import Predictions
 
 
 def predict(
@@ -74,6 +75,12 @@ def predict(
         address=address,
         sbatch=read_settings(sbatch),
     )
+    print_predictions(result)
+    write_json_option(json_file, predictions_as_data(result))
+
+
+def print_predictions(result: Predictions) -> None:
+    """What was seen in the images, the label maps, and where the time went."""
     print_problems(result.notes, indent="")
     for path in result.kept:
         say(f"kept     {path}  (finished before)")
@@ -82,17 +89,18 @@ def predict(
     if result.shares:
         shown = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in result.shares.items())
         say(f"time     {shown}; {result.precision}")
-    write_json_option(
-        json_file,
-        {
-            "written": list(map(str, result.written)),
-            "kept": list(map(str, result.kept)),
-            "again": dict(result.again),
-            "precision": result.precision,
-            "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
-            "notes": [vars(note) for note in result.notes],
-        },
-    )
+
+
+def predictions_as_data(result: Predictions) -> dict[str, object]:
+    """What is printed, as plain values."""
+    return {
+        "written": list(map(str, result.written)),
+        "kept": list(map(str, result.kept)),
+        "again": dict(result.again),
+        "precision": result.precision,
+        "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
+        "notes": [vars(note) for note in result.notes],
+    }
 
 
 def show_forecast(forecast: Forecast, json_file: Path | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,18 +72,23 @@ def predict(
         PredictionError: no image, or an image that the network cannot take.
     """
     options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
-    workers = JobOptions(jobs, engine, threads, address, sbatch or {})
-    workers.check()
+    workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
     with open_for_reading(bundle, trust, open_any_bundle) as folder:
         _require_reachable(folder, Path(bundle), workers)
         weights, inputs = prepare_prediction(folder, source, options, alone)
-        from unet_pipeline.prediction.passed_over import say_passed_over
-        from unet_pipeline.prediction.run import refuse_own_folder
+        _look_at_inputs(inputs, Path(source), Path(out), announce)
+        who = None if workers.is_plain else workers
+        return predict_recorded(folder, inputs, Path(out), weights, options, announce, announce, who)
 
-        refuse_own_folder(inputs, Path(out))
-        say_passed_over(Path(source), inputs, announce)
-        by_whom = None if workers.is_plain else workers
-        return predict_recorded(folder, inputs, Path(out), weights, options, announce, announce, by_whom)
+
+def _look_at_inputs(
+    inputs: Sequence[PredictionInput], source: Path, out: Path, announce: Callable[[str], None]
+) -> None:
+    from unet_pipeline.prediction.passed_over import say_passed_over
+    from unet_pipeline.prediction.run import refuse_own_folder
+
+    refuse_own_folder(inputs, out)
+    say_passed_over(source, inputs, announce)
 
 
 def _require_reachable(folder: BundleFolder, bundle: Path, jobs: JobOptions) -> None:

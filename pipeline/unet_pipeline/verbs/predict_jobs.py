@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from unet_pipeline.bundle.run_record import LabelMapEntry
 from unet_pipeline.cohort.engines import LOCAL, SLURM
 from unet_pipeline.cohort.items import Item, Outcome, State, Work
 from unet_pipeline.cohort.options import SLURM_STAGING, JobOptions
-from unet_pipeline.cohort.record import Record, Row, open_record
+from unet_pipeline.cohort.record import RUNNING, Record, Row, open_record
 from unet_pipeline.cohort.run import Run, run_items
 from unet_pipeline.device.cores import count_cores
 from unet_pipeline.errors import PredictionError
@@ -88,7 +89,7 @@ def predict_by_jobs(job: PredictionJob, ledger: Ledger) -> Predictions:
     _hash_images(job.inputs, ledger)
     with open_record(job.out) as record, _stage(job) as staging:
         keys = {source.name: _compute_key(source, ledger, job.options) for source in job.inputs}
-        _restore(job, ledger, record, keys)
+        _restore(job, ledger, record, keys, suffix)
         finals, todo, kept = sort_inputs(job.inputs, job.out, suffix, job.options, ledger)
         items = [_build_item(source, keys[source.name], ledger) for source in job.inputs]
         _adopt(items, record, ledger, {source.name for source in todo})
@@ -153,6 +154,7 @@ def _build_item(source: PredictionInput, key: str, ledger: Ledger) -> Item:
         "files": [str(file.absolute()) for file in source.files],
         "entry": entry.model_dump(mode="json") if isinstance(entry, LabelMapEntry) else None,
         "started": ledger.started,
+        "begun": time.time(),
     }
     return Item(source.name, key, arguments, measure_input(source), _hash_of(source, ledger))
 
@@ -175,19 +177,28 @@ def _build_entry(
     )
 
 
-def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[str, str]) -> None:
-    """Give the ledger the label maps that were finished before this process's predecessor was killed."""
-    for item, row in record.pair([Item(name, key, {}) for name, key in keys.items()]):
-        if row is None or not row.is_finished or row.key != item.key or not row.outputs:
+def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[str, str], suffix: str) -> None:
+    """Give the ledger the label maps that were finished before this process's predecessor was killed.
+
+    One that got its name from an attempt whose answer nobody heard is taken away: that attempt is made again.
+    """
+    from unet_pipeline.prediction.outputs import output_path
+
+    for source, (item, row) in zip(
+        job.inputs, record.pair([Item(name, key, {}) for name, key in keys.items()]), strict=True
+    ):
+        if row is None or row.key != item.key:
             continue
-        entry, (label_map, sha256) = ledger.entries.get(item.name), next(iter(row.outputs.items()))
-        if isinstance(entry, LabelMapEntry) and entry.label_map_sha256 == sha256:
+        path, entry = output_path(source, job.out, suffix), ledger.entries.get(item.name)
+        if row.state == RUNNING and entry is None and path.is_file() and path.stat().st_mtime >= row.started:
+            path.unlink()
+        sha256 = row.outputs.get(path.name)
+        if not row.is_finished or sha256 is None:
             continue
-        path = job.out / label_map
-        if path.is_file() and compute_sha256(path) == sha256:
-            ledger.entries[item.name] = _build_entry(
-                ledger, row.outputs, row.result["files_sha256"], row.result["started"]
-            )
+        is_known = isinstance(entry, LabelMapEntry) and entry.label_map_sha256 == sha256
+        if not is_known and path.is_file() and compute_sha256(path) == sha256:
+            result = row.result
+            ledger.entries[item.name] = _build_entry(ledger, row.outputs, result["files_sha256"], result["started"])
 
 
 def _adopt(items: Sequence[Item], record: Record, ledger: Ledger, todo: set[str]) -> None:

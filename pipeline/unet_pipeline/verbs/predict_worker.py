@@ -24,7 +24,7 @@ def open_prediction(arguments: Arguments, share: Share) -> Function:
     """Load the network; see `Work`.
 
     Args:
-        arguments: bundle, out, staging (folders); weights (files); options, origin (of the call); suffix; largest (files of
+        arguments: bundle, out, staging (folders); weights, files_used (files); options, origin (of the call); suffix; largest (files of
             the image by which windows are chosen).
         share: of this worker.
 
@@ -95,7 +95,8 @@ class _Worker:
         """The label map of one image.
 
         Args:
-            item: name, files, entry of the label map that is there, and when the call started.
+            item: name, files, entry of the label map that is there, and when the call began: started, and begun
+                (seconds since 1970).
             smaller: one window at a time, blended in main memory.
 
         Returns:
@@ -112,6 +113,9 @@ class _Worker:
         ledger = Ledger(out, self.origin, dict(known), started=item["started"])
         suffix = self.arguments["suffix"]
         finals = {source: output_path(source, out, suffix)}
+        final = finals[source]
+        if final.is_file() and final.stat().st_mtime >= item["begun"]:
+            final.unlink()  # of an attempt of this run whose worker was lost before it could say so
         engines = _take_less(self.engines) if smaller else self.engines
         loop = CaseLoop(engines, self.staging, finals, suffix, self.options, ledger)
         before = dict(engines.parts.stopwatch.seconds)
