@@ -180,7 +180,8 @@ def _build_entry(
 def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[str, str], suffix: str) -> None:
     """Give the ledger the label maps that were finished before this process's predecessor was killed.
 
-    One that got its name from an attempt whose answer nobody heard is taken away: that attempt is made again.
+    One that got its name from an attempt whose answer nobody heard is taken away: that attempt is made again. Not on Slurm, whose tasks
+    leave their answers in files.
     """
     from unet_pipeline.prediction.outputs import output_path
 
@@ -190,7 +191,8 @@ def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[s
         if row is None or row.key != item.key:
             continue
         path, entry = output_path(source, job.out, suffix), ledger.entries.get(item.name)
-        if row.state == RUNNING and entry is None and path.is_file() and path.stat().st_mtime >= row.started:
+        is_unheard = row.state == RUNNING and job.jobs.engine != SLURM
+        if is_unheard and entry is None and path.is_file() and path.stat().st_mtime >= row.started:
             path.unlink()
         sha256 = row.outputs.get(path.name)
         if not row.is_finished or sha256 is None:
