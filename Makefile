@@ -7,7 +7,7 @@ SELECT ?=
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-dicom test-viewer test-ray lint notebooks docs docs-serve monailabel help clean
+.PHONY: demo test test-dicom test-viewer test-ray test-slurm lint notebooks docs docs-serve monailabel help clean
 
 help:
 	@echo "make demo       the whole way on the embedded cohort, two to four minutes, which it tells beforehand"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-dicom DICOM results against dciodvfy and dicom-validator; installs Debian's dicom3tools"
 	@echo "make test-viewer the viewer in Chromium, which must be installed"
 	@echo "make test-ray   the engine of Ray on a cluster of this machine"
+	@echo "make test-slurm  the engine slurm on a Slurm of this machine, which is installed (Debian, as root) and ended afterwards"
 	@echo "make lint       style, types, layers, spelling"
 	@echo "make notebooks  write and execute the notebooks again from their scripts"
 	@echo "make docs       the documentation as a site in build/site"
@@ -42,6 +43,9 @@ test-dicom: $(VENV)/.test
 	command -v dciodvfy || apt-get install --yes dicom3tools || sudo apt-get install --yes dicom3tools
 	$(BIN)/python -m pip install --quiet -c constraints.txt dicom-validator
 	$(BIN)/python -m pytest -m "dicom_tools or not dicom_tools" tests/test_clinical_segmentation.py tests/test_clinical_tools.py tests/bundles/test_dicom_out.py
+
+test-slurm: $(VENV)/.test
+	$(BIN)/python tests/slurm_cluster.py $(BIN)/python -m pytest -m slurm tests/test_cohort_slurm_engine.py $(SELECT)
 
 monailabel: $(VENV)/.test
 	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py tests/bundles/test_loading.py

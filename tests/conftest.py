@@ -55,11 +55,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Where the real data are promised (continuous integration), a skipped test is a failed one.
 
-    But for those that need a GPU, or another user's rights.
+    But for those that need a GPU, a Slurm, or another user's rights.
     """
     outcome = yield
     report = outcome.get_result()
-    needs_more = any(item.get_closest_marker(name) for name in ("gpu", "other_user"))
+    needs_more = any(item.get_closest_marker(name) for name in ("gpu", "other_user", "slurm"))
     if report.skipped and not needs_more and os.environ.get("PIPELINE_REQUIRE_DATA"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped although PIPELINE_REQUIRE_DATA is set"

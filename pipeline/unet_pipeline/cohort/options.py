@@ -13,6 +13,7 @@ from unet_pipeline.cohort.items import Share
 from unet_pipeline.errors import CohortError
 
 SLURM_FOLDER = ".slurm"  # of scripts and part files, in the output folder
+SLURM_STAGING = ".slurm-staging"  # of what its tasks write on the way
 
 
 @dataclass(frozen=True)

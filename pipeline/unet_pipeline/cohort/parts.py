@@ -33,17 +33,31 @@ def append_outcome(part: Path, outcome: Outcome) -> None:
 
 def read_outcomes(part: Path) -> Iterator[Outcome]:
     """The outcomes of a part file in their order; none where there is no file."""
+    for outcome, _ in read_outcomes_from(part):
+        yield outcome
+
+
+def read_outcomes_from(part: Path, start: int = 0, stop: int | None = None) -> Iterator[tuple[Outcome, int]]:
+    """Outcomes of a part file that grows, each with the byte behind it, where the next reading starts.
+
+    Args:
+        part: file; may not be there.
+        start: byte where a line begins.
+        stop: byte behind the last line that is read.
+    """
     if not part.is_file():
         return
     with part.open("rb") as stream:
+        stream.seek(start)
         for line in stream:
-            if not line.endswith(b"\n"):
+            start += len(line)
+            if not line.endswith(b"\n") or (stop is not None and start > stop):
                 return
             try:
                 data = json.loads(line)
             except ValueError:  # what a task that died left of a line
                 continue
-            yield outcome_from_data(data)
+            yield outcome_from_data(data), start
 
 
 def outcome_as_data(outcome: Outcome) -> dict[str, Any]:

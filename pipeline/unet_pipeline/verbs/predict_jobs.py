@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import LabelMapEntry
-from unet_pipeline.cohort.engines import LOCAL
+from unet_pipeline.cohort.engines import LOCAL, SLURM
 from unet_pipeline.cohort.items import Item, Outcome, State, Work
-from unet_pipeline.cohort.options import JobOptions
+from unet_pipeline.cohort.options import SLURM_STAGING, JobOptions
 from unet_pipeline.cohort.record import RUNNING, Record, Row, open_record
 from unet_pipeline.cohort.run import Run, run_items
 from unet_pipeline.device.cores import count_cores
@@ -87,9 +88,8 @@ def predict_by_jobs(job: PredictionJob, ledger: Ledger) -> Predictions:
     engines = None if is_planned else build_engines(job.folder, job.weights, job.out, job.options)
     suffix = job.result_format.suffix or find_suffix(job.folder, engines)
     del engines
-    remove_partial(job.out)
     _hash_images(job.inputs, ledger)
-    with open_record(job.out) as record, stage_folder(job.out) as staging:
+    with open_record(job.out) as record, _stage(job) as staging:
         keys = {source.name: _compute_key(source, ledger, job.options) for source in job.inputs}
         _restore(job, ledger, record, keys, suffix)
         finals, todo, kept = sort_inputs(job.inputs, job.out, suffix, job.options, ledger)
@@ -97,6 +97,23 @@ def predict_by_jobs(job: PredictionJob, ledger: Ledger) -> Predictions:
         _adopt(items, record, ledger, {source.name for source in todo})
         run = _run(job, ledger, record, items, staging, suffix, todo)
         return _gather(job, ledger, run, finals, todo, kept, suffix)
+
+
+@contextmanager
+def _stage(job: PredictionJob) -> Iterator[Path]:
+    """A folder that goes away, for what workers write on the way; tasks of Slurm outlive a process that is killed, and keep theirs."""
+    if job.jobs.engine != SLURM:
+        remove_partial(job.out)
+        with stage_folder(job.out) as staging:
+            yield staging
+        return
+    staging = job.out / SLURM_STAGING
+    staging.mkdir(parents=True, exist_ok=True)
+    try:
+        yield staging
+    finally:  # the engine is closed
+        shutil.rmtree(staging, ignore_errors=True)
+        remove_partial(job.out)
 
 
 def _hash_images(inputs: Sequence[PredictionInput], ledger: Ledger) -> None:
@@ -138,6 +155,8 @@ def _build_item(source: PredictionInput, key: str, ledger: Ledger) -> Item:
         "name": source.name,
         "files": [str(file.absolute()) for file in source.files],
         "entry": None if entry is None else entry.model_dump(mode="json"),
+        "started": ledger.started,
+        "begun": time.time(),
     }
     return Item(source.name, key, arguments, measure_input(source), _hash_of(source, ledger))
 
@@ -163,7 +182,8 @@ def _build_entry(
 def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[str, str], suffix: str) -> None:
     """Give the ledger the label maps that were finished before this process's predecessor was killed.
 
-    One that got its name from an attempt whose answer nobody heard is taken away: that attempt is made again.
+    One that got its name from an attempt whose answer nobody heard is taken away: that attempt is made again. Not on Slurm, whose tasks
+    leave their answers in files.
     """
     from unet_pipeline.prediction.outputs import output_path
 
@@ -173,7 +193,8 @@ def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[s
         if row is None or row.key != item.key:
             continue
         path, entry = output_path(source, job.out, suffix), ledger.find(item.name)
-        if row.state == RUNNING and entry is None and path.is_file() and path.stat().st_mtime >= row.started:
+        is_unheard = row.state == RUNNING and job.jobs.engine != SLURM
+        if is_unheard and entry is None and path.is_file() and path.stat().st_mtime >= row.started:
             path.unlink()
         sha256 = row.outputs.get(path.name)
         if not row.is_finished or sha256 is None:
@@ -206,7 +227,8 @@ def _run(
 ) -> Run:
     from unet_pipeline.prediction.run import measure_input
 
-    largest = [max(todo, key=measure_input)] if todo else []
+    # of all images, so that the work of a call that goes on is the same
+    largest = [max(job.inputs, key=measure_input)] if todo else []
     origin = {
         "weights_sha256": list(ledger.origin.weights_sha256),
         "configs_sha256": dict(ledger.origin.configs_sha256),
@@ -221,8 +243,6 @@ def _run(
         "options": job.options.as_settings(),
         "origin": origin,
         "suffix": suffix,
-        "started": ledger.started,
-        "begun": time.time(),
         "largest": [str(file.absolute()) for source in largest for file in source.files],
     }
     share = job.jobs.share(count_cores(), job.options.device)

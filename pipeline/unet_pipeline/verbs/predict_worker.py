@@ -25,8 +25,8 @@ def open_prediction(arguments: Arguments, share: Share) -> Function:
     """Load the network; see `Work`.
 
     Args:
-        arguments: bundle, out, staging (folders); weights, files_used (files); options, origin (of the call); suffix, started; begun
-            (seconds since 1970); largest (files of the image by which windows are chosen).
+        arguments: bundle, out, staging (folders); weights, files_used (files); options, origin (of the call); suffix; largest (files of
+            the image by which windows are chosen).
         share: of this worker.
 
     Raises:
@@ -102,7 +102,8 @@ class _Worker:
         """The label map of one image.
 
         Args:
-            item: name, files, and entry of the label map that is there.
+            item: name, files, entry of the label map that is there, and when the call began: started, and begun
+                (seconds since 1970).
             smaller: one window at a time, blended in main memory.
 
         Returns:
@@ -115,13 +116,13 @@ class _Worker:
         from unet_pipeline.prediction.run import CaseLoop
 
         out, source = Path(self.arguments["out"]), PredictionInput(item["name"], tuple(map(Path, item["files"])))
-        ledger = Ledger(out, self.origin, started=self.arguments["started"])
+        ledger = Ledger(out, self.origin, started=item["started"])
         if item["entry"] is not None:
             ledger.enter(source.name, LabelMapEntry(**item["entry"]))
         suffix = self.arguments["suffix"]
         finals = {source: output_path(source, out, suffix)}
         final = finals[source]
-        if final.is_file() and final.stat().st_mtime >= self.arguments["begun"]:
+        if final.is_file() and final.stat().st_mtime >= item["begun"]:
             final.unlink()  # of an attempt of this run whose worker was lost before it could say so
         engines = _take_less(self.engines) if smaller else self.engines
         loop = CaseLoop(
