@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.report import write_report
 from unet_pipeline.files import write_together
+from unet_pipeline.remote.urls import is_url
+from unet_pipeline.verbs.stores import open_dataset
 
 if TYPE_CHECKING:
     from unet_pipeline.dataset.fix import FixedDataset
@@ -25,6 +27,7 @@ def check(
     data_root: Path | str | None = None,
     decisions: Path | str | None = None,
     with_tiles: bool = True,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> CheckReport:
     """Read every file of a labelled folder and report all problems.
 
@@ -36,10 +39,14 @@ def check(
         data_root: folder that the paths of a list of cases start from; found by looking when None.
         decisions: CSV file of the viewer; what it excludes is left out.
         with_tiles: keep a small picture of each case for the report's own page; always with `out`.
+        announce: called with what is fetched first, where `dataset` is an URL.
 
     Raises:
         DatasetError: there is no dataset to check.
     """
+    if is_url(dataset):
+        with open_dataset(dataset, announce) as fetched:
+            return check(fetched or dataset, out, labels, options, data_root, decisions, with_tiles)
     options = options or ReadOptions()
     read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
     report = check_dataset(read, labels, options, with_tiles=with_tiles or out is not None)
@@ -59,6 +66,7 @@ def fix(
     options: ReadOptions | None = None,
     exclude: Sequence[str] = (),
     data_root: Path | str | None = None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> FixedDataset:
     """Write a corrected copy of a labelled folder; nothing of the source is touched. `check --fix` on the command line.
 
@@ -68,7 +76,7 @@ def fix(
         labels: names for the label values, which the copy then has.
         options: how the source is to be read. What they decide (`copy_header`, `resample_labels`, ...) is done in the copy.
         exclude: cases, or files, that `check` names in an error and that are to be left out.
-        data_root: as in `check`.
+        data_root, announce: as in `check`.
 
     Returns:
         The report of the source, that of the copy, and what was changed; `copy.errors` is empty when everything was mended.
@@ -79,4 +87,5 @@ def fix(
     """
     from unet_pipeline.dataset.fix import fix_dataset
 
-    return fix_dataset(dataset, Path(out), labels, options, exclude, data_root)
+    with open_dataset(dataset, announce) as fetched:
+        return fix_dataset(fetched or dataset, Path(out), labels, options, exclude, data_root)

@@ -19,10 +19,12 @@ from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.outputs import find_any_output, find_output
+from unet_pipeline.remote.urls import is_passing, is_url
 from unet_pipeline.results import Result
 from unet_pipeline.verbs.predict import arrange_process
 from unet_pipeline.verbs.recorded import predict_recorded
 from unet_pipeline.verbs.references import join_references, open_references, read_references
+from unet_pipeline.verbs.stores import open_dataset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +61,7 @@ def evaluate(
 
     Args:
         bundle: trained; or an external one, then `dataset` is needed.
-        dataset: a labelled folder; `follow_links` and `data_root` say how it is read, as in `read_references`.
+        dataset: a labelled folder, or the URL of one, which is fetched first; `follow_links` and `data_root` say how it is read, as in `read_references`.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
@@ -72,6 +74,22 @@ def evaluate(
         DatasetError: images or label maps that the bundle was planned from have changed since.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
+    if is_url(dataset) or is_url(predictions):
+        with open_dataset(dataset, announce) as fetched, open_dataset(predictions, announce) as label_maps:
+            options = (
+                device,
+                mirror,
+                ensemble,
+                by,
+                trust,
+                precision,
+                alone,
+                announce,
+                check_data,
+                follow_links,
+                data_root,
+            )
+            return evaluate(bundle, fetched, out, label_maps, *options)
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
@@ -182,7 +200,7 @@ def _describe_evaluation(
     labels, (pairs, given_maps), (title, excluded, source) = dict(plan.label_table), measured, named
     notes = [] if given_maps is None else judge_given(folder, groups, given_maps, pairs)
     if dataset is not None:
-        place = find_relative(source or dataset.root, folder.root)
+        place = None if is_passing(dataset.root) else find_relative(source or dataset.root, folder.root)
         data = DataRecord(name=dataset.name, manifest_sha256=None, place=place)
         return SummaryFacts(title, data, labels, excluded=excluded, notes=notes)
     trained = [group.fold for group in groups if group.fold is not None]

@@ -15,6 +15,7 @@ from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.verbs.recorded import list_used_files, predict_recorded
+from unet_pipeline.verbs.stores import open_places
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import Forecast
@@ -40,7 +41,8 @@ def predict(
     Args:
         bundle: trained; a folder, or the zip that `package` made. An external bundle, such as the model zoo's, runs as its inference
             config says, without the options about the network.
-        source: an image, a DICOM series, or a folder of images or of series.
+        source: an image, a DICOM series, or a folder of images or of series; in an object store too, as an URL, and so may `bundle` and
+            `out` be.
         out: folder for the label maps, and their record, predictions_run.json. A label map that is there is kept if the record has it with
             the same image, weights, configs and options; otherwise it is made again. A file of that name which `predict` did not write, or
             that was edited since, goes into the folder `replaced`.
@@ -59,14 +61,17 @@ def predict(
         PredictionError: no image, or an image that the network cannot take.
     """
     options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
-    with open_for_reading(bundle, trust, open_any_bundle) as folder:
-        weights, inputs = prepare_prediction(folder, source, options, alone)
+    with (
+        open_places(bundle, source, out, announce) as places,
+        open_for_reading(places.bundle, trust, open_any_bundle) as folder,
+    ):
+        weights, inputs = prepare_prediction(folder, places.source, options, alone)
         from unet_pipeline.prediction.passed_over import say_passed_over
         from unet_pipeline.prediction.run import refuse_own_folder
 
-        refuse_own_folder(inputs, Path(out))
-        say_passed_over(Path(source), inputs, announce)
-        return predict_recorded(folder, inputs, Path(out), weights, options, announce, announce)
+        refuse_own_folder(inputs, places.out)
+        say_passed_over(places.source, inputs, announce)
+        return predict_recorded(folder, inputs, places.out, weights, options, announce, announce, places)
 
 
 def arrange_process(folder: BundleFolder, alone: bool, device: str | None) -> None:
@@ -145,18 +150,22 @@ def forecast(
         BundleError: as `predict`.
         PredictionError: as `predict`, before the first image; or the bundle's preprocessing is not what `plan` writes.
     """
-    with open_for_reading(bundle, trust, open_any_bundle) as folder:
+    with (
+        open_places(bundle, source, out, lambda line: None, reads_only=True) as places,
+        open_for_reading(places.bundle, trust, open_any_bundle) as folder,
+    ):
         if not folder.is_planned:
             raise PredictionError(
                 f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
                 "Predict without --dry-run."
             )
         options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision)
-        weights, inputs = prepare_prediction(folder, source, options, alone)
+        weights, inputs = prepare_prediction(folder, places.source, options, alone)
         from unet_pipeline.evidence.records.prediction_record import open_ledger
         from unet_pipeline.prediction.reuse import settle_options
         from unet_pipeline.prediction.run import forecast_prediction
 
         files_used = list_used_files(folder, weights, options)
-        ledger = open_ledger(folder, Path(out), files_used, settle_options(options))
-        return forecast_prediction(folder, inputs, Path(out), weights, options, ledger)
+        ledger = open_ledger(folder, places.out, files_used, settle_options(options))
+        ledger.folder = places.output
+        return forecast_prediction(folder, inputs, places.out, weights, options, ledger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from unet_pipeline.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.run import Predictions
+    from unet_pipeline.verbs.stores import Places
 
 
 def predict_recorded(
@@ -22,6 +24,7 @@ def predict_recorded(
     options: PredictOptions,
     announce: Callable[[str], None] = lambda line: None,
     announce_windows: Callable[[str], None] = lambda line: None,
+    places: Places | None = None,
 ) -> Predictions:
     """Predict images into a folder whose record, predictions_run.json, says what each label map was made of.
 
@@ -29,6 +32,7 @@ def predict_recorded(
         folder, inputs, out, weights, options: as for `predict_images`.
         announce: called with why label maps that are there are made again.
         announce_windows: called with how windows are computed.
+        places: where images or label maps lie in an object store.
 
     Raises:
         BundleError, PredictionError: as `predict_images`.
@@ -41,7 +45,10 @@ def predict_recorded(
     plan = settle_options(options) if folder.is_planned else {"device": options.device}
     settings = options.as_settings() if folder.is_planned else plan
     with record_predictions(folder, out, files_used, settings, plan, announce) as (record, ledger):
-        predictions = predict_images(folder, inputs, out, weights, options, announce=announce_windows, ledger=ledger)
+        predict = partial(
+            predict_images, folder, out=out, weights=weights, options=options, announce=announce_windows, ledger=ledger
+        )
+        predictions = places.predict(inputs, ledger, options.probabilities, predict) if places else predict(inputs)
         record.precision = predictions.precision if predictions.written else None
         record.shares = dict(predictions.shares)
     return predictions
