@@ -1,7 +1,7 @@
 """A local folder that stands for a prefix of a store: all names are there from one listing, contents when they are needed.
 
 A file that is not fetched is empty, which suffices for images that are known by their names. DICOM is known by its content: of each kind of
-file in a folder the beginning of one is fetched, and stands for all.
+file in a folder the beginning of one is fetched, and stands for all. So is a header that names the file of its voxels.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _FIRST_IMAGES, _MOST_IMAGES = (
     256,
 )  # of a portion: the first is there soon, later ones do not start the network anew too often
 _TEXTS = re.compile(r"\.(csv|html?|json|log|md|pdf|sha256|tsv|txt|xlsx?|xml|ya?ml|gz|zip)", re.IGNORECASE)
+_NAMES_VOXELS = (".mhd", ".nhdr")  # headers that name another file
 _LISTS = (".csv", ".tsv", ".json")  # of cases, whose files lie beside them or below
 _MEGABYTE = 1e6
 
@@ -87,8 +88,8 @@ class Mirror:
             path.touch()
 
     def measure(self, paths: Iterable[Path]) -> int:
-        """Bytes of the objects of some files, without what else a header names."""
-        return sum(self.objects[path].num_bytes for path in paths if path in self.objects)
+        """Bytes of the objects of some files."""
+        return sum(self.objects[path].num_bytes for path in paths)
 
     def list_tags(self, paths: Sequence[Path]) -> dict[str, str]:
         """What tells that the content of files has not changed, by name; empty where the store does not say it for every file."""
@@ -155,6 +156,8 @@ def _lay_out(made: Mirror) -> None:
             ) from error
         if is_directory_file(path):
             made.fetch([path])
+        elif path.suffix.lower() in _NAMES_VOXELS:
+            kinds[path, ""] = [path]
         elif not image_suffix(path) and not path.name.startswith(".") and not _TEXTS.fullmatch(path.suffix):
             kind = path.suffix.lower() if path.suffix[1:].isalpha() else ""
             kinds.setdefault((path.parent, kind), []).append(path)
@@ -227,24 +230,8 @@ def _divide(made: Mirror, items: Sequence[Item], list_files: Callable[[Item], Se
 
 
 def _list_own(made: Mirror, paths: Sequence[Path]) -> list[Path]:
-    """Files of an image before its header is there: all of a folder, and those of one stem, such as voxels beside a header."""
-    own: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            own += [file for file in list_image_files(path) if file in made.objects]
-        else:
-            own += [path, *(file for file in _list_namesakes(made, path))]
-    return own
-
-
-def _list_namesakes(made: Mirror, path: Path) -> list[Path]:
-    if path.suffix.lower() not in (".mhd", ".nhdr", ".hdr", ".img", ".gz"):
-        return []
-    names = (
-        path.with_name(f"{_stem(path.name)}{ending}")
-        for ending in (".raw", ".zraw", ".raw.gz", ".img", ".hdr", ".img.gz", ".hdr.gz")
-    )
-    return [name for name in names if name in made.objects and name != path]
+    """All files of an image, by their names and by what is there of its headers."""
+    return [file for path in paths for file in list_image_files(path) if file in made.objects]
 
 
 def _fill(made: Mirror, portion: Portion[Item], list_files: Callable[[Item], Sequence[Path]]) -> None:
@@ -254,7 +241,7 @@ def _fill(made: Mirror, portion: Portion[Item], list_files: Callable[[Item], Seq
         portion.files += files
         try:
             made.fetch(files)
-            portion.files += [file for path in files for file in list_image_files(path) if file not in portion.files]
+            portion.files += set(_list_own(made, files)) - set(files)
         except StoreError as error:
             portion.items.remove(item)
             portion.failures[item] = error

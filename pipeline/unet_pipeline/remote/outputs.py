@@ -202,8 +202,8 @@ def _take_lock(store: Store, url: RemoteUrl) -> None:
         store.write(url / LOCK, _describe_holder())
         return
     raise InUseError(
-        f"{url} is in use by another process ({' '.join(text.split())[:200] or 'unknown'}). Wait until it ends, or stop it. If it was killed, "
-        f"remove the object {LOCK} there, or wait an hour; two at a time would overwrite each other's record."
+        f"{url} is in use by another process ({' '.join(text.split())[:200] or 'unknown'}). Wait until it ends, or stop it. If it was "
+        f"killed, remove the object {LOCK} there, or wait an hour; two at a time would overwrite each other's record."
     )
 
 

@@ -61,7 +61,8 @@ def evaluate(
 
     Args:
         bundle: trained; or an external one, then `dataset` is needed.
-        dataset: a labelled folder, or the URL of one, which is fetched first; `follow_links` and `data_root` say how it is read, as in `read_references`.
+        dataset: a labelled folder; `follow_links` and `data_root` say how it is read, as in `read_references`. It and `predictions` may be
+            URLs, which are fetched first.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
@@ -75,21 +76,9 @@ def evaluate(
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
     if is_url(dataset) or is_url(predictions):
-        with open_dataset(dataset, announce) as fetched, open_dataset(predictions, announce) as label_maps:
-            options = (
-                device,
-                mirror,
-                ensemble,
-                by,
-                trust,
-                precision,
-                alone,
-                announce,
-                check_data,
-                follow_links,
-                data_root,
-            )
-            return evaluate(bundle, fetched, out, label_maps, *options)
+        rest = (device, mirror, ensemble, by, trust, precision, alone, announce, check_data, follow_links, data_root)
+        with open_dataset(dataset, announce) as fetched, open_dataset(predictions, announce) as fetched_maps:
+            return evaluate(bundle, fetched, out, fetched_maps, *rest)
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
