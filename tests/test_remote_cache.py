@@ -131,5 +131,8 @@ def test_open_cache_that_stays_is_one_process_s(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("size", ["much", "0", "-1", "nan", "inf"])
 def test_open_cache_no_size(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
     monkeypatch.setenv(SIZE_VARIABLE, size)
-    with pytest.raises(StoreError, match=f"{SIZE_VARIABLE} is '{size}'; expected a number of GiB above 0"), open_cache():
+    with (
+        pytest.raises(StoreError, match=f"{SIZE_VARIABLE} is '{size}'; expected a number of GiB above 0"),
+        open_cache(),
+    ):
         pass

@@ -113,7 +113,10 @@ def test_mirror_of_a_list_has_all_beside_it(store: Store, cache: Cache) -> None:
 
 def test_mirror_of_nothing(store: Store, cache: Cache) -> None:
     store.write(URL, b"x")
-    with pytest.raises(StoreError, match="memory://mirror-tests/nothing has no object"), mirror(URL.parent / "nothing", cache):
+    with (
+        pytest.raises(StoreError, match="memory://mirror-tests/nothing has no object"),
+        mirror(URL.parent / "nothing", cache),
+    ):
         pass
 
 
@@ -127,8 +130,14 @@ def walk(made: Mirror) -> Iterator[tuple[list[str], dict[str, str], int]]:
     files = sorted(made.objects)
     with closing(iterate_portions(made, files, lambda path: [path])) as portions:
         for portion in portions:
-            assert [path.stat().st_size for path in portion.items] == [made.objects[path].num_bytes for path in portion.items]
-            yield [path.stem for path in portion.items], {path.stem: str(error) for path, error in portion.failures.items()}, made.cache.num_bytes
+            assert [path.stat().st_size for path in portion.items] == [
+                made.objects[path].num_bytes for path in portion.items
+            ]
+            yield (
+                [path.stem for path in portion.items],
+                {path.stem: str(error) for path, error in portion.failures.items()},
+                made.cache.num_bytes,
+            )
 
 
 def test_iterate_portions_stay_below_the_bound(store: Store, tmp_path: Path) -> None:

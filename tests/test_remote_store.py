@@ -128,7 +128,9 @@ def test_upload_in_parts_that_is_cut_is_aborted(server: StoreServer, local: Path
     assert server.count("DELETE /bucket/parts.*uploadId") == 1
 
 
-def test_upload_that_is_another_file_afterwards(server: StoreServer, local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upload_that_is_another_file_afterwards(
+    server: StoreServer, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store("s3")
     monkeypatch.setattr(store, "read_sha256", lambda url: "cd" * 32)
     with pytest.raises(StoreError, match="is not the file of 700 bytes that was sent"):

@@ -62,7 +62,10 @@ def test_parse_place_secrets_are_refused_and_not_shown(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("https://example.org/a", "https:// is no store that is known; expected s3://, gs://, az://, memory://, file://"),
+        (
+            "https://example.org/a",
+            "https:// is no store that is known; expected s3://, gs://, az://, memory://, file://",
+        ),
         ("simplecache::s3://bucket/a", "is no store that is known"),
         ("s3://", "s3:// names no bucket"),
     ],

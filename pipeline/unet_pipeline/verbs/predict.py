@@ -67,9 +67,8 @@ def predict(
     ):
         weights, inputs = prepare_prediction(folder, places.source, options, alone)
         from unet_pipeline.prediction.passed_over import say_passed_over
-        from unet_pipeline.prediction.run import refuse_own_folder
 
-        refuse_own_folder(inputs, places.out)
+        places.refuse_own_folder(inputs)
         say_passed_over(places.source, inputs, announce)
         return predict_recorded(folder, inputs, places.out, weights, options, announce, announce, places)
 

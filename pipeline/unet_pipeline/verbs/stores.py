@@ -58,7 +58,6 @@ class Places:
         ledger.folder = self.output
         if self.mirror is None:
             return self._name(predict(inputs))
-        self._refuse_own_prefix(inputs)
         for source in inputs:
             if tags := self.mirror.list_tags(source.list_files()):
                 ledger.tags[source.name] = tags
@@ -86,8 +85,15 @@ class Places:
                 except FailedImagesError as error:
                     yield list(error.messages)
 
-    def _refuse_own_prefix(self, inputs: Sequence[PredictionInput]) -> None:
-        """Whether results may be written there, as `refuse_own_folder` says it of local folders."""
+    def refuse_own_folder(self, inputs: Sequence[PredictionInput]) -> None:
+        """Whether results may be written to `out`.
+
+        Raises:
+            PredictionError: an image lies there, and its result would take its name.
+        """
+        from unet_pipeline.prediction.run import refuse_own_folder
+
+        refuse_own_folder(inputs, self.out)
         if self.mirror is None or not isinstance(self.output, RemoteOutputFolder):
             return
         own = [item for path, item in self.mirror.objects.items() if item.url.parent == self.output.url]
