@@ -63,7 +63,9 @@ def test_provide_what_is_in_use_stays(store: Store, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache", 100, stays=True)
     for name in "ab":
         cache.provide(store, put(store, name, name.encode() * 40), tmp_path / name)
-    with pytest.raises(StoreError, match="memory://cache-tests/c has .* GiB and does not fit into the cache of .* GiB"):
+    with pytest.raises(
+        StoreError, match=r"memory://cache-tests/c has .* GiB and does not fit into the cache of .* GiB"
+    ):
         cache.provide(store, put(store, "c", b"c" * 40), tmp_path / "c")
     (tmp_path / "a").unlink()
     cache.provide(store, put(store, "c", b"c" * 40), tmp_path / "c")

@@ -141,7 +141,7 @@ def test_no_bucket(server: StoreServer, local: Path, tmp_path: Path) -> None:
     store, url = Store("s3"), RemoteUrl("s3", "nowhere/a")
     assert store.list_below(url) == []
     for act in (lambda: store.fetch(url, tmp_path / "a"), lambda: store.upload(local, url)):
-        with pytest.raises(StoreError, match="s3://nowhere/a cannot be .*: there is no such bucket or object"):
+        with pytest.raises(StoreError, match=r"s3://nowhere/a cannot be .*: there is no such bucket or object"):
             act()
 
 
@@ -150,7 +150,7 @@ def test_no_credentials(server: StoreServer, local: Path, monkeypatch: pytest.Mo
         monkeypatch.delenv(name)
     store = Store("s3")
     store.files = type(store.files)(skip_instance_cache=True, use_listings_cache=False)
-    with pytest.raises(StoreError, match="there are no credentials for it .*AWS_PROFILE"):
+    with pytest.raises(StoreError, match=r"there are no credentials for it .*AWS_PROFILE"):
         store.upload(local, BUCKET / "a")
 
 

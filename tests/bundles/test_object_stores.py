@@ -151,7 +151,7 @@ def test_predict_in_a_bounded_cache(
     assert len(sizes) == NUM_IMAGES
     assert max(sizes) <= 2.5 * largest
     monkeypatch.setenv(SIZE_VARIABLE, str(0.5 * largest / 2**30))
-    with pytest.raises(PredictionError, match="does not fit into the cache of .*UNET_PIPELINE_CACHE_GIB"):
+    with pytest.raises(PredictionError, match=r"does not fit into the cache of .*UNET_PIPELINE_CACHE_GIB"):
         predict(out="s3://bucket/other")
 
 
@@ -195,7 +195,7 @@ def test_predict_one_image_fails_and_one_result_cannot_be_written(
 
 def test_predict_into_the_prefix_of_the_images(bucket: Bucket, predict: Callable[..., Any]) -> None:
     before = bucket.list()
-    with pytest.raises(PredictionError, match="s3://bucket/in holds the image .*Choose another prefix"):
+    with pytest.raises(PredictionError, match=r"s3://bucket/in holds the image .*Choose another prefix"):
         predict(out="s3://bucket/in")
     assert bucket.list() == before
 
