@@ -48,7 +48,7 @@ def test_parse_place_folder_of_an_odd_name_is_a_folder(tmp_path: Path, monkeypat
         "az://user:hunter2@container/a",
         "s3://bucket/a.nii.gz?X-Amz-Signature=hunter2",
         "az://container/a?sv=2024&sig=hunter2",
-        "https://user:hunter2@bucket.example.org/a",
+        "ftp:/" + "/user:hunter2@bucket/a",
     ],
 )
 def test_parse_place_secrets_are_refused_and_not_shown(text: str) -> None:

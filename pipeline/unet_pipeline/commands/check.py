@@ -71,11 +71,7 @@ def check(
         )
     labels = parse_labels(label)
     options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-    fixed = (
-        None
-        if fix is None
-        else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, announce=tell)
-    )
+    fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, tell)
     report = (
         unet_pipeline.check(dataset, out, labels, options, data_root, decisions, with_tiles=False, announce=tell)
         if fixed is None or out

@@ -12,13 +12,13 @@ from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.report import write_report
 from unet_pipeline.files import write_together
-from unet_pipeline.remote.urls import is_url
-from unet_pipeline.verbs.stores import open_dataset
+from unet_pipeline.verbs.stores import fetches
 
 if TYPE_CHECKING:
     from unet_pipeline.dataset.fix import FixedDataset
 
 
+@fetches("dataset")
 def check(
     dataset: Path | str,
     out: Path | str | None = None,
@@ -44,9 +44,6 @@ def check(
     Raises:
         DatasetError: there is no dataset to check.
     """
-    if is_url(dataset):
-        with open_dataset(dataset, announce) as fetched:
-            return check(fetched or dataset, out, labels, options, data_root, decisions, with_tiles)
     options = options or ReadOptions()
     read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
     report = check_dataset(read, labels, options, with_tiles=with_tiles or out is not None)
@@ -59,6 +56,7 @@ def check(
     return report
 
 
+@fetches("dataset")
 def fix(
     dataset: Path | str,
     out: Path | str,
@@ -87,5 +85,4 @@ def fix(
     """
     from unet_pipeline.dataset.fix import fix_dataset
 
-    with open_dataset(dataset, announce) as fetched:
-        return fix_dataset(fetched or dataset, Path(out), labels, options, exclude, data_root)
+    return fix_dataset(dataset, Path(out), labels, options, exclude, data_root)

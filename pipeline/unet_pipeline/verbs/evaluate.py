@@ -19,12 +19,12 @@ from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.outputs import find_any_output, find_output
-from unet_pipeline.remote.urls import is_passing, is_url
+from unet_pipeline.remote.urls import is_passing
 from unet_pipeline.results import Result
 from unet_pipeline.verbs.predict import arrange_process
 from unet_pipeline.verbs.recorded import predict_recorded
 from unet_pipeline.verbs.references import join_references, open_references, read_references
-from unet_pipeline.verbs.stores import open_dataset
+from unet_pipeline.verbs.stores import fetches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from unet_pipeline.messages import Problem
 
 
+@fetches("dataset", "predictions")
 def evaluate(
     bundle: Path | str,
     dataset: Path | str | None = None,
@@ -61,8 +62,7 @@ def evaluate(
 
     Args:
         bundle: trained; or an external one, then `dataset` is needed.
-        dataset: a labelled folder; `follow_links` and `data_root` say how it is read, as in `read_references`. It and `predictions` may be
-            URLs, which are fetched first.
+        dataset: a labelled folder, read as in `read_references`; it and `predictions` may be URLs, which are fetched first.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
@@ -75,10 +75,6 @@ def evaluate(
         DatasetError: images or label maps that the bundle was planned from have changed since.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
-    if is_url(dataset) or is_url(predictions):
-        rest = (device, mirror, ensemble, by, trust, precision, alone, announce, check_data, follow_links, data_root)
-        with open_dataset(dataset, announce) as fetched, open_dataset(predictions, announce) as fetched_maps:
-            return evaluate(bundle, fetched, out, fetched_maps, *rest)
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:

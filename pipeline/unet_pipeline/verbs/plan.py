@@ -25,7 +25,7 @@ from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
 from unet_pipeline.planning.splits import Splits, choose_splits
 from unet_pipeline.results import Result
-from unet_pipeline.verbs.stores import open_dataset
+from unet_pipeline.verbs.stores import fetches
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,6 +38,7 @@ class PlannedFolder(Result):
     read_case_s: float = 0.0
 
 
+@fetches("dataset", stays=True)
 def plan(
     dataset: Path | str,
     bundle: Path | str,
@@ -63,8 +64,7 @@ def plan(
         dataset: the folder, or a table of cases.
         bundle: does not exist yet.
         preset, folds, seed, padded, memory_gib: see `plan_from_fingerprint`.
-        labels: as in `check`.
-        options, data_root, decisions, announce: as in `check`.
+        labels, options, data_root, decisions, announce: as in `check`.
         network: a name; dynunet, or that of `initial`, if None.
         initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
             patch are taken over, and its weights are copied.
@@ -77,8 +77,7 @@ def plan(
     """
     root, options = Path(bundle), options or ReadOptions()
     require_free(root)
-    with _open_start(initial, trust) as start, open_dataset(dataset, announce, stays=True) as fetched:
-        dataset = fetched or dataset
+    with _open_start(initial, trust) as start:
         started_s = time.monotonic()
         read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
         report = check_dataset(read, labels, options)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.remote.outputs import OutputFolder, RemoteOutputFolder
-from unet_pipeline.remote.urls import RemoteUrl, StoreError, parse_place
+from unet_pipeline.remote.urls import RemoteUrl, StoreError, is_url, parse_place
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.inputs import PredictionInput
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from unet_pipeline.remote.cache import Cache
     from unet_pipeline.remote.mirror import Mirror
 
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
 Announce = Callable[[str], None]
 Predict = Callable[[Sequence["PredictionInput"]], "Predictions"]
 
@@ -178,31 +182,47 @@ def open_places(
 _RECORD = "predictions_run.json"
 
 
-@contextmanager
-def open_dataset(dataset: Path | str | None, announce: Announce, stays: bool = False) -> Iterator[Path | None]:
-    """The local folder of a labelled dataset, fetched as a whole where it is an URL; None for None.
+def fetches(*names: str, stays: bool = False) -> Callable[[Callable[Parameters, Answer]], Callable[Parameters, Answer]]:
+    """A verb whose arguments of these names may be URLs: it gets local folders, with everything in them.
+
+    The verb's `announce` is called with size and place. It raises StoreError where one cannot be fetched, does not fit into the cache, or
+    is to stay where the cache goes.
 
     Args:
-        announce: called with its size and its place.
-        stays: it is used after the verb too, as the dataset of a bundle is.
-
-    Raises:
-        StoreError: it cannot be fetched, does not fit into the cache, or is to stay where the cache goes.
+        names: of the arguments.
+        stays: they are used after the verb too, as the dataset of a bundle is.
     """
-    if dataset is None:
-        yield None
-        return
-    place = parse_place(dataset)
-    with ExitStack() as stack:
-        cache = _open_cache(stack, place)
-        if cache is not None and stays and not cache.stays:
-            from unet_pipeline.remote.cache import FOLDER_VARIABLE
 
-            raise StoreError(
-                f"{place} is to be the dataset of a bundle, whose training reads it again, and the cache is removed at the end. Set "
-                f"{FOLDER_VARIABLE} to a folder that stays."
-            )
-        yield _fetch_all(stack, place, cache, announce, stays)
+    def decorate(verb: Callable[Parameters, Answer]) -> Callable[Parameters, Answer]:
+        @wraps(verb)
+        def call(*args: Parameters.args, **keywords: Parameters.kwargs) -> Answer:
+            bound = signature(verb).bind(*args, **keywords)
+            places = {name: bound.arguments[name] for name in names if is_url(bound.arguments.get(name))}
+            if not places:
+                return verb(*args, **keywords)
+            with ExitStack() as stack:
+                parsed = {name: parse_place(place) for name, place in places.items()}
+                cache = _open_cache(stack, *parsed.values())
+                for name, place in parsed.items():
+                    if stays:
+                        _require_staying(place, cache)
+                    announce = bound.arguments.get("announce", lambda line: None)
+                    bound.arguments[name] = _fetch_all(stack, place, cache, announce, stays)
+                return verb(*bound.args, **bound.kwargs)
+
+        return call
+
+    return decorate
+
+
+def _require_staying(place: Path | RemoteUrl, cache: Cache | None) -> None:
+    if cache is not None and not cache.stays:
+        from unet_pipeline.remote.cache import FOLDER_VARIABLE
+
+        raise StoreError(
+            f"{place} is to be the dataset of a bundle, whose training reads it again, and the cache is removed at the end. Set "
+            f"{FOLDER_VARIABLE} to a folder that stays."
+        )
 
 
 def _open_cache(stack: ExitStack, *places: Path | RemoteUrl) -> Any:
@@ -215,11 +235,11 @@ def _open_cache(stack: ExitStack, *places: Path | RemoteUrl) -> Any:
 
 
 def _fetch_all(
-    stack: ExitStack, place: Path | RemoteUrl, cache: Cache, announce: Announce, stays: bool = False
+    stack: ExitStack, place: Path | RemoteUrl, cache: Cache | None, announce: Announce, stays: bool = False
 ) -> Path:
     """A local folder or file with everything that a place names."""
-    if not isinstance(place, RemoteUrl):
-        return place
+    if not isinstance(place, RemoteUrl) or cache is None:
+        return Path(str(place))
     from unet_pipeline.remote.mirror import mirror
 
     mirrored = stack.enter_context(mirror(place, cache, stays))
