@@ -225,7 +225,10 @@ class EvaluationRunRecord(RunRecord):
 
 
 class LabelMapEntry(RecordPart):
-    """What a label map was made of: SHA-256 of the image's files, of the weights and of the configs, and the options."""
+    """What a label map was made of: SHA-256 of the image's files, of the weights and of the configs, and the options.
+
+    `tags` are those of the image's objects in a store, by name: as long as they are the same, so are the files.
+    """
 
     files_sha256: dict[str, str]
     label_map: str
@@ -236,6 +239,7 @@ class LabelMapEntry(RecordPart):
     started: str = ""
     probabilities: str | None = None
     probabilities_sha256: str | None = None
+    tags: dict[str, str] | None = None
 
 
 class PredictionRecord(RunRecord):

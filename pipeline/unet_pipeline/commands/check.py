@@ -27,7 +27,7 @@ from unet_pipeline.commands.options import (
     read_options,
     write_json_option,
 )
-from unet_pipeline.commands.output import say, show_path, tell_next
+from unet_pipeline.commands.output import say, show_path, tell, tell_next
 from unet_pipeline.commands.problem_lines import print_problems, say_wrapped
 from unet_pipeline.errors import DatasetError
 
@@ -71,9 +71,9 @@ def check(
         )
     labels = parse_labels(label)
     options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-    fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root)
+    fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, tell)
     report = (
-        unet_pipeline.check(dataset, out, labels, options, data_root, decisions, with_tiles=False)
+        unet_pipeline.check(dataset, out, labels, options, data_root, decisions, with_tiles=False, announce=tell)
         if fixed is None or out
         else fixed.source
     )

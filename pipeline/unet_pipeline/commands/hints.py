@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from unet_pipeline.commands.output import show_program
+from unet_pipeline.remote.urls import require_local
 
 # words of other programs, and what they are called here: options, arguments and ids of train.json
 _SYNONYMS = {
@@ -46,6 +47,12 @@ _SYNONYMS = {
     "wd": "weight_decay",
     "workers": "num_workers",
 }
+_MAY_BE_URL = {
+    "predict": ("bundle", "source", "out"),
+    "evaluate": ("dataset", "predictions"),
+    "check": ("dataset",),
+    "plan": ("dataset",),
+}
 _NEAR = 0.7  # likeness of two names that are taken for one
 _WITH_OVERRIDES = "train"
 _NUMBER = "It is a number of the plan: edit configs/plan.yaml, or `unet-pipeline train BUNDLE {key}={value}` for one training."
@@ -71,6 +78,19 @@ class _Hinting:
 
 class HintingCommand(_Hinting, TyperCommand):
     """A verb."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, unless an URL stands where only a local file or folder will do.
+
+        Raises:
+            StoreError: one does.
+        """
+        for parameter in self.params:
+            if parameter.name not in _MAY_BE_URL.get(str(self.name), ()):
+                values, shown = ctx.params.get(parameter.name), parameter.opts[0]
+                for value in values if isinstance(values, (list, tuple)) else [values]:
+                    require_local(value, shown if shown.startswith("-") else f"The argument {shown}")
+        return super().invoke(ctx)
 
 
 class HintingGroup(_Hinting, TyperGroup):

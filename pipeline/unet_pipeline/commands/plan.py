@@ -28,7 +28,7 @@ from unet_pipeline.commands.options import (
     read_options,
     write_json_option,
 )
-from unet_pipeline.commands.output import say, tell_next
+from unet_pipeline.commands.output import say, tell, tell_next
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.progress import describe_time
@@ -129,7 +129,9 @@ def plan(
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions)
-        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, parse_labels(label), options, *choices)
+        planned = unet_pipeline.plan(
+            dataset, bundle, preset, folds, seed, parse_labels(label), options, *choices, announce=tell
+        )
         effective = planned.plan
         print_report(planned.report)
         if options_of_labels := planned.report.suggest_label_options():

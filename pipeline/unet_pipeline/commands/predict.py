@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 Images = Annotated[
     Path,
     typer.Argument(
-        metavar="INPUT", help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series."
+        metavar="INPUT",
+        help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series; also as s3://...",
     ),
 ]
 LabelMaps = Annotated[
     Path,
     typer.Argument(
-        metavar="OUT", help="Folder for the label maps; those of the same image, weights and options are kept."
+        metavar="OUT",
+        help="Folder for the label maps, also as s3://...; those of the same image, weights and options are kept.",
     ),
 ]
 Format = Annotated[

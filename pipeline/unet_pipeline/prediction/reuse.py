@@ -7,7 +7,6 @@ name alone says nothing: patients share file names, images are corrected, networ
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 from unet_pipeline.bundle.run_record import LabelMapEntry
+from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.prediction.device_choice import build_device, choose_precision
@@ -27,6 +27,7 @@ from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.outputs import probabilities_path
 from unet_pipeline.prediction.runtime import choose_device
 from unet_pipeline.progress import LARGE_BYTES, progress_bar
+from unet_pipeline.remote.outputs import OutputFolder
 
 REPLACED = "replaced"  # folder of files that this package did not write, or that were edited since
 UNRECORDED = "no record says what it was made of"
@@ -78,6 +79,8 @@ class Ledger:
         announce: called with a line for each reason why label maps that are there are made again.
         started: when the call began.
         again: images whose label map is there and is not kept, each with the reasons.
+        folder: `out` as it is, or as it stands for a prefix of an object store.
+        tags: of the objects that an image consists of, by name, where it lies in a store; by image name.
     """
 
     out: Path
@@ -87,6 +90,8 @@ class Ledger:
     announce: Callable[[str], None] = lambda line: None
     started: str = ""
     again: dict[str, str] = field(default_factory=dict)
+    folder: OutputFolder = field(default_factory=OutputFolder)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
     _files_sha256: dict[str, dict[str, str]] = field(default_factory=dict)
     _lock: Any = field(default_factory=Lock)
     _next_save_s: float = 0.0
@@ -131,13 +136,28 @@ class Ledger:
         reasons += _list_changes(entry, self.origin)
         if reasons:
             return reasons
-        if entry.label_map_sha256 != compute_sha256(final):
+        if entry.label_map_sha256 != self.folder.compute_sha256(final):
             return [EDITED]
-        if probabilities_suffix is not None and not _has_probabilities(
-            entry, probabilities_path(final, probabilities_suffix)
-        ):
-            return [NO_PROBABILITIES]
+        if probabilities_suffix is not None:
+            beside = probabilities_path(final, probabilities_suffix)
+            if not beside.is_file() or entry.probabilities_sha256 != self.folder.compute_sha256(beside):
+                return [NO_PROBABILITIES]
         return []
+
+    def is_kept_unread(self, source: PredictionInput, with_probabilities: bool) -> bool:
+        """Whether the label map of an image is kept, and its objects have the tags that they had: then it need not be fetched."""
+        entry, tags = self.find(source.name), self.tags.get(source.name)
+        if entry is None or not tags or entry.tags != tags:
+            return False
+        final = self.out / entry.label_map
+        if not final.is_file():
+            return False
+        self._files_sha256[source.name] = entry.files_sha256
+        suffix = image_suffix(final) if with_probabilities else None
+        if not self._list_reasons(source, final, suffix):
+            return True
+        del self._files_sha256[source.name]
+        return False
 
     def note_image(self, source: PredictionInput) -> Mapping[str, str]:
         """Hash the files of an image before they are read: if one changes in between, the label map is not kept later.
@@ -165,15 +185,19 @@ class Ledger:
         for path in (final, *([probabilities] if probabilities else [])):
             if not _is_there(path):
                 continue
-            if compute_sha256(path) in known:
-                path.unlink()
+            if self.folder.compute_sha256(path) in known:
+                self.folder.remove(path)
             else:
-                _set_aside(path)
+                _set_aside(path, self.folder)
         with self._lock:
             self.entries.pop(self._name_entry(source.name), None)
 
     def finish(self, source: PredictionInput, final: Path, probabilities: Path | None = None) -> None:
-        """Bind a label map that was written to its image, weights, configs and options, and write the record, but not too often."""
+        """Bind a label map that was written to its image, weights, configs and options, and write the record, but not too often.
+
+        Raises:
+            StoreError: it cannot be uploaded; the record does not have it then.
+        """
         entry = LabelMapEntry(
             files_sha256=self._files_sha256.get(source.name, {}),
             label_map=final.name,
@@ -183,8 +207,12 @@ class Ledger:
             options=dict(self.origin.options),
             started=self.started,
         )
+        if source.name in self.tags:
+            entry.tags = self.tags[source.name]
         if probabilities is not None:
             entry.probabilities, entry.probabilities_sha256 = probabilities.name, compute_sha256(probabilities)
+            self.folder.deliver(probabilities, entry.probabilities_sha256)
+        self.folder.deliver(final, entry.label_map_sha256)
         self.enter(source.name, entry)
 
     def enter(self, name: str, entry: LabelMapEntry) -> None:
@@ -194,6 +222,7 @@ class Ledger:
             begun_s = time.monotonic()
             if begun_s >= self._next_save_s:
                 self.save()
+                self.folder.publish()
                 took_s = time.monotonic() - begun_s
                 self._next_save_s = begun_s + took_s / _SAVING_SHARE
 
@@ -235,10 +264,6 @@ def _list_changes(entry: LabelMapEntry, origin: Origin) -> list[str]:
     return reasons
 
 
-def _has_probabilities(entry: LabelMapEntry, path: Path) -> bool:
-    return path.is_file() and entry.probabilities_sha256 == compute_sha256(path)
-
-
 def _is_there(path: Path) -> bool:
     """Whether there is such a file; none has a name that is too long, as that of the probabilities may be."""
     try:
@@ -249,12 +274,12 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _set_aside(path: Path) -> None:
+def _set_aside(path: Path, output: OutputFolder) -> None:
     """Move a file into the folder `replaced` beside it, under a name that is free there."""
     folder = path.parent / REPLACED
     folder.mkdir(exist_ok=True)
     names = (path.name if number == 1 else f"{number}_{path.name}" for number in count(1))
-    os.replace(path, folder / next(name for name in names if not (folder / name).exists()))
+    output.move(path, folder / next(name for name in names if not (folder / name).exists()))
 
 
 def without_record(out: Path) -> Ledger:

@@ -19,7 +19,7 @@ from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.stock import stock_reads
 from unet_pipeline.device.cores import count_cores
-from unet_pipeline.errors import PredictionError
+from unet_pipeline.errors import PipelineError, PredictionError
 from unet_pipeline.files import stage_folder
 from unet_pipeline.messages import Problem
 from unet_pipeline.planning.plan import read_plan
@@ -61,6 +61,20 @@ class Predictions(Result):
     shares: Mapping[str, float] = field(default_factory=dict)
     again: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[Path, Path] = field(default_factory=dict)
+
+
+class FailedImagesError(PredictionError):
+    """Images that could not be predicted; the others were.
+
+    Attributes:
+        messages: one for each.
+        num_images: of all that were tried.
+    """
+
+    def __init__(self, messages: Sequence[str], num_images: int) -> None:
+        listed = "\n".join(f"  {message}" for message in messages)
+        super().__init__(f"{len(messages)} of {num_images} images could not be predicted:\n{listed}")
+        self.messages, self.num_images = tuple(messages), num_images
 
 
 def predict_images(
@@ -252,10 +266,10 @@ def require_all(
     failures = [outcome for outcome in finished if outcome.error is not None]
     for outcome in failures:
         final = finals[outcome.item]
-        ledger.make_room(outcome.item, final, probabilities_path(final, suffix))
+        with suppress(PipelineError):  # of a store that fails again; its record says what lies there
+            ledger.make_room(outcome.item, final, probabilities_path(final, suffix))
     if failures:
-        listed = "\n".join(f"  {outcome.error}" for outcome in failures)
-        raise PredictionError(f"{len(failures)} of {len(finished)} images could not be predicted:\n{listed}")
+        raise FailedImagesError([str(outcome.error) for outcome in failures], len(finished))
 
 
 def measure_input(source: PredictionInput) -> float:

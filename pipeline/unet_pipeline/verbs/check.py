@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,13 @@ from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.report import write_report
 from unet_pipeline.files import write_together
+from unet_pipeline.verbs.stores import fetches
 
 if TYPE_CHECKING:
     from unet_pipeline.dataset.fix import FixedDataset
 
 
+@fetches("dataset")
 def check(
     dataset: Path | str,
     out: Path | str | None = None,
@@ -25,6 +27,7 @@ def check(
     data_root: Path | str | None = None,
     decisions: Path | str | None = None,
     with_tiles: bool = True,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> CheckReport:
     """Read every file of a labelled folder and report all problems.
 
@@ -36,6 +39,7 @@ def check(
         data_root: folder that the paths of a list of cases start from; found by looking when None.
         decisions: CSV file of the viewer; what it excludes is left out.
         with_tiles: keep a small picture of each case for the report's own page; always with `out`.
+        announce: called with what is fetched first, where `dataset` is an URL.
 
     Raises:
         DatasetError: there is no dataset to check.
@@ -52,6 +56,7 @@ def check(
     return report
 
 
+@fetches("dataset")
 def fix(
     dataset: Path | str,
     out: Path | str,
@@ -59,6 +64,7 @@ def fix(
     options: ReadOptions | None = None,
     exclude: Sequence[str] = (),
     data_root: Path | str | None = None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> FixedDataset:
     """Write a corrected copy of a labelled folder; nothing of the source is touched. `check --fix` on the command line.
 
@@ -68,7 +74,7 @@ def fix(
         labels: names for the label values, which the copy then has.
         options: how the source is to be read. What they decide (`copy_header`, `resample_labels`, ...) is done in the copy.
         exclude: cases, or files, that `check` names in an error and that are to be left out.
-        data_root: as in `check`.
+        data_root, announce: as in `check`.
 
     Returns:
         The report of the source, that of the copy, and what was changed; `copy.errors` is empty when everything was mended.

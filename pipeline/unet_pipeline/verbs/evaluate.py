@@ -19,10 +19,12 @@ from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.outputs import find_any_output, find_output
+from unet_pipeline.remote.urls import is_passing
 from unet_pipeline.results import Result
 from unet_pipeline.verbs.predict import arrange_process
 from unet_pipeline.verbs.recorded import predict_recorded
 from unet_pipeline.verbs.references import join_references, open_references, read_references
+from unet_pipeline.verbs.stores import fetches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from unet_pipeline.messages import Problem
 
 
+@fetches("dataset", "predictions")
 def evaluate(
     bundle: Path | str,
     dataset: Path | str | None = None,
@@ -59,7 +62,7 @@ def evaluate(
 
     Args:
         bundle: trained; or an external one, then `dataset` is needed.
-        dataset: a labelled folder; `follow_links` and `data_root` say how it is read, as in `read_references`.
+        dataset: a labelled folder, read as in `read_references`; it and `predictions` may be URLs, which are fetched first.
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
@@ -182,7 +185,7 @@ def _describe_evaluation(
     labels, (pairs, given_maps), (title, excluded, source) = dict(plan.label_table), measured, named
     notes = [] if given_maps is None else judge_given(folder, groups, given_maps, pairs)
     if dataset is not None:
-        place = find_relative(source or dataset.root, folder.root)
+        place = None if is_passing(dataset.root) else find_relative(source or dataset.root, folder.root)
         data = DataRecord(name=dataset.name, manifest_sha256=None, place=place)
         return SummaryFacts(title, data, labels, excluded=excluded, notes=notes)
     trained = [group.fold for group in groups if group.fold is not None]

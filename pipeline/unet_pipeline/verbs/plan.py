@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
 from unet_pipeline.planning.splits import Splits, choose_splits
 from unet_pipeline.results import Result
+from unet_pipeline.verbs.stores import fetches
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,6 +38,7 @@ class PlannedFolder(Result):
     read_case_s: float = 0.0
 
 
+@fetches("dataset", stays=True)
 def plan(
     dataset: Path | str,
     bundle: Path | str,
@@ -52,6 +54,7 @@ def plan(
     trust: bool = False,
     data_root: Path | str | None = None,
     decisions: Path | str | None = None,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
 
@@ -61,8 +64,7 @@ def plan(
         dataset: the folder, or a table of cases.
         bundle: does not exist yet.
         preset, folds, seed, padded, memory_gib: see `plan_from_fingerprint`.
-        labels: as in `check`.
-        options, data_root, decisions: as in `check`.
+        labels, options, data_root, decisions, announce: as in `check`.
         network: a name; dynunet, or that of `initial`, if None.
         initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
             patch are taken over, and its weights are copied.

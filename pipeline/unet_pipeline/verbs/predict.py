@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.verbs.recorded import list_used_files, predict_recorded, settle_recorded
+from unet_pipeline.verbs.stores import Places, open_places
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import Forecast
@@ -48,7 +49,8 @@ def predict(
     Args:
         bundle: trained; a folder, or the zip that `package` made. An external bundle, such as the model zoo's, runs as its inference
             config says, without the options about the network.
-        source: an image, a DICOM series, or a folder of images or of series.
+        source: an image, a DICOM series, or a folder of images or of series; in an object store too, as an URL, and so may `bundle` and
+            `out` be.
         out: folder for the label maps, and their record, predictions_run.json. A label map that is there is kept if the record has it with
             the same image, weights, configs and options; otherwise it is made again. A file of that name which `predict` did not write, or
             that was edited since, goes into the folder `replaced`.
@@ -76,30 +78,44 @@ def predict(
     """
     options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, format)
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
-    with open_for_reading(bundle, trust, open_any_bundle) as folder:
-        _require_reachable(folder, Path(bundle), workers)
-        weights, inputs = prepare_prediction(folder, source, options, alone)
-        _look_at_inputs(inputs, Path(source), Path(out), announce)
-        who = None if workers.is_plain else workers
-        return predict_recorded(folder, inputs, Path(out), weights, options, announce, announce, who)
+    with (
+        open_places(bundle, source, out, announce) as places,
+        open_for_reading(places.bundle, trust, open_any_bundle) as folder,
+    ):
+        return _predict_at(places, folder, options, workers, alone, announce)
 
 
-def _look_at_inputs(
-    inputs: Sequence[PredictionInput], source: Path, out: Path, announce: Callable[[str], None]
-) -> None:
+def _predict_at(
+    places: Places,
+    folder: BundleFolder,
+    options: PredictOptions,
+    workers: JobOptions,
+    alone: bool,
+    announce: Callable[[str], None],
+) -> Predictions:
+    _require_reachable(folder, places, workers)
+    weights, inputs = prepare_prediction(folder, places.source, options, alone)
     from unet_pipeline.prediction.passed_over import say_passed_over
-    from unet_pipeline.prediction.run import refuse_own_folder
 
-    refuse_own_folder(inputs, out)
-    say_passed_over(source, inputs, announce)
+    places.refuse_own_folder(inputs)
+    say_passed_over(places.source, inputs, announce)
+    who = None if workers.is_plain else workers
+    return predict_recorded(folder, inputs, places.out, weights, options, announce, announce, who, places)
 
 
-def _require_reachable(folder: BundleFolder, bundle: Path, jobs: JobOptions) -> None:
-    """Whether workers find the bundle; the folder into which a zip is unpacked is this machine's alone."""
-    if jobs.engine != LOCAL and folder.root.resolve() != bundle.resolve():
+def _require_reachable(folder: BundleFolder, places: Places, jobs: JobOptions) -> None:
+    """Whether workers find bundle, images and label maps; folders that were made for this process are this machine's alone."""
+    if jobs.engine == LOCAL:
+        return
+    if folder.root.resolve() != places.bundle.resolve():
         raise BundleError(
-            f"{bundle.name} is unpacked for this process alone, and workers of {jobs.engine} may be on other machines. Unpack it into "
-            "a folder that they all have, and give that."
+            f"{places.bundle.name} is unpacked for this process alone, and workers of {jobs.engine} may be on other machines. Unpack it "
+            "into a folder that they all have, and give that."
+        )
+    if places.is_remote:
+        raise PredictionError(
+            f"What lies in an object store is read and written by this process alone, and workers of {jobs.engine} may be on other "
+            "machines. Choose --engine local, or folders that they all have."
         )
 
 
@@ -180,19 +196,23 @@ def forecast(
         BundleError: as `predict`.
         PredictionError: as `predict`, before the first image; or the bundle's preprocessing is not what `plan` writes.
     """
-    with open_for_reading(bundle, trust, open_any_bundle) as folder:
+    with (
+        open_places(bundle, source, out, lambda line: None, reads_only=True) as places,
+        open_for_reading(places.bundle, trust, open_any_bundle) as folder,
+    ):
         if not folder.is_planned:
             raise PredictionError(
                 f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
                 "Predict without --dry-run."
             )
         options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, format)
-        weights, inputs = prepare_prediction(folder, source, options, alone)
+        weights, inputs = prepare_prediction(folder, places.source, options, alone)
         from unet_pipeline.clinical.formats import choose_format
         from unet_pipeline.evidence.records.prediction_record import open_ledger
         from unet_pipeline.prediction.run import forecast_prediction
 
         files_used = list_used_files(folder, weights, options)
         result_format = choose_format(folder, format, inputs)
-        ledger = open_ledger(folder, Path(out), files_used, settle_recorded(folder, options, result_format))
-        return forecast_prediction(folder, inputs, Path(out), weights, options, ledger, result_format)
+        ledger = open_ledger(folder, places.out, files_used, settle_recorded(folder, options, result_format))
+        ledger.folder = places.output
+        return forecast_prediction(folder, inputs, places.out, weights, options, ledger, result_format)

@@ -31,6 +31,7 @@ from unet_pipeline.messages import Problem
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.progress import LARGE_BYTES, progress_bar
+from unet_pipeline.remote.outputs import OutputFolder
 from unet_pipeline.verbs.predict_worker import OPENER, list_outputs
 
 if TYPE_CHECKING:
@@ -95,8 +96,17 @@ def predict_by_jobs(job: PredictionJob, ledger: Ledger) -> Predictions:
         finals, todo, kept = sort_inputs(job.inputs, job.out, suffix, job.options, ledger)
         items = [_build_item(source, keys[source.name], ledger) for source in job.inputs]
         _adopt(items, record, ledger, {source.name for source in todo})
+        if type(ledger.folder) is not OutputFolder:  # workers do not know the store behind the folder
+            for source in todo:
+                _make_room(job, ledger, source, finals[source], suffix)
         run = _run(job, ledger, record, items, staging, suffix, todo)
         return _gather(job, ledger, run, finals, todo, kept, suffix)
+
+
+def _make_room(job: PredictionJob, ledger: Ledger, source: PredictionInput, final: Path, suffix: str) -> None:
+    from unet_pipeline.prediction.outputs import probabilities_path
+
+    ledger.make_room(source, final, probabilities_path(final, suffix) if job.options.probabilities else None)
 
 
 @contextmanager
@@ -253,6 +263,8 @@ def _run(
 
     def enter(outcome: Outcome) -> None:
         result, name = outcome.result, outcome.attempt.item.name
+        for file, sha256 in reversed(result["outputs"].items()):  # the label map last
+            ledger.folder.deliver(job.out / file, sha256)
         ledger.enter(name, _build_entry(ledger, result["outputs"], result["files_sha256"], result["started"]))
 
     def is_there(item: Item, row: Row) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,10 @@ from unet_pipeline.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.result_formats import ResultFormat
+    from unet_pipeline.prediction.reuse import Ledger
     from unet_pipeline.prediction.run import Predictions
+    from unet_pipeline.verbs.predict_jobs import PredictionJob
+    from unet_pipeline.verbs.stores import Places
 
 
 def predict_recorded(
@@ -25,6 +30,7 @@ def predict_recorded(
     announce: Callable[[str], None] = lambda line: None,
     announce_windows: Callable[[str], None] = lambda line: None,
     jobs: JobOptions | None = None,
+    places: Places | None = None,
 ) -> Predictions:
     """Predict images into a folder whose record, predictions_run.json, says what each label map was made of.
 
@@ -33,6 +39,7 @@ def predict_recorded(
         announce: called with why label maps that are there are made again.
         announce_windows: called with how windows are computed.
         jobs: who does the work; this process, if None.
+        places: where images or label maps lie in an object store.
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
@@ -40,26 +47,36 @@ def predict_recorded(
     """
     from unet_pipeline.clinical.formats import choose_format
     from unet_pipeline.evidence.records.prediction_record import record_predictions
-    from unet_pipeline.prediction.run import predict_images
-    from unet_pipeline.verbs.predict_jobs import PredictionJob, predict_by_jobs
+    from unet_pipeline.verbs.predict_jobs import PredictionJob
 
-    result_format = choose_format(folder, options.format, inputs)
+    is_mirrored = places is not None and places.mirror is not None  # the files are looked at once they are fetched
+    result_format = choose_format(folder, options.format, () if is_mirrored else inputs)
     files_used = list_used_files(folder, weights, options)
     plan = settle_recorded(folder, options, result_format, jobs)
     settings = options.as_settings() if folder.is_planned else plan
     with record_predictions(folder, out, files_used, settings, plan, announce) as (record, ledger):
-        if jobs is None:
-            predictions = predict_images(
-                folder, inputs, out, weights, options, None, announce_windows, ledger, result_format
-            )
-        else:
-            job = PredictionJob(
-                folder, inputs, out, weights, files_used, options, jobs, result_format, announce_windows
-            )
-            predictions = predict_by_jobs(job, ledger)
+        job = PredictionJob(
+            folder, (), out, weights, files_used, options, jobs or JobOptions(), result_format, announce_windows
+        )
+        predict = partial(_predict, job, ledger)
+        predictions = places.predict(inputs, ledger, options.probabilities, predict) if places else predict(inputs)
         record.precision = predictions.precision if predictions.written else None
         record.shares = dict(predictions.shares)
     return predictions
+
+
+def _predict(job: PredictionJob, ledger: Ledger, inputs: Sequence[PredictionInput]) -> Predictions:
+    """Predict images whose files are there, in this process or by workers."""
+    from unet_pipeline.clinical.formats import choose_format
+    from unet_pipeline.prediction.run import predict_images
+    from unet_pipeline.verbs.predict_jobs import predict_by_jobs
+
+    choose_format(job.folder, job.options.format, inputs)  # now that they can be looked at
+    if not job.jobs.is_plain:
+        return predict_by_jobs(replace(job, inputs=inputs), ledger)
+    return predict_images(
+        job.folder, inputs, job.out, job.weights, job.options, None, job.announce, ledger, job.result_format
+    )
 
 
 def settle_recorded(
