@@ -11,7 +11,7 @@ import warnings
 import torch
 from ignite.engine import Engine, Events
 
-from unet_pipeline.training.processes import rank
+from unet_pipeline.training.processes import num_processes, rank
 from unet_pipeline.training.randomness import derive_seed
 
 _NOT_DETERMINISTIC = "does not have a deterministic implementation"
@@ -64,9 +64,9 @@ class NondeterministicKernels:
 
 
 class StepSeedHandler:
-    """Seeds PyTorch's generators before every step of a deterministic training.
+    """Seeds PyTorch's generators before every step of a deterministic training, and of one of several processes.
 
-    Dropout draws from them; a sequence that runs through a training could not be continued in its middle, and is
+    Those would drop out the same units, because all have drawn the same weights. Dropout draws from them; a sequence that runs through a training could not be continued in its middle, and is
     another one with another number of loader workers.
     """
 
@@ -74,7 +74,7 @@ class StepSeedHandler:
         self.seed, self.fold, self.deterministic = seed, fold, deterministic
 
     def attach(self, engine: Engine) -> None:
-        if self.deterministic:
+        if self.deterministic or num_processes() > 1:
             engine.add_event_handler(Events.ITERATION_STARTED, self.seed_step)
 
     def seed_step(self, engine: Engine) -> None:

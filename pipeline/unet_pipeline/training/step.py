@@ -20,9 +20,10 @@ from unet_pipeline.device.precision import BFLOAT16, FLOAT32, supports_fast_bflo
 from unet_pipeline.training.acceleration import Acceleration, FastNetwork
 from unet_pipeline.training.augmentation import PatchAugmentation
 from unet_pipeline.training.captured_step import CapturedStep
+from unet_pipeline.training.joint_step import JointNetwork, join_batch
 from unet_pipeline.training.lack_of_memory import explain_step
 from unet_pipeline.training.loss_reading import LossReader
-from unet_pipeline.training.processes import num_processes
+from unet_pipeline.training.processes import num_processes, take_from_first
 from unet_pipeline.training.samples import Batch
 from unet_pipeline.training.voxel_store import VoxelStore
 from unet_pipeline.types import IMAGE, LABEL, PRED
@@ -148,7 +149,13 @@ class TrainingStep:
         network = self._choose_form(engine, images, autocast)
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             prediction = engine.inferer(images, network)
-        loss = engine.loss_function(prediction, labels)
+        if isinstance(engine.network, JointNetwork):
+            sizes = engine.state.dataloader.batch_sampler.count_samples(
+                (engine.state.iteration - 1) % engine.state.epoch_length
+            )
+            loss = engine.loss_function(*join_batch(prediction, labels, sizes))
+        else:
+            loss = engine.loss_function(prediction, labels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.gradient_clip_norm)
         engine.optimizer.step()
@@ -173,6 +180,7 @@ class TrainingStep:
         """That of the first step; a checkpoint may have set it."""
         if not hasattr(engine.state, "precision"):
             fast = supports_fast_bfloat16(engine.state.device) if self.autocast is None else self.autocast
+            fast = take_from_first(fast)  # a processor is measured for it
             engine.state.precision = BFLOAT16 if fast else FLOAT32
         return engine.state.precision
 
