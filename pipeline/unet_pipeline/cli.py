@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import sys
 import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,7 +17,7 @@ import typer
 from unet_pipeline import VERBS, __version__
 from unet_pipeline.boundary import guarded, let_streams_print
 from unet_pipeline.commands.hints import HintingCommand, HintingGroup
-from unet_pipeline.commands.output import flush_output, say, set_quiet
+from unet_pipeline.commands.output import flush_output, say, set_quiet, silence_libraries
 from unet_pipeline.commands.problem_lines import format_error
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.lean_imports import arrange_quick_start
@@ -89,16 +87,7 @@ def main() -> None:
     arrange_quick_start()
     sys.argv[1:] = _put_own_options_first(sys.argv[1:])
     if "--debug" not in sys.argv:
-        # MONAI and PyTorch warn about their own code; what concerns the user is an error or a line of output here
-        warnings.filterwarnings("ignore", module=r"(monai|torch|ignite)\b")
-        warnings.filterwarnings("ignore", message="parsing config_file")
-        # an optional decoder for DICOM on GPUs, which this package does not use
-        logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-        # about headers that this package judges itself, without naming the file
-        logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
-        warnings.filterwarnings("ignore", module=r"pydicom\b")
-        # without a home folder it keeps its fonts elsewhere, and says so
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)
+        silence_libraries()
     let_streams_print()
     try:
         with guarded(), _naming_output():

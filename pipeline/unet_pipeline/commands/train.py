@@ -105,7 +105,10 @@ def train(
 
 def _silence_secondary() -> None:
     """Of the processes that torchrun has started the first one does the talking; errors are told by each."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # PyTorch is not imported yet, and warns of what is meant so
+    if os.environ.get("RANK", "0") != "0":
         set_quiet(True)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_pipeline.boundary import guarded
+from unet_pipeline.commands.output import silence_libraries
 from unet_pipeline.commands.stopping import preemptible
 from unet_pipeline.errors import PipelineError, PreemptedError
 from unet_pipeline.files import write_atomically, write_text
@@ -24,6 +25,7 @@ from unet_pipeline.verbs.train_processes import ANNOUNCED, ASKED, DEFECT, ERROR,
 def main(folder: Path) -> None:
     """Do what is asked for, and leave what came out."""
     threading.Thread(target=_follow_launcher, args=(os.getppid(),), daemon=True).start()
+    silence_libraries()
     outcome, status = _train(folder)
     with write_atomically(folder / f"{os.environ['RANK']}.pickle") as partial:
         partial.write_bytes(pickle.dumps(outcome))

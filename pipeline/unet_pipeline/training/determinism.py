@@ -78,5 +78,6 @@ class StepSeedHandler:
             engine.add_event_handler(Events.ITERATION_STARTED, self.seed_step)
 
     def seed_step(self, engine: Engine) -> None:
-        """Seed as a function of (seed, fold, iteration, process)."""
+        """Seed as a function of (seed, fold, iteration, process); `engine.state.step_seed` is that of all processes."""
+        engine.state.step_seed = derive_seed("step", self.seed, self.fold, engine.state.iteration)
         torch.manual_seed(derive_seed("step", self.seed, self.fold, engine.state.iteration, rank()))

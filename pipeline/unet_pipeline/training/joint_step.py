@@ -32,8 +32,7 @@ class JointNetwork(DistributedDataParallel):
     def __init__(self, module: torch.nn.Module, batch_size: int) -> None:
         if any(isinstance(part, _BatchNorm) for part in module.modules()):
             module = _synchronise(module, batch_size)
-        # unused parameters are looked for, because buckets then stay as they are: sums in another order are other bits after a restart
-        super().__init__(module, broadcast_buffers=False, find_unused_parameters=True)
+        super().__init__(module, broadcast_buffers=False)
         self.register_comm_hook(None, _add_up)
 
 

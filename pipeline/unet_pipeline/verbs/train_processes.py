@@ -98,6 +98,7 @@ def _describe_process(rank: int, num_processes: int, port: int) -> dict[str, str
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RESTART_COUNT": 0,
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", max(1, count_cores() // num_processes)),
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
         # modules are found where this process finds them, and not in the current folder
         "PYTHONPATH": os.pathsep.join(place or str(Path.cwd()) for place in sys.path),
         "PYTHONSAFEPATH": 1,
