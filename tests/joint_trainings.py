@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,8 +116,12 @@ def train(bundle: Path, num_processes: int, resume: bool = False) -> str:
     if num_processes == 1:
         child = os.fork()  # what has trained cannot be forked any more
         if child == 0:
-            unet_pipeline.train(bundle, **options)
-            os._exit(0)
+            try:
+                unet_pipeline.train(bundle, **options)
+                os._exit(0)
+            finally:
+                traceback.print_exc()
+                os._exit(1)
         return "" if os.waitpid(child, 0)[1] == 0 else "failed"
     try:
         unet_pipeline.train(bundle, **options, processes=num_processes)

@@ -67,6 +67,8 @@ def join_batch(heads: Heads, labels: torch.Tensor, sizes: Sequence[int]) -> tupl
         labels: their targets, shape (samples, any, *spatial).
         sizes: samples of each process.
     """
+    if len(sizes) == 1:
+        return heads, labels
     joint = [_join(head, sizes) for head in ([heads] if isinstance(heads, torch.Tensor) else heads)]
     return (joint[0] if isinstance(heads, torch.Tensor) else joint), _join(labels, sizes)
 
