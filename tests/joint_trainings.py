@@ -71,7 +71,7 @@ class Fork:
 
 def fork_processes() -> None:
     """Let `train` start forks from now on."""
-    SubprocessHandler._popen = lambda _, words, environment: Fork(words, environment)  # type: ignore
+    SubprocessHandler._popen = lambda _, words, environment: Fork(words, environment)  # type: ignore[method-assign]
 
 
 @dataclass
@@ -99,7 +99,10 @@ class Trace:
             pairs = list(zip(images.contiguous(), labels.contiguous(), strict=True))[:num_samples]
             hashes = [hashlib.sha256(i.numpy().tobytes() + t.numpy().tobytes()).hexdigest() for i, t in pairs]
             self.steps.append({"loss": float(result.loss), "samples": hashes})
-            if self.folder is not None and engine.state.iteration == engine.state.max_epochs * engine.state.epoch_length:
+            if (
+                self.folder is not None
+                and engine.state.iteration == engine.state.max_epochs * engine.state.epoch_length
+            ):
                 (self.folder / f"{rank()}.json").write_text(json.dumps(self.steps))
             return result
 
@@ -151,7 +154,7 @@ def describe(bundle: Path, num_processes: int) -> dict[str, Any]:
     (run_dir,) = (bundle / "evidence" / "runs").iterdir()
     return {
         "losses": [[step["loss"] for step in trace] for trace in traces],
-        "samples": [sum((step["samples"] for step in steps), []) for steps in zip(*traces, strict=True)],
+        "samples": [[sample for step in steps for sample in step["samples"]] for steps in zip(*traces, strict=True)],
         "checkpoint": str(run_dir / "checkpoint_last.pt"),
         "record": json.loads((run_dir / "run.json").read_text()),
     }
@@ -173,11 +176,9 @@ def main(folder: Path) -> None:
     TRACE.kill, started_s = (1, 23), time.monotonic()
     results["killed_message"] = train(killed, 2)
     results["killed_s"], TRACE.kill = time.monotonic() - started_s, None
-    for size in (2, 4):
-        bundle = copy(killed, f"resumed_{size}")
-        if message := train(bundle, size, resume=True):
-            raise RuntimeError(message)
-        results[bundle.name] = describe(bundle, size)
+    if message := train(killed, 4, resume=True):
+        raise RuntimeError(message)
+    results["resumed_4"] = describe(killed, 4)
     (folder / "results.json").write_text(json.dumps(results))
 
 

@@ -64,10 +64,10 @@ class NondeterministicKernels:
 
 
 class StepSeedHandler:
-    """Seeds PyTorch's generators before every step of a deterministic training, and of one of several processes.
+    """Seeds PyTorch's generators before every step of a deterministic training, and of several processes.
 
-    Those would drop out the same units, because all have drawn the same weights. Dropout draws from them; a sequence that runs through a training could not be continued in its middle, and is
-    another one with another number of loader workers.
+    Dropout draws from them; a sequence that runs through a training could not be continued in its middle, and is
+    another one with another number of loader workers. Several processes would all drop out the same units.
     """
 
     def __init__(self, seed: int, fold: int, deterministic: bool) -> None:

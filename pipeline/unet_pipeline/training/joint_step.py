@@ -46,8 +46,8 @@ def _synchronise(module: torch.nn.Module, batch_size: int) -> torch.nn.Module:
         )
     if batch_size < num_processes():
         raise TrainingError(
-            f"The network has batch normalisation, and a batch of {batch_size} leaves some of {num_processes()} processes without a sample to "
-            f"normalise. Train with at most {batch_size} processes, or a larger batch_size."
+            f"The network has batch normalisation, and a batch of {batch_size} leaves some of {num_processes()} processes without a "
+            f"sample to normalise. Train with at most {batch_size} processes, or a larger batch_size."
         )
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)
 

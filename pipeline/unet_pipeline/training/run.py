@@ -260,7 +260,8 @@ def _build_workflow(folder: BundleFolder, settings: Mapping[str, object]) -> Con
 
 def _require_joint_config(folder: BundleFolder) -> None:
     """Refuse the overlay of an earlier version, which trained another training with every number of processes."""
-    target = folder.read_config("multi_gpu_train").get("network", {}).get("_target_")
+    network: Any = folder.read_config("multi_gpu_train").get("network", {})
+    target = network.get("_target_") if isinstance(network, dict) else network
     if target != _JOINT_NETWORK:
         raise PlanError(
             f"configs/multi_gpu_train.json builds the network with {target}; several processes need {_JOINT_NETWORK}. If an earlier "

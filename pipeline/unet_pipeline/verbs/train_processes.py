@@ -68,7 +68,7 @@ def train_in_processes(
             context = start_processes(
                 "train",
                 sys.executable,
-                {rank: ("-m", _PROGRAM, name) for rank in range(num_processes)},
+                dict.fromkeys(range(num_processes), ("-m", _PROGRAM, name)),
                 {rank: _describe_process(rank, num_processes, port) for rank in range(num_processes)},
                 DefaultLogsSpecs(log_dir=name),
             )
@@ -188,7 +188,9 @@ def _read_outcome(folder: Path, rank: int) -> tuple[str, Any]:
 def _describe_end(rank: int, num_processes: int, code: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
-        how = f"was ended by the signal {name}" + (", as the system does when memory runs out" if name == "SIGKILL" else "")
+        how = f"was ended by the signal {name}" + (
+            ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        )
     else:
         how = f"ended with status {code} without a word"
     return (
