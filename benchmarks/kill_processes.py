@@ -43,9 +43,9 @@ def try_once(planned: Path, expected: dict[str, torch.Tensor], generator: random
     trainings.TRACE.kill = generator.randrange(size), generator.randrange(2, NUM_STEPS)
     rank, step = trainings.TRACE.kill
     bundle = trainings.copy(planned, "killed")
-    started_s = time.monotonic()
     message = trainings.train(bundle, size)
-    ended_s, trainings.TRACE.kill = time.monotonic() - started_s, None
+    ended_s = time.time() - float((bundle / "killed_at_s").read_text())
+    trainings.TRACE.kill = None
     is_named = message.startswith(f"Process {rank} of 0 to {size - 1} was ended by the signal SIGKILL")
     failure = trainings.train(bundle, resumed_size, resume=True)
     weights = read_weights(bundle)
@@ -54,6 +54,25 @@ def try_once(planned: Path, expected: dict[str, torch.Tensor], generator: random
     words = "yes" if is_named else f"no: {message}"
     row = f"| {size} | {rank} | {step} | {ended_s:.1f} | {words} | {resumed_size} | {'yes' if is_same else 'no'} |"
     return row, ended_s, is_named and is_same and ended_s < 60
+
+
+def write_table(rows: list[str], num_right: int, duration_s: float) -> None:
+    """All trials so far."""
+    lines = "\n".join(rows)
+    text = f"""# One of several processes killed
+
+`.venv/bin/python {shlex.join(["benchmarks/kill_processes.py", *sys.argv[1:]])}`, {datetime.now(UTC).date()}, {platform.machine()},
+{os.cpu_count()} cores (shared), Python {platform.python_version()}, torch {torch.__version__}; {duration_s:.0f} s.
+
+A deterministic training of a DynUNet on nine pictures, {NUM_STEPS} steps of a batch of 9 (Gloo, float32), a checkpoint after every step. One
+process kills itself before a random step. Seconds: from the kill to the message, when all processes had ended. Same weights: those of the last step
+are, bit by bit, those of the training that nobody killed, in one process. Right: {num_right} of {len(rows)}.
+
+| processes | killed | before step | seconds | named in the message | resumed in | same weights |
+| --- | --- | --- | --- | --- | --- | --- |
+{lines}
+"""
+    write_text(TARGET, text)
 
 
 def main() -> None:
@@ -65,7 +84,7 @@ def main() -> None:
     started_s, generator = time.monotonic(), random.Random(arguments.seed)
     trainings.fork_processes()
     trainings.TRACE.install()
-    rows, num_right = [], 0
+    rows, num_right = list[str](), 0
     with tempfile.TemporaryDirectory() as name:
         planned = trainings.plan(Path(name), batch_size=9)
         undisturbed = trainings.copy(planned, "undisturbed")
@@ -75,21 +94,7 @@ def main() -> None:
             row, _, is_right = try_once(planned, expected, generator)
             rows, num_right = [*rows, row], num_right + is_right
             print(row, flush=True)
-    lines = "\n".join(rows)
-    text = f"""# One of several processes killed
-
-`.venv/bin/python {shlex.join(["benchmarks/kill_processes.py", *sys.argv[1:]])}`, {datetime.now(UTC).date()}, {platform.machine()},
-{os.cpu_count()} cores (shared), Python {platform.python_version()}, torch {torch.__version__}; {time.monotonic() - started_s:.0f} s.
-
-A deterministic training of a DynUNet on nine pictures, {NUM_STEPS} steps of a batch of 9 (Gloo, float32), a checkpoint after every step. One
-process kills itself before a random step. Seconds: from the start of the training to the message. Same weights: those of the last step
-are, bit by bit, those of the training that nobody killed, in one process. Right: {num_right} of {arguments.kills}.
-
-| processes | killed | before step | seconds | named in the message | resumed in | same weights |
-| --- | --- | --- | --- | --- | --- | --- |
-{lines}
-"""
-    write_text(TARGET, text)
+            write_table(rows, num_right, time.monotonic() - started_s)
     if num_right != arguments.kills:
         raise SystemExit(1)
 

@@ -91,7 +91,8 @@ class Trace:
         compute = TrainingStep._compute
 
         def traced(step: TrainingStep, engine: Any, images: Any, labels: Any) -> StepResult:
-            if self.kill == (rank(), engine.state.iteration):
+            if self.kill == (rank(), engine.state.iteration) and self.folder is not None:
+                (self.folder / "killed_at_s").write_text(str(time.time()))
                 os.kill(os.getpid(), signal.SIGKILL)
             result = compute(step, engine, images, labels)
             batches = engine.state.dataloader.batch_sampler

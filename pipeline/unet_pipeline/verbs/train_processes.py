@@ -145,7 +145,7 @@ def _wait(context: PContext, look: Callable[[], None]) -> None:
 
 def _relay(folder: Path, announce: Callable[[str], object]) -> None:
     """Announce what the first process has left to be announced since the last time."""
-    for path in sorted(folder.glob(f"*{ANNOUNCED}")):
+    for path in sorted(folder.glob(f"[0-9]*{ANNOUNCED}")):
         announce(path.read_text(encoding="utf-8"))
         path.unlink()
 
