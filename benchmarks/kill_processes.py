@@ -65,8 +65,8 @@ def write_table(rows: list[str], num_right: int, duration_s: float) -> None:
 {os.cpu_count()} cores (shared), Python {platform.python_version()}, torch {torch.__version__}; {duration_s:.0f} s.
 
 A deterministic training of a DynUNet on nine pictures, {NUM_STEPS} steps of a batch of 9 (Gloo, float32), a checkpoint after every step. One
-process kills itself before a random step. Seconds: from the kill to the message, when all processes had ended. Same weights: those of the last step
-are, bit by bit, those of the training that nobody killed, in one process. Right: {num_right} of {len(rows)}.
+process kills itself before a random step. Seconds: from the kill to the message, when all processes had ended. Same weights: those of the
+last step are, bit by bit, those of the training that nobody killed, in one process. Right: {num_right} of {len(rows)}.
 
 | processes | killed | before step | seconds | named in the message | resumed in | same weights |
 | --- | --- | --- | --- | --- | --- | --- |

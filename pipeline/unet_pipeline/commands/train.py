@@ -38,6 +38,9 @@ Overrides = Annotated[
         autocompletion=completing(lambda: [f"{key}=" for key in list_ids()]),
     ),
 ]
+Processes = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Processes that train together, one GPU each where there are any.")
+]
 
 
 def train(
@@ -51,9 +54,7 @@ def train(
     seeds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Train N seeds and report the spread; the first is the bundle's.")
     ] = 1,
-    processes: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Processes that train together, one GPU each where there are any.")
-    ] = 1,
+    processes: Processes = 1,
     initial: Initial = None,
     tracking: Tracking = None,
     trust: Trust = False,

@@ -93,30 +93,45 @@ def train(
     if processes != 1:
         asked = {name: value for name, value in locals().items() if name not in ("announce", "processes")}
         return _start_processes(processes, asked, announce)
-    from unet_pipeline.training.processes import is_launched, is_secondary, start_process_group, take_from_first
-    from unet_pipeline.training.run import check_overrides
-
-    if is_launched():
-        start_process_group()
-    if is_secondary():
+    if _joins_as_secondary():
         return _follow_first(bundle)
     folder = open_trusted(bundle, "train", trust, sealed=False)
     folder.require_data()
-    start = _find_initial_weights(initial, trust)
-    overrides = {
-        **({"initial_weights": str(start)} if start else {}),
-        **({"deterministic": True} if deterministic else {}),
-        **(overrides or {}),
-    }
-    check_overrides(folder, overrides)
+    overrides = _join_overrides(overrides or {}, _find_initial_weights(initial, trust), deterministic)
     jobs = _list_jobs(folder, fold, seeds, overrides)
     store = _open_tracking(folder, jobs, resume, tracking, announce)
-    runs = []
+    return _train_all(jobs, resume, announce, store, check_data)
+
+
+def _joins_as_secondary() -> bool:
+    """Join the processes that a launcher started, if any; whether another of them leads."""
+    from unet_pipeline.training.processes import is_launched, is_secondary, start_process_group
+
+    if is_launched():
+        start_process_group()
+    return is_secondary()
+
+
+def _join_overrides(overrides: Mapping[str, object], start: Path | None, deterministic: bool) -> dict[str, object]:
+    return {
+        **({"initial_weights": str(start)} if start else {}),
+        **({"deterministic": True} if deterministic else {}),
+        **overrides,
+    }
+
+
+def _train_all(
+    jobs: list[_Job], resume: bool, announce: Any, store: TrackingStore | None, check_data: bool
+) -> tuple[TrainingRun, ...]:
+    """One after another; a training that a signal stopped is the last."""
+    from unet_pipeline.training.processes import take_from_first
+
+    runs = list[Any]()
     for job in jobs:
         runs.append(_train_one(job, resume, len(jobs) > 1, announce, store, check_data))
         if runs[-1].stopped_by is not None:
             break
-    take_from_first(None)
+    take_from_first(None)  # to the others: that was all
     return tuple(runs)
 
 
@@ -157,6 +172,9 @@ class _Job:
 
 
 def _list_jobs(folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, object]) -> list[_Job]:
+    from unet_pipeline.training.run import check_overrides
+
+    check_overrides(folder, overrides)
     effective = read_plan(folder.plan)
     folds = range(effective.num_folds) if fold == "all" else [effective.fold if fold is None else int(fold)]
     first = int(str(overrides.get("seed", effective.seed)))
