@@ -39,6 +39,11 @@ def show_progress(is_wanted: bool = True) -> None:
     _is_wanted = is_wanted
 
 
+def is_progress_shown() -> bool:
+    """Whether they do."""
+    return _is_wanted
+
+
 def say_progress(line: str) -> None:
     """A line on stderr about what is being done, where it is wanted."""
     if _is_wanted:

@@ -128,12 +128,15 @@ def _complete(
 def _join(sources: tuple[str, ...], network: dict[str, object]) -> dict[str, object]:
     """Files of the wiring in one, the network behind the first.
 
-    An id such as `network_def#_target_` or `image_transforms#2#keys` sets one entry inside another id.
+    An id such as `network_def#_target_` or `image_transforms#2#keys` sets one entry inside another id. In an overlay it stays as it is,
+    for MONAI to do that.
     """
     wiring: dict[str, object] = {}
     for source in sources:
         for key, value in parse_yaml((_WIRING / f"{source}.yaml").read_text(encoding="utf-8")).items():
             *parents, last = key.split("#")
+            if parents and parents[0] not in wiring:
+                parents, last = [], key
             place: Any = wiring
             for parent in parents:
                 place = place[int(parent) if isinstance(place, list) else parent]

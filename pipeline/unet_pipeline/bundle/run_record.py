@@ -131,6 +131,7 @@ class Session(RecordPart):
     started: str = ""
     last: str | None = None
     state: str = ""
+    num_processes: int = 1
 
 
 class Epoch(RecordPart):
@@ -189,6 +190,7 @@ class TrainingRecord(RunRecord):
     tracking: Tracking | None = None
     initial_weights_sha256: str | None = None
     profile: Profile = Profile()
+    num_processes: int = 1
     num_threads: int | None = None
     nondeterministic_kernels: list[str] = []
     device_choices: list[str] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +22,7 @@ from unet_pipeline.commands.options import (
     require_fold,
     write_json_option,
 )
-from unet_pipeline.commands.output import say, say_plan_notes, tell, tell_next
+from unet_pipeline.commands.output import say, say_plan_notes, set_quiet, tell, tell_next
 from unet_pipeline.commands.stopping import preemptible
 from unet_pipeline.errors import PlanError, PreemptedError
 
@@ -36,6 +38,9 @@ Overrides = Annotated[
         autocompletion=completing(lambda: [f"{key}=" for key in list_ids()]),
     ),
 ]
+Processes = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Processes that train together, one GPU each where there are any.")
+]
 
 
 def train(
@@ -49,6 +54,7 @@ def train(
     seeds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Train N seeds and report the spread; the first is the bundle's.")
     ] = 1,
+    processes: Processes = 1,
     initial: Initial = None,
     tracking: Tracking = None,
     trust: Trust = False,
@@ -56,6 +62,7 @@ def train(
 ) -> None:
     """Train a bundle."""
     require_fold(fold)
+    _silence_secondary()
     try:
         with preemptible():
             import unet_pipeline
@@ -72,6 +79,7 @@ def train(
                 deterministic=deterministic,
                 seeds=seeds,
                 tracking=tracking,
+                processes=processes,
             )
     except PreemptedError as stop:
         say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")
@@ -94,6 +102,16 @@ def train(
         json_file,
         [{key: str(value) if isinstance(value, Path) else value for key, value in vars(run).items()} for run in runs],
     )
+
+
+def _silence_secondary() -> None:
+    """Of the processes that torchrun has started the first one does the talking; errors are told by each."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # PyTorch is not imported yet, and warns of what is meant so
+    if os.environ.get("RANK", "0") != "0":
+        set_quiet(True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse_overrides(texts: list[str]) -> dict[str, object]:

@@ -191,12 +191,12 @@ class CheckpointHandler:
         raise error
 
     def _during_validation(self, evaluator: Engine) -> None:
-        if self.request.is_made(evaluator.state.device):
+        if self.request.is_made():
             self._validation_stopped = True
             evaluator.terminate(skip_completed=True)
 
     def _after_iteration(self, engine: Engine) -> None:
-        asked = self.request.is_made(engine.state.device)
+        asked = self.request.is_made()
         due = time.monotonic() - self._saved_s >= self.interval_s
         if (asked or due) and getattr(engine.state, "loss_pending", False):
             engine.state.read_loss = True  # saved after the next step, when no loss is missing
@@ -218,7 +218,7 @@ class CheckpointHandler:
 
     def _finish_epoch(self, engine: Engine) -> None:
         self.save_last(engine, validated=not self._validation_stopped)
-        if self.request.is_made(engine.state.device):
+        if self.request.is_made():
             self._stop(engine)
 
     def _stop(self, engine: Engine) -> None:

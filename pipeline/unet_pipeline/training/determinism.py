@@ -11,7 +11,7 @@ import warnings
 import torch
 from ignite.engine import Engine, Events
 
-from unet_pipeline.training.processes import rank
+from unet_pipeline.training.processes import num_processes, rank
 from unet_pipeline.training.randomness import derive_seed
 
 _NOT_DETERMINISTIC = "does not have a deterministic implementation"
@@ -64,19 +64,20 @@ class NondeterministicKernels:
 
 
 class StepSeedHandler:
-    """Seeds PyTorch's generators before every step of a deterministic training.
+    """Seeds PyTorch's generators before every step of a deterministic training, and of several processes.
 
     Dropout draws from them; a sequence that runs through a training could not be continued in its middle, and is
-    another one with another number of loader workers.
+    another one with another number of loader workers. Several processes would all drop out the same units.
     """
 
     def __init__(self, seed: int, fold: int, deterministic: bool) -> None:
         self.seed, self.fold, self.deterministic = seed, fold, deterministic
 
     def attach(self, engine: Engine) -> None:
-        if self.deterministic:
+        if self.deterministic or num_processes() > 1:
             engine.add_event_handler(Events.ITERATION_STARTED, self.seed_step)
 
     def seed_step(self, engine: Engine) -> None:
-        """Seed as a function of (seed, fold, iteration, process)."""
+        """Seed as a function of (seed, fold, iteration, process); `engine.state.step_seed` is that of all processes."""
+        engine.state.step_seed = derive_seed("step", self.seed, self.fold, engine.state.iteration)
         torch.manual_seed(derive_seed("step", self.seed, self.fold, engine.state.iteration, rank()))

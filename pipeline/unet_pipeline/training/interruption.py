@@ -13,11 +13,8 @@ import threading
 from types import FrameType
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
 from unet_pipeline.training.loading import kill_children, report_lost_batches
-from unet_pipeline.training.processes import num_processes
+from unet_pipeline.training.processes import find_highest
 
 PREEMPTING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
@@ -48,13 +45,10 @@ class StopRequest:
         if number == signal.SIGINT:
             print("\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
 
-    def is_made(self, device: torch.device) -> bool:
+    def is_made(self) -> bool:
         """Whether to stop now. Several processes agree, so that none waits for one that has stopped."""
-        if num_processes() == 1:
-            return self.signal is not None
-        flag = torch.tensor(0 if self.signal is None else int(self.signal), device=device)
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
-        self.signal = signal.Signals(int(flag)) if flag else None
+        number = find_highest(0 if self.signal is None else int(self.signal))
+        self.signal = signal.Signals(number) if number else None
         return self.signal is not None
 
 

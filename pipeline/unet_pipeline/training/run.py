@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
 _FAILED_TRANSFORM = "applying transform"  # in the words of MONAI
+_JOINT_CONFIGS = ("train", "multi_gpu_train")
+_JOINT_NETWORK = "unet_pipeline.training.joint_step.JointNetwork"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -137,7 +139,12 @@ def build_settings(
 
 def build_stock_command(folder: BundleFolder, settings: Mapping[str, object]) -> str:
     """The command of stock MONAI that does the same, run in the bundle's folder; `BUNDLE` there is its path in a shell's quotes."""
+    from unet_pipeline.training.processes import num_processes
+
     words = ["python", "-m", "monai.bundle", "run", "--config_file", "configs/train.json"]
+    if (processes := num_processes()) > 1:
+        words = ["torchrun", "--standalone", f"--nproc_per_node={processes}", *words[1:5]]
+        words.append(str([f"configs/{name}.json" for name in _JOINT_CONFIGS]))
     for key, value in settings.items():
         if key != "bundle_root":
             is_path = key in PATH_IDS and isinstance(value, str)
@@ -235,15 +242,31 @@ def _describe_choices(trainer: Any, notes: list[str]) -> tuple[str, ...]:
 def _build_workflow(folder: BundleFolder, settings: Mapping[str, object]) -> ConfigWorkflow:
     from monai.bundle import ConfigWorkflow
 
+    from unet_pipeline.training.processes import num_processes
+
     folder.require_stock_text(int(str(settings["fold"])))
     _check_logging(folder)
+    is_joint = num_processes() > 1
+    if is_joint:
+        _require_joint_config(folder)
     return ConfigWorkflow(
-        config_file=str(folder.config("train")),
+        config_file=[str(folder.config(name)) for name in (_JOINT_CONFIGS if is_joint else _JOINT_CONFIGS[:1])],
         meta_file=str(folder.metadata),
         logging_file=str(folder.logging),
         workflow_type="train",
         **quote_paths(settings),
     )
+
+
+def _require_joint_config(folder: BundleFolder) -> None:
+    """Refuse the overlay of an earlier version, which trained another training with every number of processes."""
+    network: Any = folder.read_config("multi_gpu_train").get("network", {})
+    target = network.get("_target_") if isinstance(network, dict) else network
+    if target != _JOINT_NETWORK:
+        raise PlanError(
+            f"configs/multi_gpu_train.json builds the network with {target}; several processes need {_JOINT_NETWORK}. If an earlier "
+            f"version wrote it, write the configs again with `unet-pipeline plan --refresh {shlex.quote(str(folder.root))}`."
+        )
 
 
 def _check_logging(folder: BundleFolder) -> None:
@@ -283,13 +306,14 @@ def _find_own_error(error: BaseException) -> PipelineError | None:
     """The error of this package that another one was raised from; a full disk, and the end of a loader's process, become one."""
     from unet_pipeline.training.lack_of_memory import explain_elsewhere
     from unet_pipeline.training.loading import LoadingError, explain_loading
+    from unet_pipeline.training.processes import explain_lost_process
 
     for cause in list_causes(error):
         if isinstance(cause, LoadingError):
             return TrainingError(str(cause))
         if isinstance(cause, PipelineError):
             return cause
-        if (explained := explain_loading(cause)) is not None:
+        if (explained := explain_loading(cause) or explain_lost_process(cause)) is not None:
             return explained
         if is_out_of_memory(cause):
             return explain_elsewhere(cause)

@@ -6,6 +6,7 @@ travels to the workers, so 0 or 8 of them give the same samples.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
@@ -17,8 +18,10 @@ from monai.transforms import Compose
 from torch.utils.data import Sampler, get_worker_info
 
 from unet_pipeline.training.augmentation import PatchAugmentation
+from unet_pipeline.training.processes import find_share, num_local_processes, num_processes, rank
 from unet_pipeline.training.randomness import derive_seed
 from unet_pipeline.training.sampling import Source
+from unet_pipeline.training.shared_cases import map_cases
 from unet_pipeline.training.voxel_store import VoxelStore, find_budget_bytes, take_source
 from unet_pipeline.types import CASE, LABEL
 
@@ -111,6 +114,34 @@ class SampleOrder(Sampler[SampleKey]):
         return int(self._round[place])
 
 
+class SharedBatches(Sampler[list[SampleKey]]):
+    """Batches of which each of several processes gets its share, in a row; together they are those of one process.
+
+    A process without a share gets the first sample, to keep in step; what it computes is left out (`joint_step.join_batch`).
+
+    Args:
+        order: of all samples.
+        batch_size: of all processes together.
+    """
+
+    def __init__(self, order: SampleOrder, batch_size: int) -> None:
+        self.order, self.batch_size = order, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        keys = iter(self.order)
+        while batch := list(itertools.islice(keys, self.batch_size)):
+            share = find_share(len(batch), rank(), num_processes())
+            yield [batch[place] for place in share or (0,)]
+
+    def count_samples(self, number: int) -> list[int]:
+        """Samples of each process in a batch of an epoch, counted from 0."""
+        total = min(self.batch_size, len(self.order) - number * self.batch_size)
+        return [len(find_share(total, process, num_processes())) for process in range(num_processes())]
+
+
 class SampleOrderHandler:
     """Lets a `SampleOrder` follow the epoch of the trainer; a checkpoint may place it in the middle of one."""
 
@@ -123,7 +154,9 @@ class SampleOrderHandler:
     def _follow(self, engine: Engine) -> None:
         # the loader asks for its first sample after this event
         self.order.epoch = engine.state.epoch
-        self.order.start = engine.state.iteration % engine.state.epoch_length * engine.state.dataloader.batch_size
+        loader = engine.state.dataloader
+        batch_size = loader.batch_size or loader.batch_sampler.batch_size
+        self.order.start = engine.state.iteration % engine.state.epoch_length * batch_size
 
 
 class SeededDataset(CacheDataset):
@@ -167,6 +200,11 @@ class SeededDataset(CacheDataset):
         self.store: VoxelStore | None = None
         if place_at.type == "cuda" or budget_bytes:
             self.store = VoxelStore(self._cache, place_at, budget_bytes)
+
+    def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
+        if num_local_processes() == 1:
+            return super()._fill_cache(indices)
+        return map_cases(self.cache_num, self._load_cache_item)
 
     def __getitem__(self, key: SampleKey) -> Sample:
         seed = derive_seed("sample", self.seed, self.fold, key.epoch, key.position)

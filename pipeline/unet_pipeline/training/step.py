@@ -20,10 +20,12 @@ from unet_pipeline.device.precision import BFLOAT16, FLOAT32, supports_fast_bflo
 from unet_pipeline.training.acceleration import Acceleration, FastNetwork
 from unet_pipeline.training.augmentation import PatchAugmentation
 from unet_pipeline.training.captured_step import CapturedStep
+from unet_pipeline.training.joint_step import Heads, JointNetwork, join_batch
 from unet_pipeline.training.lack_of_memory import explain_step
 from unet_pipeline.training.loss_reading import LossReader
-from unet_pipeline.training.processes import num_processes
+from unet_pipeline.training.processes import num_processes, take_from_first
 from unet_pipeline.training.samples import Batch
+from unet_pipeline.training.step_by_sample import compute_by_sample, is_by_sample
 from unet_pipeline.training.voxel_store import VoxelStore
 from unet_pipeline.types import IMAGE, LABEL, PRED
 
@@ -143,18 +145,35 @@ class TrainingStep:
 
     def _compute(self, engine: Engine, images: torch.Tensor, labels: torch.Tensor) -> StepResult:
         """Forward, loss, backward, clipped optimizer step; gradients are None before."""
-        device = engine.state.device
         autocast = self._choose_precision(engine) == BFLOAT16
         network = self._choose_form(engine, images, autocast)
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            prediction = engine.inferer(images, network)
-        loss = engine.loss_function(prediction, labels)
-        loss.backward()
+        prediction, loss = self._differentiate(engine, network, autocast, images, labels)
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.gradient_clip_norm)
         engine.optimizer.step()
         # detached: a graph of gradients that outlives its step ties the next one to its stream
         heads = prediction.detach() if isinstance(prediction, torch.Tensor) else [head.detach() for head in prediction]
         return StepResult(images, labels, heads, loss.detach())
+
+    def _differentiate(
+        self, engine: Engine, network: Any, autocast: bool, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[Heads, torch.Tensor]:
+        """Outputs for these samples and the loss of the whole batch, whose gradients the parameters have then."""
+        device = images.device
+
+        def forward(batch: torch.Tensor) -> Heads:
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                return engine.inferer(batch, network)
+
+        is_joint = isinstance(engine.network, JointNetwork)
+        sizes = _count_samples(engine) if is_joint else [len(images)]
+        deterministic = self.acceleration is not None and self.acceleration.deterministic
+        if is_by_sample(engine.network, device, deterministic):
+            seed = engine.state.step_seed
+            return compute_by_sample(engine.network, forward, engine.loss_function, (images, labels), sizes, seed)
+        prediction = forward(images)
+        loss = engine.loss_function(*(join_batch(prediction, labels, sizes) if is_joint else (prediction, labels)))
+        loss.backward()
+        return prediction, loss
 
     def _choose_captured(
         self, engine: Engine, store: VoxelStore, work: Callable[[], StepResult]
@@ -173,6 +192,7 @@ class TrainingStep:
         """That of the first step; a checkpoint may have set it."""
         if not hasattr(engine.state, "precision"):
             fast = supports_fast_bfloat16(engine.state.device) if self.autocast is None else self.autocast
+            fast = take_from_first(fast)  # a processor is measured for it
             engine.state.precision = BFLOAT16 if fast else FLOAT32
         return engine.state.precision
 
@@ -193,3 +213,10 @@ class TrainingStep:
             )
             engine.state.acceleration, engine.state.memory_format = self._fast.line, self._fast.order
         return self._fast
+
+
+def _count_samples(engine: Engine) -> list[int]:
+    """Of each process in the present step."""
+    number = (engine.state.iteration - 1) % engine.state.epoch_length
+    sizes: list[int] = engine.state.dataloader.batch_sampler.count_samples(number)
+    return sizes

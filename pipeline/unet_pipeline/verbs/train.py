@@ -55,8 +55,11 @@ def train(
     seeds: int = 1,
     tracking: str | None = None,
     check_data: bool = True,
+    processes: int = 1,
 ) -> tuple[TrainingRun, ...]:
     """Train one fold, or all of them.
+
+    In a process that torchrun has started together with others, all of them train together; the first one does the writing.
 
     Args:
         bundle: from `plan`.
@@ -72,6 +75,8 @@ def train(
         seeds: train the plan's seed and the ones after it; only the first gives the bundle its weights.
         tracking: "mlflow" or "none"; as the interrupted run was, if None.
         check_data: compare the files with the dataset manifest first; False where that has been done.
+        processes: of this machine that train together, one GPU each where there are any; the result does not depend on them but for
+            rounding. `announce` is called in the first of them then.
 
     Returns:
         One for each training; a training that a signal stopped is the last.
@@ -82,26 +87,70 @@ def train(
         DatasetError: images or label maps have changed since the bundle was planned.
         InUseError: another process trains the same fold.
         TrainingError: a data file is gone, nothing to resume, resumed with other settings, the initial weights do not fit, a
-            checkpoint cannot be written, or the loss is not finite; MLflow is missing, or does not answer before a new training.
+            checkpoint cannot be written, or the loss is not finite; MLflow is missing, or does not answer before a new training; one of
+            several processes died.
     """
-    from unet_pipeline.training.run import check_overrides
-
+    if processes != 1:
+        asked = {name: value for name, value in locals().items() if name not in ("announce", "processes")}
+        return _start_processes(processes, asked, announce)
+    if _joins_as_secondary():
+        return _follow_first(bundle)
     folder = open_trusted(bundle, "train", trust, sealed=False)
     folder.require_data()
-    start = _find_initial_weights(initial, trust)
-    overrides = {
-        **({"initial_weights": str(start)} if start else {}),
-        **({"deterministic": True} if deterministic else {}),
-        **(overrides or {}),
-    }
-    check_overrides(folder, overrides)
+    overrides = _join_overrides(overrides or {}, _find_initial_weights(initial, trust), deterministic)
     jobs = _list_jobs(folder, fold, seeds, overrides)
     store = _open_tracking(folder, jobs, resume, tracking, announce)
-    runs = []
+    return _train_all(jobs, resume, announce, store, check_data)
+
+
+def _joins_as_secondary() -> bool:
+    """Join the processes that a launcher started, if any; whether another of them leads."""
+    from unet_pipeline.training.processes import is_launched, is_secondary, start_process_group
+
+    if is_launched():
+        start_process_group()
+    return is_secondary()
+
+
+def _join_overrides(overrides: Mapping[str, object], start: Path | None, deterministic: bool) -> dict[str, object]:
+    return {
+        **({"initial_weights": str(start)} if start else {}),
+        **({"deterministic": True} if deterministic else {}),
+        **overrides,
+    }
+
+
+def _train_all(
+    jobs: list[_Job], resume: bool, announce: Any, store: TrackingStore | None, check_data: bool
+) -> tuple[TrainingRun, ...]:
+    """One after another; a training that a signal stopped is the last."""
+    from unet_pipeline.training.processes import take_from_first
+
+    runs = list[Any]()
     for job in jobs:
         runs.append(_train_one(job, resume, len(jobs) > 1, announce, store, check_data))
         if runs[-1].stopped_by is not None:
             break
+    take_from_first(None)  # to the others: that was all
+    return tuple(runs)
+
+
+def _start_processes(processes: int, asked: dict[str, object], announce: Any) -> tuple[TrainingRun, ...]:
+    from unet_pipeline.verbs.train_processes import train_in_processes
+
+    if processes < 1:
+        raise TrainingError(f"The number of processes is {processes}; expected 1 or more.")
+    return train_in_processes(processes, asked, announce)
+
+
+def _follow_first(bundle: Path | str) -> tuple[TrainingRun, ...]:
+    """Train along with the first process, which decides what and keeps the records."""
+    from unet_pipeline.training.processes import take_from_first
+    from unet_pipeline.training.run import run_training
+
+    folder, runs = open_bundle(bundle), list[Any]()
+    while (settings := take_from_first(None)) is not None:
+        runs.append(run_training(folder, settings))
     return tuple(runs)
 
 
@@ -123,6 +172,9 @@ class _Job:
 
 
 def _list_jobs(folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, object]) -> list[_Job]:
+    from unet_pipeline.training.run import check_overrides
+
+    check_overrides(folder, overrides)
     effective = read_plan(folder.plan)
     folds = range(effective.num_folds) if fold == "all" else [effective.fold if fold is None else int(fold)]
     first = int(str(overrides.get("seed", effective.seed)))
@@ -152,6 +204,7 @@ def _train_one(
     from unet_pipeline.training.checkpoint import has_checkpoint
     from unet_pipeline.training.claim import hold_outputs
     from unet_pipeline.training.events import drop_later_events
+    from unet_pipeline.training.processes import num_processes, take_from_first
     from unet_pipeline.training.run import build_settings, build_stock_command, next_run_dir, run_training
 
     folder, fold, overrides = job.folder, job.fold, job.overrides
@@ -188,6 +241,8 @@ def _train_one(
             if start is not None and start.is_file():
                 record.initial_weights_sha256 = compute_sha256(start)
             tracker.begin(keeper)
+            record.num_processes = num_processes()
+            take_from_first(settings)
             run = run_training(folder, settings, _join(EpochRecorder(keeper).watch, tracker.watch))
             record.profile, record.num_threads = run.profile, run.num_threads
             record.nondeterministic_kernels = list(run.nondeterministic_kernels)

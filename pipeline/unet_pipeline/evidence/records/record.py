@@ -267,7 +267,8 @@ def _hide_paths(command: str, settings: Mapping[str, object], root: Path) -> str
 def _end_session(earlier: TrainingRecord) -> Session:
     """How the run that is continued ended."""
     started = earlier.process.started or earlier.started
-    return Session(started=started, last=earlier.ended or earlier.heartbeat, state=find_state(earlier))
+    last = earlier.ended or earlier.heartbeat
+    return Session(started=started, last=last, state=find_state(earlier), num_processes=earlier.num_processes)
 
 
 def find_state(record: RunRecord) -> str:
