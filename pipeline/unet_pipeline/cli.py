@@ -17,7 +17,7 @@ import typer
 from unet_pipeline import VERBS, __version__
 from unet_pipeline.boundary import guarded, let_streams_print
 from unet_pipeline.commands.hints import HintingCommand, HintingGroup
-from unet_pipeline.commands.output import flush_output, say, set_quiet, silence_libraries
+from unet_pipeline.commands.output import flush_output, say, set_quiet
 from unet_pipeline.commands.problem_lines import format_error
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.lean_imports import arrange_quick_start

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import shlex
 import shutil
 import sys
 import textwrap
-import warnings
 from pathlib import Path
 from typing import TextIO
 
@@ -67,20 +65,6 @@ def set_quiet(is_quiet: bool) -> None:
     global _is_quiet
     _is_quiet = is_quiet
     show_progress(not is_quiet)
-
-
-def silence_libraries() -> None:
-    """Leave out, in this process, what libraries tell about themselves on stderr."""
-    # MONAI and PyTorch warn about their own code; what concerns the user is an error or a line of output here
-    warnings.filterwarnings("ignore", module=r"(monai|torch|ignite)\b")
-    warnings.filterwarnings("ignore", message="parsing config_file")
-    # an optional decoder for DICOM on GPUs, which this package does not use
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-    # about headers that this package judges itself, without naming the file
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"pydicom\b")
-    # without a home folder it keeps its fonts elsewhere, and says so
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def flush_output() -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from unet_pipeline.boundary import guarded
-from unet_pipeline.commands.output import silence_libraries
 from unet_pipeline.commands.stopping import preemptible
 from unet_pipeline.errors import PipelineError, PreemptedError
 from unet_pipeline.files import write_atomically, write_text
+from unet_pipeline.library_warnings import silence_libraries
 from unet_pipeline.progress import show_progress
 from unet_pipeline.verbs.train_processes import ANNOUNCED, ASKED, DEFECT, ERROR, RUNS, SIGNAL
 
