@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -64,7 +63,11 @@ def name_structures(dataset: Dataset, labels: dict[str, int] | None) -> Dataset:
     for case in dataset.cases:
         masks = [(mask, value_of.get(mask.structure.casefold())) for mask in case.masks or ()]
         left_out |= {mask.structure for mask, structure in masks if structure is None}
-        kept = [StructureMask(*structure, mask.path) for mask, structure in masks if structure is not None]
+        kept = [
+            replace(mask, structure=structure[0], value=structure[1])
+            for mask, structure in masks
+            if structure is not None
+        ]
         if background := [mask.structure for mask in kept if mask.value == 0]:
             raise DatasetError(
                 f"The label table gives the structure {background[0]} the value 0, which voxels without a mask have; expected 1 to 255. Give "
@@ -79,7 +82,7 @@ def name_structures(dataset: Dataset, labels: dict[str, int] | None) -> Dataset:
 
 
 def join_masks(
-    case: Case, shape: tuple[int, ...], read: Callable[[Path], MedicalImage]
+    case: Case, shape: tuple[int, ...], read: Callable[[StructureMask], MedicalImage]
 ) -> tuple[np.ndarray, list[Problem]]:
     """The label map of a case whose structures lie in files of their own, and what is to be said about it.
 
@@ -100,7 +103,7 @@ def join_masks(
     name_of = {mask.value: mask.structure for mask in case.masks or ()}
     problems: list[Problem] = []
     for mask in case.masks or ():
-        read_mask = read(mask.path)
+        read_mask = read(mask)
         _require_binary(read_mask.array, mask)
         problems += read_mask.notes
         inside = read_mask.array != 0
