@@ -128,13 +128,16 @@ def order_series(path: Path, shown: str) -> OrderedSeries:
 
 
 def _find_series(path: Path, shown: str) -> tuple[Series, list[Problem]]:
-    if is_series_address(path):
-        files = list_addressed_files(path)
-    else:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-    slices, notes = _read_headers([file for file in files if file.is_file()], shown)
+    slices, notes = _read_headers(_list_files(path), shown)
     series, notes_of_choice = choose_series(slices, shown)
     return series, notes + notes_of_choice
+
+
+def _list_files(path: Path) -> list[Path]:
+    if is_series_address(path):
+        return list_addressed_files(path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [file for file in files if file.is_file()]
 
 
 def _order(series: Series, notes: Sequence[Problem], shown: str) -> tuple[list[Slice], np.ndarray]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.dicom_file import is_dicom_file, is_directory_file, read_header
@@ -73,7 +73,7 @@ def read_modality(path: Path) -> str:
     try:
         if not is_dicom_file(path):
             return ""
-        stream = BoundedFile(str(path))
+        stream: Any = BoundedFile(str(path))
         try:
             header = read_partial(stream, lambda tag, *_: tag > _MODALITY_TAG, force=True)
         finally:

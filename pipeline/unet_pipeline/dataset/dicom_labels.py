@@ -68,8 +68,8 @@ SAME_PATIENT = Message(
 ONE_PATIENT = Message(
     "dicom-one-patient",
     WARNING,
-    "has one patient's number in the headers of all {total} cases, as some ways to remove names leave it; every case is taken for a patient of "
-    "its own",
+    "has one patient's number in the headers of all {total} cases, as some ways to remove names leave it; every case is taken for a "
+    "patient of its own",
     "Say with --patient which part of a case's name is the patient, if some belong together.",
 )
 _UID = re.compile(r"\d+(\.\d+){3,}")

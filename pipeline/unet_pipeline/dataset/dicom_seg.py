@@ -200,6 +200,18 @@ def _place(mask: np.ndarray, to_voxels: np.ndarray, inside: np.ndarray) -> int:
     return int(np.count_nonzero(~is_within))
 
 
+def _unpack(header: Header, index: int) -> np.ndarray:
+    """A frame of single bits, which need not begin with a byte; pydicom takes it for one that does."""
+    shape = int(header.Rows), int(header.Columns)
+    first = index * shape[0] * shape[1]
+    last = first + shape[0] * shape[1]
+    stored = np.frombuffer(header.PixelData, np.uint8)
+    if header["PixelData"].VR == "OW" and header.original_encoding[1] is False:
+        stored = stored.view(np.uint16).byteswap().view(np.uint8)
+    bits = np.unpackbits(stored[first // 8 : -(-last // 8)], bitorder="little")
+    return bits[first % 8 :][: last - first].reshape(shape)
+
+
 def _decode(
     header: Header, frames: Sequence[Frame], numbers: Sequence[int], shown: str
 ) -> Iterator[tuple[Frame, np.ndarray]]:
@@ -209,7 +221,8 @@ def _decode(
     most = float(header.get("MaximumFractionalValue", 1) or 1) if _is_fractional(header) else 1.0
     for frame in frames:
         try:
-            pixels = pixel_array(header, index=frame.index, raw=True)
+            packed = int(header.BitsAllocated) == 1 and not header.file_meta.TransferSyntaxUID.is_compressed
+            pixels = _unpack(header, frame.index) if packed else pixel_array(header, index=frame.index, raw=True)
         except Exception as error:  # whatever a decoder raises for a damaged stream
             if "PixelData" not in header:
                 raise SEG_DAMAGED.error(shown, cause="it has no pixels") from error
