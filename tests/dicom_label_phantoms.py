@@ -7,7 +7,7 @@ from pathlib import Path
 
 import highdicom
 import numpy as np
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
@@ -87,7 +87,8 @@ def write_seg(
     if syntax == ExplicitVRBigEndian:  # highdicom writes little endian only; the pixels are single bytes
         header = dcmread(path)
         header.file_meta.TransferSyntaxUID = syntax
-        header.save_as(path, implicit_vr=False, little_endian=False)
+        list(header.iterall())  # decodes every number
+        dcmwrite(path, header, implicit_vr=False, little_endian=False, force_encoding=True)
     return path
 
 
