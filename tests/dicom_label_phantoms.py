@@ -16,13 +16,14 @@ from skimage.measure import find_contours
 
 from . import dicom_phantoms as phantoms
 
-CT_IMAGE, RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.481.3"
+CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": phantoms.MR_IMAGE}
+RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 Masks = Mapping[str, np.ndarray]  # structure -> booleans of shape (i, j, k)
 
 
 def write_image_series(
-    folder: Path, volume: np.ndarray, affine: np.ndarray, patient: str, name: str = ""
+    folder: Path, volume: np.ndarray, affine: np.ndarray, patient: str, name: str = "", modality: str = "CT"
 ) -> list[Dataset]:
     """A series of int16 slices of `volume`, shape (i, j, k), with its affine in RAS+; the headers in the order of k."""
     lps, uid, frame = LPS @ affine, generate_uid(), generate_uid()
@@ -34,8 +35,8 @@ def write_image_series(
         header = phantoms.build_header(
             volume[:, :, level].T.astype(np.int16), position, _shorten(directions[:2].ravel()), uid, level + 1
         )
-        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = CT_IMAGE
-        header.Modality, header.StudyInstanceUID, header.FrameOfReferenceUID = "CT", frame, frame
+        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = CLASSES[modality]
+        header.Modality, header.StudyInstanceUID, header.FrameOfReferenceUID = modality, frame, frame
         header.PatientID, header.PatientSex, header.StudyDate, header.StudyTime = patient, "F", "20200102", "030405"
         header.StudyID, header.AccessionNumber, header.PositionReferenceIndicator = "7", "A1", ""
         header.PixelSpacing, header.SliceThickness = _shorten(spacing[[1, 0]]), _shorten(spacing[2:])[0]

@@ -20,9 +20,7 @@ def _drawn(*lines: str) -> np.ndarray:
 
 
 def test_fill_contours_voxel_belongs_if_its_centre_is_inside() -> None:
-    assert np.array_equal(
-        fill_contours([_box(0.6, 2.4)], (5, 4)), _drawn("....", ".##.", ".##.", "....", "....")
-    )
+    assert np.array_equal(fill_contours([_box(0.6, 2.4)], (5, 4)), _drawn("....", ".##.", ".##.", "....", "...."))
 
 
 def test_fill_contours_inner_contour_is_a_hole_and_one_in_it_is_an_island() -> None:
