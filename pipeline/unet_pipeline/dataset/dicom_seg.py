@@ -86,6 +86,8 @@ def read_segments(
     Raises:
         ImageFileError: it is damaged, has frames without a place, or pixels that cannot be decoded.
     """
+    if grid is not None and len(grid.spatial_shape) != 3:
+        raise SEG_WITHOUT_PLACE.error(shown, cause="its image is a projection")
     header, frames = _open(path, path.stat().st_mtime_ns, shown)
     chosen = [frame for frame in frames if frame.segment is None or frame.segment in numbers]
     target = grid if grid is not None and _lie_on(frames, header, grid) else None

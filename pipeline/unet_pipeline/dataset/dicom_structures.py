@@ -14,10 +14,12 @@ from unet_pipeline.dataset.dataset import Case, Dataset, StructureMask
 from unet_pipeline.dataset.dicom_file import read_header
 from unet_pipeline.dataset.dicom_folders import list_dicom_files
 from unet_pipeline.dataset.dicom_index import LABEL_MODALITIES, RTSTRUCT, read_modality
+from unet_pipeline.dataset.dicom_messages import CORRUPT
 from unet_pipeline.dataset.dicom_rtstruct import list_rois, read_rois
 from unet_pipeline.dataset.dicom_seg import list_segments, read_segments
 from unet_pipeline.dataset.file_names import natural_key
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from unet_pipeline.errors import ImageFileError
 from unet_pipeline.messages import ERROR, NOTE, Message, Problem
 from unet_pipeline.types import BACKGROUND
 
@@ -113,7 +115,12 @@ def read_structure(root: Path, mask: StructureMask, grid: ImageGrid | MedicalIma
     """
     path, shown = root / mask.path, mask.path.as_posix()
     read = read_rois if read_modality(path) == RTSTRUCT else read_segments
-    image = read(path, shown, mask.structure, mask.numbers, grid)
+    try:
+        image = read(path, shown, mask.structure, mask.numbers, grid)
+    except ImageFileError:
+        raise
+    except Exception as error:  # whatever a damaged header raises; its text may have values of the header
+        raise CORRUPT.error(shown, cause=f"{type(error).__name__} where {mask.structure} is read") from error
     if image.array.any():
         return image
     empty = EMPTY_STRUCTURE.about(shown, structure=mask.structure)
