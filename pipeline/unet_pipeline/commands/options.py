@@ -78,7 +78,7 @@ Layout = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="decathlon, nnunet, table, folders or case_folders; found by looking, if not given.",
+        help="decathlon, nnunet, table, dicom_labels, folders or case_folders; found by looking, if not given.",
         autocompletion=completing(_list_layouts),
     ),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import ERROR, NOTE, Message, Problem
 from unet_pipeline.types import BACKGROUND
 
-_MOST_STRUCTURES = 255  # label maps are unsigned 8-bit, and 0 is the background
+MOST_STRUCTURES = 255  # label maps are unsigned 8-bit, and 0 is the background
 
 CHANNEL_FILE = Message(
     "channel-file-missing",
@@ -90,7 +90,7 @@ def build_cases(images: Files, labels: Files, root: Path) -> BuiltCases:
                 cases.append(Case(name, first, label, further_channels=tuple(others), masks=joined))
             else:
                 cases.append(Case(name, first, labels[name][""], further_channels=tuple(others)))
-    problems += _find_missing_structures(cases, structures)
+    problems += find_missing_structures(cases, structures)
     table = {BACKGROUND: 0} | {name: value for value, name in enumerate(structures, start=1)} if structures else None
     named = [channel for channel in channels if channel and not channel.isdecimal()]
     return BuiltCases(tuple(cases), tuple(channels) if named == channels else None, table, tuple(problems))
@@ -107,11 +107,11 @@ def _name_structures(labels: Files, root: Path) -> list[str]:
                 cases_of.setdefault(part.casefold(), set()).add(case)
     names = [spelled[key] for key in sorted(spelled, key=natural_key)]
     shared = any(len(cases) > 1 for cases in cases_of.values())
-    if len(names) > _MOST_STRUCTURES or (len(labels) > 1 and len(names) > 1 and not shared):
+    if len(names) > MOST_STRUCTURES or (len(labels) > 1 and len(names) > 1 and not shared):
         shown = ", ".join(names[:3])
         raise DatasetError(
             f"Dataset folder {root} has {len(names)} mask files with names of their own ({shown}, ...) in {len(labels)} cases; expected one "
-            f"name per structure in all cases, and at most {_MOST_STRUCTURES}. Rename the masks after their structures, or join those of a "
+            f"name per structure in all cases, and at most {MOST_STRUCTURES}. Rename the masks after their structures, or join those of a "
             "case into one label map."
         )
     return names
@@ -138,7 +138,8 @@ def _rename(path: Path, have: str, wanted: str) -> str:
     ).as_posix()
 
 
-def _find_missing_structures(cases: list[Case], structures: list[str]) -> list[Problem]:
+def find_missing_structures(cases: Sequence[Case], structures: Sequence[str]) -> list[Problem]:
+    """A note about every structure that not all cases have a mask of."""
     problems = []
     for structure in structures:
         without = [case.name for case in cases if structure not in {mask.structure for mask in case.masks or ()}]

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from unet_pipeline.dataset import geometry
-from unet_pipeline.dataset.dataset import Case
+from unet_pipeline.dataset.dataset import Case, StructureMask
+from unet_pipeline.dataset.dicom_structures import read_structure
 from unet_pipeline.dataset.image import read_grid, read_image, read_label_map
 from unet_pipeline.dataset.label_values import is_rounded
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
@@ -110,9 +111,19 @@ def _read_joined(root: Path, case: Case, image: MedicalImage | ImageGrid | None,
     """The masks of a case as one label map, on the grid of the first mask where there is no image."""
     if image is None and not case.masks:
         raise NO_MASK.error(case.require_label().as_posix())
-    grid = image or _read_on_grid(root, case.label_files[0], None, options)[0]
-    array, notes = join_masks(case, grid.spatial_shape, lambda path: _read_on_grid(root, path, grid, options)[0])
+    grid = image or _read_mask(root, (case.masks or ())[0], None, options)
+    array, notes = join_masks(case, grid.spatial_shape, lambda mask: _read_mask(root, mask, grid, options))
     return MedicalImage(array, grid.affine, grid.spacing_mm, tuple(notes))
+
+
+def _read_mask(
+    root: Path, mask: StructureMask, image: MedicalImage | ImageGrid | None, options: ReadOptions
+) -> MedicalImage:
+    """The mask of one structure on the grid of an image."""
+    if not mask.numbers:
+        return _read_on_grid(root, mask.path, image, options)[0]
+    label = read_structure(root, mask, image)
+    return label if image is None else _fit(label, image, mask.path.as_posix(), options)[0]
 
 
 def _read_on_grid(
@@ -124,10 +135,22 @@ def _read_on_grid(
     is_changed = is_rounded(label)
     if image is None:
         return label, is_changed
+    fitted, is_moved = _fit(label, image, shown, options)
+    return fitted, is_changed or is_moved
+
+
+def _fit(
+    label: MedicalImage, image: MedicalImage | ImageGrid, shown: str, options: ReadOptions
+) -> tuple[MedicalImage, bool]:
+    """A label map on the grid of an image, and whether it was put there.
+
+    Raises:
+        ImageFileError: it lies elsewhere.
+    """
     comparison = geometry.compare_grids(image, label, shown)
     problem = comparison.problem
     if problem is None:
-        return label, is_changed
+        return label, False
     if comparison.kind in (geometry.ROUNDING, geometry.PLACED):
         return geometry.put_on_grid(label, image, shown), True
     if comparison.copy_header_helps and options.copy_header:

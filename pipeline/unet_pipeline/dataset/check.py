@@ -231,7 +231,7 @@ def _join_twins(
 def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -> str:
     """Why stock MONAI could not read the files as they are; empty when it can."""
     suffixes = {image_suffix(image) or "DICOM" for case in dataset.cases for image in case.images}
-    label_suffixes = {image_suffix(path) for case in dataset.cases for path in case.label_files}
+    label_suffixes = {image_suffix(path) or "DICOM" for case in dataset.cases for path in case.label_files}
     if others := sorted((suffixes | label_suffixes) - set(STOCK_SUFFIXES)):
         return f"has {', '.join(others)} files"
     if len(suffixes) > 1:

@@ -12,11 +12,15 @@ from unet_pipeline.messages import Problem
 
 @dataclass(frozen=True)
 class StructureMask:
-    """The mask file of one structure, relative to the dataset's root, and the value that the structure gets in the joined label map."""
+    """The mask file of one structure, relative to the dataset's root, and the value that the structure gets in the joined label map.
+
+    `numbers` are the segments of a SEG, or the regions of an RTSTRUCT, that are the structure; empty for a file that is a mask.
+    """
 
     structure: str
     value: int
     path: Path
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Case:
     def label_files(self) -> tuple[Path, ...]:
         """The file of the label map, or those of its structures; empty without any."""
         if self.masks is not None:
-            return tuple(mask.path for mask in self.masks)
+            return tuple(dict.fromkeys(mask.path for mask in self.masks))
         return () if self.label is None else (self.label,)
 
     @property

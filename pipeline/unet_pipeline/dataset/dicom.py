@@ -6,7 +6,6 @@ slices, and say nothing. Here each is told apart. No field of the patient, and n
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from unet_pipeline.dataset.dicom_file import DIRECTORY_CLASS, is_dicom_file, is_directory_file, read_header
 from unet_pipeline.dataset.dicom_folders import NO_IMAGES, VOLUME_MODALITIES
 from unet_pipeline.dataset.dicom_geometry import Series, Slice, build_affine, name_file, order_slices
+from unet_pipeline.dataset.dicom_index import is_series_address, list_addressed_files, number_series
 from unet_pipeline.dataset.dicom_messages import (
     COLOUR,
     CORRUPT,
@@ -128,10 +128,16 @@ def order_series(path: Path, shown: str) -> OrderedSeries:
 
 
 def _find_series(path: Path, shown: str) -> tuple[Series, list[Problem]]:
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    slices, notes = _read_headers([file for file in files if file.is_file()], shown)
+    slices, notes = _read_headers(_list_files(path), shown)
     series, notes_of_choice = choose_series(slices, shown)
     return series, notes + notes_of_choice
+
+
+def _list_files(path: Path) -> list[Path]:
+    if is_series_address(path):
+        return list_addressed_files(path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [file for file in files if file.is_file()]
 
 
 def _order(series: Series, notes: Sequence[Problem], shown: str) -> tuple[list[Slice], np.ndarray]:
@@ -211,9 +217,7 @@ def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Pro
             aside.setdefault(reason, []).append(item)
         else:
             images.setdefault(str(item.header.get("SeriesInstanceUID", "")), []).append(item)
-    chosen = [
-        Series(hashlib.sha256(uid.encode()).hexdigest()[:8], tuple(items)) for uid, items in sorted(images.items())
-    ]
+    chosen = [Series(number_series(uid), tuple(items)) for uid, items in sorted(images.items())]
     listed = ", ".join(f"{len(items)} {reason}" for reason, items in sorted(aside.items()))
     if not chosen:
         raise NO_IMAGE_SERIES.error(shown, found=listed)

@@ -10,7 +10,7 @@ from unet_pipeline.dataset.dicom_stream import read_elements
 
 NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
 VOLUME_MODALITIES = ("CT", "MR", "PT", "NM")
-_PASSED_OVER = (".", "__")  # hidden folders, and __MACOSX
+PASSED_OVER = (".", "__")  # hidden folders, and __MACOSX
 
 
 def find_series(folder: Path) -> list[Path]:
@@ -57,7 +57,7 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
     elif files:
         yield folder
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.name.startswith(_PASSED_OVER):
+        if path.is_dir() and not path.name.startswith(PASSED_OVER):
             yield from _walk(path, seen)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from unet_pipeline.dataset import geometry
 from unet_pipeline.dataset.case_reading import read_case_image, read_case_label
 from unet_pipeline.dataset.dataset import Case, case_name, image_suffix
+from unet_pipeline.dataset.dicom_structures import has_dicom_label
 from unet_pipeline.dataset.fix_images import make_grey, measure_difference
 from unet_pipeline.dataset.fix_masks import read_grey_mask, threshold_mask
 from unet_pipeline.dataset.fix_record import Change, hash_source
@@ -62,9 +63,9 @@ def fix_case(rules: CaseRules, case: Case, target: Path) -> FixedCase:
     fixed = FixedCase(case)
     image = _read_image(rules, case)
     _fix_images(rules, fixed, image, target)
-    if case.masks is not None:
+    if case.masks is not None and not has_dicom_label(case):  # SEG and RTSTRUCT stay what they are
         _fix_masks(rules, fixed, case, image, target)
-    elif case.label is not None:
+    elif case.masks is None and case.label is not None:
         fixed.case = replace(fixed.case, label=_fix_label(rules, fixed, case, image, target))
         _fix_instances(rules, fixed, case, image, target)
     return fixed

@@ -17,6 +17,7 @@ from unet_pipeline.boundary import describe_cause
 from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.dicom import read_dicom, read_dicom_grid
 from unet_pipeline.dataset.dicom_file import is_dicom_file
+from unet_pipeline.dataset.dicom_index import is_series_address
 from unet_pipeline.dataset.formats import FORMAT_OF, FORMATS, PICTURE_SUFFIXES, SHOWN_FORMATS
 from unet_pipeline.dataset.itk import read_itk, read_itk_grid
 from unet_pipeline.dataset.label_values import round_values
@@ -130,7 +131,7 @@ def read_grid(path: Path, shown_as: str | None = None, pages_as_slices: bool = F
 
 def _choose_reader(path: Path, shown: str) -> tuple[Reader, str]:
     """What reads a file or folder, and the name of its format."""
-    if path.is_dir():
+    if path.is_dir() or is_series_address(path):
         return _DICOM, "DICOM series"
     suffix = image_suffix(path)
     if not path.is_file():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unet_pipeline.dataset.dataset import list_parts
+from unet_pipeline.dataset.dicom_index import is_series_address, list_addressed_files
 from unet_pipeline.dataset.itk import find_data_file
 from unet_pipeline.errors import ImageFileError
 from unet_pipeline.files import compute_sha256
@@ -22,6 +23,8 @@ def list_image_files(path: Path) -> tuple[Path, ...]:
     """
     if path.is_dir():
         return tuple(_list_folder(path))
+    if is_series_address(path):
+        return tuple(list_addressed_files(path))
     suffix = path.suffix.lower()
     if suffix in _DETACHED_HEADERS and path.is_file():
         try:

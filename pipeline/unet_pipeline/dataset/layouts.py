@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from unet_pipeline.dataset import case_folders, decathlon, folders, nnunet, table, unlabelled
+from unet_pipeline.dataset import case_folders, decathlon, dicom_labels, folders, nnunet, table, unlabelled
 from unet_pipeline.dataset.dataset import Dataset, list_images
 from unet_pipeline.dataset.dataset_facts import FACTS_FILE, add_facts
 from unet_pipeline.dataset.decathlon import read_description
 from unet_pipeline.dataset.deeper import suggest_deeper
+from unet_pipeline.dataset.dicom_structures import name_dicom_structures
 from unet_pipeline.dataset.formats import SHOWN_FORMATS
 from unet_pipeline.dataset.given_splits import SPLITS_FILE
 from unet_pipeline.dataset.names import CHANNEL, LABEL, require_name, show_value
@@ -24,6 +25,7 @@ READERS: dict[str, ModuleType] = {
     "decathlon": decathlon,
     "nnunet": nnunet,
     "table": table,
+    "dicom_labels": dicom_labels,
     "folders": folders,
     "case_folders": case_folders,
 }
@@ -39,6 +41,7 @@ _EXPECTED = {
     "decathlon": "a dataset.json with a `training` list, or another list of that form",
     "nnunet": "a dataset.json with `channel_names`, imagesTr/CASE_0000.ext and labelsTr/CASE.ext",
     "table": "a cases.csv or cases.json with the columns image and label",
+    "dicom_labels": "DICOM series, and a SEG or RTSTRUCT that refers to each, in any folders",
     "folders": f"the folders {folders.IMAGES}/ and {folders.LABELS}/ with one file stem on both sides, or CASE.ext beside CASE_seg.ext",
     "case_folders": "a folder per case with images and a label map, or with a mask per structure as CASE/segmentations/liver.nii.gz",
 }
@@ -65,7 +68,8 @@ def read_dataset(
     reader = _choose_reader(root, layout)
     if data_root is not None and reader not in _LISTS:
         raise DatasetError(f"{root} is no list of cases, so no paths start from {data_root}. Leave out --data-root.")
-    dataset = add_facts(reader.read(root, data_root) if reader in _LISTS else reader.read(root))
+    dataset = name_dicom_structures(reader.read(root, data_root) if reader in _LISTS else reader.read(root))
+    dataset = add_facts(dataset)
     if not dataset.cases:
         raise DatasetError(
             f"Dataset folder {root} ({dataset.layout}) has no pair of image and label. "

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from unet_pipeline.dataset.dataset import Case, Dataset, StructureMask
+from unet_pipeline.dataset.file_names import natural_key
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.names import order_labels
 from unet_pipeline.errors import DatasetError
@@ -39,6 +42,12 @@ STRUCTURES_LEFT_OUT = Message(
     "has masks of {count} structure(s) that the label table does not name ({shown}); they are left out",
     "Name them with --label if they are meant.",
 )
+SPELLINGS = Message(
+    "structure-spellings",
+    ERROR,
+    "has structures whose names differ in spaces and punctuation only, so that one may count as two: {shown}",
+    "If they are one, take the names of most cases: {together} If they are not: {apart}",
+)
 
 
 def has_masks(dataset: Dataset) -> bool:
@@ -56,15 +65,24 @@ def name_structures(dataset: Dataset, labels: dict[str, int] | None) -> Dataset:
     Raises:
         DatasetError: the table is no usable one, or gives a structure the background's value.
     """
-    if labels is None or not has_masks(dataset):
+    if not has_masks(dataset):
         return dataset
+    if labels is None:
+        return replace(dataset, problems_of_layout=(*dataset.problems_of_layout, *_find_spellings(dataset)))
     table = order_labels(labels if 0 in labels.values() else {BACKGROUND: 0} | labels)
-    value_of = {name.casefold(): (name, value) for name, value in table.items()}
+    value_of = _list_spellings(table)
     cases, left_out = [], set[str]()
     for case in dataset.cases:
-        masks = [(mask, value_of.get(mask.structure.casefold())) for mask in case.masks or ()]
+        if case.masks is None:
+            cases.append(case)
+            continue
+        masks = _look_up(value_of, case.masks)
         left_out |= {mask.structure for mask, structure in masks if structure is None}
-        kept = [StructureMask(*structure, mask.path) for mask, structure in masks if structure is not None]
+        kept = [
+            replace(mask, structure=structure[0], value=structure[1])
+            for mask, structure in masks
+            if structure is not None
+        ]
         if background := [mask.structure for mask in kept if mask.value == 0]:
             raise DatasetError(
                 f"The label table gives the structure {background[0]} the value 0, which voxels without a mask have; expected 1 to 255. Give "
@@ -78,8 +96,61 @@ def name_structures(dataset: Dataset, labels: dict[str, int] | None) -> Dataset:
     return replace(dataset, cases=tuple(cases), labels=table, problems_of_layout=(*dataset.problems_of_layout, *notes))
 
 
+def _simplify(name: str) -> str:
+    """A name without letter case, spaces and punctuation, in which spellings of one name agree."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFKC", name).casefold() if letter.isalnum())
+    return plain or name
+
+
+def _list_spellings(table: dict[str, int]) -> dict[str, tuple[str, int]]:
+    """Name and value by the name as it is, letter case aside, and by its simplified form where only one name has it."""
+    times = Counter(_simplify(name) for name in table)
+    simplified = {_simplify(name): (name, value) for name, value in table.items() if times[_simplify(name)] == 1}
+    return simplified | {name.casefold(): (name, value) for name, value in table.items()}
+
+
+def _look_up(
+    value_of: dict[str, tuple[str, int]], masks: Sequence[StructureMask]
+) -> list[tuple[StructureMask, tuple[str, int] | None]]:
+    """Each mask of a case with its name and value in the table; another spelling counts where no mask has the name itself."""
+    exact = {mask.structure: value_of.get(mask.structure.casefold()) for mask in masks}
+    others = [value_of.get(_simplify(mask.structure)) for mask in masks]
+    free = [other for other in others if other not in exact.values() and others.count(other) == 1]
+    return [
+        (mask, exact[mask.structure] or (other if other in free else None))
+        for mask, other in zip(masks, others, strict=True)
+    ]
+
+
+def _find_spellings(dataset: Dataset) -> Iterator[Problem]:
+    """An error about names that differ in punctuation only and that no case has at once: likely one structure under two values."""
+    names_of: dict[str, dict[str, int]] = {}
+    has_both = set[str]()
+    for case in dataset.cases:
+        keys = [_simplify(mask.structure) for mask in case.masks or ()]
+        has_both |= {key for key in keys if keys.count(key) > 1}
+        for key, mask in zip(keys, case.masks or (), strict=True):
+            names = names_of.setdefault(key, {})
+            names[mask.structure] = names.get(mask.structure, 0) + 1
+    variants = {key: names for key, names in names_of.items() if len(names) > 1 and key not in has_both}
+    if not variants:
+        return
+    usual = [max(names, key=lambda name: (names[name], name)) for key, names in names_of.items() if key in variants]
+    kept = [name for key, names in names_of.items() if key not in variants for name in names]
+    together = _write_options([BACKGROUND, *sorted([*usual, *kept], key=natural_key)])
+    apart = _write_options([BACKGROUND, *sorted(value for value in dataset.labels or () if value != BACKGROUND)])
+    shown = "; ".join(
+        ", ".join(f"{name} ({count} case(s))" for name, count in names.items()) for names in variants.values()
+    )
+    yield SPELLINGS.about("dataset", shown=shown, together=together, apart=apart)
+
+
+def _write_options(names: Sequence[str]) -> str:
+    return " ".join(f"--label {shlex.quote(f'{name}={value}')}" for value, name in enumerate(names))
+
+
 def join_masks(
-    case: Case, shape: tuple[int, ...], read: Callable[[Path], MedicalImage]
+    case: Case, shape: tuple[int, ...], read: Callable[[StructureMask], MedicalImage]
 ) -> tuple[np.ndarray, list[Problem]]:
     """The label map of a case whose structures lie in files of their own, and what is to be said about it.
 
@@ -100,7 +171,7 @@ def join_masks(
     name_of = {mask.value: mask.structure for mask in case.masks or ()}
     problems: list[Problem] = []
     for mask in case.masks or ():
-        read_mask = read(mask.path)
+        read_mask = read(mask)
         _require_binary(read_mask.array, mask)
         problems += read_mask.notes
         inside = read_mask.array != 0
