@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.train import train as train
     from unet_pipeline.verbs.tune import tune as tune
     from unet_pipeline.verbs.view import view as view
+    from unet_pipeline.viewer.notebook import ImageView as ImageView
+    from unet_pipeline.viewer.notebook import view_image as view_image
 
 # the only place where it is written: the distribution's metadata take it from here, and a source tree has none
 __version__ = "0.1.0"
@@ -96,6 +98,7 @@ FUNCTIONS = {
     "read_image": "dataset.image",
     "read_label_map": "dataset.image",
     "show_progress": "progress",
+    "view_image": "viewer.notebook",
 }
 # what the verbs take and return
 TYPES = {
@@ -108,6 +111,7 @@ TYPES = {
     "Evaluation": "verbs.evaluate",
     "FixedDataset": "dataset.fix",
     "Forecast": "prediction.forecast",
+    "ImageView": "viewer.notebook",
     "ImportedFolder": "verbs.import_nnunet",
     "MedicalImage": "dataset.medical_image",
     "Package": "handover.package",
