@@ -9,6 +9,7 @@
 # about other heads.
 
 # %%
+import os
 import warnings
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from unet_pipeline.views.pictures import open_figure
 warnings.filterwarnings("ignore")
 # %matplotlib inline
 # %config InlineBackend.figure_formats = ["jpeg"]
+
+FAST = "NOTEBOOK_FAST" in os.environ  # the tests set it: fewer steps, the same assertions
+num_steps = 20 if FAST else 45
 
 # %% [markdown]
 # ## The network of the paper
@@ -68,7 +72,7 @@ sizes = {"filters": (8, 16, 32, 64), "kernel_size": ((3, 3),) * 4, "strides": ((
 torch.manual_seed(0)
 network = UNet2015(2, 1, 3, **sizes, padded=True, normalisation="instance", dropout=0.0)
 optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-for _ in range(45):
+for _ in range(num_steps):
     chosen = torch.randperm(len(images[training]))[:5]
     batch, targets = images[training][chosen], labels[training][chosen]
     loss = torch.nn.functional.cross_entropy(network(batch), targets)
@@ -139,7 +143,7 @@ display(figure)
 torch.manual_seed(0)
 without = UNet2015(2, 1, 3, **sizes, padded=True, normalisation="instance", dropout=0.0)
 optimizer = torch.optim.Adam(without.parameters(), lr=3e-3)
-for _ in range(45):
+for _ in range(num_steps):
     for level, width in zip(without.decoder, (32, 16, 8), strict=True):
         next(level.convolutions.parameters()).data[:, :width] = 0  # reads the skip
     chosen = torch.randperm(len(images[training]))[:5]

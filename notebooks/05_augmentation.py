@@ -9,6 +9,7 @@
 
 # %%
 import dataclasses
+import os
 import warnings
 
 import numpy as np
@@ -26,6 +27,9 @@ from unet_pipeline.views.pictures import open_figure
 warnings.filterwarnings("ignore")
 # %matplotlib inline
 # %config InlineBackend.figure_formats = ["jpeg"]
+
+FAST = "NOTEBOOK_FAST" in os.environ  # the tests set it: fewer steps, the same assertions
+num_steps = 25 if FAST else 45
 
 template = datasets.load_mni152_template(resolution=3).get_fdata()
 tissue = (template > 0.1) * 1 + (
@@ -125,7 +129,7 @@ for kind, (spatial, intensity) in kinds.items():
     torch.manual_seed(0)
     network = UNet2015(2, 1, 3, **sizes, padded=True, normalisation="batch", dropout=0.0)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for step in range(45):
+    for step in range(num_steps):
         chosen = torch.randperm(13)[:5].tolist()
         rows = [augmentation.draw(1000 * step + index, (64, 64), middle) for index in chosen]
         boxes = [

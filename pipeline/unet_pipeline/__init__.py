@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unet_pipeline.audit.audit import Audit as Audit
     from unet_pipeline.bundle.folder import BundleFolder as BundleFolder
     from unet_pipeline.dataset.check import CheckReport as CheckReport
+    from unet_pipeline.dataset.demo import write_demo_cohort as write_demo_cohort
     from unet_pipeline.dataset.fix import FixedDataset as FixedDataset
     from unet_pipeline.dataset.image import read_image as read_image
     from unet_pipeline.dataset.image import read_label_map as read_label_map
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from unet_pipeline.evidence.report.report import Report as Report
     from unet_pipeline.evidence.reproduce.reproduction import Reproduction as Reproduction
     from unet_pipeline.handover.package import Package as Package
+    from unet_pipeline.planning.edit import edit_plan as edit_plan
     from unet_pipeline.planning.plan import Plan as Plan
     from unet_pipeline.prediction.forecast import Forecast as Forecast
     from unet_pipeline.prediction.run import Predictions as Predictions
@@ -95,10 +97,12 @@ VERBS = {
 # beside the verbs: the module of each
 FUNCTIONS = {
     "draw_overlay": "evidence.report.overlay",
+    "edit_plan": "planning.edit",
     "read_image": "dataset.image",
     "read_label_map": "dataset.image",
     "show_progress": "progress",
     "view_image": "viewer.notebook",
+    "write_demo_cohort": "dataset.demo",
 }
 # what the verbs take and return
 TYPES = {
