@@ -39,7 +39,7 @@ bundle = Path(shutil.copytree(ready, folder / "brain_tissue_mri"))
 # %%
 if FAST:
     edited = unet_pipeline.BundleFolder(bundle)
-    unet_pipeline.edit_plan(edited.plan, {"spacing_mm": ([4.0] * 3, "for the tests")})
+    unet_pipeline.edit_plan(edited.plan, {"spacing_mm": ([3.0] * 3, "for the tests")})
     unet_pipeline.refresh(bundle)
 evaluation = unet_pipeline.evaluate(bundle, cohort.test)
 dice = evaluation.rows.set_index("label")["dice"]
@@ -89,8 +89,7 @@ figure, panel = plt.subplots(figsize=(6.4, 2.8), dpi=90, layout="constrained")
 for name, value, colour in (("missed", 1, "#56B4E9"), ("false alarm", 2, "#E69F00")):
     panel.plot(heights_mm, (errors.array[0] == value).sum((0, 1)), label=name, color=colour)
 panel.set(xlabel="height of the axial slice (mm)", ylabel="wrong voxels")
-panel.legend(frameon=False, fontsize=8);
-
+panel.legend(frameon=False, fontsize=8)
 # %% [markdown]
 # ## All cases, for somebody without Python
 #

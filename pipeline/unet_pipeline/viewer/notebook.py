@@ -16,7 +16,9 @@ from unet_pipeline.viewer.layers import encode_volume
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_OPACITY = 0.5  # of label maps: the image shows through
+_OPACITY = 0.8  # of the outlines
+_OUTLINE_WIDTH = 0.25  # of NiiVue's 0 to 1: the image stays visible, and both label maps where they differ
+_CROSSHAIR_WIDTH = 0.5  # voxels
 _HEIGHT_PX = 400
 _DPI = 80
 
@@ -69,7 +71,7 @@ def view_image(
 
 
 def _build_widget(image: MedicalImage, maps: Mapping[str, MedicalImage], label_table: Mapping[str, int] | None) -> Any:
-    from ipyniivue import NiiVue, Volume
+    from ipyniivue import NiiVue, ShowRender, Volume
 
     volumes = [Volume(data=encode_volume(image), name="image.nii.gz", colormap="gray", colorbar_visible=False)]
     for number, (title, label_map) in enumerate(maps.items()):
@@ -77,7 +79,13 @@ def _build_widget(image: MedicalImage, maps: Mapping[str, MedicalImage], label_t
         colours = PREDICTION_COLOURS if number else REFERENCE_COLOURS
         layer.set_colormap_label(_colour(title, _name_values(label_map, label_table), colours))
         volumes.append(layer)
-    widget = NiiVue(height=_HEIGHT_PX, show_3d_crosshair=True)
+    widget = NiiVue(
+        height=_HEIGHT_PX,
+        crosshair_width=_CROSSHAIR_WIDTH,
+        crosshair_color=(1.0, 1.0, 1.0, 0.6),
+        multiplanar_show_render=ShowRender.ALWAYS,
+    )
+    widget.overlay_outline_width = _OUTLINE_WIDTH
     widget.load_volumes(volumes)
     return widget
 
