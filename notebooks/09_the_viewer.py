@@ -48,7 +48,7 @@ display(dice.round(3).to_frame())
 # %% [markdown]
 # ## Turn, scroll, point
 #
-# The reference in cool colours, the prediction in warm ones. With a kernel: click to move the crosshair, scroll through slices,
+# Grey and white matter of the reference are outlined in light blue and green, of the prediction in orange and vermilion. With a kernel: click to move the crosshair, scroll through slices,
 # drag the 3D view; `view.widget.volumes[2].opacity = 0` takes the prediction away.
 
 # %%
@@ -58,7 +58,7 @@ prediction = unet_pipeline.read_label_map(evaluation.predictions[0] / "mni152.ni
 labels = {"background": 0, "grey_matter": 1, "white_matter": 2}
 
 view = unet_pipeline.view_image(image, {"reference": reference, "prediction": prediction}, labels)
-view
+display(view)
 
 # %% [markdown]
 # ## A map of the errors
@@ -76,7 +76,7 @@ counts["agreed"] = int((in_reference & in_prediction).sum())
 print(*(f"{name}: {count:,} voxels" for name, count in counts.items()), sep="\n")
 
 view_of_errors = unet_pipeline.view_image(image, {"errors": errors}, {"agreed": 0, "missed": 1, "false alarm": 2})
-view_of_errors
+display(view_of_errors)
 
 # %%
 edge = ndimage.binary_dilation(in_reference) & ~ndimage.binary_erosion(in_reference)  # one voxel on either side
