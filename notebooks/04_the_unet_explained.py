@@ -128,8 +128,11 @@ print(
 
 figure, axes = open_figure(3.6, 3.2)
 shown = axes[0][0].imshow((influence / influence.max()).clamp(min=1e-6).log10().T, origin="lower", cmap="viridis")
-figure.colorbar(shown, label="influence, log10 of the largest")
-axes[0][0].set_title("of the pixels around on the middle one", fontsize=9)
+figure.colorbar(shown, label="log10 of the share of the largest")
+axes[0][0].set_title("influence on the middle pixel", fontsize=10)
+axes[0][0].set_xlabel("pixel")
+axes[0][0].set_ylabel("pixel")
+axes[0][0].grid(visible=False)
 figure.set_dpi(90)
 display(figure)
 

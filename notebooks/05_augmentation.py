@@ -158,13 +158,14 @@ for kind, (spatial, intensity) in kinds.items():
 # short; what each part is worth in longer trainings stands in the project's experiments.
 
 # %%
+colours = ("#8C8C8C", "#0072B2", "#E69F00", "#009E73")
 figure, axes = open_figure(6.4, 2.8)
 for number, kind in enumerate(kinds):
     places = [place + 0.2 * (number - 1.5) for place in range(len(tests))]
-    axes[0][0].bar(places, [dice[kind, name] for name in tests], width=0.18, label=kind, color=f"C{number}")
+    axes[0][0].bar(places, [dice[kind, name] for name in tests], width=0.18, label=kind, color=colours[number])
 axes[0][0].set_xticks(range(len(tests)), list(tests))
 axes[0][0].set_ylabel("Dice of white matter")
-axes[0][0].set_ylim(bottom=min(dice.values()) - 0.05)
+axes[0][0].set_ylim(0, 1)
 axes[0][0].legend(ncols=4, fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 figure.set_dpi(90)
 display(figure)

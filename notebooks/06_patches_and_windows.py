@@ -53,13 +53,13 @@ for panel, (title, ratios) in zip(
     {"everywhere alike": [len(one) for one in indices], "2 of 3 on white matter": (0.5, 0.5, 2.0)}.items(),
     strict=True,
 ):
-    augmentation = PatchAugmentation((32, 32), 1, ratios, still)
+    augmentation = PatchAugmentation((16, 16), 1, ratios, still)
     corners = [augmentation.draw(seed, (64, 64), indices)["lower"].astype(int) for seed in range(200)]
-    shares[title] = np.mean([int(labels[5][i + 16, j + 16]) == 2 for i, j in corners])
+    shares[title] = np.mean([int(labels[5][i + 8, j + 8]) == 2 for i, j in corners])
     panel.imshow(images[5, 0].T, origin="lower", cmap="gray")
     for i, j in corners[:25]:
-        panel.add_patch(Rectangle((i, j), 32, 32, fill=False, edgecolor="#E69F00", linewidth=0.8))
-    panel.set_title(f"{title}: {shares[title]:.0%} of centres in it", fontsize=9)
+        panel.add_patch(Rectangle((i, j), 16, 16, fill=False, edgecolor="#E69F00", linewidth=0.8))
+    panel.set_title(f"{title}: {shares[title]:.0%} of centres in white matter", fontsize=9)
     panel.set_axis_off()
 figure.set_dpi(90)
 display(figure)

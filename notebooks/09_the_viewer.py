@@ -5,7 +5,7 @@
 # one looks: in a widget to turn and scroll, in a map of the errors, and on a page with all cases that goes to a colleague.
 #
 # The widget is [ipyniivue](https://github.com/niivue/ipyniivue) (`pip install "unet-pipeline[widgets]"`), and it needs a running
-# kernel. Without one, as on this page, or where it is not installed, its place is taken by a picture.
+# kernel. The picture below it is all there is without one, as on this page, and where it is not installed.
 
 # %%
 import dataclasses
@@ -48,8 +48,9 @@ display(dice.round(3).to_frame())
 # %% [markdown]
 # ## Turn, scroll, point
 #
-# Grey and white matter of the reference are outlined in light blue and green, of the prediction in orange and vermilion. With a kernel: click to move the crosshair, scroll through slices,
-# drag the 3D view; `view.widget.volumes[2].opacity = 0` takes the prediction away.
+# Grey and white matter of the reference are light blue and green, those of the prediction orange and vermilion. With a kernel:
+# click to move the crosshair, scroll through slices, drag the 3D view; `view.widget.volumes[2].opacity = 0` takes the prediction
+# away.
 
 # %%
 image = unet_pipeline.read_image(cohort.test / "imagesTr" / "mni152.nii.gz")

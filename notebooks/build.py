@@ -67,17 +67,11 @@ def build_notebook(script: Path) -> NotebookNode:
     for number, cell in enumerate(notebook.cells, start=1):
         cell.id = f"cell-{number:02d}"  # random otherwise
         cell.metadata = NotebookNode()
-        for output in cell.get("outputs", []):
-            _drop_widget(output)
+        if (
+            cell.cell_type == "code"
+        ):  # a widget is dead without its kernel, and a page would fetch its program from the network
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     return notebook
-
-
-def _drop_widget(output: NotebookNode) -> None:
-    """A widget is dead without its kernel, and a page would fetch its program from the network: the picture beside it stays."""
-    data = output.get("data", {})
-    if "image/png" in data and data.pop(WIDGET, None) is not None:
-        data.pop("text/plain", None)  # names a model that is no longer there
-        output.metadata.pop(WIDGET, None)
 
 
 def main(names: list[str]) -> None:

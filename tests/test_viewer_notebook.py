@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -53,20 +54,32 @@ def test_view_image_the_widget_holds_the_voxels_and_the_names(image: MedicalImag
     assert prediction.colormap_label.lut != reference.colormap_label.lut
 
 
-def test_view_image_offers_the_widget_and_a_picture(image: MedicalImage, label_map: MedicalImage) -> None:
+@pytest.fixture
+def displayed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a cell would show."""
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    return shown
+
+
+def test_view_image_shows_the_widget_and_a_picture(
+    image: MedicalImage, label_map: MedicalImage, displayed: list[Any]
+) -> None:
     pytest.importorskip("ipyniivue")
-    bundle, _ = view_image(image, {"reference": label_map})._repr_mimebundle_()
-    assert bundle["image/png"].startswith(b"\x89PNG")
-    assert "application/vnd.jupyter.widget-view+json" in bundle
+    view = view_image(image, {"reference": label_map})
+    view._ipython_display_()
+    assert displayed[0] is view.widget
+    assert displayed[1].data.startswith(b"\x89PNG")
 
 
 def test_view_image_without_ipyniivue_is_a_picture(
-    image: MedicalImage, label_map: MedicalImage, monkeypatch: pytest.MonkeyPatch
+    image: MedicalImage, label_map: MedicalImage, displayed: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ipyniivue", None)
     view = view_image(image, {"reference": label_map}, LABELS)
+    view._ipython_display_()
     assert view.widget is None
-    assert set(view._repr_mimebundle_()[0]) == {"image/png", "text/plain"}
+    assert [type(one).__name__ for one in displayed] == ["Image"]
 
 
 def test_view_image_of_a_picture_has_no_third_axis() -> None:

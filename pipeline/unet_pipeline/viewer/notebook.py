@@ -16,8 +16,7 @@ from unet_pipeline.viewer.layers import encode_volume
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_OPACITY = 0.8  # of the outlines
-_OUTLINE_WIDTH = 0.25  # of NiiVue's 0 to 1: the image stays visible, and both label maps where they differ
+_OPACITY = 0.5  # of label maps: the image shows through
 _CROSSHAIR_WIDTH = 0.5  # voxels
 _HEIGHT_PX = 400
 _DPI = 80
@@ -28,7 +27,7 @@ class ImageView:
     """What `view_image` made; as the last line of a cell it shows itself.
 
     Attributes:
-        figure: three planes through the labels; shown where no kernel runs, as on a web page.
+        figure: three planes through the labels; all there is where no kernel runs, as on a web page.
         widget: `ipyniivue.NiiVue`, the image its first volume and each label map one more; None where it is not
             installed, and for pictures, which have no third axis.
     """
@@ -36,16 +35,15 @@ class ImageView:
     figure: Figure
     widget: Any = None
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Both forms with their metadata; a notebook shows the widget where it can."""
+    def _ipython_display_(self) -> None:
+        """The widget, and the picture below it: a notebook that is opened again has no widget until the cell is run."""
+        from IPython.display import Image, display
+
+        if self.widget is not None:
+            display(self.widget)
         with io.BytesIO() as file:
             self.figure.savefig(file, format="png", dpi=_DPI)
-            picture = {"image/png": file.getvalue()}
-        if self.widget is None:
-            return picture | {"text/plain": "ImageView(picture)"}, {}
-        shown = self.widget._repr_mimebundle_()
-        data, metadata = shown if isinstance(shown, tuple) else (shown, {})
-        return picture | data, metadata
+            display(Image(data=file.getvalue(), format="png"))
 
 
 def view_image(
@@ -85,7 +83,6 @@ def _build_widget(image: MedicalImage, maps: Mapping[str, MedicalImage], label_t
         crosshair_color=(1.0, 1.0, 1.0, 0.6),
         multiplanar_show_render=ShowRender.ALWAYS,
     )
-    widget.overlay_outline_width = _OUTLINE_WIDTH
     widget.load_volumes(volumes)
     return widget
 
