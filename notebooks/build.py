@@ -67,11 +67,14 @@ def build_notebook(script: Path) -> NotebookNode:
     for number, cell in enumerate(notebook.cells, start=1):
         cell.id = f"cell-{number:02d}"  # random otherwise
         cell.metadata = NotebookNode()
-        if (
-            cell.cell_type == "code"
-        ):  # a widget is dead without its kernel, and a page would fetch its program from the network
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_of_this_machine(output)]
     return notebook
+
+
+def _is_of_this_machine(output: NotebookNode) -> bool:
+    """Warnings of libraries, with their paths; and a widget, which is dead without its kernel, and whose program a page would fetch."""
+    return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 
 def main(names: list[str]) -> None:
