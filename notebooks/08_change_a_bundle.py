@@ -78,7 +78,7 @@ print("training: head_01, head_02; validation: head_03; test: the template")
 
 # %%
 num_epochs = 1 if FAST else 3
-spacing_mm = [3.0, 3.0, 3.0]
+spacing_mm = [4.0 if FAST else 3.0] * 3
 changes = {
     "spacing_mm": spacing_mm,
     "patch_size": [24, 24, 24] if FAST else [32, 32, 32],

@@ -76,7 +76,7 @@ counts = {name: int((errors.array == value).sum()) for name, value in (("missed"
 counts["agreed"] = int((in_reference & in_prediction).sum())
 print(*(f"{name}: {count:,} voxels" for name, count in counts.items()), sep="\n")
 
-view_of_errors = unet_pipeline.view_image(image, {"errors": errors}, {"agreed": 0, "missed": 1, "false alarm": 2})
+view_of_errors = unet_pipeline.view_image(image, {"errors": errors}, {"agreed": 0, "false alarm": 2, "missed": 1})
 display(view_of_errors)
 
 # %%
@@ -91,6 +91,7 @@ for name, value, colour in (("missed", 1, "#56B4E9"), ("false alarm", 2, "#E69F0
     panel.plot(heights_mm, (errors.array[0] == value).sum((0, 1)), label=name, color=colour)
 panel.set(xlabel="height of the axial slice (mm)", ylabel="wrong voxels")
 panel.legend(frameon=False, fontsize=8)
+plt.show()
 # %% [markdown]
 # ## All cases, for somebody without Python
 #

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.dataset.medical_image import MedicalImage
-from unet_pipeline.evidence.report.overlay import draw_overlay
+from unet_pipeline.evidence.report.overlay import COLOURS, draw_overlay
 from unet_pipeline.evidence.report.pictures import PREDICTION_COLOURS, REFERENCE_COLOURS
 from unet_pipeline.viewer.layers import encode_volume
 
@@ -55,7 +55,7 @@ def view_image(
 
     Args:
         image: its first channel is shown.
-        label_maps: title and label map on the image's grid; those after the first have warm colours.
+        label_maps: title and label map on the image's grid; of several, the first has cool colours and the others warm ones.
         label_table: name and value; the first label is the background. Every value but 0, if None.
 
     Raises:
@@ -74,7 +74,7 @@ def _build_widget(image: MedicalImage, maps: Mapping[str, MedicalImage], label_t
     volumes = [Volume(data=encode_volume(image), name="image.nii.gz", colormap="gray", colorbar_visible=False)]
     for number, (title, label_map) in enumerate(maps.items()):
         layer = Volume(data=encode_volume(label_map), name=f"{title}.nii.gz", opacity=_OPACITY, colorbar_visible=False)
-        colours = PREDICTION_COLOURS if number else REFERENCE_COLOURS
+        colours = COLOURS if len(maps) == 1 else PREDICTION_COLOURS if number else REFERENCE_COLOURS
         layer.set_colormap_label(_colour(title, _name_values(label_map, label_table), colours))
         volumes.append(layer)
     widget = NiiVue(
