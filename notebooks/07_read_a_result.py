@@ -6,6 +6,7 @@
 # a small network is trained for seconds on slices of a real head (the MNI152 template).
 
 # %%
+import os
 import warnings
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from unet_pipeline.views.pictures import draw_reliability, draw_scores, open_fig
 warnings.filterwarnings("ignore")
 # %matplotlib inline
 # %config InlineBackend.figure_formats = ["jpeg"]
+
+FAST = "NOTEBOOK_FAST" in os.environ  # the tests set it: fewer steps, the same assertions
+num_repeats = 10 if FAST else 30
 
 # %% [markdown]
 # ## Mean, interval, cases
@@ -78,10 +82,10 @@ generator = np.random.default_rng(0)
 values = rows.loc[rows["label"] == scored[0], "dice"].to_numpy()
 widths, shares = {}, {}
 for size in (3, 5, 10, 20, 40):
-    ends = np.array([compute_interval(generator.choice(values, size)) for _ in range(30)])
+    ends = np.array([compute_interval(generator.choice(values, size)) for _ in range(num_repeats)])
     widths[size] = float(np.mean(ends[:, 1] - ends[:, 0]))
     shares[size] = float(np.mean((ends[:, 0] <= values.mean()) & (values.mean() <= ends[:, 1])))
-    print(f"{size:>3} cases: width {widths[size]:.4f}, holds the mean in {shares[size]:.0%} of 30")
+    print(f"{size:>3} cases: width {widths[size]:.4f}, holds the mean in {shares[size]:.0%} of {num_repeats}")
 
 figure, axes = open_figure(7.2, 2.7, 2)
 axes[0][0].plot(widths.keys(), widths.values(), "o-", color="#0072B2")
@@ -116,7 +120,7 @@ sizes = {"filters": (8, 16, 32, 64), "kernel_size": ((3, 3),) * 4, "strides": ((
 torch.manual_seed(0)
 network = UNet2015(2, 1, 3, **sizes, padded=True, normalisation="instance", dropout=0.0)
 optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-for _ in range(50):
+for _ in range(30 if FAST else 50):
     chosen = torch.randperm(len(images[training]))[:3]
     batch, targets = images[training][chosen], labels[training][chosen]
     loss = torch.nn.functional.cross_entropy(network(batch), targets)

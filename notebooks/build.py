@@ -6,8 +6,11 @@ python notebooks/build.py 01_look_at_the_data  # some
 
 from __future__ import annotations
 
+import os
+import resource
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import jupytext
@@ -19,6 +22,7 @@ from unet_pipeline.files import write_text
 
 FOLDER = Path(__file__).parent
 TIMEOUT_S = 600  # of one cell
+WIDGET = "application/vnd.jupyter.widget-view+json"
 # without versions and display names, which differ between machines
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -45,6 +49,7 @@ def build_notebook(script: Path) -> NotebookNode:
     Raises:
         CellExecutionError: a cell failed; its traceback is in the message.
     """
+    os.environ.pop("NOTEBOOK_FAST", None)  # what is committed is the full run
     notebook = jupytext.read(script, fmt="py:percent")
     notebook.metadata = NotebookNode(METADATA)
     with tempfile.TemporaryDirectory() as folder:
@@ -62,14 +67,25 @@ def build_notebook(script: Path) -> NotebookNode:
     for number, cell in enumerate(notebook.cells, start=1):
         cell.id = f"cell-{number:02d}"  # random otherwise
         cell.metadata = NotebookNode()
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_of_this_machine(output)]
     return notebook
+
+
+def _is_of_this_machine(output: NotebookNode) -> bool:
+    """Warnings of libraries, with their paths; and a widget, which is dead without its kernel, and whose program a page would fetch."""
+    return output.get("name") == "stderr" or WIDGET in output.get("data", {})
 
 
 def main(names: list[str]) -> None:
     for script in find_scripts(names):
-        print(f"{script.stem} ...", flush=True)
+        print(f"{script.stem} ...", end=" ", flush=True)
+        started_s, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         text = nbformat.writes(build_notebook(script))  # nothing is written when a cell fails
         write_text(script.with_suffix(".ipynb"), text.rstrip("\n") + "\n")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        print(f"{time.monotonic() - started_s:.0f} s by the clock, {processor_s:.0f} s of processor time")
 
 
 if __name__ == "__main__":

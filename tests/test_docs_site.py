@@ -125,6 +125,17 @@ def test_links_within_the_site_hold(site: Path, pages: dict[Path, Page]) -> None
     assert not dead
 
 
+def test_notebooks_show_all_their_pictures(site: Path, pages: dict[Path, Page]) -> None:
+    for notebook in sorted(ROOT.glob("notebooks/*.ipynb")):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+        expected = sum(any(kind.startswith("image/") for kind in data) for data in outputs)
+        page = (site / notebook.relative_to(ROOT)).with_suffix(".html")
+        shown = [address for address in pages[page].fetched if "_images/" in address]
+        assert len(shown) == expected, notebook.name
+        assert all((page.parent / address).is_file() for address in shown)
+
+
 def test_every_page_of_the_documentation_is_in_the_site_and_its_contents(site: Path, pages: dict[Path, Page]) -> None:
     sources = {path.relative_to(ROOT).with_suffix(".html") for path in ROOT.glob("docs/**/*.md")}
     sources |= {path.relative_to(ROOT).with_suffix(".html") for path in ROOT.glob("notebooks/*.ipynb")}

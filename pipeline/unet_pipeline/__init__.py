@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from unet_pipeline.bundle.folder import BundleFolder as BundleFolder
     from unet_pipeline.cohort.status import Jobs as Jobs
     from unet_pipeline.dataset.check import CheckReport as CheckReport
+    from unet_pipeline.dataset.demo import write_demo_cohort as write_demo_cohort
     from unet_pipeline.dataset.fix import FixedDataset as FixedDataset
     from unet_pipeline.dataset.image import read_image as read_image
     from unet_pipeline.dataset.image import read_label_map as read_label_map
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from unet_pipeline.evidence.report.report import Report as Report
     from unet_pipeline.evidence.reproduce.reproduction import Reproduction as Reproduction
     from unet_pipeline.handover.package import Package as Package
+    from unet_pipeline.planning.edit import edit_plan as edit_plan
     from unet_pipeline.planning.plan import Plan as Plan
     from unet_pipeline.prediction.forecast import Forecast as Forecast
     from unet_pipeline.prediction.run import Predictions as Predictions
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.train import train as train
     from unet_pipeline.verbs.tune import tune as tune
     from unet_pipeline.verbs.view import view as view
+    from unet_pipeline.viewer.notebook import ImageView as ImageView
+    from unet_pipeline.viewer.notebook import view_image as view_image
 
 # the only place where it is written: the distribution's metadata take it from here, and a source tree has none
 __version__ = "0.1.0"
@@ -96,9 +100,12 @@ VERBS = {
 # beside the verbs: the module of each
 FUNCTIONS = {
     "draw_overlay": "evidence.report.overlay",
+    "edit_plan": "planning.edit",
     "read_image": "dataset.image",
     "read_label_map": "dataset.image",
     "show_progress": "progress",
+    "view_image": "viewer.notebook",
+    "write_demo_cohort": "dataset.demo",
 }
 # what the verbs take and return
 TYPES = {
@@ -111,6 +118,7 @@ TYPES = {
     "Evaluation": "verbs.evaluate",
     "FixedDataset": "dataset.fix",
     "Forecast": "prediction.forecast",
+    "ImageView": "viewer.notebook",
     "ImportedFolder": "verbs.import_nnunet",
     "Jobs": "cohort.status",
     "MedicalImage": "dataset.medical_image",

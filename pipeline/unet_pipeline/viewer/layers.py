@@ -209,6 +209,11 @@ def _encode_labels(volume: np.ndarray, affine: np.ndarray) -> bytes:
     return encode_nifti(labels, affine)
 
 
+def encode_volume(image: MedicalImage) -> bytes:
+    """The first channel as a gzip-compressed NIfTI file with the values as they are, on the image's own grid."""
+    return encode_nifti(_shrink(image.array[0]), image.affine)
+
+
 def encode_nifti(array: np.ndarray, affine: np.ndarray, slope: float = 1.0, inter: float = 0.0) -> bytes:
     """A gzip-compressed NIfTI file; an axis is added to a picture of two. The same input gives the same bytes."""
     array = array[:, :, None] if array.ndim == 2 else array
