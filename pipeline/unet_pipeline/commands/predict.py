@@ -24,7 +24,8 @@ def predict(
         Path,
         typer.Argument(
             metavar="INPUT",
-            help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series.",
+            help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series; or a study on a DICOMweb server, "
+            "dicomweb://HOST/PATH/studies/UID.",
         ),
     ],
     out: Annotated[
@@ -50,6 +51,17 @@ def predict(
             help="Of the label maps: nifti, the default; png, that of pictures; nrrd; dicomseg, or dicomseg-labelmap, of DICOM series.",
         ),
     ] = None,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--series",
+            metavar="RULE",
+            help="Of a study, the series to take: SeriesNumber=3, 'SeriesDescription~REGEX', or with ! in front of the sign; repeat.",
+        ),
+    ] = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Send the results to the study on the server, as DICOM SEG.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
@@ -67,7 +79,7 @@ def predict(
 
     options = (device, mirror, ensemble, probabilities, trust, runtime, precision, format)
     if dry_run:
-        show_forecast(unet_pipeline.forecast(bundle, source, out, *options, alone=True), json_file)
+        show_forecast(unet_pipeline.forecast(bundle, source, out, *options, alone=True, series=series or ()), json_file)
         return
     result = unet_pipeline.predict(
         bundle,
@@ -81,6 +93,8 @@ def predict(
         threads=threads,
         address=address,
         sbatch=read_settings(sbatch),
+        series=series or (),
+        store=store,
     )
     print_predictions(result)
     write_json_option(json_file, predictions_as_data(result))
@@ -93,6 +107,8 @@ def print_predictions(result: Predictions) -> None:
         say(f"kept     {path}  (finished before)")
     for path in result.written:
         say(f"written  {path}")
+    for path, outcome in result.stored.items():
+        say(f"stored   {path}" + ("  (the server had it)" if outcome != "stored" else ""))
     if result.shares:
         shown = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in result.shares.items())
         say(f"time     {shown}; {result.precision}")
@@ -104,6 +120,7 @@ def predictions_as_data(result: Predictions) -> dict[str, object]:
         "written": list(map(str, result.written)),
         "kept": list(map(str, result.kept)),
         "again": dict(result.again),
+        "stored": {str(path): outcome for path, outcome in result.stored.items()},
         "precision": result.precision,
         "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
         "notes": [vars(note) for note in result.notes],

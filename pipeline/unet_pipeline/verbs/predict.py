@@ -16,6 +16,7 @@ from unet_pipeline.lean_imports import arrange_lean_import
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
 from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.verbs.predict_remote import open_source, read_remote_options, store_predictions
 from unet_pipeline.verbs.recorded import list_used_files, predict_recorded, settle_recorded
 
 if TYPE_CHECKING:
@@ -42,13 +43,16 @@ def predict(
     threads: int | None = None,
     address: str | None = None,
     sbatch: Mapping[str, str] | None = None,
+    series: Sequence[str] = (),
+    store: bool = False,
 ) -> Predictions:
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
     Args:
         bundle: trained; a folder, or the zip that `package` made. An external bundle, such as the model zoo's, runs as its inference
             config says, without the options about the network.
-        source: an image, a DICOM series, or a folder of images or of series.
+        source: an image, a DICOM series, or a folder of images or of series; or the address of a study on a DICOMweb server,
+            dicomweb://HOST/PATH/studies/UID, of which one series is fetched.
         out: folder for the label maps, and their record, predictions_run.json. A label map that is there is kept if the record has it with
             the same image, weights, configs and options; otherwise it is made again. A file of that name which `predict` did not write, or
             that was edited since, goes into the folder `replaced`.
@@ -68,20 +72,27 @@ def predict(
         threads: of each process; its share of this machine's cores, if None.
         address: of the Ray cluster.
         sbatch: options of the Slurm job, such as {"partition": "gpu"}.
+        series: rules by which the series of a study is chosen, such as "SeriesNumber=3" or "SeriesDescription~^t1"; all have to hold.
+        store: send the results to the study; they are DICOM SEG then, if no format says otherwise.
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
-        PredictionError: no image, or an image that the network cannot take.
+        PredictionError: no image, or an image that the network cannot take; or the server cannot be asked, or refuses a result.
     """
-    options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, format)
+    remote = read_remote_options(source, format, series, store)
+    options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, remote.format)
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
-    with open_for_reading(bundle, trust, open_any_bundle) as folder:
+    with (
+        open_for_reading(bundle, trust, open_any_bundle) as folder,
+        open_source(folder, source, remote, workers, announce) as (place, server),
+    ):
         _require_reachable(folder, Path(bundle), workers)
-        weights, inputs = prepare_prediction(folder, source, options, alone)
-        _look_at_inputs(inputs, Path(source), Path(out), announce)
+        weights, inputs = prepare_prediction(folder, place, options, alone)
+        _look_at_inputs(inputs, place, Path(out), announce)
         who = None if workers.is_plain else workers
-        return predict_recorded(folder, inputs, Path(out), weights, options, announce, announce, who)
+        predictions = predict_recorded(folder, inputs, Path(out), weights, options, announce, announce, who)
+        return store_predictions(predictions, server, probabilities) if store and server else predictions
 
 
 def _look_at_inputs(
@@ -171,6 +182,7 @@ def forecast(
     precision: str = "float32",
     format: str | None = None,
     alone: bool = False,
+    series: Sequence[str] = (),
 ) -> Forecast:
     """Windows, memory and the rest of what `predict` would do with the same arguments; the network does not run, nothing is written.
 
@@ -180,14 +192,18 @@ def forecast(
         BundleError: as `predict`.
         PredictionError: as `predict`, before the first image; or the bundle's preprocessing is not what `plan` writes.
     """
-    with open_for_reading(bundle, trust, open_any_bundle) as folder:
+    remote = read_remote_options(source, format, series, store=False)
+    with (
+        open_for_reading(bundle, trust, open_any_bundle) as folder,
+        open_source(folder, source, remote, JobOptions(), lambda line: None) as (place, _),
+    ):
         if not folder.is_planned:
             raise PredictionError(
                 f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
                 "Predict without --dry-run."
             )
         options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, format)
-        weights, inputs = prepare_prediction(folder, source, options, alone)
+        weights, inputs = prepare_prediction(folder, place, options, alone)
         from unet_pipeline.clinical.formats import choose_format
         from unet_pipeline.evidence.records.prediction_record import open_ledger
         from unet_pipeline.prediction.run import forecast_prediction
