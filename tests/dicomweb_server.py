@@ -94,6 +94,7 @@ def serve(archive: Archive) -> Iterator[Archive]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize, disable_nagle_algorithm = 1 << 16, True
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
@@ -140,7 +141,9 @@ def _encode(item: pydicom.Dataset) -> bytes:
 
 def _pick(item: pydicom.Dataset, keywords: tuple[str, ...]) -> dict[str, object]:
     picked = pydicom.Dataset()
-    picked.update({keyword: item[keyword] for keyword in keywords if keyword in item})
+    for keyword in keywords:
+        if keyword in item:
+            picked.add(item[keyword])
     return picked.to_json_dict()
 
 

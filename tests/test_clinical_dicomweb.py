@@ -38,10 +38,10 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Iterator[Archive]:
-    """A study with an MR of number 3 and one of number 4, a localizer, a segmentation, a CT."""
-    archive = Archive()
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MR of number 3 and one of number 4, a localizer, a segmentation, a CT; a folder for each, named by its UID."""
+    root = tmp_path_factory.mktemp("study")
     for number, uid, changes in (
         (3, "1.2.3", {"SeriesDescription": "t1 knee"}),
         (4, "1.2.4", {"SeriesDescription": "T2 knee"}),
@@ -49,9 +49,16 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
         (5, "1.2.6", {"Modality": "SEG"}),
         (6, "1.2.7", {"Modality": "CT"}),
     ):
-        folder = phantoms.write_series(tmp_path / uid, VOLUME, uid=uid)
+        folder = phantoms.write_series(root / uid, VOLUME, uid=uid)
         for path in folder.iterdir():
             phantoms.edit(path, SeriesNumber=number, **changes)
+    return root
+
+
+@pytest.fixture
+def archive(study: Path) -> Iterator[Archive]:
+    archive = Archive()
+    for folder in study.iterdir():
         archive.add(folder)
     with serve(archive) as served:
         yield served
@@ -90,16 +97,20 @@ def refusal(address: str, *rules: str, **options: object) -> str:
         ("SeriesDescription=t2 KNEE", "1.2.4"),
     ],
 )
-def test_fetch_takes_the_series_of_the_rule_as_it_is_stored(
-    archive: Archive, tmp_path: Path, rule: str, uid: str
-) -> None:
+def test_fetch_takes_the_series_of_the_rule_as_it_is_stored(archive: Archive, study: Path, rule: str, uid: str) -> None:
     files = fetch(f"{archive.address}/studies/1.2", rule)
-    assert sorted(files.values()) == sorted(path.read_bytes() for path in (tmp_path / uid).iterdir())
+    assert sorted(files.values()) == sorted(path.read_bytes() for path in (study / uid).iterdir())
     assert fetch(f"{archive.address}/studies/1.2/series/{uid}") == files
 
 
 def test_fetch_takes_the_only_one_of_the_modality(archive: Archive) -> None:
     assert len(fetch(f"{archive.address}/studies/1.2", modalities=("CT",))) == 5
+
+
+def test_fetch_of_a_named_series_of_another_modality_is_left_to_the_user(archive: Archive) -> None:
+    by_name = fetch(f"{archive.address}/studies/1.2/series/1.2.7", modalities=("MR",))
+    assert by_name == fetch(f"{archive.address}/studies/1.2", modalities=("CT",))
+    assert "No series fits" in refusal(f"{archive.address}/studies/1.2/series/1.2.6")
 
 
 def test_fetch_by_an_attribute_that_only_instances_have(archive: Archive) -> None:
@@ -261,8 +272,10 @@ def test_fetch_of_a_wrong_answer_says_which_without_its_text(
     assert message in refusal(f"{archive.address}/studies/1.2", "SeriesNumber=3")
 
 
-@pytest.mark.parametrize("changes", [{"status": 503}, {"cut": True}, {"status": 429}])
-@pytest.mark.parametrize("part", ["/series", "/instances", SERIES])
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [("/series", {"status": 503}), ("/instances", {"cut": True}), (SERIES, {"status": 429}), (SERIES, {"cut": True})],
+)
 def test_fetch_goes_on_after_what_passes(archive: Archive, part: str, changes: dict[str, object]) -> None:
     left = [1, 1]
 

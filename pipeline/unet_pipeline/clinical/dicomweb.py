@@ -56,7 +56,10 @@ def fetch_series(
     server = Server(read_address(source))
     keywords = dict.fromkeys([*SERIES_KEYWORDS, *(rule.keyword for rule in rules)])
     headers = server.list_series([keyword for keyword in keywords if keyword != "SeriesInstanceUID"])
-    chosen = choose_series(headers, rules, modalities, lambda uid: _look_into(server, uid))
+    kinds = (
+        () if server.address.series_uid else modalities
+    )  # who names a series gets it, and a warning where it is of another kind
+    chosen = choose_series(headers, rules, kinds, lambda uid: _look_into(server, uid))
     uid = str(chosen.SeriesInstanceUID)
     expected = frozenset(server.list_instances(uid))
     if not 0 < len(expected) <= _MOST_INSTANCES:

@@ -103,7 +103,8 @@ def choose_series(
     Raises:
         PredictionError: none fits, or several do.
     """
-    of_kind = [header for header in headers if _is_of_kind(header, modalities)]
+    in_order = sorted(headers, key=lambda header: (int(header.get("SeriesNumber") or 0), str(header.SeriesInstanceUID)))
+    of_kind = [header for header in in_order if _is_of_kind(header, modalities)]
     fitting = of_kind
     # what a server lists of a series differs; asking each for an instance takes a while
     at_once = [rule for rule in rules if all(rule.keyword in header for header in of_kind)]
@@ -113,7 +114,7 @@ def choose_series(
     if fitting and (others or len(fitting) > 1):
         fitting = _choose_by_instance(fitting, others, look_into)
     if not fitting:
-        raise PredictionError(_describe_none(headers, rules, modalities))
+        raise PredictionError(_describe_none(in_order, rules, modalities))
     if len(fitting) > 1:
         listed = "; ".join(describe_series(header) for header in fitting[:_MOST_SHOWN])
         more = " and others" if len(fitting) > _MOST_SHOWN else ""
@@ -167,7 +168,7 @@ def _describe_none(headers: Sequence[Header], rules: Sequence[SeriesRule], modal
     more = " and others" if len(counts) > _MOST_SHOWN else ""
     return (
         f"No series fits: the bundle takes {wanted}{by_rule}; there are {listed}{more}. "
-        f"{'Change --series, or take another study.' if rules else 'Take another study.'}"
+        f"{'Change --series' if rules else 'Take another study'}, or put /series/UID behind the study for one of another kind."
     )
 
 
