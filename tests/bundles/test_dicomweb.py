@@ -54,7 +54,7 @@ def test_predict_of_a_study_stores_the_label_map_once(bundle_3d: TrainedBundle, 
         (path,) = out.glob("series_*.dcm")
         assert f"stored   {path.relative_to(tmp_path)}\n" in shown.replace(f"{tmp_path}/", "")
         assert list(json.loads((tmp_path / "said.json").read_text())["stored"].values()) == ["stored"]
-        assert "fetched  series" in said
+        assert "fetched  series" in shown + said
         assert list_secrets(out) == [path.name]
         status, shown, _ = call(*arguments)
         assert (status, "kept " in shown, "(the server had it)" in shown) == (0, True, True)

@@ -189,7 +189,7 @@ def _search_instances(client: DICOMwebClient, study_uid: str, series_uid: str) -
         return _decode(client.search_for_instances(study_uid, series_uid))
     except requests.HTTPError as error:
         if (
-            error.response.status_code == http.HTTPStatus.NOT_FOUND
+            _read_status(error) == http.HTTPStatus.NOT_FOUND
         ):  # as some servers say of a series that they do not have
             return []
         raise
