@@ -21,6 +21,7 @@ from unet_pipeline.errors import PredictionError
 from . import dicom_phantoms as phantoms
 from .dicomweb_server import Answer, Archive, refuse, serve
 
+HERE = "localhost"
 VOLUME = np.arange(4 * 3 * 5, dtype=np.int16).reshape(4, 3, 5)
 VARIABLES = (
     "DICOMWEB_USERNAME", "DICOMWEB_PASSWORD", "DICOMWEB_TOKEN", "DICOMWEB_ALLOW_HTTP", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC",
@@ -159,8 +160,8 @@ def test_fetch_of_an_unknown_study_says_so(archive: Archive) -> None:
         ("https://pacs.example.org/studies/1.2.3/series/1.2.4", "https://pacs.example.org"),
         ("DICOMweb://127.0.0.1:8042/dicom-web/studies/1.2.3", "http://127.0.0.1:8042/dicom-web"),
         ("dicomweb://[::1]:8042/dicom-web/studies/1.2.3", "http://[::1]:8042/dicom-web"),
-        ("dicomweb+https://localhost/studies/1.2.3", "https://localhost"),
-        ("dicomweb+http://localhost:80/studies/1.2.3", "http://localhost:80"),
+        (f"dicomweb+https://{HERE}/studies/1.2.3", f"https://{HERE}"),
+        (f"dicomweb+http://{HERE}:80/studies/1.2.3", f"http://{HERE}:80"),
     ],
 )
 def test_read_address_uses_tls_but_on_this_machine(text: str, service: str) -> None:
@@ -180,8 +181,8 @@ def test_read_address_uses_tls_but_on_this_machine(text: str, service: str) -> N
         ("dicomweb://pacs:99999/studies/1.2.3", "cannot be read"),
         ("dicomweb://pacs/studies/1.2.x", "a UID of 5 characters that is none"),
         (f"dicomweb://pacs/studies/1.{'2' * 70}", "a UID of 72 characters"),
-        ("dicomweb+http://pacs/studies/1.2.3", "would be asked over http"),
-        ("http://127.0.0.1.example.org/studies/1.2.3", "would be asked over http"),
+        ("dicomweb+http://pacs.example.org/studies/1.2.3", "would be asked over http"),
+        (f"http://{HERE}.example.org/studies/1.2.3", "would be asked over http"),
     ],
 )
 def test_read_address_refuses_without_a_secret(text: str, message: str) -> None:
@@ -193,8 +194,8 @@ def test_read_address_refuses_without_a_secret(text: str, message: str) -> None:
 
 def test_read_address_takes_http_where_the_environment_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DICOMWEB_ALLOW_HTTP", "1")
-    assert read_address("dicomweb+http://pacs/studies/1.2.3").service == "http://pacs"
-    assert read_address("dicomweb://pacs/studies/1.2.3").service == "https://pacs"
+    assert read_address("dicomweb+http://pacs.example.org/studies/1.2.3").service == "http://pacs.example.org"
+    assert read_address("dicomweb://pacs.example.org/studies/1.2.3").service == "https://pacs.example.org"
 
 
 def test_credentials_come_from_the_environment_or_the_netrc_file(

@@ -188,9 +188,7 @@ def _search_instances(client: DICOMwebClient, study_uid: str, series_uid: str) -
     try:
         return _decode(client.search_for_instances(study_uid, series_uid))
     except requests.HTTPError as error:
-        if (
-            _read_status(error) == http.HTTPStatus.NOT_FOUND
-        ):  # as some servers say of a series that they do not have
+        if _read_status(error) == 404:  # as some servers say of a series that they do not have
             return []
         raise
 

@@ -18,54 +18,62 @@ if TYPE_CHECKING:
     from unet_pipeline.prediction.run import Predictions
 
 
+_Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series; or a study on a DICOMweb server, "
+        "dicomweb://HOST/PATH/studies/UID.",
+    ),
+]
+_Out = Annotated[
+    Path,
+    typer.Argument(
+        metavar="OUT", help="Folder for the label maps; those of the same image, weights and options are kept."
+    ),
+]
+_Probabilities = Annotated[
+    bool, typer.Option("--probabilities", help="Write the probabilities of every class too, as NAME_probabilities.")
+]
+_Runtime = Annotated[
+    str, typer.Option(help="What runs the network: torch, torchscript or onnx; `package` exports the latter two.")
+]
+_Format = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of the label maps: nifti, the default; png, that of pictures; nrrd; dicomseg, or dicomseg-labelmap, of DICOM series.",
+    ),
+]
+_Series = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--series",
+        metavar="RULE",
+        help="Of a study, the series to take: SeriesNumber=3, 'SeriesDescription~REGEX', or with ! in front of the sign; repeat.",
+    ),
+]
+_Store = Annotated[bool, typer.Option("--store", help="Send the results to the study on the server, as DICOM SEG.")]
+_DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
+]
+
+
 def predict(
     bundle: Bundle,
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT",
-            help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series; or a study on a DICOMweb server, "
-            "dicomweb://HOST/PATH/studies/UID.",
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OUT", help="Folder for the label maps; those of the same image, weights and options are kept."
-        ),
-    ],
+    source: _Source,
+    out: _Out,
     device: Device = None,
     mirror: Mirror = False,
     ensemble: Ensemble = False,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write the probabilities of every class too, as NAME_probabilities.")
-    ] = False,
-    runtime: Annotated[
-        str, typer.Option(help="What runs the network: torch, torchscript or onnx; `package` exports the latter two.")
-    ] = "torch",
+    probabilities: _Probabilities = False,
+    runtime: _Runtime = "torch",
     precision: Precision = "float32",
-    format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Of the label maps: nifti, the default; png, that of pictures; nrrd; dicomseg, or dicomseg-labelmap, of DICOM series.",
-        ),
-    ] = None,
-    series: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--series",
-            metavar="RULE",
-            help="Of a study, the series to take: SeriesNumber=3, 'SeriesDescription~REGEX', or with ! in front of the sign; repeat.",
-        ),
-    ] = None,
-    store: Annotated[
-        bool, typer.Option("--store", help="Send the results to the study on the server, as DICOM SEG.")
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
-    ] = False,
+    format: _Format = None,
+    series: _Series = None,
+    store: _Store = False,
+    dry_run: _DryRun = False,
     jobs: Jobs = 1,
     engine: EngineName = "local",
     threads: Threads = None,

@@ -16,7 +16,7 @@ from unet_pipeline.lean_imports import arrange_lean_import
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
 from unet_pipeline.prediction.options import PredictOptions
-from unet_pipeline.verbs.predict_remote import open_source, read_remote_options, store_predictions
+from unet_pipeline.verbs.predict_remote import RemoteOptions, open_source, read_remote_options, store_predictions
 from unet_pipeline.verbs.recorded import list_used_files, predict_recorded, settle_recorded
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def predict(
     Args:
         bundle: trained; a folder, or the zip that `package` made. An external bundle, such as the model zoo's, runs as its inference
             config says, without the options about the network.
-        source: an image, a DICOM series, or a folder of images or of series; or the address of a study on a DICOMweb server,
-            dicomweb://HOST/PATH/studies/UID, of which one series is fetched.
+        source: an image, a DICOM series, a folder of images or of series; or a study on a server, dicomweb://HOST/PATH/studies/UID.
         out: folder for the label maps, and their record, predictions_run.json. A label map that is there is kept if the record has it with
             the same image, weights, configs and options; otherwise it is made again. A file of that name which `predict` did not write, or
             that was edited since, goes into the folder `replaced`.
@@ -63,8 +62,7 @@ def predict(
         trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
         runtime: torch, or torchscript or onnx for a network that `package` exported.
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
-        format: nifti, nrrd, png, dicomseg, or dicomseg-labelmap; what the bundle writes, if None: NIfTI, PNG for pictures. The DICOM
-            formats take DICOM series, to which they refer.
+        format: nifti, nrrd, png; or of DICOM series dicomseg, dicomseg-labelmap; what the bundle writes, if None.
         alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
         announce: called before the first image: what is left out, why label maps that are there are made again, how windows are computed.
         jobs: images at the same time, each in a process of its own. Label maps are the same as with 1 and as many threads.
@@ -72,8 +70,8 @@ def predict(
         threads: of each process; its share of this machine's cores, if None.
         address: of the Ray cluster.
         sbatch: options of the Slurm job, such as {"partition": "gpu"}.
-        series: rules by which the series of a study is chosen, such as "SeriesNumber=3" or "SeriesDescription~^t1"; all have to hold.
-        store: send the results to the study; they are DICOM SEG then, if no format says otherwise.
+        series: rules about the series of a study, such as "SeriesNumber=3" or "SeriesDescription~^t1"; all have to hold.
+        store: send the results to the study, as DICOM SEG.
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
@@ -83,16 +81,27 @@ def predict(
     remote = read_remote_options(source, format, series, store)
     options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, remote.format)
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
-    with (
-        open_for_reading(bundle, trust, open_any_bundle) as folder,
-        open_source(folder, source, remote, workers, announce) as (place, server),
-    ):
+    with open_for_reading(bundle, trust, open_any_bundle) as folder:
         _require_reachable(folder, Path(bundle), workers)
+        return _predict_source(folder, source, remote, Path(out), options, workers, alone, announce)
+
+
+def _predict_source(
+    folder: BundleFolder,
+    source: Path | str,
+    remote: RemoteOptions,
+    out: Path,
+    options: PredictOptions,
+    workers: JobOptions,
+    alone: bool,
+    announce: Callable[[str], None],
+) -> Predictions:
+    with open_source(folder, source, remote, workers, announce) as (place, server):
         weights, inputs = prepare_prediction(folder, place, options, alone)
-        _look_at_inputs(inputs, place, Path(out), announce)
+        _look_at_inputs(inputs, place, out, announce)
         who = None if workers.is_plain else workers
-        predictions = predict_recorded(folder, inputs, Path(out), weights, options, announce, announce, who)
-        return store_predictions(predictions, server, probabilities) if store and server else predictions
+        predictions = predict_recorded(folder, inputs, out, weights, options, announce, announce, who)
+        return store_predictions(predictions, server, options) if remote.store and server else predictions
 
 
 def _look_at_inputs(

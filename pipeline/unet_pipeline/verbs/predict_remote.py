@@ -19,6 +19,7 @@ from unet_pipeline.planning.plan import read_plan
 if TYPE_CHECKING:
     from unet_pipeline.clinical.dicomweb import Server
     from unet_pipeline.clinical.dicomweb_series import SeriesRule
+    from unet_pipeline.prediction.options import PredictOptions
     from unet_pipeline.prediction.run import Predictions
 
 _STORED_FORMAT = "dicomseg"
@@ -31,10 +32,12 @@ class RemoteOptions:
     Attributes:
         rules: by which the series is chosen.
         format: of the results.
+        store: send them back.
     """
 
     rules: tuple[SeriesRule, ...]
     format: str | None
+    store: bool
 
 
 def read_remote_options(source: Path | str, format: str | None, series: Sequence[str], store: bool) -> RemoteOptions:
@@ -49,7 +52,7 @@ def read_remote_options(source: Path | str, format: str | None, series: Sequence
                 f"{'--store' if store else '--series'} is for a study on a DICOMweb server, and the input is a path. Give "
                 "dicomweb://HOST[:PORT]/PATH/studies/UID, or leave the option out."
             )
-        return RemoteOptions((), format)
+        return RemoteOptions((), format, store)
     from unet_pipeline.clinical.dicomweb_address import read_address
     from unet_pipeline.clinical.dicomweb_series import read_rule
 
@@ -59,7 +62,7 @@ def read_remote_options(source: Path | str, format: str | None, series: Sequence
         raise PredictionError(
             f"--store sends DICOM objects, and --format is {format!r}; expected one of {', '.join(DICOM_FORMATS)}. Leave out one of both."
         )
-    return RemoteOptions(tuple(read_rule(text) for text in series), format)
+    return RemoteOptions(tuple(read_rule(text) for text in series), format, store)
 
 
 @contextmanager
@@ -94,11 +97,11 @@ def open_source(
         yield fetched
 
 
-def store_predictions(predictions: Predictions, server: Server, probabilities: bool) -> Predictions:
+def store_predictions(predictions: Predictions, server: Server, options: PredictOptions) -> Predictions:
     """The same predictions with what became of them on the server.
 
     Args:
-        probabilities: store these too.
+        options: they say whether there are probabilities, which are stored too.
 
     Raises:
         PredictionError: the server refused a result.
@@ -107,7 +110,7 @@ def store_predictions(predictions: Predictions, server: Server, probabilities: b
     from unet_pipeline.prediction.outputs import probabilities_path
 
     results = [*predictions.written, *predictions.kept]
-    if probabilities:
+    if options.probabilities:
         results += [probabilities_path(path, path.suffix) for path in results]
     return replace(predictions, stored=store_results(server, results))
 
