@@ -63,7 +63,7 @@ def test_predict_of_a_study_stores_the_label_map_once(bundle_3d: TrainedBundle, 
         assert (status, "written " in shown, "(the server had it)" in shown) == (0, True, True)
         assert [method for method, _ in archive.seen].count("POST") == 1
         status, shown, _ = call(*arguments[:-1], "--dry-run")
-        assert (status, "22 for the network" in shown or "case " in shown) == (0, True)
+        assert (status, "case " in shown) == (0, True)
     segmentations = [item for item in archive.instances.values() if item.Modality == "SEG"]
     assert [item.StudyInstanceUID for item in segmentations] == [header.StudyInstanceUID]
     predict(bundle_3d, series, tmp_path / "local")
