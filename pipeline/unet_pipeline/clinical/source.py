@@ -121,8 +121,8 @@ def read_source(path: Path, shown: str) -> SourceSeries:
 
 @contextmanager
 def keep_quiet() -> Iterator[None]:
-    """No warning of pydicom or highdicom is shown: those show values of the patient's module."""
-    loggers = logging.getLogger("highdicom"), logging.getLogger("pydicom")
+    """No warning of these libraries is shown: those show values of the patient's module, or addresses."""
+    loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom", "dicomweb_client", "retrying", "urllib3")]
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         levels = [logger.level for logger in loggers]

@@ -17,48 +17,65 @@ if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import CaseForecast, Forecast
     from unet_pipeline.prediction.run import Predictions
 
-Images = Annotated[
+
+_Source = Annotated[
     Path,
     typer.Argument(
         metavar="INPUT",
-        help="An image, a folder of images, a folder per case, a DICOM series, or a folder of series; also as s3://...",
+        help="An image, a folder of images, a folder per case, a DICOM series, a folder of series, also as s3://...; or a study on a "
+        "DICOMweb server, "
+        "dicomweb://HOST/PATH/studies/UID.",
     ),
 ]
-LabelMaps = Annotated[
+_Out = Annotated[
     Path,
     typer.Argument(
         metavar="OUT",
         help="Folder for the label maps, also as s3://...; those of the same image, weights and options are kept.",
     ),
 ]
-Format = Annotated[
+_Probabilities = Annotated[
+    bool, typer.Option("--probabilities", help="Write the probabilities of every class too, as NAME_probabilities.")
+]
+_Runtime = Annotated[
+    str, typer.Option(help="What runs the network: torch, torchscript or onnx; `package` exports the latter two.")
+]
+_Format = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
         help="Of the label maps: nifti, the default; png, that of pictures; nrrd; dicomseg, or dicomseg-labelmap, of DICOM series.",
     ),
 ]
+_Series = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--series",
+        metavar="RULE",
+        help="Of a study, the series to take: SeriesNumber=3, 'SeriesDescription~REGEX', or with ! in front of the sign; repeat.",
+    ),
+]
+_Store = Annotated[bool, typer.Option("--store", help="Send the results to the study on the server, as DICOM SEG.")]
+_DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
+]
 
 
 def predict(
     bundle: Bundle,
-    source: Images,
-    out: LabelMaps,
+    source: _Source,
+    out: _Out,
     device: Device = None,
     mirror: Mirror = False,
     ensemble: Ensemble = False,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write the probabilities of every class too, as NAME_probabilities.")
-    ] = False,
-    runtime: Annotated[
-        str, typer.Option(help="What runs the network: torch, torchscript or onnx; `package` exports the latter two.")
-    ] = "torch",
+    probabilities: _Probabilities = False,
+    runtime: _Runtime = "torch",
     precision: Precision = "float32",
-    format: Format = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
-    ] = False,
+    format: _Format = None,
+    series: _Series = None,
+    store: _Store = False,
+    dry_run: _DryRun = False,
     jobs: Jobs = 1,
     engine: EngineName = "local",
     threads: Threads = None,
@@ -72,7 +89,7 @@ def predict(
 
     options = (device, mirror, ensemble, probabilities, trust, runtime, precision, format)
     if dry_run:
-        show_forecast(unet_pipeline.forecast(bundle, source, out, *options, alone=True), json_file)
+        show_forecast(unet_pipeline.forecast(bundle, source, out, *options, alone=True, series=series or ()), json_file)
         return
     result = unet_pipeline.predict(
         bundle,
@@ -86,6 +103,8 @@ def predict(
         threads=threads,
         address=address,
         sbatch=read_settings(sbatch),
+        series=series or (),
+        store=store,
     )
     print_predictions(result)
     write_json_option(json_file, predictions_as_data(result))
@@ -98,6 +117,8 @@ def print_predictions(result: Predictions) -> None:
         say(f"kept     {path}  (finished before)")
     for path in result.written:
         say(f"written  {path}")
+    for path, outcome in result.stored.items():
+        say(f"stored   {path}" + ("  (the server had it)" if outcome != "stored" else ""))
     if result.shares:
         shown = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in result.shares.items())
         say(f"time     {shown}; {result.precision}")
@@ -109,6 +130,7 @@ def predictions_as_data(result: Predictions) -> dict[str, object]:
         "written": list(map(str, result.written)),
         "kept": list(map(str, result.kept)),
         "again": dict(result.again),
+        "stored": {str(path): outcome for path, outcome in result.stored.items()},
         "precision": result.precision,
         "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
         "notes": [vars(note) for note in result.notes],

@@ -213,7 +213,7 @@ def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Pro
     images: dict[str, list[Slice]] = {}
     aside: dict[str, list[Slice]] = {}
     for item in slices:
-        if reason := _reason_to_set_aside(item.header):
+        if reason := find_reason_to_set_aside(item.header):
             aside.setdefault(reason, []).append(item)
         else:
             images.setdefault(str(item.header.get("SeriesInstanceUID", "")), []).append(item)
@@ -231,7 +231,8 @@ def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Pro
     return chosen[0], notes
 
 
-def _reason_to_set_aside(header: Header) -> str:
+def find_reason_to_set_aside(header: Header) -> str:
+    """Why a file is no part of an image, as a plural; "" if it is."""
     modality = str(header.get("Modality", ""))
     if modality in NO_IMAGES:
         return f"{modality} object(s)"

@@ -50,7 +50,8 @@ class Predictions(Result):
 
     `again` are the images whose label map was there and was not kept, with the reason. `notes` are what was seen in the images and should
     be known: warnings and notes. `shares` are those of the time in reading, preprocessing, network, postprocessing and writing.
-    `images` has the first file of the image of each label map, written or kept.
+    `images` has the first file of the image of each label map, written or kept. `stored` says of files that a server has whether they were
+    sent now.
     """
 
     out: Path
@@ -61,6 +62,7 @@ class Predictions(Result):
     shares: Mapping[str, float] = field(default_factory=dict)
     again: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[Path, Path] = field(default_factory=dict)
+    stored: Mapping[Path, str] = field(default_factory=dict)
 
 
 class FailedImagesError(PredictionError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.configs import find_edited_configs
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_ensemble, require_weights
+from unet_pipeline.clinical.dicomweb_address import is_address
 from unet_pipeline.cohort.engines import LOCAL
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.errors import BundleError, PredictionError
@@ -16,6 +17,7 @@ from unet_pipeline.lean_imports import arrange_lean_import
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
 from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.verbs.predict_remote import open_source, read_remote_options, store_predictions
 from unet_pipeline.verbs.recorded import list_used_files, predict_recorded, settle_recorded
 from unet_pipeline.verbs.stores import Places, open_places
 
@@ -43,6 +45,8 @@ def predict(
     threads: int | None = None,
     address: str | None = None,
     sbatch: Mapping[str, str] | None = None,
+    series: Sequence[str] = (),
+    store: bool = False,
 ) -> Predictions:
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
@@ -50,7 +54,7 @@ def predict(
         bundle: trained; a folder, or the zip that `package` made. An external bundle, such as the model zoo's, runs as its inference
             config says, without the options about the network.
         source: an image, a DICOM series, or a folder of images or of series; in an object store too, as an URL, and so may `bundle` and
-            `out` be.
+            `out` be; or a study on a server, dicomweb://HOST/PATH/studies/UID.
         out: folder for the label maps, and their record, predictions_run.json. A label map that is there is kept if the record has it with
             the same image, weights, configs and options; otherwise it is made again. A file of that name which `predict` did not write, or
             that was edited since, goes into the folder `replaced`.
@@ -61,8 +65,7 @@ def predict(
         trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
         runtime: torch, or torchscript or onnx for a network that `package` exported.
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
-        format: nifti, nrrd, png, dicomseg, or dicomseg-labelmap; what the bundle writes, if None: NIfTI, PNG for pictures. The DICOM
-            formats take DICOM series, to which they refer.
+        format: nifti, nrrd, png; or of DICOM series dicomseg, dicomseg-labelmap; what the bundle writes, if None.
         alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
         announce: called before the first image: what is left out, why label maps that are there are made again, how windows are computed.
         jobs: images at the same time, each in a process of its own. Label maps are the same as with 1 and as many threads.
@@ -70,19 +73,25 @@ def predict(
         threads: of each process; its share of this machine's cores, if None.
         address: of the Ray cluster.
         sbatch: options of the Slurm job, such as {"partition": "gpu"}.
+        series: rules about the series of a study, such as "SeriesNumber=3" or "SeriesDescription~^t1"; all have to hold.
+        store: send the results to the study, as DICOM SEG.
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
-        PredictionError: no image, or an image that the network cannot take.
+        PredictionError: no image, or an image that the network cannot take; or the server cannot be asked, or refuses a result.
     """
-    options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, format)
+    remote = read_remote_options(source, format, series, store)
+    options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, remote.format)
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
     with (
-        open_places(bundle, source, out, announce) as places,
+        open_places(bundle, Path() if is_address(source) else source, out, announce) as places,
         open_for_reading(places.bundle, trust, open_any_bundle) as folder,
+        open_source(folder, source, remote, workers, announce) as (fetched, server),
     ):
-        return _predict_at(places, folder, options, workers, alone, announce)
+        places.source = fetched if server else places.source
+        predictions = _predict_at(places, folder, options, workers, alone, announce)
+        return store_predictions(predictions, server, options) if remote.store and server else predictions
 
 
 def _predict_at(
@@ -187,6 +196,7 @@ def forecast(
     precision: str = "float32",
     format: str | None = None,
     alone: bool = False,
+    series: Sequence[str] = (),
 ) -> Forecast:
     """Windows, memory and the rest of what `predict` would do with the same arguments; the network does not run, nothing is written.
 
@@ -196,9 +206,13 @@ def forecast(
         BundleError: as `predict`.
         PredictionError: as `predict`, before the first image; or the bundle's preprocessing is not what `plan` writes.
     """
+    remote = read_remote_options(source, format, series, store=False)
     with (
-        open_places(bundle, source, out, lambda line: None, reads_only=True) as places,
+        open_places(
+            bundle, Path() if is_address(source) else source, out, lambda line: None, reads_only=True
+        ) as places,
         open_for_reading(places.bundle, trust, open_any_bundle) as folder,
+        open_source(folder, source, remote, JobOptions(), lambda line: None) as (fetched, server),
     ):
         if not folder.is_planned:
             raise PredictionError(
@@ -206,6 +220,7 @@ def forecast(
                 "Predict without --dry-run."
             )
         options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, format)
+        places.source = fetched if server else places.source
         weights, inputs = prepare_prediction(folder, places.source, options, alone)
         from unet_pipeline.clinical.formats import choose_format
         from unet_pipeline.evidence.records.prediction_record import open_ledger
