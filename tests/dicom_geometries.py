@@ -29,7 +29,8 @@ from pydicom.uid import (
 from pydicom.valuerep import format_number_as_ds
 from scipy.spatial.transform import Rotation
 
-from unet_pipeline.clinical.segmentation import BINARY, Algorithm, build_segmentation
+from unet_pipeline.clinical.objects import Algorithm
+from unet_pipeline.clinical.segmentation import BINARY, build_segmentation
 from unet_pipeline.clinical.segments import Segment
 from unet_pipeline.clinical.source import read_source
 from unet_pipeline.dataset.image import read_image
