@@ -6,6 +6,8 @@ fills it by the centres of the pixels has the mask again. Its area is that of th
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 _INSIDE, _ABOVE_ALL = 0.5, 2.0
@@ -27,14 +29,15 @@ def trace_outlines(mask: np.ndarray) -> list[np.ndarray]:
     from contourpy import FillType, contour_generator
 
     (first_i, last_i), (first_j, last_j) = ((np.flatnonzero(mask.any(axis))[[0, -1]]) for axis in (1, 0))
+    corner = np.array([first_i - 1, first_j - 1])
     padded = np.pad(mask[first_i : last_i + 1, first_j : last_j + 1], 1).astype(np.float64)
     generator = contour_generator(z=padded, name="serial", fill_type=FillType.OuterOffset)
     outlines = []
     for points, offsets in zip(*generator.filled(_INSIDE, _ABOVE_ALL), strict=True):
         # contourpy's x is the second axis; the last point is the first one again
-        rings = [points[start : end - 1, ::-1] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+        rings = [points[start : end - 1, ::-1] for start, end in pairwise(offsets)]
         outer, *holes = (_drop_straight(ring) for ring in rings)
-        outlines.append(_join_holes(outer, holes) + (first_i - 1, first_j - 1))
+        outlines.append(_join_holes(outer, holes) + corner)
     return outlines
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.clinical.objects import (
     COLOURS,
-    MAKER,
     PURPOSE,
     Algorithm,
     Structures,
@@ -53,9 +52,7 @@ def build_structure_set_format(folder: BundleFolder, name: str, segments: tuple[
     return ResultFormat(name, "_rtstruct.dcm", save, notes=find_uncoded(segments))
 
 
-def _save(
-    final: Path, result: CaseResult, algorithm: Algorithm, segments: tuple[Segment, ...]
-) -> tuple[Problem, ...]:
+def _save(final: Path, result: CaseResult, algorithm: Algorithm, segments: tuple[Segment, ...]) -> tuple[Problem, ...]:
     def build(source: SourceSeries) -> tuple[Dataset, tuple[Problem, ...]]:
         dataset, empty = build_structure_set(source, result, algorithm, segments)
         return dataset, note_empty(result, empty)
@@ -73,7 +70,7 @@ def build_structure_set(
     """
     if source.series.is_projection:
         raise PredictionError(
-            f"{result.source.name} is a picture without a place in the world; RTSTRUCT has contours in patient coordinates. Choose the format "
+            f"{result.source.name} is a picture without a place in the world, and RTSTRUCT has patient coordinates. Choose the format "
             "dicomseg or overlay."
         )
     structures = Structures(source, result, segments, "RTSTRUCT")
@@ -86,7 +83,9 @@ def build_structure_set(
     dataset.StructureSetLabel = "RESEARCH USE"[:_LABEL_CHARACTERS]
     dataset.StructureSetName = shorten(algorithm.name, f": {PURPOSE}")
     version = f"{algorithm.name} {algorithm.version}"
-    dataset.StructureSetDescription = f"Automatic contours of {version}, bundle_sha256={hash_origin(result.origin)}; {PURPOSE}"
+    dataset.StructureSetDescription = (
+        f"Automatic contours of {version}, bundle_sha256={hash_origin(result.origin)}; {PURPOSE}"
+    )
     dataset.StructureSetDate, dataset.StructureSetTime = dataset.InstanceCreationDate, dataset.InstanceCreationTime
     dataset.ApprovalStatus = "UNAPPROVED"
     dataset.ReferencedFrameOfReferenceSequence = [_refer(source)]
@@ -141,7 +140,7 @@ def _observe(number: int, segment: Segment) -> Dataset:
     observation.ObservationNumber = observation.ReferencedROINumber = number
     observation.ROIObservationLabel = segment.name.replace("\\", "/")[:_LABEL_CHARACTERS]
     observation.RTROIIdentificationCodeSequence = [identification]
-    observation.RTROIInterpretedType, observation.ROIInterpreter = "", MAKER
+    observation.RTROIInterpretedType = observation.ROIInterpreter = ""
     return observation
 
 
