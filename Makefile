@@ -41,7 +41,7 @@ test-viewer: $(VENV)/.test
 test-dicom: $(VENV)/.test
 	command -v dciodvfy || apt-get install --yes dicom3tools || sudo apt-get install --yes dicom3tools
 	$(BIN)/python -m pip install --quiet -c constraints.txt dicom-validator
-	$(BIN)/python -m pytest -m "dicom_tools or not dicom_tools" tests/test_clinical_segmentation.py tests/test_clinical_tools.py tests/bundles/test_dicom_out.py
+	$(BIN)/python -m pytest -m "dicom_tools or not dicom_tools" tests/test_clinical_*.py tests/bundles/test_dicom_out.py
 
 monailabel: $(VENV)/.test
 	$(BIN)/python -m pytest -m monai_label tests/bundles/test_monai_label.py tests/bundles/test_loading.py

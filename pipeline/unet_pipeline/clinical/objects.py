@@ -16,7 +16,7 @@ from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.clinical.segments import Segment
 from unet_pipeline.clinical.source import SourceSeries, keep_quiet, read_source
 from unet_pipeline.clinical.uids import derive_uid
-from unet_pipeline.errors import PredictionError
+from unet_pipeline.errors import PipelineError, PredictionError
 from unet_pipeline.files import write_atomically
 from unet_pipeline.messages import NOTE, Message, Problem
 from unet_pipeline.planning.label_codes import split_code
@@ -200,7 +200,7 @@ def save_object(
             dataset, notes = build(source)
             with write_atomically(final) as partial_path:
                 dataset.save_as(partial_path, enforce_file_format=True)
-    except (PredictionError, OSError, MemoryError):
+    except (PipelineError, OSError, MemoryError):
         raise
     except Exception as error:  # its text may have values of the header
         raise PredictionError(

@@ -46,6 +46,7 @@ _SERIES_NUMBER = 302
 _LEAST_PIXELS = 256  # of the smaller side, so that there is room for words
 _MOST_BYTES = 2**32 - 2  # of one element
 _PERCENTILES = 1, 99
+_NO_CONTRAST = 1e-6  # of an image of one value
 _LINE_SHARE = 400  # a line is a pixel wide for so many of the picture
 _RATIO_STEPS = 10_000
 
@@ -116,7 +117,7 @@ def _draw(
 ) -> np.ndarray:
     """A plane as a picture, shape (rows, columns, 3), uint8: grey values, outlines in the structures' colours, and the words."""
     low, high = limits
-    grey = np.clip((plane.T - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1) * 255
+    grey = np.clip((plane.T - low) / max(high - low, _NO_CONTRAST), 0, 1) * 255
     picture = np.repeat(_enlarge(grey.round().astype(np.uint8), enlarged)[..., None], 3, axis=2)
     width = max(1, min(picture.shape[:2]) // _LINE_SHARE)
     names = []
@@ -216,7 +217,7 @@ def _describe(dataset: Dataset, source: SourceSeries, algorithm: Algorithm) -> N
         f"Outlines of an automatic segmentation by {algorithm.name} {algorithm.version}; {PURPOSE}"
     )
     dataset.BurnedInAnnotation = "NO"  # the words say nothing of the patient
-    dataset.PatientOrientation = ""
+    dataset.PatientOrientation = dataset.Laterality = ""
 
 
 def _drop_frames(reference: Dataset) -> Dataset:
@@ -229,13 +230,16 @@ def _drop_frames(reference: Dataset) -> Dataset:
 
 
 def _add_pixels(dataset: Dataset, frames: bytearray, shape: tuple[int, int], source: SourceSeries) -> None:
+    from pydicom.datadict import tag_for_keyword
+
     dataset.NumberOfFrames = len(source.series.planes)
     dataset.Rows, dataset.Columns = shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit, dataset.PixelRepresentation = 7, 0
-    dataset.PageNumberVector = list(range(1, dataset.NumberOfFrames + 1))
-    dataset.FrameIncrementPointer = 0x00182001  # of PageNumberVector
+    if dataset.NumberOfFrames > 1:
+        dataset.PageNumberVector = list(range(1, dataset.NumberOfFrames + 1))
+        dataset.FrameIncrementPointer = tag_for_keyword("PageNumberVector")
     between_columns, between_rows = source.series.spacing_mm[:2]
     ratio = between_rows / between_columns
     if abs(ratio - 1) > 1 / _RATIO_STEPS:

@@ -47,7 +47,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of the label maps: nifti, the default; png, that of pictures; nrrd; dicomseg, or dicomseg-labelmap, of DICOM series.",
+            help="Of the label maps: nifti, the default; png, that of pictures; nrrd; of DICOM series dicomseg, "
+            "dicomseg-labelmap, rtstruct, overlay (colour pictures), or sr (a report of volumes).",
         ),
     ] = None,
     dry_run: Annotated[
