@@ -135,6 +135,6 @@ def test_picture_without_a_place_is_refused(tmp_path: Path) -> None:
     header = phantoms.build_header(np.zeros((4, 3), np.uint16), None)
     header.Modality = "DX"
     source = phantoms.save(header, tmp_path / "chest.dcm")
-    with pytest.raises(PredictionError, match="picture without a place in the world.*Choose the format dicomseg"):
-        segments = (Segment(1, "lung", None, 1),)
+    segments = (Segment(1, "lung", None, 1),)
+    with pytest.raises(PredictionError, match=r"picture without a place in the world.*Choose the format dicomseg"):
         geometries.write_result(source, tmp_path / "rt.dcm", np.zeros((3, 4), np.uint8), "RTSTRUCT", segments)
