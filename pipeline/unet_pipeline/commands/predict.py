@@ -47,8 +47,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of the label maps: nifti, the default; png, that of pictures; nrrd; of DICOM series dicomseg, "
-            "dicomseg-labelmap, rtstruct, overlay (colour pictures), or sr (a report of volumes).",
+            help="nifti, the default; png, that of pictures; nrrd; of DICOM: dicomseg, dicomseg-labelmap, rtstruct, overlay, sr (volumes).",
         ),
     ] = None,
     dry_run: Annotated[
