@@ -79,7 +79,7 @@ _OTHER_VERBS = {
 What `unet-pipeline predict` can say about an image beside the refusals, in the form of `check`.
 """,
     "unet_pipeline.clinical": """
-# Messages of `predict --format dicomseg`
+# Messages of `predict --format` with DICOM results
 
 They stand beside those of `predict`, and end nothing.
 """,

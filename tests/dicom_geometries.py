@@ -29,9 +29,13 @@ from pydicom.uid import (
 from pydicom.valuerep import format_number_as_ds
 from scipy.spatial.transform import Rotation
 
-from unet_pipeline.clinical.segmentation import BINARY, Algorithm, build_segmentation
+from unet_pipeline.clinical.objects import Algorithm
+from unet_pipeline.clinical.overlay import build_overlay
+from unet_pipeline.clinical.segmentation import BINARY, build_segmentation
 from unet_pipeline.clinical.segments import Segment
-from unet_pipeline.clinical.source import read_source
+from unet_pipeline.clinical.source import SourceSeries, read_source
+from unet_pipeline.clinical.structure_set import build_structure_set
+from unet_pipeline.clinical.volume_report import build_report
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.planning.label_codes import propose_code
 from unet_pipeline.prediction.inputs import PredictionInput
@@ -179,6 +183,12 @@ def _texts(numbers: Sequence[float] | np.ndarray) -> list[str]:
     return [format_number_as_ds(float(number)) for number in numbers]
 
 
+def open_result(path: Path, values: np.ndarray) -> tuple[SourceSeries, CaseResult]:
+    """A series and a result on its grid."""
+    image = read_image(path)
+    return read_source(path, path.name), CaseResult(PredictionInput("a", (path,)), image.affine, values, ORIGIN)
+
+
 def write_result(
     path: Path,
     final: Path,
@@ -186,11 +196,21 @@ def write_result(
     kind: str = BINARY,
     segments: Sequence[Segment] = SEGMENTS,
 ) -> list[str]:
-    """Write the SEG of a label map, or of probabilities; the names of its empty segments."""
-    image = read_image(path)
-    result = CaseResult(PredictionInput("a", (path,)), image.affine, values, ORIGIN)
-    segmentation, empty = build_segmentation(read_source(path, path.name), result, ALGORITHM, segments, kind)
-    segmentation.save_as(final)
+    """Write an object of a label map, or of probabilities; the names of its empty segments.
+
+    Args:
+        kind: of a SEG, or RTSTRUCT, overlay or SR.
+    """
+    source, result = open_result(path, values)
+    if kind == "RTSTRUCT":
+        dataset, empty = build_structure_set(source, result, ALGORITHM, segments)
+    elif kind == "overlay":
+        dataset, empty, _ = build_overlay(source, read_image(path).array[0], result, ALGORITHM, segments)
+    elif kind == "SR":
+        dataset, empty = build_report(source, result, ALGORITHM, segments)
+    else:
+        dataset, empty = build_segmentation(source, result, ALGORITHM, segments, kind)
+    dataset.save_as(final, enforce_file_format=True)
     return empty
 
 
@@ -239,7 +259,8 @@ def list_violations(path: Path) -> list[str]:
     """Errors that dciodvfy, of Debian's dicom3tools, sees in an object."""
     run = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False)
     lines = (run.stdout + run.stderr).splitlines()
-    assert any("Segmentation" in line for line in lines), lines[:3]  # it knew what the object is
+    known = "Segmentation", "RTStructureSet", "MultiframeTrueColorSCImage", "EnhancedSR"
+    assert any(name in line for line in lines for name in known), lines[:3]  # it knew what the object is
     return [line for line in lines if line.startswith(("Error", "(Error"))]
 
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_pipeline.clinical.segmentation import BINARY, FRACTIONAL, LABELMAP, hash_origin
+from unet_pipeline.clinical.objects import hash_origin
+from unet_pipeline.clinical.segmentation import BINARY, FRACTIONAL, LABELMAP
 from unet_pipeline.clinical.segments import Segment, find_uncoded
 from unet_pipeline.clinical.source import read_source
 from unet_pipeline.dataset.image import read_image

@@ -152,3 +152,24 @@ def test_predict_folder_with_results_beside_the_series_takes_the_series_alone(
         result = predict(bundle_3d, tmp_path / "study", out, format="dicomseg")
         assert len(result.written) + len(result.kept) == 1
     assert [path.name for path in out.glob("*.dcm")] == ["ct.dcm"]
+
+
+def test_predict_rtstruct_overlay_and_report_beside_the_segmentation(
+    bundle_3d: TrainedBundle, tmp_path: Path, call_main: Callable[..., tuple[int, str, str]]
+) -> None:
+    write_series(tmp_path / "study" / "ct")
+    out = tmp_path / "study" / "results"
+    for name in ("dicomseg", "rtstruct", "overlay", "sr", "rtstruct"):
+        status, shown, said = call_main("predict", bundle_3d.root, tmp_path / "study", out, "--format", name)
+        assert status == 0
+        assert not [secret for secret in (*dicom_phantoms.SECRETS, "knee") if secret in shown + said]
+    assert "kept " in shown
+    objects = ["ct.dcm", "ct_overlay.dcm", "ct_rtstruct.dcm", "ct_sr.dcm"]
+    assert list_secrets(out) == objects
+    record = json.loads((out / "predictions_run.json").read_text())["images"]
+    assert {name: entry["label_map"] for name, entry in record.items()} == {
+        "ct.dicomseg": objects[0], "ct.overlay": objects[1], "ct.rtstruct": objects[2], "ct.sr": objects[3]
+    }  # fmt: skip
+    segmentation, report = pydicom.dcmread(out / "ct.dcm"), pydicom.dcmread(out / "ct_sr.dcm")
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert segmentation.SeriesInstanceUID in {item.SeriesInstanceUID for item in evidence}

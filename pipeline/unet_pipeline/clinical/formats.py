@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.clinical.segments import list_segments
@@ -14,8 +15,7 @@ from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.result_formats import OWN, ResultFormat, build_file_format
 
 FILE_FORMATS = ("nifti", "nrrd", "png")
-# with the type of the segmentation
-DICOM_FORMATS = {"dicomseg": "BINARY", "dicomseg-labelmap": "LABELMAP"}
+DICOM_FORMATS = ("dicomseg", "dicomseg-labelmap", "rtstruct", "overlay", "sr")
 _MOST_SHOWN = 5
 
 
@@ -39,9 +39,31 @@ def choose_format(folder: BundleFolder, name: str | None, inputs: Sequence[Predi
         choices = (*FILE_FORMATS, *DICOM_FORMATS)
         raise PredictionError(f"--format is {name!r}; {suggest(name, choices)}. Expected one of {', '.join(choices)}.")
     _require_dicom(name, inputs)
-    from unet_pipeline.clinical.segmentation import build_segmentation_format
+    return _build_dicom_format(folder, name)
 
-    return build_segmentation_format(folder, name, DICOM_FORMATS[name], list_segments(folder))
+
+def _build_dicom_format(folder: BundleFolder, name: str) -> ResultFormat:
+    """A format whose writers take long to import; probabilities are a SEG beside each of them."""
+    from unet_pipeline.clinical.segmentation import BINARY, LABELMAP, build_segmentation_format
+
+    segments = list_segments(folder)
+    kind = LABELMAP if name == "dicomseg-labelmap" else BINARY
+    segmentation = build_segmentation_format(folder, name, kind, segments)
+    if name == "rtstruct":
+        from unet_pipeline.clinical.structure_set import build_structure_set_format
+
+        chosen = build_structure_set_format(folder, name, segments)
+    elif name == "overlay":
+        from unet_pipeline.clinical.overlay import build_overlay_format
+
+        chosen = build_overlay_format(folder, name, segments)
+    elif name == "sr":
+        from unet_pipeline.clinical.volume_report import build_report_format
+
+        chosen = build_report_format(folder, name, segments)
+    else:
+        return segmentation
+    return replace(chosen, save_probabilities=segmentation.save_probabilities)
 
 
 def _require_dicom(name: str, inputs: Sequence[PredictionInput]) -> None:

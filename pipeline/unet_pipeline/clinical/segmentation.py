@@ -6,55 +6,40 @@ as the standard allows; the segment's description stays.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.clinical.objects import (
+    MAKER,
+    PURPOSE,
+    Algorithm,
+    build_code,
+    describe_equipment,
+    hash_origin,
+    identify,
+    note_empty,
+    read_algorithm,
+    require_labels,
+    save_object,
+    shorten,
+)
 from unet_pipeline.clinical.segments import Segment, find_uncoded
-from unet_pipeline.clinical.source import SourceSeries, keep_quiet, read_source
+from unet_pipeline.clinical.source import SourceSeries, keep_quiet
 from unet_pipeline.clinical.uids import derive_uid
-from unet_pipeline.errors import PredictionError
-from unet_pipeline.files import write_atomically
-from unet_pipeline.messages import NOTE, Message, Problem
-from unet_pipeline.planning.label_codes import split_code
+from unet_pipeline.messages import Problem
 from unet_pipeline.prediction.result_formats import CaseResult, ResultFormat
-from unet_pipeline.prediction.reuse import Origin
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription
 
-EMPTY_SEGMENTS = Message(
-    "segments-empty",
-    NOTE,
-    "has no voxel of {names}; the segments are described and have no frame",
-    "See whether the image shows them.",
-)
 BINARY, LABELMAP, FRACTIONAL = "BINARY", "LABELMAP", "FRACTIONAL"
-_MAKER = "unet-pipeline"
-_PURPOSE = "research use only"
 _SERIES_NUMBER = 300  # behind the series of a study as scanners number them
-_TEXT_CHARACTERS = 64  # of DICOM's value representation LO
 _STEPS = 255  # of probabilities
-
-
-@dataclass(frozen=True)
-class Algorithm:
-    """What made a result, as its object names it.
-
-    Attributes:
-        name, version: of the bundle.
-    """
-
-    name: str
-    version: str
 
 
 def build_segmentation_format(
@@ -71,46 +56,22 @@ def build_segmentation_format(
     Raises:
         PredictionError: highdicom is missing.
     """
-    _require_highdicom()
-    algorithm = Algorithm(folder.name, str(folder.read_metadata().get("version") or ""))
+    algorithm = read_algorithm(folder)
     save = partial(_save, algorithm=algorithm, segments=segments)
     return ResultFormat(name, ".dcm", partial(save, kind=kind), partial(save, kind=FRACTIONAL), find_uncoded(segments))
-
-
-def hash_origin(origin: Origin) -> str:
-    """SHA-256 of the weights and configs that a result was made with."""
-    parts = [list(origin.weights_sha256), sorted(origin.configs_sha256.items())]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _require_highdicom() -> None:
-    try:
-        import highdicom  # noqa: F401
-    except ImportError as error:
-        raise PredictionError(
-            "highdicom, which writes DICOM SEG, is not installed. Install it with `pip install 'unet-pipeline[dicom]'`."
-        ) from error
 
 
 def _save(
     final: Path, result: CaseResult, algorithm: Algorithm, segments: tuple[Segment, ...], kind: str
 ) -> tuple[Problem, ...]:
     """Write a result as `final`."""
-    path = result.source.files[0]
-    source = read_source(path, path.name)
-    try:
+
+    def build(source: SourceSeries) -> tuple[Segmentation, tuple[Problem, ...]]:
         segmentation, empty = build_segmentation(source, result, algorithm, segments, kind)
-        with keep_quiet(), write_atomically(final) as partial_path:
-            segmentation.save_as(partial_path)
-    except (PredictionError, OSError, MemoryError):
-        raise
-    except Exception as error:  # its text may have values of the header
-        raise PredictionError(
-            f"{path.name} cannot be written as DICOM SEG ({type(error).__name__}); its headers have what the standard does not allow. "
-            "Choose the format nifti."
-        ) from None
-    notes = (EMPTY_SEGMENTS.about(path.name, names=", ".join(empty)),) if empty and kind != FRACTIONAL else ()
-    return (*(source.notes if kind != FRACTIONAL else ()), *notes)
+        return segmentation, () if kind == FRACTIONAL else note_empty(result, empty)
+
+    notes = save_object(final, result, "DICOM SEG", build)
+    return () if kind == FRACTIONAL else notes  # the label map's say the same
 
 
 def build_segmentation(
@@ -136,8 +97,7 @@ def build_segmentation(
     overlap = kind != FRACTIONAL and result.values.ndim > len(source.series.spacing_mm)
     kind = BINARY if overlap else kind
     pixels, numbers = _arrange_pixels(source, result, segments, kind, overlap)
-    identity = [*source.list_uids(), kind, bundle_sha256, json.dumps(dict(result.origin.options), default=str)]
-    identity.append(hashlib.sha256(pixels.tobytes()).hexdigest())
+    identity = identify(source, result, kind, pixels)
     texts = algorithm.name, algorithm.version, bundle_sha256
     with keep_quiet():
         segmentation = Segmentation(
@@ -151,15 +111,10 @@ def build_segmentation(
             series_number=_SERIES_NUMBER,
             sop_instance_uid=derive_uid("instance", *identity),
             instance_number=1,
-            manufacturer=_MAKER,
-            manufacturer_model_name=algorithm.name[:_TEXT_CHARACTERS],
-            software_versions=unet_pipeline.__version__,
-            device_serial_number=bundle_sha256[:16],
             max_fractional_value=_STEPS,
             content_label="SEGMENTATION",
-            content_description=f"Automatic segmentation, {_PURPOSE}",
-            series_description=_shorten(algorithm.name, f": {_PURPOSE}"),
-            specific_character_set="ISO_IR 192",
+            content_description=f"Automatic segmentation, {PURPOSE}",
+            **describe_equipment(algorithm, result.origin),
         )
     _name_dimensions(segmentation, derive_uid("dimensions", *identity))
     return segmentation, _list_empty(pixels, segments, numbers)
@@ -178,7 +133,7 @@ def _arrange_pixels(
         shares = np.stack([result.values[segment.channel] for segment in segments], axis=-1)
         steps = np.rint(np.clip(shares, 0, 1) * _STEPS) / _STEPS
         return source.arrange_frames(steps.astype(np.float32)), in_turn
-    values = _require_labels(result, segments, overlap)
+    values = require_labels(result, segments, overlap)
     if overlap:
         chosen = np.stack([values[..., segment.channel] > 0 for segment in segments], axis=-1)
         return source.arrange_frames(chosen.astype(np.uint8)), in_turn
@@ -189,65 +144,34 @@ def _arrange_pixels(
     return source.arrange_frames(table[values]), numbers
 
 
-def _require_labels(result: CaseResult, segments: Sequence[Segment], overlap: bool) -> np.ndarray:
-    """Label values as uint8, once each is known."""
-    values = result.values
-    if values.dtype.kind not in "bui":
-        raise PredictionError(
-            f"The result of {result.source.name} has values of {values.dtype}; DICOM SEG holds labels. The bundle's postprocessing lacks a "
-            "threshold or argmax: choose the format nifti."
-        )
-    known = {0, 1} if overlap else {0, *(segment.value for segment in segments)}
-    unknown = sorted(set(np.unique(values).tolist()) - known)
-    if unknown or (overlap and values.shape[-1] <= max(segment.channel for segment in segments)):
-        seen = f"the value {unknown[0]}" if unknown else f"{values.shape[-1]} structures"
-        raise PredictionError(
-            f"The result of {result.source.name} has {seen}; the bundle names {', '.join(segment.name for segment in segments)}. Correct "
-            "channel_def in its metadata.json."
-        )
-    return values.astype(np.uint8)
-
-
 def _describe(segment: Segment, number: int, name: str, version: str, bundle_sha256: str) -> SegmentDescription:
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.seg import SegmentDescription
     from pydicom.sr.codedict import codes
 
     code = segment.settled_code
-    region = [_build_code(code.region)] if code.region else None
+    region = [build_code(code.region)] if code.region else None
     description = SegmentDescription(
         segment_number=number,
-        segment_label=_shorten(segment.name),
-        segmented_property_category=_build_code(code.category),
-        segmented_property_type=_build_code(code.type),
+        segment_label=shorten(segment.name),
+        segmented_property_category=build_code(code.category),
+        segmented_property_type=build_code(code.type),
         algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=_shorten(name),
+            name=shorten(name),
             family=codes.DCM.ArtificialIntelligence,
-            version=_shorten(version) or "0",
-            source=_MAKER,
+            version=shorten(version) or "0",
+            source=MAKER,
             parameters={"bundle_sha256": bundle_sha256},
         ),
         anatomic_regions=region,
     )
     if code.modifier and region:
-        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_build_code(code.modifier)]
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [build_code(code.modifier)]
     elif code.modifier:
         kind = description.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [_build_code(code.modifier)]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [build_code(code.modifier)]
     return description
-
-
-def _build_code(text: str) -> Any:
-    from highdicom.sr import CodedConcept
-
-    scheme, value, meaning = split_code(text)
-    return CodedConcept(value, scheme, meaning)
-
-
-def _shorten(text: str, ending: str = "") -> str:
-    """A text of DICOM's length, without what separates values."""
-    return text.replace("\\", "/")[: _TEXT_CHARACTERS - len(ending)] + ending
 
 
 def _name_dimensions(segmentation: Segmentation, uid: str) -> None:

@@ -170,8 +170,8 @@ def _place_files(template: Header, series: OrderedSeries) -> tuple[Header, ...]:
         image.update(template)
         for name in ("SOPClassUID", "SOPInstanceUID"):  # elements of their own: those of the template are shared
             image.add_new(name, "UI", plane.header[name].value)
-        image.ImagePositionPatient = _format(plane.header.ImagePositionPatient)
-        image.ImageOrientationPatient = _format(series.planes[0].header.ImageOrientationPatient)
+        image.ImagePositionPatient = format_numbers(plane.header.ImagePositionPatient)
+        image.ImageOrientationPatient = format_numbers(series.planes[0].header.ImageOrientationPatient)
         _add_measures(image, series)
         images.append(image)
     return tuple(images)
@@ -182,7 +182,7 @@ def _place_frames(template: Header, series: OrderedSeries) -> tuple[Header, ...]
     from pydicom.sequence import Sequence as Items
 
     shared, orientation, measures = Dataset(), Dataset(), Dataset()
-    orientation.ImageOrientationPatient = _format(series.planes[0].header.ImageOrientationPatient)
+    orientation.ImageOrientationPatient = format_numbers(series.planes[0].header.ImageOrientationPatient)
     _add_measures(measures, series)
     shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = Items([orientation]), Items([measures])
     template.SharedFunctionalGroupsSequence = Items([shared])
@@ -197,7 +197,7 @@ def _place_frame(plane: Slice) -> Header:
     from pydicom.sequence import Sequence as Items
 
     group, position = Dataset(), Dataset()
-    position.ImagePositionPatient = _format(plane.header.ImagePositionPatient)
+    position.ImagePositionPatient = format_numbers(plane.header.ImagePositionPatient)
     group.PlanePositionSequence = Items([position])
     return group
 
@@ -206,11 +206,11 @@ def _add_measures(target: Header, series: OrderedSeries) -> None:
     """Size of the pixels, thickness, and distance of the planes as the image was read with."""
     first, step_mm = series.planes[0].header, series.spacing_mm[-1]
     thickness_mm = float(first.get("SliceThickness", 0) or 0) or step_mm
-    target.PixelSpacing = _format(first.PixelSpacing)
-    (target.SliceThickness,), (target.SpacingBetweenSlices,) = _format([thickness_mm]), _format([step_mm])
+    target.PixelSpacing = format_numbers(first.PixelSpacing)
+    (target.SliceThickness,), (target.SpacingBetweenSlices,) = format_numbers([thickness_mm]), format_numbers([step_mm])
 
 
-def _format(numbers: Iterable[float]) -> list[str]:
+def format_numbers(numbers: Iterable[float]) -> list[str]:
     """Numbers as the header has them, rounded to ten digits where its text is longer than DICOM allows."""
     texts = ((str(number), f"{float(number):.10g}") for number in numbers)
     return [text if len(text) <= _NUMBER_CHARACTERS else rounded for text, rounded in texts]

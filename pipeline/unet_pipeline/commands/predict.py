@@ -23,8 +23,7 @@ _Source = Annotated[
     typer.Argument(
         metavar="INPUT",
         help="An image, a folder of images, a folder per case, a DICOM series, a folder of series, also as s3://...; or a study on a "
-        "DICOMweb server, "
-        "dicomweb://HOST/PATH/studies/UID.",
+        "DICOMweb server, dicomweb://HOST/PATH/studies/UID.",
     ),
 ]
 _Out = Annotated[
@@ -44,7 +43,7 @@ _Format = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Of the label maps: nifti, the default; png, that of pictures; nrrd; dicomseg, or dicomseg-labelmap, of DICOM series.",
+        help="nifti, the default; png, that of pictures; nrrd; of DICOM: dicomseg, dicomseg-labelmap, rtstruct, overlay, sr (volumes).",
     ),
 ]
 _Series = Annotated[

@@ -8,6 +8,7 @@ from pathlib import Path
 from unet_pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
 from unet_pipeline.dataset.dicom_stream import read_elements
 
+_COLOUR_CAPTURE = "1.2.840.10008.5.1.4.1.1.7.4"  # multi-frame, such as the overlays of this package
 NO_IMAGES = ("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")
 VOLUME_MODALITIES = ("CT", "MR", "PT", "NM")
 PASSED_OVER = (".", "__")  # hidden folders, and __MACOSX
@@ -77,12 +78,12 @@ def _are_pictures_of_their_own(files: Sequence[Path]) -> bool:
 
 
 def holds_images(series: Path) -> bool:
-    """Whether any file of a series, or the one file, is an image; segmentations, structure sets and reports are none."""
+    """Whether any file of a series, or the one file, is an image; segmentations, structure sets, reports and overlays are none."""
     for file in list_dicom_files(series) if series.is_dir() else [series]:
         try:
-            header = read_elements(file, force=True, stop_before_pixels=True, specific_tags=["Modality"])
+            header = read_elements(file, force=True, stop_before_pixels=True, specific_tags=["Modality", "SOPClassUID"])
         except Exception:  # a damaged file is for the reader to complain about
             return True
-        if str(header.get("Modality", "")) not in NO_IMAGES:
+        if str(header.get("Modality", "")) not in NO_IMAGES and header.get("SOPClassUID") != _COLOUR_CAPTURE:
             return True
     return False

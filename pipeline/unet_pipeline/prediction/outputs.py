@@ -15,7 +15,7 @@ from unet_pipeline.gzip_files import write_gzip
 from unet_pipeline.prediction.inputs import PredictionInput
 
 # by that of the label map; arrays of pictures for the others
-_PROBABILITIES_SUFFIXES = {".nii": ".nii.gz", ".nii.gz": ".nii.gz", ".nrrd": ".nii.gz", ".dcm": ".dcm"}
+_PROBABILITIES_SUFFIXES = {".nii": ".nii.gz", ".nii.gz": ".nii.gz", ".nrrd": ".nii.gz"}
 _FIRST_VOXEL = 352  # bytes: the header, and four that say that there is no extension
 
 
@@ -76,7 +76,8 @@ def _save(image: nib.Nifti1Image, values: np.ndarray, path: Path) -> None:
 def probabilities_path(label_map: Path, suffix: str) -> Path:
     """Where the probabilities of an image lie: beside its label map."""
     stem = label_map.name.removesuffix(suffix)
-    return label_map.with_name(f"{stem}_probabilities{_PROBABILITIES_SUFFIXES.get(suffix, '.npz')}")
+    own = suffix if suffix.endswith(".dcm") else _PROBABILITIES_SUFFIXES.get(suffix, ".npz")
+    return label_map.with_name(f"{stem}_probabilities{own}")
 
 
 def write_probabilities(path: Path, probabilities: np.ndarray, affine: np.ndarray) -> None:
