@@ -22,6 +22,7 @@ from unet_pipeline.commands.options import (
 )
 from unet_pipeline.commands.output import say, say_plan_notes, tell, tell_next
 from unet_pipeline.commands.stopping import preemptible
+from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 from unet_pipeline.errors import PlanError, PreemptedError
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def train(
     ] = 1,
     initial: Initial = None,
     tracking: Tracking = None,
+    jobs: Jobs = 1,
+    engine: EngineName = "local",
+    threads: Threads = None,
+    address: Address = None,
+    sbatch: Sbatch = None,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -72,6 +78,11 @@ def train(
                 deterministic=deterministic,
                 seeds=seeds,
                 tracking=tracking,
+                jobs=jobs,
+                engine=engine,
+                threads=threads,
+                address=address,
+                sbatch=read_settings(sbatch),
             )
     except PreemptedError as stop:
         say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")

@@ -13,6 +13,7 @@ from unet_pipeline.bundle.data_state import find_dataset, require_unchanged_data
 from unet_pipeline.bundle.earlier import require_current_config
 from unet_pipeline.bundle.folder import BundleFolder, open_bundle, require_weights
 from unet_pipeline.bundle.seal import break_seal
+from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.dataset.fingerprint import read_fingerprint
 from unet_pipeline.errors import PlanError, TrainingError
 from unet_pipeline.evidence.records.continuation import (
@@ -55,6 +56,11 @@ def train(
     seeds: int = 1,
     tracking: str | None = None,
     check_data: bool = True,
+    jobs: int = 1,
+    engine: str = "local",
+    threads: int | None = None,
+    address: str | None = None,
+    sbatch: Mapping[str, str] | None = None,
 ) -> tuple[TrainingRun, ...]:
     """Train one fold, or all of them.
 
@@ -72,11 +78,15 @@ def train(
         seeds: train the plan's seed and the ones after it; only the first gives the bundle its weights.
         tracking: "mlflow" or "none"; as the interrupted run was, if None.
         check_data: compare the files with the dataset manifest first; False where that has been done.
+        jobs: folds or seeds at the same time, each in a process of its own; what is finished, or was cut off, with the same settings is
+            kept or continued, also without `resume`.
+        engine, threads, address, sbatch: of these processes, as in `predict`.
 
     Returns:
         One for each training; a training that a signal stopped is the last.
 
     Raises:
+        CohortError: workers cannot be had; or trainings failed (the message lists them; the others are done).
         BundleError: the bundle, or `initial`, needs trust.
         PlanError: unknown id.
         DatasetError: images or label maps have changed since the bundle was planned.
@@ -86,6 +96,7 @@ def train(
     """
     from unet_pipeline.training.run import check_overrides
 
+    workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
     folder = open_trusted(bundle, "train", trust, sealed=False)
     folder.require_data()
     start = _find_initial_weights(initial, trust)
@@ -95,18 +106,22 @@ def train(
         **(overrides or {}),
     }
     check_overrides(folder, overrides)
-    jobs = _list_jobs(folder, fold, seeds, overrides)
-    store = _open_tracking(folder, jobs, resume, tracking, announce)
+    trainings = _list_jobs(folder, fold, seeds, overrides)
+    store = open_store(folder, trainings, resume, tracking, announce)
+    if not workers.is_plain:
+        from unet_pipeline.verbs.train_jobs import train_by_jobs
+
+        return train_by_jobs(folder, trainings, workers, resume, tracking, check_data, announce)
     runs = []
-    for job in jobs:
-        runs.append(_train_one(job, resume, len(jobs) > 1, announce, store, check_data))
+    for job in trainings:
+        runs.append(train_one(job, resume, len(trainings) > 1, announce, store, check_data))
         if runs[-1].stopped_by is not None:
             break
     return tuple(runs)
 
 
 @dataclass(frozen=True)
-class _Job:
+class TrainingJob:
     """One training that is asked for; `further_seed` is None for the seed that gives the bundle its weights."""
 
     folder: BundleFolder
@@ -122,40 +137,62 @@ class _Job:
         return name_run(self.fold, self.further_seed)
 
 
-def _list_jobs(folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, object]) -> list[_Job]:
+def _list_jobs(
+    folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, object]
+) -> list[TrainingJob]:
     effective = read_plan(folder.plan)
     folds = range(effective.num_folds) if fold == "all" else [effective.fold if fold is None else int(fold)]
     first = int(str(overrides.get("seed", effective.seed)))
     return [
-        _Job(folder, number, {**overrides, "seed": seed} if seeds > 1 else overrides, seed if seed > first else None)
+        TrainingJob(
+            folder, number, {**overrides, "seed": seed} if seeds > 1 else overrides, seed if seed > first else None
+        )
         for number in folds
         for seed in range(first, first + seeds)
     ]
 
 
-def _open_tracking(
-    folder: BundleFolder, jobs: list[_Job], resume: bool, tracking: str | None, announce: Any
+def open_store(
+    folder: BundleFolder,
+    jobs: list[TrainingJob],
+    resume: bool,
+    tracking: str | None,
+    announce: Any,
+    must_answer: bool = True,
 ) -> TrackingStore | None:
     """Where the trainings are tracked; an interrupted one goes on although its server does not answer."""
     names = [tracking] if tracking else []
     if resume and tracking is None:
         names = [recall_tracking(find_resumable(folder, job.name)) for job in jobs]
-    store = open_tracking(folder, min(names, default=NO_TRACKING), must_answer=not resume)
+    store = open_tracking(folder, min(names, default=NO_TRACKING), must_answer=must_answer and not resume)
     if store is not None:
         announce(f"Tracked by MLflow at {store.shown_uri}, experiment {store.experiment_name}{store.hint}")
     return store
 
 
-def _train_one(
-    job: _Job, resume: bool, is_one_of_several: bool, announce: Any, store: TrackingStore | None, check_data: bool
+def train_one(
+    job: TrainingJob,
+    resume: bool,
+    is_one_of_several: bool,
+    announce: Any,
+    store: TrackingStore | None,
+    check_data: bool,
+    publishes: bool = True,
 ) -> TrainingRun:
+    """Train one fold with one seed; see `train`.
+
+    Args:
+        is_one_of_several: one that was never begun begins, also to `resume`.
+        store: where it is tracked, if anywhere.
+        publishes: let the weights become those of the bundle, where it is their turn.
+    """
     from unet_pipeline.training.checkpoint import has_checkpoint
     from unet_pipeline.training.claim import hold_outputs
     from unet_pipeline.training.events import drop_later_events
     from unet_pipeline.training.run import build_settings, build_stock_command, next_run_dir, run_training
 
     folder, fold, overrides = job.folder, job.fold, job.overrides
-    _say_lone_patient(folder, fold, announce)
+    say_lone_patient(folder, fold, announce)
     run_dir = find_resumable(folder, job.name) if resume else None
     if resume and run_dir is None and not is_one_of_several:
         raise TrainingError(f"Nothing to resume for fold {fold} of {folder.name}. Train without --resume.")
@@ -184,7 +221,7 @@ def _train_one(
         command = build_stock_command(folder, settings)
         announce(f"The same with stock MONAI:\n  {command}")
         with track_run(store, folder) as tracker, record_run(folder, run_dir, command, settings, fold) as keeper:
-            start, record = _find_start(folder, overrides), keeper.record
+            start, record = find_start(folder, overrides), keeper.record
             if start is not None and start.is_file():
                 record.initial_weights_sha256 = compute_sha256(start)
             tracker.begin(keeper)
@@ -195,13 +232,14 @@ def _train_one(
             record.memory_format = run.memory_format
             if run.stopped_by is None:
                 record.result = describe_result(run)
-                _publish_weights(job, run)
+                if publishes:
+                    publish_weights(job, run)
             else:
                 record.state, record.stopped_by = PREEMPTED, run.stopped_by
     return replace(run, cut_short=record.cut_short)
 
 
-def _say_lone_patient(folder: BundleFolder, fold: int, announce: Any) -> None:
+def say_lone_patient(folder: BundleFolder, fold: int, announce: Any) -> None:
     """Whether the validation shows what is trained on, as it does for a single case or patient."""
     split = folder.read_split(fold)
     trained = {case.case for case in split.training}
@@ -222,7 +260,7 @@ def _join(*watchers: Any) -> Any:
     return watch
 
 
-def _publish_weights(job: _Job, run: TrainingRun) -> None:
+def publish_weights(job: TrainingJob, run: TrainingRun) -> None:
     """Make the weights of the plan's fold, or of the first one, those of the bundle."""
     folder = job.folder
     own_place = run.weights == folder.fold_weights(job.fold)  # no further seed, and not sent elsewhere by an override
@@ -243,7 +281,7 @@ def _find_initial_weights(initial: Path | str | None, trust: bool) -> Path | Non
     return require_weights(folder).resolve()
 
 
-def _find_start(folder: BundleFolder, overrides: Mapping[str, object]) -> Path | None:
+def find_start(folder: BundleFolder, overrides: Mapping[str, object]) -> Path | None:
     """The weights that a training starts from, named for it or planned; None for random ones."""
     if "initial_weights" in overrides:
         named = overrides["initial_weights"]
