@@ -30,6 +30,7 @@ THREAD_VARIABLES = (
 )
 MAX_OPENINGS = 3  # of a worker that dies while it opens the work
 _PARENT_INTERVAL_S = 0.5
+_NO_RESTART = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}  # bytes: a network that is loaded, or a cache, is no leak
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -241,7 +242,7 @@ def _build_pool(share: Share) -> Any:
     from loky import ProcessPoolExecutor
 
     # loky shows the stack of a process that crashes, unless the variable is there; empty, it means nothing to Python
-    environment = {**list_thread_variables(share.num_threads), "PYTHONFAULTHANDLER": ""}
+    environment = {**list_thread_variables(share.num_threads), "PYTHONFAULTHANDLER": "", **_NO_RESTART}
     return ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=environment)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unet_pipeline.audit.trust import open_trusted
 from unet_pipeline.bundle.data_state import is_planned_dataset, require_unchanged_data
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_weights
+from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
@@ -51,6 +52,11 @@ def evaluate(
     check_data: bool = True,
     follow_links: bool = False,
     data_root: Path | str | None = None,
+    jobs: int = 1,
+    engine: str = "local",
+    threads: int | None = None,
+    address: str | None = None,
+    sbatch: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -66,16 +72,19 @@ def evaluate(
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
         check_data: compare the files with the dataset manifest first; False where that has been done.
         device, mirror, trust, precision, alone, announce: as in `predict`; run.json and the folder of predictions name the precision.
+        jobs, engine, threads, address, sbatch: who predicts, as in `predict`.
 
     Raises:
+        CohortError: workers cannot be had, or the disk is full.
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
         DatasetError: images or label maps that the bundle was planned from have changed since.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
+    workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
-        return evaluate_external(folder, dataset, out, predictions, device, options, announce, *reading)
+        return evaluate_external(folder, dataset, out, predictions, device, options, announce, *reading, workers)
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
     from unet_pipeline.evidence.records.evaluation_record import add_result, record_evaluation
     from unet_pipeline.prediction.device_choice import settle_precision
@@ -88,7 +97,7 @@ def evaluate(
     weights = [(path, group.fold) for group in groups for path in group.weights]
     with record_evaluation(folder, target, weights, given_maps is not None, mirror, by) as keeper:
         keeper.record.precision = None if given_maps else settle_precision(precision, device)
-        choices = (device, mirror, keeper.record.precision or precision, announce)
+        choices = (device, mirror, keeper.record.precision or precision, announce, workers)
         label_maps = [given_maps or _predict_group(folder, group, target, *choices) for group in groups]
         pairs = _pair_cases(groups, label_maps, plan, given_maps is not None)
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps), (title, excluded, dataset))
@@ -200,6 +209,7 @@ def _predict_group(
     mirror: bool,
     precision: str,
     announce: Callable[[str], None],
+    workers: JobOptions | None = None,
 ) -> Path:
     """Folder of the label maps of a group below `target`; those of the same images that are there already are kept.
 
@@ -207,6 +217,7 @@ def _predict_group(
         group: cases and weights.
         device, mirror, precision: as in `predict`.
         announce: called with why label maps that are there are made again.
+        workers: who predicts; this process, if None.
     """
     from unet_pipeline.device.allocator import keep_freed_pages
 
@@ -214,7 +225,8 @@ def _predict_group(
     label_maps = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
     label_maps = label_maps if precision == "float32" else label_maps.with_name(f"{label_maps.name}_{precision}")
     options = PredictOptions(device, mirror, precision=precision)
-    predict_recorded(folder, [case.source for case in group.cases], label_maps, group.weights, options, announce)
+    sources = [case.source for case in group.cases]
+    predict_recorded(folder, sources, label_maps, group.weights, options, announce, jobs=workers)
     return label_maps
 
 
@@ -277,6 +289,7 @@ def evaluate_external(
     announce: Callable[[str], None] = lambda line: None,
     follow_links: bool = False,
     data_root: Path | str | None = None,
+    workers: JobOptions | None = None,
 ) -> Evaluation:
     """The verb `evaluate` for an external bundle, on a dataset with labels.
 
@@ -291,6 +304,7 @@ def evaluate_external(
         options: mirror, ensemble, precision, by; none of them is known here.
         announce: see `predict`.
         follow_links, data_root: as in `evaluate`.
+        workers: who predicts; this process, if None.
 
     Raises:
         EvaluationError: no dataset, an option, or outputs that are none of the dataset's labels.
@@ -315,7 +329,7 @@ def evaluate_external(
     weights = [(path, None) for path in folder.list_model_files()]
     with record_evaluation(folder, target, weights, predictions is not None) as keeper:
         if predictions is None:
-            predict_recorded(folder, sources, label_maps, (), PredictOptions(device), announce)
+            predict_recorded(folder, sources, label_maps, (), PredictOptions(device), announce, jobs=workers)
         files = {source.name: find_any_output(source, label_maps) for source in sources}
         rows, summary = _measure(folder, measured, files, target, None if predictions is None else label_maps)
         add_result(keeper.record, target, summary.title, files)

@@ -96,7 +96,7 @@ def train(
     """
     from unet_pipeline.training.run import check_overrides
 
-    workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
+    workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     folder = open_trusted(bundle, "train", trust, sealed=False)
     folder.require_data()
     start = _find_initial_weights(initial, trust)
@@ -108,7 +108,7 @@ def train(
     check_overrides(folder, overrides)
     trainings = _list_jobs(folder, fold, seeds, overrides)
     store = open_store(folder, trainings, resume, tracking, announce)
-    if not workers.is_plain:
+    if workers is not None:
         from unet_pipeline.verbs.train_jobs import train_by_jobs
 
         return train_by_jobs(folder, trainings, workers, resume, tracking, check_data, announce)
