@@ -60,7 +60,9 @@ def train_killed(bundle: Path) -> tuple[str, str, int]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "pipeline")}
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     deadline_s = time.monotonic() + 300
-    while not (run_dirs := list((bundle / "evidence" / "runs").glob("fold_*_seed_*-*"))) or not has_checkpoint(run_dirs[0]):
+    while not (run_dirs := list((bundle / "evidence" / "runs").glob("fold_*_seed_*-*"))) or not has_checkpoint(
+        run_dirs[0]
+    ):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline_s
         time.sleep(0.01)

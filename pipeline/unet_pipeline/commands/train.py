@@ -91,6 +91,11 @@ def train(
         else:
             tell("Next: the same command again")
         return
+    _say_runs(bundle, runs, seeds, json_file)
+
+
+def _say_runs(bundle: Path, runs: Sequence[TrainingRun], seeds: int, json_file: Path | None) -> None:
+    """What came of the trainings, and the next command."""
     for run in runs:
         if run.stopped_by is not None:
             done = f" after {run.cut_short}" if run.cut_short else ""

@@ -100,11 +100,7 @@ def train(
     folder = open_trusted(bundle, "train", trust, sealed=False)
     folder.require_data()
     start = _find_initial_weights(initial, trust)
-    overrides = {
-        **({"initial_weights": str(start)} if start else {}),
-        **({"deterministic": True} if deterministic else {}),
-        **(overrides or {}),
-    }
+    overrides = _gather_overrides(start, deterministic, overrides)
     check_overrides(folder, overrides)
     trainings = _list_jobs(folder, fold, seeds, overrides)
     store = open_store(folder, trainings, resume, tracking, announce)
@@ -112,12 +108,29 @@ def train(
         from unet_pipeline.verbs.train_jobs import train_by_jobs
 
         return train_by_jobs(folder, trainings, workers, resume, tracking, check_data, announce)
+    return _train_in_turn(trainings, resume, announce, store, check_data)
+
+
+def _train_in_turn(
+    trainings: list[TrainingJob], resume: bool, announce: Any, store: TrackingStore | None, check_data: bool
+) -> tuple[TrainingRun, ...]:
     runs = []
     for job in trainings:
         runs.append(train_one(job, resume, len(trainings) > 1, announce, store, check_data))
         if runs[-1].stopped_by is not None:
             break
     return tuple(runs)
+
+
+def _gather_overrides(
+    start: Path | None, deterministic: bool, overrides: Mapping[str, object] | None
+) -> dict[str, object]:
+    """What options set, and over it what the user set by id."""
+    return {
+        **({"initial_weights": str(start)} if start else {}),
+        **({"deterministic": True} if deterministic else {}),
+        **(overrides or {}),
+    }
 
 
 @dataclass(frozen=True)
