@@ -12,6 +12,7 @@ from unet_pipeline.audit.trust import open_trusted, require_trusted
 from unet_pipeline.bundle.data_state import find_dataset, require_unchanged_data
 from unet_pipeline.bundle.earlier import require_current_config
 from unet_pipeline.bundle.folder import BundleFolder, open_bundle, require_weights
+from unet_pipeline.bundle.run_record import TrainingRecord
 from unet_pipeline.bundle.seal import break_seal
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.dataset.fingerprint import read_fingerprint
@@ -76,8 +77,7 @@ def train(
         trust: run the bundle, and start from `initial`, although the audit finds a danger.
         deterministic: the same bits every time on a CPU with the same number of threads; as far as the kernels allow on a GPU.
         seeds: train the plan's seed and the ones after it; only the first gives the bundle its weights.
-        tracking: "mlflow" or "none"; as the interrupted run was, if None.
-        check_data: compare the files with the dataset manifest first; False where that has been done.
+        tracking, check_data: "mlflow" or "none", as the interrupted run was if None; whether files are compared with the dataset manifest.
         jobs: folds or seeds at the same time, each in a process of its own; what is finished, or was cut off, with the same settings is
             kept or continued, also without `resume`.
         engine, threads, address, sbatch: of these processes, as in `predict`.
@@ -94,14 +94,10 @@ def train(
         TrainingError: a data file is gone, nothing to resume, resumed with other settings, the initial weights do not fit, a
             checkpoint cannot be written, or the loss is not finite; MLflow is missing, or does not answer before a new training.
     """
-    from unet_pipeline.training.run import check_overrides
-
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     folder = open_trusted(bundle, "train", trust, sealed=False)
     folder.require_data()
-    start = _find_initial_weights(initial, trust)
-    overrides = _gather_overrides(start, deterministic, overrides)
-    check_overrides(folder, overrides)
+    overrides = _gather_overrides(folder, _find_initial_weights(initial, trust), deterministic, overrides)
     trainings = _list_jobs(folder, fold, seeds, overrides)
     store = open_store(folder, trainings, resume, tracking, announce)
     if workers is not None:
@@ -123,14 +119,18 @@ def _train_in_turn(
 
 
 def _gather_overrides(
-    start: Path | None, deterministic: bool, overrides: Mapping[str, object] | None
+    folder: BundleFolder, start: Path | None, deterministic: bool, overrides: Mapping[str, object] | None
 ) -> dict[str, object]:
-    """What options set, and over it what the user set by id."""
-    return {
+    """What options set, and over it what the user set by id; all of it known to train.json."""
+    from unet_pipeline.training.run import check_overrides
+
+    gathered = {
         **({"initial_weights": str(start)} if start else {}),
         **({"deterministic": True} if deterministic else {}),
         **(overrides or {}),
     }
+    check_overrides(folder, gathered)
+    return gathered
 
 
 @dataclass(frozen=True)
@@ -192,12 +192,8 @@ def train_one(
     check_data: bool,
     publishes: bool = True,
 ) -> TrainingRun:
-    """Train one fold with one seed; see `train`.
-
-    Args:
-        is_one_of_several: one that was never begun begins, also to `resume`.
-        store: where it is tracked, if anywhere.
-        publishes: let the weights become those of the bundle, where it is their turn.
+    """Train one fold with one seed, as `train` does; one of several begins where there is nothing to resume, and with `publishes` the bundle
+    gets its weights when it is their turn.
     """
     from unet_pipeline.training.checkpoint import has_checkpoint
     from unet_pipeline.training.claim import hold_outputs
@@ -239,10 +235,7 @@ def train_one(
                 record.initial_weights_sha256 = compute_sha256(start)
             tracker.begin(keeper)
             run = run_training(folder, settings, _join(EpochRecorder(keeper).watch, tracker.watch))
-            record.profile, record.num_threads = run.profile, run.num_threads
-            record.nondeterministic_kernels = list(run.nondeterministic_kernels)
-            record.device_choices, record.precision = list(run.device_choices), run.precision
-            record.memory_format = run.memory_format
+            _note_run(record, run)
             if run.stopped_by is None:
                 record.result = describe_result(run)
                 if publishes:
@@ -250,6 +243,14 @@ def train_one(
             else:
                 record.state, record.stopped_by = PREEMPTED, run.stopped_by
     return replace(run, cut_short=record.cut_short)
+
+
+def _note_run(record: TrainingRecord, run: TrainingRun) -> None:
+    """Let the record have what is known at the end."""
+    record.profile, record.num_threads = run.profile, run.num_threads
+    record.nondeterministic_kernels = list(run.nondeterministic_kernels)
+    record.device_choices, record.precision = list(run.device_choices), run.precision
+    record.memory_format = run.memory_format
 
 
 def say_lone_patient(folder: BundleFolder, fold: int, announce: Any) -> None:
