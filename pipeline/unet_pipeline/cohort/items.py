@@ -70,10 +70,12 @@ class Work:
             with the arguments of each item, and whether less memory is to be taken than the first time. That returns the result:
             `outputs` maps the name of each file to its SHA-256, anything else are numbers and words for the caller.
         arguments: for the opener, the same for all items.
+        grace_s: that a worker gets after SIGTERM to save what it has, where the engine can wait.
     """
 
     opener: str
     arguments: Arguments = field(default_factory=dict)
+    grace_s: float = 0.0
 
     def open(self, share: Share) -> Function:
         """The function of an item, ready in this process: the network is loaded once."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +30,7 @@ THREAD_VARIABLES = (
 )
 MAX_OPENINGS = 3  # of a worker that dies while it opens the work
 _PARENT_INTERVAL_S = 0.5
+_NO_RESTART = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}  # bytes: a network that is loaded, or a cache, is no leak
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -88,7 +90,10 @@ def _open(work: Work, share: Share) -> str | None:
 def _carry_out(attempt: Attempt) -> Outcome:
     if _worker.function is None:
         raise RuntimeError("the work is not open")
-    return carry_out(_worker.function, attempt)
+    try:
+        return carry_out(_worker.function, attempt)
+    except (SystemExit, KeyboardInterrupt):  # asked to end: there is no answer, so the next attempt goes on
+        os._exit(1)
 
 
 # in the coordinating process
@@ -155,9 +160,22 @@ class LocalEngine:
 
     def close(self) -> None:
         """See `Engine`."""
+        self._let_save()
         for slot in self._slots:
             slot.pool.shutdown(wait=True, kill_workers=True)
         self._slots, self._waiting = [], deque()
+
+    def _let_save(self) -> None:
+        """Ask workers in the middle of an item to save, where the work can."""
+        futures = []
+        for slot in self._slots if self._work is not None and self._work.grace_s else ():
+            if slot.attempt is not None and slot.future is not None:
+                futures.append(slot.future)
+                for pid in list(slot.pool._processes):  # loky's own, by their ids
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGTERM)
+        if futures and self._work is not None:
+            wait(futures, timeout=self._work.grace_s)
 
     def _hand_out(self) -> None:
         for slot in self._slots:
@@ -224,7 +242,7 @@ def _build_pool(share: Share) -> Any:
     from loky import ProcessPoolExecutor
 
     # loky shows the stack of a process that crashes, unless the variable is there; empty, it means nothing to Python
-    environment = {**list_thread_variables(share.num_threads), "PYTHONFAULTHANDLER": ""}
+    environment = {**list_thread_variables(share.num_threads), "PYTHONFAULTHANDLER": "", **_NO_RESTART}
     return ProcessPoolExecutor(1, initializer=_prepare, initargs=(os.getpid(),), env=environment)
 
 

@@ -39,6 +39,14 @@ class JobOptions:
         """Whether the work is done in this process, as without any of these options."""
         return self.num_workers == 1 and self.engine == LOCAL and self.num_threads is None
 
+    def workers(self) -> JobOptions | None:
+        """The same, if the options go together; None where the work is done in this process.
+
+        Raises:
+            CohortError: they do not go together.
+        """
+        return None if self.check().is_plain else self
+
     def check(self) -> JobOptions:
         """The same, if the options go together.
 

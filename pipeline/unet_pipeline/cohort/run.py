@@ -26,6 +26,7 @@ MAX_LOST = 3  # workers that an item may lose in one run
 SET_ASIDE = (State.BAD_INPUT, State.POISON)  # not tried by the next run either, unless the item's key is another
 _EXIT_BY_SIGNAL = 128
 _MAX_SHOWN = 20
+_DESCRIBE_INTERVAL_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def run_items(
     is_there: Callable[[Item, Row], bool] | None = None,
     on_finish: Callable[[Outcome], None] = lambda outcome: None,
     max_lost: int = MAX_LOST,
+    describe: Callable[[], str] | None = None,
 ) -> Run:
     """Do what is missing, the longest first; the record and the engine are in order afterwards, whatever happens.
 
@@ -112,6 +114,7 @@ def run_items(
             are, if None.
         on_finish: called in this process with each outcome that finished, before it is recorded.
         max_lost: workers that an item may lose before it is set aside.
+        describe: how far the items in work are, of long ones, in a line below the bar.
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
@@ -125,7 +128,8 @@ def run_items(
             if todo:
                 try:
                     engine.start(work)
-                    runner.run(todo, bar)
+                    with _describing(bar, describe):
+                        runner.run(todo, bar)
                 finally:
                     engine.close()
     except (KeyboardInterrupt, PreemptedError):
@@ -154,6 +158,28 @@ def _order(items: Sequence[Item], record: Record, is_there: Callable[[Item, Row]
     expected_s = array("d", (items[place].expected_s for place in todo))
     order = np.argsort(-np.asarray(expected_s), kind="stable")
     return array("q", np.asarray(todo)[order].tobytes())
+
+
+@contextmanager
+def _describing(bar: Bar, describe: Callable[[], str] | None) -> Iterator[None]:
+    """Report below the bar every few seconds, while the block runs."""
+    if describe is None:
+        yield
+        return
+    is_over = threading.Event()
+
+    def report() -> None:
+        while not is_over.wait(_DESCRIBE_INTERVAL_S):
+            if line := describe():
+                bar.report(line)
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 class _Runner:

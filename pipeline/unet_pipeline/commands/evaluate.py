@@ -22,6 +22,7 @@ from unet_pipeline.commands.options import (
 )
 from unet_pipeline.commands.output import say, tell, tell_next
 from unet_pipeline.commands.tables import print_table, show_value, title_column
+from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 
 if TYPE_CHECKING:
     from unet_pipeline.evaluation.failures import Failure
@@ -52,6 +53,11 @@ def evaluate(
     precision: Precision = "float32",
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
+    jobs: Jobs = 1,
+    engine: EngineName = "local",
+    threads: Threads = None,
+    address: Address = None,
+    sbatch: Sbatch = None,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -73,6 +79,11 @@ def evaluate(
         announce=tell,
         follow_links=follow_links,
         data_root=data_root,
+        jobs=jobs,
+        engine=engine,
+        threads=threads,
+        address=address,
+        sbatch=read_settings(sbatch),
     )
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")

@@ -18,7 +18,10 @@ _MAX_SHOWN = 20
 
 def jobs(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Output folder of a command that ran with --jobs or --engine.")
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Output folder of a command that ran with --jobs or --engine; of `train`, the bundle."
+        ),
     ],
     again: Annotated[
         bool,

@@ -24,6 +24,7 @@ from unet_pipeline.commands.options import (
 )
 from unet_pipeline.commands.output import say, say_plan_notes, set_quiet, tell, tell_next
 from unet_pipeline.commands.stopping import preemptible
+from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 from unet_pipeline.errors import PlanError, PreemptedError
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ def train(
     processes: Processes = 1,
     initial: Initial = None,
     tracking: Tracking = None,
+    jobs: Jobs = 1,
+    engine: EngineName = "local",
+    threads: Threads = None,
+    address: Address = None,
+    sbatch: Sbatch = None,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -80,6 +86,11 @@ def train(
                 seeds=seeds,
                 tracking=tracking,
                 processes=processes,
+                jobs=jobs,
+                engine=engine,
+                threads=threads,
+                address=address,
+                sbatch=read_settings(sbatch),
             )
     except PreemptedError as stop:
         say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")
@@ -88,6 +99,11 @@ def train(
         else:
             tell("Next: the same command again")
         return
+    _say_runs(bundle, runs, seeds, json_file)
+
+
+def _say_runs(bundle: Path, runs: Sequence[TrainingRun], seeds: int, json_file: Path | None) -> None:
+    """What came of the trainings, and the next command."""
     for run in runs:
         if run.stopped_by is not None:
             done = f" after {run.cut_short}" if run.cut_short else ""

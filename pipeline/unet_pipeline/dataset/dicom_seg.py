@@ -92,10 +92,9 @@ def read_segments(
     chosen = [frame for frame in frames if frame.segment is None or frame.segment in numbers]
     target = grid if grid is not None and _lie_on(frames, header, grid) else None
     if target is None:
-        if not frames and grid is None:
-            raise SEG_WITHOUT_PLACE.error(shown, cause="it has no frame at all")
         target = _build_own_grid(frames, header, shown) if frames else grid
-    assert target is not None
+    if target is None:
+        raise SEG_WITHOUT_PLACE.error(shown, cause="it has no frame at all")
     mask = np.zeros((1, *target.spatial_shape), np.uint8)
     to_voxels = np.linalg.inv(target.affine)
     outside = total = kept = 0

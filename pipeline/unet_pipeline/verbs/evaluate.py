@@ -6,30 +6,28 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_pipeline.audit.trust import open_trusted
 from unet_pipeline.bundle.data_state import is_planned_dataset, require_unchanged_data
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_weights
+from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.dataset.dataset import Dataset
-from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from unet_pipeline.files import compute_sha256, find_relative, write_together
 from unet_pipeline.planning.plan import Plan, read_plan
-from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.outputs import find_any_output, find_output
 from unet_pipeline.remote.urls import is_passing
 from unet_pipeline.results import Result
 from unet_pipeline.verbs.predict import arrange_process
 from unet_pipeline.verbs.recorded import predict_recorded
-from unet_pipeline.verbs.references import join_references, open_references, read_references
+from unet_pipeline.verbs.references import open_references
 from unet_pipeline.verbs.stores import fetches
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from unet_pipeline.dataset.dataset import Case
     from unet_pipeline.evaluation.files import SummaryFacts, SummaryRecord
     from unet_pipeline.evaluation.pairs import Pair
     from unet_pipeline.evaluation.subgroups import Cut
@@ -54,6 +52,11 @@ def evaluate(
     check_data: bool = True,
     follow_links: bool = False,
     data_root: Path | str | None = None,
+    jobs: int = 1,
+    engine: str = "local",
+    threads: int | None = None,
+    address: str | None = None,
+    sbatch: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -69,29 +72,50 @@ def evaluate(
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
         check_data: compare the files with the dataset manifest first; False where that has been done.
         device, mirror, trust, precision, alone, announce: as in `predict`; run.json and the folder of predictions name the precision.
+        jobs, engine, threads, address, sbatch: who predicts, as in `predict`.
 
     Raises:
+        CohortError: workers cannot be had, or the disk is full.
         BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
         DatasetError: images or label maps that the bundle was planned from have changed since.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
+    workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
-        return evaluate_external(folder, dataset, out, predictions, device, options, announce, *reading)
+        from unet_pipeline.verbs.evaluate_external import evaluate_external
+
+        return evaluate_external(folder, dataset, out, predictions, device, options, announce, *reading, workers)
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
+    plan, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
+    measured = _read_measured(folder, dataset, check_data, plan, target, reading)
+    who = (device, announce, workers)
+    given_maps = None if predictions is None else Path(predictions)
+    return _evaluate_planned(folder, plan, measured, target, given_maps, options, who, dataset)
+
+
+def _evaluate_planned(
+    folder: BundleFolder,
+    plan: Plan,
+    measured: Dataset | None,
+    target: Path,
+    given_maps: Path | None,
+    options: tuple[bool, bool, str, tuple[str, ...]],
+    who: tuple[str | None, Callable[[str], None], JobOptions | None],
+    dataset: Path | str | None,
+) -> Evaluation:
+    """Predict and compare; `options` and `who` are mirror, ensemble, precision and by, and device, announce and workers."""
     from unet_pipeline.evidence.records.evaluation_record import add_result, record_evaluation
     from unet_pipeline.prediction.device_choice import settle_precision
 
-    plan, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
-    measured = _read_measured(folder, dataset, check_data, plan, target, reading)
+    (mirror, ensemble, precision, by), (device, announce, workers) = options, who
     groups, excluded, title = _group_cases(folder, plan, measured, ensemble)
     cuts, columns = _read_cuts(folder, measured, by)
-    given_maps = None if predictions is None else Path(predictions)
     weights = [(path, group.fold) for group in groups for path in group.weights]
     with record_evaluation(folder, target, weights, given_maps is not None, mirror, by) as keeper:
         keeper.record.precision = None if given_maps else settle_precision(precision, device)
-        choices = (device, mirror, keeper.record.precision or precision, announce)
+        choices = (device, mirror, keeper.record.precision or precision, announce, workers)
         label_maps = [given_maps or _predict_group(folder, group, target, *choices) for group in groups]
         pairs = _pair_cases(groups, label_maps, plan, given_maps is not None)
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps), (title, excluded, dataset))
@@ -203,6 +227,7 @@ def _predict_group(
     mirror: bool,
     precision: str,
     announce: Callable[[str], None],
+    workers: JobOptions | None = None,
 ) -> Path:
     """Folder of the label maps of a group below `target`; those of the same images that are there already are kept.
 
@@ -210,6 +235,7 @@ def _predict_group(
         group: cases and weights.
         device, mirror, precision: as in `predict`.
         announce: called with why label maps that are there are made again.
+        workers: who predicts; this process, if None.
     """
     from unet_pipeline.device.allocator import keep_freed_pages
 
@@ -217,7 +243,8 @@ def _predict_group(
     label_maps = target / f"predictions_{_name_predictions(folder, group.weights, mirror)}"
     label_maps = label_maps if precision == "float32" else label_maps.with_name(f"{label_maps.name}_{precision}")
     options = PredictOptions(device, mirror, precision=precision)
-    predict_recorded(folder, [case.source for case in group.cases], label_maps, group.weights, options, announce)
+    sources = [case.source for case in group.cases]
+    predict_recorded(folder, sources, label_maps, group.weights, options, announce, jobs=workers)
     return label_maps
 
 
@@ -268,118 +295,3 @@ class Evaluation(Result):
     folder: Path
     predictions: tuple[Path, ...]
     record: SummaryRecord
-
-
-def evaluate_external(
-    folder: BundleFolder,
-    dataset: Path | str | None,
-    out: Path | str | None,
-    predictions: Path | str | None,
-    device: str | None,
-    options: tuple[Any, ...],
-    announce: Callable[[str], None] = lambda line: None,
-    follow_links: bool = False,
-    data_root: Path | str | None = None,
-) -> Evaluation:
-    """The verb `evaluate` for an external bundle, on a dataset with labels.
-
-    Whether the bundle was trained on some of the cases is not known, and the summary says so.
-
-    Args:
-        folder: the bundle, once it is trusted.
-        dataset: a labelled folder.
-        out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence, if None.
-        predictions: files made before, instead of predicting now.
-        device: see `predict`.
-        options: mirror, ensemble, precision, by; none of them is known here.
-        announce: see `predict`.
-        follow_links, data_root: as in `evaluate`.
-
-    Raises:
-        EvaluationError: no dataset, an option, or outputs that are none of the dataset's labels.
-    """
-    if options != (False, False, "float32", ()):
-        raise EvaluationError(
-            f"{folder.name} was not made by `unet-pipeline plan`: it runs as its inference config says. Leave out --mirror, --ensemble, "
-            "--precision and --by."
-        )
-    if dataset is None:
-        raise EvaluationError(
-            f"{folder.name} has no record of its training, so it has no validation cases. Give a DATASET."
-        )
-    from unet_pipeline.evidence.records.evaluation_record import add_result, record_evaluation
-    from unet_pipeline.prediction.outputs import find_any_output
-
-    measured = read_references(dataset, follow_links, data_root)
-    target = Path(out) if out is not None else folder.evaluations / f"dataset_{measured.name}"
-    measured = join_references(measured, None, target)
-    label_maps = Path(predictions) if predictions is not None else target / f"predictions_{_hash_external(folder)}"
-    sources = [_name_source(measured, case) for case in measured.cases]
-    weights = [(path, None) for path in folder.list_model_files()]
-    with record_evaluation(folder, target, weights, predictions is not None) as keeper:
-        if predictions is None:
-            predict_recorded(folder, sources, label_maps, (), PredictOptions(device), announce)
-        files = {source.name: find_any_output(source, label_maps) for source in sources}
-        rows, summary = _measure(folder, measured, files, target, None if predictions is None else label_maps)
-        add_result(keeper.record, target, summary.title, files)
-    return Evaluation(summary.title, rows, tuple(summary.rows), (), target, (label_maps,), summary)
-
-
-def _name_source(measured: Dataset, case: Case) -> PredictionInput:
-    return PredictionInput(case.name, tuple(measured.root / image for image in case.images))
-
-
-def _measure(
-    folder: BundleFolder, measured: Dataset, files: dict[str, Path], target: Path, given: Path | None
-) -> tuple[pd.DataFrame, SummaryRecord]:
-    """Write metrics.csv and summary.json of predicted files, by case; `given` is their folder where they were made before."""
-    from unet_pipeline.evaluation.external import compare_outputs, name_outputs
-    from unet_pipeline.evaluation.files import DataRecord, SummaryFacts, build_summary, write_rows, write_summary
-    from unet_pipeline.evaluation.pairs import Pair, sum_up_changes
-    from unet_pipeline.prediction.external import read_format
-
-    form = read_format(folder.read_metadata(), folder.name)
-    pairs = [
-        Pair(
-            case.name,
-            measured.root / case.require_label(),
-            files[case.name],
-            None,
-            case.spacing_mm,
-            case.patient,
-            _name_source(measured, case),
-            form.images.spatial_dims,
-        )
-        for case in measured.cases
-    ]
-    outputs = name_outputs(form, measured, pairs)
-    changes: list[Problem] = []
-    compared = compare_outputs(pairs, outputs, measured.ignore_value, changes)
-    facts = SummaryFacts(
-        f"{measured.name}, all {len(pairs)} cases",
-        DataRecord(name=measured.name, manifest_sha256=None, place=find_relative(measured.root, folder.root)),
-        {name: values[0] for name, values in outputs.values_of.items()},
-        notes=[
-            f"Whether {folder.name} was trained on some of these cases is not known.",
-            *(_judge_external(folder, pairs, given) if given else ()),
-            *outputs.notes,
-            *sum_up_changes(changes),
-        ],
-    )
-    with write_together():
-        rows = write_rows(target, compared)
-        return rows, write_summary(target, build_summary(rows, outputs.scored, facts))
-
-
-def _judge_external(folder: BundleFolder, pairs: Sequence[Pair], given: Path) -> list[str]:
-    """What the record of label maps that were made before says about their images and weights."""
-    from unet_pipeline.evidence.records.given_predictions import judge_given
-
-    cases = tuple(ReferencedImage(pair.source, pair.reference) for pair in pairs if pair.source is not None)
-    return judge_given(folder, [Group(cases, tuple(folder.list_model_files()), None)], given, pairs)
-
-
-def _hash_external(folder: BundleFolder) -> str:
-    """Label maps are used again as long as weights and config are the same."""
-    files = [folder.find_config("inference"), *folder.list_model_files()]
-    return hashlib.sha256("".join(map(compute_sha256, files)).encode()).hexdigest()[:12]

@@ -17,7 +17,7 @@ from unet_pipeline.lean_imports import arrange_lean_import
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
 from unet_pipeline.prediction.options import PredictOptions
-from unet_pipeline.verbs.predict_remote import open_source, read_remote_options, store_predictions
+from unet_pipeline.verbs.predict_remote import RemoteOptions, open_source, read_remote_options, store_predictions
 from unet_pipeline.verbs.recorded import list_used_files, predict_recorded, settle_recorded
 from unet_pipeline.verbs.stores import Places, open_places
 
@@ -69,10 +69,8 @@ def predict(
         alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
         announce: called before the first image: what is left out, why label maps that are there are made again, how windows are computed.
         jobs: images at the same time, each in a process of its own. Label maps are the same as with 1 and as many threads.
-        engine: what has the processes: local, this machine; ray or slurm, a cluster on which all paths are the same.
-        threads: of each process; its share of this machine's cores, if None.
-        address: of the Ray cluster.
-        sbatch: options of the Slurm job, such as {"partition": "gpu"}.
+        engine, threads: what has the processes (local: this machine; ray, slurm: a cluster with the same paths), and threads of each.
+        address, sbatch: of the Ray cluster; options of the Slurm job, such as {"partition": "gpu"}.
         series: rules about the series of a study, such as "SeriesNumber=3" or "SeriesDescription~^t1"; all have to hold.
         store: send the results to the study, as DICOM SEG.
 
@@ -84,8 +82,21 @@ def predict(
     remote = read_remote_options(source, format, series, store)
     options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, remote.format)
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
+    with open_places(bundle, Path() if is_address(source) else source, out, announce) as places:
+        return _predict_source(places, source, remote, options, workers, trust, alone, announce)
+
+
+def _predict_source(
+    places: Places,
+    source: Path | str,
+    remote: RemoteOptions,
+    options: PredictOptions,
+    workers: JobOptions,
+    trust: bool,
+    alone: bool,
+    announce: Callable[[str], None],
+) -> Predictions:
     with (
-        open_places(bundle, Path() if is_address(source) else source, out, announce) as places,
         open_for_reading(places.bundle, trust, open_any_bundle) as folder,
         open_source(folder, source, remote, workers, announce) as (fetched, server),
     ):

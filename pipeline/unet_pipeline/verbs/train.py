@@ -12,7 +12,9 @@ from unet_pipeline.audit.trust import open_trusted, require_trusted
 from unet_pipeline.bundle.data_state import find_dataset, require_unchanged_data
 from unet_pipeline.bundle.earlier import require_current_config
 from unet_pipeline.bundle.folder import BundleFolder, open_bundle, require_weights
+from unet_pipeline.bundle.run_record import TrainingRecord
 from unet_pipeline.bundle.seal import break_seal
+from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.dataset.fingerprint import read_fingerprint
 from unet_pipeline.errors import PlanError, TrainingError
 from unet_pipeline.evidence.records.continuation import (
@@ -35,12 +37,17 @@ from unet_pipeline.evidence.records.tracking import (
 )
 from unet_pipeline.files import compute_sha256, write_atomically, write_json
 from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.verbs.train_processes import follow_first, joins_as_secondary, start_processes
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
 
     from unet_pipeline.training.forecast import TrainingForecast
     from unet_pipeline.training.run import TrainingRun
+
+
+# arguments of `train` that are no business of one of several processes
+_NOT_OF_A_PROCESS = ("announce", "processes", "workers", "jobs", "engine", "threads", "address", "sbatch")
 
 
 def train(
@@ -56,6 +63,11 @@ def train(
     tracking: str | None = None,
     check_data: bool = True,
     processes: int = 1,
+    jobs: int = 1,
+    engine: str = "local",
+    threads: int | None = None,
+    address: str | None = None,
+    sbatch: Mapping[str, str] | None = None,
 ) -> tuple[TrainingRun, ...]:
     """Train one fold, or all of them.
 
@@ -73,8 +85,10 @@ def train(
         trust: run the bundle, and start from `initial`, although the audit finds a danger.
         deterministic: the same bits every time on a CPU with the same number of threads; as far as the kernels allow on a GPU.
         seeds: train the plan's seed and the ones after it; only the first gives the bundle its weights.
-        tracking: "mlflow" or "none"; as the interrupted run was, if None.
-        check_data: compare the files with the dataset manifest first; False where that has been done.
+        tracking, check_data: "mlflow" or "none", as the interrupted run was if None; whether files are compared with the dataset manifest.
+        jobs: folds or seeds at the same time, each in a process of its own; what is finished, or was cut off, with the same settings is
+            kept or continued, also without `resume`.
+        engine, threads, address, sbatch: of these processes, as in `predict`.
         processes: of this machine that train together, one GPU each where there are any; the result does not depend on them but for
             rounding. `announce` is called in the first of them then.
 
@@ -82,80 +96,75 @@ def train(
         One for each training; a training that a signal stopped is the last.
 
     Raises:
-        BundleError: the bundle, or `initial`, needs trust.
-        PlanError: unknown id.
-        DatasetError: images or label maps have changed since the bundle was planned.
+        CohortError: workers cannot be had; or trainings failed (the message lists them; the others are done).
+        BundleError, PlanError, DatasetError: the bundle, or `initial`, needs trust; unknown id; the data changed since it was planned.
         InUseError: another process trains the same fold.
         TrainingError: a data file is gone, nothing to resume, resumed with other settings, the initial weights do not fit, a
-            checkpoint cannot be written, or the loss is not finite; MLflow is missing, or does not answer before a new training; one of
-            several processes died.
+            checkpoint cannot be written, the loss is not finite, MLflow does not answer, or one of several processes died.
     """
+    workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     if processes != 1:
-        asked = {name: value for name, value in locals().items() if name not in ("announce", "processes")}
-        return _start_processes(processes, asked, announce)
-    if _joins_as_secondary():
-        return _follow_first(bundle)
+        asked = {name: value for name, value in locals().items() if name not in _NOT_OF_A_PROCESS}
+        return start_processes(processes, workers, asked, announce)
+    if joins_as_secondary():
+        return follow_first(bundle)
     folder = open_trusted(bundle, "train", trust, sealed=False)
     folder.require_data()
-    overrides = _join_overrides(overrides or {}, _find_initial_weights(initial, trust), deterministic)
-    jobs = _list_jobs(folder, fold, seeds, overrides)
-    store = _open_tracking(folder, jobs, resume, tracking, announce)
-    return _train_all(jobs, resume, announce, store, check_data)
-
-
-def _joins_as_secondary() -> bool:
-    """Join the processes that a launcher started, if any; whether another of them leads."""
-    from unet_pipeline.training.processes import is_launched, is_secondary, start_process_group
-
-    if is_launched():
-        start_process_group()
-    return is_secondary()
-
-
-def _join_overrides(overrides: Mapping[str, object], start: Path | None, deterministic: bool) -> dict[str, object]:
-    return {
-        **({"initial_weights": str(start)} if start else {}),
-        **({"deterministic": True} if deterministic else {}),
-        **overrides,
-    }
+    overrides = _gather_overrides(folder, _find_initial_weights(initial, trust), deterministic, overrides)
+    return _train_all(
+        folder, _list_jobs(folder, fold, seeds, overrides), workers, resume, tracking, check_data, announce
+    )
 
 
 def _train_all(
-    jobs: list[_Job], resume: bool, announce: Any, store: TrackingStore | None, check_data: bool
+    folder: BundleFolder,
+    trainings: list[TrainingJob],
+    workers: JobOptions | None,
+    resume: bool,
+    tracking: str | None,
+    check_data: bool,
+    announce: Any,
+) -> tuple[TrainingRun, ...]:
+    store = open_store(folder, trainings, resume, tracking, announce)
+    if workers is not None:
+        from unet_pipeline.verbs.train_jobs import train_by_jobs
+
+        return train_by_jobs(folder, trainings, workers, resume, tracking, check_data, announce)
+    return _train_in_turn(trainings, resume, announce, store, check_data)
+
+
+def _train_in_turn(
+    trainings: list[TrainingJob], resume: bool, announce: Any, store: TrackingStore | None, check_data: bool
 ) -> tuple[TrainingRun, ...]:
     """One after another; a training that a signal stopped is the last."""
     from unet_pipeline.training.processes import take_from_first
 
     runs = list[Any]()
-    for job in jobs:
-        runs.append(_train_one(job, resume, len(jobs) > 1, announce, store, check_data))
+    for job in trainings:
+        runs.append(train_one(job, resume, len(trainings) > 1, announce, store, check_data))
         if runs[-1].stopped_by is not None:
             break
     take_from_first(None)  # to the others: that was all
     return tuple(runs)
 
 
-def _start_processes(processes: int, asked: dict[str, object], announce: Any) -> tuple[TrainingRun, ...]:
-    from unet_pipeline.verbs.train_processes import train_in_processes
+def _gather_overrides(
+    folder: BundleFolder, start: Path | None, deterministic: bool, overrides: Mapping[str, object] | None
+) -> dict[str, object]:
+    """What options set, and over it what the user set by id; all of it known to train.json."""
+    from unet_pipeline.training.run import check_overrides
 
-    if processes < 1:
-        raise TrainingError(f"The number of processes is {processes}; expected 1 or more.")
-    return train_in_processes(processes, asked, announce)
-
-
-def _follow_first(bundle: Path | str) -> tuple[TrainingRun, ...]:
-    """Train along with the first process, which decides what and keeps the records."""
-    from unet_pipeline.training.processes import take_from_first
-    from unet_pipeline.training.run import run_training
-
-    folder, runs = open_bundle(bundle), list[Any]()
-    while (settings := take_from_first(None)) is not None:
-        runs.append(run_training(folder, settings))
-    return tuple(runs)
+    gathered = {
+        **({"initial_weights": str(start)} if start else {}),
+        **({"deterministic": True} if deterministic else {}),
+        **(overrides or {}),
+    }
+    check_overrides(folder, gathered)
+    return gathered
 
 
 @dataclass(frozen=True)
-class _Job:
+class TrainingJob:
     """One training that is asked for; `further_seed` is None for the seed that gives the bundle its weights."""
 
     folder: BundleFolder
@@ -171,36 +180,51 @@ class _Job:
         return name_run(self.fold, self.further_seed)
 
 
-def _list_jobs(folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, object]) -> list[_Job]:
-    from unet_pipeline.training.run import check_overrides
-
-    check_overrides(folder, overrides)
+def _list_jobs(
+    folder: BundleFolder, fold: int | str | None, seeds: int, overrides: Mapping[str, object]
+) -> list[TrainingJob]:
     effective = read_plan(folder.plan)
     folds = range(effective.num_folds) if fold == "all" else [effective.fold if fold is None else int(fold)]
     first = int(str(overrides.get("seed", effective.seed)))
     return [
-        _Job(folder, number, {**overrides, "seed": seed} if seeds > 1 else overrides, seed if seed > first else None)
+        TrainingJob(
+            folder, number, {**overrides, "seed": seed} if seeds > 1 else overrides, seed if seed > first else None
+        )
         for number in folds
         for seed in range(first, first + seeds)
     ]
 
 
-def _open_tracking(
-    folder: BundleFolder, jobs: list[_Job], resume: bool, tracking: str | None, announce: Any
+def open_store(
+    folder: BundleFolder,
+    jobs: list[TrainingJob],
+    resume: bool,
+    tracking: str | None,
+    announce: Any,
+    must_answer: bool = True,
 ) -> TrackingStore | None:
     """Where the trainings are tracked; an interrupted one goes on although its server does not answer."""
     names = [tracking] if tracking else []
     if resume and tracking is None:
         names = [recall_tracking(find_resumable(folder, job.name)) for job in jobs]
-    store = open_tracking(folder, min(names, default=NO_TRACKING), must_answer=not resume)
+    store = open_tracking(folder, min(names, default=NO_TRACKING), must_answer=must_answer and not resume)
     if store is not None:
         announce(f"Tracked by MLflow at {store.shown_uri}, experiment {store.experiment_name}{store.hint}")
     return store
 
 
-def _train_one(
-    job: _Job, resume: bool, is_one_of_several: bool, announce: Any, store: TrackingStore | None, check_data: bool
+def train_one(
+    job: TrainingJob,
+    resume: bool,
+    is_one_of_several: bool,
+    announce: Any,
+    store: TrackingStore | None,
+    check_data: bool,
+    publishes: bool = True,
 ) -> TrainingRun:
+    """Train one fold with one seed, as `train` does; one of several begins where there is nothing to resume, and with `publishes` the bundle
+    gets its weights when it is their turn.
+    """
     from unet_pipeline.training.checkpoint import has_checkpoint
     from unet_pipeline.training.claim import hold_outputs
     from unet_pipeline.training.events import drop_later_events
@@ -208,7 +232,7 @@ def _train_one(
     from unet_pipeline.training.run import build_settings, build_stock_command, next_run_dir, run_training
 
     folder, fold, overrides = job.folder, job.fold, job.overrides
-    _say_lone_patient(folder, fold, announce)
+    say_lone_patient(folder, fold, announce)
     run_dir = find_resumable(folder, job.name) if resume else None
     if resume and run_dir is None and not is_one_of_several:
         raise TrainingError(f"Nothing to resume for fold {fold} of {folder.name}. Train without --resume.")
@@ -237,26 +261,32 @@ def _train_one(
         command = build_stock_command(folder, settings)
         announce(f"The same with stock MONAI:\n  {command}")
         with track_run(store, folder) as tracker, record_run(folder, run_dir, command, settings, fold) as keeper:
-            start, record = _find_start(folder, overrides), keeper.record
+            start, record = find_start(folder, overrides), keeper.record
             if start is not None and start.is_file():
                 record.initial_weights_sha256 = compute_sha256(start)
             tracker.begin(keeper)
             record.num_processes = num_processes()
             take_from_first(settings)
             run = run_training(folder, settings, _join(EpochRecorder(keeper).watch, tracker.watch))
-            record.profile, record.num_threads = run.profile, run.num_threads
-            record.nondeterministic_kernels = list(run.nondeterministic_kernels)
-            record.device_choices, record.precision = list(run.device_choices), run.precision
-            record.memory_format = run.memory_format
-            if run.stopped_by is None:
-                record.result = describe_result(run)
-                _publish_weights(job, run)
-            else:
-                record.state, record.stopped_by = PREEMPTED, run.stopped_by
+            _note_run(record, run)
+            if run.stopped_by is None and publishes:
+                publish_weights(job, run)
     return replace(run, cut_short=record.cut_short)
 
 
-def _say_lone_patient(folder: BundleFolder, fold: int, announce: Any) -> None:
+def _note_run(record: TrainingRecord, run: TrainingRun) -> None:
+    """Let the record have what is known at the end."""
+    record.profile, record.num_threads = run.profile, run.num_threads
+    record.nondeterministic_kernels = list(run.nondeterministic_kernels)
+    record.device_choices, record.precision = list(run.device_choices), run.precision
+    record.memory_format = run.memory_format
+    if run.stopped_by is None:
+        record.result = describe_result(run)
+    else:
+        record.state, record.stopped_by = PREEMPTED, run.stopped_by
+
+
+def say_lone_patient(folder: BundleFolder, fold: int, announce: Any) -> None:
     """Whether the validation shows what is trained on, as it does for a single case or patient."""
     split = folder.read_split(fold)
     trained = {case.case for case in split.training}
@@ -277,7 +307,7 @@ def _join(*watchers: Any) -> Any:
     return watch
 
 
-def _publish_weights(job: _Job, run: TrainingRun) -> None:
+def publish_weights(job: TrainingJob, run: TrainingRun) -> None:
     """Make the weights of the plan's fold, or of the first one, those of the bundle."""
     folder = job.folder
     own_place = run.weights == folder.fold_weights(job.fold)  # no further seed, and not sent elsewhere by an override
@@ -298,7 +328,7 @@ def _find_initial_weights(initial: Path | str | None, trust: bool) -> Path | Non
     return require_weights(folder).resolve()
 
 
-def _find_start(folder: BundleFolder, overrides: Mapping[str, object]) -> Path | None:
+def find_start(folder: BundleFolder, overrides: Mapping[str, object]) -> Path | None:
     """The weights that a training starts from, named for it or planned; None for random ones."""
     if "initial_weights" in overrides:
         named = overrides["initial_weights"]

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from unet_pipeline.bundle.folder import open_bundle
+from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.device.cores import count_cores
 from unet_pipeline.errors import PreemptedError, TrainingError
 from unet_pipeline.progress import is_progress_shown
@@ -197,3 +199,41 @@ def _describe_end(rank: int, num_processes: int, code: int) -> str:
         f"Process {rank} of 0 to {num_processes - 1} {how}; the others were ended. The checkpoints are whole: continue with "
         "`unet-pipeline train BUNDLE --resume`, on any number of processes."
     )
+
+
+def joins_as_secondary() -> bool:
+    """Join the processes that a launcher started, if any; whether another of them leads."""
+    from unet_pipeline.training.processes import is_launched, is_secondary, start_process_group
+
+    if is_launched():
+        start_process_group()
+    return is_secondary()
+
+
+def start_processes(
+    processes: int, workers: JobOptions | None, asked: dict[str, object], announce: Any
+) -> tuple[TrainingRun, ...]:
+    """Train in several processes of this machine.
+
+    Raises:
+        TrainingError: fewer than one, or workers for several folds too.
+    """
+    if processes < 1:
+        raise TrainingError(f"The number of processes is {processes}; expected 1 or more.")
+    if workers is not None:
+        raise TrainingError(
+            f"--processes is {processes} and --jobs is {workers.num_workers}: the one trains a fold in several processes, the other "
+            "several folds at a time. Leave out one of both."
+        )
+    return train_in_processes(processes, asked, announce)
+
+
+def follow_first(bundle: Path | str) -> tuple[TrainingRun, ...]:
+    """Train along with the first process, which decides what and keeps the records."""
+    from unet_pipeline.training.processes import take_from_first
+    from unet_pipeline.training.run import run_training
+
+    folder, runs = open_bundle(bundle), list[Any]()
+    while (settings := take_from_first(None)) is not None:
+        runs.append(run_training(folder, settings))
+    return tuple(runs)

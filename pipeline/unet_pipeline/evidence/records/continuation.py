@@ -12,7 +12,14 @@ from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import FINISHED, TrainingRecord, TrainingResult, read_record
 from unet_pipeline.config_values import FINDING_IDS
 from unet_pipeline.errors import TrainingError
-from unet_pipeline.evidence.records.record import FAILED, RECORD, RESOLVED_CONFIG, find_state, resolve_config
+from unet_pipeline.evidence.records.record import (
+    FAILED,
+    RECORD,
+    RESOLVED_CONFIG,
+    find_state,
+    hide_setting,
+    resolve_config,
+)
 from unet_pipeline.evidence.records.shortfall import describe_shortfall
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.text_files import read_json_object
@@ -115,6 +122,24 @@ def check_unchanged(folder: BundleFolder, run_dir: Path, fold: int, settings: Ma
             f"Cannot resume {run_dir.name} with other settings: {shown}. Only num_epochs may change. Set the others as before, "
             "or train without --resume."
         )
+
+
+def is_same_training(
+    folder: BundleFolder, run_dir: Path, fold: int, settings: Mapping[str, object], initial_weights_sha256: str | None
+) -> bool:
+    """Whether a run was begun with exactly these settings, from the same weights, so that going on with it is the same as training anew."""
+    record = read_record(run_dir / RECORD, TrainingRecord)
+    if record is None or record.initial_weights_sha256 != initial_weights_sha256:
+        return False
+    overrides = {key: hide_setting(key, value, folder.root) for key, value in settings.items()}
+    wanted = TrainingRecord(overrides=json.loads(json.dumps(overrides)))
+    if list_overrides(record) != list_overrides(wanted):
+        return False
+    try:
+        check_unchanged(folder, run_dir, fold, settings)
+    except TrainingError:
+        return False
+    return True
 
 
 def find_finished(folder: BundleFolder, run_dir: Path, settings: Mapping[str, object]) -> TrainingRun | None:
