@@ -184,7 +184,6 @@ workspace.cleanup()
 
 # %%
 helps = {"worse scanner": True, "turned contrast": False}
-for source in sources:
-    mean = scores.loc[source, "mean"]
-    assert mean["from nothing"] > mean["as it is"] or helps[source]
-    assert (mean["from the bundle"] > mean["from nothing"]) == helps[source]
+mean = scores["mean"]
+gains = {source: mean[source, "from the bundle"] - mean[source, "from nothing"] for source in sources}
+assert all((gain > 0) == helps[source] for source, gain in gains.items())
