@@ -74,10 +74,10 @@ print("training: head_01, head_02; validation: head_03; test: the template")
 #
 # The numbers of a bundle stand at the top of `train.json` under names, and whatever is handed to `ConfigWorkflow` takes their
 # place: other data, a coarser grid so that this page is made soon, few steps. `initial_weights` is the only difference between
-# the two ways to start. In a terminal it is `python -m monai.bundle run --config_file configs/train.json --num_epochs 3 ...`.
+# the two ways to start. In a terminal it is `python -m monai.bundle run --config_file configs/train.json --num_epochs 2 ...`.
 
 # %%
-num_epochs = 1 if FAST else 3
+num_epochs = 1 if FAST else 2
 spacing_mm = [4.0 if FAST else 3.0] * 3
 changes = {
     "spacing_mm": spacing_mm,
@@ -178,11 +178,12 @@ figure.legend(handles, ["grey matter", "white matter"], loc="outside lower cente
 workspace.cleanup()
 
 # %% [markdown]
-# TEXT
+# Twenty steps from the bundle's weights give 0.84 on the worse scanner and 0.51 from nothing; but the bundle as it is gives 0.82
+# already, so most of that is what it had learnt before. With the contrast turned round the old weights are in the way: 0.40, and 0.55
+# from nothing, neither of them fit for use. Run a bundle as it is first: where it nearly works, its weights are worth starting from.
 
 # %%
 helps = {"worse scanner": True, "turned contrast": False}
-for source in sources:
-    mean = scores.loc[source, "mean"]
-    assert mean["from nothing"] > mean["as it is"] or helps[source]
-    assert (mean["from the bundle"] > mean["from nothing"]) == helps[source]
+mean = scores["mean"]
+gains = {source: mean[source, "from the bundle"] - mean[source, "from nothing"] for source in sources}
+assert all((gain > 0) == helps[source] for source, gain in gains.items())

@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 from unet_pipeline.files import write_text
 
 FOLDER = Path(__file__).parent
-TIMEOUT_S = 600  # of one cell
+TIMEOUT_S = 1800  # of one cell; a machine may be busy
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # without versions and display names, which differ between machines
 METADATA = {

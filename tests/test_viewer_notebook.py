@@ -69,7 +69,7 @@ def test_view_image_shows_the_widget_and_a_picture(
     view = view_image(image, {"reference": label_map})
     view._ipython_display_()
     assert displayed[0] is view.widget
-    assert displayed[1].data.startswith(b"\x89PNG")
+    assert displayed[1].data.startswith(b"\xff\xd8\xff")
 
 
 def test_view_image_without_ipyniivue_is_a_picture(

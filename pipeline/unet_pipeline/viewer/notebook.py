@@ -42,8 +42,8 @@ class ImageView:
         if self.widget is not None:
             display(self.widget)
         with io.BytesIO() as file:
-            self.figure.savefig(file, format="png", dpi=_DPI)
-            display(Image(data=file.getvalue(), format="png"))
+            self.figure.savefig(file, format="jpeg", dpi=_DPI)  # a notebook keeps it
+            display(Image(data=file.getvalue(), format="jpeg"))
 
 
 def view_image(
