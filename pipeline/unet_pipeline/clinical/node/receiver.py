@@ -110,7 +110,7 @@ def receiving(
         raise PredictionError(f"The port {port} cannot be had: {error.strerror}. Choose another --port.") from error
     if not isinstance(server, ThreadedAssociationServer):
         raise TypeError("pynetdicom has started no server")
-    server.verify_request = desk.is_known_address  # type: ignore[method-assign]  # asked before any byte is read
+    server.verify_request = desk.is_known_address  # asked before any byte is read
     try:
         yield int(server.server_address[1])
     finally:
