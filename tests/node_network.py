@@ -156,14 +156,12 @@ def find_free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def run_through_kills(
-    work: Path, bundle: Path, num_series: int, num_kills: int, num_slices_wait: int = SIDE
-) -> tuple[Archive, NodeProcess]:
+def run_through_kills(work: Path, bundle: Path, num_series: int, num_kills: int) -> tuple[Archive, NodeProcess]:
     """Two senders, one node that is killed again and again, one archive; ends when the archive has every result."""
     archive, generator = Archive(), np.random.default_rng(0)
     series = [write_numbered(work / "sent", number) for number in range(num_series)]
     with serving(archive) as archive_port:
-        node = NodeProcess(bundle, work / "node", find_free_port(), archive_port, ["--instances", str(num_slices_wait)])
+        node = NodeProcess(bundle, work / "node", find_free_port(), archive_port, ["--instances", str(SIDE)])
         node.start()
 
         def send_half(half: int) -> None:
@@ -175,7 +173,7 @@ def run_through_kills(
             sender.start()
         places = sorted(generator.choice(np.arange(1, num_series), num_kills, replace=False).tolist())
         for place in places:
-            node.wait_for(lambda: len(archive.results) >= place, 900)
+            node.wait_for(lambda place=place: len(archive.results) >= place, 900)
             time.sleep(float(generator.uniform(0, 0.3)))
             node.kill()
             node.start()
