@@ -7,17 +7,24 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pydicom
 import pytest
 
+from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.clinical.node import sender as sender_module
 from unet_pipeline.clinical.node.receiver import read_allowed, receiving
 from unet_pipeline.clinical.node.sender import Destination, Sender, read_destination
 from unet_pipeline.clinical.node.spool import Spool, hash_uid
+from unet_pipeline.cohort.items import Attempt, Item, State
+from unet_pipeline.cohort.record import PREDICTED, WAITING, open_record
 from unet_pipeline.cohort.status import read_jobs
 from unet_pipeline.errors import PredictionError
+from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.verbs.node import Predictor
+from unet_pipeline.verbs.node_loop import Loop
 
 pytest.importorskip("pynetdicom")
 
@@ -214,3 +221,76 @@ def test_a_destination_that_is_down_gets_its_results_later(tmp_path: Path, monke
 def test_wrong_options_are_named(read: Callable[[str], object], text: str) -> None:
     with pytest.raises(PredictionError, match=r"expected .*Correct it\."):
         read(text)
+
+
+# the places where a process can be killed, one by one
+
+
+class _Stub:
+    """A predictor and a sender that count."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool, self.num_predicted, self.sent = spool, 0, SimpleQueue()
+        self.submitted: list[str] = []
+
+    def describe_origin(self) -> dict[str, Any]:
+        return {"weights_sha256": ["0"]}
+
+    def predict(self, item: Any, smaller: bool) -> dict[str, Any]:
+        self.num_predicted += 1
+        self.spool.find_result(item["name"]).write_bytes(b"result")
+        return {"outputs": {"result.dcm": "0"}}
+
+    def submit(self, name: str, path: Path) -> None:
+        self.submitted.append(name)
+
+
+@pytest.mark.parametrize(
+    "killed_after", ["rename", "record", "result", "predicted", "sent", "finished", "half removed"]
+)
+def test_a_series_goes_on_wherever_the_process_was_killed(tmp_path: Path, killed_after: str) -> None:
+    spool = Spool(tmp_path)
+    spool.open()
+    name, folder = "series", spool.taken / "series"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.dcm").write_bytes(bytes([number]))
+    stub, steps = _Stub(spool), ["rename", "record", "result", "predicted", "sent", "finished", "half removed"]
+    reached = steps.index(killed_after)
+    with open_record(tmp_path) as record:
+        loop = Loop(spool, record, stub, stub, False, lambda line: None)
+        record.start_run("node", {}, "node", 1, 0)
+        if reached >= 1:
+            loop._enter(name)
+        if reached == 2:
+            record.begin(Attempt(Item(name, "", {})))
+            stub.predict({"name": name}, False)
+        if reached >= 3:
+            loop._predict(record.list_in(WAITING)[0])
+        if reached >= 5:
+            loop._settle(record.list_in(PREDICTED)[0], State.FINISHED)
+        if reached == 6:
+            (folder / "0.dcm").unlink()
+    stub.num_predicted = 0
+    with open_record(tmp_path) as record:
+        loop = Loop(spool, record, stub, stub, False, lambda line: None)
+        with loop.recorded():
+            for row in record.list_in(WAITING):
+                loop._predict(row)
+            for row in record.list_in(PREDICTED):
+                assert stub.submitted[-1] == row.name
+                stub.sent.put(row.name)
+            loop._settle_sent()
+        assert [row.name for row in record.list_in(State.FINISHED)] == [name]
+    assert stub.num_predicted == (reached < 3), "what is predicted is not predicted again"
+    assert not list(tmp_path.rglob("*.dcm"))
+
+
+def test_another_modality_than_the_training_is_refused(tmp_path: Path, bundle: Path) -> None:
+    spool = Spool(tmp_path / "node")
+    spool.open()
+    predictor = Predictor(BundleFolder(bundle), spool, PredictOptions("cpu", format="dicomseg"))
+    predictor.modalities = ("CT",)
+    network.write_numbered(spool.taken, 0)
+    with pytest.raises(PredictionError, match="MR"):
+        predictor.predict({"name": "series_0"}, False)
