@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.import_nnunet import ImportedFolder as ImportedFolder
     from unet_pipeline.verbs.import_nnunet import import_nnunet as import_nnunet
     from unet_pipeline.verbs.jobs import jobs as jobs
+    from unet_pipeline.verbs.node import node as node
     from unet_pipeline.verbs.package import package as package
     from unet_pipeline.verbs.plan import PlannedFolder as PlannedFolder
     from unet_pipeline.verbs.plan import plan as plan
@@ -86,6 +87,7 @@ VERBS = {
     "describe": ("describe",),
     "train": ("train", "forecast_training"),
     "predict": ("predict", "forecast"),
+    "node": ("node",),
     "jobs": ("jobs",),
     "evaluate": ("evaluate",),
     "compare": ("compare",),

@@ -28,6 +28,7 @@ from unet_pipeline.locks import hold_lock
 RECORD = "jobs.sqlite"
 LOCK = ".jobs.lock"
 WAITING, RUNNING = "waiting", "running"
+PREDICTED = "predicted"  # of a node: the result is there, and not sent yet
 SYNC_INTERVAL_S = 5.0
 _CHUNK = 500  # names in one question; SQLite takes no more than 999 of older versions
 _NUM_ENTERED = 100_000
@@ -228,6 +229,16 @@ class Record:
         outcome = Outcome(Attempt(item), State.FINISHED, result)
         self._insert(item)
         self.settle(outcome, State.FINISHED)
+
+    def add(self, item: Item) -> None:
+        """Enter one more item beside those that are wanted; it begins anew."""
+        self._insert(item)
+        self.commit()
+
+    def list_in(self, state: str) -> list[Row]:
+        """What the record has about the wanted items in a state, by name."""
+        rows = self._ask(f"SELECT {FIELDS} FROM items WHERE is_wanted AND state=? ORDER BY name", (state,))
+        return list(map(read_row, rows))
 
     def _insert(self, item: Item) -> None:
         self._begin()

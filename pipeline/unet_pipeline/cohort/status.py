@@ -15,6 +15,7 @@ from typing import Any
 from unet_pipeline.cohort.items import State
 from unet_pipeline.cohort.record import (
     FIELDS,
+    PREDICTED,
     RECORD,
     RUNNING,
     WAITING,
@@ -85,7 +86,7 @@ def read_jobs(folder: Path) -> Jobs:
             raise _describe_missing(folder)
         counts = dict(connection.execute("SELECT state, COUNT(*) FROM items WHERE is_wanted GROUP BY state").fetchall())
         running = _read_rows(connection, f"state = '{RUNNING}'")
-        failed = _read_rows(connection, f"state NOT IN ('{RUNNING}', '{WAITING}', '{State.FINISHED}')")
+        failed = _read_rows(connection, f"state NOT IN ('{RUNNING}', '{WAITING}', '{PREDICTED}', '{State.FINISHED}')")
         title, engine, host, process, process_started, num_workers, started, ended, number = run
         return Jobs(
             title=title,
