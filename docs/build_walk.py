@@ -28,6 +28,7 @@ OWN_FOLDER = (
     "plan cells cells_bundle --preset quick",
     "train cells_bundle num_epochs=2 iterations_per_epoch=4 val_interval=1",
     "evaluate cells_bundle",
+    "view cells_bundle",
     "report cells_bundle",
 )
 NUM_CASES = 8

@@ -18,11 +18,10 @@ from unet_pipeline.commands.problem_lines import (
     format_error,
     format_line,
     has_colours,
-    list_problems,
     say_wrapped,
 )
 from unet_pipeline.errors import DatasetError
-from unet_pipeline.messages import ERROR, NOTE, WARNING, Problem
+from unet_pipeline.messages import ERROR, NOTE, WARNING, Problem, list_problems
 
 LINE = "  error: labels/a_name_that_is_long.png has no voxel other than 0. Make sure that nothing is to be seen."
 
@@ -56,6 +55,7 @@ def test_list_problems_many_are_counted() -> None:
     lines = list(list_problems([build(NOTE, "x", number) for number in range(40)]))
     assert len(lines) == 7
     assert lines[-1] == "  and 35 more"
+    assert list(list_problems([build(NOTE, "x", number) for number in range(4)], most=3))[-1] == "  and 1 more"
 
 
 def test_count_severities_in_singular_and_plural() -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from unet_pipeline.errors import ImageFileError
-from unet_pipeline.messages import DANGER, ERROR, SEVERITIES, WARNING, Message, Problem
+from unet_pipeline.messages import DANGER, ERROR, SEVERITIES, WARNING, Message, Problem, name_elements
 
 DOCS = Path(__file__).parents[1] / "docs"
 TORN = Message("torn", ERROR, "is torn at line {line}", "Mend line {line}.")
@@ -98,3 +98,16 @@ def test_messages_page_is_what_the_script_makes() -> None:
         "run `.venv/bin/python docs/build_messages.py`"
     )
     assert (DOCS / "check.schema.json").read_text(encoding="utf-8") == BUILDER.build_schema_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Every voxel has a label", "Every pixel has a label"),
+        ("Voxels, 8 voxels, Volume error, volumes", "Pixels, 8 pixels, Area error, areas"),
+        ("a supervoxel and a voxel_volume", "a supervoxel and a voxel_volume"),
+    ],
+)
+def test_name_elements_of_pictures(text: str, expected: str) -> None:
+    assert name_elements(text) == expected
+    assert name_elements(text, is_flat=False) == text

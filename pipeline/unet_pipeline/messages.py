@@ -6,7 +6,10 @@ collects them for the users.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from unet_pipeline.errors import ImageFileError
@@ -14,6 +17,8 @@ from unet_pipeline.errors import ImageFileError
 DANGER, ERROR, WARNING, NOTE = "danger", "error", "warning", "note"
 SEVERITIES = (DANGER, ERROR, WARNING, NOTE)
 _MAX_SHOWN, _MAX_TEXTS = 160, 200
+_INDENT = "  "
+_FLAT_WORDS = {"voxel": "pixel", "Voxel": "Pixel", "volume": "area", "Volume": "Area"}
 
 
 @dataclass(frozen=True)
@@ -101,3 +106,36 @@ def show(value: object) -> str:
     """Text from a bundle without control characters, which could forge lines on a terminal, and not too long."""
     text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in str(value))
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
+
+
+def list_problems(problems: Sequence[Problem], most: int = 5) -> Iterator[str]:
+    """Lines of problems, one kind below the other; of many of one kind the first `most` and their number."""
+    for _, group in groupby(problems, key=lambda problem: problem.severity):
+        by_code: dict[str, list[Problem]] = {}
+        for problem in group:
+            by_code.setdefault(problem.code, []).append(problem)
+        for alike in by_code.values():
+            yield from _list_alike(alike, most)
+
+
+def _list_alike(alike: list[Problem], most: int) -> Iterator[str]:
+    """One problem as a sentence; several under one heading, with what they share in it."""
+    first, more = alike[0], len(alike) - most
+    if len(alike) == 1:
+        yield str(first)
+        return
+    advice = {(problem.why, problem.remedy) for problem in alike}
+    heading = f"{first.severity}: {len(alike)} files with the problem {first.code!r}."
+    yield " ".join([heading, *(text for text in advice.pop() if text)]) if len(advice) == 1 else heading
+    for problem in alike[:most]:
+        sentence = str(problem).removeprefix(f"{problem.severity}: ")
+        yield f"{_INDENT}{sentence if advice else f'{problem.where} {problem.cause}'}"
+    if more > 0:
+        yield f"{_INDENT}and {more} more"
+
+
+def name_elements(text: str, is_flat: bool = True) -> str:
+    """A text of this package about voxels and volumes; of pictures about pixels and areas."""
+    for solid, flat in _FLAT_WORDS.items() if is_flat else ():
+        text = re.sub(rf"\b{solid}(?=s?\b)", flat, text)
+    return text

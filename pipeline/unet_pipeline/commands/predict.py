@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Precision, Trust, write_json_option
-from unet_pipeline.commands.output import say, tell
+from unet_pipeline.commands.output import say, tell, tell_next
 from unet_pipeline.commands.problem_lines import print_problems
 from unet_pipeline.errors import PredictionError
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import CaseForecast, Forecast
+    from unet_pipeline.prediction.run import Predictions
 
 
 def predict(
@@ -50,20 +51,16 @@ def predict(
 ) -> None:
     """Write a label map for every image, on the image's own grid."""
     import unet_pipeline
+    from unet_pipeline.bundle.folder import BundleFolder
 
     options = (device, mirror, ensemble, probabilities, trust, runtime, precision)
     if dry_run:
         show_forecast(unet_pipeline.forecast(bundle, source, out, *options, alone=True), json_file)
         return
     result = unet_pipeline.predict(bundle, source, out, *options, alone=True, announce=tell)
-    print_problems(result.notes, indent="")
-    for path in result.kept:
-        say(f"kept     {path}  (finished before)")
-    for path in result.written:
-        say(f"written  {path}")
-    if result.shares:
-        shown = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in result.shares.items())
-        say(f"time     {shown}; {result.precision}")
+    print_prediction(result)
+    if source.is_dir() and BundleFolder(bundle).is_planned:
+        tell_next("view", out, "--dataset", source)
     write_json_option(
         json_file,
         {
@@ -75,6 +72,18 @@ def predict(
             "notes": [vars(note) for note in result.notes],
         },
     )
+
+
+def print_prediction(result: Predictions) -> None:
+    """What was seen in the images, the label maps, and where the time went."""
+    print_problems(result.notes, indent="")
+    for path in result.kept:
+        say(f"kept     {path}  (finished before)")
+    for path in result.written:
+        say(f"written  {path}")
+    if result.shares:
+        shown = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in result.shares.items())
+        say(f"time     {shown}; {result.precision}")
 
 
 def show_forecast(forecast: Forecast, json_file: Path | None) -> None:

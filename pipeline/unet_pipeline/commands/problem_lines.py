@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, TextIO
 
 from unet_pipeline.commands.output import measure_width
+from unet_pipeline.messages import list_problems
 
 if TYPE_CHECKING:
     from unet_pipeline.messages import Problem
 
-_MAX_ALIKE = 5  # problems of one kind that are printed; `--json` and `--out` have all
 _INDENT = "  "
 _LEAST_WIDTH = 20  # columns; below it a line for every word would be no easier to read
 _ANSI = {"danger": "1;31", "error": "1;31", "warning": "1;33", "note": "1;36"}
@@ -27,32 +27,6 @@ def print_problems(problems: Sequence[Problem], indent: str = _INDENT) -> None:
         say_wrapped(count_severities(problems), indent)
     for line in list_problems(problems):
         say_wrapped(line, indent)
-
-
-def list_problems(problems: Sequence[Problem]) -> Iterator[str]:
-    """Lines of problems, one kind below the other; of many of one kind the first few and their number."""
-    for _, group in groupby(problems, key=lambda problem: problem.severity):
-        by_code: dict[str, list[Problem]] = {}
-        for problem in group:
-            by_code.setdefault(problem.code, []).append(problem)
-        for alike in by_code.values():
-            yield from _list_alike(alike)
-
-
-def _list_alike(alike: list[Problem]) -> Iterator[str]:
-    """One problem as a sentence; several under one heading, with what they share in it."""
-    first, more = alike[0], len(alike) - _MAX_ALIKE
-    if len(alike) == 1:
-        yield str(first)
-        return
-    advice = {(problem.why, problem.remedy) for problem in alike}
-    heading = f"{first.severity}: {len(alike)} files with the problem {first.code!r}."
-    yield " ".join([heading, *(text for text in advice.pop() if text)]) if len(advice) == 1 else heading
-    for problem in alike[:_MAX_ALIKE]:
-        sentence = str(problem).removeprefix(f"{problem.severity}: ")
-        yield f"{_INDENT}{sentence if advice else f'{problem.where} {problem.cause}'}"
-    if more > 0:
-        yield f"{_INDENT}and {more} more"
 
 
 def count_severities(problems: Sequence[Problem]) -> str:

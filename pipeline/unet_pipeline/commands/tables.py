@@ -27,7 +27,7 @@ def show_value(value: float, metric: str, sign: str = "") -> str:
     """A number with as many decimals as its metric is given with; `sign` "+" also shows that of a positive one."""
     from unet_pipeline.evaluation.metric_table import METRICS
 
-    return f"{value:{sign}.{METRICS[metric].decimals}f}"
+    return METRICS[metric].format(value, sign)
 
 
 def print_table(title: str, headings: Sequence[str], lines: Iterable[Sequence[str]], num_texts: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_pipeline.commands.options import Json, write_json_option
-from unet_pipeline.commands.output import say, show_path
+from unet_pipeline.commands.output import say, show_path, tell_next
 
 if TYPE_CHECKING:
     from unet_pipeline.viewer.server import ViewerServer
@@ -21,7 +21,8 @@ def view(
     ],
     other: Annotated[Path | None, typer.Argument(metavar="OTHER", help="A second one, shown beside the first.")] = None,
     dataset: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the images, if not where the bundle's plan says.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the images, if not where the evaluation or the plan says."),
     ] = None,
     cases: Annotated[
         str | None,
@@ -47,6 +48,7 @@ def view(
 ) -> None:
     """Images, references, predictions and their errors in the browser; decisions and corrections come out as files."""
     import unet_pipeline
+    from unet_pipeline.bundle.folder import BundleFolder
 
     if serve and out is not None:
         raise typer.BadParameter("--out and --serve exclude each other; leave one out")
@@ -70,6 +72,8 @@ def view(
     )
     if result.server is not None:
         _serve(result.server)
+    if BundleFolder(target).is_planned:
+        tell_next("report", target)
 
 
 def _serve(server: ViewerServer) -> None:

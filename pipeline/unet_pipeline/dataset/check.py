@@ -32,7 +32,7 @@ from unet_pipeline.dataset.structure_masks import has_masks, name_structures
 from unet_pipeline.dataset.tiles import Tile, choose_tile_pixels, draw_lone_files, order_tiles
 from unet_pipeline.dataset.writing import fits_png
 from unet_pipeline.errors import DatasetError
-from unet_pipeline.messages import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem
+from unet_pipeline.messages import ERROR, NOTE, SEVERITIES, WARNING, Message, Problem, list_problems
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.results import Result
 from unet_pipeline.types import BACKGROUND
@@ -116,10 +116,10 @@ class CheckReport(Result):
         """The fingerprint, once it is sure that the dataset can be used.
 
         Raises:
-            DatasetError: lists every error.
+            DatasetError: lists every kind of error, with the first three files of each.
         """
         if self.fingerprint is None:
-            listed = "\n".join(f"  {problem}" for problem in self.errors)
+            listed = "\n".join(f"  {line}" for line in list_problems(self.errors, most=3))
             raise DatasetError(f"Dataset {self.dataset.name} has {len(self.errors)} error(s):\n{listed}")
         return self.fingerprint
 

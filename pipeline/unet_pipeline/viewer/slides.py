@@ -81,7 +81,7 @@ def _add_table(deck: Any, result: Result, rows: pd.DataFrame) -> None:
         table.cell(line, 0).text = label
         for column, name in enumerate(metrics, 1):
             values = rows.loc[rows["label"] == label, name].dropna()
-            table.cell(line, column).text = f"{values.mean():.{METRICS[name].decimals}f}" if len(values) else "–"
+            table.cell(line, column).text = METRICS[name].format(values.mean()) if len(values) else "–"
 
 
 def _name_units(rows: pd.DataFrame) -> dict[str, str]:

@@ -21,7 +21,7 @@ _MOST_FAILURES = 10
 
 
 def _show(value: float, metric: str, sign: str = "") -> str:
-    return "-" if value != value else f"{value:{sign}.{METRICS[metric].decimals}f}"
+    return "-" if value != value else METRICS[metric].format(value, sign)
 
 
 def _title(metric: str, unit: str) -> str:
@@ -138,7 +138,7 @@ def _summarize_tuning(tuning: Tuning) -> Summary:
         f"{count(tuning.num_cases, 'case')}: {taken} of {len(rows)} taken, temperature {calibration.temperature:.3g}",
         {"calibration error": f"{calibration.error_before:.4f} before, {calibration.error_after:.4f} after"},
         (Table("post-processing that was tried", headings, rows, 3),),
-        (Picture("share of right voxels over the confidence", lambda: draw_reliability(curves)),) if curves else (),
+        (Picture("share that is right, over the confidence", lambda: draw_reliability(curves)),) if curves else (),
         (calibration.reason,) if calibration.reason else (),
     )
 

@@ -18,6 +18,7 @@ from unet_pipeline.bundle.run_record import FINISHED, EvaluationRunRecord, Train
 from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.dataset.manifest import Manifest
 from unet_pipeline.errors import FileContentError
+from unet_pipeline.evaluation import metric_table
 from unet_pipeline.evaluation.files import SummaryRecord
 from unet_pipeline.evaluation.metric_table import METRICS
 from unet_pipeline.evaluation.subgroups import SubgroupRow
@@ -309,7 +310,7 @@ def format_value(metric: str, value: float | None) -> str:
     if value is None or math.isnan(value):
         return "undefined"
     known = METRICS.get(metric)
-    return f"{value:.{known.decimals if known else 4}f}"
+    return known.format(value) if known else f"{value:.4f}"
 
 
 def format_interval(row: SummaryRow | SubgroupRow) -> str:
@@ -325,9 +326,8 @@ def format_support(row: SummaryRow) -> str:
     return interval if interval.startswith("n = ") else f"{interval}, n = {row.n}"
 
 
-def title_metric(row: SummaryRow | SubgroupRow | FoldRow) -> str:
-    """Name of a row's metric with its unit, where it has one."""
-    known = METRICS.get(row.metric)
-    title = known.title if known else row.metric
-    unit = row.unit if isinstance(row, SummaryRow) else ""
+def title_metric(row: SummaryRow | SubgroupRow | FoldRow, is_flat: bool = False) -> str:
+    """Name of a row's metric with its unit, where it has one; of pictures, `is_flat`, the sizes are areas."""
+    title = metric_table.title_metric(row.metric, is_flat)
+    unit = row.unit.replace("mm^2", "mm²") if isinstance(row, SummaryRow) else ""
     return f"{title} ({unit})" if unit else title

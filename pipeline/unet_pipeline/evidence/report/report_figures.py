@@ -16,6 +16,7 @@ from unet_pipeline.evaluation.summary import SummaryRow
 from unet_pipeline.evidence.report.answers import build_environment
 from unet_pipeline.evidence.report.charts import WIDTH, Axis, Chart, fit_axis, format_number
 from unet_pipeline.evidence.report.history import History
+from unet_pipeline.messages import name_elements
 
 _MOST_POINTS = 400  # a curve with more is thinned, a strip keeps them all
 
@@ -206,7 +207,7 @@ def draw_bland_altman(volumes: pd.DataFrame, unit: str, agreement: Agreement, se
     )
 
 
-def draw_calibration(calibration: CalibrationRecord) -> Figure | None:
+def draw_calibration(calibration: CalibrationRecord, is_flat: bool = False) -> Figure | None:
     """Share of right voxels over the confidence, before and after the temperature; None for an old record without bins."""
     curves = [
         (name, [one for one in bins if one.num_voxels])
@@ -215,11 +216,14 @@ def draw_calibration(calibration: CalibrationRecord) -> Figure | None:
     curves = [(name, bins) for name, bins in curves if bins]
     if not curves:
         return None
+    right_share = name_elements("share of right voxels", is_flat)
     told = f"Expected calibration error {calibration.error_before:.4f} before, {calibration.error_after:.4f} after."
-    chart = Chart("Calibration", told, Axis(0, 1, "confidence"), Axis(0, 1, "share of right voxels"))
+    chart = Chart("Calibration", told, Axis(0, 1, "confidence"), Axis(0, 1, right_share))
     chart.line([0, 1], [0, 1], style="guide")
     for series, (name, bins) in enumerate(curves):
         confidence, right = [one.confidence for one in bins], [one.right_share for one in bins]
         chart.line(confidence, right, series, f"{name} the temperature")
         chart.points(confidence, right, series)
-    return Figure(chart.render(), "Share of right voxels over the network's confidence; on the grey line they agree.")
+    return Figure(
+        chart.render(), f"{right_share.capitalize()} over the network's confidence; on the grey line they agree."
+    )
