@@ -105,7 +105,7 @@ def expect_selection(records: Records) -> str:
 
 def expect_missing_data(records: Records) -> str:
     value = records.plan["ignore_value"]
-    return "Every voxel has a label." if value is None else f"with the value {value} "
+    return f"Every {name_voxel(records)} has a label." if value is None else f"with the value {value} "
 
 
 def expect_split(records: Records) -> str:
@@ -124,6 +124,10 @@ def expect_disjoint_level(records: Records) -> str:
         if patients
         else "no two cases are known to be of one patient"
     )
+
+
+def name_voxel(records: Records) -> str:
+    return "pixel" if records.plan["spatial_dims"] == 2 else "voxel"
 
 
 def expect_model(records: Records) -> str:
@@ -217,7 +221,7 @@ def expect_characteristics(records: Records) -> str:
         f"{label} in {sum(case['num_voxels'][label] > 0 for case in cases)} of {len(cases)} cases"
         for label in list(records.plan["label_table"])[1:]
     )
-    return f"Images: median {shape} voxels; {present}."
+    return f"Images: median {shape} {name_voxel(records)}s; {present}."
 
 
 def expect_limits(records: Records) -> str:
