@@ -110,7 +110,7 @@ SCENES = {
         "The label has another number of voxels",
         ("shape-differs", "label-between-voxels"),
         IMAGE + '<g transform="scale(.6)">' + draw_label() + '<rect class="cut" width="150" height="112"/></g>',
-        RIGHT + '<rect class="cut" x="1" y="1" width="148" height="110"/>',
+        RIGHT + '<rect class="cut" style="stroke: #56b4e9" x="1" y="1" width="148" height="110"/>',
     ),
     "outside": Scene(
         "The label reaches out of the image",
