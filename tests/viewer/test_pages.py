@@ -69,6 +69,13 @@ def test_own_page_can_be_read_everywhere(browser: Browser, own_pages: dict[str, 
     assert list(list_faults(browser, own_pages[name])) == []
 
 
+def test_table_of_a_view_breaks_no_word(browser: Browser, own_pages: dict[str, Path]) -> None:
+    browser.resize(400)
+    browser.load(own_pages["check view"].as_uri())
+    heights = browser.run("[...document.querySelectorAll('th')].map((one) => one.getBoundingClientRect().height)")
+    assert max(heights[:2]) < 40  # "kind" and "file" on one line
+
+
 def test_site_can_be_read_everywhere(browser: Browser, site: Path) -> None:
     pages = sample_site(site)
     assert len(pages) > 30
