@@ -29,6 +29,7 @@ _HEAD = """\
 Everything that `unet-pipeline check` can say about a file, by severity. A problem is shown as `SEVERITY: FILE CAUSE. REMEDY`,
 several of one kind under one heading; words in braces are filled in. The code is what `check --json` and problems.json give under `code`;
 their form is [check.schema.json](check.schema.json). An error stops `plan`, a warning may be meant, a note says what was done.
+Those about images are also shown [in pictures](howto/messages_in_pictures.md).
 """
 _TABLE = """
 ## {title}

@@ -6,9 +6,13 @@ A test compares the file with what is made here, so that no metric goes without 
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 from unet_pipeline.evaluation.metric_table import METRICS, Metric
+
+sys.path.insert(0, str(Path(__file__).parent))
+from build_drawings import SCENES, tell_metrics
 
 TARGET = Path(__file__).with_name("metrics.md")
 
@@ -34,6 +38,13 @@ _FAMILIES = {
     "separated": "## Parts behind borders: labels in the plan's `separated_labels`",
     "instances": "## Instances: images with an instance map in `instances/` beside `labels/`",
 }
+_DRAWINGS = {
+    "masks": ("overlap", "surface", "tolerance", "volume"),
+    "lesions": ("lesions",),
+    "thin": ("centreline",),
+    "separated": (),
+    "instances": ("instances",),
+}
 _COLUMNS = "| column | what | unit | range | better | on the terminal |\n|---|---|---|---|---|---|\n"
 _EMPTY = """\
 ## What an empty mask gives
@@ -53,12 +64,21 @@ def build_metrics_text() -> str:
     parts = [_HEAD]
     for family, title in _FAMILIES.items():
         rows = "\n".join(_describe(name, metric) for name, metric in METRICS.items() if metric.family == family)
-        parts.append(f"{title}\n\n{_COLUMNS}{rows}\n\n")
+        drawings = "\n".join(map(_show_drawing, _DRAWINGS[family]))
+        parts.append(
+            "\n\n".join(part for part in (title, drawings, f"{_COLUMNS}{rows}", "") if part or part is not drawings)
+        )
     empty = (
         f"| `{name}` | {_show(metric.both_empty)} | {_show(metric.missed)} | {_show(metric.false_alarm)} |"
         for name, metric in METRICS.items()
     )
     return "".join(parts) + _EMPTY + "\n".join(empty) + "\n"
+
+
+def _show_drawing(name: str) -> str:
+    scene = SCENES[name]
+    told = f"{scene.sentence} {tell_metrics(scene)}".replace("_", " ")
+    return f"![{told}](drawings/metric_{name}.svg)"
 
 
 def _describe(name: str, metric: Metric) -> str:

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from unet_pipeline.commands.problem_lines import (
+    count_severities,
     format_error,
     format_line,
     has_colours,
     say_wrapped,
 )
 from unet_pipeline.errors import DatasetError
+from unet_pipeline.messages import ERROR, NOTE, WARNING, Problem, list_problems
 
 LINE = "  error: labels/a_name_that_is_long.png has no voxel other than 0. Make sure that nothing is to be seen."
 
@@ -27,6 +29,40 @@ LINE = "  error: labels/a_name_that_is_long.png has no voxel other than 0. Make 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def build(severity: str, code: str, number: int, remedy: str = "Look.") -> Problem:
+    return Problem(severity, f"{number}.png", "is odd", remedy, code)
+
+
+def test_list_problems_one_is_a_sentence_and_several_of_a_kind_have_a_heading() -> None:
+    problems = [build(ERROR, "x", 0), build(NOTE, "z", 1), build(NOTE, "y", 2), build(NOTE, "z", 3)]
+    assert list(list_problems(problems)) == [
+        "error: 0.png is odd. Look.",
+        "note: 2 files with the problem 'z'. Look.",
+        "  1.png is odd",
+        "  3.png is odd",
+        "note: 2.png is odd. Look.",
+    ]
+
+
+def test_list_problems_remedies_that_differ_stand_with_each() -> None:
+    lines = list(list_problems([build(ERROR, "x", 0, "Add a."), build(ERROR, "x", 1, "Add b.")]))
+    assert lines == ["error: 2 files with the problem 'x'.", "  0.png is odd. Add a.", "  1.png is odd. Add b."]
+
+
+def test_list_problems_many_are_counted() -> None:
+    lines = list(list_problems([build(NOTE, "x", number) for number in range(40)]))
+    assert len(lines) == 7
+    assert lines[-1] == "  and 35 more"
+    assert list(list_problems([build(NOTE, "x", number) for number in range(4)], most=3))[-1] == "  and 1 more"
+
+
+def test_count_severities_in_singular_and_plural() -> None:
+    assert (
+        count_severities([build(ERROR, "x", 0), build(WARNING, "x", 0), build(WARNING, "x", 1)])
+        == "1 error, 2 warnings"
+    )
 
 
 @pytest.mark.parametrize("width", [1, 20, 40, 60, 80, 200])

@@ -577,6 +577,21 @@ def test_require_no_errors_lists_every_error(nifti_folders: Path) -> None:
     assert str(nifti_folders) not in message
 
 
+def test_require_no_errors_groups_by_kind_as_check_does(png_folders: Path) -> None:
+    report = check(png_folders)
+    alike = tuple(Problem(ERROR, f"labels/{number}.png", "is odd", "Mend it.", "odd") for number in range(300))
+    other = Problem(ERROR, "dataset.json", "is worse", "Write it.", "worse")
+    with pytest.raises(DatasetError) as caught:
+        replace(report, fingerprint=None, problems=(*alike, other)).require_no_errors()
+    assert str(caught.value).splitlines() == [
+        "Dataset phantoms_png has 301 error(s):",
+        "  error: 300 files with the problem 'odd'. Mend it.",
+        *(f"    labels/{number}.png is odd" for number in range(3)),
+        "    and 297 more",
+        "  error: dataset.json is worse. Write it.",
+    ]
+
+
 def test_build_manifest_every_file_is_listed_with_size_and_digest(png_folders: Path) -> None:
     manifest = build_manifest(check(png_folders))
     assert (manifest["dataset_name"], manifest["num_cases"]) == ("phantoms_png", 4)

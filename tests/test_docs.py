@@ -242,3 +242,15 @@ def test_demo_card_grid_is_half_the_source(card: dict[str, Any]) -> None:
     for path, _ in source_files(card):
         assert nib.load(path).shape == source
     assert demo._halve(np.zeros(source, np.float32)).shape == grid
+
+
+def test_drawings_are_what_the_scripts_make_and_are_small() -> None:
+    metrics, messages = load_script("docs/build_drawings.py"), load_script("docs/build_message_pictures.py")
+    expected = {f"metric_{name}.svg": metrics.build_drawing(scene) for name, scene in metrics.SCENES.items()}
+    expected |= {f"message_{name}.svg": messages.build_drawing(scene) for name, scene in messages.SCENES.items()}
+    files = [path for path in (ROOT / "docs" / "drawings").iterdir() if path.is_file()]
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in files if path.suffix == ".svg"}
+    assert drawn == expected, "run `.venv/bin/python docs/build_drawings.py` and docs/build_message_pictures.py"
+    assert read("docs/howto/messages_in_pictures.md") == messages.build_page()
+    assert max(path.stat().st_size for path in files) < 150_000
+    assert sum(path.stat().st_size for path in files) < 600_000

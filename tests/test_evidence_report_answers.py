@@ -126,6 +126,10 @@ def expect_disjoint_level(records: Records) -> str:
     )
 
 
+def name_voxel(records: Records) -> str:
+    return "pixel" if records.plan["spatial_dims"] == 2 else "voxel"
+
+
 def expect_model(records: Records) -> str:
     filters, patch = records.plan["filters"], records.plan["patch_size"]
     return (
@@ -208,11 +212,6 @@ def expect_counts(records: Records) -> str:
     found, used, test = records.manifest["num_cases"], len(records.used), len(records.split["test"])
     rest = f"; {found - used - test} not in any fold" if found - used - test else "; none left out"
     return f"{found} cases found, {used} in the cross-validation, {test} held out as test{rest}"
-
-
-def name_voxel(records: Records) -> str:
-    """What a report calls a place of the grid."""
-    return "pixel" if records.plan["spatial_dims"] == 2 else "voxel"
 
 
 def expect_characteristics(records: Records) -> str:

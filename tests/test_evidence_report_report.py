@@ -283,10 +283,11 @@ def test_report_names_with_markup_are_text(bundle: Path) -> None:
 
 def test_show_value_separates_thousands() -> None:
     assert [show_value("volume_error", value) for value in (-1234567.8912, -999.5, 1000.0)] == [
-        "-1,234,567.891",
-        "-999.500",
-        "1,000.000",
+        "-1,234,568",
+        "-999.5",
+        "1,000",
     ]
+    assert show_value("volume_error", 4.9841) == "4.984"
     assert show_value("dice", None) == "undefined"
 
 

@@ -10,17 +10,7 @@ from types import ModuleType
 import pytest
 
 from unet_pipeline.errors import ImageFileError
-from unet_pipeline.messages import (
-    DANGER,
-    ERROR,
-    NOTE,
-    SEVERITIES,
-    WARNING,
-    Message,
-    Problem,
-    count_severities,
-    list_problems,
-)
+from unet_pipeline.messages import DANGER, ERROR, SEVERITIES, WARNING, Message, Problem, name_elements
 
 DOCS = Path(__file__).parents[1] / "docs"
 TORN = Message("torn", ERROR, "is torn at line {line}", "Mend line {line}.")
@@ -87,6 +77,7 @@ def test_messages_of_every_verb_that_gives_them_are_collected() -> None:
         "unet_pipeline.prediction",
         "unet_pipeline.evidence.reproduce",
         "unet_pipeline.audit",
+        "unet_pipeline.clinical",
     )
     counts = [len(BUILDER.collect_messages(package)) for package in packages]
     assert min(counts) > 0
@@ -110,34 +101,14 @@ def test_messages_page_is_what_the_script_makes() -> None:
     assert (DOCS / "check.schema.json").read_text(encoding="utf-8") == BUILDER.build_schema_text()
 
 
-def build(severity: str, code: str, number: int, remedy: str = "Look.") -> Problem:
-    return Problem(severity, f"{number}.png", "is odd", remedy, code)
-
-
-def test_list_problems_one_is_a_sentence_and_several_of_a_kind_have_a_heading() -> None:
-    problems = [build(ERROR, "x", 0), build(NOTE, "z", 1), build(NOTE, "y", 2), build(NOTE, "z", 3)]
-    assert list(list_problems(problems)) == [
-        "error: 0.png is odd. Look.",
-        "note: 2 files with the problem 'z'. Look.",
-        "  1.png is odd",
-        "  3.png is odd",
-        "note: 2.png is odd. Look.",
-    ]
-
-
-def test_list_problems_remedies_that_differ_stand_with_each() -> None:
-    lines = list(list_problems([build(ERROR, "x", 0, "Add a."), build(ERROR, "x", 1, "Add b.")]))
-    assert lines == ["error: 2 files with the problem 'x'.", "  0.png is odd. Add a.", "  1.png is odd. Add b."]
-
-
-def test_list_problems_many_are_counted() -> None:
-    lines = list(list_problems([build(NOTE, "x", number) for number in range(40)]))
-    assert len(lines) == 7
-    assert lines[-1] == "  and 35 more"
-
-
-def test_count_severities_in_singular_and_plural() -> None:
-    assert (
-        count_severities([build(ERROR, "x", 0), build(WARNING, "x", 0), build(WARNING, "x", 1)])
-        == "1 error, 2 warnings"
-    )
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Every voxel has a label", "Every pixel has a label"),
+        ("Voxels, 8 voxels, Volume error, volumes", "Pixels, 8 pixels, Area error, areas"),
+        ("a supervoxel and a voxel_volume", "a supervoxel and a voxel_volume"),
+    ],
+)
+def test_name_elements_of_pictures(text: str, expected: str) -> None:
+    assert name_elements(text) == expected
+    assert name_elements(text, is_flat=False) == text

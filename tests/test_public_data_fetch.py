@@ -280,7 +280,7 @@ def test_data_get_shows_terms_first_and_the_next_command_last(offered: PublicSet
     assert lines[0].startswith("Data set: em_membrane")
     assert lines.index("Licence: not stated") < next(n for n, line in enumerate(lines) if line.startswith("received"))
     assert "written   em_membrane: 3 cases; terms and origin beside them" in lines
-    assert lines[-1] == "next      unet-pipeline check em_membrane"
+    assert lines[-1] == "Next: unet-pipeline check em_membrane"
     assert json.loads(Path("data.json").read_text())["num_cases"] == 3
     assert "there     em_membrane: 3 cases" in run("get", "em_membrane").stdout
 

@@ -179,7 +179,7 @@ def test_image_is_read_and_drawn_by_public_functions(tmp_path: Path) -> None:
     for name, array in (("cell.png", picture), ("mask.png", mask)):
         PillowImage.fromarray(array).save(tmp_path / name)
     image = unet_pipeline.read_image(str(tmp_path / "cell.png"))
-    assert repr(image).startswith("MedicalImage(72 × 52 voxels, 1 channel, uint8 from ")
+    assert repr(image).startswith("MedicalImage(72 × 52 pixels, 1 channel, uint8 from ")
     labels = unet_pipeline.read_label_map(str(tmp_path / "mask.png"))
     assert len(unet_pipeline.draw_overlay(image).axes) == 1
     figure = unet_pipeline.draw_overlay(image, labels)

@@ -6,6 +6,7 @@ collects them for the users.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,9 +17,8 @@ from unet_pipeline.errors import ImageFileError
 DANGER, ERROR, WARNING, NOTE = "danger", "error", "warning", "note"
 SEVERITIES = (DANGER, ERROR, WARNING, NOTE)
 _MAX_SHOWN, _MAX_TEXTS = 160, 200
-_MAX_ALIKE = 5  # problems of one kind in words; `check --json` and `--out` have all
-_PLURALS = {DANGER: "dangers", ERROR: "errors", WARNING: "warnings", NOTE: "notes"}
 _INDENT = "  "
+_FLAT_WORDS = {"voxel": "pixel", "Voxel": "Pixel", "volume": "area", "Volume": "Area"}
 
 
 @dataclass(frozen=True)
@@ -108,33 +108,34 @@ def show(value: object) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 
-def list_problems(problems: Sequence[Problem]) -> Iterator[str]:
-    """Lines of problems, one kind below the other; of many of one kind the first few and their number."""
+def list_problems(problems: Sequence[Problem], most: int = 5) -> Iterator[str]:
+    """Lines of problems, one kind below the other; of many of one kind the first `most` and their number."""
     for _, group in groupby(problems, key=lambda problem: problem.severity):
         by_code: dict[str, list[Problem]] = {}
         for problem in group:
             by_code.setdefault(problem.code, []).append(problem)
         for alike in by_code.values():
-            yield from _list_alike(alike)
+            yield from _list_alike(alike, most)
 
 
-def _list_alike(alike: list[Problem]) -> Iterator[str]:
+def _list_alike(alike: list[Problem], most: int) -> Iterator[str]:
     """One problem as a sentence; several under one heading, with what they share in it."""
-    first, more = alike[0], len(alike) - _MAX_ALIKE
+    first, more = alike[0], len(alike) - most
     if len(alike) == 1:
         yield str(first)
         return
     advice = {(problem.why, problem.remedy) for problem in alike}
     heading = f"{first.severity}: {len(alike)} files with the problem {first.code!r}."
     yield " ".join([heading, *(text for text in advice.pop() if text)]) if len(advice) == 1 else heading
-    for problem in alike[:_MAX_ALIKE]:
+    for problem in alike[:most]:
         sentence = str(problem).removeprefix(f"{problem.severity}: ")
         yield f"{_INDENT}{sentence if advice else f'{problem.where} {problem.cause}'}"
     if more > 0:
         yield f"{_INDENT}and {more} more"
 
 
-def count_severities(problems: Sequence[Problem]) -> str:
-    """How many problems of each severity there are, such as "1 error, 2 notes"."""
-    counts = {severity: len(list(group)) for severity, group in groupby(problems, key=lambda one: one.severity)}
-    return ", ".join(f"{count} {kind if count == 1 else _PLURALS[kind]}" for kind, count in counts.items())
+def name_elements(text: str, is_flat: bool = True) -> str:
+    """A text of this package about voxels and volumes; of pictures about pixels and areas."""
+    for solid, flat in _FLAT_WORDS.items() if is_flat else ():
+        text = re.sub(rf"\b{solid}(?=s?\b)", flat, text)
+    return text

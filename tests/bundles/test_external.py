@@ -18,6 +18,7 @@ import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import BundleError, EvaluationError, PredictionError
 from unet_pipeline.files import compute_sha256, write_json
+from unet_pipeline.viewer.results import open_result
 
 # not the identity: another orientation and spacing than the network's
 AFFINE = np.array([[0.0, 1.4, 0, 5], [-1.2, 0, 0, -7], [0, 0, 2.0, 3], [0, 0, 0, 1]])
@@ -156,6 +157,15 @@ def test_evaluate_zoo_bundle_on_a_threshold_gives_dice_1(tmp_path: Path, with_na
     assert ("Value 1 is 'spleen' in the dataset and 'Organ'" in notes) == with_names
     record = json.loads((tmp_path / "numbers" / "run.json").read_text())
     assert record["weights"][0]["file"] == "models/model.pt"
+    shown = open_result(tmp_path / "numbers")  # outside of the bundle, and without being told where the images are
+    assert sorted(shown.predictions) == ["case_0", "case_1"]
+    labels = "labelsTr" if with_names else "labels"
+    reference = shown.sources["case_0"].reference
+    assert reference is not None
+    assert reference.samefile(dataset / labels / "case_0.nii.gz")
+    (bundle / "evidence" / "evaluations").mkdir(parents=True)
+    (tmp_path / "numbers").rename(bundle / "evidence" / "evaluations" / "dataset_cases")
+    assert sorted(open_result(bundle).sources) == ["case_0", "case_1"]
 
 
 def test_evaluate_zoo_bundle_of_overlapping_structures_measures_each(tmp_path: Path) -> None:

@@ -31,13 +31,23 @@ CONTRASTS = """(() => {
     }
     return parse(getComputedStyle(document.body).backgroundColor);
   };
+  const under = (text) => { // the last filled shape of a drawing that lies under the middle of its text
+    const box = text.getBoundingClientRect(), x = (box.left + box.right) / 2, y = (box.top + box.bottom) / 2;
+    const shapes = [...text.closest("svg").querySelectorAll("rect, ellipse, circle, path, polygon")].filter((shape) => {
+      const style = getComputedStyle(shape), one = shape.getBoundingClientRect();
+      return shape.compareDocumentPosition(text) & 4 && style.fill.startsWith("rgb") && style.fillOpacity * style.opacity > 0.9
+        && one.left <= x && x <= one.right && one.top <= y && y <= one.bottom;
+    });
+    return shapes.length ? parse(getComputedStyle(shapes.at(-1)).fill) : behind(text);
+  };
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const found = [];
   while (walker.nextNode()) {
     const node = walker.currentNode.parentElement;
     if (!walker.currentNode.textContent.trim() || !node.getClientRects().length || node.closest("title")) continue;
     const style = getComputedStyle(node);
-    const [a, b] = [parse(node.closest("svg") ? style.fill : style.color), behind(node)].map(light);
+    const drawn = node.closest("svg");
+    const [a, b] = [parse(drawn ? style.fill : style.color), drawn ? under(node) : behind(node)].map(light);
     found.push([(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), walker.currentNode.textContent.trim().slice(0, 40)]);
   }
   return found;

@@ -59,6 +59,11 @@ class BundleFolder:
         """Whether `plan` made it; external bundles, such as the model zoo's, have no plan."""
         return os.path.lexists(self.plan)
 
+    @property
+    def is_bundle(self) -> bool:
+        """Whether it is one, of `plan` or an external one."""
+        return self.is_planned or (self.metadata.is_file() and any(self.configs.glob("inference.*")))
+
     def find_config(self, stem: str) -> Path:
         """The config of that name in an external bundle, which may be YAML.
 

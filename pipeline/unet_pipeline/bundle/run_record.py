@@ -215,13 +215,14 @@ class EvaluationResult(RecordPart):
 
 
 class EvaluationRunRecord(RunRecord):
-    """evidence/evaluations/*/run.json; `split_sha256` by fold."""
+    """evidence/evaluations/*/run.json; `split_sha256` by fold; `bundle_place` is the bundle, relative to an evaluation outside of it."""
 
     kind: str = "evaluate"
     weights: list[UsedWeights] = []
     mirror: bool = False
     by: list[str] = []
     predictions_given: bool = False
+    bundle_place: str | None = None
     split_sha256: dict[str, str] = {}
     result: EvaluationResult = EvaluationResult()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_pipeline.commands.options import Json, write_json_option
-from unet_pipeline.commands.output import say, show_path
+from unet_pipeline.commands.output import say, show_path, tell_next
 
 if TYPE_CHECKING:
     from unet_pipeline.public_data.card import PublicSet
@@ -73,7 +72,7 @@ def print_data(result: PublicData) -> None:
     say(
         f"{'written' if result.is_new else 'there'.ljust(7)}   {shown}: {result.num_cases} cases; terms and origin beside them"
     )
-    say(f"next      unet-pipeline check {shlex.quote(shown)}")
+    tell_next("check", shown)
 
 
 def _card_as_data(card: PublicSet) -> dict[str, Any]:

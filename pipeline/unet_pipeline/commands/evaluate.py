@@ -63,6 +63,8 @@ def evaluate(
 ) -> None:
     """Metrics per case from prediction files, with a summary and its intervals."""
     import unet_pipeline
+    from unet_pipeline.bundle.folder import BundleFolder
+    from unet_pipeline.evidence.records.case_files import find_evaluation
 
     if ensemble and dataset is None:
         raise typer.BadParameter(
@@ -87,7 +89,9 @@ def evaluate(
     )
     print_evaluation(result)
     say(f"per case {result.folder / 'metrics.csv'}")
-    tell_next("view", bundle if out is None else out)
+    is_shown_first = result.folder == find_evaluation(BundleFolder(bundle))
+    given = () if predictions is None else ("--predictions", predictions)
+    tell_next("view", bundle if is_shown_first else result.folder, *given)
     write_json_option(json_file, evaluation_as_data(result))
 
 

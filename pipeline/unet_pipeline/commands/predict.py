@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Precision, Trust, write_json_option
-from unet_pipeline.commands.output import say, tell
+from unet_pipeline.commands.output import say, tell, tell_next
 from unet_pipeline.commands.problem_lines import print_problems
 from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 from unet_pipeline.errors import PredictionError
@@ -85,6 +85,7 @@ def predict(
 ) -> None:
     """Write a label map for every image, on the image's own grid."""
     import unet_pipeline
+    from unet_pipeline.bundle.folder import BundleFolder
 
     options = (device, mirror, ensemble, probabilities, trust, runtime, precision, format)
     if dry_run:
@@ -106,6 +107,8 @@ def predict(
         store=store,
     )
     print_predictions(result)
+    if source.is_dir() and BundleFolder(bundle).is_planned:
+        tell_next("view", out, "--dataset", source)
     write_json_option(json_file, predictions_as_data(result))
 
 

@@ -6,10 +6,11 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, TextIO
 
 from unet_pipeline.commands.output import measure_width
-from unet_pipeline.messages import count_severities, list_problems
+from unet_pipeline.messages import list_problems
 
 if TYPE_CHECKING:
     from unet_pipeline.messages import Problem
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _INDENT = "  "
 _LEAST_WIDTH = 20  # columns; below it a line for every word would be no easier to read
 _ANSI = {"danger": "1;31", "error": "1;31", "warning": "1;33", "note": "1;36"}
+_PLURALS = {"danger": "dangers", "error": "errors", "warning": "warnings", "note": "notes"}
 
 
 def print_problems(problems: Sequence[Problem], indent: str = _INDENT) -> None:
@@ -25,6 +27,12 @@ def print_problems(problems: Sequence[Problem], indent: str = _INDENT) -> None:
         say_wrapped(count_severities(problems), indent)
     for line in list_problems(problems):
         say_wrapped(line, indent)
+
+
+def count_severities(problems: Sequence[Problem]) -> str:
+    """How many problems of each severity there are, such as "1 error, 2 notes"."""
+    counts = {severity: len(list(group)) for severity, group in groupby(problems, key=lambda one: one.severity)}
+    return ", ".join(f"{count} {kind if count == 1 else _PLURALS[kind]}" for kind, count in counts.items())
 
 
 def say_wrapped(line: str, indent: str = "") -> None:

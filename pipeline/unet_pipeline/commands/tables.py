@@ -17,16 +17,17 @@ _Rows = Sequence[Sequence[str]]
 
 def title_column(metric: str, unit: str) -> str:
     """Heading of a metric's column: its title and the unit, where it has one."""
-    from unet_pipeline.evaluation.metric_table import title_with_unit
+    from unet_pipeline.evaluation.metric_table import AREA_UNITS, METRICS, title_metric
 
-    return title_with_unit(metric, unit)
+    title = title_metric(metric, METRICS[metric].kind == "size" and unit in AREA_UNITS)
+    return f"{title}, {unit}" if unit else title
 
 
 def show_value(value: float, metric: str, sign: str = "") -> str:
     """A number with as many decimals as its metric is given with; `sign` "+" also shows that of a positive one."""
     from unet_pipeline.evaluation.metric_table import METRICS
 
-    return f"{value:{sign}.{METRICS[metric].decimals}f}"
+    return METRICS[metric].format(value, sign)
 
 
 def print_table(title: str, headings: Sequence[str], lines: Iterable[Sequence[str]], num_texts: int) -> None:

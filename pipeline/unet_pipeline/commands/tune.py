@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from unet_pipeline.commands.options import Bundle, Device, Json, Mirror, Trust, write_json_option
-from unet_pipeline.commands.output import say, say_plan_notes
+from unet_pipeline.commands.output import say, say_plan_notes, tell_next
 from unet_pipeline.commands.tables import print_table
 
 if TYPE_CHECKING:
@@ -18,16 +18,19 @@ def tune(
 ) -> None:
     """Choose post-processing and temperature on out-of-fold predictions, into plan.yaml."""
     import unet_pipeline
+    from unet_pipeline.bundle.folder import BundleFolder
+    from unet_pipeline.planning.plan import read_plan
 
     say_plan_notes(bundle)
     result = unet_pipeline.tune(bundle, device, mirror, trust)
-    print_tuning(result)
+    print_tuning(result, read_plan(BundleFolder(bundle).plan).spatial_dims == 2)
     say(f"Written into {bundle / 'configs' / 'plan.yaml'}; everything tried: {bundle / 'evidence' / 'tuning.json'}")
+    tell_next("evaluate", bundle)
     write_json_option(json_file, tuning_as_data(result))
 
 
-def print_tuning(tuning: Tuning) -> None:
-    """What was tried as post-processing, and the temperature."""
+def print_tuning(tuning: Tuning, is_flat: bool = False) -> None:
+    """What was tried as post-processing, and the temperature; `is_flat`: of pictures."""
     headings = ("label", "candidate", "n", "Dice before", "after", "95 % interval of the gain", "taken")
     rows = []
     for decision in tuning.decisions:
@@ -43,7 +46,7 @@ def print_tuning(tuning: Tuning) -> None:
         say(
             f"temperature {calibration.temperature:.3f}: calibration error {calibration.error_before:.4f} before, "
             f"{calibration.error_after:.4f} after; loss {calibration.loss_before:.4f} and {calibration.loss_after:.4f} "
-            f"({calibration.num_voxels:,} voxels)"
+            f"({calibration.num_voxels:,} {'pixels' if is_flat else 'voxels'})"
         )
     say("Results on the same cases are a little better than they will be on others, because the choice has seen them.")
 

@@ -21,7 +21,8 @@ def view(
     ],
     other: Annotated[Path | None, typer.Argument(metavar="OTHER", help="A second one, shown beside the first.")] = None,
     dataset: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the images, if not where the bundle's plan says.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the images, if not where the evaluation or the plan says."),
     ] = None,
     cases: Annotated[
         str | None,
@@ -71,7 +72,7 @@ def view(
     )
     if result.server is not None:
         _serve(result.server)
-    elif BundleFolder(target).plan.is_file():
+    if BundleFolder(target).is_planned:
         tell_next("report", target)
 
 

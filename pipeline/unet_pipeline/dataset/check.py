@@ -116,10 +116,10 @@ class CheckReport(Result):
         """The fingerprint, once it is sure that the dataset can be used.
 
         Raises:
-            DatasetError: lists the errors, one kind below the other.
+            DatasetError: lists every kind of error, with the first three files of each.
         """
         if self.fingerprint is None:
-            listed = "\n".join(f"  {line}" for line in list_problems(self.errors))
+            listed = "\n".join(f"  {line}" for line in list_problems(self.errors, most=3))
             raise DatasetError(f"Dataset {self.dataset.name} has {len(self.errors)} error(s):\n{listed}")
         return self.fingerprint
 

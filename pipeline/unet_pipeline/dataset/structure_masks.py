@@ -46,7 +46,7 @@ SPELLINGS = Message(
     "structure-spellings",
     ERROR,
     "has structures whose names differ in spaces and punctuation only, so that one may count as two: {shown}",
-    "If they are one, take the names of most cases: {together} If they are not: {apart}",
+    "If they are one, take the names of most cases: {together} If they are not: {apart} Correct the values, if others are wanted.",
 )
 
 

@@ -23,6 +23,7 @@ from unet_pipeline.evaluation.instances import IOU_THRESHOLDS
 from unet_pipeline.evaluation.lesions import LEAST_IOU
 from unet_pipeline.evaluation.mask_pair import MaskPair
 from unet_pipeline.evaluation.surface import compute_assd, compute_hd95, compute_nsd
+from unet_pipeline.messages import name_elements
 
 UNDEFINED = math.nan
 DIAGONAL = "diagonal of the image"
@@ -81,6 +82,11 @@ class Metric:
         """
         return {"share": "", "percent": "%", "length": length_unit, "size": size_unit}[self.kind]
 
+    def format(self, value: float, sign: str = "") -> str:
+        """A value with the metric's decimals, a large size with fewer; `sign` "+" shows that of a positive one too."""
+        digits = math.floor(math.log10(abs(value))) if self.kind == "size" and abs(value) >= 1 else 0
+        return f"{value:{sign}.{max(0, self.decimals - digits)}f}"
+
 
 def title_metric(name: str, is_flat: bool = False) -> str:
     """Title of a metric, or of a column that is none; of pictures the sizes are areas.
@@ -89,8 +95,7 @@ def title_metric(name: str, is_flat: bool = False) -> str:
         name: id in `METRICS`, or another name.
         is_flat: whether the images are pictures.
     """
-    title = METRICS[name].title if name in METRICS else name
-    return title.replace("Volume", "Area").replace("volume", "area") if is_flat else title
+    return name_elements(METRICS[name].title, is_flat) if name in METRICS else name
 
 
 def title_with_unit(name: str, unit: str) -> str:

@@ -80,7 +80,8 @@ def evaluate_external(
         if predictions is None:
             predict_recorded(folder, sources, label_maps, (), PredictOptions(device), announce, jobs=workers)
         files = {source.name: find_any_output(source, label_maps) for source in sources}
-        rows, summary = _measure(folder, measured, files, target, None if predictions is None else label_maps)
+        given = None if predictions is None else label_maps
+        rows, summary = _measure(folder, measured, files, target, given, find_relative(dataset, folder.root))
         add_result(keeper.record, target, summary.title, files)
     return Evaluation(summary.title, rows, tuple(summary.rows), (), target, (label_maps,), summary)
 
@@ -90,9 +91,21 @@ def _name_source(measured: Dataset, case: Case) -> PredictionInput:
 
 
 def _measure(
-    folder: BundleFolder, measured: Dataset, files: dict[str, Path], target: Path, given: Path | None
+    folder: BundleFolder,
+    measured: Dataset,
+    files: dict[str, Path],
+    target: Path,
+    given: Path | None,
+    place: str | None,
 ) -> tuple[pd.DataFrame, SummaryRecord]:
-    """Write metrics.csv and summary.json of predicted files, by case; `given` is their folder where they were made before."""
+    """Write metrics.csv and summary.json of predicted files, by case.
+
+    Args:
+        files: label map of each case.
+        target: gets the two.
+        given: folder of the label maps, where they were made before.
+        place: of the data, from the bundle's root.
+    """
     from unet_pipeline.evaluation.external import compare_outputs, name_outputs
     from unet_pipeline.evaluation.files import DataRecord, SummaryFacts, build_summary, write_rows, write_summary
     from unet_pipeline.evaluation.pairs import Pair, sum_up_changes
@@ -117,7 +130,7 @@ def _measure(
     compared = compare_outputs(pairs, outputs, measured.ignore_value, changes)
     facts = SummaryFacts(
         f"{measured.name}, all {len(pairs)} cases",
-        DataRecord(name=measured.name, manifest_sha256=None, place=find_relative(measured.root, folder.root)),
+        DataRecord(name=measured.name, manifest_sha256=None, place=place),
         {name: values[0] for name, values in outputs.values_of.items()},
         notes=[
             f"Whether {folder.name} was trained on some of these cases is not known.",

@@ -69,9 +69,7 @@ def train(
     address: str | None = None,
     sbatch: Mapping[str, str] | None = None,
 ) -> tuple[TrainingRun, ...]:
-    """Train one fold, or all of them.
-
-    In a process that torchrun has started together with others, all of them train together; the first one does the writing.
+    """Train one fold, or all of them; processes that torchrun has started train together, and the first one does the writing.
 
     Args:
         bundle: from `plan`.
@@ -86,11 +84,9 @@ def train(
         deterministic: the same bits every time on a CPU with the same number of threads; as far as the kernels allow on a GPU.
         seeds: train the plan's seed and the ones after it; only the first gives the bundle its weights.
         tracking, check_data: "mlflow" or "none", as the interrupted run was if None; whether files are compared with the dataset manifest.
-        jobs: folds or seeds at the same time, each in a process of its own; what is finished, or was cut off, with the same settings is
-            kept or continued, also without `resume`.
+        jobs: folds or seeds at a time, each in a process of its own; what the same settings have finished or begun is kept or continued.
         engine, threads, address, sbatch: of these processes, as in `predict`.
-        processes: of this machine that train together, one GPU each where there are any; the result does not depend on them but for
-            rounding. `announce` is called in the first of them then.
+        processes: of this machine that train a fold together, one GPU each where there are any; the result differs in rounding only.
 
     Returns:
         One for each training; a training that a signal stopped is the last.

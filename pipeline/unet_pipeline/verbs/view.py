@@ -52,7 +52,7 @@ def view(
     Args:
         target: an evaluated bundle, the folder of an evaluation, or one that `predict` wrote.
         other: a second one of them, shown beside it; on the same images.
-        dataset: folder of the images, if it is not where the bundle's plan says.
+        dataset: folder of the images, if it is not where the evaluation or the bundle's plan says.
         cases: `worst:20`, `median:3`, `best:5`, `failed`, names, several of them with commas; all, the worst first, if None.
         out: the HTML file; TARGET_view.html beside the bundle or folder if None.
         serve: show the page on 127.0.0.1 instead, with whole images, each read when it is looked at.
@@ -110,6 +110,6 @@ def _name_page(target: Path) -> Path:
     from unet_pipeline.evidence.records.case_files import name_page
 
     root = target.resolve()
-    inside = next((folder for folder in root.parents if BundleFolder(folder).is_planned), None)
+    inside = next((folder for folder in root.parents if BundleFolder(folder).is_bundle), None)
     is_evaluation = inside is not None and root.parent == BundleFolder(inside).evaluations
     return name_page(BundleFolder(inside or root), root if is_evaluation else None)

@@ -50,7 +50,7 @@ def open_result(target: Path, dataset: Path | None = None, predictions: Path | N
 
     Args:
         target: an evaluated bundle; the folder of an evaluation; or a folder of label maps that `predict` wrote.
-        dataset: where the images lie, if not where the bundle's plan says; labelled or not.
+        dataset: where the images lie, if not where the evaluation or the bundle's plan says; labelled or not.
         predictions: folder of the label maps, if they are not in the evaluation's folder.
 
     Raises:
@@ -83,11 +83,11 @@ def open_result(target: Path, dataset: Path | None = None, predictions: Path | N
 
 
 def _find_bundle(target: Path) -> BundleFolder | None:
-    """The bundle that `target` is, or lies in."""
-    for path in (target, *target.resolve().parents):
-        if (folder := BundleFolder(path)).is_planned:
-            return folder
-    return None
+    """The bundle that `target` is, lies in, or was evaluated with."""
+    record = read_record(target / RECORD, EvaluationRunRecord) if (target / METRICS_FILE).is_file() else None
+    places = [(target / record.bundle_place).resolve()] if record and record.bundle_place else []
+    folders = map(BundleFolder, (target, *target.resolve().parents, *places))
+    return next((folder for folder in folders if folder.is_bundle), None)
 
 
 class _StatedPlan(BaseModel):
@@ -104,7 +104,7 @@ def _read_labels(
 ) -> Labels:
     """From the bundle's plan, or the copy of it in the record of the evaluation or prediction, or the summary."""
     scored = tuple(summary.scored_labels) if summary else ()
-    if bundle is not None:
+    if bundle is not None and bundle.is_planned:
         plan = read_plan(bundle.plan)
         regions = {name: tuple(values) for name, values in plan.regions.items()}
         scored = scored or tuple(plan.scored_labels)

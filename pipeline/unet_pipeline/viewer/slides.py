@@ -10,7 +10,7 @@ import numpy as np
 
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.errors import EvaluationError
-from unet_pipeline.evaluation.metric_table import AREA_UNITS, METRICS, title_metric
+from unet_pipeline.evaluation.metric_table import METRICS
 from unet_pipeline.evidence.report.overlay import draw_overlay
 from unet_pipeline.evidence.report.report_overlays import choose_cases
 from unet_pipeline.files import write_atomically
@@ -74,15 +74,14 @@ def _add_table(deck: Any, result: Result, rows: pd.DataFrame) -> None:
     size = (_measure(inches) for inches in (0.5, 1.5, _WIDTH - 1, 0.5 * (len(labels) + 1)))
     table = slide.shapes.add_table(len(labels) + 1, len(metrics) + 1, *size).table
     units = _name_units(rows)
-    is_flat = "size_unit" in rows and str(rows["size_unit"].iloc[0]) in AREA_UNITS
     for column, name in enumerate(metrics, 1):
-        table.cell(0, column).text = title_metric(name, is_flat) + units.get(METRICS[name].kind, "")
+        table.cell(0, column).text = METRICS[name].title + units.get(METRICS[name].kind, "")
     table.cell(0, 0).text = "label"
     for line, label in enumerate(labels, 1):
         table.cell(line, 0).text = label
         for column, name in enumerate(metrics, 1):
             values = rows.loc[rows["label"] == label, name].dropna()
-            table.cell(line, column).text = f"{values.mean():.{METRICS[name].decimals}f}" if len(values) else "–"
+            table.cell(line, column).text = METRICS[name].format(values.mean()) if len(values) else "–"
 
 
 def _name_units(rows: pd.DataFrame) -> dict[str, str]:

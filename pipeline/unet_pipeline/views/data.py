@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from unet_pipeline.messages import name_elements
 from unet_pipeline.types import BACKGROUND
 from unet_pipeline.views.pictures import draw_sizes, draw_tiles
 from unet_pipeline.views.summary import Picture, Summary, count, join_size, list_problems
@@ -79,8 +80,9 @@ def _summarize_image(image: MedicalImage) -> Summary:
         f", {join_size([round(size, 3) for size in image.spacing_mm])} mm" if len(image.spatial_shape) == 3 else ""
     )
     low, high = image.array.min(), image.array.max()
+    voxels = name_elements("voxels", len(image.spatial_shape) == 2)
     return Summary(
-        f"{shape} voxels, {count(channels, 'channel')}{spacing}, {image.array.dtype} from {low:g} to {high:g}",
+        f"{shape} {voxels}, {count(channels, 'channel')}{spacing}, {image.array.dtype} from {low:g} to {high:g}",
         tables=list_problems("what the reader saw", image.notes),
         pictures=(Picture("the middle of the image", lambda: _draw_image(image)),),
     )

@@ -49,7 +49,7 @@ _STYLE = """
 .unet-pipeline dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;margin:.4rem 0}
 .unet-pipeline dt{opacity:.75}.unet-pipeline dd{margin:0}
 .unet-pipeline div.wide{overflow-x:auto}
-.unet-pipeline table{border-collapse:collapse;margin:.4rem 0;background:none}
+.unet-pipeline table{border-collapse:collapse;margin:.4rem 0;background:none;overflow-wrap:normal}
 .unet-pipeline caption{text-align:left;opacity:.75}
 .unet-pipeline th,.unet-pipeline td{padding:.15rem .6rem;text-align:right;border-bottom:1px solid rgba(128,128,128,.35)}
 .unet-pipeline .text{text-align:left}

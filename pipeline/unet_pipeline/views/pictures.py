@@ -121,7 +121,7 @@ def draw_differences(rows: Sequence[ComparisonRow], metric_title: str, a: str, b
 
 
 def draw_reliability(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """Share of right voxels over the confidence, a curve each; on the grey line they agree."""
+    """Share of right voxels or pixels over the confidence, a curve each; on the grey line they agree."""
     figure, axes = open_figure(3.6, 3.4)
     panel = axes[0][0]
     panel.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1)
@@ -129,7 +129,7 @@ def draw_reliability(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Fig
         xs, ys = zip(*points, strict=True)
         panel.plot(xs, ys, color=COLOURS[number], marker="os^"[number % 3], markersize=4, label=name)
     panel.set_xlabel("confidence")
-    panel.set_ylabel("share of right voxels")
+    panel.set_ylabel("share that is right")
     panel.legend(frameon=False, fontsize=9)
     return figure
 

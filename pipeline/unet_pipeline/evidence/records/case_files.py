@@ -51,7 +51,7 @@ class Labels:
 
 def choose_evaluation(bundle: BundleFolder) -> Path:
     """The validation cases' evaluation, or else the first by name."""
-    if (chosen := _prefer_evaluation(bundle)) is None:
+    if (chosen := find_evaluation(bundle)) is None:
         raise EvaluationError(
             f"{bundle.name} has no evaluation to look at. Run `unet-pipeline evaluate {bundle.root}` first, or give a folder that "
             "`predict` wrote."
@@ -59,7 +59,8 @@ def choose_evaluation(bundle: BundleFolder) -> Path:
     return chosen
 
 
-def _prefer_evaluation(bundle: BundleFolder) -> Path | None:
+def find_evaluation(bundle: BundleFolder) -> Path | None:
+    """As `choose_evaluation`; None where there is none."""
     folders = sorted(path.parent for path in bundle.evaluations.glob(f"*/{METRICS_FILE}"))
     return next((path for path in folders if path.name == "validation"), folders[0] if folders else None)
 
@@ -71,7 +72,7 @@ def name_page(bundle: BundleFolder, evaluation: Path | None = None) -> Path:
         evaluation: its folder; the one that `choose_evaluation` takes, if None.
     """
     root = bundle.root.resolve()
-    preferred = _prefer_evaluation(bundle)
+    preferred = find_evaluation(bundle)
     is_preferred = evaluation is None or preferred is None or evaluation.name == preferred.name
     return root.with_name(
         f"{root.name}_view.html" if evaluation is None or is_preferred else f"{root.name}_{evaluation.name}_view.html"
@@ -98,7 +99,7 @@ def find_sources(
     """
     if dataset is not None:
         return _read_sources(dataset, labels)
-    if bundle is None:
+    if bundle is None or not (bundle.is_planned or (recorded and recorded.place)):
         raise EvaluationError(f"Where the images of {name} lie is not known. Give their folder: --dataset DIR.")
     is_own = recorded is None or recorded.manifest_sha256 is not None or recorded.place is None
     stated = read_plan(bundle.plan).dataset_dir if recorded is None or is_own else str(recorded.place)

@@ -22,7 +22,7 @@ from unet_pipeline.evidence.records.record import (
     hash_splits,
     keep_record,
 )
-from unet_pipeline.files import compute_sha256
+from unet_pipeline.files import compute_sha256, find_relative
 
 
 @contextmanager
@@ -47,11 +47,13 @@ def record_evaluation(
         The record with its file, for `add_result`.
     """
     folds = sorted({fold for _, fold in weights if fold is not None})
+    is_outside = not target.resolve().is_relative_to(folder.root.resolve())
     content = {
         "kind": "evaluate",
         "weights": [] if is_given else [describe_weights(folder, path, fold) for path, fold in weights],
         **({"mirror": mirror, "by": list(by)} if folder.is_planned else {}),
         "predictions_given": is_given,
+        "bundle_place": find_relative(folder.root, target) if is_outside else None,
         **describe_bundle(folder),
         **({"split_sha256": hash_splits(folder, folds)} if folder.is_planned else {}),
     }

@@ -18,6 +18,7 @@ from unet_pipeline.evidence.report import history as records
 from unet_pipeline.evidence.report.drafts import TO_FILL
 from unet_pipeline.evidence.report.environment import create_environment
 from unet_pipeline.evidence.report.history import History
+from unet_pipeline.messages import name_elements
 from unet_pipeline.networks.table import NETWORKS
 
 if TYPE_CHECKING:
@@ -78,10 +79,11 @@ def _collect(history: History) -> dict[str, object]:
         **vars(history),
         "history": history,
         "labels": list(plan.label_table)[1:],
+        "is_flat": plan.spatial_dims == 2,
+        "voxel": name_elements("voxel", plan.spatial_dims == 2),
         "seeds": sorted({str(run.settings.get("seed", plan.seed)) for run in runs}),
         "versions": next((run.versions for run in reversed(runs) if run.versions), None),
         "latest_code": next((run.code for run in reversed(runs) if run.code.commit), CodeVersion()),
-        "voxel": "pixel" if plan.spatial_dims == 2 else "voxel",
         "all_labels": ALL_LABELS,
         "intended_use_of_all": INTENDED_USE,
         "network_reference": NETWORKS[plan.network_name].paper,

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from unet_pipeline.dataset.tiles import Tile
 from unet_pipeline.evidence.report.charts import Axis, Chart
+from unet_pipeline.messages import name_elements
 
 _MOST_BARS = 24
 _MOST_LABELS = 6  # histograms of label sizes, one per label
@@ -44,8 +45,9 @@ def draw_histograms(tiles: Sequence[Tile], labels: Mapping[str, int]) -> tuple[l
             figures.append(_draw_cases(title, unit, values))
     pooled = [tile.samples for tile in tiles if tile.samples.size]
     if pooled:
-        voxel = "pixel" if all(len(tile.shape) == 2 for tile in tiles) else "voxel"
-        figures.append(_draw_pooled(np.concatenate(pooled), len(pooled), voxel))
+        figures.append(
+            _draw_pooled(np.concatenate(pooled), len(pooled), name_elements("voxels", len(tiles[0].shape) == 2))
+        )
     return figures, sentences
 
 
@@ -98,7 +100,7 @@ def _draw_cases(title: str, unit: str, values: Mapping[int, float]) -> Histogram
     return Histogram(Markup(chart.render().replace('role="img"', 'role="group"', 1)), shown)
 
 
-def _draw_pooled(samples: np.ndarray, num_cases: int, voxel: str) -> Histogram:
+def _draw_pooled(samples: np.ndarray, num_cases: int, voxels: str) -> Histogram:
     """Intensities of all images in one; not of single cases, so its bars choose none."""
     low, high = np.percentile(samples, [_TAIL_PERCENT, 100 - _TAIL_PERCENT])
     inside = samples[(samples >= low) & (samples <= high)]
@@ -106,9 +108,9 @@ def _draw_pooled(samples: np.ndarray, num_cases: int, voxel: str) -> Histogram:
     shares = 100 * np.histogram(inside, edges)[0] / samples.size
     title = "Intensities of all images together"
     shown = (
-        f"{title}: {num_cases} cases, {voxel}s spread evenly over each; 99 % lie from {_show(low)} to {_show(high)}."
+        f"{title}: {num_cases} cases, {voxels} spread evenly over each; 99 % lie from {_show(low)} to {_show(high)}."
     )
-    chart = _begin(title, shown, edges, "Intensity", float(shares.max()), f"% of the {voxel}s")
+    chart = _begin(title, shown, edges, "Intensity", float(shares.max()), f"% of the {voxels}")
     for position, share in enumerate(shares):
         if share:
             label = f"{share:.2g} % from {_show(edges[position])} to {_show(edges[position + 1])}"

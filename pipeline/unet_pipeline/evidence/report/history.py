@@ -310,7 +310,7 @@ def format_value(metric: str, value: float | None) -> str:
     if value is None or math.isnan(value):
         return "undefined"
     known = METRICS.get(metric)
-    return f"{value:.{known.decimals if known else 4}f}"
+    return known.format(value) if known else f"{value:.4f}"
 
 
 def format_interval(row: SummaryRow | SubgroupRow) -> str:
@@ -327,7 +327,7 @@ def format_support(row: SummaryRow) -> str:
 
 
 def title_metric(row: SummaryRow | SubgroupRow | FoldRow, is_flat: bool = False) -> str:
-    """Name of a row's metric with its unit, where it has one; of pictures (`is_flat`) the sizes are areas."""
+    """Name of a row's metric with its unit, where it has one; of pictures, `is_flat`, the sizes are areas."""
     title = metric_table.title_metric(row.metric, is_flat)
-    unit = row.unit if isinstance(row, SummaryRow) else ""
+    unit = row.unit.replace("mm^2", "mm²") if isinstance(row, SummaryRow) else ""
     return f"{title} ({unit})" if unit else title

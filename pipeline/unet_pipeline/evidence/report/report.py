@@ -29,6 +29,7 @@ from unet_pipeline.evidence.report.pictures import ERRORS, PREDICTION_COLOURS, R
 from unet_pipeline.evidence.report.report_figures import draw_calibration, draw_flow
 from unet_pipeline.evidence.report.report_overlays import draw_case_sheet
 from unet_pipeline.files import find_relative, write_text
+from unet_pipeline.messages import name_elements
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.results import Result
 
@@ -85,6 +86,7 @@ def build_report(history: History, parts: Sequence[content.EvaluationPart], path
     environment = build_environment("unet_pipeline.evidence.report")
     environment.filters |= {"shell": shlex.quote, "show": show_number, "grouped": "{:,}".format}
     environment.filters |= {"show_value": show_value, "significant": format_number}
+    environment.filters["name_elements"] = name_elements
     link = partial(link_case, history.folder, path)
     html = environment.get_template("report.html").render(
         style=read_part("report.css"), evaluations=parts, notes=notes, link=link, **values
@@ -123,8 +125,7 @@ def collect_values(history: History) -> tuple[dict[str, object], list[str]]:
     curves, curve_notes = content.draw_learning(history)
     calibration = history.tuning.calibration if history.tuning else None
     notes = [*history.notes, *curve_notes]
-    is_flat = history.plan.spatial_dims == 2
-    figure = draw_calibration(calibration, "pixel" if is_flat else "voxel") if calibration else None
+    figure = draw_calibration(calibration, history.plan.spatial_dims == 2) if calibration else None
     if figure is None:
         notes.append(
             "No calibration curve: `unet-pipeline tune BUNDLE` has not been run on this bundle, or by a version that kept no bins."
@@ -136,8 +137,8 @@ def collect_values(history: History) -> tuple[dict[str, object], list[str]]:
         "plan": plan,
         "tell": partial(tell, history=history),
         "all_labels": ALL_LABELS,
-        "is_flat": is_flat,
-        "title": partial(title_metric, is_flat=is_flat),
+        "is_flat": plan.spatial_dims == 2,
+        "title": partial(title_metric, is_flat=plan.spatial_dims == 2),
         "errors": ERRORS,
         "line_colours": list(zip(labels, cycle(zip(REFERENCE_COLOURS, PREDICTION_COLOURS, strict=True)), strict=False)),
         "headline_metrics": [name for name, metric in METRICS.items() if metric.shown],

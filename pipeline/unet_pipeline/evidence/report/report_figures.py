@@ -16,6 +16,7 @@ from unet_pipeline.evaluation.summary import SummaryRow
 from unet_pipeline.evidence.report.answers import build_environment
 from unet_pipeline.evidence.report.charts import WIDTH, Axis, Chart, fit_axis, format_number
 from unet_pipeline.evidence.report.history import History
+from unet_pipeline.messages import name_elements
 
 _MOST_POINTS = 400  # a curve with more is thinned, a strip keeps them all
 
@@ -206,13 +207,8 @@ def draw_bland_altman(volumes: pd.DataFrame, unit: str, agreement: Agreement, se
     )
 
 
-def draw_calibration(calibration: CalibrationRecord, voxel: str = "voxel") -> Figure | None:
-    """Share of right voxels over the confidence, before and after the temperature; None for an old record without bins.
-
-    Args:
-        calibration: from `tune`.
-        voxel: what one is called; of pictures a pixel.
-    """
+def draw_calibration(calibration: CalibrationRecord, is_flat: bool = False) -> Figure | None:
+    """Share of right voxels over the confidence, before and after the temperature; None for an old record without bins."""
     curves = [
         (name, [one for one in bins if one.num_voxels])
         for name, bins in (("before", calibration.bins_before), ("after", calibration.bins_after))
@@ -220,13 +216,14 @@ def draw_calibration(calibration: CalibrationRecord, voxel: str = "voxel") -> Fi
     curves = [(name, bins) for name, bins in curves if bins]
     if not curves:
         return None
+    right_share = name_elements("share of right voxels", is_flat)
     told = f"Expected calibration error {calibration.error_before:.4f} before, {calibration.error_after:.4f} after."
-    chart = Chart("Calibration", told, Axis(0, 1, "confidence"), Axis(0, 1, f"share of right {voxel}s"))
+    chart = Chart("Calibration", told, Axis(0, 1, "confidence"), Axis(0, 1, right_share))
     chart.line([0, 1], [0, 1], style="guide")
     for series, (name, bins) in enumerate(curves):
         confidence, right = [one.confidence for one in bins], [one.right_share for one in bins]
         chart.line(confidence, right, series, f"{name} the temperature")
         chart.points(confidence, right, series)
     return Figure(
-        chart.render(), f"Share of right {voxel}s over the network's confidence; on the grey line they agree."
+        chart.render(), f"{right_share.capitalize()} over the network's confidence; on the grey line they agree."
     )

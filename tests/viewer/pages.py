@@ -1,0 +1,66 @@
+"""Pages as a reader sees them, and what is wrong with one in a window of some size."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from .chromium import Browser
+
+LEAST_CONTRAST = 4.5  # WCAG 2.2, level AA
+SIZES = ((1280, False), (1280, True), (400, False), (400, True))  # width, dark
+
+# what sticks out of the window and cannot be scrolled to within its own box
+_OVERFLOW = """(() => {
+  const width = document.documentElement.clientWidth;
+  return document.documentElement.scrollWidth <= width ? [] : [...document.body.querySelectorAll("*")]
+    .filter((node) => node.getBoundingClientRect().right > width + 1 && !node.closest("pre, .scroll, .table-wrapper, svg svg"))
+    .slice(0, 3).map((node) => `${node.tagName} ${node.className} ${(node.textContent || "").trim().slice(0, 40)}`).concat(["the page"]);
+})()"""
+_PICTURES = """Promise.all([...document.images].map(async (one) => {
+  one.loading = "eager";
+  const loaded = await one.decode().then(() => true, () => one.naturalWidth > 0);
+  return (loaded ? [] : ["does not load: " + one.src.slice(0, 90)])
+    .concat(one.hasAttribute("alt") ? [] : ["no alternative text: " + one.src.slice(0, 90)]);
+})).then((lists) => lists.flat().concat([...document.querySelectorAll("svg[role=img]:not([aria-label]):not([aria-labelledby])")]
+  .filter((one) => !one.querySelector("title")).map(() => "svg without a text")))"""
+
+
+def find_faults(browser: Browser, contrasts: str) -> list[str]:
+    """What is wrong with the page that is shown: overflow, missing pictures and texts, weak contrast.
+
+    Args:
+        contrasts: script that gives pairs of contrast and text.
+    """
+    faults = [f"sticks out: {one}" for one in browser.run(_OVERFLOW)]
+    faults += browser.run(_PICTURES)
+    weak = [f"contrast {value:.1f}: {text}" for value, text in browser.run(contrasts) if value < LEAST_CONTRAST]
+    return faults + list(dict.fromkeys(weak))[:8]
+
+
+def print_page(browser: Browser) -> bytes:
+    """The page as PDF."""
+    return base64.b64decode(browser.send("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"])
+
+
+def sample_site(site: Path) -> list[Path]:
+    """A page of each kind of the documentation site: all of docs' own folders, and the first of others that come in tens."""
+    own = sorted((site / "docs").glob("*.html")) + [
+        page
+        for folder in ("tutorials", "howto", "explanation", "reference")
+        for page in sorted((site / "docs" / folder).glob("*.html"))
+    ]
+    firsts = [
+        next(iter(sorted(site.glob(pattern))), None)
+        for pattern in (
+            "docs/decisions/*.html",
+            "docs/experiments/*.html",
+            "benchmarks/results/*.html",
+            "bundles/*/docs/README.html",
+        )
+    ]
+    others = [site / name for name in ("README.html", "CHANGELOG.html", "search.html", "genindex.html")]
+    return [
+        *own,
+        *(page for page in (*firsts, *others, *sorted(site.glob("notebooks/*.html"))) if page and page.is_file()),
+    ]
