@@ -64,10 +64,8 @@ def build_metrics_text() -> str:
     parts = [_HEAD]
     for family, title in _FAMILIES.items():
         rows = "\n".join(_describe(name, metric) for name, metric in METRICS.items() if metric.family == family)
-        drawings = "\n".join(map(_show_drawing, _DRAWINGS[family]))
-        parts.append(
-            "\n\n".join(part for part in (title, drawings, f"{_COLUMNS}{rows}", "") if part or part is not drawings)
-        )
+        drawings = "".join(f"{_show_drawing(name)}\n" for name in _DRAWINGS[family])
+        parts.append(f"{title}\n\n{drawings}" + ("\n" if drawings else "") + f"{_COLUMNS}{rows}\n\n")
     empty = (
         f"| `{name}` | {_show(metric.both_empty)} | {_show(metric.missed)} | {_show(metric.false_alarm)} |"
         for name, metric in METRICS.items()
