@@ -29,6 +29,7 @@ MARKS = {
     r".*: pip install": "asks a package index; that the extra exists is tested instead",
     r".*: tensorboard ": "serves until it is stopped",
     r".*: mlflow server ": "serves until it is stopped; tests/test_evidence_records_tracking.py reads its options",
+    r".*: python tests/slurm_cluster\.py ": "needs Slurm; `make test-slurm` runs the engine beside one",
     r".*: cd BUNDLE && torchrun ": "tests/bundles/test_stock_monai.py runs it, with two processes",
     r"docs/deployment\.md: (monailabel|mkdir|curl) ": "needs MONAI Label's own environment; `make monailabel` runs these",
     r"docs/deployment\.md: (trtexec|python -m monai\.bundle trt_export) ": "needs TensorRT",
