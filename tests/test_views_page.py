@@ -28,7 +28,8 @@ from unet_pipeline.views.summary import Summary, Table
 
 from .phantom_bundles import draw_cell, write_volumes
 
-PAPER_TYPES = ("BundleFolder", "PipelineError", "ReadOptions")  # say what they are as they were
+# say what they are as they were; a view of an image shows itself by IPython's own means
+PAPER_TYPES = ("BundleFolder", "ImageView", "PipelineError", "ReadOptions")
 
 
 def make_run(folder: Path, epochs: str = '[{"epoch": 1, "loss": 0.9}, {"epoch": 2, "loss": 0.5}]') -> TrainingRun:

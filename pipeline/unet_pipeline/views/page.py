@@ -33,6 +33,7 @@ _MODULES = {
     "Forecast": "runs",
     "Predictions": "runs",
     "Demo": "runs",
+    "Jobs": "runs",
     "Evaluation": "numbers",
     "ComparisonRecord": "numbers",
     "Tuning": "numbers",

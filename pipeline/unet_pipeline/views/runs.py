@@ -15,6 +15,7 @@ from unet_pipeline.views.summary import Picture, Summary, Table, count, join_siz
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from unet_pipeline.cohort.status import Jobs
     from unet_pipeline.prediction.forecast import Forecast
     from unet_pipeline.prediction.run import Predictions
     from unet_pipeline.training.forecast import TrainingForecast
@@ -101,10 +102,24 @@ def _summarize_demo(demo: Demo) -> Summary:
     )
 
 
+def _summarize_jobs(jobs: Jobs) -> Summary:
+    left = "" if jobs.left_s is None else f", {format_duration(jobs.left_s)} left"
+    rows = [(row.name, str(row.state), row.message) for row in jobs.failed]
+    return Summary(
+        f"{jobs.title}: {jobs.num_finished} of {count(jobs.num_items, 'item')} done, {len(rows)} failed{left}",
+        {
+            "engine": f"{jobs.engine} with {count(jobs.num_workers, 'worker')}",
+            **{state: str(number) for state, number in jobs.counts.items()},
+        },
+        (Table("failed or set aside", ("item", "state", "why"), rows, 3),) if rows else (),
+    )
+
+
 SUMMARIES = {
     "TrainingRun": _summarize_training,
     "TrainingForecast": _summarize_training_forecast,
     "Predictions": _summarize_predictions,
     "Forecast": _summarize_forecast,
     "Demo": _summarize_demo,
+    "Jobs": _summarize_jobs,
 }
