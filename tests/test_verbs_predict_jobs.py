@@ -107,6 +107,7 @@ def test_predict_jobs_killed_at_random_does_nothing_twice_but_what_was_in_flight
     assert not list(killed.glob(".*")), "nothing half-written is left"
     jobs = read_jobs(killed)
     assert (jobs.num_finished, jobs.counts) == (NUM_IMAGES, {"finished": NUM_IMAGES})
+    assert repr(jobs) == f"Jobs(predict: {NUM_IMAGES} of {NUM_IMAGES} items done, 0 failed)"
 
 
 def test_predict_jobs_again_keeps_all_and_a_label_map_that_is_gone_is_made_again(work: Path, killed: Path) -> None:

@@ -103,7 +103,7 @@ def _summarize_demo(demo: Demo) -> Summary:
 
 
 def _summarize_jobs(jobs: Jobs) -> Summary:
-    left = "" if jobs.left_s is None else f", {format_duration(jobs.left_s)} left"
+    left = f", {format_duration(jobs.left_s)} left" if jobs.left_s else ""
     rows = [(row.name, str(row.state), row.message) for row in jobs.failed]
     return Summary(
         f"{jobs.title}: {jobs.num_finished} of {count(jobs.num_items, 'item')} done, {len(rows)} failed{left}",
