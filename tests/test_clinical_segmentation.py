@@ -248,6 +248,8 @@ def test_headers_that_are_not_valid_are_no_reason_to_fail_or_to_tell_the_patient
         warnings.simplefilter("ignore")
         for path in series.iterdir():
             edit(path, **changes)
+    capfd.readouterr()  # what changing the files said
+    recwarn.clear()
     caplog.clear()
     segmentation = write_result(series, draw_labels())
     assert segmentation[kept[0]].value == kept[1]
