@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_serializer, model_validator
 
-from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.planning.label_code_table import FINDINGS, MODIFIERS, PLURALS, STRUCTURES
 from unet_pipeline.planning.presets import Choice
 from unet_pipeline.types import BACKGROUND
+
+if TYPE_CHECKING:
+    from unet_pipeline.dataset.fingerprint import Fingerprint
 
 # DICOM's limits: 16 characters for scheme and value, 64 for the meaning, no backslash
 _CODE = re.compile(r"(?P<scheme>[!-\[\]-~]{1,16}) (?P<value>[!-\[\]-~]{1,16}) (?P<meaning>[^\s\\][^\\\x00-\x1f]{0,63})")
