@@ -39,7 +39,7 @@ def test_bundle_folder_all_properties_are_distinct_and_inside() -> None:
     folder = BundleFolder(Path("spleen"))
     names = [name for name, member in vars(BundleFolder).items() if isinstance(member, property)]
     # the runs of MLflow lie beside the bundle
-    paths = [getattr(folder, name) for name in names if name not in ("name", "is_planned", "tracking")]
+    paths = [getattr(folder, name) for name in names if name not in ("name", "is_bundle", "is_planned", "tracking")]
     assert len(paths) > 10
     assert len(set(paths)) == len(paths)
     assert all(path.is_relative_to(folder.root) and path != folder.root for path in paths)
