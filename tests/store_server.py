@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.request import Request, urlopen
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "key",
@@ -87,6 +88,9 @@ def serve_store() -> Iterator[StoreServer]:
             for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": server.address}.items():
                 patch.setenv(name, value)
             s3fs.S3FileSystem.clear_instance_cache()  # those of another server
+            # moto keeps the buckets of its process, whichever server made them
+            with urlopen(Request(f"{server.address}/moto-api/reset", method="POST")):
+                pass
             s3fs.S3FileSystem(use_listings_cache=False).mkdir("bucket")
             yield server
     finally:

@@ -40,6 +40,7 @@ _REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanc
 _SEXES = ("M", "F", "O", "")
 _PIXELS_GROUP = 0x7FE0
 _NUMBER_CHARACTERS = 16  # of DICOM's value representation DS
+_TELLING_LIBRARIES = ("highdicom", "pydicom", "pynetdicom", "dicomweb_client", "retrying", "urllib3")
 _QUIET = RLock()  # filters of warnings belong to the whole process
 _LEFT_OUT = (
     "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "ImagePositionPatient", "ImageOrientationPatient",
@@ -121,9 +122,16 @@ def read_source(path: Path, shown: str) -> SourceSeries:
 
 @contextmanager
 def keep_quiet() -> Iterator[None]:
-    """No warning of these libraries is shown: those show values of the patient's module, or addresses."""
-    loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom", "dicomweb_client", "retrying", "urllib3")]
-    with _QUIET, warnings.catch_warnings():
+    """No warning of these libraries is shown, in one thread at a time: those show values of the patient's module, or addresses."""
+    with _QUIET, quiet_process():
+        yield
+
+
+@contextmanager
+def quiet_process() -> Iterator[None]:
+    """No thread of the process shows a warning of these libraries."""
+    loggers = [logging.getLogger(name) for name in _TELLING_LIBRARIES]
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         levels = [logger.level for logger in loggers]
         for logger in loggers:

@@ -16,7 +16,7 @@ import numpy as np
 
 from unet_pipeline.dataset.dicom_file import DIRECTORY_CLASS, is_dicom_file, is_directory_file, read_header
 from unet_pipeline.dataset.dicom_folders import NO_IMAGES, VOLUME_MODALITIES
-from unet_pipeline.dataset.dicom_geometry import Series, Slice, build_affine, name_file, order_slices
+from unet_pipeline.dataset.dicom_geometry import LPS_TO_RAS, Series, Slice, build_affine, name_file, order_slices
 from unet_pipeline.dataset.dicom_index import is_series_address, list_addressed_files, number_series
 from unet_pipeline.dataset.dicom_messages import (
     COLOUR,
@@ -45,7 +45,6 @@ _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _PROJECTIONS = ("CR", "DX", "MG", "RG", "RF", "XA", "PX", "IO")  # X-rays through the body
 _VALUE_BYTES = 2  # nearly always, see `_shrink`
 _SHOWN_NAMES = 5
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_dicom(path: Path, shown: str) -> MedicalImage:
@@ -122,7 +121,7 @@ def order_series(path: Path, shown: str) -> OrderedSeries:
         return OrderedSeries((first,), first.path, first.header, (), affine, spacing_mm, tuple(notes))
     else:
         planes, step = _order(series, notes, shown)
-    affine = _LPS_TO_RAS @ build_affine(planes[0], step)
+    affine = LPS_TO_RAS @ build_affine(planes[0], step)
     spacing = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
     return OrderedSeries(tuple(planes), first.path, first.header, frame_numbers, affine, spacing, tuple(notes))
 

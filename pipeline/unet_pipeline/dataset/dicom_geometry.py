@@ -25,6 +25,7 @@ from unet_pipeline.dataset.dicom_messages import (
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset as Header
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's and ITK's coordinates to NIfTI's, and back
 _DIRECTION_TOLERANCE = 1e-3  # of a direction cosine
 _UNIT_TOLERANCE = 1e-2  # of the products of both directions, which some stations write with few digits
 _GAP_SHARE, _GAP_MM = 0.01, 0.01  # a gap may differ from the median by the larger of both

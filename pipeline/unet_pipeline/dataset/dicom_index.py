@@ -6,9 +6,10 @@ UIDs and the patient's number serve to tell which belong together; none of them 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,11 @@ class DicomIndex:
 
     series: tuple[ImageSeries, ...]
     labels: tuple[LabelObject, ...]
+
+    @cached_property
+    def num_series_in(self) -> Counter[Path]:
+        """Series of each folder."""
+        return Counter(series.folder for series in self.series)
 
 
 def number_series(uid: str) -> str:

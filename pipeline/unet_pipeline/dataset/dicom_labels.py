@@ -156,7 +156,7 @@ def _describe_rest(root: Path, index: DicomIndex, labelled: Sequence[ImageSeries
 
 
 def _locate(index: DicomIndex, series: ImageSeries) -> Path:
-    return address_series(series, sum(other.folder == series.folder for other in index.series) == 1)
+    return address_series(series, index.num_series_in[series.folder] == 1)
 
 
 def _show(root: Path, path: Path) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from unet_pipeline.dataset.contours import fill_contours
 from unet_pipeline.dataset.dicom_file import read_header
+from unet_pipeline.dataset.dicom_geometry import LPS_TO_RAS
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.messages import ERROR, NOTE, WARNING, Message, Problem
 
@@ -68,7 +69,6 @@ SLICES_WITHOUT_CONTOUR = Message(
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "")
 _OFF_SLICES, _BETWEEN_SLICES = 0.5, 0.1
 _MOST_MISSING_SHARE = 0.3  # of the slices between the first and the last one
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def list_rois(header: Header) -> dict[int, str]:
@@ -157,7 +157,7 @@ def _read_contours(
 
 
 def _to_voxels(points: np.ndarray, affine: Affine) -> np.ndarray:
-    to_voxels = np.linalg.inv(affine) @ _LPS_TO_RAS
+    to_voxels = np.linalg.inv(affine) @ LPS_TO_RAS
     return points @ to_voxels[:3, :3].T + to_voxels[:3, 3]
 
 

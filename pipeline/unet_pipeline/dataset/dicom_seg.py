@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unet_pipeline.dataset.dicom_file import read_header
+from unet_pipeline.dataset.dicom_geometry import LPS_TO_RAS
 from unet_pipeline.dataset.dicom_messages import NOT_DECODED
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.messages import ERROR, WARNING, Message, Problem
@@ -44,7 +45,6 @@ SEG_OUTSIDE = Message(
 )
 _TOLERANCE_VOXELS = 0.05  # as for the rounding of a header
 _HALF = 0.5
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _list_frames(header: Header) -> Iterator[Frame]:
         to_world[:3, 1] = np.array(turned[3:], float) * rows_mm
         to_world[:3, 2], to_world[3, 2] = np.array(position, float), 1
         spacing = measures.get("SpacingBetweenSlices", None) or measures.get("SliceThickness", None) or 0
-        yield Frame(index, segment, _LPS_TO_RAS @ to_world, abs(float(spacing)))
+        yield Frame(index, segment, LPS_TO_RAS @ to_world, abs(float(spacing)))
 
 
 def _find(group: Header, shared: Header | None, keyword: str) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from unet_pipeline.dataset.dicom_geometry import LPS_TO_RAS
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.writing import fits_png, write_image
@@ -20,8 +21,6 @@ from unet_pipeline.prediction.engine import Case, Found
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.outputs import write_probabilities
 from unet_pipeline.prediction.reuse import Origin
-
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _write_nrrd(final: Path, result: CaseResult) -> tuple[Problem, ...]:
     import SimpleITK  # takes as long as all of this package
 
     spatial_dims = 2 if result.values.ndim == 2 else 3
-    affine = _LPS @ result.affine
+    affine = LPS_TO_RAS @ result.affine
     array = np.moveaxis(result.values, (0, 1, 2)[:spatial_dims], (2, 1, 0)[3 - spatial_dims :])
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array), isVector=result.values.ndim == 4)
     spacing_mm = np.linalg.norm(affine[:3, :spatial_dims], axis=0)

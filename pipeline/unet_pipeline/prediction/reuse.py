@@ -53,6 +53,14 @@ class Origin:
     configs_sha256: Mapping[str, str]
     options: Mapping[str, object]
 
+    def as_settings(self) -> dict[str, Any]:
+        """For a record, and to make it again from JSON."""
+        return {
+            "weights_sha256": list(self.weights_sha256),
+            "configs_sha256": dict(self.configs_sha256),
+            "options": dict(self.options),
+        }
+
 
 def settle_options(options: PredictOptions) -> dict[str, object]:
     """The options that reach the label values, with what they come to on this machine.
@@ -198,22 +206,38 @@ class Ledger:
         Raises:
             StoreError: it cannot be uploaded; the record does not have it then.
         """
-        entry = LabelMapEntry(
-            files_sha256=self._files_sha256.get(source.name, {}),
-            label_map=final.name,
-            label_map_sha256=compute_sha256(final),
-            weights_sha256=list(self.origin.weights_sha256),
-            configs_sha256=dict(self.origin.configs_sha256),
-            options=dict(self.origin.options),
-            started=self.started,
-        )
-        if source.name in self.tags:
-            entry.tags = self.tags[source.name]
+        outputs = {final.name: compute_sha256(final)}
         if probabilities is not None:
-            entry.probabilities, entry.probabilities_sha256 = probabilities.name, compute_sha256(probabilities)
-            self.folder.deliver(probabilities, entry.probabilities_sha256)
-        self.folder.deliver(final, entry.label_map_sha256)
-        self.enter(source.name, entry)
+            outputs[probabilities.name] = compute_sha256(probabilities)
+        self.bind(source.name, outputs, self._files_sha256.get(source.name, {}), self.started)
+
+    def bind(self, name: str, outputs: Mapping[str, str], files_sha256: Mapping[str, str], started: str) -> None:
+        """Deliver the files of an image's result, and enter them; arguments and errors as of `build_entry` and `finish`."""
+        for file, sha256 in reversed(list(outputs.items())):  # the label map last
+            self.folder.deliver(self.out / file, sha256)
+        self.enter(name, self.build_entry(name, outputs, files_sha256, started))
+
+    def build_entry(
+        self, name: str, outputs: Mapping[str, str], files_sha256: Mapping[str, str], started: str
+    ) -> LabelMapEntry:
+        """The entry of an image's result.
+
+        Args:
+            name: of the image.
+            outputs: SHA-256 of the label map, and of the probabilities behind it, by their names.
+            files_sha256: of the image's files.
+            started: when the call began that made it.
+        """
+        (label_map, sha256), *others = outputs.items()
+        settings = self.origin.as_settings()
+        entry = LabelMapEntry(
+            files_sha256=dict(files_sha256), label_map=label_map, label_map_sha256=sha256, started=started, **settings
+        )
+        if name in self.tags:
+            entry.tags = self.tags[name]
+        for probabilities, probabilities_sha256 in others:  # what is not set is not written
+            entry.probabilities, entry.probabilities_sha256 = probabilities, probabilities_sha256
+        return entry
 
     def enter(self, name: str, entry: LabelMapEntry) -> None:
         """Add the entry of a label map, and write the record, but not too often."""

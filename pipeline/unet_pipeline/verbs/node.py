@@ -61,8 +61,9 @@ def node(
     _require_libraries()
     from unet_pipeline.clinical.node.receiver import check_title, read_allowed, receiving
     from unet_pipeline.clinical.node.sender import Sender, read_destination
+    from unet_pipeline.clinical.source import quiet_process
     from unet_pipeline.cohort.record import open_record
-    from unet_pipeline.verbs.node_loop import Loop, quiet_process
+    from unet_pipeline.verbs.node_loop import Loop
 
     title, destination, allowed = check_title(aet, "--aet"), read_destination(to), read_allowed(allow)
     with open_for_reading(bundle, trust, open_any_bundle) as opened, quiet_process():
@@ -124,12 +125,7 @@ class Predictor:
 
     def describe_origin(self) -> dict[str, Any]:
         """Hashes and options that all results share."""
-        origin = self.origin
-        return {
-            "weights_sha256": list(origin.weights_sha256),
-            "configs_sha256": dict(origin.configs_sha256),
-            "options": dict(origin.options),
-        }
+        return self.origin.as_settings()
 
     def predict(self, item: Arguments, smaller: bool) -> Arguments:
         """The result of a series, as a function of `Work`.

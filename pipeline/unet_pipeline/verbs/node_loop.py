@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,22 +32,6 @@ _GONE = "has no instances any more. Send the whole series again."
 _POISON = "ended the node each time that it was predicted: killed for its memory, or a crash of a library."
 # those of an earlier process: what ended it may not happen again
 _TRIED_ANEW = (RUNNING, State.ERROR, State.OUT_OF_MEMORY, State.DISK_FULL)
-
-
-@contextmanager
-def quiet_process() -> Iterator[None]:
-    """No thread of the process shows a warning of a library: those have values of headers."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom", "pynetdicom")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 class Loop:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.bundle.run_record import LabelMapEntry
 from unet_pipeline.cohort.engines import LOCAL, SLURM
 from unet_pipeline.cohort.items import Item, Outcome, State, Work
 from unet_pipeline.cohort.options import SLURM_STAGING, JobOptions
@@ -171,24 +170,6 @@ def _build_item(source: PredictionInput, key: str, ledger: Ledger) -> Item:
     return Item(source.name, key, arguments, measure_input(source), _hash_of(source, ledger))
 
 
-def _build_entry(
-    ledger: Ledger, outputs: Mapping[str, str], files_sha256: Mapping[str, str], started: str
-) -> LabelMapEntry:
-    (label_map, sha256), *others = outputs.items()
-    entry = LabelMapEntry(
-        files_sha256=dict(files_sha256),
-        label_map=label_map,
-        label_map_sha256=sha256,
-        weights_sha256=list(ledger.origin.weights_sha256),
-        configs_sha256=dict(ledger.origin.configs_sha256),
-        options=dict(ledger.origin.options),
-        started=started,
-    )
-    for probabilities, probabilities_sha256 in others:  # what is not set is not written, as by one process
-        entry.probabilities, entry.probabilities_sha256 = probabilities, probabilities_sha256
-    return entry
-
-
 def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[str, str], suffix: str) -> None:
     """Give the ledger the label maps that were finished before this process's predecessor was killed.
 
@@ -212,7 +193,8 @@ def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[s
         is_known = entry is not None and entry.label_map_sha256 == sha256
         if not is_known and path.is_file() and compute_sha256(path) == sha256:
             result = row.result
-            ledger.enter(item.name, _build_entry(ledger, row.outputs, result["files_sha256"], result["started"]))
+            entry = ledger.build_entry(item.name, row.outputs, result["files_sha256"], result["started"])
+            ledger.enter(item.name, entry)
 
 
 def _adopt(items: Sequence[Item], record: Record, ledger: Ledger, todo: set[str]) -> None:
@@ -239,11 +221,7 @@ def _run(
 
     # of all images, so that the work of a call that goes on is the same
     largest = [max(job.inputs, key=measure_input)] if todo else []
-    origin = {
-        "weights_sha256": list(ledger.origin.weights_sha256),
-        "configs_sha256": dict(ledger.origin.configs_sha256),
-        "options": dict(ledger.origin.options),
-    }
+    origin = ledger.origin.as_settings()
     arguments = {
         "bundle": str(job.folder.root.absolute()),
         "out": str(job.out.absolute()),
@@ -263,9 +241,7 @@ def _run(
 
     def enter(outcome: Outcome) -> None:
         result, name = outcome.result, outcome.attempt.item.name
-        for file, sha256 in reversed(result["outputs"].items()):  # the label map last
-            ledger.folder.deliver(job.out / file, sha256)
-        ledger.enter(name, _build_entry(ledger, result["outputs"], result["files_sha256"], result["started"]))
+        ledger.bind(name, result["outputs"], result["files_sha256"], result["started"])
 
     def is_there(item: Item, row: Row) -> bool:
         return item.name not in left
