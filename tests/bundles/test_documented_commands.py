@@ -7,11 +7,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dicom_phantoms
@@ -19,12 +21,16 @@ import nnunet_results
 import numpy as np
 import phantom_bundles as phantoms
 import pytest
+import store_server
 import tifffile
 from documented_commands import MARKS, PAGES, ROOT, find_commands, list_commands
 
 import unet_pipeline
+from unet_pipeline.cohort.items import Item
+from unet_pipeline.cohort.record import open_record
 from unet_pipeline.files import write_json, write_text
 
+from ..dicom_label_phantoms import write_image_series, write_seg
 from .conftest import share_folder
 
 COMMANDS = sorted({command.text for command in list_commands() if not command.mark})
@@ -36,6 +42,9 @@ READY = ("NAME", "hippocampus_mri", "nuclei_fluorescence")
 NAMES = {"RESULTS": "nnUNetTrainer__nnUNetPlans__3d_fullres"}
 # what a command must have written when it is done, where it names it
 WRITTEN = re.compile(r"OUT|NUMBERS|check|predictions|\w+\.svg|\w+\.zip|model\.(?:ts|onnx)")
+
+
+SERVING = re.compile(r"unet-pipeline node |tensorboard ")
 
 
 # the folders that the commands name
@@ -51,6 +60,7 @@ def build_world(root: Path) -> None:
     phantoms.write_volumes(root / "Task04_Hippocampus")
     write_list(root)
     write_dicom(root)
+    write_dicom_labels(root / "FOLDER")
     nnunet_results.write_results(root)
     train(root / "DATASET", root / "BUNDLE", {**phantoms.SMALL_2D, **SHORT}, fold="all")
     train(root / "ct", root / "liver_bundle", {**phantoms.SMALL_3D, **SHORT, "patch_size": [16, 16, 8]})
@@ -95,6 +105,16 @@ def write_dicom(root: Path) -> None:
     write_json(root / "ct" / "dataset_facts.json", {"channels": ["CT"], "labels": {"background": 0, "liver": 1}})
 
 
+def write_dicom_labels(root: Path) -> None:
+    """Series with a SEG on each, as archives give them."""
+    for number in range(4):
+        image, label = phantoms.draw_organ(number)
+        folder = root / f"patient_{number}"
+        affine = np.diag([0.5, 0.75, 2.0, 1.0])
+        headers = write_image_series(folder / "ct", np.clip(image, 0, 1000), affine, patient=f"P{number}")
+        write_seg(folder / "seg" / "1.dcm", headers, {"liver": label > 0})
+
+
 def train(dataset: Path, bundle: Path, numbers: dict, fold: str | None = None) -> None:
     phantoms.plan_small(dataset, bundle, **numbers)
     phantoms.silently(unet_pipeline.train, bundle, fold=fold)
@@ -128,6 +148,15 @@ def prepare(command: str, world: Path) -> None:
             write_em_archive(world / folder / "ISBI-2012-challenge.zip")
     if command == "unet-pipeline check em_membrane":
         unet_pipeline.get_data("em_membrane", world / "em_membrane")
+    if "--format dicomseg" in command:  # a bundle of volumes, and series for it
+        shutil.rmtree(world / "BUNDLE")
+        shutil.copytree(world / "liver_bundle", world / "BUNDLE")
+        shutil.copytree(world / "new_series" / "patient_0", world / "SERIES")
+        shutil.copytree(world / "new_series", world / "FOLDER_OF_SERIES")
+    if folder := re.fullmatch(r"unet-pipeline jobs (\S+)", command):
+        write_jobs(world / folder[1])
+    if "cp -r hippocampus_mri" in command:
+        shutil.copytree(world / "bundles" / "hippocampus_mri", world / "hippocampus_mri")
     if "--runtime onnx" in command:
         phantoms.silently(unet_pipeline.package, world / "BUNDLE")
     if "--exclude CASE" in command:
@@ -136,6 +165,49 @@ def prepare(command: str, world: Path) -> None:
             phantoms.PillowImage.fromarray(picture[:size]).save(world / "DATASET" / side / "CASE.png")
         with (world / "DATASET" / "cases.csv").open("a") as table:
             table.write("CASE,images/CASE.png,labels/CASE.png,A,50\n")
+
+
+def write_jobs(folder: Path) -> None:
+    """The record of a run that was cut off."""
+    records = folder / "evidence" / "runs" if folder.name == "BUNDLE" else folder
+    records.mkdir(parents=True, exist_ok=True)
+    with open_record(records) as record:
+        record.start_run("predict", {}, "LocalEngine", 2, 1)
+        record.enter([Item("case", "key", {})])
+
+
+@contextmanager
+def serve(command: str, world: Path) -> Iterator[None]:
+    """A store with the images of the command, where it names one."""
+    if "s3://" not in command:
+        yield
+        return
+    with store_server.serve_store():
+        import s3fs
+
+        s3fs.S3FileSystem().put(f"{world / 'IMAGES'}", "bucket/images", recursive=True)
+        yield
+
+
+def run_until_stopped(command: str, world: Path) -> None:
+    """What serves: from its first word about where it listens to SIGTERM."""
+    words = shlex.split(command)
+    if words[0] == "unet-pipeline":
+        words = [sys.executable, "-m", "unet_pipeline", *words[1:]]
+    else:
+        words[0] = str(Path(sys.executable).with_name(words[0]))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "pipeline"), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        words, cwd=world, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if re.search(r"listens on port|at http://", line):
+                process.terminate()
+        assert process.wait(60) in (0, -signal.SIGTERM), "".join(lines)
+        assert re.search(r"listens on port|at http://", "".join(lines)), "".join(lines)
 
 
 def write_em_archive(path: Path) -> None:
@@ -169,12 +241,16 @@ def test_command_runs_as_it_stands(
 ) -> None:
     prepare(command, world)
     words = shlex.split(command)
-    named = [Path(word) for word in words[2:] if WRITTEN.fullmatch(word)]  # a verb is no file
+    # a verb is no file, and `jobs` reads
+    named = [Path(word) for word in words[2:] if WRITTEN.fullmatch(word) and words[1] != "jobs"]
     assert not [path for path in named if (world / path).exists()]
     while re.match(r"[A-Z_]+=", words[0]):
         monkeypatch.setenv(*words.pop(0).split("=", 1))
-    if words[0] == "unet-pipeline":
-        status, _, errors = call_main(*(NAMES.get(word, word) for word in words[1:]))
+    if SERVING.match(command):
+        run_until_stopped(command, world)
+    elif words[0] == "unet-pipeline":
+        with serve(command, world):
+            status, _, errors = call_main(*(NAMES.get(word, word) for word in words[1:]))
         assert status == 0, errors
         assert "Traceback" not in errors
     else:
