@@ -170,6 +170,32 @@ def test_a_series_that_comes_again_is_not_predicted_again_and_a_late_slice_is_to
     node.wait_for(lambda: len(archive.results[network.name_series(920)]) == 2, 60)
 
 
+class LockInDemand:
+    """A lock that another thread had just before each block but the first: an instance has come meanwhile."""
+
+    def __init__(self, spool: Spool, series: str) -> None:
+        self.spool, self.series, self.num_blocks = spool, series, 0
+
+    def __enter__(self) -> None:
+        self.num_blocks += 1
+        if self.num_blocks > 1:
+            self.spool._arrived_s[self.series] = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_series_that_grows_while_it_is_looked_at_is_waited_for(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.open()
+    (tmp_path / "received" / "series").mkdir()
+    spool._arrived_s["series"] = time.monotonic() - 100
+    lock, spool._lock = spool._lock, LockInDemand(spool, "series")  # type: ignore[assignment]
+    assert spool.take_complete(wait_s=50, num_instances=None) == []
+    spool._lock, spool._arrived_s["series"] = lock, time.monotonic() - 100
+    assert spool.take_complete(wait_s=50, num_instances=None) == ["series"]
+
+
 def test_bytes_that_are_no_dataset_are_in_quarantine(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.open()

@@ -37,7 +37,7 @@ from unet_pipeline.evidence.records.tracking import (
 )
 from unet_pipeline.files import compute_sha256, write_atomically, write_json
 from unet_pipeline.planning.plan import read_plan
-from unet_pipeline.verbs.train_processes import follow_first, joins_as_secondary, start_processes
+from unet_pipeline.verbs.train_processes import follow_first, joins_as_secondary, train_together
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -101,7 +101,7 @@ def train(
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     if processes != 1:
         asked = {name: value for name, value in locals().items() if name not in _NOT_OF_A_PROCESS}
-        return start_processes(processes, workers, asked, announce)
+        return train_together(processes, workers, asked, announce)
     if joins_as_secondary():
         return follow_first(bundle)
     folder = open_trusted(bundle, "train", trust, sealed=False)

@@ -210,7 +210,7 @@ def joins_as_secondary() -> bool:
     return is_secondary()
 
 
-def start_processes(
+def train_together(
     processes: int, workers: JobOptions | None, asked: dict[str, object], announce: Any
 ) -> tuple[TrainingRun, ...]:
     """Train in several processes of this machine.

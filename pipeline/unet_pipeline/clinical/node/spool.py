@@ -167,13 +167,16 @@ class Spool:
             num_instances: so is one with so many.
         """
         names = []
-        for name, arrived_s in sorted(self._arrived_s.items(), key=lambda pair: pair[1]):
+        with self._lock:  # instances come meanwhile
+            arrivals = sorted(self._arrived_s.items(), key=lambda pair: pair[1])
+        for name, arrived_s in arrivals:
             folder = self._received / name
             has_all = num_instances is not None and sum(1 for _ in folder.glob("*.dcm")) >= num_instances
             if not has_all and time.monotonic() - arrived_s < wait_s:
                 continue
             with self._lock:
-                if (self.taken / name).exists():  # an earlier series of this name is on its way
+                # another instance has just come; or an earlier series of this name is on its way
+                if self._arrived_s[name] != arrived_s or (self.taken / name).exists():
                     continue
                 os.replace(folder, self.taken / name)
                 del self._arrived_s[name]
