@@ -86,12 +86,12 @@ def write_dataset(source: Path, split: dict[str, list[dict[str, str]]], work: Pa
     return raw
 
 
-def prepare(python: Path, work: Path, num_threads: int | None) -> None:
+def prepare(python: Path, work: Path, num_threads: int | None, configuration: str = "3d_fullres") -> None:
     """Let nnU-Net plan and preprocess, once; in several processes where it has its own defaults."""
-    if any((work / "preprocessed").glob("*/nnUNetPlans_3d_fullres/*.b2nd")):
+    if any((work / "preprocessed").glob(f"*/nnUNetPlans_{configuration}/*.b2nd")):
         return
     # by its function, because a folder on PYTHONPATH has no commands
-    command = [str(python), "-c", _PREPARE, "-d", str(DATASET_ID), "-c", "3d_fullres", "-np"]
+    command = [str(python), "-c", _PREPARE, "-d", str(DATASET_ID), "-c", configuration, "-np"]
     command.append("1" if num_threads else str(min(8, os.cpu_count() or 1)))
     environment = build_environment(work, num_threads)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

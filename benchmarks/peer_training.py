@@ -1,6 +1,7 @@
 """nnU-Net's own training for some minutes, with weights kept at given times and predictions of the validation fold.
 
     PEER_PYTHON benchmarks/peer_training.py --dataset-id 4 --minutes 2 5 10 15 --out FOLDER [--short-schedule] [--device cuda]
+        [--configuration 2d] [--seed 0] [--mirror]
 
 Runs in nnU-Net's environment (`peer_environment.py`). The clock counts its training steps and the loading of batches, and
 nothing else. Its learning rate falls over 250,000 steps, as it does by default, or over the given minutes with --short-schedule.
@@ -15,20 +16,21 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from energy import EnergyMeter
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-CONFIGURATION = "3d_fullres"
 CPU = torch.device("cpu")
 
 
-def build_trainer(preprocessed: Path, device: torch.device = CPU) -> nnUNetTrainer:
+def build_trainer(preprocessed: Path, device: torch.device = CPU, configuration: str = "3d_fullres") -> nnUNetTrainer:
     """nnU-Net's trainer for fold 0, as its command line builds it."""
     plans = json.loads((preprocessed / "nnUNetPlans.json").read_text(encoding="utf-8"))
     dataset = json.loads((preprocessed / "dataset.json").read_text(encoding="utf-8"))
-    trainer = nnUNetTrainer({**plans, "continue_training": False}, CONFIGURATION, 0, dataset, device)
+    trainer = nnUNetTrainer({**plans, "continue_training": False}, configuration, 0, dataset, device)
     trainer.initialize()
     trainer.on_train_start()
     return trainer
@@ -41,6 +43,7 @@ def train(trainer: nnUNetTrainer, minutes: list[float], short_schedule: bool) ->
         Minutes, steps and loss at each of the times.
     """
     elapsed_s, step, points = 0.0, 0, []
+    meter = EnergyMeter()
     trainer.network.train()
     while len(points) < len(minutes):
         progress = elapsed_s / (60 * minutes[-1]) if short_schedule else step // 250 / trainer.num_epochs
@@ -52,17 +55,18 @@ def train(trainer: nnUNetTrainer, minutes: list[float], short_schedule: bool) ->
         step += 1
         while len(points) < len(minutes) and elapsed_s >= 60 * minutes[len(points)]:
             trainer.save_checkpoint(str(Path(trainer.output_folder) / f"checkpoint_{len(points)}.pth"))
-            points.append({"minutes": elapsed_s / 60, "steps": step, "loss": loss})
+            points.append({"minutes": elapsed_s / 60, "steps": step, "loss": loss, "joule": meter.read_joule()})
             print(json.dumps(points[-1]), flush=True)
     return points
 
 
-def predict(trainer: nnUNetTrainer, raw: Path, out: Path, number: int) -> None:
-    """Label maps of the validation cases with the weights of one time, without mirroring."""
-    predictor = nnUNetPredictor(use_mirroring=False, device=trainer.device, allow_tqdm=False)
+def predict(trainer: nnUNetTrainer, raw: Path, out: Path, number: int, mirror: bool) -> None:
+    """Label maps of the validation cases with the weights of one time."""
+    predictor = nnUNetPredictor(use_mirroring=mirror, device=trainer.device, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(trainer.output_folder_base), (0,), f"checkpoint_{number}.pth")
     _, cases = trainer.do_split()
-    images = [[str(raw / "imagesTr" / f"{case}_0000.nii.gz")] for case in cases]
+    ending = trainer.dataset_json["file_ending"]
+    images = [[str(raw / "imagesTr" / f"{case}_0000{ending}")] for case in cases]
     out.mkdir(parents=True, exist_ok=True)
     predictor.predict_from_files_sequential(images, [str(out / case) for case in cases], overwrite=True)
 
@@ -75,14 +79,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--short-schedule", action="store_true")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--configuration", default="3d_fullres")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mirror", action="store_true")
     arguments = parser.parse_args()
     name = f"Dataset{arguments.dataset_id:03d}_*"
     (preprocessed,) = Path(str(nnUNet_preprocessed)).glob(name)
     (raw,) = Path(str(nnUNet_raw)).glob(name)
-    trainer = build_trainer(preprocessed, torch.device(arguments.device))
+    torch.manual_seed(arguments.seed)
+    np.random.seed(arguments.seed)
+    trainer = build_trainer(preprocessed, torch.device(arguments.device), arguments.configuration)
     points = train(trainer, sorted(arguments.minutes), arguments.short_schedule)
     for number in range(len(points)):
-        predict(trainer, raw, arguments.out / f"predictions_{number}", number)
+        predict(trainer, raw, arguments.out / f"predictions_{number}", number, arguments.mirror)
     (arguments.out / "points.json").write_text(json.dumps(points), encoding="utf-8")
     for loader in multiprocessing.active_children():  # the exit below skips what would end them
         loader.kill()
