@@ -27,8 +27,8 @@ _RULES = (
     "A case without prediction, or with a file that cannot be read, ends the run; none is left out for it.",
 )
 _HEAD = """\
-# ValidationProtocol of an external validation, made by `unet-pipeline validate plan`. Its SHA-256 is that of the values below as
-canonical JSON; # a changed value is noticed. Deposit the hash where you cannot change it, before the data are opened.
+# Protocol of an external validation, made by `unet-pipeline validate plan`. Its SHA-256 is that of the values below as
+# canonical JSON; a changed value is noticed. Deposit the hash where you cannot change it, before the data are opened.
 """
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
