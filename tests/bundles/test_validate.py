@@ -79,7 +79,9 @@ def test_fewer_patients_are_not_powered_and_other_weights_are_noticed(
     result = run(path, new_site, tmp_path / "out", bundle=str(moved))
     assert (result.verdict, result.breaches) == (NOT_POWERED, [])
     (moved / "configs" / "logging.conf").write_text("[loggers]\n", encoding="utf-8")
-    assert any("predicts with other files" in line for line in run(path, new_site, tmp_path / "b", bundle=str(moved)).breaches)
+    assert any(
+        "predicts with other files" in line for line in run(path, new_site, tmp_path / "b", bundle=str(moved)).breaches
+    )
 
 
 def test_against_another_bundle_the_cases_are_paired(bundle_2d: TrainedBundle, new_site: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ counts. It needs fewer patients, and errs where failures are rare and gross.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -23,7 +24,7 @@ BOUNDED, SKEWED_T = "bounded", "t"
 ANALYSES = (BOUNDED, SKEWED_T)
 NUM_DRAWS = 20_000
 _SEED = 20_26  # fixed, so that anybody gets the same decision from the same values
-_BLOCK = 2_000
+_BLOCK = 500  # samples at a time, which bounds the memory
 
 
 def exceeds(
@@ -47,7 +48,16 @@ def exceeds(
     Returns:
         Shape (samples,), bool.
     """
-    return compute_low(values, analysis, alpha, least, num_draws) > boundary
+    if analysis == SKEWED_T:
+        return _compute_low_t(values, alpha) > boundary
+    boundaries = np.broadcast_to(boundary, len(values))
+    most_below = _find_rank(alpha, num_draws)
+    return np.concatenate(
+        [
+            np.count_nonzero(means <= boundaries[start : start + len(means), None], axis=1) <= most_below
+            for start, means in _iterate_means(values, least, num_draws)
+        ]
+    )
 
 
 def compute_low(
@@ -57,17 +67,24 @@ def compute_low(
     values = np.atleast_2d(np.asarray(values, dtype=float))
     if analysis == SKEWED_T:
         return _compute_low_t(values, alpha)
+    rank = _find_rank(alpha, num_draws)
+    parts = [np.partition(means, rank, axis=1)[:, rank] for _, means in _iterate_means(values, least, num_draws)]
+    return np.concatenate(parts)
+
+
+def _find_rank(alpha: float, num_draws: int) -> int:
+    """Place of the lower end among the sorted draws, from 0."""
+    return max(0, int(np.floor(alpha * num_draws)) - 1)
+
+
+def _iterate_means(values: np.ndarray, least: float, num_draws: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Draws of the mean, with the worst value beside the others, shape (samples, draws), in blocks with the place of the first."""
     if not np.isfinite(least):
         raise ValueError(f"the analysis {BOUNDED!r} needs a smallest value; got {least}")
     padded = np.column_stack([np.full(len(values), least), values])
     weights = _draw_weights(padded.shape[1], num_draws)
-    rank = max(0, int(np.floor(alpha * num_draws)) - 1)
-    return np.concatenate(
-        [
-            np.partition(padded[start : start + _BLOCK] @ weights, rank, axis=1)[:, rank]
-            for start in range(0, len(padded), _BLOCK)
-        ]
-    )
+    for start in range(0, len(padded), _BLOCK):
+        yield start, padded[start : start + _BLOCK] @ weights
 
 
 def compute_interval(values: np.ndarray, analysis: str, alpha: float, least: float, most: float) -> tuple[float, float]:

@@ -14,10 +14,11 @@ from unet_pipeline.evaluation.case_values import ALL_LABELS, tabulate_cases
 from unet_pipeline.evaluation.metric_table import METRICS
 from unet_pipeline.evaluation.summary import Number
 from unet_pipeline.results import Result
-from unet_pipeline.studies.power_law import FittedCurve, fit_curve
+from unet_pipeline.studies.power_law import NUM_PARAMETERS, FittedCurve, fit_curve
 from unet_pipeline.studies.subsets import Subset
 
 _NUM_DRAWN = 40  # points of the curve
+_FEW = 4  # trainings beyond the numbers of a power law, from which their noise would be told
 _FAR = 2.0  # times the largest size, beyond which a curve is no more than a guess
 
 
@@ -193,6 +194,8 @@ def _list_notes(largest: int, more: int, num_trainings: int) -> list[str]:
         notes.append(
             f"{largest + more} cases are more than {_FAR:g} times those of the largest training; the curve is a guess there."
         )
-    if num_trainings == len({largest}) + 2:
-        notes.append("There is one training per size; --repeats tells more of their spread.")
+    if num_trainings < NUM_PARAMETERS + _FEW:
+        notes.append(
+            f"{num_trainings} trainings are too few to tell how much one differs from another; the interval says little. Raise --repeats."
+        )
     return notes

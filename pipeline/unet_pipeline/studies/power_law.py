@@ -87,8 +87,11 @@ def fit_curve(sizes: np.ndarray, errors: np.ndarray) -> FittedCurve:
     residuals = (means - best.predict(sizes)[0]) * np.sqrt(len(sizes) / freedom)
     weights = generator.multinomial(errors.shape[1], np.full(errors.shape[1], 1 / errors.shape[1]), NUM_RESAMPLES)
     centres = fit_power_laws(sizes, weights @ errors.T / errors.shape[1]).predict(sizes)
-    drawn = centres + generator.choice(residuals, (NUM_RESAMPLES, len(sizes)))
-    return FittedCurve(best, fit_power_laws(sizes, drawn), generator.choice(residuals, NUM_RESAMPLES))
+    # the size of the noise is an estimate too, as in Student's t
+    inflation = np.sqrt(freedom / generator.chisquare(freedom, NUM_RESAMPLES))
+    drawn = centres + inflation[:, None] * generator.choice(residuals, (NUM_RESAMPLES, len(sizes)))
+    noise = inflation * generator.choice(residuals, NUM_RESAMPLES)
+    return FittedCurve(best, fit_power_laws(sizes, drawn), noise)
 
 
 def fit_power_laws(sizes: np.ndarray, errors: np.ndarray) -> PowerLaw:

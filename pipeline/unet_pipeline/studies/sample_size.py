@@ -128,6 +128,9 @@ def _draw_samples(
     values = np.asarray(values, dtype=float)
     if not is_sample:
         return generator.choice(values, (num, num_patients)), np.full(num, values.mean())
+    # the bootstrap's populations have a smaller variance than the sample's estimate, by (n - 1) / (n + 1)
+    known = len(values)
+    values = values.mean() + (values - values.mean()) * np.sqrt((known + 1) / (known - 1))
     weights = generator.standard_exponential((num, len(values)))
     weights /= weights.sum(axis=1, keepdims=True)
     edges = np.cumsum(weights, axis=1)
