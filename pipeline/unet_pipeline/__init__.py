@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.import_nnunet import ImportedFolder as ImportedFolder
     from unet_pipeline.verbs.import_nnunet import import_nnunet as import_nnunet
     from unet_pipeline.verbs.jobs import jobs as jobs
+    from unet_pipeline.verbs.learning_curve import CurveDesign as CurveDesign
     from unet_pipeline.verbs.learning_curve import learning_curve as learning_curve
     from unet_pipeline.verbs.node import node as node
     from unet_pipeline.verbs.package import package as package
@@ -126,6 +127,7 @@ TYPES = {
     "BundleFolder": "bundle.folder",
     "CheckReport": "dataset.check",
     "ComparisonRecord": "evaluation.comparison",
+    "CurveDesign": "verbs.learning_curve",
     "Demo": "verbs.demo",
     "Description": "evidence.report.network_drawing",
     "Evaluation": "verbs.evaluate",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,56 +38,72 @@ _HEAD = "size, plan: "
 _RUN = "run: "
 
 
+ActionName = Annotated[
+    Action,
+    typer.Argument(
+        metavar="ACTION",
+        help="size [BUNDLE]: patients that are needed; plan BUNDLE PROTOCOL.yaml: write and seal the protocol; "
+        "run PROTOCOL.yaml DATASET OUT: open the data, decide once.",
+    ),
+]
+Places = Annotated[list[Path] | None, typer.Argument(metavar="PLACES", help="As ACTION needs them.")]
+Metric = Annotated[str, typer.Option(help=f"{_HEAD}such as dice.")]
+Label = Annotated[
+    str, typer.Option(metavar="NAME", help=f"{_HEAD}label to measure; the mean of the labels, if not given.")
+]
+Hypothesis = Annotated[str, typer.Option("--type", help=f"{_HEAD}noninferiority or superiority.")]
+Margin = Annotated[
+    float | None,
+    typer.Option(help=f"{_HEAD}by which the bundle may be worse, or has to be better; 0.02 and 0 if not given."),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VALUE|BUNDLE",
+        help="What the bundle is compared with; its own out-of-fold mean, if not given. With run: where that bundle is now.",
+    ),
+]
+Power = Annotated[float, typer.Option(help=f"{_HEAD}probability of showing it, if it is as expected.")]
+Alpha = Annotated[float, typer.Option(help=f"{_HEAD}probability of a wrong yes, at most.")]
+Analysis = Annotated[
+    str | None,
+    typer.Option(help=f"{_HEAD}bounded, for metrics between two ends, or t, with fewer patients and more trust."),
+]
+Expected = Annotated[
+    float | None, typer.Option(help=f"{_HEAD}mean, or difference to the other bundle, on the new patients.")
+]
+Spread = Annotated[
+    float | None, typer.Option(help=f"{_HEAD}standard deviation over patients; out-of-fold, if not given.")
+]
+ExclusionRules = Annotated[
+    list[str] | None, typer.Option(metavar="RULE", help="plan: who is no patient of the study, in words; repeat.")
+]
+DataSha256 = Annotated[
+    str | None, typer.Option("--data-sha256", help="plan: hash of the data, where their keeper has told it.")
+]
+Registered = Annotated[
+    str | None, typer.Option(metavar="SHA256", help=f"{_RUN}hash of the protocol that was deposited elsewhere.")
+]
+MovedBundle = Annotated[Path | None, typer.Option(help=f"{_RUN}where the bundle is now, if it was moved.")]
+
+
 def validate(
-    action: Annotated[
-        Action,
-        typer.Argument(
-            metavar="ACTION",
-            help="size [BUNDLE]: patients that are needed; plan BUNDLE PROTOCOL.yaml: write and seal the protocol; "
-            "run PROTOCOL.yaml DATASET OUT: open the data, decide once.",
-        ),
-    ],
-    places: Annotated[list[Path] | None, typer.Argument(metavar="PLACES", help="As ACTION needs them.")] = None,
-    metric: Annotated[str, typer.Option(help=f"{_HEAD}such as dice.")] = "dice",
-    label: Annotated[
-        str, typer.Option(metavar="NAME", help=f"{_HEAD}label to measure; the mean of the labels, if not given.")
-    ] = "",
-    hypothesis: Annotated[
-        str, typer.Option("--type", help=f"{_HEAD}noninferiority or superiority.")
-    ] = "noninferiority",
-    margin: Annotated[
-        float | None,
-        typer.Option(help=f"{_HEAD}by which the bundle may be worse, or has to be better; 0.02 and 0 if not given."),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VALUE|BUNDLE",
-            help="What the bundle is compared with; its own out-of-fold mean, if not given. With run: where that bundle is now.",
-        ),
-    ] = None,
-    power: Annotated[float, typer.Option(help=f"{_HEAD}probability of showing it, if it is as expected.")] = 0.8,
-    alpha: Annotated[float, typer.Option(help=f"{_HEAD}probability of a wrong yes, at most.")] = 0.05,
-    analysis: Annotated[
-        str | None,
-        typer.Option(help=f"{_HEAD}bounded, for metrics between two ends, or t, with fewer patients and more trust."),
-    ] = None,
-    expected: Annotated[
-        float | None, typer.Option(help=f"{_HEAD}mean, or difference to the other bundle, on the new patients.")
-    ] = None,
-    spread: Annotated[
-        float | None, typer.Option(help=f"{_HEAD}standard deviation over patients; out-of-fold, if not given.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="RULE", help="plan: who is no patient of the study, in words; repeat.")
-    ] = None,
-    data_sha256: Annotated[
-        str | None, typer.Option("--data-sha256", help="plan: hash of the data, where their keeper has told it.")
-    ] = None,
-    registered: Annotated[
-        str | None, typer.Option(metavar="SHA256", help=f"{_RUN}hash of the protocol that was deposited elsewhere.")
-    ] = None,
-    bundle: Annotated[Path | None, typer.Option(help=f"{_RUN}where the bundle is now, if it was moved.")] = None,
+    action: ActionName,
+    places: Places = None,
+    metric: Metric = "dice",
+    label: Label = "",
+    hypothesis: Hypothesis = "noninferiority",
+    margin: Margin = None,
+    against: Against = None,
+    power: Power = 0.8,
+    alpha: Alpha = 0.05,
+    analysis: Analysis = None,
+    expected: Expected = None,
+    spread: Spread = None,
+    exclude: ExclusionRules = None,
+    data_sha256: DataSha256 = None,
+    registered: Registered = None,
+    bundle: MovedBundle = None,
     device: Device = None,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
@@ -100,37 +116,20 @@ def validate(
 
     given = _require_places(action, places or [])
     if action is Action.RUN:
-        protocol_file, dataset, out = given
-        result = unet_pipeline.validate(
-            protocol_file,
-            dataset,
-            out,
-            bundle=bundle,
-            against=against,
-            registered=registered,
-            device=device,
-            trust=trust,
-            announce=tell,
-            follow_links=follow_links,
-            data_root=data_root,
-            jobs=jobs,
-        )
-        print_validation(result, out)
-        write_json_option(json_file, _as_data(result))
+        moved = {"bundle": bundle, "against": against, "registered": registered}
+        reading = {"follow_links": follow_links, "data_root": data_root, "jobs": jobs}
+        _run(given, {**moved, **reading, "device": device, "trust": trust}, json_file)
         return
-    from unet_pipeline.studies.aim import ValidationAim
-
     margin = (0.02 if hypothesis == "noninferiority" else 0.0) if margin is None else margin
-    aim = ValidationAim(metric, label, hypothesis, margin, against, power, alpha, analysis, expected, spread)
+    aim = unet_pipeline.ValidationAim(
+        metric, label, hypothesis, margin, against, power, alpha, analysis, expected, spread
+    )
     if action is Action.SIZE:
-        size = unet_pipeline.size_validation(given[0] if given else None, aim)
-        print_size(size)
-        _say_other_analysis(given[0] if given else None, aim, size)
-        write_json_option(json_file, vars(size))
+        _say_size(given[0] if given else None, aim, json_file)
         return
     protocol = unet_pipeline.plan_validation(given[0], given[1], aim, exclude or (), data_sha256)
     print_protocol(protocol, given[1])
-    _say_other_analysis(given[0], aim, None, protocol.analysis)
+    _say_other_analysis(given[0], aim, protocol.analysis)
     tell_next("validate", "run", given[1], "DATASET", "OUT", "--registered", protocol.sha256)
     write_json_option(json_file, protocol.model_dump(mode="json"))
 
@@ -140,6 +139,24 @@ def _require_places(action: Action, places: list[Path]) -> list[Path]:
     if len(places) not in numbers:
         raise typer.BadParameter(f"`validate {action}` takes {shown}; got {len(places)} place(s)")
     return places
+
+
+def _run(given: list[Path], options: dict[str, Any], json_file: Path | None) -> None:
+    import unet_pipeline
+
+    protocol, dataset, out = given
+    result = unet_pipeline.validate(protocol, dataset, out, announce=tell, **options)
+    print_validation(result, out)
+    write_json_option(json_file, _as_data(result))
+
+
+def _say_size(bundle: Path | None, aim: ValidationAim, json_file: Path | None) -> None:
+    import unet_pipeline
+
+    size = unet_pipeline.size_validation(bundle, aim)
+    print_size(size)
+    _say_other_analysis(bundle, aim, size.analysis)
+    write_json_option(json_file, vars(size))
 
 
 def print_size(size: SampleSize) -> None:
@@ -152,11 +169,11 @@ def print_size(size: SampleSize) -> None:
     say("others   " + ", ".join(f"{num}: power {power:.2f}" for num, power in size.others.items()))
 
 
-def _say_other_analysis(bundle: Path | None, aim: ValidationAim, size: SampleSize | None, analysis: str = "") -> None:
+def _say_other_analysis(bundle: Path | None, aim: ValidationAim, analysis: str) -> None:
     """How many patients the analysis that trusts more would need."""
     import unet_pipeline
 
-    if (size.analysis if size else analysis) != "bounded":
+    if analysis != "bounded":
         return
     try:
         other = unet_pipeline.size_validation(bundle, replace(aim, analysis="t"))
