@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,7 +87,7 @@ def test_of_a_distance_the_smaller_mean_is_better() -> None:
     assert decide(protocol, values(2.6, 20), [])[0] == NOT_SHOWN
 
 
-def test_a_cut_off_look_is_noted_and_other_data_are_a_breach(tmp_path) -> None:
+def test_a_cut_off_look_is_noted_and_other_data_are_a_breach(tmp_path: Path) -> None:
     protocol = build_protocol()
     log = LookLog(name_log(tmp_path / "p.yaml"), ()).add(PLANNED, protocol.sha256)
     assert find_breaches(protocol, log, "d" * 64, protocol.sha256, []) == ([], [])
