@@ -29,7 +29,7 @@ from unet_pipeline.views.summary import Summary, Table
 from .phantom_bundles import draw_cell, write_volumes
 
 # say what they are as they were; a view of an image shows itself by IPython's own means
-PAPER_TYPES = ("BundleFolder", "ImageView", "PipelineError", "ReadOptions")
+PAPER_TYPES = ("BundleFolder", "CurveDesign", "ImageView", "PipelineError", "ReadOptions", "ValidationAim")
 
 
 def make_run(folder: Path, epochs: str = '[{"epoch": 1, "loss": 0.9}, {"epoch": 2, "loss": 0.5}]') -> TrainingRun:

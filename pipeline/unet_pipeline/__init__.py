@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import Forecast as Forecast
     from unet_pipeline.prediction.run import Predictions as Predictions
     from unet_pipeline.progress import show_progress as show_progress
+    from unet_pipeline.studies.aim import ValidationAim as ValidationAim
+    from unet_pipeline.studies.external_validation import ValidationResult as ValidationResult
+    from unet_pipeline.studies.learning_curve import LearningCurve as LearningCurve
+    from unet_pipeline.studies.protocol import ValidationProtocol as ValidationProtocol
+    from unet_pipeline.studies.sample_size import SampleSize as SampleSize
     from unet_pipeline.training.forecast import TrainingForecast as TrainingForecast
     from unet_pipeline.training.run import TrainingRun as TrainingRun
     from unet_pipeline.tuning.choose import Tuning as Tuning
@@ -59,6 +64,8 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.import_nnunet import ImportedFolder as ImportedFolder
     from unet_pipeline.verbs.import_nnunet import import_nnunet as import_nnunet
     from unet_pipeline.verbs.jobs import jobs as jobs
+    from unet_pipeline.verbs.learning_curve import CurveDesign as CurveDesign
+    from unet_pipeline.verbs.learning_curve import learning_curve as learning_curve
     from unet_pipeline.verbs.node import node as node
     from unet_pipeline.verbs.package import package as package
     from unet_pipeline.verbs.plan import PlannedFolder as PlannedFolder
@@ -71,6 +78,9 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.train import forecast_training as forecast_training
     from unet_pipeline.verbs.train import train as train
     from unet_pipeline.verbs.tune import tune as tune
+    from unet_pipeline.verbs.validate import plan_validation as plan_validation
+    from unet_pipeline.verbs.validate import size_validation as size_validation
+    from unet_pipeline.verbs.validate import validate as validate
     from unet_pipeline.verbs.view import view as view
     from unet_pipeline.viewer.notebook import ImageView as ImageView
     from unet_pipeline.viewer.notebook import view_image as view_image
@@ -92,6 +102,8 @@ VERBS = {
     "evaluate": ("evaluate",),
     "compare": ("compare",),
     "tune": ("tune",),
+    "validate": ("validate", "plan_validation", "size_validation"),
+    "learning_curve": ("learning_curve",),
     "report": ("report",),
     "view": ("view",),
     "package": ("package",),
@@ -115,6 +127,7 @@ TYPES = {
     "BundleFolder": "bundle.folder",
     "CheckReport": "dataset.check",
     "ComparisonRecord": "evaluation.comparison",
+    "CurveDesign": "verbs.learning_curve",
     "Demo": "verbs.demo",
     "Description": "evidence.report.network_drawing",
     "Evaluation": "verbs.evaluate",
@@ -123,6 +136,7 @@ TYPES = {
     "ImageView": "viewer.notebook",
     "ImportedFolder": "verbs.import_nnunet",
     "Jobs": "cohort.status",
+    "LearningCurve": "studies.learning_curve",
     "MedicalImage": "dataset.medical_image",
     "Package": "handover.package",
     "PipelineError": "errors",
@@ -132,9 +146,13 @@ TYPES = {
     "ReadOptions": "dataset.options",
     "Report": "evidence.report.report",
     "Reproduction": "evidence.reproduce.reproduction",
+    "SampleSize": "studies.sample_size",
     "TrainingForecast": "training.forecast",
     "TrainingRun": "training.run",
     "Tuning": "tuning.choose",
+    "ValidationAim": "studies.aim",
+    "ValidationProtocol": "studies.protocol",
+    "ValidationResult": "studies.external_validation",
 }
 _VERB_OF = {name: verb for verb, names in VERBS.items() for name in names}
 _HOMES = {name: f"verbs.{verb}" for name, verb in _VERB_OF.items()} | FUNCTIONS | TYPES

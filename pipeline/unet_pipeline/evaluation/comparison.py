@@ -127,7 +127,7 @@ def compare_cases(a: MeasuredCases, b: MeasuredCases, metrics: Sequence[str] = (
     rows_a, rows_b = (_select(side.rows, shared) for side in (a, b))
     _require_same_references(a, b, rows_a, rows_b)
     chosen = _choose_metrics(rows_a, rows_b, metrics)
-    filled = _fill_undefined(rows_a, rows_b, chosen), _fill_undefined(rows_b, rows_a, chosen)
+    filled = fill_undefined(rows_a, rows_b, chosen), fill_undefined(rows_b, rows_a, chosen)
     table_a, table_b = (tabulate_cases(rows, a.summary.scored_labels) for rows in filled)
     series_b = {(series.label, series.metric): series for series in table_b.series}
     lines = [
@@ -216,8 +216,13 @@ def _choose_metrics(rows_a: pd.DataFrame, rows_b: pd.DataFrame, metrics: Sequenc
     return [name for name in known if not metrics or name in metrics]
 
 
-def _fill_undefined(rows: pd.DataFrame, others: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """The best value where nothing was to be found, nothing was predicted, and the other side predicted something."""
+def fill_undefined(rows: pd.DataFrame, others: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """The best value where nothing was to be found, nothing was predicted, and the other side predicted something.
+
+    Args:
+        rows: of one side; `others` those of the other.
+        metrics: columns to fill.
+    """
     if not {"num_voxels_reference", "num_voxels_prediction"} <= set(rows.columns):
         return rows
     others = rows[["case", "label"]].merge(others, on=["case", "label"], how="left")

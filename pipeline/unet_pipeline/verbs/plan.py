@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.folder import BundleFolder, require_weights
@@ -82,23 +83,44 @@ def plan(
         read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
         report = check_dataset(read, labels, options)
         read_case_s = (time.monotonic() - started_s) / len(report.dataset.cases)
-        fingerprint = report.require_no_errors()
-        splits = choose_splits(report, folds, seed)
-        data = _place_data(root, report)
-        planned = plan_from_fingerprint(
-            fingerprint,
-            Path(os.path.relpath(data.resolve(), root.resolve())).as_posix(),
-            preset,
-            len(splits.folds),
-            seed=seed,
-            network=network,
-            padded=padded,
-            memory_gib=memory_gib,
-            machine_memory=find_memory(),
-            start=start,
+        report.require_no_errors()
+        choices = {"network": network, "padded": padded, "memory_gib": memory_gib}
+        folder, effective = plan_checked(
+            root, report, choose_splits(report, folds, seed), preset, seed, start, **choices
         )
-        folder = _write(root, planned, report, splits, data, start)
-    return PlannedFolder(folder, planned.plan, report, read_case_s)
+    return PlannedFolder(folder, effective, report, read_case_s)
+
+
+def plan_checked(
+    root: Path,
+    report: CheckReport,
+    splits: Splits,
+    preset: str,
+    seed: int,
+    start: Start | None = None,
+    **choices: Any,
+) -> tuple[BundleFolder, Plan]:
+    """Plan from a report and splits, and write the bundle.
+
+    Args:
+        root, preset, seed, choices: as in `plan`.
+        start: the bundle whose weights the training starts from.
+
+    Raises:
+        DatasetError, PlanError, BundleError: as `plan`.
+    """
+    data = _place_data(root, report)
+    planned = plan_from_fingerprint(
+        report.require_no_errors(),
+        Path(os.path.relpath(data.resolve(), root.resolve())).as_posix(),
+        preset,
+        len(splits.folds),
+        seed=seed,
+        machine_memory=find_memory(),
+        start=start,
+        **choices,
+    )
+    return _write(root, planned, report, splits, data, start), planned.plan
 
 
 def _place_data(root: Path, report: CheckReport) -> Path:

@@ -1,0 +1,63 @@
+"""Summaries of external validations and learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from unet_pipeline.studies.curve_figure import draw_curve
+from unet_pipeline.views.summary import Picture, Summary, Table, count
+
+if TYPE_CHECKING:
+    from unet_pipeline.studies.external_validation import ValidationResult
+    from unet_pipeline.studies.learning_curve import LearningCurve
+    from unet_pipeline.studies.protocol import ValidationProtocol
+    from unet_pipeline.studies.sample_size import SampleSize
+
+
+def _summarize_size(size: SampleSize) -> Summary:
+    rows = [(str(num), f"{power:.3f}") for num, power in {**size.others, size.num_patients: size.power}.items()]
+    facts = {
+        "effect": f"{size.effect:.4g}",
+        "spread": f"{size.spread:.4g}",
+        "analysis": size.analysis,
+        "alpha": size.alpha,
+    }
+    table = Table("power of a sample", ("patients", "power"), sorted(rows, key=lambda row: int(row[0])), 0)
+    return Summary(f"{count(size.num_patients, 'patient')}, power {size.power:.2f}", facts, (table,))
+
+
+def _summarize_protocol(protocol: ValidationProtocol) -> Summary:
+    other = protocol.against if isinstance(protocol.against, float) else protocol.against.name
+    facts = {
+        "metric": f"{protocol.metric} of {protocol.label}",
+        "margin": protocol.margin,
+        "patients": protocol.sample.num_patients,
+        "sha256": protocol.sha256,
+    }
+    line = f"{protocol.bundle.name}: {protocol.hypothesis} against {other}"
+    return Summary(line, facts, (), (), (*protocol.rules, *protocol.exclusions))
+
+
+def _summarize_validation(result: ValidationResult) -> Summary:
+    facts = {
+        "data": result.dataset,
+        "patients": f"{result.num_patients} of {result.num_planned} planned",
+        "look": result.look,
+    }
+    return Summary(f"{result.verdict}", facts, (), (), (result.sentence, *result.breaches, *result.notes))
+
+
+def _summarize_curve(curve: LearningCurve) -> Summary:
+    rows = [(str(point.num_cases), str(point.repeat), f"{point.score:.4f}") for point in curve.points]
+    table = Table("trainings", ("cases", "repeat", curve.metric), rows, 0)
+    picture = Picture(f"{curve.metric} over the number of training cases", lambda: draw_curve(curve))
+    return Summary(curve.sentence, {"steps of each": curve.num_steps}, (table,), (picture,), curve.notes)
+
+
+SUMMARIES: dict[str, Callable[[Any], Summary]] = {
+    "LearningCurve": _summarize_curve,
+    "SampleSize": _summarize_size,
+    "ValidationProtocol": _summarize_protocol,
+    "ValidationResult": _summarize_validation,
+}

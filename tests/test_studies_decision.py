@@ -1,0 +1,52 @@
+"""Decisions about a mean: closed forms, invariances, and how often a wrong yes is said where rare cases fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from unet_pipeline.studies.decision import BOUNDED, SKEWED_T, compute_interval, compute_low, exceeds
+
+ALPHA = 0.05
+
+
+def test_bounded_gives_the_exact_end_where_all_values_are_the_best() -> None:
+    # Clopper and Pearson for 30 of 30: the posterior of the mean is Beta(30, 1)
+    low = compute_low(np.ones(30), BOUNDED, ALPHA, 0.0)[0]
+    assert low == pytest.approx(ALPHA ** (1 / 30), abs=2e-3)
+
+
+def test_t_is_students_for_symmetric_values() -> None:
+    values = np.array([-2.0, -1, 0, 1, 2, -3, 3]) + 10
+    expected = 10 - stats.t.ppf(0.95, 6) * values.std(ddof=1) / np.sqrt(7)
+    assert compute_low(values, SKEWED_T, ALPHA, -np.inf)[0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("analysis", [BOUNDED, SKEWED_T])
+def test_order_and_scale_of_the_values_do_not_matter(analysis: str) -> None:
+    values = np.random.default_rng(0).beta(8, 2, 40)
+    low = compute_low(values, analysis, ALPHA, 0.0)[0]
+    assert compute_low(values[::-1], analysis, ALPHA, 0.0)[0] == pytest.approx(low, abs=5e-3)
+    assert compute_low(100 * values, analysis, ALPHA, 0.0)[0] == pytest.approx(100 * low)
+    assert low < values.mean() < compute_interval(values, analysis, ALPHA, 0.0, 1.0)[1]
+
+
+def test_skew_to_the_left_lowers_the_end_of_t() -> None:
+    values = np.array([0.9] * 19 + [0.2])
+    student = values.mean() - stats.t.ppf(0.95, 19) * values.std(ddof=1) / np.sqrt(20)
+    assert compute_low(values, SKEWED_T, ALPHA, 0.0)[0] < student - 0.01
+    assert np.isfinite(compute_low(np.full(5, 0.8), SKEWED_T, ALPHA, 0.0)).all()
+
+
+def test_bounded_is_wrong_no_more_often_than_it_may_although_failures_are_rarely_seen() -> None:
+    generator = np.random.default_rng(1)
+    samples = np.where(generator.random((1500, 30)) < 0.03, 0.0, 0.9)
+    rates = [exceeds(samples, 0.97 * 0.9, analysis, ALPHA, 0.0, 2000).mean() for analysis in (BOUNDED, SKEWED_T)]
+    assert rates[0] <= 0.05 < 0.3 < rates[1]  # 40 % of the samples have no failure
+
+
+def test_a_single_patient_decides_nothing_and_bounded_needs_an_end() -> None:
+    assert compute_interval(np.array([0.9]), BOUNDED, ALPHA, 0.0, 1.0) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="needs a smallest value"):
+        compute_low(np.ones(3), BOUNDED, ALPHA, -np.inf)
