@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_pipeline.dataset.case_reading import read_case_image, read_case_label
+from unet_pipeline.dataset.case_reading import read_case_image, read_case_instances, read_case_label
 from unet_pipeline.dataset.dataset import Case, image_suffix
 from unet_pipeline.dataset.fingerprint import compute_coarsest_factor
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
@@ -96,6 +96,7 @@ class CaseFindings:
     image_changed: bool = False
     label_changed: bool = False
     tile: Tile | None = None
+    instance_sizes: np.ndarray | None = None  # voxels of each object; None without an instance map
 
     def add(self, problem: Problem) -> None:
         self.problems.append(problem)
@@ -139,6 +140,7 @@ def examine_case(
         if label.array.ndim == 3:
             findings.coarsest_factor = compute_coarsest_factor(annotated)
             findings.coarse_map = compute_coarse_map(image.array)
+        _measure_instances(findings, root, image, options)
     if tile_pixels is not None:
         findings.tile = _draw(findings, root, image, label, options, ignore_value, tile_pixels)
     return findings
@@ -195,6 +197,19 @@ def _read_label(
         findings.records += _record_files(root, path)
     findings.problems += label.notes
     return label
+
+
+def _measure_instances(findings: CaseFindings, root: Path, image: MedicalImage, options: ReadOptions) -> None:
+    try:
+        known = read_case_instances(root, findings.case, image, options)
+    except ImageFileError as error:
+        _add_error(findings, error)
+        return
+    if known is not None:
+        instances, path, is_moved = known
+        findings.label_changed |= is_moved or not stock_reads(root / path, as_label=True)
+        values, counts = np.unique(instances.array, return_counts=True)
+        findings.instance_sizes = counts[values != 0]
 
 
 def _add_error(findings: CaseFindings, error: ImageFileError) -> None:

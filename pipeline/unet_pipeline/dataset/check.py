@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from unet_pipeline.dataset.case_check import CaseFindings, FileRecord, examine_case
 from unet_pipeline.dataset.case_comparison import (
@@ -329,6 +332,7 @@ def _build_fingerprint(
         intensities=intensities,
         mirroring_matters=find_mirroring_that_matters(maps) if maps else (),
         turning_matters=find_turning_that_matters(maps),
+        instance_sizes=_measure_instances(findings),
         modalities=tuple(sorted({finding.modality for finding in findings if finding.modality})),
         cases=tuple(
             CaseFingerprint(
@@ -342,6 +346,15 @@ def _build_fingerprint(
             for finding in findings
         ),
     )
+
+
+def _measure_instances(findings: list[CaseFindings]) -> tuple[float, ...]:
+    """Quantiles of the sizes of all objects."""
+    sizes = [
+        finding.instance_sizes * math.prod(finding.spacing_mm) for finding in findings if finding.instance_sizes is not None
+    ]
+    every = np.concatenate(sizes) if sizes else np.empty(0)
+    return tuple(float(f"{size:.4g}") for size in np.quantile(every, np.linspace(0, 1, 101))) if every.size else ()
 
 
 def _list_planned(dataset: Dataset) -> set[str]:

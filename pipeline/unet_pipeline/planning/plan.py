@@ -131,6 +131,11 @@ class Plan(Result, BaseModel):
     thin_labels: tuple[str, ...] = ()
     separated_labels: tuple[str, ...] = ()
     label_codes: dict[str, LabelCode | None] = {}
+    # instances; a plan.yaml may lack them, as one of a dataset without instance maps does
+    instance_targets: Literal["levels", "gaps"] | None = None
+    instance_depths_voxel: tuple[Count, ...] = ()
+    instance_seed_threshold: Share = 0.5
+    instance_smallest: Annotated[float, Field(ge=0)] = 0.0
     # of imported networks and of fine-tuning; a plan.yaml may lack them
     transposed_bias: bool = False
     initial_weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
@@ -235,6 +240,21 @@ class Plan(Result, BaseModel):
             raise ValueError(f"fold is {self.fold}; expected 0 to {self.num_folds - 1}")
         return self
 
+    @model_validator(mode="after")
+    def _check_instances(self) -> Plan:
+        depths = self.instance_depths_voxel
+        if (self.instance_targets == "levels") != bool(depths) or sorted(set(depths)) != list(depths):
+            raise ValueError(
+                f"instance_depths_voxel is {depths} and instance_targets {self.instance_targets}; expected rising depths for levels, none else"
+            )
+        if depths and (not self.padded or self.loss != "dice_ce"):
+            raise ValueError(
+                f"instance_targets is 'levels', padded {self.padded} and loss {self.loss!r}; expected a padded network and 'dice_ce', or 'gaps'"
+            )
+        if self.instance_targets is not None and (self.regions or len(self.label_table) < 2):
+            raise ValueError("instance_targets is set; expected a label beside the first, and no regions, which may overlap")
+        return self
+
     @property
     def scored_labels(self) -> tuple[str, ...]:
         """Labels and regions that a mean is taken over: the regions, and the labels that the dataset names beside them."""
@@ -257,12 +277,23 @@ class Plan(Result, BaseModel):
         return tuple(axis for axis, probability in enumerate(self.mirror_probability) if probability > 0)
 
     @property
+    def mends_label_maps(self) -> bool:
+        """Whether something behind the network needs scikit-image and SciPy."""
+        mended = self.fill_holes or self.keep_largest_component or self.remove_small_objects
+        return bool(mended or self.instance_targets)
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """Of the classes behind the labels: parts of objects near their border, the outermost first."""
+        return tuple(f"border to {depth} voxels" for depth in self.instance_depths_voxel)
+
+    @property
     def shape(self) -> Shape:
         """What the plan says of the network."""
         return Shape(
             network=self.network_name,
             num_channels=len(self.channel_names),
-            num_classes=len(self.label_table),
+            num_classes=len(self.label_table) + len(self.instance_depths_voxel),
             filters=self.filters,
             kernel_size=self.kernel_size,
             strides=self.strides,
@@ -301,6 +332,8 @@ def write_plan(path: Path, plan: Plan, reasons: Mapping[str, str]) -> None:
     """
     lines = [_HEADER]
     for name, value in plan.model_dump(mode="json").items():
+        if plan.instance_targets is None and name.startswith("instance_"):
+            continue
         if name not in reasons:
             raise PlanError(f"The plan's field {name} has no reason; expected one from the planning rules.")
         lines.append("# " + " ".join(reasons[name].split()))  # a line break would end the comment

@@ -13,7 +13,7 @@ from unet_pipeline.device.memory import Memory
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
-from unet_pipeline.planning import evaluation_rules, fine_tuning, label_codes, network_rules, rules
+from unet_pipeline.planning import evaluation_rules, fine_tuning, instance_rules, label_codes, network_rules, rules
 from unet_pipeline.planning.earlier_plans import REGION_LOSS
 from unet_pipeline.planning.fine_tuning import Start
 from unet_pipeline.planning.plan import Plan, build_plan_from
@@ -94,6 +94,7 @@ def plan_from_fingerprint(
         draft.add(start.reason, **fine_tuning.check_start(start, fingerprint, network, padded))
         _check_memory(draft, fingerprint, PRESETS[preset], budget)
     _add_loss(draft, fingerprint)
+    _add_instances(draft, fingerprint)
     _add_schedule(draft, fingerprint, PRESETS[preset], start)
     _add_inference(draft, fingerprint, PRESETS[preset])
     _add_augmentation(draft, fingerprint, PRESETS[preset].augmentation_share)
@@ -248,6 +249,18 @@ def _add_loss(draft: _Draft, fingerprint: Fingerprint) -> None:
         draft.add("w0 and sigma of Ronneberger et al. 2015", border_weight=10.0, border_sigma_voxel=5.0)
     else:
         draft.add("of the border-weighted loss only", class_weights=None, border_weight=None, border_sigma_voxel=None)
+
+
+def _add_instances(draft: _Draft, fingerprint: Fingerprint) -> None:
+    targets = instance_rules.choose_targets(fingerprint, draft.values["loss"], draft.values["padded"])
+    draft.add(targets.reason, instance_targets=targets.value)
+    if targets.value is None:
+        return
+    depths = instance_rules.choose_depths(fingerprint, draft.values["spacing_mm"])
+    draft.add(depths.reason, instance_depths_voxel=depths.value if targets.value == instance_rules.LEVELS else ())
+    draft.add("of the expected depth, above which a part of an object is a seed of the watershed", instance_seed_threshold=0.5)
+    smallest = instance_rules.choose_smallest(fingerprint)
+    draft.add(smallest.reason, instance_smallest=smallest.value)
 
 
 def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset, start: Start | None) -> None:

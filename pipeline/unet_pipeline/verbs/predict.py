@@ -149,9 +149,7 @@ def arrange_process(folder: BundleFolder, alone: bool, device: str | None) -> No
     plan = read_plan(folder.plan)
     # a config that was edited may name any part of MONAI
     if alone and folder.generated_configs.is_file() and not find_edited_configs(folder):
-        arrange_lean_import(
-            with_label_maps=bool(plan.fill_holes or plan.keep_largest_component or plan.remove_small_objects)
-        )
+        arrange_lean_import(with_label_maps=plan.mends_label_maps)
     if alone:
         from unet_pipeline.device.gpu_start import start_device
 

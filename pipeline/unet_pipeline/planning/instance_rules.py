@@ -1,0 +1,50 @@
+"""One pure function per rule about instances; each returns its value with the reason that plan.yaml shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from unet_pipeline.dataset.fingerprint import Fingerprint
+from unet_pipeline.planning.presets import Choice
+
+GAPS, LEVELS = "gaps", "levels"
+_BORDER_SHARE, _WIDEST_VOXEL = 0.15, 3  # of the diameter; a heuristic
+_SMALLEST_SHARE = 0.5
+
+
+def choose_targets(fingerprint: Fingerprint, loss: str, padded: bool) -> Choice[str | None]:
+    """What the network learns of instances; None where the dataset has no instance maps, or regions, which may overlap."""
+    if not fingerprint.instance_sizes or fingerprint.regions:
+        return Choice(None, "of datasets with instance maps only")
+    if loss != "dice_ce" or not padded:
+        return Choice(
+            GAPS, "objects that touch are parted by a gap of background, as in Ronneberger et al. 2015; levels for a padded network"
+        )
+    return Choice(
+        LEVELS,
+        "borders of objects are classes of their own (see instance_depths_voxel), and a watershed from the inner parts gives the instances; "
+        "gaps parts objects that touch with background instead (Ronneberger et al. 2015)",
+    )
+
+
+def choose_depths(fingerprint: Fingerprint, spacing_mm: Sequence[float]) -> Choice[tuple[int, ...]]:
+    """The greatest depth of each level of an object, in voxels of the network's grid: a single border."""
+    dims = len(spacing_mm)
+    size = fingerprint.instance_sizes[50] / math.prod(spacing_mm)
+    diameter = (size * (4 / math.pi if dims == 2 else 6 / math.pi)) ** (1 / dims)
+    width = min(_WIDEST_VOXEL, max(1, round(_BORDER_SHARE * diameter)))
+    return Choice(
+        (width,),
+        f"15 % of the median diameter of an object, {diameter:.3g} voxels, 1 to {_WIDEST_VOXEL}; several rising numbers make classes of the "
+        "distance to the border, as the deep watershed transform has them (Bai & Urtasun 2017)",
+    )
+
+
+def choose_smallest(fingerprint: Fingerprint) -> Choice[float]:
+    """Size of the smallest instance that a prediction keeps."""
+    size = _SMALLEST_SHARE * fingerprint.instance_sizes[1]
+    return Choice(
+        float(f"{size:.3g}"),
+        "smaller instances are left out, in mm^3, or pixels of pictures: half of what one of a hundred objects falls below",
+    )
