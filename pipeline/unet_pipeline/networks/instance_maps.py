@@ -18,6 +18,7 @@ from scipy import ndimage
 from skimage.segmentation import relabel_sequential, watershed
 
 _INSTANCES = "instances"
+_LANDSCAPE_STEPS = 1000  # the last digits, which windows and devices change, decide nothing
 _PNG_MOST = np.iinfo(np.uint16).max
 
 
@@ -56,7 +57,8 @@ def separate_instances(
         padded = np.pad(mask, 2)  # closing eats from the border of the image otherwise
         inside = (slice(2, -2),) * mask.ndim
         mask = mask | ndimage.binary_closing(padded, cross)[inside]
-    instances = watershed(-depth, seeds, mask=mask)
+    landscape = -np.rint(_LANDSCAPE_STEPS * depth).astype(np.int32)
+    instances = watershed(landscape, seeds, mask=mask, connectivity=mask.ndim)  # a corner is nearest to its own seed
     sizes = np.bincount(instances.reshape(-1))
     instances[(sizes < smallest_voxels)[instances]] = 0
     return np.asarray(relabel_sequential(instances)[0], np.int32)

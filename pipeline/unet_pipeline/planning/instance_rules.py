@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.planning.presets import Choice
+
+if TYPE_CHECKING:
+    from unet_pipeline.planning.plan import Plan
 
 GAPS, LEVELS = "gaps", "levels"
 _BORDER_SHARE, _WIDEST_VOXEL = 0.15, 3  # of the diameter; a heuristic
@@ -48,3 +52,35 @@ def choose_smallest(fingerprint: Fingerprint) -> Choice[float]:
         float(f"{size:.3g}"),
         "smaller instances are left out, in mm^3, or pixels of pictures: half of what one of a hundred objects falls below",
     )
+
+
+def check_instances(plan: Plan) -> None:
+    """Whether what a plan says of instances goes together.
+
+    Raises:
+        ValueError: it does not.
+    """
+    targets, depths = plan.instance_targets, plan.instance_depths_voxel
+    if (targets == LEVELS) != bool(depths) or sorted(set(depths)) != list(depths):
+        raise ValueError(
+            f"instance_depths_voxel is {depths} and instance_targets {targets!r}; expected rising depths with 'levels', none otherwise"
+        )
+    if depths and (not plan.padded or plan.loss != "dice_ce"):
+        raise ValueError(
+            f"instance_targets is 'levels' with padded {plan.padded} and loss {plan.loss!r}; expected a padded network and 'dice_ce', or 'gaps'"
+        )
+    if targets is not None and (plan.regions or len(plan.label_table) < 2):
+        raise ValueError(
+            f"instance_targets is {targets!r}; expected a label beside the first, and no regions, which may overlap"
+        )
+
+
+def name_levels(plan: Plan) -> tuple[str, ...]:
+    """Of the classes behind the labels: parts of objects near their border, the outermost first."""
+    return tuple(f"border to {depth} voxels" for depth in plan.instance_depths_voxel)
+
+
+def mends_label_maps(plan: Plan) -> bool:
+    """Whether something behind the network needs scikit-image and SciPy."""
+    mended = plan.fill_holes or plan.keep_largest_component or plan.remove_small_objects
+    return bool(mended or plan.instance_targets)

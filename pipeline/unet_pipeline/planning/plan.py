@@ -21,6 +21,7 @@ from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_output_size
 from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields, rename_keys
+from unet_pipeline.planning.instance_rules import check_instances
 from unet_pipeline.planning.label_codes import LabelCode, propose_code
 from unet_pipeline.planning.losses import LOSSES
 from unet_pipeline.results import Result
@@ -242,17 +243,7 @@ class Plan(Result, BaseModel):
 
     @model_validator(mode="after")
     def _check_instances(self) -> Plan:
-        depths = self.instance_depths_voxel
-        if (self.instance_targets == "levels") != bool(depths) or sorted(set(depths)) != list(depths):
-            raise ValueError(
-                f"instance_depths_voxel is {depths} and instance_targets {self.instance_targets}; expected rising depths for levels, none else"
-            )
-        if depths and (not self.padded or self.loss != "dice_ce"):
-            raise ValueError(
-                f"instance_targets is 'levels', padded {self.padded} and loss {self.loss!r}; expected a padded network and 'dice_ce', or 'gaps'"
-            )
-        if self.instance_targets is not None and (self.regions or len(self.label_table) < 2):
-            raise ValueError("instance_targets is set; expected a label beside the first, and no regions, which may overlap")
+        check_instances(self)
         return self
 
     @property
@@ -275,17 +266,6 @@ class Plan(Result, BaseModel):
     def mirrored_axes(self) -> tuple[int, ...]:
         """Axes along which the training mirrors, and a prediction may."""
         return tuple(axis for axis, probability in enumerate(self.mirror_probability) if probability > 0)
-
-    @property
-    def mends_label_maps(self) -> bool:
-        """Whether something behind the network needs scikit-image and SciPy."""
-        mended = self.fill_holes or self.keep_largest_component or self.remove_small_objects
-        return bool(mended or self.instance_targets)
-
-    @property
-    def level_names(self) -> tuple[str, ...]:
-        """Of the classes behind the labels: parts of objects near their border, the outermost first."""
-        return tuple(f"border to {depth} voxels" for depth in self.instance_depths_voxel)
 
     @property
     def shape(self) -> Shape:

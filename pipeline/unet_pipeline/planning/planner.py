@@ -255,6 +255,7 @@ def _add_instances(draft: _Draft, fingerprint: Fingerprint) -> None:
     targets = instance_rules.choose_targets(fingerprint, draft.values["loss"], draft.values["padded"])
     draft.add(targets.reason, instance_targets=targets.value)
     if targets.value is None:
+        draft.add(targets.reason, instance_depths_voxel=(), instance_seed_threshold=0.5, instance_smallest=0.0)
         return
     depths = instance_rules.choose_depths(fingerprint, draft.values["spacing_mm"])
     draft.add(depths.reason, instance_depths_voxel=depths.value if targets.value == instance_rules.LEVELS else ())

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.writing import fits_png, write_image
 from unet_pipeline.errors import PredictionError
@@ -25,6 +26,12 @@ def instances_path(label_map: Path, suffix: str, own_suffix: str = ".nii.gz") ->
     """Where the instance map of a label map lies: beside it; of a format that holds none, such as DICOM SEG, in the bundle's own."""
     kept = suffix if suffix in _FILE_SUFFIXES else own_suffix
     return label_map.with_name(f"{label_map.name.removesuffix(suffix)}_instances{kept}")
+
+
+def find_predicted_instances(label_map: Path) -> Path | None:
+    """The instance map beside a predicted label map, where there is one."""
+    path = instances_path(label_map, image_suffix(label_map))
+    return path if path.is_file() else None
 
 
 def table_path(instance_map: Path) -> Path:
