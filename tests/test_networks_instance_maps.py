@@ -64,7 +64,10 @@ def test_separate_instances_an_object_without_inner_part_is_one_and_small_ones_a
     classes[1, 1:6], classes[4, 4] = 2, 2  # border only
     probabilities = as_probabilities(classes, 3)
     assert separate_instances(probabilities, 1).max() == 2
-    assert np.array_equal(separate_instances(probabilities, 1, smallest_voxels=2), np.where(classes == 2, 1, 0) * (np.arange(8) < 3)[:, None])
+    assert np.array_equal(
+        separate_instances(probabilities, 1, smallest_voxels=2),
+        np.where(classes == 2, 1, 0) * (np.arange(8) < 3)[:, None],
+    )
 
 
 @pytest.mark.parametrize("window", [(16, 16), (16, 32), (32, 48), (48, 64)])
@@ -92,7 +95,9 @@ def test_separate_instancesd_smallest_is_in_the_unit_of_the_affine() -> None:
         assert item["pred"].shape == item["instances"].shape == (1, 8, 12)
 
 
-@pytest.mark.parametrize(("most", "suffix", "dtype"), [(3, ".png", "uint16"), (3, ".nii.gz", "uint16"), (70_000, ".nii.gz", "uint32")])
+@pytest.mark.parametrize(
+    ("most", "suffix", "dtype"), [(3, ".png", "uint16"), (3, ".nii.gz", "uint16"), (70_000, ".nii.gz", "uint32")]
+)
 def test_save_instancesd_takes_32_bits_where_16_are_too_few(tmp_path: Path, most: int, suffix: str, dtype: str) -> None:
     shape = (1, 5, 7) if suffix == ".png" else (1, 5, 7, 2)
     array = MetaTensor(torch.zeros(shape, dtype=torch.int32), meta={"filename_or_obj": "a.png", "affine": torch.eye(4)})

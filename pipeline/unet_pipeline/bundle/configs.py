@@ -90,7 +90,10 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     )
     native = ("native", *(("instances",) if plan.instance_targets else ()))
     if config == "inference":
-        output = (*(("flat_nifti",) if _is_flat_nifti(plan) else ()), *(("instance_output",) if plan.instance_targets else ()))
+        output = (
+            *(("flat_nifti",) if _is_flat_nifti(plan) else ()),
+            *(("instance_output",) if plan.instance_targets else ()),
+        )
         return (*network, *native, "inference", *output)
     if config == "evaluate":
         return (*native, "evaluate")
@@ -100,7 +103,14 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     instances = (*instances, *(("train_instance_levels",) if plan.instance_depths_voxel else ()))
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
     start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
-    return (*network, "train", *instances, *start, f"loss_{plan.loss}", *(() if plan.padded else ("train_overlap_tile",)))
+    return (
+        *network,
+        "train",
+        *instances,
+        *start,
+        f"loss_{plan.loss}",
+        *(() if plan.padded else ("train_overlap_tile",)),
+    )
 
 
 def _define_network(config: str, plan: Plan) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The networks, and the steps behind them, that MONAI lacks, as modules inside the bundle, so that inference needs nothing of this package."""
+"""The networks, and the steps behind them, that MONAI lacks, as modules inside the bundle, so that inference needs no package."""
 
 from __future__ import annotations
 

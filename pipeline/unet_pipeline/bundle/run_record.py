@@ -230,7 +230,8 @@ class EvaluationRunRecord(RunRecord):
 class LabelMapEntry(RecordPart):
     """What a label map was made of: SHA-256 of the image's files, of the weights and of the configs, and the options.
 
-    `companions_sha256` are the instance map and its table, by name. `tags` are those of the image's objects in a store, by name: as long as they are the same, so are the files.
+    `companions_sha256` are of the instance map and its table, by name.
+    `tags` are those of the image's objects in a store, by name: as long as they are the same, so are the files.
     """
 
     files_sha256: dict[str, str]

@@ -96,6 +96,7 @@ class CaseFindings:
     image_changed: bool = False
     label_changed: bool = False
     tile: Tile | None = None
+    num_objects: int = 0  # n where the values are 1 to n, with or without 0
     instance_sizes: np.ndarray | None = None  # voxels of each object; None without an instance map
 
     def add(self, problem: Problem) -> None:
@@ -300,6 +301,8 @@ def _count_values(findings: CaseFindings, label: MedicalImage, path: Path) -> No
     for start in range(0, voxels.size, _PIECE):
         for value, count in zip(*np.unique(voxels[start : start + _PIECE], return_counts=True), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(count)
+    numbers = sorted(counts.keys() - {0})
+    findings.num_objects = len(numbers) if numbers and (numbers[0], numbers[-1]) == (1, len(numbers)) else 0
     if len(counts) > max(_MAX_LABEL_VALUES, len(findings.case.masks or ()) + 1):
         findings.add(TOO_MANY_VALUES.about(path.as_posix(), count=len(counts)))
         return

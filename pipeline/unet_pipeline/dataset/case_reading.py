@@ -10,7 +10,6 @@ import numpy as np
 from unet_pipeline.dataset import geometry
 from unet_pipeline.dataset.dataset import Case, StructureMask
 from unet_pipeline.dataset.dicom_structures import read_structure
-
 from unet_pipeline.dataset.image import read_grid, read_image, read_label_map
 from unet_pipeline.dataset.instance_maps import find_instances
 from unet_pipeline.dataset.label_values import is_rounded

@@ -182,7 +182,9 @@ def _compare(
     volume = math.prod(spacing)
     size_unit = "pixel" if not in_mm else "ml" if len(spacing) == 3 else "mm^2"
     instances = _read_instances(find_instances(pair.reference), pair, reference, f"{INSTANCES}/")
-    predicted = None if instances is None else _read_instances(find_predicted_instances(pair.prediction), pair, prediction)
+    predicted = (
+        None if instances is None else _read_instances(find_predicted_instances(pair.prediction), pair, prediction)
+    )
     rows: list[dict[str, object]] = []
     for label in labels:
         in_reference, in_prediction = (_find_values(image.array[0], label.values) for image in (reference, prediction))

@@ -125,7 +125,9 @@ class SaveInstancesd(SaveImaged):
         for key in self.key_iterator(dict(data)):
             num_instances = int(data[key].max())
             if num_instances > _PNG_MOST and self.saver.output_ext == ".png":
-                raise ValueError(f"{num_instances} instances; a PNG file numbers {_PNG_MOST}. Cut the picture into parts.")
+                raise ValueError(
+                    f"{num_instances} instances; a PNG file numbers {_PNG_MOST}. Cut the picture into parts."
+                )
             dtype = np.uint16 if num_instances <= _PNG_MOST else np.uint32
             self.saver.set_options(init_kwargs={"output_dtype": dtype})
         return dict(super().__call__(data))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.planning.presets import Choice
@@ -23,7 +23,8 @@ def choose_targets(fingerprint: Fingerprint, loss: str, padded: bool) -> Choice[
         return Choice(None, "of datasets with instance maps only")
     if loss != "dice_ce" or not padded:
         return Choice(
-            GAPS, "objects that touch are parted by a gap of background, as in Ronneberger et al. 2015; levels for a padded network"
+            GAPS,
+            "objects that touch are parted by a gap of background, as in Ronneberger et al. 2015; levels for a padded network",
         )
     return Choice(
         LEVELS,
@@ -54,6 +55,37 @@ def choose_smallest(fingerprint: Fingerprint) -> Choice[float]:
     )
 
 
+def choose_instances(fingerprint: Fingerprint, values: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, object]]]:
+    """The plan's fields about instances with their reasons.
+
+    Args:
+        values: fields of the plan that are known: loss, padded and spacing_mm.
+    """
+    targets = choose_targets(fingerprint, values["loss"], values["padded"])
+    yield (
+        targets.reason,
+        {"instance_targets": targets.value, "instance_depths_voxel": (), "instance_seed_threshold": 0.5},
+    )
+    if targets.value is None:
+        yield targets.reason, {"instance_smallest": 0.0}
+        return
+    depths = choose_depths(fingerprint, values["spacing_mm"])
+    yield depths.reason, {"instance_depths_voxel": depths.value if targets.value == LEVELS else ()}
+    yield (
+        "of the expected depth, above which a part of an object is a seed of the watershed",
+        {"instance_seed_threshold": 0.5},
+    )
+    smallest = choose_smallest(fingerprint)
+    yield smallest.reason, {"instance_smallest": smallest.value}
+
+
+def list_unused(plan: Plan) -> set[str]:
+    """Fields that a plan.yaml need not have: those about instances where there are none."""
+    return (
+        set() if plan.instance_targets else {name for name in type(plan).model_fields if name.startswith("instance_")}
+    )
+
+
 def check_instances(plan: Plan) -> None:
     """Whether what a plan says of instances goes together.
 
@@ -67,7 +99,7 @@ def check_instances(plan: Plan) -> None:
         )
     if depths and (not plan.padded or plan.loss != "dice_ce"):
         raise ValueError(
-            f"instance_targets is 'levels' with padded {plan.padded} and loss {plan.loss!r}; expected a padded network and 'dice_ce', or 'gaps'"
+            f"instance_targets is 'levels', padded {plan.padded} and loss {plan.loss!r}; expected padded true and 'dice_ce', or 'gaps'"
         )
     if targets is not None and (plan.regions or len(plan.label_table) < 2):
         raise ValueError(

@@ -21,7 +21,7 @@ from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_output_size
 from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields, rename_keys
-from unet_pipeline.planning.instance_rules import check_instances
+from unet_pipeline.planning.instance_rules import check_instances, list_unused
 from unet_pipeline.planning.label_codes import LabelCode, propose_code
 from unet_pipeline.planning.losses import LOSSES
 from unet_pipeline.results import Result
@@ -215,6 +215,7 @@ class Plan(Result, BaseModel):
             raise ValueError(f"loss is {self.loss!r}; expected values for {numbers}")
         if self.loss == "region_dice_ce" and not self.regions:
             raise ValueError("loss is 'region_dice_ce' and regions is empty; expected regions, or the loss 'dice_ce'")
+        check_instances(self)
         return self
 
     @model_validator(mode="after")
@@ -239,11 +240,6 @@ class Plan(Result, BaseModel):
                 raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], measured)}")
         if self.fold >= self.num_folds:
             raise ValueError(f"fold is {self.fold}; expected 0 to {self.num_folds - 1}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_instances(self) -> Plan:
-        check_instances(self)
         return self
 
     @property
@@ -311,9 +307,7 @@ def write_plan(path: Path, plan: Plan, reasons: Mapping[str, str]) -> None:
         PlanError: a field has no reason.
     """
     lines = [_HEADER]
-    for name, value in plan.model_dump(mode="json").items():
-        if plan.instance_targets is None and name.startswith("instance_"):
-            continue
+    for name, value in plan.model_dump(mode="json", exclude=list_unused(plan)).items():
         if name not in reasons:
             raise PlanError(f"The plan's field {name} has no reason; expected one from the planning rules.")
         lines.append("# " + " ".join(reasons[name].split()))  # a line break would end the comment

@@ -94,7 +94,6 @@ def plan_from_fingerprint(
         draft.add(start.reason, **fine_tuning.check_start(start, fingerprint, network, padded))
         _check_memory(draft, fingerprint, PRESETS[preset], budget)
     _add_loss(draft, fingerprint)
-    _add_instances(draft, fingerprint)
     _add_schedule(draft, fingerprint, PRESETS[preset], start)
     _add_inference(draft, fingerprint, PRESETS[preset])
     _add_augmentation(draft, fingerprint, PRESETS[preset].augmentation_share)
@@ -249,19 +248,8 @@ def _add_loss(draft: _Draft, fingerprint: Fingerprint) -> None:
         draft.add("w0 and sigma of Ronneberger et al. 2015", border_weight=10.0, border_sigma_voxel=5.0)
     else:
         draft.add("of the border-weighted loss only", class_weights=None, border_weight=None, border_sigma_voxel=None)
-
-
-def _add_instances(draft: _Draft, fingerprint: Fingerprint) -> None:
-    targets = instance_rules.choose_targets(fingerprint, draft.values["loss"], draft.values["padded"])
-    draft.add(targets.reason, instance_targets=targets.value)
-    if targets.value is None:
-        draft.add(targets.reason, instance_depths_voxel=(), instance_seed_threshold=0.5, instance_smallest=0.0)
-        return
-    depths = instance_rules.choose_depths(fingerprint, draft.values["spacing_mm"])
-    draft.add(depths.reason, instance_depths_voxel=depths.value if targets.value == instance_rules.LEVELS else ())
-    draft.add("of the expected depth, above which a part of an object is a seed of the watershed", instance_seed_threshold=0.5)
-    smallest = instance_rules.choose_smallest(fingerprint)
-    draft.add(smallest.reason, instance_smallest=smallest.value)
+    for reason, fields in instance_rules.choose_instances(fingerprint, draft.values):
+        draft.add(reason, **fields)
 
 
 def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset, start: Start | None) -> None:

@@ -112,7 +112,7 @@ def _measure(instances: np.ndarray, spacing_mm: Sequence[float] | None) -> Itera
         yield region.label, tuple(region.coords[0]), len(region.coords), *centroid, *in_mm, *shape
 
 
-def compute_eccentricity(voxels: np.ndarray, spacing: Sequence[float]) -> float:
+def compute_eccentricity(voxels: np.ndarray, spacing: Sequence[float] | np.ndarray) -> float:
     """Of the ellipse, or ellipsoid with its longest and shortest axis, of the same second moments: 0 of a disc, towards 1 of a line.
 
     Args:

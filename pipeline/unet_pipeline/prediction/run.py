@@ -251,7 +251,9 @@ class CaseLoop:
         final = self.finals[case.source]
         beside = [probabilities_path(final, self.suffix)] if self.options.probabilities else []
         with self._explain(case.source), self.engines.parts.stopwatch.measure("write"):
-            self.ledger.make_room(case.source, final, probabilities_path(final, self.suffix), *self._list_companions(prediction, final))
+            self.ledger.make_room(
+                case.source, final, probabilities_path(final, self.suffix), *self._list_companions(prediction, final)
+            )
             if beside and prediction.probabilities is not None:
                 self.result_format.write_probabilities(beside[0], case, prediction.probabilities, self.ledger.origin)
             beside += self._write_instances(case, prediction, final)

@@ -71,7 +71,9 @@ def _colour_objects(objects: np.ndarray, reach_voxel: int) -> np.ndarray:
         grown = tuple(slice(max(0, side.start - reach_voxel), side.stop + reach_voxel) for side in box)
         near = objects[grown]
         if ((near != 0) & (near != number)).any():
-            around = ndimage.binary_dilation(near == number, iterations=reach_voxel, structure=np.ones((3,) * near.ndim))
+            around = ndimage.binary_dilation(
+                near == number, iterations=reach_voxel, structure=np.ones((3,) * near.ndim)
+            )
             taken = set(colours[np.unique(near[around])].tolist())
         else:
             taken = {0}
@@ -79,9 +81,7 @@ def _colour_objects(objects: np.ndarray, reach_voxel: int) -> np.ndarray:
     return colours
 
 
-def compute_levels(
-    codes: torch.Tensor, num_labels: int, num_classes: int, depths_voxel: Sequence[int]
-) -> torch.Tensor:
+def compute_levels(codes: torch.Tensor, num_labels: int, num_classes: int, depths_voxel: Sequence[int]) -> torch.Tensor:
     """Classes to be learned: of a voxel deep in an object that of its label, nearer to the border one of the levels.
 
     A voxel is deeper than d where all voxels around it, up to d steps away (to faces and to corners in turn), have its code. The border of
@@ -134,9 +134,7 @@ class LevelLoss(torch.nn.Module):
     The others as for `compute_levels`.
     """
 
-    def __init__(
-        self, loss: torch.nn.Module, num_labels: int, num_classes: int, depths_voxel: Sequence[int]
-    ) -> None:
+    def __init__(self, loss: torch.nn.Module, num_labels: int, num_classes: int, depths_voxel: Sequence[int]) -> None:
         super().__init__()
         self.loss, self.settings = loss, (num_labels, num_classes, tuple(depths_voxel))
 
