@@ -132,12 +132,11 @@ class Plan(Result, BaseModel):
     thin_labels: tuple[str, ...] = ()
     separated_labels: tuple[str, ...] = ()
     label_codes: dict[str, LabelCode | None] = {}
-    # instances; a plan.yaml may lack them, as one of a dataset without instance maps does
+    # of instances, imported networks and fine-tuning; a plan.yaml may lack them
     instance_targets: Literal["levels", "gaps"] | None = None
     instance_depths_voxel: tuple[Count, ...] = ()
     instance_seed_threshold: Share = 0.5
     instance_smallest: Annotated[float, Field(ge=0)] = 0.0
-    # of imported networks and of fine-tuning; a plan.yaml may lack them
     transposed_bias: bool = False
     initial_weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     # machine

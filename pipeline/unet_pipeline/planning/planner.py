@@ -288,18 +288,17 @@ def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset, start
 
 
 def _build_shape(draft: _Draft, fingerprint: Fingerprint) -> Shape:
-    values = draft.values
     return Shape(
-        values["network_name"],
+        draft.values["network_name"],
         len(fingerprint.channels),
         len(fingerprint.labels),
-        values["filters"],
-        values["kernel_size"],
-        values["strides"],
-        values["padded"],
-        values["normalisation"],
-        values["num_supervised_heads"],
-        values["num_blocks"] or (),
+        draft.values["filters"],
+        draft.values["kernel_size"],
+        draft.values["strides"],
+        draft.values["padded"],
+        draft.values["normalisation"],
+        draft.values["num_supervised_heads"],
+        draft.values["num_blocks"] or (),
     )
 
 
