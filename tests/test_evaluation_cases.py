@@ -238,3 +238,16 @@ def test_evaluate_pairs_header_is_judged_as_check_judges_it(
         EvaluationError, match=r"a\.nii\.gz lies up to .* mm beside its reference a\.nii\.gz \(origin shifted"
     ):
         evaluate_pairs([Pair("a", reference, prediction)], LABELS)
+
+
+def test_evaluate_pairs_takes_the_predicted_instance_map(cells: Pair, write_picture) -> None:
+    instances = np.zeros((9, 12), np.uint16)
+    instances[1:5, 1:4], instances[1:5, 4:7], instances[6:8, 8:11] = 9, 4, 1
+    write_picture(cells.prediction.with_name("a_instances.png"), instances)
+    row = evaluate_pairs([cells], {"background": 0, "cell": 1}).query("label == 'cell'").iloc[0]
+    assert (row["num_instances_prediction"], row["ap_50"], row["panoptic_quality"], row["instance_count_error"]) == (
+        3,
+        1,
+        1,
+        0,
+    )

@@ -110,3 +110,9 @@ def test_score_instances_real_nuclei_agree_with_monai(pipeline_data: Path, name:
         pair = (renumber(label_parts(mask, corners=False)), renumber(instances))
         assert scores.panoptic_quality == pytest.approx(float(compute_panoptic_quality(*pair, "pq")), rel=1e-5)
         assert scores.num_prediction <= scores.num_reference
+
+
+def test_count_error_is_predicted_less_reference_and_undefined_without_any() -> None:
+    three, one = np.array([[1, 0, 2, 0, 3]]), np.array([[4, 0, 0, 0, 0]])
+    assert (score_instance_maps(three, one).count_error, score_instance_maps(one, three).count_error) == (-2, 2)
+    assert np.isnan(score_instance_maps(0 * one, 0 * one).count_error)

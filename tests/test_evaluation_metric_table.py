@@ -19,7 +19,9 @@ from unet_pipeline.evaluation.mask_pair import MaskPair, Request
 from unet_pipeline.evaluation.metric_table import (
     DIAGONAL,
     METRICS,
+    MINUS_REFERENCE_COUNT,
     MINUS_REFERENCE_SIZE,
+    PREDICTION_COUNT,
     PREDICTION_SIZE,
     REFERENCE_SIZE,
     Metric,
@@ -38,6 +40,8 @@ IN_WORDS = {
     REFERENCE_SIZE: SIZE,
     MINUS_REFERENCE_SIZE: -SIZE,
     PREDICTION_SIZE: SIZE,
+    MINUS_REFERENCE_COUNT: -1,
+    PREDICTION_COUNT: 1,
 }
 SITUATIONS = {
     "both_empty": (EMPTY, EMPTY),

@@ -37,14 +37,16 @@ def compute_numbers(plan: Plan) -> dict[str, object]:
     labels = list(plan.label_table.items())
     numbers["dataset_location"] = quote_value(numbers.pop("dataset_dir"))
     numbers["num_channels"] = len(plan.channel_names)
-    numbers["num_classes"] = len(labels)
+    numbers["num_classes"] = num_classes = plan.shape.num_classes
+    numbers["num_label_classes"], numbers["num_object_labels"] = len(labels), len(labels) - 1
+    numbers["instance_gaps"] = plan.instance_targets == "gaps"
     numbers["label_values"] = [value for _, value in labels]
     numbers["class_indices"] = list(range(len(labels)))
     # voxels without annotation become a class behind the last one, which no network gives
-    ignored = [] if plan.ignore_value is None else [(plan.ignore_value, len(labels))]
+    ignored = [] if plan.ignore_value is None else [(plan.ignore_value, num_classes)]
     numbers["annotated_values"] = [*numbers["label_values"], *(value for value, _ in ignored)]
     numbers["annotated_classes"] = [*numbers["class_indices"], *(index for _, index in ignored)]
-    numbers["ignored_class"] = len(labels) if ignored else None
+    numbers["ignored_class"] = num_classes if ignored else None
     classes = {name: index for index, (name, _) in enumerate(labels)}
     numbers["fill_holes_classes"] = [classes[name] for name in plan.fill_holes]
     numbers["keep_largest_component_classes"] = [classes[name] for name in plan.keep_largest_component]
@@ -86,15 +88,29 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         *(() if plan.padded else ("overlap_tile",)),
         *(("own_modules",) if list_modules(plan) else ()),
     )
+    native = ("native", *(("instances",) if plan.instance_targets else ()))
     if config == "inference":
-        return (*network, "native", "inference", *(("flat_nifti",) if _is_flat_nifti(plan) else ()))
+        output = (
+            *(("flat_nifti",) if _is_flat_nifti(plan) else ()),
+            *(("instance_output",) if plan.instance_targets else ()),
+        )
+        return (*network, *native, "inference", *output)
     if config == "evaluate":
-        return ("native", "evaluate")
+        return (*native, "evaluate")
     if config == "multi_gpu_train":
         return ("multi_gpu_train",)
+    instances = () if plan.instance_targets is None else ("train_instances",)
+    instances = (*instances, *(("train_instance_levels",) if plan.instance_depths_voxel else ()))
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
     start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
-    return (*network, "train", *start, f"loss_{plan.loss}", *(() if plan.padded else ("train_overlap_tile",)))
+    return (
+        *network,
+        "train",
+        *instances,
+        *start,
+        f"loss_{plan.loss}",
+        *(() if plan.padded else ("train_overlap_tile",)),
+    )
 
 
 def _define_network(config: str, plan: Plan) -> dict[str, object]:

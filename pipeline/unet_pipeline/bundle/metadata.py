@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from unet_pipeline import __version__
 from unet_pipeline.config_values import quote_name
 from unet_pipeline.networks.unpadded import compute_input_size
+from unet_pipeline.planning.instance_rules import mends_label_maps, name_levels
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.types import BACKGROUND
 
@@ -121,7 +122,7 @@ def build_metadata(
 
 def list_required_packages(plan: Plan) -> tuple[str, ...]:
     """Distributions that the bundle needs beside MONAI, PyTorch and NumPy."""
-    connected = bool(plan.fill_holes or plan.keep_largest_component or plan.remove_small_objects)
+    connected = mends_label_maps(plan)
     return (
         *REQUIRED_FOR_INFERENCE,
         *(REQUIRED_FOR_CONNECTED_PARTS if connected else ()),
@@ -131,7 +132,7 @@ def list_required_packages(plan: Plan) -> tuple[str, ...]:
 
 def _build_data_format(plan: Plan) -> DataFormat:
     """What goes into and comes out of the network, for one patch."""
-    classes = {str(index): quote_name(label) for index, label in enumerate(plan.label_table)}
+    classes = {str(index): quote_name(label) for index, label in enumerate((*plan.label_table, *name_levels(plan)))}
     format_name = "magnitude" if plan.spatial_dims == 3 else "image"
     spatial_shape = _describe_sizes(plan)
     image = Tensor(

@@ -1,4 +1,4 @@
-"""The networks that MONAI lacks, as modules inside the bundle, so that inference needs nothing of this package."""
+"""The networks, and the steps behind them, that MONAI lacks, as modules inside the bundle, so that inference needs no package."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def list_modules(plan: Plan) -> tuple[str, ...]:
     target = NETWORKS[plan.network_name].prediction
     modules = set() if target.startswith("monai.") else {target.partition(".")[0]}
     modules |= set() if plan.padded else {"overlap_tile"}
+    modules |= set() if plan.instance_targets is None else {"instance_maps"}
     while beside := {name for module in modules for name in _RELATIVE_IMPORT.findall(_read(module))} - modules:
         modules |= beside
     return tuple(sorted(modules))

@@ -230,6 +230,7 @@ class EvaluationRunRecord(RunRecord):
 class LabelMapEntry(RecordPart):
     """What a label map was made of: SHA-256 of the image's files, of the weights and of the configs, and the options.
 
+    `companions_sha256` are of the instance map and its table, by name.
     `tags` are those of the image's objects in a store, by name: as long as they are the same, so are the files.
     """
 
@@ -242,6 +243,7 @@ class LabelMapEntry(RecordPart):
     started: str = ""
     probabilities: str | None = None
     probabilities_sha256: str | None = None
+    companions_sha256: dict[str, str] | None = None
     tags: dict[str, str] | None = None
 
 

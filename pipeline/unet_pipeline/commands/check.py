@@ -19,6 +19,7 @@ from unet_pipeline.commands.options import (
     FollowLinks,
     Json,
     Labels,
+    LabelsAreInstances,
     Layout,
     PagesAsSlices,
     Patient,
@@ -53,6 +54,7 @@ def check(
     copy_header: CopyHeader = False,
     resample_labels: ResampleLabels = False,
     pages_as_slices: PagesAsSlices = False,
+    labels_are_instances: LabelsAreInstances = None,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
     fix: Fix = None,
@@ -70,7 +72,9 @@ def check(
             "--decisions and --fix exclude each other; give the file to `check` or `plan` of the copy"
         )
     labels = parse_labels(label)
-    options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+    options = read_options(
+        layout, patient, copy_header, resample_labels, pages_as_slices, follow_links, labels_are_instances
+    )
     fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, tell)
     report = (
         unet_pipeline.check(dataset, out, labels, options, data_root, decisions, with_tiles=False, announce=tell)

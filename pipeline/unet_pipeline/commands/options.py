@@ -113,6 +113,13 @@ PagesAsSlices = Annotated[
     bool,
     typer.Option("--pages-as-slices", help="Pages of a TIFF file are slices unless its tags say otherwise."),
 ]
+LabelsAreInstances = Annotated[
+    bool | None,
+    typer.Option(
+        "--labels-are-instances/--no-labels-are-instances",
+        help="Every object of a label map has a value of its own; seen by the values if not given.",
+    ),
+]
 FollowLinks = Annotated[
     bool,
     typer.Option(
@@ -142,6 +149,7 @@ def read_options(
     resample_labels: bool,
     pages_as_slices: bool,
     follow_links: bool,
+    labels_are_instances: bool | None = None,
 ) -> ReadOptions:
     """The options about the files of a dataset, in one."""
     from unet_pipeline.dataset.options import ReadOptions
@@ -152,6 +160,7 @@ def read_options(
         resample_labels=resample_labels,
         pages_as_slices=pages_as_slices,
         follow_links=follow_links,
+        labels_are_instances=labels_are_instances,
         patient_pattern=patient,
     )
 

@@ -17,6 +17,7 @@ from unet_pipeline.commands.options import (
     FollowLinks,
     Json,
     Labels,
+    LabelsAreInstances,
     Layout,
     PagesAsSlices,
     Patient,
@@ -100,6 +101,7 @@ def plan(
     copy_header: CopyHeader = False,
     resample_labels: ResampleLabels = False,
     pages_as_slices: PagesAsSlices = False,
+    labels_are_instances: LabelsAreInstances = None,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
     decisions: Decisions = None,
@@ -125,7 +127,9 @@ def plan(
     else:
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
-        options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+        options = read_options(
+            layout, patient, copy_header, resample_labels, pages_as_slices, follow_links, labels_are_instances
+        )
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_pipeline.dataset.case_reading import read_case_image, read_case_label
+from unet_pipeline.dataset.case_reading import read_case_image, read_case_instances, read_case_label
 from unet_pipeline.dataset.dataset import Case, image_suffix
 from unet_pipeline.dataset.fingerprint import compute_coarsest_factor
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
@@ -96,6 +96,8 @@ class CaseFindings:
     image_changed: bool = False
     label_changed: bool = False
     tile: Tile | None = None
+    num_objects: int = 0  # n where the values are 1 to n, with or without 0
+    instance_sizes: np.ndarray | None = None  # voxels of each object; None without an instance map
 
     def add(self, problem: Problem) -> None:
         self.problems.append(problem)
@@ -139,6 +141,7 @@ def examine_case(
         if label.array.ndim == 3:
             findings.coarsest_factor = compute_coarsest_factor(annotated)
             findings.coarse_map = compute_coarse_map(image.array)
+        _measure_instances(findings, root, image, options)
     if tile_pixels is not None:
         findings.tile = _draw(findings, root, image, label, options, ignore_value, tile_pixels)
     return findings
@@ -195,6 +198,19 @@ def _read_label(
         findings.records += _record_files(root, path)
     findings.problems += label.notes
     return label
+
+
+def _measure_instances(findings: CaseFindings, root: Path, image: MedicalImage, options: ReadOptions) -> None:
+    try:
+        known = read_case_instances(root, findings.case, image, options)
+    except ImageFileError as error:
+        _add_error(findings, error)
+        return
+    if known is not None:
+        instances, path, is_moved = known
+        findings.label_changed |= is_moved or not stock_reads(root / path, as_label=True)
+        values, counts = np.unique(instances.array, return_counts=True)
+        findings.instance_sizes = counts[values != 0]
 
 
 def _add_error(findings: CaseFindings, error: ImageFileError) -> None:
@@ -285,6 +301,8 @@ def _count_values(findings: CaseFindings, label: MedicalImage, path: Path) -> No
     for start in range(0, voxels.size, _PIECE):
         for value, count in zip(*np.unique(voxels[start : start + _PIECE], return_counts=True), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(count)
+    numbers = sorted(counts.keys() - {0})
+    findings.num_objects = len(numbers) if numbers and (numbers[0], numbers[-1]) == (1, len(numbers)) else 0
     if len(counts) > max(_MAX_LABEL_VALUES, len(findings.case.masks or ()) + 1):
         findings.add(TOO_MANY_VALUES.about(path.as_posix(), count=len(counts)))
         return

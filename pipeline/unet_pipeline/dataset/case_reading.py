@@ -11,6 +11,7 @@ from unet_pipeline.dataset import geometry
 from unet_pipeline.dataset.dataset import Case, StructureMask
 from unet_pipeline.dataset.dicom_structures import read_structure
 from unet_pipeline.dataset.image import read_grid, read_image, read_label_map
+from unet_pipeline.dataset.instance_maps import find_instances
 from unet_pipeline.dataset.label_values import is_rounded
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
@@ -104,7 +105,31 @@ def read_case_label(
     path = case.require_label()
     if case.masks is not None:
         return _read_joined(root, case, image, options), True
-    return _read_on_grid(root, path, image, options)
+    label, is_changed = _read_on_grid(root, path, image, options)
+    if options.labels_are_instances:
+        return replace(label, array=(label.array > 0).astype(np.uint8)), True
+    return label, is_changed
+
+
+def read_case_instances(
+    root: Path, case: Case, image: MedicalImage | ImageGrid, options: ReadOptions
+) -> tuple[MedicalImage, Path, bool] | None:
+    """The instance map of a case on the grid of its image, its path below the root, and whether that is another grid than the file's.
+
+    Returns:
+        None without one.
+
+    Raises:
+        ImageFileError: the file cannot be read, or does not lie on the image's grid.
+    """
+    path = case.require_label()
+    if not options.labels_are_instances:
+        beside = None if case.masks is not None else find_instances(root / path)
+        if beside is None:
+            return None
+        path = beside.relative_to(root)
+    instances, is_changed = _read_on_grid(root, path, image, options)
+    return instances, path, is_changed
 
 
 def _read_joined(root: Path, case: Case, image: MedicalImage | ImageGrid | None, options: ReadOptions) -> MedicalImage:

@@ -21,6 +21,7 @@ from unet_pipeline.dataset.dataset import Dataset, image_suffix
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES, STOCK_SUFFIXES
 from unet_pipeline.dataset.held_out_images import find_trained_test_images
+from unet_pipeline.dataset.instance_check import OBJECTS, measure_instances, note_instances, sees_instances
 from unet_pipeline.dataset.intensities import PooledIntensities, count_samples
 from unet_pipeline.dataset.listed_files import record_listing
 from unet_pipeline.dataset.listing_facts import Listing
@@ -148,6 +149,10 @@ def check_dataset(
     dataset = name_structures(dataset, labels)
     patients = _name_patients(dataset, options)
     findings, intensities = _examine_cases(dataset, options, with_tiles)
+    if sees_instances(dataset, labels, options, findings):
+        known = options.model_copy(update={"labels_are_instances": True})
+        report = check_dataset(dataset, labels, known, with_tiles)
+        return replace(report, problems=(*report.problems, note_instances(findings, LABEL_TABLE)), listing=listing)
     problems = [*dataset.problems_of_layout, *(problem for finding in findings for problem in finding.problems)]
     readable = [finding for finding in findings if finding.shape]
     problems += compare_cases(dataset, readable)
@@ -159,6 +164,8 @@ def check_dataset(
     labelled = [finding for finding in findings if finding.voxels_by_value]
     values = {value for finding in labelled for value in finding.voxels_by_value}
     label_table = dataset.labels if labels is None or has_masks(dataset) else labels
+    if options.labels_are_instances and label_table is None:
+        label_table = {name: value for name, value in OBJECTS.items() if value in values}
     complete = len(labelled) == len(findings)
     table, problems_of_labels = _settle_labels(label_table, labelled, complete, dataset.ignore_value)
     problems += [*problems_of_labels, *_find_syntax(dataset, table)]
@@ -329,6 +336,7 @@ def _build_fingerprint(
         intensities=intensities,
         mirroring_matters=find_mirroring_that_matters(maps) if maps else (),
         turning_matters=find_turning_that_matters(maps),
+        instance_sizes=measure_instances(findings),
         modalities=tuple(sorted({finding.modality for finding in findings if finding.modality})),
         cases=tuple(
             CaseFingerprint(

@@ -54,6 +54,8 @@ class Fingerprint(BaseModel):
     `ignore_value` marks voxels without annotation in the label files. `regions` are names for several values together.
     `mirroring_matters`, for each axis of pictures, and `turning_matters` say whether the pictures lie one way round.
     `modalities` are DICOM's codes of the images, such as "CT"; empty where the files do not say.
+    `instance_sizes` are quantiles, 0 to 100 %, of the sizes of all objects of the instance maps, in mm^3, or pixels of pictures; empty
+    without instance maps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +71,7 @@ class Fingerprint(BaseModel):
     mirroring_matters: tuple[bool, ...] = ()
     turning_matters: bool = False
     modalities: tuple[str, ...] = ()
+    instance_sizes: tuple[float, ...] = ()
     intensities: tuple[IntensityStatistics, ...]
     cases: tuple[CaseFingerprint, ...]
 

@@ -14,6 +14,7 @@ class ReadOptions(BaseModel):
         resample_labels: resample a label that covers its image on another grid, nearest neighbour.
         pages_as_slices: a TIFF file of several pages is a volume.
         follow_links: links may lead out of the dataset, as those of DVC, datalad and git-annex do.
+        labels_are_instances: every object of a label map has a value of its own; seen by the values, if None.
         patient_pattern: regular expression whose first group is the patient's part of a case name.
     """
 
@@ -24,4 +25,5 @@ class ReadOptions(BaseModel):
     resample_labels: bool = False
     pages_as_slices: bool = False
     follow_links: bool = False
+    labels_are_instances: bool | None = None
     patient_pattern: str | None = None

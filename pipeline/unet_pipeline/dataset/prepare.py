@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image, read_case_label
+from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image, read_case_instances, read_case_label
 from unet_pipeline.dataset.dataset import Case, Dataset, image_suffix
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
-from unet_pipeline.dataset.instance_maps import INSTANCES, find_instances
+from unet_pipeline.dataset.instance_maps import INSTANCES
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.pages import read_pages
@@ -155,12 +155,10 @@ def write_joined_label(root: Path, case: Case, folder: Path, spatial_dims: int |
 
 def _copy_instances(report: CheckReport, case: Case, image: MedicalImage, target: Path) -> bool:
     """Write the case's instance map on the grid of its image; whether it has one."""
-    root = report.dataset.root
-    path = find_instances(root / case.require_label())
-    if path is None:
+    known = read_case_instances(report.dataset.root, case, image, report.options)
+    if known is None:
         return False
-    as_label = replace(case, label=path.relative_to(root), masks=None)
-    instances, _ = read_case_label(root, as_label, image, report.options)
+    instances = known[0]
     ends = int(instances.array.min()), int(instances.array.max())
     smallest = np.result_type(*map(np.min_scalar_type, ends))  # PNG holds 16 bits
     write_image(target, MedicalImage(instances.array.astype(smallest), image.affine, image.spacing_mm))

@@ -18,13 +18,14 @@ from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.geometry import PLACED, compare_grids, put_on_grid
 from unet_pipeline.dataset.image import MedicalImage, read_grid
-from unet_pipeline.dataset.instance_maps import find_instances
+from unet_pipeline.dataset.instance_maps import INSTANCES, find_instances
 from unet_pipeline.dataset.pages import read_label_pages, read_pages
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.mask_pair import MaskPair, Request
 from unet_pipeline.evaluation.metric_table import METRICS, measure
 from unet_pipeline.evaluation.pairs import Pair, list_changes, read_pair
 from unet_pipeline.planning.plan import Plan
+from unet_pipeline.prediction.instances import find_predicted_instances
 from unet_pipeline.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -180,7 +181,10 @@ def _compare(
     spacing = _choose_spacing(pair, reference, in_mm)
     volume = math.prod(spacing)
     size_unit = "pixel" if not in_mm else "ml" if len(spacing) == 3 else "mm^2"
-    instances = _read_instances(pair, reference)
+    instances = _read_instances(find_instances(pair.reference), pair, reference, f"{INSTANCES}/")
+    predicted = (
+        None if instances is None else _read_instances(find_predicted_instances(pair.prediction), pair, prediction)
+    )
     rows: list[dict[str, object]] = []
     for label in labels:
         in_reference, in_prediction = (_find_values(image.array[0], label.values) for image in (reference, prediction))
@@ -188,7 +192,8 @@ def _compare(
             in_prediction &= reference.array[0] != ignore_value
         voxel_size = volume / 1000 if size_unit == "ml" else volume
         of_label = None if instances is None or not label.has_instances else np.where(in_reference, instances, 0)
-        masks = MaskPair(in_reference, in_prediction, spacing, voxel_size, label.request, of_label)
+        of_prediction = None if of_label is None or predicted is None else np.where(in_prediction, predicted, 0)
+        masks = MaskPair(in_reference, in_prediction, spacing, voxel_size, label.request, of_label, of_prediction)
         num_reference, num_prediction = int(in_reference.sum()), int(in_prediction.sum())
         rows.append(
             {
@@ -217,20 +222,20 @@ def _find_values(array: LabelMap, values: Sequence[int]) -> Mask:
     return inside
 
 
-def _read_instances(pair: Pair, reference: MedicalImage) -> LabelMap | None:
-    path = find_instances(pair.reference)
+def _read_instances(path: Path | None, pair: Pair, label_map: MedicalImage, folder: str = "") -> LabelMap | None:
+    """The instance map of a label map, on its grid."""
     if path is None:
         return None
     instances = read_label_pages(path, pair.spatial_dims)
     if (
-        instances.spatial_shape != reference.spatial_shape
-        and compare_grids(reference, instances, path.name).kind == PLACED
+        instances.spatial_shape != label_map.spatial_shape
+        and compare_grids(label_map, instances, path.name).kind == PLACED
     ):
-        instances = put_on_grid(instances, reference, path.name)
-    if instances.array.shape != reference.array.shape or not np.issubdtype(instances.array.dtype, np.integer):
+        instances = put_on_grid(instances, label_map, path.name)
+    if instances.array.shape != label_map.array.shape or not np.issubdtype(instances.array.dtype, np.integer):
         raise EvaluationError(
-            f"Instance map instances/{path.name} has the shape {instances.array.shape} and the type {instances.array.dtype}; expected whole "
-            f"numbers of shape {reference.array.shape}, as its label map. Correct it, or rename the folder."
+            f"Instance map {folder}{path.name} has the shape {instances.array.shape} and the type {instances.array.dtype}; expected whole "
+            f"numbers of shape {label_map.array.shape}, as its label map. Correct it, or rename the folder."
         )
     return instances.array[0]
 

@@ -1,8 +1,8 @@
 """Instance metrics: how many objects were found and told apart.
 
-The reference's instances come from an instance map, in which every object has a value of its own. The network predicts classes and no
-instances, so the predicted instances are the connected parts of the predicted mask; parts that touch at a corner only are two, because
-cells touch. Two cells whose predicted masks grow together are therefore one instance, and count as an error.
+The reference's instances come from an instance map, in which every object has a value of its own, and so do those of a bundle that was
+trained for them. Where a bundle gives classes only, the predicted instances are the connected parts of the predicted mask; parts that touch
+at a corner only are two, because cells touch. Two cells whose predicted masks grow together are then one instance, and count as an error.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ class InstanceScores:
     def mean_average_precision(self) -> float:
         """Mean over the thresholds."""
         return float(np.mean(self.average_precisions))
+
+    @property
+    def count_error(self) -> float:
+        """Predicted instances less those of the reference."""
+        return float(self.num_prediction - self.num_reference) if self.num_prediction + self.num_reference else math.nan
 
 
 def score_instances(instances: LabelMap, prediction: Mask) -> InstanceScores:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from unet_pipeline.evaluation.instances import InstanceScores, score_instances
+from unet_pipeline.evaluation.instances import InstanceScores, score_instance_maps, score_instances
 from unet_pipeline.evaluation.lesions import LesionDetection, detect_lesions
 from unet_pipeline.evaluation.metrics import compute_volume_error
 from unet_pipeline.evaluation.separation import Separation, score_separation
@@ -47,6 +47,7 @@ class MaskPair:
         voxel_size: of one voxel, in the unit of sizes.
         request: for this label.
         instances: the reference's instance map, same shape; 0 outside, one value per object. None without one.
+        predicted_instances: likewise; the connected parts of the prediction, if None.
     """
 
     reference: Mask
@@ -55,6 +56,7 @@ class MaskPair:
     voxel_size: float
     request: Request = field(default_factory=Request)
     instances: LabelMap | None = None
+    predicted_instances: LabelMap | None = None
 
     @cached_property
     def distances(self) -> SurfaceDistances:
@@ -81,4 +83,6 @@ class MaskPair:
         """Instances that were found and told apart; a ValueError without an instance map."""
         if self.instances is None:
             raise ValueError("instances is None; expected an instance map for metrics of instances")
-        return score_instances(self.instances, self.prediction)
+        if self.predicted_instances is None:
+            return score_instances(self.instances, self.prediction)
+        return score_instance_maps(self.instances, self.predicted_instances)

@@ -30,6 +30,8 @@ DIAGONAL = "diagonal of the image"
 REFERENCE_SIZE = "size of the reference"
 MINUS_REFERENCE_SIZE = "minus the size of the reference"
 PREDICTION_SIZE = "size of the prediction"
+MINUS_REFERENCE_COUNT = "minus the instances of the reference"
+PREDICTION_COUNT = "instances of the prediction"
 
 AREA_UNITS = ("mm^2", "pixel")  # of sizes of pictures; `title_metric` calls them areas
 
@@ -273,12 +275,25 @@ _INSTANCES = {
         family="instances",
         shown=True,
     ),
+    "instance_count_error": Metric(
+        title="Count error",
+        compute=lambda pair: pair.instance_scores.count_error,
+        definition="predicted instances less those of the reference; its mean is the bias, in which errors of opposite sign cancel",
+        family="instances",
+        least=-math.inf,
+        most=math.inf,
+        higher_is_better=None,
+        decimals=1,
+        shown=True,
+        missed=MINUS_REFERENCE_COUNT,
+        false_alarm=PREDICTION_COUNT,
+    ),
     **{
         f"ap_{round(100 * threshold)}": Metric(
             title=f"AP {threshold:.2f}",
             compute=lambda pair, number=number: pair.instance_scores.average_precisions[number],  # type: ignore[misc]
             definition=f"average precision: pairs of an IoU over {threshold:.2f}, by pairs and unmatched instances of both sides (Data "
-            "Science Bowl 2018); predicted instances are the connected parts (faces) of the predicted mask",
+            "Science Bowl 2018); without a predicted instance map, the connected parts (faces) of the predicted mask are its instances",
             family="instances",
             shown=threshold == 0.5,
         )

@@ -21,6 +21,7 @@ from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_output_size
 from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields, rename_keys
+from unet_pipeline.planning.instance_rules import check_instances, list_unused
 from unet_pipeline.planning.label_codes import LabelCode, propose_code
 from unet_pipeline.planning.losses import LOSSES
 from unet_pipeline.results import Result
@@ -131,7 +132,11 @@ class Plan(Result, BaseModel):
     thin_labels: tuple[str, ...] = ()
     separated_labels: tuple[str, ...] = ()
     label_codes: dict[str, LabelCode | None] = {}
-    # of imported networks and of fine-tuning; a plan.yaml may lack them
+    # of instances, imported networks and fine-tuning; a plan.yaml may lack them
+    instance_targets: Literal["levels", "gaps"] | None = None
+    instance_depths_voxel: tuple[Count, ...] = ()
+    instance_seed_threshold: Share = 0.5
+    instance_smallest: Annotated[float, Field(ge=0)] = 0.0
     transposed_bias: bool = False
     initial_weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     # machine
@@ -209,6 +214,7 @@ class Plan(Result, BaseModel):
             raise ValueError(f"loss is {self.loss!r}; expected values for {numbers}")
         if self.loss == "region_dice_ce" and not self.regions:
             raise ValueError("loss is 'region_dice_ce' and regions is empty; expected regions, or the loss 'dice_ce'")
+        check_instances(self)
         return self
 
     @model_validator(mode="after")
@@ -262,7 +268,7 @@ class Plan(Result, BaseModel):
         return Shape(
             network=self.network_name,
             num_channels=len(self.channel_names),
-            num_classes=len(self.label_table),
+            num_classes=len(self.label_table) + len(self.instance_depths_voxel),
             filters=self.filters,
             kernel_size=self.kernel_size,
             strides=self.strides,
@@ -300,7 +306,7 @@ def write_plan(path: Path, plan: Plan, reasons: Mapping[str, str]) -> None:
         PlanError: a field has no reason.
     """
     lines = [_HEADER]
-    for name, value in plan.model_dump(mode="json").items():
+    for name, value in plan.model_dump(mode="json", exclude=list_unused(plan)).items():
         if name not in reasons:
             raise PlanError(f"The plan's field {name} has no reason; expected one from the planning rules.")
         lines.append("# " + " ".join(reasons[name].split()))  # a line break would end the comment

@@ -13,7 +13,7 @@ from unet_pipeline.device.memory import Memory
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
-from unet_pipeline.planning import evaluation_rules, fine_tuning, label_codes, network_rules, rules
+from unet_pipeline.planning import evaluation_rules, fine_tuning, instance_rules, label_codes, network_rules, rules
 from unet_pipeline.planning.earlier_plans import REGION_LOSS
 from unet_pipeline.planning.fine_tuning import Start
 from unet_pipeline.planning.plan import Plan, build_plan_from
@@ -248,6 +248,8 @@ def _add_loss(draft: _Draft, fingerprint: Fingerprint) -> None:
         draft.add("w0 and sigma of Ronneberger et al. 2015", border_weight=10.0, border_sigma_voxel=5.0)
     else:
         draft.add("of the border-weighted loss only", class_weights=None, border_weight=None, border_sigma_voxel=None)
+    for reason, fields in instance_rules.choose_instances(fingerprint, draft.values):
+        draft.add(reason, **fields)
 
 
 def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset, start: Start | None) -> None:
@@ -286,18 +288,17 @@ def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset, start
 
 
 def _build_shape(draft: _Draft, fingerprint: Fingerprint) -> Shape:
-    values = draft.values
     return Shape(
-        values["network_name"],
+        draft.values["network_name"],
         len(fingerprint.channels),
         len(fingerprint.labels),
-        values["filters"],
-        values["kernel_size"],
-        values["strides"],
-        values["padded"],
-        values["normalisation"],
-        values["num_supervised_heads"],
-        values["num_blocks"] or (),
+        draft.values["filters"],
+        draft.values["kernel_size"],
+        draft.values["strides"],
+        draft.values["padded"],
+        draft.values["normalisation"],
+        draft.values["num_supervised_heads"],
+        draft.values["num_blocks"] or (),
     )
 
 

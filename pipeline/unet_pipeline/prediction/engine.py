@@ -47,11 +47,13 @@ class Found:
     Attributes:
         values: label values on the image's own grid, uint8; or what the bundle's writer is to write.
         probabilities: shape (classes, *spatial) on the same grid, if they were asked for.
+        instances: likewise, shape (*spatial), of a bundle that was trained for them.
         extra: what the engine needs to write it.
     """
 
     values: Any
     probabilities: np.ndarray | None = None
+    instances: np.ndarray | None = None
     extra: dict[str, object] = field(default_factory=dict)
 
 

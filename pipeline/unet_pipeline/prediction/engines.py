@@ -68,7 +68,7 @@ class Engines:
     @property
     def num_blended(self) -> int:
         """Channels of the sums over windows, of one network."""
-        return self.volumes.num_blended if self.volumes is not None else len(self.parts.label_values)
+        return self.volumes.num_blended if self.volumes is not None else self.parts.num_classes
 
     def with_windowing(self, windowing: Windowing) -> Engines:
         """The same with other windows at once, or blended elsewhere; label maps differ by rounding at most."""

@@ -85,6 +85,11 @@ class Parts:
     windowing: Windowing | None = None
 
     @property
+    def num_classes(self) -> int:
+        """Channels that the network gives: of an instance network more than there are labels."""
+        return len(self.label_values) if self.plan is None else self.plan.shape.num_classes
+
+    @property
     def image_device(self) -> torch.device:
         """Where the image and the sums over windows lie."""
         return self.windowing.blended_on if self.windowing is not None else self.device

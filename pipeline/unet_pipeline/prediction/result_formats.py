@@ -136,13 +136,21 @@ def _write_image(final: Path, result: CaseResult) -> tuple[Problem, ...]:
 
 
 def _write_nrrd(final: Path, result: CaseResult) -> tuple[Problem, ...]:
-    """NRRD; structures that may overlap are the components of each voxel."""
+    write_nrrd(final, result.values, result.affine)
+    return ()
+
+
+def write_nrrd(final: Path, values: np.ndarray, affine: np.ndarray) -> None:
+    """Write values of the image's spatial shape and its affine as NRRD, whole or not at all.
+
+    Structures that may overlap, along one axis more, are the components of each voxel.
+    """
     import SimpleITK  # takes as long as all of this package
 
-    spatial_dims = 2 if result.values.ndim == 2 else 3
-    affine = LPS_TO_RAS @ result.affine
-    array = np.moveaxis(result.values, (0, 1, 2)[:spatial_dims], (2, 1, 0)[3 - spatial_dims :])
-    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array), isVector=result.values.ndim == 4)
+    spatial_dims = 2 if values.ndim == 2 else 3
+    affine = LPS_TO_RAS @ affine
+    array = np.moveaxis(values, (0, 1, 2)[:spatial_dims], (2, 1, 0)[3 - spatial_dims :])
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array), isVector=values.ndim == 4)
     spacing_mm = np.linalg.norm(affine[:3, :spatial_dims], axis=0)
     direction = (affine[:3, :spatial_dims] / spacing_mm)[:spatial_dims]
     image.SetSpacing(spacing_mm.tolist())
@@ -151,4 +159,3 @@ def _write_nrrd(final: Path, result: CaseResult) -> tuple[Problem, ...]:
         image.SetDirection(direction.ravel().tolist())
     with write_atomically(final) as partial:
         SimpleITK.WriteImage(image, str(partial), useCompression=True)
-    return ()

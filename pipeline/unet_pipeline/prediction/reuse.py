@@ -146,6 +146,9 @@ class Ledger:
             return reasons
         if entry.label_map_sha256 != self.folder.compute_sha256(final):
             return [EDITED]
+        for name, sha256 in (entry.companions_sha256 or {}).items():
+            if not (self.out / name).is_file() or self.folder.compute_sha256(self.out / name) != sha256:
+                return [f"{name} is not there, or is another file than was recorded"]
         if probabilities_suffix is not None:
             beside = probabilities_path(final, probabilities_suffix)
             if not beside.is_file() or entry.probabilities_sha256 != self.folder.compute_sha256(beside):
@@ -180,17 +183,20 @@ class Ledger:
             self._files_sha256[source.name] = hash_image_files(source.files)
         return self._files_sha256[source.name]
 
-    def make_room(self, source: PredictionInput, final: Path, probabilities: Path | None = None) -> None:
-        """Take away what lies under the name of a label map that is not kept, and its probabilities.
+    def make_room(self, source: PredictionInput, final: Path, *beside: Path | None) -> None:
+        """Take away what lies under the name of a label map that is not kept, and under those of its further files.
 
         What this package wrote is deleted, because it is of another image, or of other weights. Anything else, such as a label map that
         was corrected by hand, goes into the folder `replaced`.
         """
         entry = self.entries.get(self._name_entry(source.name))
-        known = set()
+        known: set[str | None] = set()
+        others = [path for path in beside if path is not None]
         if isinstance(entry, LabelMapEntry):
-            known = {entry.label_map_sha256, entry.probabilities_sha256}
-        for path in (final, *([probabilities] if probabilities else [])):
+            companions = entry.companions_sha256 or {}
+            known = {entry.label_map_sha256, entry.probabilities_sha256, *companions.values()}
+            others += [self.out / name for name in companions]
+        for path in dict.fromkeys((final, *others)):
             if not _is_there(path):
                 continue
             if self.folder.compute_sha256(path) in known:
@@ -200,15 +206,13 @@ class Ledger:
         with self._lock:
             self.entries.pop(self._name_entry(source.name), None)
 
-    def finish(self, source: PredictionInput, final: Path, probabilities: Path | None = None) -> None:
+    def finish(self, source: PredictionInput, final: Path, *beside: Path | None) -> None:
         """Bind a label map that was written to its image, weights, configs and options, and write the record, but not too often.
 
         Raises:
             StoreError: it cannot be uploaded; the record does not have it then.
         """
-        outputs = {final.name: compute_sha256(final)}
-        if probabilities is not None:
-            outputs[probabilities.name] = compute_sha256(probabilities)
+        outputs = {path.name: compute_sha256(path) for path in (final, *beside) if path is not None}
         self.bind(source.name, outputs, self._files_sha256.get(source.name, {}), self.started)
 
     def bind(self, name: str, outputs: Mapping[str, str], files_sha256: Mapping[str, str], started: str) -> None:
@@ -224,7 +228,7 @@ class Ledger:
 
         Args:
             name: of the image.
-            outputs: SHA-256 of the label map, and of the probabilities behind it, by their names.
+            outputs: SHA-256 of the label map, and of the probabilities, the instance map and its table behind it, by their names.
             files_sha256: of the image's files.
             started: when the call began that made it.
         """
@@ -235,8 +239,11 @@ class Ledger:
         )
         if name in self.tags:
             entry.tags = self.tags[name]
-        for probabilities, probabilities_sha256 in others:  # what is not set is not written
-            entry.probabilities, entry.probabilities_sha256 = probabilities, probabilities_sha256
+        for file, file_sha256 in others:  # what is not set is not written
+            if "_probabilities." in file:
+                entry.probabilities, entry.probabilities_sha256 = file, file_sha256
+            else:
+                entry.companions_sha256 = {**(entry.companions_sha256 or {}), file: file_sha256}
         return entry
 
     def enter(self, name: str, entry: LabelMapEntry) -> None:

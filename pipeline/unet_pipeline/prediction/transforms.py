@@ -22,6 +22,7 @@ from monai.transforms import Compose, SaveImage, SaveImaged, Spacingd
 from unet_pipeline.boundary import describe_failure, is_out_of_memory, list_causes
 from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.image import read_image
+from unet_pipeline.dataset.instance_maps import INSTANCES
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.writing import fits_png
 from unet_pipeline.errors import PipelineError, PredictionError
@@ -89,7 +90,9 @@ class TransformsEngine:
             with self.parts.stopwatch.measure("postprocess"):
                 sample = self.predict_sample(case.files, case.image)
                 probabilities = np.asarray(sample[PRED], dtype=np.float32) if with_probabilities else None
-                return Found(self.to_values(sample)[self.pred_key], probabilities)
+                finished = self.to_values(sample)
+                instances = np.asarray(finished[INSTANCES])[0] if INSTANCES in finished else None
+                return Found(finished[self.pred_key], probabilities, instances)
         except Exception as error:
             if self.parts.expected.is_planned or isinstance(error, PipelineError):
                 raise

@@ -62,7 +62,7 @@ def _size_case(source: PredictionInput, engines: Engines, probabilities: bool) -
     back = map_grid(affine, shape, grid.affine, grid.spatial_shape)
     size = CaseSize(
         grid.num_channels,
-        len(engines.parts.label_values),
+        engines.parts.num_classes,
         engines.num_blended,
         grid.spatial_shape,
         grid.value_bytes,
@@ -217,7 +217,7 @@ def bound_window(engines: Engines) -> int:
     """Bytes that one window on its way through a network stays below, without running it."""
     parts = engines.parts
     first_level = parts.plan.filters[0] if parts.plan is not None else 0
-    widest = max(first_level, len(parts.expected.channel_names), len(parts.label_values))
+    widest = max(first_level, len(parts.expected.channel_names), parts.num_classes)
     module = find_module(engines)
     copies = len(module.flips) if isinstance(module, Mirrored) and module.at_once else 1
     return copies * _MOST_ARRAYS * memory.FLOAT * widest * prod(engines.parts.inferer.roi_size)

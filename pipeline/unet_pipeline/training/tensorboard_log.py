@@ -17,6 +17,7 @@ from monai.handlers import TensorBoardStatsHandler
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import PipelineError
+from unet_pipeline.planning.instance_rules import name_levels
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.training import pictures
 from unet_pipeline.training.events import (
@@ -160,7 +161,7 @@ def read_label_dice(evaluator: Engine, plan: Plan | None) -> dict[str, float]:
     if details is None or details.ndim != 2:
         return {}
     num_labels = details.shape[1]
-    names = list(plan.label_table)[-num_labels:] if plan is not None else []
+    names = [*plan.label_table, *name_levels(plan)][-num_labels:] if plan is not None else []
     if len(names) != num_labels:
         names = [f"label_{number + 1}" for number in range(num_labels)]
     means = torch.nanmean(details.float(), dim=0).tolist()

@@ -14,6 +14,7 @@ from unet_pipeline.cohort.engines import LOCAL
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.errors import BundleError, PredictionError
 from unet_pipeline.lean_imports import arrange_lean_import
+from unet_pipeline.planning.instance_rules import mends_label_maps
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput, list_inputs
 from unet_pipeline.prediction.options import PredictOptions
@@ -149,9 +150,7 @@ def arrange_process(folder: BundleFolder, alone: bool, device: str | None) -> No
     plan = read_plan(folder.plan)
     # a config that was edited may name any part of MONAI
     if alone and folder.generated_configs.is_file() and not find_edited_configs(folder):
-        arrange_lean_import(
-            with_label_maps=bool(plan.fill_holes or plan.keep_largest_component or plan.remove_small_objects)
-        )
+        arrange_lean_import(with_label_maps=mends_label_maps(plan))
     if alone:
         from unet_pipeline.device.gpu_start import start_device
 

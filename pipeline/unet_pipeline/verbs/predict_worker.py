@@ -150,7 +150,7 @@ def list_outputs(entry: Any) -> dict[str, str]:
     outputs = {entry.label_map: entry.label_map_sha256}
     if entry.probabilities is not None:
         outputs[entry.probabilities] = entry.probabilities_sha256
-    return outputs
+    return outputs | (entry.companions_sha256 or {})
 
 
 def _take_less(engines: Engines) -> Engines:

@@ -9,6 +9,7 @@ from unet_pipeline.audit.trust import open_trusted
 from unet_pipeline.bundle.data_state import require_unchanged_data
 from unet_pipeline.bundle.folder import require_weights
 from unet_pipeline.bundle.seal import break_seal
+from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.groups import group_by_fold
 from unet_pipeline.planning.plan import read_plan
 
@@ -25,7 +26,7 @@ def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, tr
     Raises:
         BundleError: no weights, or configs that were edited by hand.
         DatasetError: images or label maps that the bundle was planned from have changed since.
-        EvaluationError: no case to choose on.
+        EvaluationError: no case to choose on; or the bundle gives instances.
     """
     from unet_pipeline.evidence.records.prediction_record import record_tuning
     from unet_pipeline.tuning.apply import require_generated_configs, tune_bundle
@@ -35,6 +36,11 @@ def tune(bundle: Path | str, device: str | None = None, mirror: bool = False, tr
     folder.require_data()
     require_generated_configs(folder)
     require_unchanged_data(folder)
+    if read_plan(folder.plan).instance_targets is not None:
+        raise EvaluationError(
+            f"{folder.name} gives instances, and `tune` chooses what is done to label maps. Change instance_seed_threshold and "
+            "instance_smallest in its configs/plan.yaml instead."
+        )
     groups, _, title = group_by_fold(folder, read_plan(folder.plan))
     break_seal(folder)  # from here on the bundle has another record than it was sealed with
     with record_tuning(folder, groups, {"device": device, "mirror": mirror}):
