@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from unet_pipeline.prediction.confidence import LabelConfidence
 from unet_pipeline.quality.claim import judge_by_others, measure_aurc, measure_auroc, measure_claim
-from unet_pipeline.quality.confidence import LabelConfidence
 from unet_pipeline.quality.dice_features import from_logit, to_logit
 from unet_pipeline.quality.expected_dice import (
     NOTHING,

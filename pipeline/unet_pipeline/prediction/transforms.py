@@ -89,6 +89,9 @@ class TransformsEngine:
             with self.parts.stopwatch.measure("postprocess"):
                 sample = self.predict_sample(case.files, case.image)
                 probabilities = np.asarray(sample[PRED], dtype=np.float32) if with_probabilities else None
+                if case.confidence is not None:
+                    case.confidence.clear()
+                    case.confidence.add(torch.as_tensor(sample[PRED]))
                 return Found(self.to_values(sample)[self.pred_key], probabilities)
         except Exception as error:
             if self.parts.expected.is_planned or isinstance(error, PipelineError):

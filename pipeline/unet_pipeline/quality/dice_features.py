@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from unet_pipeline.quality.confidence import LabelConfidence
+from unet_pipeline.prediction.confidence import LabelConfidence
 from unet_pipeline.quality.shape_facts import ShapeFacts
 
 NAMES = (

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from unet_pipeline.quality.confidence import LabelConfidence
+from unet_pipeline.prediction.confidence import LabelConfidence
 from unet_pipeline.quality.dice_features import NAMES, build_features, from_logit, to_logit
 from unet_pipeline.quality.regression import Line, Regression, fit_regression, least_cases
 from unet_pipeline.quality.shape_facts import ShapeFacts

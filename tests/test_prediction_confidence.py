@@ -1,4 +1,4 @@
-"""`quality/confidence.py`: sums over blocks against the same numbers of whole arrays."""
+"""`prediction/confidence.py`: sums over blocks against the same numbers of whole arrays."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_pipeline.quality.confidence import ConfidenceSums
+from unet_pipeline.prediction.confidence import ConfidenceSums
 
 
 def test_confidence_known_answer() -> None:

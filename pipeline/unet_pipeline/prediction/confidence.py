@@ -6,6 +6,7 @@ that of the network (docs/explanation/expected_dice.md).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+Finish = Callable[["torch.Tensor"], "torch.Tensor"]
 _CERTAIN = 0.999  # probability from which on a voxel adds nothing to entropy: below 0.008 nats
 _TINY = 1e-9
 
@@ -49,8 +51,18 @@ class ConfidenceSums:
 
     def __init__(self, num_classes: int, spatial_dims: int) -> None:
         self.num_classes, self.spatial_dims = num_classes, spatial_dims
-        self._sums = np.zeros((3, num_classes))  # voxels predicted, their probability, probability of all voxels
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin again."""
+        self._sums = np.zeros((3, self.num_classes))  # voxels predicted, their probability, probability of all voxels
         self._entropy, self._num_unsure = 0.0, 0
+
+    def watch(self, blocks: Iterable[torch.Tensor], finish: Finish) -> Iterator[torch.Tensor]:
+        """The same blocks, each of which is added once `finish` has made probabilities of it."""
+        for block in blocks:
+            self.add(finish(block))
+            yield block
 
     def add(self, probabilities: torch.Tensor) -> None:
         """Add a block.
