@@ -27,7 +27,7 @@ def simulate_cases(num_cases: int, seed: int, noise: float = 0.3) -> list[LabelC
         size = int(random.integers(500, 1500))
         confidence = LabelConfidence(size, size, soft_dice, min(0.99, soft_dice + 0.02), 0.3)
         shape = ShapeFacts(size, int(random.integers(1, 4)), 0.95, 0.5, 0.0)
-        cases.append(LabelCase(f"c{number}", f"p{number}", confidence, shape, 0.001, dice, float(random.random())))
+        cases.append(LabelCase(f"c{number}", f"p{number}", confidence, shape, 0.001, float(random.random()), dice))
     return cases
 
 
@@ -36,7 +36,7 @@ def test_expected_dice_covers_cases_that_were_not_fitted_on() -> None:
     for seed in range(15):
         record = fit_label("organ", simulate_cases(40, seed), "ml")
         for case in simulate_cases(40, 100 + seed):
-            one = expect_dice(record, case.confidence, case.shape, case.voxel_size)
+            one = expect_dice(record, case)
             assert 0 <= one.low <= one.mean <= one.high <= 1
             covered.append(one.low <= case.dice <= one.high)
     assert 0.86 <= np.mean(covered) <= 0.96
@@ -58,7 +58,7 @@ def test_claim_of_few_cases_is_not_made() -> None:
     assert record.line is None
     assert "8 of 8 patients" in record.reason
     case = simulate_cases(1, 5)[0]
-    said = expect_dice(record, case.confidence, case.shape, case.voxel_size)
+    said = expect_dice(record, case)
     assert np.isnan(said.mean)
     assert said.reason == record.reason
     assert measure_claim({"organ": simulate_cases(8, 0)}) == ()
@@ -67,7 +67,8 @@ def test_claim_of_few_cases_is_not_made() -> None:
 def test_expected_dice_of_an_empty_prediction_is_not_said() -> None:
     record = fit_label("organ", simulate_cases(40, 0), "ml")
     nan = float("nan")
-    said = expect_dice(record, LabelConfidence(0, 3.0, nan, nan, nan), ShapeFacts(0, 0, nan, nan, nan), 0.001)
+    empty = LabelCase("c", "p", LabelConfidence(0, 3.0, nan, nan, nan), ShapeFacts(0, 0, nan, nan, nan), 0.001, 0.1)
+    said = expect_dice(record, empty)
     assert np.isnan([said.mean, said.low, said.high]).all()
     assert said.reason == NOTHING
 
@@ -87,7 +88,7 @@ def test_expected_dice_survives_its_file() -> None:
     record = fit_labels({"organ": simulate_cases(40, 3)}, "ml", "simulated")
     again = ExpectedDiceRecord.model_validate_json(record.model_dump_json())
     case = simulate_cases(1, 9)[0]
-    said = [expect_dice(one.labels[0], case.confidence, case.shape, case.voxel_size) for one in (record, again)]
+    said = [expect_dice(one.labels[0], case) for one in (record, again)]
     assert said[0] == said[1]
 
 

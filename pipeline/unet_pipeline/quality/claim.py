@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from unet_pipeline.evaluation.bootstrap import compute_interval
-from unet_pipeline.quality.expected_dice import CONFIDENCE, ExpectedDice, LabelCase, expect_dice, fit_label
+from unet_pipeline.quality.expected_dice import ExpectedDice, LabelCase, expect_dice, fit_label
 from unet_pipeline.quality.regression import assign_groups
 from unet_pipeline.results import Result
 
@@ -103,7 +103,7 @@ def judge_by_others(label: str, cases: Sequence[LabelCase]) -> list[ExpectedDice
         record = fit_label(label, [case for case, own in zip(cases, part_of, strict=True) if own != part], "")
         for place in np.flatnonzero(part_of == part):
             case = cases[int(place)]
-            expected[int(place)] = expect_dice(record, case.confidence, case.shape, case.voxel_size, CONFIDENCE)
+            expected[int(place)] = expect_dice(record, case)
     return [one for one in expected if one is not None]
 
 

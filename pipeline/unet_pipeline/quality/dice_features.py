@@ -17,16 +17,20 @@ NAMES = (
     "largest_share_log",
     "filled_share_log",
     "border_share",
+    "mean_entropy_log",
 )
 _LEAST, _MOST = 1e-3, 1 - 1e-3
 
 
-def build_features(confidence: LabelConfidence, shape: ShapeFacts, usual_size: float, voxel_size: float) -> np.ndarray:
+def build_features(
+    confidence: LabelConfidence, shape: ShapeFacts, mean_entropy: float, usual_size: float, voxel_size: float
+) -> np.ndarray:
     """Features of one label, shape (len(NAMES),); NaN where nothing was predicted as the label.
 
     Args:
         confidence: of the label, on the network's grid.
         shape: of the label, in the label map.
+        mean_entropy: of the image.
         usual_size: median size of the label in the training's predictions, in the unit of `voxel_size` times voxels.
         voxel_size: of the label map.
     """
@@ -45,6 +49,7 @@ def build_features(confidence: LabelConfidence, shape: ShapeFacts, usual_size: f
             np.log(shape.largest_share),
             np.log(shape.filled_share),
             shape.touches_border,
+            np.log(mean_entropy + _LEAST / 10),
         ]
     )
 

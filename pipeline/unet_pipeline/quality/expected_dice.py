@@ -106,14 +106,14 @@ class ExpectedDice:
 
 @dataclass(frozen=True)
 class LabelCase:
-    """One label of one out-of-fold prediction: what was measured without the reference, and Dice with it.
+    """One label of one prediction: what was measured without a reference, and Dice with it.
 
     Attributes:
         case, patient: names.
         confidence, shape: of the label.
         voxel_size: of the label map, in ml, mm^2 or pixels.
-        dice: NaN where the label is in neither map.
         mean_entropy: of the image.
+        dice: NaN where the label is in neither map, or no reference is known.
     """
 
     case: str
@@ -121,8 +121,8 @@ class LabelCase:
     confidence: LabelConfidence
     shape: ShapeFacts
     voxel_size: float
-    dice: float
     mean_entropy: float
+    dice: float = float("nan")
 
 
 def fit_label(label: str, cases: Sequence[LabelCase], size_unit: str) -> LabelRecord:
@@ -150,14 +150,12 @@ def fit_label(label: str, cases: Sequence[LabelCase], size_unit: str) -> LabelRe
     )
 
 
-def expect_dice(
-    record: LabelRecord, confidence: LabelConfidence, shape: ShapeFacts, voxel_size: float, level: float = CONFIDENCE
-) -> ExpectedDice:
-    """Expected Dice of one label of a new image."""
+def expect_dice(record: LabelRecord, case: LabelCase, level: float = CONFIDENCE) -> ExpectedDice:
+    """Expected Dice of one label of a new image; the case's own Dice is not looked at."""
     regression = record.regression
     if regression is None or record.usual_size is None:
         return ExpectedDice(record.label, *[float("nan")] * 3, record.reason)
-    features = build_features(confidence, shape, record.usual_size, voxel_size)
+    features = _describe(case, record.usual_size)
     if np.isnan(features).any():
         return ExpectedDice(record.label, *[float("nan")] * 3, NOTHING)
     low, high = regression.find_interval(features[None], level)
@@ -166,7 +164,7 @@ def expect_dice(
 
 
 def _describe(case: LabelCase, usual_size: float) -> np.ndarray:
-    return build_features(case.confidence, case.shape, usual_size, case.voxel_size)
+    return build_features(case.confidence, case.shape, case.mean_entropy, usual_size, case.voxel_size)
 
 
 def fit_labels(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 MOST_GROUPS = 20  # that are left out one after the other
 _FARTHEST = 4.0  # spreads from the mean that a feature counts at most, so that no new case is extrapolated to
 
