@@ -28,6 +28,7 @@ class Case:
         image: as read; None once it is prepared.
         prepared: on the network's grid.
         notes: what the user should know about it.
+        judgement: whether it is like those of the training, for the record; None where it is not compared.
     """
 
     source: PredictionInput
@@ -38,6 +39,7 @@ class Case:
     image: MedicalImage | None = None
     prepared: MetaTensor | None = None
     notes: tuple[Problem, ...] = ()
+    judgement: dict[str, object] | None = None
 
 
 @dataclass
