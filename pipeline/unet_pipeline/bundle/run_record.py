@@ -230,7 +230,8 @@ class EvaluationRunRecord(RunRecord):
 class LabelMapEntry(RecordPart):
     """What a label map was made of: SHA-256 of the image's files, of the weights and of the configs, and the options.
 
-    `tags` are those of the image's objects in a store, by name: as long as they are the same, so are the files.
+    `tags` are those of the image's objects in a store, by name: as long as they are the same, so are the files. `contract` says whether
+    the image is like those of the training, and why not.
     """
 
     files_sha256: dict[str, str]
@@ -243,6 +244,7 @@ class LabelMapEntry(RecordPart):
     probabilities: str | None = None
     probabilities_sha256: str | None = None
     tags: dict[str, str] | None = None
+    contract: dict[str, object] | None = None
 
 
 class PredictionRecord(RunRecord):

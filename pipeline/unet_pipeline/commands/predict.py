@@ -55,6 +55,9 @@ _Series = Annotated[
     ),
 ]
 _Store = Annotated[bool, typer.Option("--store", help="Send the results to the study on the server, as DICOM SEG.")]
+_Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse images that are outside of what the bundle was trained on.")
+]
 _DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
@@ -74,6 +77,7 @@ def predict(
     format: _Format = None,
     series: _Series = None,
     store: _Store = False,
+    strict: _Strict = False,
     dry_run: _DryRun = False,
     jobs: Jobs = 1,
     engine: EngineName = "local",
@@ -105,6 +109,7 @@ def predict(
         sbatch=read_settings(sbatch),
         series=series or (),
         store=store,
+        strict=strict,
     )
     print_predictions(result)
     if source.is_dir() and BundleFolder(bundle).is_planned:

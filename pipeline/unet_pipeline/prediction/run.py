@@ -7,7 +7,7 @@ writing may each have a thread of its own, or small images go side by side (`ove
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from unet_pipeline.prediction.engines import Engines, build_engines
 from unet_pipeline.prediction.forecast import Forecast, forecast_images
 from unet_pipeline.prediction.input_check import check_grid, check_input, check_size, compare_sizes, see_grid
 from unet_pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.prediction.inspection import Inspector
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.out_of_memory import explain_out_of_memory
 from unet_pipeline.prediction.outputs import output_path, probabilities_path
@@ -89,6 +90,7 @@ def predict_images(
     announce: Callable[[str], None] = lambda line: None,
     ledger: Ledger | None = None,
     result_format: ResultFormat | None = None,
+    inspector: Inspector | None = None,
 ) -> Predictions:
     """Predict images into `out`, one label map per image under the image's name.
 
@@ -104,6 +106,7 @@ def predict_images(
         announce: called once before the first image, with how many windows and images at once there will be.
         ledger: of `out`; none is kept, if None.
         result_format: of the label maps; the bundle's own, if None.
+        inspector: compares the images with those of the training, if given.
 
     Raises:
         BundleError: see `build_engines`.
@@ -124,7 +127,9 @@ def predict_images(
         if folder.is_planned:
             announce(describe_windowing(windowing, engines.volumes is not None))
         loop = CaseLoop(engines.with_windowing(windowing), staging, finals, suffix, options, ledger)
-        loop = replace(loop, result_format=result_format, own_suffix=own_suffix)
+        loop = replace(loop, result_format=result_format, own_suffix=own_suffix, inspector=inspector)
+        if inspector is not None:
+            inspector.attach(loop.engines)
         num_at_once = 1 if overlap else windowing.num_images
         with closing(loop.start(todo, num_at_once, overlap)) as outcomes:
             finished = _watch(outcomes, len(todo), num_at_once)
@@ -157,6 +162,7 @@ class CaseLoop:
         result_format: of the label maps.
         own_suffix: that the bundle's own label maps would have.
         prepares_ahead: bring an image to the network's grid right after reading, beside the network of the case before.
+        inspector: compares the images with those of the training; none are compared, if None.
     """
 
     engines: Engines
@@ -168,6 +174,7 @@ class CaseLoop:
     result_format: ResultFormat = OWN
     own_suffix: str = ".nii.gz"
     prepares_ahead: bool = False
+    inspector: Inspector | None = None
 
     def start(
         self, todo: Sequence[PredictionInput], num_images: int, overlap: Overlap | None
@@ -202,6 +209,8 @@ class CaseLoop:
             engine, files = self.engines.choose(image.grid), self._list_readable(source, image)
             case = Case(source, engine, files, image.affine, image.spatial_shape, image, notes=notes)
             del image
+            if self.inspector is not None:
+                self.inspector.look(case)
         if self.prepares_ahead:
             with self._explain(source):
                 engine.prepare(case)
@@ -241,7 +250,9 @@ class CaseLoop:
         """The image to the network's grid, through the network, and back."""
         with self._explain(case.source):
             case.engine.prepare(case)
-            return case, case.engine.infer(case, self.options.probabilities)
+            with nullcontext() if self.inspector is None else self.inspector.listen(case):
+                prediction = case.engine.infer(case, self.options.probabilities)
+            return case, prediction
 
     def write(self, computed: tuple[Case, Found]) -> tuple[Problem, ...]:
         """Give the label map its name; what the user should know about the image."""
@@ -253,7 +264,7 @@ class CaseLoop:
             if beside is not None and prediction.probabilities is not None:
                 self.result_format.write_probabilities(beside, case, prediction.probabilities, self.ledger.origin)
             seen = self.result_format.write(final, case, prediction, self.staging, self.own_suffix, self.ledger.origin)
-            self.ledger.finish(case.source, final, beside)
+            self.ledger.finish(case.source, final, beside, case.judgement)
         return (*seen, *case.notes)
 
 
