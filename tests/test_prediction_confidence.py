@@ -13,7 +13,7 @@ def test_confidence_known_answer() -> None:
     sums = ConfidenceSums(2, 2)
     sums.add(torch.tensor([[[0.9, 0.2], [1.0, 0.4]], [[0.1, 0.8], [0.0, 0.6]]]))
     label = sums.describe()[1]
-    assert label.num_voxels == 2
+    assert label.predicted_voxels == 2
     assert label.expected_voxels == pytest.approx(1.5)
     assert label.soft_dice == pytest.approx(2 * 1.4 / (1.5 + 2))
     assert label.mean_probability == pytest.approx(0.7)
@@ -48,5 +48,5 @@ def test_confidence_of_a_label_that_was_not_predicted_is_not_known() -> None:
     sums = ConfidenceSums(2, 3)
     sums.add(torch.tensor([0.8, 0.2]).reshape(2, 1, 1, 1))
     label = sums.describe()[1]
-    assert (label.num_voxels, label.expected_voxels) == (0, pytest.approx(0.2))
+    assert (label.predicted_voxels, label.expected_voxels) == (0, pytest.approx(0.2))
     assert np.isnan([label.soft_dice, label.mean_probability, label.unsure_surface]).all()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from unet_pipeline.prediction.confidence import LabelConfidence
+from unet_pipeline.prediction.shape_facts import ShapeFacts
 from unet_pipeline.quality.claim import judge_by_others, measure_aurc, measure_auroc, measure_claim
 from unet_pipeline.quality.dice_features import from_logit, to_logit
 from unet_pipeline.quality.expected_dice import (
@@ -14,7 +15,6 @@ from unet_pipeline.quality.expected_dice import (
     fit_label,
     fit_labels,
 )
-from unet_pipeline.quality.shape_facts import ShapeFacts
 
 
 def simulate_cases(num_cases: int, seed: int, noise: float = 0.3) -> list[LabelCase]:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Finish = Callable[["torch.Tensor"], "torch.Tensor"]
 _CERTAIN = 0.999  # probability from which on a voxel adds nothing to entropy: below 0.008 nats
-_TINY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class LabelConfidence:
     """Of one label of one image; all but the first two are NaN where no voxel was predicted as the label.
 
     Attributes:
-        num_voxels: predicted.
+        predicted_voxels: of the label, on the network's grid.
         expected_voxels: sum of the label's probability over all voxels.
         soft_dice: Dice of the label map against the probabilities, 0 to 1: what Dice would be on average if they were right and
             voxels independent.
@@ -34,7 +33,7 @@ class LabelConfidence:
             (axes - 1) / axes.
     """
 
-    num_voxels: float
+    predicted_voxels: float
     expected_voxels: float
     soft_dice: float
     mean_probability: float
@@ -55,8 +54,7 @@ class ConfidenceSums:
 
     def clear(self) -> None:
         """Begin again."""
-        self._sums = np.zeros((3, self.num_classes))  # voxels predicted, their probability, probability of all voxels
-        self._entropy, self._num_unsure = 0.0, 0
+        self._sums: torch.Tensor | None = None
 
     def watch(self, blocks: Iterable[torch.Tensor], finish: Finish) -> Iterator[torch.Tensor]:
         """The same blocks, each of which is added once `finish` has made probabilities of it."""
@@ -74,27 +72,34 @@ class ConfidenceSums:
 
         flat = probabilities.detach().reshape(self.num_classes, -1)
         largest, classes = flat.max(dim=0)
-        counts = torch.bincount(classes, minlength=self.num_classes)
-        certain = torch.zeros(self.num_classes, dtype=torch.float64, device=flat.device)
+        counts, certain, unsure = (
+            torch.zeros(self.num_classes, dtype=torch.float64, device=flat.device) for _ in range(3)
+        )
         certain.index_add_(0, classes, largest.double())
+        counts.index_add_(0, classes, torch.ones_like(largest, dtype=torch.float64))
         everywhere = flat.sum(dim=1, dtype=torch.float64)
-        unsure = flat[:, largest < _CERTAIN].clamp_min(_TINY)
-        entropy = -(unsure * unsure.log()).sum(dtype=torch.float64)
-        sums = torch.stack([counts.double(), certain, everywhere])
-        self._sums += sums.cpu().numpy()
-        self._entropy += float(entropy)
-        self._num_unsure += unsure.shape[1]
+        in_doubt = largest < _CERTAIN
+        # on a GPU a selection would wait for the device
+        doubtful = flat if flat.is_cuda else flat[:, in_doubt]
+        entropy = -torch.xlogy(doubtful, doubtful) if not flat.is_cuda else -torch.xlogy(flat, flat) * in_doubt
+        unsure[0], unsure[1] = entropy.sum(dtype=torch.float64), in_doubt.sum()
+        sums = torch.stack([counts, certain, everywhere, unsure])
+        self._sums = sums if self._sums is None else self._sums + sums
 
     def describe(self) -> tuple[LabelConfidence, ...]:
         """Of every class, the background first."""
-        return tuple(self._describe(*sums) for sums in self._sums.T)
+        return tuple(self._describe(*sums) for sums in self._as_array()[:3].T)
+
+    def _as_array(self) -> np.ndarray:
+        """Rows: voxels predicted, their probability, probability of all voxels, and entropy and number of voxels in doubt."""
+        return np.zeros((4, self.num_classes)) if self._sums is None else self._sums.cpu().numpy()
 
     def _describe(self, predicted: float, certain: float, everywhere: float) -> LabelConfidence:
         if not predicted:
             return LabelConfidence(0.0, float(everywhere), *[float("nan")] * 3)
         surface = predicted ** ((self.spatial_dims - 1) / self.spatial_dims)
         return LabelConfidence(
-            num_voxels=float(predicted),
+            predicted_voxels=float(predicted),
             expected_voxels=float(everywhere),
             soft_dice=float(2 * certain / (everywhere + predicted)),
             mean_probability=float(certain / predicted),
@@ -107,5 +112,6 @@ class ConfidenceSums:
 
         It is what expected Dice is compared with, as the simplest measure of doubt.
         """
-        voxels = self._sums[0, 1:].sum() + self._num_unsure
-        return self._entropy / voxels if voxels else 0.0
+        sums = self._as_array()
+        voxels = sums[0, 1:].sum() + sums[3, 1]
+        return float(sums[3, 0] / voxels) if voxels else 0.0

@@ -30,6 +30,7 @@ class Case:
         prepared: on the network's grid.
         notes: what the user should know about it.
         confidence: gets what the network's probabilities say about the label map; nothing is added up, if None.
+        doubt: what is known of its label map without a reference, for the record.
         judgement: whether it is like those of the training, for the record; None where it is not compared.
     """
 
@@ -43,6 +44,7 @@ class Case:
     notes: tuple[Problem, ...] = ()
     confidence: ConfidenceSums | None = None
     judgement: dict[str, object] | None = None
+    doubt: dict[str, object] | None = None
 
 
 @dataclass

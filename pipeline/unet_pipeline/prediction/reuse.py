@@ -218,7 +218,7 @@ class Ledger:
         source: PredictionInput,
         final: Path,
         probabilities: Path | None = None,
-        judgement: dict[str, object] | None = None,
+        seen: Mapping[str, Any] | None = None,
     ) -> None:
         """Bind a label map that was written to its image, weights, configs and options, and write the record, but not too often.
 
@@ -228,7 +228,7 @@ class Ledger:
         outputs = {final.name: compute_sha256(final)}
         if probabilities is not None:
             outputs[probabilities.name] = compute_sha256(probabilities)
-        self.bind(source.name, outputs, self._files_sha256.get(source.name, {}), self.started, judgement)
+        self.bind(source.name, outputs, self._files_sha256.get(source.name, {}), self.started, seen)
 
     def bind(
         self,
@@ -236,12 +236,12 @@ class Ledger:
         outputs: Mapping[str, str],
         files_sha256: Mapping[str, str],
         started: str,
-        judgement: dict[str, object] | None = None,
+        seen: Mapping[str, Any] | None = None,
     ) -> None:
         """Deliver the files of an image's result, and enter them; arguments and errors as of `build_entry` and `finish`."""
         for file, sha256 in reversed(list(outputs.items())):  # the label map last
             self.folder.deliver(self.out / file, sha256)
-        self.enter(name, self.build_entry(name, outputs, files_sha256, started, judgement))
+        self.enter(name, self.build_entry(name, outputs, files_sha256, started, seen))
 
     def build_entry(
         self,
@@ -249,7 +249,7 @@ class Ledger:
         outputs: Mapping[str, str],
         files_sha256: Mapping[str, str],
         started: str,
-        judgement: dict[str, object] | None = None,
+        seen: Mapping[str, Any] | None = None,
     ) -> LabelMapEntry:
         """The entry of an image's result.
 
@@ -258,7 +258,7 @@ class Ledger:
             outputs: SHA-256 of the label map, and of the probabilities behind it, by their names.
             files_sha256: of the image's files.
             started: when the call began that made it.
-            judgement: whether the image is like those of the training; None where it was not compared.
+            seen: `contract`, whether the image is like those of the training, and `doubt`, what is known of the label map, if anything.
         """
         (label_map, sha256), *others = outputs.items()
         settings = self.origin.as_settings()
@@ -267,8 +267,9 @@ class Ledger:
         )
         if name in self.tags:
             entry.tags = self.tags[name]
-        if judgement is not None:
-            entry.contract = judgement
+        for key, value in (seen or {}).items():
+            if value is not None:
+                setattr(entry, key, value)
         for probabilities, probabilities_sha256 in others:  # what is not set is not written
             entry.probabilities, entry.probabilities_sha256 = probabilities, probabilities_sha256
         return entry

@@ -23,6 +23,8 @@ from unet_pipeline.errors import PipelineError, PredictionError
 from unet_pipeline.files import stage_folder
 from unet_pipeline.messages import Problem
 from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.prediction.confidence import ConfidenceSums
+from unet_pipeline.prediction.doubt import measure_doubt
 from unet_pipeline.prediction.engine import Case, Found
 from unet_pipeline.prediction.engines import Engines, build_engines
 from unet_pipeline.prediction.forecast import Forecast, forecast_images
@@ -208,6 +210,8 @@ class CaseLoop:
             notes = check_input(image, self.engines.parts.expected, source.files[0].name)
             engine, files = self.engines.choose(image.grid), self._list_readable(source, image)
             case = Case(source, engine, files, image.affine, image.spatial_shape, image, notes=notes)
+            if self.engines.parts.label_values:
+                case.confidence = ConfidenceSums(len(self.engines.parts.label_values), len(image.spatial_shape))
             del image
             if self.inspector is not None:
                 self.inspector.look(case)
@@ -252,6 +256,8 @@ class CaseLoop:
             case.engine.prepare(case)
             with nullcontext() if self.inspector is None else self.inspector.listen(case):
                 prediction = case.engine.infer(case, self.options.probabilities)
+            if (doubt := measure_doubt(case, prediction, self.engines.parts)) is not None:
+                case.doubt = doubt.as_record()
             return case, prediction
 
     def write(self, computed: tuple[Case, Found]) -> tuple[Problem, ...]:
@@ -264,7 +270,7 @@ class CaseLoop:
             if beside is not None and prediction.probabilities is not None:
                 self.result_format.write_probabilities(beside, case, prediction.probabilities, self.ledger.origin)
             seen = self.result_format.write(final, case, prediction, self.staging, self.own_suffix, self.ledger.origin)
-            self.ledger.finish(case.source, final, beside, case.judgement)
+            self.ledger.finish(case.source, final, beside, {"contract": case.judgement, "doubt": case.doubt})
         return (*seen, *case.notes)
 
 

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import rankdata
 
 from unet_pipeline.evaluation.bootstrap import compute_interval
-from unet_pipeline.quality.expected_dice import ExpectedDice, LabelCase, expect_dice, fit_label
+from unet_pipeline.files import write_json
+from unet_pipeline.quality.expected_dice import (
+    CONFIDENCE,
+    ExpectedDice,
+    ExpectedDiceRecord,
+    LabelCase,
+    LabelRecord,
+    expect_dice,
+    fit_label,
+)
 from unet_pipeline.quality.regression import assign_groups
 from unet_pipeline.results import Result
 
+QUALITY_FILE = "quality.json"
 FAILURE_SHARE = 0.8  # of the median Dice: what is below is a failure
 NUM_PARTS = 10  # the cases are judged in so many parts, each by the others
 _NUM_RESAMPLES = 2000
@@ -53,16 +64,24 @@ class QualityRow(Result):
     auroc_high: float
 
 
-def measure_claim(by_label: Mapping[str, Sequence[LabelCase]]) -> tuple[QualityRow, ...]:
-    """A row for each label that has a Dice that can be expected; labels of too few cases are left out."""
-    rows = (measure_label(label, cases) for label, cases in by_label.items())
+def measure_claim(
+    by_label: Mapping[str, Sequence[LabelCase]], fitted: ExpectedDiceRecord | None = None
+) -> tuple[QualityRow, ...]:
+    """A row for each label that has a Dice that can be expected; labels of too few cases are left out.
+
+    Args:
+        by_label: the cases of each label.
+        fitted: on other cases; each case is judged by a fit on the others of its label, if None.
+    """
+    records = {} if fitted is None else {record.label: record for record in fitted.labels}
+    rows = (measure_label(label, cases, records.get(label)) for label, cases in by_label.items())
     return tuple(row for row in rows if row is not None)
 
 
-def measure_label(label: str, cases: Sequence[LabelCase]) -> QualityRow | None:
+def measure_label(label: str, cases: Sequence[LabelCase], fitted: LabelRecord | None = None) -> QualityRow | None:
     """One label; None where too few cases have it."""
     defined = [case for case in cases if not np.isnan(case.dice)]
-    expected = judge_by_others(label, defined)
+    expected = judge_by_others(label, defined) if fitted is None else [expect_dice(fitted, case) for case in defined]
     said = [place for place, one in enumerate(expected) if not np.isnan(one.mean)]
     if len(said) < 2:
         return None
@@ -105,6 +124,24 @@ def judge_by_others(label: str, cases: Sequence[LabelCase]) -> list[ExpectedDice
             case = cases[int(place)]
             expected[int(place)] = expect_dice(record, case)
     return [one for one in expected if one is not None]
+
+
+def write_claim(target: Path, rows: Sequence[QualityRow], is_nested: bool) -> tuple[QualityRow, ...]:
+    """Write quality.json beside an evaluation's numbers; the rows.
+
+    Args:
+        target: folder of the evaluation.
+        rows: of its labels.
+        is_nested: each case was judged by the others; by what was fitted on other cases otherwise.
+    """
+    judged = "each case by the others" if is_nested else "by the fit on the validation cases of the training"
+    lines = [{key: _plain(value) for key, value in asdict(row).items()} for row in rows]
+    write_json(target / QUALITY_FILE, {"confidence": CONFIDENCE, "judged": judged, "rows": lines})
+    return tuple(rows)
+
+
+def _plain(value: object) -> object:
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def measure_aurc(risk: np.ndarray, trust: np.ndarray) -> float:

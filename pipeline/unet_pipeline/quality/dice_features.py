@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from unet_pipeline.prediction.confidence import LabelConfidence
-from unet_pipeline.quality.shape_facts import ShapeFacts
+from unet_pipeline.prediction.shape_facts import ShapeFacts
 
 NAMES = (
     "soft_dice_logit",
@@ -34,7 +34,7 @@ def build_features(
         usual_size: median size of the label in the training's predictions, in the unit of `voxel_size` times voxels.
         voxel_size: of the label map.
     """
-    if not shape.num_voxels or not confidence.num_voxels:
+    if not shape.num_voxels or not confidence.predicted_voxels:
         return np.full(len(NAMES), np.nan)
     size = np.log(shape.num_voxels * voxel_size)
     deviation = size - np.log(usual_size)

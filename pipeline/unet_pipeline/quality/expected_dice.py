@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from unet_pipeline.prediction.confidence import LabelConfidence
+from unet_pipeline.prediction.shape_facts import ShapeFacts
 from unet_pipeline.quality.dice_features import NAMES, build_features, from_logit, to_logit
 from unet_pipeline.quality.regression import Line, Regression, fit_regression, least_cases
-from unet_pipeline.quality.shape_facts import ShapeFacts
 
 EXPECTED_DICE_FILE = "expected_dice.json"
 VERSION = 1
@@ -128,10 +130,15 @@ class LabelCase:
 def fit_label(label: str, cases: Sequence[LabelCase], size_unit: str) -> LabelRecord:
     """Fit one label on the cases where something was predicted as it."""
     usable = [
-        case for case in cases if case.shape.num_voxels and case.confidence.num_voxels and not np.isnan(case.dice)
+        case for case in cases if case.shape.num_voxels and case.confidence.predicted_voxels and not np.isnan(case.dice)
     ]
     patients = [case.patient for case in usable]
-    facts = {"label": label, "num_cases": len(usable), "num_patients": len(set(patients)), "size_unit": size_unit}
+    facts: dict[str, Any] = {
+        "label": label,
+        "num_cases": len(usable),
+        "num_patients": len(set(patients)),
+        "size_unit": size_unit,
+    }
     needed = max(LEAST_CASES, least_cases(CONFIDENCE))
     if len(usable) < needed or len(set(patients)) < 3:
         found = f"{len(usable)} of {len(set(patients))} patients; {needed} of 3 are needed"
@@ -154,13 +161,17 @@ def expect_dice(record: LabelRecord, case: LabelCase, level: float = CONFIDENCE)
     """Expected Dice of one label of a new image; the case's own Dice is not looked at."""
     regression = record.regression
     if regression is None or record.usual_size is None:
-        return ExpectedDice(record.label, *[float("nan")] * 3, record.reason)
+        return _leave_unsaid(record, record.reason)
     features = _describe(case, record.usual_size)
     if np.isnan(features).any():
-        return ExpectedDice(record.label, *[float("nan")] * 3, NOTHING)
+        return _leave_unsaid(record, NOTHING)
     low, high = regression.find_interval(features[None], level)
     mean = float(from_logit(regression.predict(features[None])[0]))
     return ExpectedDice(record.label, mean, float(from_logit(low[0])), float(from_logit(high[0])))
+
+
+def _leave_unsaid(record: LabelRecord, reason: str) -> ExpectedDice:
+    return ExpectedDice(record.label, math.nan, math.nan, math.nan, reason)
 
 
 def _describe(case: LabelCase, usual_size: float) -> np.ndarray:

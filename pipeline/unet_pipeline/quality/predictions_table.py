@@ -62,6 +62,15 @@ def write_predictions_table(out: Path, *tables: Mapping[str, Row]) -> Path:
     return path
 
 
+def read_predictions_table(out: Path) -> list[dict[str, str]]:
+    """Rows of predictions.csv in a folder; none where there is no such file."""
+    path = out / PREDICTIONS_TABLE
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def count_verdicts(rows: Iterable[Row]) -> dict[str, int]:
     """How many cases have each verdict."""
     counts: dict[str, int] = {}

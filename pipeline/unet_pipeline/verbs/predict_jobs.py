@@ -194,7 +194,7 @@ def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[s
         if not is_known and path.is_file() and compute_sha256(path) == sha256:
             result = row.result
             entry = ledger.build_entry(
-                item.name, row.outputs, result["files_sha256"], result["started"], result.get("contract")
+                item.name, row.outputs, result["files_sha256"], result["started"], result.get("seen")
             )
             ledger.enter(item.name, entry)
 
@@ -205,7 +205,7 @@ def _adopt(items: Sequence[Item], record: Record, ledger: Ledger, todo: set[str]
         entry = ledger.find(item.name)
         is_known = row is not None and row.is_finished and row.key == item.key
         if item.name not in todo and not is_known and entry is not None:
-            result = {"files_sha256": entry.files_sha256, "started": entry.started, "contract": entry.contract}
+            result = {"files_sha256": entry.files_sha256, "started": entry.started, "seen": entry.seen}
             record.adopt(item, {"outputs": list_outputs(entry), **result})
     record.commit()
 
@@ -244,7 +244,7 @@ def _run(
 
     def enter(outcome: Outcome) -> None:
         result, name = outcome.result, outcome.attempt.item.name
-        ledger.bind(name, result["outputs"], result["files_sha256"], result["started"], result.get("contract"))
+        ledger.bind(name, result["outputs"], result["files_sha256"], result["started"], result.get("seen"))
 
     def is_there(item: Item, row: Row) -> bool:
         return item.name not in left

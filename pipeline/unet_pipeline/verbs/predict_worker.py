@@ -144,7 +144,7 @@ class _Worker:
         return {
             "outputs": list_outputs(entry),
             "files_sha256": entry.files_sha256,
-            "contract": entry.contract,
+            "seen": entry.seen,
             "started": entry.started,
             "notes": [asdict(note) for note in notes],
             "precision": engines.parts.precision,

@@ -51,6 +51,8 @@ def predict_recorded(
     """
     from unet_pipeline.clinical.formats import choose_format
     from unet_pipeline.evidence.records.prediction_record import record_predictions
+    from unet_pipeline.planning.plan import read_plan
+    from unet_pipeline.quality.doubt_tables import list_doubt_rows, read_expected_dice
     from unet_pipeline.quality.inspector import build_inspector
     from unet_pipeline.quality.predictions_table import list_contract_rows, write_predictions_table
     from unet_pipeline.verbs.predict_jobs import PredictionJob
@@ -71,8 +73,9 @@ def predict_recorded(
         predictions = places.predict(inputs, ledger, options.probabilities, predict) if places else predict(inputs)
         record.precision = predictions.precision if predictions.written else None
         record.shares = dict(predictions.shares)
-        if inspector is not None:
-            table = write_predictions_table(out, list_contract_rows(ledger.entries))
+        if compares and folder.is_planned:
+            known = list_doubt_rows(ledger.entries, read_plan(folder.plan), read_expected_dice(folder))
+            table = write_predictions_table(out, known, list_contract_rows(ledger.entries))
             ledger.folder.deliver(table, compute_sha256(table))
     return predictions
 

@@ -1,9 +1,9 @@
-"""`quality/shape_facts.py`: known label maps."""
+"""`prediction/shape_facts.py`: known label maps."""
 
 import numpy as np
 import pytest
 
-from unet_pipeline.quality.shape_facts import describe_shapes
+from unet_pipeline.prediction.shape_facts import describe_shapes
 
 
 def test_shape_facts_known_answer() -> None:
