@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from quality_cases import simulate_cases
 
 from unet_pipeline.prediction.confidence import LabelConfidence
 from unet_pipeline.prediction.shape_facts import ShapeFacts
 from unet_pipeline.quality.claim import judge_by_others, measure_aurc, measure_auroc, measure_claim
-from unet_pipeline.quality.dice_features import from_logit, to_logit
 from unet_pipeline.quality.expected_dice import (
     NOTHING,
     ExpectedDiceRecord,
@@ -15,20 +15,6 @@ from unet_pipeline.quality.expected_dice import (
     fit_label,
     fit_labels,
 )
-
-
-def simulate_cases(num_cases: int, seed: int, noise: float = 0.3) -> list[LabelCase]:
-    """Networks that are too sure of themselves: Dice is lower than they say, by an amount that is the same but for noise."""
-    random = np.random.default_rng(seed)
-    cases = []
-    for number in range(num_cases):
-        soft_dice = float(from_logit(random.normal(2.5, 0.8)))
-        dice = float(from_logit(to_logit(soft_dice) - 0.7 + noise * random.normal()))
-        size = int(random.integers(500, 1500))
-        confidence = LabelConfidence(size, size, soft_dice, min(0.99, soft_dice + 0.02), 0.3)
-        shape = ShapeFacts(size, int(random.integers(1, 4)), 0.95, 0.5, 0.0)
-        cases.append(LabelCase(f"c{number}", f"p{number}", confidence, shape, 0.001, float(random.random()), dice))
-    return cases
 
 
 def test_expected_dice_covers_cases_that_were_not_fitted_on() -> None:
