@@ -68,12 +68,14 @@ def predict_recorded(
             folder, (), out, weights, files_used, options, jobs or JobOptions(), result_format, announce_windows
         )
         predict = partial(_predict, job, ledger, inspector)
-        predictions = places.predict(inputs, ledger, options.probabilities, predict) if places else predict(inputs)
+        try:
+            predictions = places.predict(inputs, ledger, options.probabilities, predict) if places else predict(inputs)
+        finally:
+            if inspector is not None and out.is_dir():
+                table = write_predictions_table(out, list_contract_rows(ledger.entries))
+                ledger.folder.deliver(table, compute_sha256(table))
         record.precision = predictions.precision if predictions.written else None
         record.shares = dict(predictions.shares)
-        if inspector is not None:
-            table = write_predictions_table(out, list_contract_rows(ledger.entries))
-            ledger.folder.deliver(table, compute_sha256(table))
     return predictions
 
 
