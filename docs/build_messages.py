@@ -82,7 +82,8 @@ What `unet-pipeline predict` can say about an image beside the refusals, in the 
     "unet_pipeline.quality": """
 # Messages of `predict` about the input contract
 
-They compare an image with those of the training ([explanation](explanation/contract.md)); `predict` goes on, and with `--strict` refuses what is outside.
+They compare an image with those of the training ([explanation](explanation/contract.md)). `predict` goes on; with `--strict` it refuses what
+is outside.
 """,
     "unet_pipeline.clinical": """
 # Messages of `predict --format` with DICOM results
