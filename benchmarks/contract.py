@@ -1,6 +1,6 @@
 """What the input contract finds before the network: every set against every other, held-back cases, planted changes.
 
-    PIPELINE_DATA=DATA .venv/bin/python benchmarks/contract.py
+    .venv/bin/python benchmarks/contract.py DATA
 
 Writes benchmarks/results/contract.md. The comparison behind the network is not part of it: it needs weights, and only adds to what is found.
 """
@@ -8,7 +8,7 @@ Writes benchmarks/results/contract.md. The comparison behind the network is not 
 from __future__ import annotations
 
 import io
-import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -114,7 +114,7 @@ def hold_back(name: str, images: list[ImageProperties]) -> list[str]:
 
 
 def main() -> None:
-    data = Path(os.environ["PIPELINE_DATA"])
+    data = Path(sys.argv[1])
     measured: dict[str, list[ImageProperties]] = {}
     changed: dict[str, dict[str, list[ImageProperties]]] = {}
     cost_ms = {}
