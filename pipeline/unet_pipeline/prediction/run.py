@@ -106,8 +106,7 @@ def predict_images(
         options: as the user chose them.
         overlap: what runs beside the network; several images side by side or else `choose_overlap`, if None.
         announce: called once before the first image, with how many windows and images at once there will be.
-        ledger: of `out`; none is kept, if None.
-        result_format: of the label maps; the bundle's own, if None.
+        ledger, result_format: of `out`, where none is kept, if None; and of the label maps, the bundle's own, if None.
         inspector: compares the images with those of the training, if given.
 
     Raises:
@@ -128,8 +127,8 @@ def predict_images(
         windowing = settle_windows(engines, todo, options)
         if folder.is_planned:
             announce(describe_windowing(windowing, engines.volumes is not None))
-        loop = CaseLoop(engines.with_windowing(windowing), staging, finals, suffix, options, ledger)
-        loop = replace(loop, result_format=result_format, own_suffix=own_suffix, inspector=inspector)
+        steps = (staging, finals, suffix, options, ledger, result_format, own_suffix)
+        loop = CaseLoop(engines.with_windowing(windowing), *steps, inspector=inspector)
         if inspector is not None:
             inspector.attach(loop.engines)
         num_at_once = 1 if overlap else windowing.num_images

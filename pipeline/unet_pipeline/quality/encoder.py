@@ -18,18 +18,20 @@ from unet_pipeline.prediction.stopwatch import TimedNetwork
 
 
 def find_bottleneck(network: torch.nn.Module, window: torch.Tensor) -> str | None:
-    """Name of the last layer that gives a network's coarsest features; None where no layer gives features.
+    """Name of the last of the layers with the most channels on a network's coarsest grid; None where no layer gives features.
+
+    Layers with fewer channels there are gates, such as those of an attention.
 
     Args:
         network: in evaluation mode.
         window: that it can take, shape (1, channels, *spatial).
     """
-    sizes: dict[str, int] = {}
+    sizes: dict[str, tuple[int, int]] = {}
 
     def note(name: str) -> Callable[..., None]:
         def hook(_module: object, _inputs: object, output: object) -> None:
             if isinstance(output, torch.Tensor) and output.dim() == window.dim():
-                sizes[name] = prod(output.shape[2:])
+                sizes[name] = prod(output.shape[2:]), -output.shape[1]
 
         return hook
 
@@ -41,7 +43,7 @@ def find_bottleneck(network: torch.nn.Module, window: torch.Tensor) -> str | Non
     finally:
         for hook in hooks:
             hook.remove()
-    coarsest = min(sizes.values(), default=0)
+    coarsest = min(sizes.values(), default=None)
     return next((name for name in reversed(sizes) if sizes[name] == coarsest), None)
 
 

@@ -225,6 +225,7 @@ def fit_encoders(measured: Sequence[_Measured], false_alarm_rate: float) -> tupl
             f"The network's own features are not compared: {num_out_of_fold} out-of-fold case(s), expected at least {FEWEST_CASES}."
         ]
     num_components = min(_MOST_COMPONENTS, *(max(1, len(one.training) // _CASES_PER_COMPONENT) for one in usable))
+    num_components = min(num_components, *(one.training.shape[1] for one in usable))
     bases = [_find_basis(one.training, num_components) for one in usable]
     names = [*(f"encoder_component_{number}" for number in range(num_components)), "encoder_remainder"]
     groups = {"encoder": list(range(len(names)))}

@@ -70,13 +70,15 @@ def predict_recorded(
             folder, (), out, weights, files_used, options, jobs or JobOptions(), result_format, announce_windows
         )
         predict = partial(_predict, job, ledger, inspector)
-        predictions = places.predict(inputs, ledger, options.probabilities, predict) if places else predict(inputs)
+        try:
+            predictions = places.predict(inputs, ledger, options.probabilities, predict) if places else predict(inputs)
+        finally:
+            if compares and folder.is_planned and out.is_dir():
+                known = list_doubt_rows(ledger.entries, read_plan(folder.plan), read_expected_dice(folder))
+                table = write_predictions_table(out, known, list_contract_rows(ledger.entries))
+                ledger.folder.deliver(table, compute_sha256(table))
         record.precision = predictions.precision if predictions.written else None
         record.shares = dict(predictions.shares)
-        if compares and folder.is_planned:
-            known = list_doubt_rows(ledger.entries, read_plan(folder.plan), read_expected_dice(folder))
-            table = write_predictions_table(out, known, list_contract_rows(ledger.entries))
-            ledger.folder.deliver(table, compute_sha256(table))
     return predictions
 
 
