@@ -79,6 +79,12 @@ _OTHER_VERBS = {
 
 What `unet-pipeline predict` can say about an image beside the refusals, in the form of `check`.
 """,
+    "unet_pipeline.quality": """
+# Messages of `predict` about the input contract
+
+They compare an image with those of the training ([explanation](explanation/contract.md)). `predict` goes on; with `--strict` it refuses what
+is outside.
+""",
     "unet_pipeline.clinical": """
 # Messages of `predict --format` with DICOM results
 

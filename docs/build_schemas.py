@@ -1,4 +1,4 @@
-"""Writes docs/summary.schema.json and docs/comparison.schema.json from the code: `.venv/bin/python docs/build_schemas.py`.
+"""Writes docs/summary.schema.json, comparison.schema.json and contract.schema.json from the code: `.venv/bin/python docs/build_schemas.py`.
 
 A test compares the files with what is made here.
 """
@@ -10,8 +10,13 @@ from pathlib import Path
 
 from unet_pipeline.evaluation.comparison import ComparisonRecord
 from unet_pipeline.evaluation.files import SummaryRecord
+from unet_pipeline.quality.contract import ContractRecord
 
-RECORDS = {"summary.schema.json": SummaryRecord, "comparison.schema.json": ComparisonRecord}
+RECORDS = {
+    "summary.schema.json": SummaryRecord,
+    "comparison.schema.json": ComparisonRecord,
+    "contract.schema.json": ContractRecord,
+}
 
 
 def build_schema_text(name: str) -> str:

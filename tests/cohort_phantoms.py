@@ -18,9 +18,9 @@ SIDE = 16
 TINY_3D = {**SMALL_3D, "filters": [4, 4, 8], "patch_size": [16, 16, 16], "window_size": [16, 16, 16]}
 
 
-def build_bundle(folder: Path, **numbers: Any) -> Path:
+def build_bundle(folder: Path, num_cases: int = 4, **numbers: Any) -> Path:
     """A bundle for images of `SIDE` voxels with seeded random weights, in a folder of its own."""
-    bundle = plan_small(write_volumes(folder / "dataset", 4), folder / "bundle", **{**TINY_3D, **numbers})
+    bundle = plan_small(write_volumes(folder / "dataset", num_cases), folder / "bundle", **{**TINY_3D, **numbers})
     root = BundleFolder(bundle)
     torch.manual_seed(0)
     parser = ConfigParser()

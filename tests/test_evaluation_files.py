@@ -91,7 +91,7 @@ def test_summary_json_is_valid_and_has_no_nan(tmp_path: Path) -> None:
     assert [line["group"] for line in content["subgroups"] if line["label"] == "x"] == ["A", "N", "not given"]
 
 
-@pytest.mark.parametrize("name", ["summary.schema.json", "comparison.schema.json"])
+@pytest.mark.parametrize("name", ["summary.schema.json", "comparison.schema.json", "contract.schema.json"])
 def test_schema_is_what_the_script_makes(name: str) -> None:
     spec = importlib.util.spec_from_file_location("build_schemas", DOCS / "build_schemas.py")
     assert spec is not None

@@ -231,7 +231,8 @@ class LabelMapEntry(RecordPart):
     """What a label map was made of: SHA-256 of the image's files, of the weights and of the configs, and the options.
 
     `companions_sha256` are of the instance map and its table, by name.
-    `tags` are those of the image's objects in a store, by name: as long as they are the same, so are the files.
+    `tags` are those of the image's objects in a store, by name: as long as they are the same, so are the files. `contract` says whether
+    the image is like those of the training, and why not, `doubt` what is known of the label map without a reference.
     """
 
     files_sha256: dict[str, str]
@@ -245,6 +246,13 @@ class LabelMapEntry(RecordPart):
     probabilities_sha256: str | None = None
     companions_sha256: dict[str, str] | None = None
     tags: dict[str, str] | None = None
+    contract: dict[str, object] | None = None
+    doubt: dict[str, object] | None = None
+
+    @property
+    def seen(self) -> dict[str, object]:
+        """What was seen of the image and its label map."""
+        return {"contract": self.contract, "doubt": self.doubt}
 
 
 class PredictionRecord(RunRecord):

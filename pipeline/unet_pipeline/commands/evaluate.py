@@ -27,6 +27,7 @@ from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sba
 if TYPE_CHECKING:
     from unet_pipeline.evaluation.failures import Failure
     from unet_pipeline.evaluation.files import SummaryRecord
+    from unet_pipeline.quality.claim import QualityRow
     from unet_pipeline.verbs.evaluate import Evaluation
 
 
@@ -58,6 +59,10 @@ def evaluate(
     threads: Threads = None,
     address: Address = None,
     sbatch: Sbatch = None,
+    quality: Annotated[
+        bool,
+        typer.Option("--quality", help="How well the expected Dice of `predict` is kept: coverage, width, ranking."),
+    ] = False,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -86,8 +91,11 @@ def evaluate(
         threads=threads,
         address=address,
         sbatch=read_settings(sbatch),
+        quality=quality,
     )
     print_evaluation(result)
+    if quality:
+        print_quality(result.quality)
     say(f"per case {result.folder / 'metrics.csv'}")
     is_shown_first = result.folder == find_evaluation(BundleFolder(bundle))
     given = () if predictions is None else ("--predictions", predictions)
@@ -121,6 +129,26 @@ def print_evaluation(result: Evaluation) -> None:
     if result.excluded:
         shown = ", ".join(result.excluded[:3]) + (", ..." if len(result.excluded) > 3 else "")
         say(f"left out: {len(result.excluded)} cases that the network was trained on ({shown})")
+
+
+def print_quality(rows: Sequence[QualityRow]) -> None:
+    """How well expected Dice was kept, a line per label."""
+    if not rows:
+        say("expected Dice: too few cases of every label to fit it and to judge it by others")
+        return
+    headings = ("label", "n", "in interval", "width", "error", "AURC", "entropy", "random", "best", "AUROC")
+    lines = [
+        (
+            row.label,
+            str(row.n),
+            f"{100 * row.coverage:.0f} %",
+            *(f"{value:.3f}" for value in (row.mean_width, row.mean_absolute_error)),
+            *(f"{value:.4f}" for value in (row.aurc, row.aurc_entropy, row.aurc_random, row.aurc_best)),
+            "-" if row.auroc != row.auroc else f"{row.auroc:.2f}",
+        )
+        for row in rows
+    ]
+    print_table("expected Dice, 90 % intervals", headings, lines, num_texts=1)
 
 
 def evaluation_as_data(result: Evaluation) -> dict[str, object]:

@@ -10,6 +10,7 @@ import typer
 from unet_pipeline.commands.options import Bundle, Device, Ensemble, Json, Mirror, Precision, Trust, write_json_option
 from unet_pipeline.commands.output import say, tell, tell_next
 from unet_pipeline.commands.problem_lines import print_problems
+from unet_pipeline.commands.tables import print_table
 from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 from unet_pipeline.errors import PredictionError
 
@@ -55,6 +56,13 @@ _Series = Annotated[
     ),
 ]
 _Store = Annotated[bool, typer.Option("--store", help="Send the results to the study on the server, as DICOM SEG.")]
+_Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse images that are outside of what the bundle was trained on.")
+]
+_Review = Annotated[
+    int | None,
+    typer.Option("--review", min=1, metavar="N", help="List the N cases that a person should look at first."),
+]
 _DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show windows, memory and what is left to do, from the headers; write nothing."),
@@ -74,6 +82,8 @@ def predict(
     format: _Format = None,
     series: _Series = None,
     store: _Store = False,
+    strict: _Strict = False,
+    review: _Review = None,
     dry_run: _DryRun = False,
     jobs: Jobs = 1,
     engine: EngineName = "local",
@@ -105,11 +115,25 @@ def predict(
         sbatch=read_settings(sbatch),
         series=series or (),
         store=store,
+        strict=strict,
     )
     print_predictions(result)
+    if review is not None:
+        print_review(out, review)
     if source.is_dir() and BundleFolder(bundle).is_planned:
         tell_next("view", out, "--dataset", source)
     write_json_option(json_file, predictions_as_data(result))
+
+
+def print_review(out: Path, most: int) -> None:
+    """The cases that a person should see first, from predictions.csv."""
+    from unet_pipeline.quality.doubt_tables import EXPECTED_COLUMN, NOTE_COLUMN, RANK_COLUMN
+    from unet_pipeline.quality.predictions_table import read_predictions_table
+
+    rows = [row for row in read_predictions_table(out) if row.get(RANK_COLUMN)]
+    rows = sorted(rows, key=lambda row: int(row[RANK_COLUMN]))[:most]
+    lines = [(row["case"], row[EXPECTED_COLUMN] or "-", row.get("contract", ""), row[NOTE_COLUMN]) for row in rows]
+    print_table("look at these first", ("case", "expected Dice", "contract", "note"), lines, num_texts=4)
 
 
 def print_predictions(result: Predictions) -> None:

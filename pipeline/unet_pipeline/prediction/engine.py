@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.messages import Problem
+from unet_pipeline.prediction.confidence import ConfidenceSums
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.parts import Parts
 
@@ -28,6 +29,9 @@ class Case:
         image: as read; None once it is prepared.
         prepared: on the network's grid.
         notes: what the user should know about it.
+        confidence: gets what the network's probabilities say about the label map; nothing is added up, if None.
+        doubt: what is known of its label map without a reference, for the record.
+        judgement: whether it is like those of the training, for the record; None where it is not compared.
     """
 
     source: PredictionInput
@@ -38,6 +42,9 @@ class Case:
     image: MedicalImage | None = None
     prepared: MetaTensor | None = None
     notes: tuple[Problem, ...] = ()
+    confidence: ConfidenceSums | None = None
+    judgement: dict[str, object] | None = None
+    doubt: dict[str, object] | None = None
 
 
 @dataclass

@@ -17,6 +17,7 @@ class PredictOptions:
         runtime: what runs the network: torch, or torchscript or onnx for one that `package` exported.
         precision: of the network: float32, bfloat16, or auto for bfloat16 where the device is fast with it.
         format: of the label maps, a name of `clinical/formats.py`; the bundle's own, if None.
+        strict: refuse images that are outside of the bundle's input contract.
     """
 
     device: str | None = None
@@ -26,6 +27,7 @@ class PredictOptions:
     runtime: str = "torch"
     precision: str = "float32"
     format: str | None = None
+    strict: bool = False
 
     def list_changed(self) -> list[str]:
         """Names of what an external bundle's config decides, and not the user, that are not as by default."""
@@ -34,5 +36,5 @@ class PredictOptions:
 
     def as_settings(self) -> dict[str, object]:
         """For a record: the options as they were given."""
-        settings = dict(vars(self))
-        return settings if self.format else {name: value for name, value in settings.items() if name != "format"}
+        left_out = [name for name in ("format", "strict") if not getattr(self, name)]
+        return {name: value for name, value in vars(self).items() if name not in left_out}

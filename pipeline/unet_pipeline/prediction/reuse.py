@@ -35,6 +35,8 @@ EDITED = "it is another file than was recorded"
 OTHER_IMAGE = "it was made of another image"
 OTHER_WEIGHTS = "it was made with other weights"
 NO_PROBABILITIES = "its probabilities are not there, or are another file than was recorded"
+NOT_COMPARED = "its image was not compared with the bundle's input contract"
+REFUSED = "its image is outside of the input contract"
 _MAX_SHOWN = 3
 _SAVING_SHARE = 0.1  # of the time at most goes into writing the record, which grows with the number of images
 
@@ -89,6 +91,8 @@ class Ledger:
         again: images whose label map is there and is not kept, each with the reasons.
         folder: `out` as it is, or as it stands for a prefix of an object store.
         tags: of the objects that an image consists of, by name, where it lies in a store; by image name.
+        contract_sha256: of what images are compared with; label maps of images that were compared with another one are made again.
+        is_strict: label maps of images that are outside of the contract are not kept.
     """
 
     out: Path
@@ -100,6 +104,8 @@ class Ledger:
     again: dict[str, str] = field(default_factory=dict)
     folder: OutputFolder = field(default_factory=OutputFolder)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    contract_sha256: str = ""
+    is_strict: bool = False
     _files_sha256: dict[str, dict[str, str]] = field(default_factory=dict)
     _lock: Any = field(default_factory=Lock)
     _next_save_s: float = 0.0
@@ -142,6 +148,7 @@ class Ledger:
         if entry.weights_sha256 != list(self.origin.weights_sha256):
             reasons.append(OTHER_WEIGHTS)
         reasons += _list_changes(entry, self.origin)
+        reasons += self._judge_compared(entry)
         if reasons:
             return reasons
         if entry.label_map_sha256 != self.folder.compute_sha256(final):
@@ -154,6 +161,12 @@ class Ledger:
             if not beside.is_file() or entry.probabilities_sha256 != self.folder.compute_sha256(beside):
                 return [NO_PROBABILITIES]
         return []
+
+    def _judge_compared(self, entry: LabelMapEntry) -> list[str]:
+        compared = entry.contract or {}
+        if self.contract_sha256 and compared.get("contract_sha256") != self.contract_sha256:
+            return [NOT_COMPARED]
+        return [REFUSED] if self.is_strict and compared.get("verdict") == "outside" else []
 
     def is_kept_unread(self, source: PredictionInput, with_probabilities: bool) -> bool:
         """Whether the label map of an image is kept, and its objects have the tags that they had: then it need not be fetched."""
@@ -206,23 +219,37 @@ class Ledger:
         with self._lock:
             self.entries.pop(self._name_entry(source.name), None)
 
-    def finish(self, source: PredictionInput, final: Path, *beside: Path | None) -> None:
+    def finish(
+        self, source: PredictionInput, final: Path, *beside: Path | None, seen: Mapping[str, Any] | None = None
+    ) -> None:
         """Bind a label map that was written to its image, weights, configs and options, and write the record, but not too often.
 
         Raises:
             StoreError: it cannot be uploaded; the record does not have it then.
         """
         outputs = {path.name: compute_sha256(path) for path in (final, *beside) if path is not None}
-        self.bind(source.name, outputs, self._files_sha256.get(source.name, {}), self.started)
+        self.bind(source.name, outputs, self._files_sha256.get(source.name, {}), self.started, seen)
 
-    def bind(self, name: str, outputs: Mapping[str, str], files_sha256: Mapping[str, str], started: str) -> None:
+    def bind(
+        self,
+        name: str,
+        outputs: Mapping[str, str],
+        files_sha256: Mapping[str, str],
+        started: str,
+        seen: Mapping[str, Any] | None = None,
+    ) -> None:
         """Deliver the files of an image's result, and enter them; arguments and errors as of `build_entry` and `finish`."""
         for file, sha256 in reversed(list(outputs.items())):  # the label map last
             self.folder.deliver(self.out / file, sha256)
-        self.enter(name, self.build_entry(name, outputs, files_sha256, started))
+        self.enter(name, self.build_entry(name, outputs, files_sha256, started, seen))
 
     def build_entry(
-        self, name: str, outputs: Mapping[str, str], files_sha256: Mapping[str, str], started: str
+        self,
+        name: str,
+        outputs: Mapping[str, str],
+        files_sha256: Mapping[str, str],
+        started: str,
+        seen: Mapping[str, Any] | None = None,
     ) -> LabelMapEntry:
         """The entry of an image's result.
 
@@ -231,6 +258,7 @@ class Ledger:
             outputs: SHA-256 of the label map, and of the probabilities, the instance map and its table behind it, by their names.
             files_sha256: of the image's files.
             started: when the call began that made it.
+            seen: `contract`, whether the image is like those of the training, and `doubt`, what is known of the label map, if anything.
         """
         (label_map, sha256), *others = outputs.items()
         settings = self.origin.as_settings()
@@ -239,6 +267,9 @@ class Ledger:
         )
         if name in self.tags:
             entry.tags = self.tags[name]
+        for key, value in (seen or {}).items():
+            if value is not None:
+                setattr(entry, key, value)
         for file, file_sha256 in others:  # what is not set is not written
             if "_probabilities." in file:
                 entry.probabilities, entry.probabilities_sha256 = file, file_sha256

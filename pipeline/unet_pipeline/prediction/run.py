@@ -7,7 +7,7 @@ writing may each have a thread of its own, or small images go side by side (`ove
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,11 +24,14 @@ from unet_pipeline.errors import PipelineError, PredictionError
 from unet_pipeline.files import stage_folder
 from unet_pipeline.messages import Problem
 from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.prediction.confidence import ConfidenceSums
+from unet_pipeline.prediction.doubt import measure_doubt
 from unet_pipeline.prediction.engine import Case, Found
 from unet_pipeline.prediction.engines import Engines, build_engines
 from unet_pipeline.prediction.forecast import Forecast, forecast_images
 from unet_pipeline.prediction.input_check import check_grid, check_input, check_size, compare_sizes, see_grid
 from unet_pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.prediction.inspection import Inspector
 from unet_pipeline.prediction.instances import as_unsigned, instances_path, table_path, write_instances, write_table
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.out_of_memory import explain_out_of_memory
@@ -91,6 +94,7 @@ def predict_images(
     announce: Callable[[str], None] = lambda line: None,
     ledger: Ledger | None = None,
     result_format: ResultFormat | None = None,
+    inspector: Inspector | None = None,
 ) -> Predictions:
     """Predict images into `out`, one label map per image under the image's name.
 
@@ -104,8 +108,8 @@ def predict_images(
         options: as the user chose them.
         overlap: what runs beside the network; several images side by side or else `choose_overlap`, if None.
         announce: called once before the first image, with how many windows and images at once there will be.
-        ledger: of `out`; none is kept, if None.
-        result_format: of the label maps; the bundle's own, if None.
+        ledger, result_format: of `out`, where none is kept, if None; and of the label maps, the bundle's own, if None.
+        inspector: compares the images with those of the training, if given.
 
     Raises:
         BundleError: see `build_engines`.
@@ -125,8 +129,10 @@ def predict_images(
         windowing = settle_windows(engines, todo, options)
         if folder.is_planned:
             announce(describe_windowing(windowing, engines.volumes is not None))
-        loop = CaseLoop(engines.with_windowing(windowing), staging, finals, suffix, options, ledger)
-        loop = replace(loop, result_format=result_format, own_suffix=own_suffix)
+        steps = (staging, finals, suffix, options, ledger, result_format, own_suffix)
+        loop = CaseLoop(engines.with_windowing(windowing), *steps, inspector=inspector)
+        if inspector is not None:
+            inspector.attach(loop.engines)
         num_at_once = 1 if overlap else windowing.num_images
         with closing(loop.start(todo, num_at_once, overlap)) as outcomes:
             finished = _watch(outcomes, len(todo), num_at_once)
@@ -159,6 +165,7 @@ class CaseLoop:
         result_format: of the label maps.
         own_suffix: that the bundle's own label maps would have.
         prepares_ahead: bring an image to the network's grid right after reading, beside the network of the case before.
+        inspector: compares the images with those of the training; none are compared, if None.
     """
 
     engines: Engines
@@ -170,6 +177,7 @@ class CaseLoop:
     result_format: ResultFormat = OWN
     own_suffix: str = ".nii.gz"
     prepares_ahead: bool = False
+    inspector: Inspector | None = None
 
     def start(
         self, todo: Sequence[PredictionInput], num_images: int, overlap: Overlap | None
@@ -203,7 +211,12 @@ class CaseLoop:
             notes = check_input(image, self.engines.parts.expected, source.files[0].name)
             engine, files = self.engines.choose(image.grid), self._list_readable(source, image)
             case = Case(source, engine, files, image.affine, image.spatial_shape, image, notes=notes)
+            parts = self.engines.parts
+            if parts.label_values and parts.num_classes == len(parts.label_values):  # more of them make instances
+                case.confidence = ConfidenceSums(parts.num_classes, len(image.spatial_shape))
             del image
+            if self.inspector is not None:
+                self.inspector.look(case)
         if self.prepares_ahead:
             with self._explain(source):
                 engine.prepare(case)
@@ -243,7 +256,11 @@ class CaseLoop:
         """The image to the network's grid, through the network, and back."""
         with self._explain(case.source):
             case.engine.prepare(case)
-            return case, case.engine.infer(case, self.options.probabilities)
+            with nullcontext() if self.inspector is None else self.inspector.listen(case):
+                prediction = case.engine.infer(case, self.options.probabilities)
+            if (doubt := measure_doubt(case, prediction, self.engines.parts)) is not None:
+                case.doubt = doubt.as_record()
+            return case, prediction
 
     def write(self, computed: tuple[Case, Found]) -> tuple[Problem, ...]:
         """Give the label map its name; what the user should know about the image."""
@@ -258,7 +275,8 @@ class CaseLoop:
                 self.result_format.write_probabilities(beside[0], case, prediction.probabilities, self.ledger.origin)
             beside += self._write_instances(case, prediction, final)
             seen = self.result_format.write(final, case, prediction, self.staging, self.own_suffix, self.ledger.origin)
-            self.ledger.finish(case.source, final, *beside)
+            known = {"contract": case.judgement, "doubt": case.doubt}
+            self.ledger.finish(case.source, final, *beside, seen=known)
         return (*seen, *case.notes)
 
     def _list_companions(self, prediction: Found, final: Path) -> list[Path]:

@@ -90,6 +90,9 @@ class TransformsEngine:
             with self.parts.stopwatch.measure("postprocess"):
                 sample = self.predict_sample(case.files, case.image)
                 probabilities = np.asarray(sample[PRED], dtype=np.float32) if with_probabilities else None
+                if case.confidence is not None:
+                    case.confidence.clear()
+                    case.confidence.add(torch.as_tensor(sample[PRED]))
                 finished = self.to_values(sample)
                 instances = np.asarray(finished[INSTANCES])[0] if INSTANCES in finished else None
                 return Found(finished[self.pred_key], probabilities, instances)

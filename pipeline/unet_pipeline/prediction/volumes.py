@@ -20,6 +20,7 @@ from unet_pipeline.device.allocator import release_freed_pages
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.messages import Problem
 from unet_pipeline.prediction import streaming
+from unet_pipeline.prediction.confidence import ConfidenceSums
 from unet_pipeline.prediction.deferred_head import DeferredHead
 from unet_pipeline.prediction.device_network import DeviceNetwork
 from unet_pipeline.prediction.engine import CPU, Case, Found
@@ -80,7 +81,9 @@ class VolumesEngine:
         """See `Engine`."""
         if case.prepared is None:
             raise ValueError("the case is not prepared")
-        values, probabilities = self.stream(case.prepared, case.affine, case.spatial_shape, with_probabilities)
+        values, probabilities = self.stream(
+            case.prepared, case.affine, case.spatial_shape, with_probabilities, case.confidence
+        )
         case.prepared = None
         return Found(values, probabilities)
 
@@ -111,7 +114,12 @@ class VolumesEngine:
 
     @torch.inference_mode()
     def stream(
-        self, prepared: MetaTensor, affine: np.ndarray, shape: tuple[int, ...], with_probabilities: bool = False
+        self,
+        prepared: MetaTensor,
+        affine: np.ndarray,
+        shape: tuple[int, ...],
+        with_probabilities: bool = False,
+        confidence: ConfidenceSums | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Label values of an image on its own grid, uint8, and its probabilities if asked for.
 
@@ -122,6 +130,7 @@ class VolumesEngine:
             affine: of the image.
             shape: of the image.
             with_probabilities: they take classes times 4 bytes for every voxel.
+            confidence: gets the probabilities on the network's grid, if given.
         """
         grid = map_grid(prepared.affine.numpy(), prepared.shape[1:], affine, shape)
         if grid is None:
@@ -133,12 +142,12 @@ class VolumesEngine:
             *attempts, last = self._list_attempts(values)
             for whole, device in attempts:
                 try:
-                    return self._stream(values.to(device), grid, affine, with_probabilities, whole)
+                    return self._stream(values.to(device), grid, affine, with_probabilities, whole, confidence)
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error):
                         raise
                 release_cached_memory(self.parts.device)
-            return self._stream(values.to(last[1]), grid, affine, with_probabilities, last[0])
+            return self._stream(values.to(last[1]), grid, affine, with_probabilities, last[0], confidence)
 
     def _list_attempts(self, values: torch.Tensor) -> list[tuple[bool, torch.device]]:
         """Whether the sums of the whole image are held, and where; what takes the most memory first."""
@@ -152,10 +161,19 @@ class VolumesEngine:
         return attempts if device == CPU else [*attempts, (False, CPU)]
 
     def _stream(
-        self, values: torch.Tensor, grid: GridMap, affine: np.ndarray, with_probabilities: bool, whole: bool
+        self,
+        values: torch.Tensor,
+        grid: GridMap,
+        affine: np.ndarray,
+        with_probabilities: bool,
+        whole: bool,
+        confidence: ConfidenceSums | None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         alone = len(self.parts.networks) == 1 and not with_probabilities and not grid.interpolates
         blocks = self._iterate(values, whole, (lambda logits: logits) if alone else self._finish)
+        if confidence is not None:
+            confidence.clear()  # of an attempt for which the memory did not do
+            blocks = confidence.watch(blocks, self._finish if alone else (lambda probabilities: probabilities))
         probabilities = None
         if with_probabilities:
             probabilities = streaming.stream_probabilities(blocks, grid, len(self.parts.label_values))

@@ -13,6 +13,7 @@ from unet_pipeline.bundle.data_state import is_planned_dataset, require_unchange
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_weights
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.dataset.dataset import Dataset
+from unet_pipeline.errors import EvaluationError, PredictionError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from unet_pipeline.files import compute_sha256, find_relative, write_together
 from unet_pipeline.planning.plan import Plan, read_plan
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from unet_pipeline.evaluation.subgroups import Cut
     from unet_pipeline.evaluation.summary import SummaryRow
     from unet_pipeline.messages import Problem
+    from unet_pipeline.quality.claim import QualityRow
 
 
 @fetches("dataset", "predictions")
@@ -57,6 +59,7 @@ def evaluate(
     threads: int | None = None,
     address: str | None = None,
     sbatch: Mapping[str, str] | None = None,
+    quality: bool = False,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -86,13 +89,24 @@ def evaluate(
     if not folder.is_planned:
         from unet_pipeline.verbs.evaluate_external import evaluate_external
 
+        if quality:
+            raise PredictionError(
+                f"{folder.name} is none of `plan`'s bundles, and expected Dice is fitted for those only. Leave --quality out."
+            )
         return evaluate_external(folder, dataset, out, predictions, device, options, announce, *reading, workers)
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
     plan, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
     measured = _read_measured(folder, dataset, check_data, plan, target, reading)
     who = (device, announce, workers)
     given_maps = None if predictions is None else Path(predictions)
-    return _evaluate_planned(folder, plan, measured, target, given_maps, options, who, dataset)
+    evaluation = _evaluate_planned(folder, plan, measured, target, given_maps, options, who, dataset)
+    if given_maps is not None and quality:
+        raise EvaluationError(
+            "--quality needs what `predict` adds up while it predicts, which label maps made before do not have. Leave --predictions out."
+        )
+    return replace(
+        evaluation, quality=_judge_claim(folder, plan, evaluation, quality, measured is None and out is None)
+    )
 
 
 def _evaluate_planned(
@@ -121,7 +135,38 @@ def _evaluate_planned(
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps), (title, excluded, dataset))
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
         add_result(keeper.record, target, title, {pair.case: pair.prediction for pair in pairs})
+    if measured is None and given_maps is None and target == folder.evaluations / _name_evaluation(None):
+        from unet_pipeline.quality.fitting import write_contract
+
+        write_contract(folder, plan, groups, device)
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(label_maps), summary)
+
+
+def _judge_claim(
+    folder: BundleFolder, plan: Plan, evaluation: Evaluation, wanted: bool, is_out_of_fold: bool
+) -> tuple[QualityRow, ...]:
+    """Fit expected Dice where the cases are the bundle's own out-of-fold cases; how well it was kept, if wanted."""
+    from unet_pipeline.quality.claim import measure_claim, write_claim
+    from unet_pipeline.quality.doubt_tables import (
+        join_cases,
+        list_fitted_labels,
+        read_doubts,
+        read_expected_dice,
+        write_expected_dice,
+    )
+
+    doubts = {case: doubt for folder_ in evaluation.predictions for case, doubt in read_doubts(folder_).items()}
+    by_label = join_cases(evaluation.rows, doubts, plan, list_fitted_labels(plan))
+    if is_out_of_fold and doubts:
+        write_expected_dice(folder, plan, by_label, evaluation.record.folds or ())
+    if not wanted:
+        return ()
+    fitted = None if is_out_of_fold else read_expected_dice(folder)
+    if not is_out_of_fold and fitted is None:
+        raise EvaluationError(
+            f"{folder.name} has no expected Dice that could be measured on other cases. Run `unet-pipeline evaluate {folder.name}` first."
+        )
+    return write_claim(evaluation.folder, measure_claim(by_label, fitted), is_out_of_fold)
 
 
 def _require_ready(folder: BundleFolder, alone: bool, device: str | None) -> None:
@@ -286,6 +331,7 @@ class Evaluation(Result):
         folder: has metrics.csv and summary.json.
         predictions: folders of the label maps that were compared.
         record: all that summary.json holds: lines per fold and subgroup, failures, notes.
+        quality: how well expected Dice was kept, if that was asked for.
     """
 
     title: str
@@ -295,3 +341,4 @@ class Evaluation(Result):
     folder: Path
     predictions: tuple[Path, ...]
     record: SummaryRecord
+    quality: tuple[QualityRow, ...] = ()

@@ -48,6 +48,7 @@ def predict(
     sbatch: Mapping[str, str] | None = None,
     series: Sequence[str] = (),
     store: bool = False,
+    strict: bool = False,
 ) -> Predictions:
     """Write a label map for an image, or for every image of a folder, on the image's own grid.
 
@@ -74,6 +75,7 @@ def predict(
         address, sbatch: of the Ray cluster; options of the Slurm job, such as {"partition": "gpu"}.
         series: rules about the series of a study, such as "SeriesNumber=3" or "SeriesDescription~^t1"; all have to hold.
         store: send the results to the study, as DICOM SEG.
+        strict: refuse images that are outside of the bundle's input contract.
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
@@ -81,7 +83,7 @@ def predict(
         PredictionError: no image, or an image that the network cannot take; or the server cannot be asked, or refuses a result.
     """
     remote = read_remote_options(source, format, series, store)
-    options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, remote.format)
+    options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, remote.format, strict)
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
     with open_places(bundle, Path() if is_address(source) else source, out, announce) as places:
         return _predict_source(places, source, remote, options, workers, trust, alone, announce)
@@ -121,7 +123,7 @@ def _predict_at(
     places.refuse_own_folder(inputs)
     say_passed_over(places.source, inputs, announce)
     who = None if workers.is_plain else workers
-    return predict_recorded(folder, inputs, places.out, weights, options, announce, announce, who, places)
+    return predict_recorded(folder, inputs, places.out, weights, options, announce, announce, who, places, True)
 
 
 def _require_reachable(folder: BundleFolder, places: Places, jobs: JobOptions) -> None:

@@ -193,7 +193,9 @@ def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[s
         is_known = entry is not None and entry.label_map_sha256 == sha256
         if not is_known and path.is_file() and compute_sha256(path) == sha256:
             result = row.result
-            entry = ledger.build_entry(item.name, row.outputs, result["files_sha256"], result["started"])
+            entry = ledger.build_entry(
+                item.name, row.outputs, result["files_sha256"], result["started"], result.get("seen")
+            )
             ledger.enter(item.name, entry)
 
 
@@ -203,7 +205,7 @@ def _adopt(items: Sequence[Item], record: Record, ledger: Ledger, todo: set[str]
         entry = ledger.find(item.name)
         is_known = row is not None and row.is_finished and row.key == item.key
         if item.name not in todo and not is_known and entry is not None:
-            result = {"files_sha256": entry.files_sha256, "started": entry.started}
+            result = {"files_sha256": entry.files_sha256, "started": entry.started, "seen": entry.seen}
             record.adopt(item, {"outputs": list_outputs(entry), **result})
     record.commit()
 
@@ -231,6 +233,7 @@ def _run(
         "options": job.options.as_settings(),
         "origin": origin,
         "suffix": suffix,
+        "contract_sha256": ledger.contract_sha256,
         "largest": [str(file.absolute()) for source in largest for file in source.files],
     }
     share = job.jobs.share(count_cores(), job.options.device)
@@ -241,7 +244,7 @@ def _run(
 
     def enter(outcome: Outcome) -> None:
         result, name = outcome.result, outcome.attempt.item.name
-        ledger.bind(name, result["outputs"], result["files_sha256"], result["started"])
+        ledger.bind(name, result["outputs"], result["files_sha256"], result["started"], result.get("seen"))
 
     def is_there(item: Item, row: Row) -> bool:
         return item.name not in left

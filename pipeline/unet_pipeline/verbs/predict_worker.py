@@ -14,6 +14,7 @@ from unet_pipeline.files import compute_sha256
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.engines import Engines
+    from unet_pipeline.prediction.inspection import Inspector
     from unet_pipeline.prediction.options import PredictOptions
     from unet_pipeline.prediction.result_formats import ResultFormat
     from unet_pipeline.prediction.reuse import Origin
@@ -25,8 +26,8 @@ def open_prediction(arguments: Arguments, share: Share) -> Function:
     """Load the network; see `Work`.
 
     Args:
-        arguments: bundle, out, staging (folders); weights, files_used (files); options, origin (of the call); suffix; largest (files of
-            the image by which windows are chosen).
+        arguments: bundle, out, staging (folders); weights, files_used (files); options, origin (of the call); suffix; contract_sha256 (of
+            what images are compared with, empty for nothing); largest (files of the image by which windows are chosen).
         share: of this worker.
 
     Raises:
@@ -72,6 +73,7 @@ def _build_worker(
     from unet_pipeline.prediction.inputs import PredictionInput
     from unet_pipeline.prediction.run import find_suffix
     from unet_pipeline.prediction.window_choice import settle_windows
+    from unet_pipeline.quality.inspector import build_inspector
     from unet_pipeline.verbs.recorded import settle_recorded
 
     result_format = choose_format(folder, options.format, ())
@@ -85,7 +87,10 @@ def _build_worker(
     windowing = settle_windows(engines, [PredictionInput("", tuple(map(Path, arguments["largest"])))], options)
     engines = engines.with_windowing(replace(windowing, num_images=1))
     own_suffix = find_suffix(folder, None if folder.is_planned else engines)
-    return _Worker(engines, staging, options, origin, arguments, result_format, own_suffix).predict
+    inspector = build_inspector(folder, weights, options, arguments["contract_sha256"])
+    if inspector is not None:
+        inspector.attach(engines)
+    return _Worker(engines, staging, options, origin, arguments, result_format, own_suffix, inspector).predict
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class _Worker:
     arguments: Arguments
     result_format: ResultFormat
     own_suffix: str
+    inspector: Inspector | None = None
 
     def predict(self, item: Arguments, smaller: bool) -> Arguments:
         """The label map of one image.
@@ -128,6 +134,7 @@ class _Worker:
         loop = CaseLoop(
             engines, self.staging, finals, suffix, self.options, ledger, self.result_format, self.own_suffix
         )
+        loop = replace(loop, inspector=self.inspector)
         before = dict(engines.parts.stopwatch.seconds)
         notes = loop.run(source)
         entry = ledger.find(source.name)
@@ -137,6 +144,7 @@ class _Worker:
         return {
             "outputs": list_outputs(entry),
             "files_sha256": entry.files_sha256,
+            "seen": entry.seen,
             "started": entry.started,
             "notes": [asdict(note) for note in notes],
             "precision": engines.parts.precision,

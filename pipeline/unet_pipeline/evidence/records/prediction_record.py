@@ -74,6 +74,12 @@ def _read_earlier(path: Path) -> PredictionRecord | None:
         return None
 
 
+def read_entries(out: Path) -> dict[str, LabelMapEntry | object]:
+    """What each label map in a folder was made of, by the image's name; nothing where there is no record."""
+    record = _read_earlier(out / PREDICTIONS_RECORD)
+    return dict(record.images) if record is not None else {}
+
+
 @contextmanager
 def record_predictions(
     folder: BundleFolder,
