@@ -173,13 +173,13 @@ def test_the_items_of_a_cancelled_task_are_dealt_again(tmp_path: Path) -> None:
 
 
 def test_a_coordinator_that_was_killed_waits_on_for_the_same_array(tmp_path: Path) -> None:
-    coordinator = Coordinator(tmp_path, 10, seconds=1.0)
+    coordinator = Coordinator(tmp_path, 10, seconds=3.0)
     wait_for(lambda: coordinator.has_begun(4))
     os.kill(coordinator.process.pid, signal.SIGKILL)
     coordinator.process.wait()
     time.sleep(2.0)
     assert len(list_tasks()) == 2
-    said = Coordinator(tmp_path, 10, seconds=1.0).finish()
+    said = Coordinator(tmp_path, 10, seconds=3.0).finish()
     assert "of an earlier call" in said
     assert "slurm    job" not in said
     attempts = count_attempts(tmp_path / "work")

@@ -55,7 +55,7 @@ def read_rows(folder: Path) -> dict[str, Row]:
 def test_workers_measure_the_same_to_the_bit_and_only_what_changed_again(tmp_path: Path) -> None:
     pairs, out, notes = write_pairs(tmp_path / "data"), tmp_path / "out", dict[str, list[Problem]](alone=[], jobs=[])
     settings = (LABELS, 0, {"organ": (1, 2)}, {"tumour": Request(2.0, lesions=True, thin=True, separated=True)})
-    measure_all = choose_measuring(JobOptions(2, num_threads=1), out)
+    measure_all, measure_alone = (choose_measuring(JobOptions(jobs, num_threads=1), out) for jobs in (2, 1))
     alone = evaluate_pairs(pairs, *settings, notes["alone"])
     by_jobs = evaluate_pairs(pairs, *settings, notes["jobs"], measure_all)
     assert by_jobs.equals(alone)
@@ -66,11 +66,11 @@ def test_workers_measure_the_same_to_the_bit_and_only_what_changed_again(tmp_pat
 
     write_volume(pairs[4].prediction, np.full((14, 14, 14), 9, np.uint8))
     with pytest.raises(CohortError, match=r"1 of 5 cases failed:\n  case_4 \(bad input\): .*has the value 9"):
-        evaluate_pairs(pairs, *settings, [], measure_all)
+        evaluate_pairs(pairs, *settings, [], measure_alone)
     assert [row.attempts for row in read_rows(out).values()] == [1] * NUM_CASES, "one that is another begins anew"
     moved = tmp_path / "data" / "labels" / "case_0.nii.gz"
     write_volume(moved, np.ones((14, 14, 14), np.uint8))
     with pytest.raises(CohortError):
-        evaluate_pairs(pairs, *settings, [], measure_all)
+        evaluate_pairs(pairs, *settings, [], measure_alone)
     started = {name: row.started for name, row in read_rows(out).items()}
     assert max(started, key=lambda name: started[name]) == "case_0", "case_4 is set aside until its files change"
