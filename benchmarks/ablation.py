@@ -1,26 +1,37 @@
 """What each part of the training recipe is worth: one training per part switched off, all else equal.
 
-    .venv/bin/python benchmarks/ablation.py DATASET [--epochs 10] [--fold 0] [-- plan options, such as --label membrane=0]
+    .venv/bin/python benchmarks/ablation.py DATASET [--epochs 10] [--fold 0] [--jobs 1] [-- plan options, such as --label membrane=0]
 
-Writes results/ablation_DATASET.md, row after row, and goes on where it was interrupted. One seed: read differences below the
-spread of the first two rows as none.
+Writes results/ablation_DATASET.md, row after row. Every training is an item of the record in the folder of the bundles: the same command
+does what is missing. One seed: read differences below the spread of the first two rows as none.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import re
 import resource
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+import unet_pipeline
+from unet_pipeline.cohort.items import Arguments, Function, Item, Outcome, Share, Work
+from unet_pipeline.cohort.options import JobOptions
+from unet_pipeline.cohort.record import open_record
+from unet_pipeline.cohort.run import run_items
+from unet_pipeline.device.cores import count_cores
 from unet_pipeline.evidence.records.machine import describe_machine, read_code_version
-from unet_pipeline.files import write_json, write_text
+from unet_pipeline.files import compute_sha256, write_text
 
 RESULTS = Path(__file__).parent / "results"
 NO_AUGMENTATION = {
@@ -74,35 +85,68 @@ def fill(value: object, plan: dict) -> object:
     return fills.get(value, value) if isinstance(value, str) else value
 
 
-def run(*words: object) -> None:
-    """One verb of the command line in a process of its own."""
-    subprocess.run([sys.executable, "-m", "unet_pipeline", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+def measure_s() -> float:
+    """Processor seconds of this process so far, and of those that it started and that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
-def measure_children_s() -> float:
-    """Processor seconds of all processes so far that this one started and that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def open_variant(arguments: Arguments, share: Share) -> Function:
+    """In a worker: train and evaluate a copy of the bundle `base` with the overrides of an item; see `Work`."""
+
+    def measure(item: Arguments, smaller: bool) -> Arguments:
+        base = Path(arguments["base"])
+        bundle = base.with_name(f"{base.name}_{item['place']}")
+        shutil.rmtree(bundle, ignore_errors=True)  # of a training that was cut off
+        shutil.copytree(base, bundle)
+        before_s = measure_s()
+        unet_pipeline.train(bundle, arguments["fold"], overrides=item["overrides"])
+        minutes = (measure_s() - before_s) / 60
+        summary = unet_pipeline.evaluate(bundle).summary
+        row = next(row for row in summary if row.metric == "dice")
+        shutil.rmtree(bundle)
+        return {"minutes": minutes, **{key: getattr(row, key) for key in ("n", "mean", "low", "high")}}
+
+    return measure
 
 
-def measure(base: Path, name: str, changes: dict[str, object], epochs: int, fold: int) -> dict[str, object]:
-    """Train and evaluate one variant."""
-    bundle = base.with_name(f"{base.name}_variant")
-    shutil.rmtree(bundle, ignore_errors=True)
-    shutil.copytree(base, bundle)
-    plan = yaml.safe_load((bundle / "configs" / "plan.yaml").read_text())
-    overrides = {
-        "num_epochs": epochs,
-        "val_interval": epochs,
-        **{key: fill(value, plan) for key, value in changes.items()},
-    }
-    before_s = measure_children_s()
-    run("train", bundle, "--fold", fold, *(f"{key}={value!r}" for key, value in overrides.items()))
-    minutes = (measure_children_s() - before_s) / 60
-    run("evaluate", bundle)
-    summary = json.loads((bundle / "evidence" / "evaluations" / "validation" / "summary.json").read_text())
-    row = next(row for row in summary["rows"] if row["metric"] == "dice")
-    return {"name": name, "minutes": minutes, **{key: row[key] for key in ("n", "mean", "low", "high")}}
+def measure_variants(
+    base: Path,
+    variants: Mapping[str, Mapping[str, object]],
+    epochs: int,
+    fold: int,
+    jobs: JobOptions,
+    write: Callable[[list[dict[str, Any]]], None],
+) -> None:
+    """Train every variant that has no row yet.
+
+    Args:
+        base: the planned bundle; the record and the copies lie beside it.
+        write: called with all rows so far, in the order of the variants, whenever there is another one.
+    """
+    plan = yaml.safe_load((base / "configs" / "plan.yaml").read_text())
+    configs = [compute_sha256(base / "configs" / name) for name in ("plan.yaml", "train.json")]
+    common = {"num_epochs": epochs, "val_interval": epochs}
+    items = []
+    for name, changes in variants.items():
+        overrides = {**common, **{key: fill(value, plan) for key, value in changes.items()}}
+        key = hashlib.sha256(json.dumps([overrides, fold, configs]).encode()).hexdigest()
+        items.append(Item(name, key, {"overrides": overrides, "place": re.sub(r"\W+", "_", name)}))
+    work = Work("ablation:open_variant", {"base": str(base.absolute()), "fold": fold})
+    out = base.with_name(f"{base.name}_record")
+    out.mkdir(exist_ok=True)
+    with open_record(out) as record:
+        engine = jobs.build(jobs.share(count_cores()), len(items), out)
+        results = {}
+
+        def enter(outcome: Outcome) -> None:
+            results[outcome.attempt.item.name] = outcome.result
+            write([{"name": name, **results[name]} for name in variants if name in results])
+
+        for item, row in record.pair(items):
+            if row is not None and row.is_finished and row.key == item.key:
+                results[item.name] = row.as_result()
+        run_items(items, work, engine, record, "ablation", on_finish=enter).require_all("trainings")
 
 
 def write_table(target: Path, rows: list[dict], title: str) -> None:
@@ -128,23 +172,24 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10, help="of the 20 of the preset quick")
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("ablation"), help="folder for the bundles")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
     arguments, plan_options = parser.parse_known_args()
     base = arguments.work / arguments.dataset.name
     if not base.is_dir():
-        run("plan", arguments.dataset, base, "--preset", "quick", *[word for word in plan_options if word != "--"])
+        words = ["plan", str(arguments.dataset), str(base), "--preset", "quick"]
+        words += [word for word in plan_options if word != "--"]
+        subprocess.run([sys.executable, "-m", "unet_pipeline", *words], check=True, stdout=subprocess.DEVNULL)
     machine, code = describe_machine(), read_code_version()
     title = (
         f"# Ablation on {arguments.dataset.name}\n\n`benchmarks/ablation.py {arguments.dataset.name} --epochs {arguments.epochs}`, fold "
         f"{arguments.fold}, preset quick, {datetime.now(UTC):%Y-%m-%d}, commit {str(code.commit)[:10]}, {machine.num_cores} cores "
         f"{machine.processor}, {machine.gpu or 'no GPU'}. Mean Dice over the labels on the native grid; one seed per row."
     )
-    record = base.with_suffix(".json")
-    rows = json.loads(record.read_text()) if record.is_file() else []
-    for name, changes in VARIANTS.items():
-        if name not in {row["name"] for row in rows}:
-            rows.append(measure(base, name, changes, arguments.epochs, arguments.fold))
-            write_json(record, rows)
-            write_table(RESULTS / f"ablation_{arguments.dataset.name}.md", rows, title)
+    target = RESULTS / f"ablation_{arguments.dataset.name}.md"
+    workers = JobOptions(arguments.jobs)
+    measure_variants(
+        base, VARIANTS, arguments.epochs, arguments.fold, workers, lambda rows: write_table(target, rows, title)
+    )
 
 
 if __name__ == "__main__":

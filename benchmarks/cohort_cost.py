@@ -1,6 +1,9 @@
-"""What the record and the dispatch of a run cost: per item, of a million rows, and what two workers gain on real images.
+"""What the record and the dispatch of a run cost: per item, of a million rows, and what two workers gain on images and on folds.
 
-    .venv/bin/python benchmarks/cohort_cost.py [--rows 1000000] [--images FOLDER --bundle BUNDLE]
+    .venv/bin/python benchmarks/cohort_cost.py [--rows 1000000] [--images FOLDER --bundle BUNDLE] [--dataset DATASET] [NAME=VALUE ...]
+
+Of --images the first --num-images are predicted by the trained --bundle. Of DATASET a bundle of the preset quick is planned, and its five
+folds are trained with a thread each, one after another and by two workers; NAME=VALUE as for `train`, such as num_epochs=2.
 
 Writes results/cohort_cost.md. Each measurement is in a process of its own.
 """
@@ -29,7 +32,7 @@ from unet_pipeline.cohort.run import run_items
 
 RESULT = Path(__file__).parent / "results" / "cohort_cost.md"
 NUM_DISPATCHED = 2000
-ITEM_LIMIT_MS, OPEN_LIMIT_S, OPEN_LIMIT_MB, SPEEDUP_LIMIT = 5, 10, 300, 1.7
+ITEM_LIMIT_MS, OPEN_LIMIT_S, OPEN_LIMIT_MB, SPEEDUP_LIMIT, FOLDS_SPEEDUP_LIMIT = 5, 10, 300, 1.7, 1.5
 
 
 class LazyItems(Sequence[Item]):
@@ -144,25 +147,48 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
-def measure_predict(bundle: Path, images: Path, out: Path, jobs: int) -> float:
-    """Seconds of a whole process."""
-    shutil.rmtree(out, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "unet_pipeline",
-        "predict",
-        bundle,
-        images,
-        out,
-        "--jobs",
-        str(jobs),
-        "--threads",
-        "1",
-    ]
+def measure_verb(*words: object) -> float:
+    """Seconds of a whole process of the command line with a thread."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     begun_s = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    command = [sys.executable, "-m", "unet_pipeline", *map(str, words)]
+    subprocess.run(command, check=True, capture_output=True, env=environment)
     return time.perf_counter() - begun_s
+
+
+def measure_predict(bundle: Path, images: Path, folder: Path, num_images: int) -> list[tuple[str, str, str]]:
+    """What two workers gain on images, each of them and the one alone with a thread."""
+    chosen = sorted(images.glob("[!.]*"))[:num_images]
+    (folder / "images").mkdir()
+    for image in chosen:
+        shutil.copyfile(image, folder / "images" / image.name)
+
+    def predict(jobs: int) -> float:
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        return measure_verb("predict", bundle, folder / "images", folder / "out", "--jobs", jobs, "--threads", 1)
+
+    pairs = [[predict(jobs) for jobs in (1, 2)] for _ in range(3)]
+    one_s, two_s = (median(times) for times in zip(*pairs, strict=True))
+    return compare(f"predict, {len(chosen)} images, median of 3", one_s, two_s, SPEEDUP_LIMIT)
+
+
+def measure_folds(dataset: Path, folder: Path, overrides: list[str]) -> list[tuple[str, str, str]]:
+    """What two workers gain on the five folds of a dataset, each of them and the one alone with a thread."""
+    measure_verb("plan", dataset, folder / "one", "--preset", "quick")
+    shutil.copytree(folder / "one", folder / "two")
+    one_s = measure_verb("train", folder / "one", "--fold", "all", *overrides)
+    two_s = measure_verb("train", folder / "two", "--fold", "all", "--jobs", 2, "--threads", 1, *overrides)
+    title = f"train, five folds of {dataset.name}{''.join(f' {word}' for word in overrides)}"
+    return compare(title, one_s, two_s, FOLDS_SPEEDUP_LIMIT)
+
+
+def compare(title: str, one_s: float, two_s: float, limit: float) -> list[tuple[str, str, str]]:
+    """Rows of one and of two workers."""
+    return [
+        (f"{title}: one worker with a thread", f"{one_s:.1f} s", ""),
+        ("two workers with a thread each", f"{two_s:.1f} s", ""),
+        ("gain", f"{one_s / two_s:.2f}", f"at least {limit}"),
+    ]
 
 
 def in_process(name: str, folder: Path, *arguments: object) -> dict[str, float]:
@@ -184,8 +210,9 @@ MEASURES = {
 }
 
 
-def measure_all(num_rows: int, bundle: Path | None, images: Path | None) -> list[tuple[str, str, str]]:
+def measure_all(options: argparse.Namespace) -> list[tuple[str, str, str]]:
     """What was measured, its value, and what it may be."""
+    num_rows = options.rows
     load = f"{os.getloadavg()[0]:.1f}"
     rows = [("load of the machine before", load, "")]
     with tempfile.TemporaryDirectory() as name:
@@ -214,15 +241,10 @@ def measure_all(num_rows: int, bundle: Path | None, images: Path | None) -> list
                 f"{OPEN_LIMIT_MB} MB",
             )
         )
-        if bundle is not None and images is not None:
-            pairs = [[measure_predict(bundle, images, folder / "out", jobs) for jobs in (1, 2)] for _ in range(3)]
-            one_s, two_s = (median(times) for times in zip(*pairs, strict=True))
-            num_images = len(list(images.iterdir()))
-            rows.append(
-                (f"predict, {num_images} images, one worker with one thread, median of 3", f"{one_s:.1f} s", "")
-            )
-            rows.append(("two workers with one thread each", f"{two_s:.1f} s", ""))
-            rows.append(("gain", f"{one_s / two_s:.2f}", f"at least {SPEEDUP_LIMIT}"))
+        if options.bundle and options.images:
+            rows += measure_predict(options.bundle, options.images, folder, options.num_images)
+        if options.dataset:
+            rows += measure_folds(options.dataset, folder, options.overrides)
     return rows
 
 
@@ -231,19 +253,23 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--images", type=Path)
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--num-images", type=int, default=100)
+    parser.add_argument("--dataset", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         name, folder, count, *others = options.measure
         print(json.dumps(MEASURES[name](Path(folder), int(count), *others)))  # type: ignore[operator]
         return
-    rows = measure_all(options.rows, options.bundle, options.images)
+    rows = measure_all(options)
     table = "\n".join(f"| {what} | {value} | {limit} |" for what, value, limit in rows)
     machine = (
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     )
     command = (
         f"benchmarks/cohort_cost.py --rows {options.rows}{' --images FOLDER --bundle BUNDLE' if options.bundle else ''}"
+        f"{f' --dataset {options.dataset.name}' if options.dataset else ''}{''.join(f' {word}' for word in options.overrides)}"
     )
     head = f"# Cost of the record and the dispatch\n\n`{command}`, {machine}, {time.strftime('%Y-%m-%d')}\n"
     text = f"{head}\n| what | measured | limit |\n|---|---|---|\n{table}\n"

@@ -8,6 +8,8 @@ Writes results/cohort_kills_ENGINE.md. The images have 16^3 voxels; the network 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import platform
 import random
@@ -25,8 +27,11 @@ from unet_pipeline.cohort.record import open_record
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-WORKERS = {"local": ("popen_loky",), "ray": ("ray::",)}  # in the command line of a worker's process
+WORKERS = {"local": "popen_loky", "ray": "ray::RayWorker"}  # in the command line of a worker's process
+STALL_S = 600.0
+REMEDY = "run the same command again"  # in the message of a run that gave up, because a worker was killed three times while it began
 TARGETS = (
+    "every kill took place",
     "none lost",
     "none done again but what was in flight",
     "label maps as by one process",
@@ -53,61 +58,109 @@ def start(work: Path, out: Path, setting: Setting) -> subprocess.Popen[bytes]:
 
 
 def list_workers(process: subprocess.Popen[bytes], engine: str) -> list[psutil.Process]:
-    """Workers of the run; those of Ray belong to its own daemon, which is no child."""
-    pool = psutil.Process(process.pid).children(recursive=True) if engine == "local" else psutil.process_iter()
+    """Workers of the run and of no other: descendants, of Ray those that its daemon started and named after their class."""
     workers = []
-    for candidate in pool:
+    for candidate in psutil.Process(process.pid).children(recursive=True):
         try:
-            if any(word in " ".join(candidate.cmdline()) for word in WORKERS[engine]):
+            if WORKERS[engine] in " ".join(candidate.cmdline()):
                 workers.append(candidate)
         except psutil.Error:
             continue
     return workers
 
 
-def run(work: Path, out: Path, setting: Setting) -> tuple[int, int]:
-    """Predict all images through the kills; how many workers and coordinators were killed."""
+class Victim:
+    """A run that is killed and begun again.
+
+    Attributes:
+        killed: workers and coordinators so far.
+        num_given_up: times that the run ended with a message that says to begin it again.
+    """
+
+    def __init__(self, work: Path, out: Path, setting: Setting) -> None:
+        self.work, self.out, self.setting = work, out, setting
+        self.killed, self.num_given_up = {"worker": 0, "coordinator": 0}, 0
+        self.process = start(work, out, setting)
+
+    def wait_for(self, place: int) -> bool:
+        """Wait until so many label maps are there; False when the run is over before."""
+        num_before, since_s = -1, time.monotonic()
+        while self.is_running() and (num_images := self.count()) < place:
+            if num_images != num_before:
+                num_before, since_s = num_images, time.monotonic()
+            elif time.monotonic() - since_s > STALL_S:
+                self.process.kill()
+                raise SystemExit(f"no label map came for {STALL_S:.0f} s after {num_images}")
+            time.sleep(0.1)
+        return self.is_running()
+
+    def count(self) -> int:
+        """Label maps so far."""
+        return sum(1 for _ in self.out.glob("image_*"))
+
+    def is_running(self) -> bool:
+        """Whether there is a run; one that gave up is begun again."""
+        status = self.process.poll()
+        if not status:
+            return status is None
+        complaints = self.process.communicate()[1].decode()
+        if REMEDY not in complaints:
+            raise SystemExit(complaints)
+        self.num_given_up += 1
+        self.process = start(self.work, self.out, self.setting)
+        return True
+
+    def kill(self, kind: str, generator: random.Random) -> None:
+        """Kill the coordinator, or any of the workers as soon as there is one."""
+        if kind == "coordinator":
+            self.process.kill()
+            self.process.wait()
+            self.process = start(self.work, self.out, self.setting)
+        else:
+            while not (workers := list_workers(self.process, self.setting.engine)):
+                time.sleep(0.1)
+                if not self.is_running():
+                    return
+            generator.choice(workers).kill()
+        self.killed[kind] += 1
+        print(f"{self.count()} images, killed {self.killed}, gave up {self.num_given_up}", file=sys.stderr, flush=True)
+
+
+def run(work: Path, out: Path, setting: Setting) -> Victim:
+    """Predict all images through the kills."""
     generator = random.Random(setting.seed)
     kinds = ["worker"] * setting.worker_kills + ["coordinator"] * setting.coordinator_kills
     generator.shuffle(kinds)
     places = sorted(generator.sample(range(1, setting.num_images), len(kinds)))
-    killed = {"worker": 0, "coordinator": 0}
-    process = start(work, out, setting)
+    victim = Victim(work, out, setting)
     for place, kind in zip(places, kinds, strict=True):
-        while process.poll() is None and sum(1 for _ in out.glob("image_*")) < place:
-            time.sleep(0.02)
-        if process.poll() is not None:
+        if not victim.wait_for(place):
             break
-        if kind == "coordinator":
-            process.kill()
-            process.wait()
-            process = start(work, out, setting)
-        elif workers := list_workers(process, setting.engine):
-            generator.choice(workers).kill()
-        else:
-            continue
-        killed[kind] += 1
-    _, complaints = process.communicate()
-    if process.returncode:
-        raise SystemExit(complaints.decode())
-    return killed["worker"], killed["coordinator"]
+        victim.kill(kind, generator)
+    while victim.is_running():
+        time.sleep(0.1)
+    return victim
 
 
-def judge(work: Path, out: Path, setting: Setting, most_again: int) -> tuple[dict[str, bool], int]:
-    """The targets, and attempts more than images."""
+def judge(work: Path, victim: Victim, most_again: int) -> tuple[dict[str, bool], int, str]:
+    """The targets, attempts more than images, and a hash over the names and hashes of all label maps."""
     from tests.cohort_phantoms import hash_label_maps
 
+    setting, out = victim.setting, victim.out
     names = [f"image_{number:05d}" for number in range(setting.num_images)]
     with open_record(out) as record:
         rows = [row for _, row in record.pair([Item(name, "", {}) for name in names]) if row is not None]
     again = sum(row.attempts for row in rows) - setting.num_images
+    label_maps = hash_label_maps(out)
     verdicts = (
+        victim.killed == {"worker": setting.worker_kills, "coordinator": setting.coordinator_kills},
         len(rows) == setting.num_images and all(row.is_finished for row in rows),
         again <= most_again,
-        hash_label_maps(out) == hash_label_maps(work / "alone"),
+        label_maps == hash_label_maps(work / "alone"),
         not list(out.glob(".partial*")),
     )
-    return dict(zip(TARGETS, verdicts, strict=True)), again
+    digest = hashlib.sha256(json.dumps(label_maps, sort_keys=True).encode()).hexdigest()
+    return dict(zip(TARGETS, verdicts, strict=True)), again, digest
 
 
 def main() -> None:
@@ -133,17 +186,20 @@ def main() -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([*alone, work / "alone", "--device", "cpu"], check=True, capture_output=True, env=environment)
         begun_s = time.perf_counter()
-        workers, coordinators = run(work, work / "out", setting)
+        victim = run(work, work / "out", setting)
         took_s = time.perf_counter() - begun_s
-        # a coordinator that is killed has two attempts for each worker in flight, of Ray's more (`num_in_flight`)
-        most_again = workers + coordinators * (2 * setting.num_workers + 2)
-        targets, again = judge(work, work / "out", setting, most_again)
+        # a coordinator that ends has two attempts for each worker in flight, of Ray's more (`num_in_flight`)
+        num_ends = victim.killed["coordinator"] + victim.num_given_up
+        most_again = victim.killed["worker"] + num_ends * (2 * setting.num_workers + 2)
+        targets, again, digest = judge(work, victim, most_again)
     rows = [
         ("images", f"{setting.num_images:,} of 16^3"),
-        ("workers killed", workers),
-        ("coordinators killed", coordinators),
+        ("workers killed", victim.killed["worker"]),
+        ("coordinators killed", victim.killed["coordinator"]),
+        ("given up by itself, and begun again as its message says", victim.num_given_up),
         ("attempts more than images", f"{again} of at most {most_again}"),
         ("time with the kills", f"{took_s:.0f} s, {setting.num_workers} workers with a thread each"),
+        ("SHA-256 over the hashes of all label maps", f"`{digest[:16]}`"),
         *((name, "yes" if is_met else "NO") for name, is_met in targets.items()),
     ]
     machine = (

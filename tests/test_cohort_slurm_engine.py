@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,8 @@ _PATIENCE_S = 90.0
 
 
 @pytest.fixture(autouse=True)
-def _cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def _cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cluster without the tasks of other tests: an engine goes when it has its answers, and its tasks end a little later."""
     try:
         require_slurm()
         subprocess.run(["sinfo"], check=True, capture_output=True, timeout=10)
@@ -37,6 +38,9 @@ def _cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setattr("unet_pipeline.cohort.slurm_engine._ASK_INTERVAL_S", 1.0)
     monkeypatch.setattr("unet_pipeline.cohort.slurm_engine._READ_INTERVAL_S", 0.2)
+    yield
+    ask("scancel --me --signal=KILL")
+    wait_for(lambda: not ask("squeue --me --noheader"))
 
 
 def run(tmp_path: Path, items: Sequence[Item], work: Work, num_workers: int = 2, **sbatch: str) -> list[Settled]:
@@ -169,13 +173,13 @@ def test_the_items_of_a_cancelled_task_are_dealt_again(tmp_path: Path) -> None:
 
 
 def test_a_coordinator_that_was_killed_waits_on_for_the_same_array(tmp_path: Path) -> None:
-    coordinator = Coordinator(tmp_path, 10, seconds=1.0)
+    coordinator = Coordinator(tmp_path, 10, seconds=3.0)
     wait_for(lambda: coordinator.has_begun(4))
     os.kill(coordinator.process.pid, signal.SIGKILL)
     coordinator.process.wait()
     time.sleep(2.0)
     assert len(list_tasks()) == 2
-    said = Coordinator(tmp_path, 10, seconds=1.0).finish()
+    said = Coordinator(tmp_path, 10, seconds=3.0).finish()
     assert "of an earlier call" in said
     assert "slurm    job" not in said
     attempts = count_attempts(tmp_path / "work")
@@ -228,9 +232,10 @@ def test_options_reach_the_job(tmp_path: Path) -> None:
 
 
 def test_a_job_without_a_time_has_that_of_the_partition(tmp_path: Path) -> None:
-    coordinator = Coordinator(tmp_path, 1, seconds=3.0)
-    wait_for(list_tasks)
-    assert "TimeLimit=00:30:00" in ask(f"scontrol show job {list_tasks()[0]}")
+    coordinator = Coordinator(tmp_path, 1, seconds=5.0)
+    wait_for(lambda: coordinator.has_begun(1))
+    (task,) = list_tasks()
+    assert "TimeLimit=00:30:00" in ask(f"scontrol show job {task}")
     coordinator.finish()
 
 

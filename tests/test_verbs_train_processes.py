@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import unet_pipeline
-from unet_pipeline.errors import TrainingError
-from unet_pipeline.verbs.train_processes import _describe_end
+from unet_pipeline.errors import PreemptedError, TrainingError
+from unet_pipeline.verbs.train_processes import ERROR, SIGNAL, _conclude, _describe_end
 
 
 def test_train_no_process_is_refused(tmp_path: Path) -> None:
@@ -33,3 +35,38 @@ def test_describe_end_names_process_and_cause(code: int, words: str) -> None:
     assert message.startswith("Process 2 of 0 to 3 ")
     assert words in message
     assert "--resume" in message
+
+
+@pytest.mark.parametrize(
+    ("codes", "outcomes", "error", "words"),
+    [
+        (
+            (0, -9),
+            {0: (SIGNAL, ("SIGTERM", True))},
+            TrainingError,
+            "Process 1 of 0 to 1 was ended by the signal SIGKILL",
+        ),
+        (
+            (0, 1),
+            {0: (SIGNAL, ("SIGTERM", True)), 1: (ERROR, ("unet_pipeline.errors", "TrainingError", "the disk is gone"))},
+            TrainingError,
+            "Process 1 of 0 to 1: the disk is gone",
+        ),
+        ((0, -15), {0: (SIGNAL, ("SIGTERM", True))}, PreemptedError, "SIGTERM"),
+        (
+            (0, 1),
+            {0: (SIGNAL, ("SIGTERM", True)), 1: (ERROR, ("unet_pipeline.errors", "LostProcessError", "0 is gone"))},
+            PreemptedError,
+            "SIGTERM",
+        ),
+    ],
+)
+def test_a_process_that_died_is_named_though_the_first_was_asked_to_stop_because_of_it(
+    tmp_path: Path, codes: tuple[int, int], outcomes: dict[int, object], error: type[BaseException], words: str
+) -> None:
+    for rank, outcome in outcomes.items():
+        (tmp_path / f"{rank}.pickle").write_bytes(pickle.dumps(outcome))
+    handlers = {rank: SimpleNamespace(proc=SimpleNamespace(returncode=code)) for rank, code in enumerate(codes)}
+    with pytest.raises(error) as caught:
+        _conclude(tmp_path, SimpleNamespace(nprocs=2, subprocess_handlers=handlers))  # type: ignore[arg-type]
+    assert words in f"{caught.value} {getattr(caught.value, 'signal_name', '')}"

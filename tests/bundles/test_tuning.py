@@ -13,18 +13,22 @@ import nibabel as nib
 import numpy as np
 import phantom_bundles as phantoms
 import pytest
+import torch
 
 import unet_pipeline
 from unet_pipeline.bundle.configs import find_differences
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.cohort.items import State
+from unet_pipeline.cohort.record import Row
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.tuning.calibration import Calibration
-from unet_pipeline.tuning.choose import Tuning
+from unet_pipeline.tuning.choose import CaseSample, Tuning
 from unet_pipeline.tuning.postprocessing import FILL_HOLES, KEEP_LARGEST, REMOVE_SMALL, Decision
+from unet_pipeline.verbs import tune_jobs
 
 from .conftest import TrainedBundle
 from .stock_environment import make_stock_environment
@@ -167,6 +171,35 @@ def test_tune_config_edited_by_hand_is_not_overwritten(copy_of_2d: TrainedBundle
         unet_pipeline.tune(copy_of_2d.root)
     assert folder.plan.read_bytes() == before
     assert not (folder.evidence / "tuning_run.json").exists()
+
+
+def test_tune_jobs_chooses_what_one_process_chooses_and_goes_on(
+    two_folds: TrainedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, folder = two_folds.copy_to(tmp_path / "alone"), BundleFolder(two_folds.root)
+    torch.set_num_threads(1)
+    expected = phantoms.silently(unet_pipeline.tune, alone.root)
+    read_sample, attempts, cases = tune_jobs._read_sample, dict[str, int](), folder.evidence / tune_jobs.CASES
+
+    def interrupt(out: Path, row: Row) -> CaseSample:
+        raise KeyboardInterrupt
+
+    def note(out: Path, row: Row) -> CaseSample:
+        attempts[row.name] = row.attempts
+        return read_sample(out, row)
+
+    monkeypatch.setattr(tune_jobs, "_read_sample", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        phantoms.silently(unet_pipeline.tune, folder.root, jobs=2, threads=1)
+    assert unet_pipeline.jobs(cases).counts == {State.FINISHED: expected.num_cases}
+    next(cases.glob("*.npz")).unlink()
+    monkeypatch.setattr(tune_jobs, "_read_sample", note)
+    tuning = phantoms.silently(unet_pipeline.tune, folder.root, threads=1)
+    assert sorted(attempts.values()) == [1] * (expected.num_cases - 1) + [2]
+    assert tuning == expected
+    assert folder.tuning.read_bytes() == BundleFolder(alone.root).tuning.read_bytes()
+    assert folder.plan.read_bytes() == BundleFolder(alone.root).plan.read_bytes()
+    assert not cases.exists()
 
 
 def test_tuning_takes_the_size_of_the_highest_dice() -> None:

@@ -10,7 +10,7 @@ from unet_pipeline.files import PARTIAL_PREFIX
 
 MANIFEST, SIGNATURE = "evidence/manifest.sha256", "evidence/manifest.sha256.sig"
 # work files: weights of single folds and those before the training, what only a continued training needs, label maps of patients,
-# what a list of cases says about them beyond the files, and pictures of them for TensorBoard
+# what a list of cases says about them beyond the files, pictures of them for TensorBoard, and which worker did what
 _LEFT_OUT_NAMES = (LAST_CHECKPOINT, PREVIOUS_CHECKPOINT, RUN_LOCK)
 LEFT_OUT_PATTERNS = (
     "models/model_fold_*.pt",
@@ -18,6 +18,8 @@ LEFT_OUT_PATTERNS = (
     "models/.*.lock",
     "evidence/evaluations/*/predictions*/*",
     "evidence/evaluations/*/predictions*/replaced/*",
+    "evidence/evaluations/*/jobs.sqlite",
+    "evidence/tuning_cases/*",
     "evidence/case_table.csv",
     "evidence/runs/*/events.out.tfevents.*.pictures",
     "output/*",

@@ -6,15 +6,25 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from unet_pipeline.commands.options import Bundle, Device, Json, Mirror, Trust, write_json_option
-from unet_pipeline.commands.output import say, say_plan_notes, tell_next
+from unet_pipeline.commands.output import say, say_plan_notes, tell, tell_next
 from unet_pipeline.commands.tables import print_table
+from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 
 if TYPE_CHECKING:
     from unet_pipeline.tuning.choose import Tuning
 
 
 def tune(
-    bundle: Bundle, device: Device = None, mirror: Mirror = False, trust: Trust = False, json_file: Json = None
+    bundle: Bundle,
+    device: Device = None,
+    mirror: Mirror = False,
+    jobs: Jobs = 1,
+    engine: EngineName = "local",
+    threads: Threads = None,
+    address: Address = None,
+    sbatch: Sbatch = None,
+    trust: Trust = False,
+    json_file: Json = None,
 ) -> None:
     """Choose post-processing and temperature on out-of-fold predictions, into plan.yaml."""
     import unet_pipeline
@@ -22,7 +32,8 @@ def tune(
     from unet_pipeline.planning.plan import read_plan
 
     say_plan_notes(bundle)
-    result = unet_pipeline.tune(bundle, device, mirror, trust)
+    workers = (jobs, engine, threads, address, read_settings(sbatch))
+    result = unet_pipeline.tune(bundle, device, mirror, trust, *workers, announce=tell)
     print_tuning(result, read_plan(BundleFolder(bundle).plan).spatial_dims == 2)
     say(f"Written into {bundle / 'configs' / 'plan.yaml'}; everything tried: {bundle / 'evidence' / 'tuning.json'}")
     tell_next("evaluate", bundle)

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from unet_pipeline.messages import Problem
     from unet_pipeline.types import LabelMap, Mask
 
-    _Measured = tuple[list[dict[str, object]], list[Problem]]
+    Measured = tuple[list[dict[str, object]], list[Problem]]  # rows of a pair, and what was done to its label maps
+    MeasureAll = Callable[[Sequence[Pair], "CaseMeasurement"], list[Measured]]
 
 MOST_THREADS = 8  # a heuristic: Python's own lock lets no more than some run
 _BYTES_PER_VOXEL, _SHARE_OF_MEMORY = 24, 0.25  # of both label maps and the masks; of what is free
@@ -61,6 +62,7 @@ def evaluate_pairs(
     regions: Mapping[str, Sequence[int]] | None = None,
     requests: Mapping[str, Request] | None = None,
     notes: list[Problem] | None = None,
+    measure_all: MeasureAll | None = None,
 ) -> pd.DataFrame:
     """Compare every pair.
 
@@ -74,6 +76,7 @@ def evaluate_pairs(
         ignore_value: of the reference, for voxels without annotation: they count for nothing, whatever was predicted.
         requests: what is measured for a label or region beside what every one gets; from `build_requests`.
         notes: gets what was done to label maps before they were compared.
+        measure_all: measures all pairs, in their order; threads of this process, if None.
 
     Returns:
         One row per case and label with those of `COLUMNS` that were measured: metrics of `METRICS`, NaN where they are undefined or not
@@ -91,18 +94,12 @@ def evaluate_pairs(
         )
     requests = requests or {}
     values_of = {**(regions or {}), **{name: (value,) for name, value in label_table.items()}}
-    labels = [
-        _Label(name, tuple(values), requests.get(name, Request()), tuple(values) != (min(label_table.values()),))
+    labels = tuple(
+        MeasuredLabel(name, tuple(values), requests.get(name, Request()), tuple(values) != (min(label_table.values()),))
         for name, values in values_of.items()
-    ]
+    )
     in_mm = all(pair.pixel_spacing_mm or not _is_picture(pair.reference) for pair in pairs)
-
-    def measure_pair(pair: Pair) -> _Measured:
-        reference, prediction = read_pair(pair)
-        _check_values(pair, prediction, label_table)
-        return _compare(pair, reference, prediction, labels, ignore_value, in_mm), list_changes(reference, prediction)
-
-    of_pairs = _measure_all(pairs, measure_pair)
+    of_pairs = (measure_all or _measure_all)(pairs, CaseMeasurement(labels, dict(label_table), ignore_value, in_mm))
     rows = [row for rows_of_pair, _ in of_pairs for row in rows_of_pair]
     if notes is not None:
         notes += [note for _, changes in of_pairs for note in changes]
@@ -110,7 +107,7 @@ def evaluate_pairs(
     return pd.DataFrame(rows, columns=[name for name in COLUMNS if name in measured])
 
 
-def _measure_all(pairs: Sequence[Pair], measure: Callable[[Pair], _Measured]) -> list[_Measured]:
+def _measure_all(pairs: Sequence[Pair], measure: Callable[[Pair], Measured]) -> list[Measured]:
     """What `measure` finds for each pair, in their order, several at the same time."""
     results = []
     workers = _count_threads(pairs)
@@ -126,7 +123,7 @@ def _measure_all(pairs: Sequence[Pair], measure: Callable[[Pair], _Measured]) ->
 
 
 @dataclass(frozen=True)
-class _Label:
+class MeasuredLabel:
     """A label or region: its file values, what is measured, and whether it can have instances."""
 
     name: str
@@ -135,9 +132,40 @@ class _Label:
     has_instances: bool
 
 
-def evaluate_by_plan(pairs: Sequence[Pair], plan: Plan, notes: list[Problem] | None = None) -> pd.DataFrame:
+@dataclass(frozen=True)
+class CaseMeasurement:
+    """What is measured of every pair, as plain values.
+
+    Attributes:
+        labels: each gets a row.
+        label_table: name and file value of each label that a prediction may have.
+        ignore_value: of the reference, for voxels without annotation; None for none.
+        in_mm: lengths are in mm; otherwise in pixels.
+    """
+
+    labels: tuple[MeasuredLabel, ...]
+    label_table: dict[str, int]
+    ignore_value: int | None
+    in_mm: bool
+
+    def __call__(self, pair: Pair) -> Measured:
+        """Rows of a pair, and what was done to its label maps.
+
+        Raises:
+            EvaluationError, ImageFileError: as `evaluate_pairs`.
+        """
+        reference, prediction = read_pair(pair)
+        _check_values(pair, prediction, self.label_table)
+        rows = _compare(pair, reference, prediction, self.labels, self.ignore_value, self.in_mm)
+        return rows, list_changes(reference, prediction)
+
+
+def evaluate_by_plan(
+    pairs: Sequence[Pair], plan: Plan, notes: list[Problem] | None = None, measure_all: MeasureAll | None = None
+) -> pd.DataFrame:
     """Compare every pair as the plan says; see `evaluate_pairs`."""
-    return evaluate_pairs(pairs, plan.label_table, plan.ignore_value, plan.regions, build_requests(plan), notes)
+    requests = build_requests(plan)
+    return evaluate_pairs(pairs, plan.label_table, plan.ignore_value, plan.regions, requests, notes, measure_all)
 
 
 def build_requests(plan: Plan) -> dict[str, Request]:
@@ -174,7 +202,7 @@ def _compare(
     pair: Pair,
     reference: MedicalImage,
     prediction: MedicalImage,
-    labels: Sequence[_Label],
+    labels: Sequence[MeasuredLabel],
     ignore_value: int | None,
     in_mm: bool,
 ) -> list[dict[str, object]]:

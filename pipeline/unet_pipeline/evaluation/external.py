@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +23,9 @@ from unet_pipeline.evaluation.pairs import Pair
 from unet_pipeline.messages import Problem
 from unet_pipeline.prediction.external import ExternalFormat
 from unet_pipeline.types import BACKGROUND
+
+if TYPE_CHECKING:
+    from unet_pipeline.evaluation.cases import MeasureAll
 
 _IGNORED = 255
 
@@ -90,16 +94,22 @@ def _has_channels(pair: Pair) -> bool:
 
 
 def compare_outputs(
-    pairs: Sequence[Pair], outputs: Outputs, ignore_value: int | None = None, notes: list[Problem] | None = None
+    pairs: Sequence[Pair],
+    outputs: Outputs,
+    ignore_value: int | None = None,
+    notes: list[Problem] | None = None,
+    measure_all: MeasureAll | None = None,
 ) -> pd.DataFrame:
     """Rows as from `evaluate_pairs`, for label maps or for structures that may overlap; `notes` gets the changes of label maps.
+
+    Structures are measured in this process, whatever `measure_all` is: their masks are files for that long only.
 
     Raises:
         EvaluationError: files on another grid, or a prediction with a value that is no label.
     """
     if not outputs.in_channels:
         table = {name: values[0] for name, values in outputs.values_of.items()}
-        return evaluate_pairs(pairs, table, ignore_value, notes=notes)
+        return evaluate_pairs(pairs, table, ignore_value, notes=notes, measure_all=measure_all)
     tables = []
     with tempfile.TemporaryDirectory() as folder:
         for channel, (name, values) in enumerate(outputs.values_of.items()):

@@ -13,7 +13,7 @@ from unet_pipeline.evaluation.groups import Group
 from unet_pipeline.files import compute_sha256, write_json, write_together
 from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.planning.plan import read_plan
-from unet_pipeline.tuning.choose import Tuning, tune_on
+from unet_pipeline.tuning.choose import SampleAll, Tuning, tune_on
 from unet_pipeline.tuning.postprocessing import FILL_HOLES, KEEP_LARGEST
 
 
@@ -31,7 +31,12 @@ def require_generated_configs(folder: BundleFolder) -> None:
 
 
 def tune_bundle(
-    folder: BundleFolder, groups: Sequence[Group], title: str, device: str | None = None, mirror: bool = False
+    folder: BundleFolder,
+    groups: Sequence[Group],
+    title: str,
+    device: str | None = None,
+    mirror: bool = False,
+    sample_all: SampleAll | None = None,
 ) -> Tuning:
     """Tune on the validation cases of every trained fold and write plan, configs and evidence/tuning.json.
 
@@ -39,9 +44,9 @@ def tune_bundle(
         folder: the bundle; its configs are as `plan` wrote them (`require_generated_configs`).
         groups: cases and the weights that predict them, from `group_by_fold`.
         title: of the groups.
-        device, mirror: for predicting.
+        device, mirror, sample_all: as in `tune_on`.
     """
-    tuning = tune_on(folder, read_plan(folder.plan), groups, device, mirror)
+    tuning = tune_on(folder, read_plan(folder.plan), groups, device, mirror, sample_all)
     record = {
         "title": title,
         "mirrored": mirror,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +68,31 @@ class Tuning(Result):
         return max(sizes, key=lambda size: sizes[size]) if sizes else 0.0
 
 
+@dataclass(frozen=True)
+class CaseSample:
+    """What a case tells about the candidates and the temperature.
+
+    Attributes:
+        rows: case, label, candidate and Dice, with nothing done and with each candidate.
+        probabilities: of voxels that were drawn, shape (voxels, classes).
+        classes: the true class of each of them.
+    """
+
+    rows: list[tuple[str, str, str, float]]
+    probabilities: np.ndarray
+    classes: np.ndarray
+
+
+SampleAll = Callable[[Sequence[float]], Iterable[CaseSample]]
+
+
 def tune_on(
-    folder: BundleFolder, plan: Plan, groups: Sequence[Group], device: str | None = None, mirror: bool = False
+    folder: BundleFolder,
+    plan: Plan,
+    groups: Sequence[Group],
+    device: str | None = None,
+    mirror: bool = False,
+    sample_all: SampleAll | None = None,
 ) -> Tuning:
     """Predict the validation cases of every group without post-processing and choose.
 
@@ -77,51 +100,73 @@ def tune_on(
         groups: from `group_by_fold`.
         device: see `PredictOptions`.
         mirror: see `PredictOptions`.
+        sample_all: samples the cases of all groups in their order, given the sizes of parts to try; this process, if None.
 
     Raises:
         PredictionError: an image cannot be predicted.
     """
     sizes = choose_sizes([size for group in groups for case in group.cases for size in _measure_parts(case, plan)])
-    rows: list[tuple[str, str, str, float]] = []
-    probabilities, classes = [], []
-    with progress_bar("tune", sum(len(group.cases) for group in groups)) as bar:
-        for case, predicted, truth, spacing_mm in _predict_all(folder, plan, groups, device, mirror):
-            rows += _try_candidates(case.source.name, predicted.argmax(axis=0), truth, plan, sizes, spacing_mm)
-            drawn = _draw_voxels(truth, len(plan.label_table))
-            probabilities.append(predicted.reshape(len(predicted), -1)[:, drawn].T)
-            classes.append(truth.reshape(-1)[drawn])
-            bar.advance(note=case.source.name)
+    samples = list((sample_all or partial(_sample_all, folder, plan, groups, device, mirror))(sizes))
+    rows = [row for sample in samples for row in sample.rows]
     table = pd.DataFrame(rows, columns=["case", "label", "candidate", "dice"])
+    probabilities, classes = ([getattr(one, name) for one in samples] for name in ("probabilities", "classes"))
     return Tuning(
-        num_cases=len(classes),
+        num_cases=len(samples),
         folds=tuple(group.fold for group in groups),
         decisions=decide(table, list(plan.label_table)[1:], folder.read_patients()),
-        calibration=fit_temperature(np.concatenate(probabilities), np.concatenate(classes), len(classes)),
+        calibration=fit_temperature(np.concatenate(probabilities), np.concatenate(classes), len(samples)),
     )
 
 
-def _predict_all(
-    folder: BundleFolder, plan: Plan, groups: Sequence[Group], device: str | None, mirror: bool
-) -> Iterator[tuple[ReferencedImage, np.ndarray, np.ndarray, tuple[float, ...]]]:
-    """Case, probabilities of shape (classes, *spatial), true classes, spacing; voxels without annotation have class -1."""
-    staging = Path(tempfile.mkdtemp())
-    try:
+def _sample_all(
+    folder: BundleFolder,
+    plan: Plan,
+    groups: Sequence[Group],
+    device: str | None,
+    mirror: bool,
+    sizes: Sequence[float],
+) -> Iterator[CaseSample]:
+    """Every case by this process."""
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as staging,
+        progress_bar("tune", sum(len(group.cases) for group in groups)) as bar,
+    ):
         for group in groups:
-            options = PredictOptions(device, mirror)
-            engine = build_engines(folder, group.weights, staging, options, tuned=False).transforms
+            engine = build_engine(folder, group.weights, Path(staging), device, mirror)
             for case in group.cases:
-                label = read_label_map(case.label)
-                truth = np.full(label.spatial_shape, -1, np.int16)
-                for index, value in enumerate(plan.label_table.values()):
-                    truth[label.array[0] == value] = index
-                yield case, _predict(engine, case, staging, plan), truth, _spacing_of(case, label.spacing_mm)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+                yield sample_case(engine, case, plan, sizes, Path(staging))
+                bar.advance(note=case.source.name)
 
 
-def _predict(engine: TransformsEngine, case: ReferencedImage, staging: Path, plan: Plan) -> np.ndarray:
+def build_engine(
+    folder: BundleFolder, weights: Sequence[Path], staging: Path, device: str | None, mirror: bool
+) -> TransformsEngine:
+    """What predicts probabilities without post-processing; `staging` is a folder for images on the way."""
+    return build_engines(folder, weights, staging, PredictOptions(device, mirror), tuned=False).transforms
+
+
+def sample_case(
+    engine: TransformsEngine, case: ReferencedImage, plan: Plan, sizes: Sequence[float], staging: Path
+) -> CaseSample:
+    """Predict a case, try every candidate on it, and draw voxels for the temperature.
+
+    Args:
+        engine: from `build_engine`.
+        sizes: of small objects to remove, in mm^3 or pixels.
+
+    Raises:
+        PredictionError: the image cannot be predicted.
+    """
+    label = read_label_map(case.label)
+    truth = np.full(label.spatial_shape, -1, np.int16)  # voxels without annotation
+    for index, value in enumerate(plan.label_table.values()):
+        truth[label.array[0] == value] = index
     image = case.source.read(plan.spatial_dims)
-    return engine.predict_probabilities(case.source.write_readable(image, staging, plan.image_suffix))
+    predicted = engine.predict_probabilities(case.source.write_readable(image, staging, plan.image_suffix))
+    spacing_mm = _spacing_of(case, label.spacing_mm)
+    rows = _try_candidates(case.source.name, predicted.argmax(axis=0), truth, plan, sizes, spacing_mm)
+    drawn = _draw_voxels(truth, len(plan.label_table))
+    return CaseSample(rows, predicted.reshape(len(predicted), -1)[:, drawn].T, truth.reshape(-1)[drawn])
 
 
 def _spacing_of(case: ReferencedImage, of_file: Sequence[float]) -> tuple[float, ...]:

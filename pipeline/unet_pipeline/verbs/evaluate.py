@@ -21,6 +21,7 @@ from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.outputs import find_any_output, find_output
 from unet_pipeline.remote.urls import is_passing
 from unet_pipeline.results import Result
+from unet_pipeline.verbs.evaluate_jobs import choose_measuring
 from unet_pipeline.verbs.predict import arrange_process
 from unet_pipeline.verbs.recorded import predict_recorded
 from unet_pipeline.verbs.references import open_references
@@ -75,7 +76,7 @@ def evaluate(
         by: columns of the list of cases for results by subgroup, each as in `read_cut`.
         check_data: compare the files with the dataset manifest first; False where that has been done.
         device, mirror, trust, precision, alone, announce: as in `predict`; run.json and the folder of predictions name the precision.
-        jobs, engine, threads, address, sbatch: who predicts, as in `predict`.
+        jobs, engine, threads, address, sbatch: who predicts and measures, as in `predict`.
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
@@ -133,7 +134,7 @@ def _evaluate_planned(
         label_maps = [given_maps or _predict_group(folder, group, target, *choices) for group in groups]
         pairs = _pair_cases(groups, label_maps, plan, given_maps is not None)
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps), (title, excluded, dataset))
-        rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts)
+        rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts, workers)
         add_result(keeper.record, target, title, {pair.case: pair.prediction for pair in pairs})
     if measured is None and given_maps is None and target == folder.evaluations / _name_evaluation(None):
         from unet_pipeline.quality.fitting import write_contract
@@ -183,6 +184,7 @@ def _write_numbers(
     cuts: Sequence[Cut],
     columns: Mapping[str, Mapping[str, str]],
     facts: SummaryFacts,
+    workers: JobOptions | None,
 ) -> tuple[pd.DataFrame, SummaryRecord]:
     """Compare the pairs, and write metrics.csv and summary.json."""
     from unet_pipeline.evaluation.cases import evaluate_by_plan
@@ -191,7 +193,8 @@ def _write_numbers(
     from unet_pipeline.evaluation.subgroups import add_columns
 
     changes: list[Problem] = []
-    measured_rows = add_columns(evaluate_by_plan(pairs, plan, changes), cuts, columns)
+    compared = evaluate_by_plan(pairs, plan, changes, choose_measuring(workers, target))
+    measured_rows = add_columns(compared, cuts, columns)
     facts = replace(facts, notes=[*facts.notes, *sum_up_changes(changes)])
     with write_together():  # a summary is always that of the rows beside it
         rows = write_rows(target, measured_rows)

@@ -16,6 +16,7 @@ from unet_pipeline.files import compute_sha256, find_relative, write_together
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.verbs.evaluate import Evaluation
+from unet_pipeline.verbs.evaluate_jobs import choose_measuring
 from unet_pipeline.verbs.recorded import predict_recorded
 from unet_pipeline.verbs.references import join_references, read_references
 
@@ -53,7 +54,7 @@ def evaluate_external(
         options: mirror, ensemble, precision, by; none of them is known here.
         announce: see `predict`.
         follow_links, data_root: as in `evaluate`.
-        workers: who predicts; this process, if None.
+        workers: who predicts and measures; this process, if None.
 
     Raises:
         EvaluationError: no dataset, an option, or outputs that are none of the dataset's labels.
@@ -81,7 +82,8 @@ def evaluate_external(
             predict_recorded(folder, sources, label_maps, (), PredictOptions(device), announce, jobs=workers)
         files = {source.name: find_any_output(source, label_maps) for source in sources}
         given = None if predictions is None else label_maps
-        rows, summary = _measure(folder, measured, files, target, given, find_relative(dataset, folder.root))
+        place = find_relative(dataset, folder.root)
+        rows, summary = _measure(folder, measured, files, target, given, place, workers)
         add_result(keeper.record, target, summary.title, files)
     return Evaluation(summary.title, rows, tuple(summary.rows), (), target, (label_maps,), summary)
 
@@ -97,6 +99,7 @@ def _measure(
     target: Path,
     given: Path | None,
     place: str | None,
+    workers: JobOptions | None,
 ) -> tuple[pd.DataFrame, SummaryRecord]:
     """Write metrics.csv and summary.json of predicted files, by case.
 
@@ -105,6 +108,7 @@ def _measure(
         target: gets the two.
         given: folder of the label maps, where they were made before.
         place: of the data, from the bundle's root.
+        workers: who measures; this process, if None.
     """
     from unet_pipeline.evaluation.external import compare_outputs, name_outputs
     from unet_pipeline.evaluation.files import DataRecord, SummaryFacts, build_summary, write_rows, write_summary
@@ -127,7 +131,7 @@ def _measure(
     ]
     outputs = name_outputs(form, measured, pairs)
     changes: list[Problem] = []
-    compared = compare_outputs(pairs, outputs, measured.ignore_value, changes)
+    compared = compare_outputs(pairs, outputs, measured.ignore_value, changes, choose_measuring(workers, target))
     facts = SummaryFacts(
         f"{measured.name}, all {len(pairs)} cases",
         DataRecord(name=measured.name, manifest_sha256=None, place=place),

@@ -158,19 +158,23 @@ def _conclude(folder: Path, context: PContext) -> tuple[TrainingRun, ...]:
     kind, content = outcomes[0]
     if kind == RUNS:
         return tuple(content)
-    if kind == SIGNAL:
+    dead = [rank for rank, (kind, _) in outcomes.items() if kind == ""]
+    codes = {rank: handler.proc.returncode for rank, handler in context.subprocess_handlers.items()}  # type: ignore[attr-defined]
+    errors = {rank: content for rank, (kind, content) in outcomes.items() if kind in (ERROR, DEFECT)}
+    # where one died or failed, the others were asked to stop by this process, and say so
+    is_failure = any(codes[rank] != -signal.SIGTERM for rank in dead) or any(
+        name != "LostProcessError" for _, name, _ in errors.values()
+    )
+    if kind == SIGNAL and not is_failure:
         if content[0] == "SIGINT":
             raise KeyboardInterrupt
         stop = PreemptedError(content[0])
         stop.is_recorded = content[1]
         raise stop
-    dead = [rank for rank, (kind, _) in outcomes.items() if kind == ""]
-    codes = {rank: handler.proc.returncode for rank, handler in context.subprocess_handlers.items()}  # type: ignore[attr-defined]
     # those that this process had to end were asked to first
     dead.sort(key=lambda rank: (codes[rank] == -signal.SIGTERM, codes[rank] > 0, rank))
     if dead:
         raise TrainingError(_describe_end(dead[0], context.nprocs, codes[dead[0]]))
-    errors = {rank: content for rank, (kind, content) in outcomes.items() if kind in (ERROR, DEFECT)}
     rank, (module, name, message) = min(errors.items(), key=lambda item: (item[1][1] == "LostProcessError", item[0]))
     if outcomes[rank][0] == DEFECT:
         raise TrainingError(

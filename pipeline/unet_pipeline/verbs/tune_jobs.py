@@ -1,0 +1,169 @@
+"""`tune --jobs`: every validation case is an item; a worker predicts it, tries the candidates on it and draws its voxels.
+
+The record and the voxels lie in evidence/tuning_cases until the choice is made, so that one that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work
+from unet_pipeline.cohort.options import JobOptions
+from unet_pipeline.cohort.record import Row, open_record
+from unet_pipeline.cohort.run import run_items
+from unet_pipeline.device.cores import count_cores
+from unet_pipeline.evaluation.groups import Group, ReferencedImage
+from unet_pipeline.files import compute_sha256, write_atomically
+from unet_pipeline.prediction.inputs import PredictionInput
+
+if TYPE_CHECKING:
+    from unet_pipeline.evidence.records.prediction_record import TunedCase
+    from unet_pipeline.tuning.choose import CaseSample, SampleAll
+
+OPENER = "unet_pipeline.verbs.tune_jobs:open_tuning"
+CASES = "tuning_cases"
+
+
+@contextmanager
+def sampling_by_jobs(
+    folder: BundleFolder,
+    groups: Sequence[Group],
+    hashes: Mapping[str, TunedCase],
+    device: str | None,
+    mirror: bool,
+    workers: JobOptions | None,
+    announce: Callable[[str], None],
+) -> Iterator[SampleAll | None]:
+    """How cases are sampled: by workers, None for this process. What workers left goes when the block ends without an error.
+
+    Args:
+        hashes: of the files of each case, by name.
+        announce: called with who works.
+    """
+    out = folder.evidence / CASES
+    if workers is None:
+        yield None
+        shutil.rmtree(out, ignore_errors=True)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "bundle": str(folder.root.absolute()),
+        "weights": [[str(path.absolute()) for path in group.weights] for group in groups],
+        "out": str(out.absolute()),
+        "device": device,
+        "mirror": mirror,
+    }
+
+    def sample_all(sizes: Sequence[float]) -> Iterator[CaseSample]:
+        return _sample_by_jobs(groups, hashes, {**settings, "sizes": list(sizes)}, workers, announce)
+
+    yield sample_all
+    shutil.rmtree(out)
+
+
+def _sample_by_jobs(
+    groups: Sequence[Group],
+    hashes: Mapping[str, TunedCase],
+    settings: Mapping[str, Any],
+    workers: JobOptions,
+    announce: Callable[[str], None],
+) -> Iterator[CaseSample]:
+    """The samples in the order of the cases.
+
+    Raises:
+        CohortError: workers cannot be had, or cases failed (the message lists them; the others are kept).
+    """
+    out, share = Path(settings["out"]), workers.share(count_cores(), settings["device"])
+    items = _build_items(groups, hashes, settings)
+
+    def is_there(item: Item, row: Row) -> bool:
+        return all((out / name).is_file() and compute_sha256(out / name) == row.outputs[name] for name in row.outputs)
+
+    with open_record(out) as record:
+        engine = workers.build(share, len(items), out)
+        announce(f"workers  {engine.num_workers} ({workers.engine}) with {share.num_threads} thread(s) each")
+        run = run_items(items, Work(OPENER, settings), engine, record, "tune", is_there=is_there)
+        run.require_all("cases")
+        for settled in run.iterate():
+            yield _read_sample(out, settled.row)
+
+
+def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], settings: Mapping[str, Any]) -> list[Item]:
+    root = BundleFolder(Path(settings["bundle"]))
+    of_all = [settings["sizes"], settings["mirror"], settings["device"]]
+    of_all += [compute_sha256(path) for path in (root.plan, root.config("inference"))]
+    items = []
+    for number, group in enumerate(groups):
+        of_weights = [compute_sha256(path) for path in group.weights]
+        for case in group.cases:
+            inputs = {**hashes[case.source.name].files_sha256, "label": hashes[case.source.name].label_sha256}
+            parts = [case.source.name, *of_all, of_weights, list(inputs.items())]
+            key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+            arguments = {
+                "name": case.source.name,
+                "group": number,
+                "files": [str(file.absolute()) for file in case.source.files],
+                "label": str(case.label.absolute()),
+                "pixel_spacing_mm": case.pixel_spacing_mm,
+                "key": key,
+            }
+            items.append(Item(case.source.name, key, arguments, float(case.label.stat().st_size), inputs))
+    return items
+
+
+def _read_sample(out: Path, row: Row) -> CaseSample:
+    import numpy as np
+
+    from unet_pipeline.tuning.choose import CaseSample
+
+    rows = [tuple(values) for values in row.result["rows"]]
+    with np.load(out / next(iter(row.outputs))) as arrays:
+        return CaseSample(rows, arrays["probabilities"], arrays["classes"])
+
+
+# in a worker
+
+
+def open_tuning(arguments: Arguments, share: Share) -> Function:
+    """Make the process ready; the network of a fold is loaded with its first case. See `Work`.
+
+    Args:
+        arguments: bundle, out (folders); weights of each group (files); sizes, device, mirror.
+        share: of this worker.
+    """
+    from unet_pipeline.planning.plan import read_plan
+    from unet_pipeline.prediction.transforms import TransformsEngine
+    from unet_pipeline.verbs.predict import arrange_process
+
+    folder, device = BundleFolder(Path(arguments["bundle"])), share.device or arguments["device"]
+    arrange_process(folder, True, device)
+    plan, engines = read_plan(folder.plan), dict[int, TransformsEngine]()
+    staging = Path(tempfile.mkdtemp(dir=arguments["out"]))
+
+    def sample_item(item: Arguments, smaller: bool) -> Arguments:
+        import numpy as np
+
+        from unet_pipeline.tuning.choose import build_engine, sample_case
+
+        number = item["group"]
+        if number not in engines:
+            weights = tuple(map(Path, arguments["weights"][number]))
+            engines[number] = build_engine(folder, weights, staging, device, arguments["mirror"])
+        spacing_mm = item["pixel_spacing_mm"]
+        source = PredictionInput(item["name"], tuple(map(Path, item["files"])))
+        case = ReferencedImage(source, Path(item["label"]), tuple(spacing_mm) if spacing_mm else None)
+        sample = sample_case(engines[number], case, plan, arguments["sizes"], staging)
+        path = Path(arguments["out"]) / f"{item['key']}.npz"
+        with write_atomically(path) as partial:
+            np.savez(partial, probabilities=sample.probabilities, classes=sample.classes)
+        return {"rows": sample.rows, "outputs": {path.name: compute_sha256(path)}}
+
+    return sample_item

@@ -1,0 +1,76 @@
+"""Cases measured by workers against threads of one process, on label maps that need every kind of value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unet_pipeline.cohort.items import State
+from unet_pipeline.cohort.options import JobOptions
+from unet_pipeline.cohort.record import Row, open_record
+from unet_pipeline.errors import CohortError
+from unet_pipeline.evaluation.cases import evaluate_pairs
+from unet_pipeline.evaluation.mask_pair import Request
+from unet_pipeline.evaluation.pairs import Pair
+from unet_pipeline.messages import Problem
+from unet_pipeline.verbs.evaluate_jobs import choose_measuring
+
+from .phantom_bundles import SPACING_MM, write_volume
+
+LABELS = {"background": 0, "liver": 1, "tumour": 2}
+NUM_CASES = 5
+
+
+def write_pairs(folder: Path) -> list[Pair]:
+    """Cubes, predicted a voxel too far; case 1 lacks a label, case 2 is cropped by its prediction, case 3 has instances."""
+    pairs = []
+    for number in range(NUM_CASES):
+        name = f"case_{number}"
+        reference, prediction = np.zeros((2, 14, 14, 14), np.uint8)
+        reference[2:9, 2:9, 2:9], prediction[3:10, 2:9, 2:9] = 1, 1
+        reference[4:7, 4:7, 4:7], prediction[4:7, 4:8, 4:7] = 2, 2
+        if number == 1:
+            prediction[prediction == 2] = 0
+        write_volume(folder / "labels" / f"{name}.nii.gz", reference)
+        write_volume(folder / "maps" / f"{name}.nii.gz", prediction)
+        if number == 2:
+            affine = np.diag([*SPACING_MM, 1.0])
+            affine[:3, 3] = SPACING_MM
+            write_volume(folder / "maps" / f"{name}.nii.gz", prediction[1:13, 1:13, 1:13], affine)
+        if number == 3:
+            write_volume(folder / "instances" / f"{name}.nii.gz", np.where(reference, 7, 0).astype(np.uint8))
+        paths = [folder / kind / f"{name}.nii.gz" for kind in ("labels", "maps")]
+        pairs.append(Pair(name, *paths, fold=number % 2, patient=f"patient {number % 3}", spatial_dims=3))
+    return pairs
+
+
+def read_rows(folder: Path) -> dict[str, Row]:
+    """What the record has, by case."""
+    with open_record(folder) as record:
+        return {row.name: row for state in State for row in record.list_in(state)}
+
+
+def test_workers_measure_the_same_to_the_bit_and_only_what_changed_again(tmp_path: Path) -> None:
+    pairs, out, notes = write_pairs(tmp_path / "data"), tmp_path / "out", dict[str, list[Problem]](alone=[], jobs=[])
+    settings = (LABELS, 0, {"organ": (1, 2)}, {"tumour": Request(2.0, lesions=True, thin=True, separated=True)})
+    measure_all, measure_alone = (choose_measuring(JobOptions(jobs, num_threads=1), out) for jobs in (2, 1))
+    alone = evaluate_pairs(pairs, *settings, notes["alone"])
+    by_jobs = evaluate_pairs(pairs, *settings, notes["jobs"], measure_all)
+    assert by_jobs.equals(alone)
+    assert by_jobs.dtypes.equals(alone.dtypes)
+    assert notes["jobs"] == notes["alone"]
+    assert [note.file for note in notes["alone"]] == ["case_2.nii.gz"]
+    assert {name: row.attempts for name, row in read_rows(out).items()} == {pair.case: 1 for pair in pairs}
+
+    write_volume(pairs[4].prediction, np.full((14, 14, 14), 9, np.uint8))
+    with pytest.raises(CohortError, match=r"1 of 5 cases failed:\n  case_4 \(bad input\): .*has the value 9"):
+        evaluate_pairs(pairs, *settings, [], measure_alone)
+    assert [row.attempts for row in read_rows(out).values()] == [1] * NUM_CASES, "one that is another begins anew"
+    moved = tmp_path / "data" / "labels" / "case_0.nii.gz"
+    write_volume(moved, np.ones((14, 14, 14), np.uint8))
+    with pytest.raises(CohortError):
+        evaluate_pairs(pairs, *settings, [], measure_alone)
+    started = {name: row.started for name, row in read_rows(out).items()}
+    assert max(started, key=lambda name: started[name]) == "case_0", "case_4 is set aside until its files change"
