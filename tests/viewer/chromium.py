@@ -136,8 +136,8 @@ class Browser:
             self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, buttons=1, button="left")
         self.send("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, **button)
 
-    def resize(self, width: int, height: int = 900, dark: bool = False, medium: str = "screen") -> None:
-        """Size of the window, whether the user prefers dark pages, and what the page is laid out for: "screen" or "print"."""
+    def resize(self, width: int, height: int = 900, dark: bool = False, medium: str = "") -> None:
+        """Size of the window, whether the user prefers dark pages, and whether it is laid out for "print"."""
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 from .chromium import Browser
 
 LEAST_CONTRAST = 4.5  # WCAG 2.2, level AA
-# width, dark, medium; 718 px are an A4 page between margins of 1 cm
-SIZES = (*((width, dark, "screen") for width in (1280, 400) for dark in (False, True)), (718, False, "print"))
+# width, dark, medium; 680 px are an A4 page between margins of 15 mm
+SIZES = (*((width, dark, "") for width in (1280, 400) for dark in (False, True)), (680, False, "print"))
 
 # what sticks out of the window and cannot be scrolled to within its own box
 _OVERFLOW = """(() => {

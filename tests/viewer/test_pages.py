@@ -53,7 +53,7 @@ def list_faults(browser: Browser, page: Path) -> Iterator[str]:
     browser.load(page.as_uri())
     for width, dark, medium in SIZES:
         browser.resize(width, 900, dark, medium)
-        where = f"{page.name}, {medium}, {width} px{', dark' * dark}"
+        where = f"{page.name}, {medium or 'screen'}, {width} px{', dark' * dark}"
         yield from (f"{where}: {fault}" for fault in find_faults(browser, CONTRASTS))
     browser.resize(1280)
 
