@@ -3,7 +3,7 @@
 #
 # First the network of the paper (Ronneberger, Fischer and Brox 2015), with all its sizes. Then a small one of the same make,
 # trained for seconds on slices of a real head (the MNI152 template, the average of 152 people), so that one can look inside:
-# what each level computes, how far a voxel sees, and what is lost when the skips are cut.
+# what each level computes, how far a pixel sees, and what is lost when the skips are cut.
 #
 # The slices of the test lie between those of the training: the numbers compare one network with another, and say nothing
 # about other heads.
@@ -109,7 +109,7 @@ figure.set_dpi(90)
 display(figure)
 
 # %% [markdown]
-# ## How far a voxel sees
+# ## How far a pixel sees
 #
 # By the sizes of the kernels an output pixel depends on a square of the input. What it really depends on is the gradient of
 # that pixel for each input pixel: nothing outside of the square, and most of it near the middle.

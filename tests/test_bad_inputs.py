@@ -259,7 +259,7 @@ def affine_without_inverse(root: Path) -> None:
 # voxels
 
 
-@trial(volumes, ERROR, "images/hippocampus_003.nii.gz", "has 3 voxels that are NaN or infinite")
+@trial(volumes, ERROR, "images/hippocampus_003.nii.gz", "has 3 values that are NaN or infinite")
 def image_with_nan(root: Path) -> None:
     def spoil(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         array = array.astype(np.float32)
@@ -269,7 +269,7 @@ def image_with_nan(root: Path) -> None:
     change_nifti(root / IMAGE, spoil)
 
 
-@trial(volumes, ERROR, "has 1 voxels that are NaN or infinite")
+@trial(volumes, ERROR, "has 1 values that are NaN or infinite")
 def image_with_infinity(root: Path) -> None:
     def spoil(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         array = array.astype(np.float32)
@@ -315,7 +315,7 @@ def label_in_three_channels(root: Path) -> None:
     change_nifti(root / LABEL, lambda array, affine: (np.stack([array] * 3, axis=-1), affine))
 
 
-@trial(volumes, TRICKY, "warning: labels/hippocampus_003.nii.gz has no voxel other than 0")
+@trial(volumes, TRICKY, "warning: labels/hippocampus_003.nii.gz has no value other than 0")
 def label_without_a_structure(root: Path) -> None:
     change_nifti(root / LABEL, lambda array, affine: (np.zeros_like(array), affine))
 
@@ -474,7 +474,7 @@ def link_to_a_file_outside(root: Path) -> None:
     (root / IMAGE).symlink_to(outside)
 
 
-@trial(volumes, TRICKY, "warning: images/hippocampus_003.nii.gz has the same voxels as images/hippocampus_001.nii.gz")
+@trial(volumes, TRICKY, "warning: images/hippocampus_003.nii.gz has the same content as images/hippocampus_001.nii.gz")
 def same_image_under_two_names(root: Path) -> None:
     for path in (IMAGE, LABEL):
         copy(root / path.with_name("hippocampus_001.nii.gz"), root / path)
@@ -590,7 +590,7 @@ def patient_on_both_sides(root: Path) -> None:
     edit_table(root, "slice_01.png,p1,,", "slice_01.png,p0,test,")
 
 
-@trial(table, ERROR, "is for test and has the same voxels as images/slice_00.png, which is for train")
+@trial(table, ERROR, "is for test and has the same content as images/slice_00.png, which is for train")
 def same_image_on_both_sides(root: Path) -> None:
     copy(root / "images/slice_00.png", root / "images/slice_01.png")
     edit_table(root, "slice_00.png,p0,,", "slice_00.png,p0,train,")

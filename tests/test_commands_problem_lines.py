@@ -23,7 +23,7 @@ from unet_pipeline.commands.problem_lines import (
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import ERROR, NOTE, WARNING, Problem, list_problems
 
-LINE = "  error: labels/a_name_that_is_long.png has no voxel other than 0. Make sure that nothing is to be seen."
+LINE = "  error: labels/a_name_that_is_long.png has no value other than 0. Make sure that nothing is to be seen."
 
 
 class Terminal(io.StringIO):

@@ -217,7 +217,7 @@ def test_check_dataset_voxels_without_value_are_counted(
     write_nifti(nifti_folders / SECOND_IMAGE, image)
     problem = only_error(check(nifti_folders))
     assert problem.file == SECOND_IMAGE
-    assert problem.cause.startswith("has 2 voxels that are NaN or infinite")
+    assert problem.cause.startswith("has 2 values that are NaN or infinite")
 
 
 @pytest.mark.parametrize("value", [3e38, -1e19])
@@ -392,7 +392,7 @@ def test_check_dataset_same_voxels_twice_are_a_warning(nifti_folders: Path) -> N
     report = check(nifti_folders)
     (problem,) = report.problems
     assert (problem.severity, problem.file) == (WARNING, SECOND_IMAGE)
-    assert problem.cause == "has the same voxels as images/case_01.nii.gz"
+    assert problem.cause == "has the same content as images/case_01.nii.gz"
     assert report.patients["case_01"] == report.patients["case_02"]
 
 
@@ -403,7 +403,7 @@ def test_check_dataset_same_voxels_on_both_sides_are_an_error(nifti_folders: Pat
         replace(case, split=side) for case, side in zip(dataset.cases, ("train", "test", "train", "train"), strict=True)
     )
     problem = only_error(check_dataset(replace(dataset, cases=cases)))
-    assert problem.cause == "is for test and has the same voxels as images/case_01.nii.gz, which is for train"
+    assert problem.cause == "is for test and has the same content as images/case_01.nii.gz, which is for train"
 
 
 def test_check_dataset_patient_on_both_sides_is_an_error(nifti_folders: Path) -> None:

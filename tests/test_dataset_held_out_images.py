@@ -73,7 +73,7 @@ def test_check_test_image_that_is_trained_on_names_both(tmp_path: Path, write_ni
         write_nifti(root / "imagesTs" / name, image.astype(np.float32) if kind == "float" else image)
     (error,) = list_errors(root)
     assert "imagesTs/t" in error
-    assert "has the same voxels as imagesTr/c1.nii.gz, which is trained on" in error
+    assert "has the same content as imagesTr/c1.nii.gz, which is trained on" in error
 
 
 @pytest.mark.parametrize(("first", "later", "is_error"), [
@@ -101,7 +101,7 @@ def test_check_twins_of_a_list_on_both_sides_are_an_error(
             writer.writerow([f"i{number}.nii.gz", f"l{number}.nii.gz", split])
     errors = list_errors(tmp_path)
     assert len(errors) == is_error
-    assert all("has the same voxels as i0.nii.gz" in error for error in errors)
+    assert all("has the same content as i0.nii.gz" in error for error in errors)
 
 
 def test_check_empty_channel_of_a_test_image_is_nobodys_copy(tmp_path: Path, write_nifti: Callable) -> None:
@@ -175,7 +175,7 @@ def test_check_listed_test_image_with_the_voxels_of_a_training_image_is_an_error
     write_nifti(root / "held_out" / f"u{ending}", draw(9)[0])
     (error,) = list_errors(root)
     trained = f"imagesTr/c2{ending}"
-    assert f"held_out/t{ending} is a test image and has the same voxels as {trained}, which is trained on" in error
+    assert f"held_out/t{ending} is a test image and has the same content as {trained}, which is trained on" in error
 
 
 @pytest.mark.parametrize("version", [0, 2])

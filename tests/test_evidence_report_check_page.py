@@ -94,6 +94,11 @@ def test_page_needs_no_network(html: str) -> None:
     assert not page.of("link")
 
 
+def test_page_of_pictures_speaks_of_no_slice(html: str) -> None:
+    assert "A picture is enlarged when it is chosen." in html
+    assert "patient's right" not in html
+
+
 def test_page_escapes_names(html: str) -> None:
     assert "<cells>" not in html
     assert "&lt;cells&gt; &amp; more: check" in html

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from unet_pipeline.errors import ImageFileError
-from unet_pipeline.messages import DANGER, ERROR, SEVERITIES, WARNING, Message, Problem, name_elements
+from unet_pipeline.messages import DANGER, ERROR, SEVERITIES, WARNING, Message, Problem, list_failures, name_elements
 
 DOCS = Path(__file__).parents[1] / "docs"
 TORN = Message("torn", ERROR, "is torn at line {line}", "Mend line {line}.")
@@ -112,3 +112,15 @@ def test_messages_page_is_what_the_script_makes() -> None:
 def test_name_elements_of_pictures(text: str, expected: str) -> None:
     assert name_elements(text) == expected
     assert name_elements(text, is_flat=False) == text
+
+
+def test_list_failures_says_one_remedy_once() -> None:
+    grey = [f"{n}.png has {n} channels; expected 1. Save it as grey." for n in range(2, 9)]
+    assert list(list_failures([grey[0], "cut.mha is truncated. Copy it again.", *grey[1:], "failed"], most=2)) == [
+        "7 images: Save it as grey.",
+        "  2.png has 2 channels; expected 1",
+        "  3.png has 3 channels; expected 1",
+        "  and 5 more",
+        "cut.mha is truncated. Copy it again.",
+        "failed",
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -210,7 +211,11 @@ def test_plan_from_fingerprint_hippocampus_is_near_nnunets_plan(hippocampus_repo
 @pytest.mark.real_data
 def test_plan_from_fingerprint_em_membrane_is_a_2d_plan(em_membrane_report: CheckReport) -> None:
     fingerprint = em_membrane_report.require_no_errors()
-    standard = plan_from_fingerprint(fingerprint, "data", "standard").plan
+    planned = plan_from_fingerprint(fingerprint, "data", "standard")
+    reasons = " ".join(planned.reasons.values())
+    assert not re.search(r"voxel|volume|mm\^3", reasons)
+    assert "removed, in pixels;" in reasons
+    standard = planned.plan
     assert standard.patch_size == standard.window_size == (512, 512)
     assert standard.filters == (32, 64, 128, 256, 320, 320)
     assert (standard.spatial_dims, standard.image_suffix, standard.output_suffix) == (2, ".png", ".png")

@@ -47,7 +47,7 @@ def test_check_size_voxel_of_60_mm_is_refused_with_its_sizes(free_bytes: int) ->
     )
     assert "34.1 GiB at least" in words
     assert f"{free_bytes / 2**30:.1f} GiB are free" in words
-    assert "voxel size in its header" in words
+    assert "spacing in its header" in words
 
 
 def test_check_size_is_about_what_is_free() -> None:
@@ -80,7 +80,7 @@ def build_image(array: np.ndarray, modality: str = "") -> MedicalImage:
 def test_note_content_constant_image_is_a_warning_with_its_value(dtype: type, value: int) -> None:
     (problem,) = note_content(build_image(np.full((3, 4, 5), value, dtype)), "a.nii.gz")
     assert problem.severity == "warning"
-    assert f"a.nii.gz has the value {value} in every voxel" in str(problem)
+    assert f"a.nii.gz has the value {value} everywhere" in str(problem)
 
 
 def test_note_content_ordinary_image_has_none() -> None:
@@ -102,7 +102,7 @@ def test_check_size_image_of_which_nothing_is_left_is_refused_with_its_sizes(spa
     words = str(caught.value)
     assert f"a.nii.gz is too small on the network's grid: 36x40x32 voxels of {spacing_mm:g}" in words
     assert "become 1x1x1 of 1x1x1 mm" in words
-    assert "voxel size in its header is right, and in mm" in words
+    assert "spacing in its header is right, and in mm" in words
 
 
 def test_check_size_image_that_is_small_itself_passes() -> None:

@@ -39,7 +39,7 @@ def test_fewer_windows_out_of_memory_takes_half_as_many_from_then_on(error: Base
 
 @pytest.mark.parametrize("inferer", [SlidingWindowInferer((8, 8), sw_batch_size=2), SimpleInferer()])
 def test_fewer_windows_one_that_does_not_fit_is_a_message(inferer: object) -> None:
-    wanted = "image of 24x16 voxels cannot be validated.*memory of this machine is too small.*smaller window_size"
+    wanted = "image of 24x16 pixels cannot be validated.*memory of this machine is too small.*smaller window_size"
     with pytest.raises(TrainingError, match=wanted):
         FewerWindows(inferer)(torch.rand(1, 1, 24, 16), Tight(0, RuntimeError(OF_CPU)))
 

@@ -134,6 +134,28 @@ def _list_alike(alike: list[Problem], most: int) -> Iterator[str]:
         yield f"{_INDENT}and {more} more"
 
 
+def list_failures(messages: Sequence[str], most: int = 5) -> Iterator[str]:
+    """Lines of what failed: images with one remedy below it, which is said once; of many the first `most` and their number.
+
+    Args:
+        messages: "FILE CAUSE. REMEDY" of each.
+        most: images of one remedy that are named.
+    """
+    by_remedy: dict[str, list[str]] = {}
+    for message in messages:
+        cause, _, remedy = message.partition(". ")
+        by_remedy.setdefault(remedy, []).append(cause)
+    for remedy, causes in by_remedy.items():
+        if len(causes) == 1 or not remedy:
+            shown = [f"{cause}. {remedy}" if remedy else cause for cause in causes[:most]]
+        else:
+            yield f"{len(causes)} images: {remedy}"
+            shown = [f"{_INDENT}{cause}" for cause in causes[:most]]
+        yield from shown
+        if len(causes) > most:
+            yield f"{_INDENT}and {len(causes) - most} more"
+
+
 def name_elements(text: str, is_flat: bool = True) -> str:
     """A text of this package about voxels and volumes; of pictures about pixels and areas."""
     for solid, flat in _FLAT_WORDS.items() if is_flat else ():

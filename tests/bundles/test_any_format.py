@@ -119,7 +119,7 @@ def test_predict_voxels_without_a_value_are_refused(bundle_3d: TrainedBundle, tm
     image, _ = phantoms.draw_organ(99)
     image[3, 3, 3] = np.nan
     path = phantoms.write_volume(tmp_path / "organ.nii.gz", image)
-    with pytest.raises(PredictionError, match=r"organ\.nii\.gz has 1 voxels that are NaN or infinite"):
+    with pytest.raises(PredictionError, match=r"organ\.nii\.gz has 1 values that are NaN or infinite"):
         phantoms.silently(unet_pipeline.predict, bundle_3d.root, path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -347,7 +347,7 @@ def refuse(bundle: Path, source: Path, out: Path) -> str:
 @pytest.mark.parametrize(
     ("edit", "affine", "words"),
     [
-        (lambda image: np.where(image > 100, np.nan, image), np.eye(4), "voxels that are NaN or infinite"),
+        (lambda image: np.where(image > 100, np.nan, image), np.eye(4), "values that are NaN or infinite"),
         (lambda image: image * 1e30, np.eye(4), "has values up to"),
         (lambda image: image, np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "sheared axes"),
         (

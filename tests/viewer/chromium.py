@@ -136,13 +136,15 @@ class Browser:
             self.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, buttons=1, button="left")
         self.send("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, **button)
 
-    def resize(self, width: int, height: int = 900, dark: bool = False) -> None:
-        """Size of the window, and whether the user prefers dark pages."""
+    def resize(self, width: int, height: int = 900, dark: bool = False, medium: str = "") -> None:
+        """Size of the window, whether the user prefers dark pages, and whether it is laid out for "print"."""
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         value = "dark" if dark else "light"
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}])
+        self.send(
+            "Emulation.setEmulatedMedia", media=medium, features=[{"name": "prefers-color-scheme", "value": value}]
+        )
 
     def shoot(self, path: Path, whole: bool = False) -> Path:
         """Write what is seen as PNG."""

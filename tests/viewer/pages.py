@@ -8,7 +8,8 @@ from pathlib import Path
 from .chromium import Browser
 
 LEAST_CONTRAST = 4.5  # WCAG 2.2, level AA
-SIZES = ((1280, False), (1280, True), (400, False), (400, True))  # width, dark
+# width, dark, medium; 680 px are an A4 page between margins of 15 mm
+SIZES = (*((width, dark, "") for width in (1280, 400) for dark in (False, True)), (680, False, "print"))
 
 # what sticks out of the window and cannot be scrolled to within its own box
 _OVERFLOW = """(() => {

@@ -14,7 +14,7 @@ from tests.evidence_bundles import write_evaluated
 from tests.phantom_bundles import write_pictures
 
 from .chromium import Browser
-from .pages import SIZES, find_faults, print_page, sample_site
+from .pages import SIZES, find_faults, sample_site
 from .test_report import CONTRASTS
 
 pytestmark = pytest.mark.browser
@@ -49,14 +49,13 @@ def site() -> Path:
 
 
 def list_faults(browser: Browser, page: Path) -> Iterator[str]:
-    """Of one page in every size, and of its print."""
-    for width, dark in SIZES:
-        browser.resize(width, 900, dark)
-        if (width, dark) in (SIZES[0], SIZES[2]):
-            browser.load(page.as_uri())
-        yield from (f"{page.name}, {width} px{', dark' * dark}: {fault}" for fault in find_faults(browser, CONTRASTS))
-    if not print_page(browser).startswith(b"%PDF"):
-        yield f"{page.name} cannot be printed"
+    """Of one page in every size, and laid out for paper."""
+    browser.load(page.as_uri())
+    for width, dark, medium in SIZES:
+        browser.resize(width, 900, dark, medium)
+        where = f"{page.name}, {medium or 'screen'}, {width} px{', dark' * dark}"
+        yield from (f"{where}: {fault}" for fault in find_faults(browser, CONTRASTS))
+    browser.resize(1280)
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda path: path.parents[1].name)

@@ -24,12 +24,14 @@ CONTRASTS = """(() => {
   const parse = (text) => text.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
     .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const known = new Map();
   const behind = (node) => {
-    for (; node; node = node.parentElement) {
+    if (!node) return parse(getComputedStyle(document.body).backgroundColor);
+    if (!known.has(node)) {
       const colour = parse(getComputedStyle(node).backgroundColor);
-      if (colour.length === 3 || colour[3] > 0) return colour;
+      known.set(node, colour.length === 3 || colour[3] > 0 ? colour : behind(node.parentElement));
     }
-    return parse(getComputedStyle(document.body).backgroundColor);
+    return known.get(node);
   };
   const under = (text) => { // the last filled shape of a drawing that lies under the middle of its text
     const box = text.getBoundingClientRect(), x = (box.left + box.right) / 2, y = (box.top + box.bottom) / 2;

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EMPTY_SEGMENTS = Message(
     "segments-empty",
     NOTE,
-    "has no voxel of {names}; the result describes them and shows nothing of them",
+    "shows nothing of {names}; the result describes them all the same",
     "See whether the image shows them.",
 )
 MAKER = "unet-pipeline"

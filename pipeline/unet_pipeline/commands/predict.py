@@ -13,6 +13,7 @@ from unet_pipeline.commands.problem_lines import print_problems
 from unet_pipeline.commands.tables import print_table
 from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 from unet_pipeline.errors import PredictionError
+from unet_pipeline.messages import list_failures
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import CaseForecast, Forecast
@@ -172,7 +173,7 @@ def show_forecast(forecast: Forecast, json_file: Path | None) -> None:
     print_forecast(forecast)
     write_json_option(json_file, forecast_as_data(forecast))
     if forecast.failures:
-        listed = "\n".join(f"  {message}" for message in forecast.failures)
+        listed = "\n".join(f"  {line}" for line in list_failures(forecast.failures))
         count = len(forecast.cases) + len(forecast.failures)
         raise PredictionError(f"{len(forecast.failures)} of {count} images cannot be predicted:\n{listed}")
 

@@ -36,13 +36,13 @@ _MAX_LABEL_VALUES = 64  # a mask that was saved with interpolation has more
 _PIECE = 1 << 20  # voxels; what is counted in pieces needs no array of the volume's size
 
 NOT_FINITE = Message(
-    "not-finite", ERROR, "has {count} voxels that are NaN or infinite", "Replace them, or remove the case."
+    "not-finite", ERROR, "has {count} values that are NaN or infinite", "Replace them, or remove the case."
 )
 TOO_LARGE = Message(
     "values-too-large",
     ERROR,
     "has values up to {value:.3g}; expected less than {most:g}, which is far beyond any intensity",
-    "Correct the scaling in its header (such as scl_slope), replace the voxels, or remove the case.",
+    "Correct the scaling in its header (such as scl_slope), replace the values, or remove the case.",
 )
 CONSTANT = Message("constant", ERROR, "is constant ({value:g})", "Export it again, or remove the case.")
 GREY_AS_COLOURS = Message(

@@ -37,13 +37,13 @@ SPACING_OUTLIER = Message(
 DUPLICATE_IMAGE = Message(
     "duplicate-image",
     WARNING,
-    "has the same voxels as {other}",
+    "has the same content as {other}",
     "Remove one of them. Until then both are one patient, and stay on one side of every split.",
 )
 DUPLICATE_ACROSS = Message(
     "duplicate-across-split",
     ERROR,
-    "is for {split} and has the same voxels as {other}, which is for {other_split}",
+    "is for {split} and has the same content as {other}, which is for {other_split}",
     "Remove one of them; a result on an image that was trained on says nothing.",
 )
 PATIENT_ACROSS = Message(

@@ -62,7 +62,7 @@ UNDECLARED = Message(
     "has the undeclared value(s) {shown}; declared are {declared}",
     "Add them to the label table, or correct the file.",
 )
-EMPTY_LABEL = Message("empty-label", WARNING, "has no voxel other than 0", "Make sure that nothing is to be seen.")
+EMPTY_LABEL = Message("empty-label", WARNING, "has no value other than 0", "Make sure that nothing is to be seen.")
 UNUSED_LABEL = Message("unused-label", ERROR, "names {names}, which no file contains", "Remove the name, or add cases.")
 PREPARED = Message(
     "prepared", NOTE, "{cause}", "`plan` writes copies that stock MONAI reads; the files stay as they are."
@@ -226,7 +226,7 @@ def _join_twins(
     """Patients, with cases of the same voxels made one patient."""
     joined = dict(patients)
     for first, later in twins:
-        reason = joined.get(first.case.name, f"same voxels as {first.case.name}")
+        reason = joined.get(first.case.name, f"same content as {first.case.name}")
         replaced = joined.get(later.case.name)
         joined[first.case.name] = joined[later.case.name] = reason
         for name, patient in joined.items():
@@ -283,7 +283,9 @@ def _settle_labels(
     try:
         table = order_labels(declared)
         if ignore_value is not None and not 0 < ignore_value <= 255:
-            raise DatasetError(f"The label table has the value {ignore_value} for voxels to ignore; expected 1 to 255.")
+            raise DatasetError(
+                f"The label table has the value {ignore_value} for what is to be ignored; expected 1 to 255."
+            )
     except DatasetError as error:
         return None, [TABLE_UNUSABLE.about(LABEL_TABLE, cause=str(error).removeprefix("The label table ").rstrip("."))]
     known = {*table.values(), ignore_value}

@@ -34,13 +34,13 @@ SEG_WITHOUT_PLACE = Message(
 SEG_FRACTIONAL = Message(
     "seg-fractional",
     WARNING,
-    "holds fractions of {structure} ({kind}), not a mask; voxels of one half and more were taken, {count} of {total} above 0",
+    "holds fractions of {structure} ({kind}), not a mask; values of one half and more were taken, {count} of {total} above 0",
     "Save a BINARY segmentation if another threshold is meant.",
 )
 SEG_OUTSIDE = Message(
     "seg-outside",
     WARNING,
-    "has {count} voxels of {structure} outside of its image; they are left out",
+    "has {count} values of {structure} outside of its image; they are left out",
     "See that it belongs to this series.",
 )
 _TOLERANCE_VOXELS = 0.05  # as for the rounding of a header

@@ -32,7 +32,7 @@ NO_STRUCTURE = Message(
 EMPTY_STRUCTURE = Message(
     "dicom-label-empty",
     NOTE,
-    "names {structure} and has no voxel of it in the image",
+    "names {structure} and marks nothing of it in the image",
     "It is taken to be absent there; draw it where it is not.",
 )
 

@@ -16,7 +16,7 @@ FOLDERS = ("imagesTs", "images_test", "test_images", "test/images", "test")
 TRAINED_ON = Message(
     "test-image-trained-on",
     ERROR,
-    "is a test image and has the same voxels as {other}, which is trained on",
+    "is a test image and has the same content as {other}, which is trained on",
     "Remove one of them; a result on an image that was trained on says nothing.",
 )
 

@@ -64,7 +64,7 @@ NOT_ACCESSIBLE = Message(
 LABEL_IN_COLOUR = Message(
     "label-nifti-colours",
     ERROR,
-    "holds colours (RGB); expected a label map with one whole number per voxel",
+    "holds colours (RGB); expected a label map of whole numbers in one channel",
     "Save the label values themselves, not their colours.",
 )
 SEVERAL_CHANNELS = Message(

@@ -154,7 +154,7 @@ def order_labels(labels: Mapping[str, int], file: str = "") -> dict[str, int]:
     if values[0] != 0:
         raise DatasetError(
             f"{what} has no value 0 ({shown}); expected one, named {BACKGROUND!r} or otherwise. "
-            "Every voxel must have a label, and 0 is what padding gets."
+            "What belongs to no other label has it, and 0 is what padding gets."
         )
     if values[-1] > 255:
         raise DatasetError(

@@ -15,7 +15,7 @@ from unet_pipeline.dataset.file_names import natural_key
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.names import order_labels
 from unet_pipeline.errors import DatasetError
-from unet_pipeline.messages import ERROR, NOTE, WARNING, Message, Problem
+from unet_pipeline.messages import ERROR, NOTE, WARNING, Message, Problem, name_elements
 from unet_pipeline.types import BACKGROUND
 
 NOT_BINARY = Message(
@@ -27,7 +27,7 @@ NOT_BINARY = Message(
 MASKS_OVERLAP = Message(
     "masks-overlap",
     WARNING,
-    "overlaps the mask of {other} in case {case} in {count} voxels; they count as {winner}",
+    "overlaps the mask of {other} in case {case} in {count} {elements}; they count as {winner}",
     "The structure with the higher value wins: choose the values with --label NAME=VALUE, or save masks without overlap.",
 )
 NO_MASK = Message(
@@ -85,7 +85,7 @@ def name_structures(dataset: Dataset, labels: dict[str, int] | None) -> Dataset:
         ]
         if background := [mask.structure for mask in kept if mask.value == 0]:
             raise DatasetError(
-                f"The label table gives the structure {background[0]} the value 0, which voxels without a mask have; expected 1 to 255. Give "
+                f"The label table gives the structure {background[0]} the value 0, which stands for no mask at all; expected 1 to 255. Give "
                 "it another value."
             )
         cases.append(replace(case, masks=tuple(sorted(kept, key=lambda mask: mask.value))))
@@ -170,6 +170,7 @@ def join_masks(
     joined = np.zeros((1, *shape), np.uint8)
     name_of = {mask.value: mask.structure for mask in case.masks or ()}
     problems: list[Problem] = []
+    elements = name_elements("voxels", len(shape) == 2)
     for mask in case.masks or ():
         read_mask = read(mask)
         _require_binary(read_mask.array, mask)
@@ -177,7 +178,7 @@ def join_masks(
         inside = read_mask.array != 0
         for value, count in zip(*np.unique(joined[inside], return_counts=True), strict=True):
             if value:
-                values = {"other": name_of[int(value)], "case": case.name, "count": int(count)}
+                values = {"other": name_of[int(value)], "case": case.name, "count": int(count), "elements": elements}
                 problems.append(MASKS_OVERLAP.about(mask.path.as_posix(), winner=mask.structure, **values))
         joined[inside] = mask.value
     return joined, problems

@@ -53,7 +53,7 @@ class EngineParity:
             return f"images go through MONAI's own transforms alone ({self.reason})"
         different, total = sum(one.num_different for one in self.images), sum(one.num_voxels for one in self.images)
         return (
-            f"both engines give the same label map in {total - different:,} of {total:,} voxels of {len(self.images)} image(s): "
+            f"both engines give the same label in {total - different:,} of {total:,} places of {len(self.images)} image(s): "
             f"{', '.join(one.image for one in self.images)}"
         )
 
@@ -84,7 +84,7 @@ def compare_engines(folder: BundleFolder) -> EngineParity:
         if one.num_different > MOST_DIFFERENT * one.num_voxels:
             raise BundleError(
                 f"The engines volumes and transforms give label maps of {one.image} that differ in {one.num_different} of {one.num_voxels} "
-                f"voxels; expected at most {MOST_DIFFERENT:g} of them. `unet-pipeline plan --refresh` writes the configs anew; if that "
+                f"places; expected at most {MOST_DIFFERENT:g} of them. `unet-pipeline plan --refresh` writes the configs anew; if that "
                 "does not help, report it."
             )
     parity = EngineParity(made_of, engines.reason, images)

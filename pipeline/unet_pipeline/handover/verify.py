@@ -29,6 +29,7 @@ from unet_pipeline.dataset.writing import write_image
 from unet_pipeline.errors import BundleError, PipelineError
 from unet_pipeline.files import write_json
 from unet_pipeline.handover.stale_evidence import check_evidence
+from unet_pipeline.messages import name_elements
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.prediction.weights import load_weights
 from unet_pipeline.text_files import read_json
@@ -229,7 +230,8 @@ def _check_prediction(folder: BundleFolder) -> str:
             raise BundleError(f"The prediction has the values {sorted(unknown)}, which the label table lacks.")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return f"phantom of {'x'.join(map(str, expected.spatial_shape))} voxels"
+    elements = name_elements("voxels", plan.spatial_dims == 2)
+    return f"phantom of {'x'.join(map(str, expected.spatial_shape))} {elements}"
 
 
 def write_phantom(path: Path, plan: Plan) -> Path:

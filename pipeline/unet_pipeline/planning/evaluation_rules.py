@@ -67,6 +67,11 @@ def choose_tolerances(fingerprint: Fingerprint) -> Choice[dict[str, float]]:
     )
 
 
+def name_part_unit(suffix: str, spatial_dims: int) -> str:
+    """Unit of the size of a connected part, as `tune` measures it: pixels where the files of the images have no spacing."""
+    return "pixels" if suffix in PICTURE_SUFFIXES else f"mm^{spatial_dims}"
+
+
 def choose_lesion_labels(fingerprint: Fingerprint) -> Choice[tuple[str, ...]]:
     """Labels and regions that are found or missed part by part, by their names."""
     return _choose_by_name(fingerprint, LESION_WORDS, "labels whose connected parts are counted and matched one by one")

@@ -11,6 +11,7 @@ from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.device.memory import Memory
 from unet_pipeline.errors import PlanError, suggest
+from unet_pipeline.messages import name_elements
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.planning import evaluation_rules, fine_tuning, instance_rules, label_codes, network_rules, rules
@@ -34,14 +35,15 @@ class PlannedBundle:
 class _Draft:
     """Fields and reasons while they are collected."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_flat: bool) -> None:
+        self.is_flat = is_flat
         self.values: dict[str, Any] = {}
         self.reasons: dict[str, str] = {}
 
     def add(self, reason: str, **fields: Any) -> None:
         for name, value in fields.items():
             self.values[name] = value
-            self.reasons[name] = reason
+            self.reasons[name] = name_elements(reason, self.is_flat)
 
 
 def plan_from_fingerprint(
@@ -78,7 +80,7 @@ def plan_from_fingerprint(
     """
     if preset not in PRESETS:
         raise PlanError(f"Unknown preset {preset!r}; {suggest(preset, PRESETS)}.")
-    draft = _Draft()
+    draft = _Draft(fingerprint.spatial_dims == 2)
     draft.add(
         "how much compute and memory the numbers below may use; changing it here changes none of them", preset=preset
     )
@@ -322,9 +324,8 @@ def _add_inference(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> N
     draft.add(f"logits are divided by it before the softmax; {not_tuned}", temperature=1.0)
     draft.add(f"labels whose holes are filled; {not_tuned}", fill_holes=())
     draft.add(f"labels of which the largest connected component is kept; {not_tuned}", keep_largest_component=())
-    draft.add(
-        f"smaller objects of a label are removed, in mm^3, or pixels of pictures; {not_tuned}", remove_small_objects=0.0
-    )
+    unit = evaluation_rules.name_part_unit(fingerprint.suffix, fingerprint.spatial_dims)
+    draft.add(f"smaller objects of a label are removed, in {unit}; {not_tuned}", remove_small_objects=0.0)
 
 
 def _add_evaluation(draft: _Draft, fingerprint: Fingerprint) -> None:

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from unet_pipeline.dataset.medical_image import LARGEST_VALUE, ImageGrid, MedicalImage
 from unet_pipeline.device.memory import find_free_bytes
 from unet_pipeline.errors import PredictionError
-from unet_pipeline.messages import WARNING, Message, Problem
+from unet_pipeline.messages import WARNING, Message, Problem, name_elements
 from unet_pipeline.prediction.grids import map_grid
 from unet_pipeline.prediction.memory import FLOAT
 from unet_pipeline.prediction.modality import compare_modality
@@ -32,7 +32,7 @@ UNSEEN_SPACING = Message(
 CONSTANT_INPUT = Message(
     "constant-input",
     WARNING,
-    "has the value {value:g} in every voxel",
+    "has the value {value:g} everywhere",
     "There is nothing to be seen in it, and its label map means nothing: export it again.",
 )
 FLAT_INPUT = Message(
@@ -83,12 +83,12 @@ def check_values(image: MedicalImage, shown: str) -> None:
         PredictionError: some are NaN, infinite, or so large that the intensities cannot be normalised.
     """
     if image.array.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(image.array)))):
-        raise PredictionError(f"{shown} has {count} voxels that are NaN or infinite; expected numbers. Replace them.")
+        raise PredictionError(f"{shown} has {count} values that are NaN or infinite; expected numbers. Replace them.")
     largest = max(abs(float(image.array.min())), abs(float(image.array.max())))
     if largest > LARGEST_VALUE:
         raise PredictionError(
             f"{shown} has values up to {largest:.3g}; expected less than {LARGEST_VALUE:g}, which is far beyond any intensity. Correct the "
-            "scaling in its header (such as scl_slope), or replace the voxels."
+            "scaling in its header (such as scl_slope), or replace the values."
         )
 
 
@@ -180,11 +180,12 @@ def compare_sizes(
         PredictionError: it is too large, or nearly nothing of it is left.
     """
     native, voxels = prod(grid.spatial_shape), prod(shape)
-    sizes = f"{'x'.join(map(str, grid.spatial_shape))} voxels of {_show(grid.spacing_mm)} mm"
+    elements = name_elements("voxels", len(shape) == 2)
+    sizes = f"{'x'.join(map(str, grid.spatial_shape))} {elements} of {_show(grid.spacing_mm)} mm"
     becomes = f"become {'x'.join(map(str, shape))} of {_show(spacing_mm[: len(shape)])} mm"
     if voxels <= _FEWEST_VOXELS < native:
         raise PredictionError(
-            f"{shown} is too small on the network's grid: {sizes} {becomes}, in which nothing can be seen. See that the voxel size in its "
+            f"{shown} is too small on the network's grid: {sizes} {becomes}, in which nothing can be seen. See that the spacing in its "
             "header is right, and in mm."
         )
     needed = grid.num_channels * (native * grid.value_bytes + voxels * FLOAT)
@@ -194,7 +195,7 @@ def compare_sizes(
         return
     raise PredictionError(
         f"{shown} is too large on the network's grid: {sizes} {becomes}, {needed / 2**30:.1f} GiB at least; {free_bytes / 2**30:.1f} GiB "
-        "are free. See that the voxel size in its header is right, or crop it."
+        "are free. See that the spacing in its header is right, or crop it."
     )
 
 

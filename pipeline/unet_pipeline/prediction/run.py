@@ -22,7 +22,7 @@ from unet_pipeline.dataset.stock import stock_reads
 from unet_pipeline.device.cores import count_cores
 from unet_pipeline.errors import PipelineError, PredictionError
 from unet_pipeline.files import stage_folder
-from unet_pipeline.messages import Problem
+from unet_pipeline.messages import Problem, list_failures
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.confidence import ConfidenceSums
 from unet_pipeline.prediction.doubt import measure_doubt
@@ -79,7 +79,7 @@ class FailedImagesError(PredictionError):
     """
 
     def __init__(self, messages: Sequence[str], num_images: int) -> None:
-        listed = "\n".join(f"  {message}" for message in messages)
+        listed = "\n".join(f"  {line}" for line in list_failures(messages))
         super().__init__(f"{len(messages)} of {num_images} images could not be predicted:\n{listed}")
         self.messages, self.num_images = tuple(messages), num_images
 

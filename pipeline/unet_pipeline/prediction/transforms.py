@@ -38,7 +38,7 @@ from unet_pipeline.types import IMAGE, PRED
 MOVED = Message(
     "result-moved",
     WARNING,
-    "has its result on the bundle's own grid; it was taken to the image's, each voxel from the nearest one",
+    "has its result on the bundle's own grid; it was taken to the image's, by the nearest neighbour",
     "The bundle's postprocessing lacks Invertd: borders are as coarse as that grid.",
 )
 _AFFINE_TOLERANCE_MM = 1e-2
@@ -176,7 +176,7 @@ def _explain(error: Exception, case: Case) -> PredictionError:
     shown = case.source.files[0].name
     if any(map(is_out_of_memory, list_causes(error))):
         return PredictionError(
-            f"{shown} does not fit into the memory of this machine. See that the voxel size in its header is right, crop it, or predict it "
+            f"{shown} does not fit into the memory of this machine. See that the spacing in its header is right, crop it, or predict it "
             "on a machine with more."
         )
     cause = describe_failure(error.__cause__ or error, 300).replace(str(case.files[0].parent), "").rstrip(".")

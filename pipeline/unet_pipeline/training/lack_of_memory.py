@@ -9,6 +9,7 @@ from monai.inferers import Inferer
 
 from unet_pipeline.boundary import is_out_of_memory
 from unet_pipeline.errors import TrainingError
+from unet_pipeline.messages import name_elements
 
 
 class FewerWindows(Inferer):
@@ -39,8 +40,9 @@ class FewerWindows(Inferer):
                 if not is_out_of_memory(error):
                     raise
                 if getattr(self.inferer, "sw_batch_size", 1) == 1:
+                    elements = name_elements("voxels", inputs.ndim == 4)
                     raise TrainingError(
-                        f"An image of {'x'.join(map(str, inputs.shape[2:]))} voxels cannot be validated, one window at a time: "
+                        f"An image of {'x'.join(map(str, inputs.shape[2:]))} {elements} cannot be validated, one window at a time: "
                         f"{_name_place(inputs.device)} is too small ({_shorten(error)}). Train with a smaller window_size, or end other "
                         "programs."
                     ) from error

@@ -12,7 +12,8 @@ from unet_pipeline.errors import BundleError
 from unet_pipeline.evaluation.groups import Group
 from unet_pipeline.files import compute_sha256, write_json, write_together
 from unet_pipeline.planning.edit import edit_plan
-from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.planning.evaluation_rules import name_part_unit
+from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.tuning.choose import SampleAll, Tuning, tune_on
 from unet_pipeline.tuning.postprocessing import FILL_HOLES, KEEP_LARGEST
 
@@ -46,7 +47,8 @@ def tune_bundle(
         title: of the groups.
         device, mirror, sample_all: as in `tune_on`.
     """
-    tuning = tune_on(folder, read_plan(folder.plan), groups, device, mirror, sample_all)
+    plan = read_plan(folder.plan)
+    tuning = tune_on(folder, plan, groups, device, mirror, sample_all)
     record = {
         "title": title,
         "mirrored": mirror,
@@ -54,12 +56,12 @@ def tune_bundle(
         **asdict(tuning),
     }
     with write_together():
-        write_configs(folder, edit_plan(folder.plan, describe_changes(tuning)))
+        write_configs(folder, edit_plan(folder.plan, describe_changes(tuning, plan)))
         write_json(folder.tuning, record)
     return tuning
 
 
-def describe_changes(tuning: Tuning) -> dict[str, tuple[Any, str]]:
+def describe_changes(tuning: Tuning, plan: Plan) -> dict[str, tuple[Any, str]]:
     """Fields of the plan with their values and reasons; the temperature stays as it is where none was found."""
     source = f"chosen on {tuning.num_cases} out-of-fold predictions (evidence/tuning.json)"
     calibration = tuning.calibration
@@ -80,6 +82,6 @@ def describe_changes(tuning: Tuning) -> dict[str, tuple[Any, str]]:
         ),
         "remove_small_objects": (
             tuning.remove_small_objects,
-            f"smaller objects of a label are removed, in mm^3, or pixels of pictures; {source}",
+            f"smaller objects of a label are removed, in {name_part_unit(plan.image_suffix, plan.spatial_dims)}; {source}",
         ),
     }

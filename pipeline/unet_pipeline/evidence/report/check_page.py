@@ -84,6 +84,7 @@ def build_check_page(report: CheckReport, max_picture_bytes: int = MAX_PICTURE_B
         "report": report,
         "dataset": report.dataset,
         "cases": cases,
+        "has_volumes": any(len(tile.shape) == 3 for tile in report.tiles),
         "num_tiles": len(report.tiles),
         "num_left_out": sum(case.is_left_out for case in cases),
         "max_megabytes": max_picture_bytes // 1_000_000,

@@ -98,7 +98,8 @@ def draw_cases(
         rows: its metrics.csv.
         dataset: folder of the images, if it is not where the record or the plan says.
     """
-    plan, pictures, notes = history.plan, [], []
+    plan, pictures = history.plan, []
+    missing: dict[str, list[str]] = {}
     regions = {name: tuple(values) for name, values in plan.regions.items()}
     labels = Labels(
         dict(plan.label_table),
@@ -117,8 +118,8 @@ def draw_cases(
             files = _find_files(record.folder, sources.get(case), case, rows[rows["case"] == case], plan)
             pictures.append(CasePicture(rank, case, dice, tuple(_draw_panels(case, files, plan))))
         except PipelineError as error:
-            notes.append(f"No picture of {case}, the {rank} case: {str(error).partition('. ')[0].rstrip('.')}.")
-    return pictures, notes
+            missing.setdefault(str(error).partition(". ")[0].rstrip("."), []).append(f"{case} ({rank})")
+    return pictures, [f"No picture of {', '.join(cases)}: {cause}." for cause, cases in missing.items()]
 
 
 def choose_cases(rows: pd.DataFrame, scored_labels: Sequence[str]) -> list[tuple[str, str, float]]:
