@@ -94,6 +94,7 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         return ("multi_gpu_train",)
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
     start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
+    start = (*start, *(("train_other_sites",) if plan.other_sites is not None else ()))
     return (*network, "train", *start, f"loss_{plan.loss}", *(() if plan.padded else ("train_overlap_tile",)))
 
 

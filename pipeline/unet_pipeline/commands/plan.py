@@ -78,6 +78,12 @@ Initial = Annotated[
         help="Fine-tune this trained bundle: its network, spacing, normalisation, patch and weights are taken.",
     ),
 ]
+ForOtherSites = Annotated[
+    bool,
+    typer.Option(
+        "--for-other-sites", help="Train for images of other hospitals: stain, contrast, scale and more vary."
+    ),
+]
 _SHORTEST = ("quick", "demo")  # presets that none is shorter than
 
 
@@ -89,6 +95,7 @@ def plan(
     preset: Preset = "standard",
     network: Network = None,
     padded: Padded = False,
+    for_other_sites: ForOtherSites = False,
     memory: MemoryGib = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the augmentation.")] = 0,
@@ -128,7 +135,7 @@ def plan(
         options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
-        choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions)
+        choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions, for_other_sites)
         planned = unet_pipeline.plan(
             dataset, bundle, preset, folds, seed, parse_labels(label), options, *choices, announce=tell
         )

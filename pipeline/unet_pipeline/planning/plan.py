@@ -23,6 +23,7 @@ from unet_pipeline.networks.unpadded import compute_output_size
 from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields, rename_keys
 from unet_pipeline.planning.label_codes import LabelCode, propose_code
 from unet_pipeline.planning.losses import LOSSES
+from unet_pipeline.planning.other_sites import OtherSites
 from unet_pipeline.results import Result
 from unet_pipeline.text_files import parse_yaml, read_text
 from unet_pipeline.types import BACKGROUND
@@ -115,6 +116,7 @@ class Plan(Result, BaseModel):
     gamma_probability: Share
     gamma_range: tuple[float, float]
     mirror_probability: tuple[Share, ...]
+    other_sites: OtherSites | None = None
     # inference
     window_size: tuple[Count, ...]
     window_overlap: Annotated[float, Field(ge=0, lt=1)]
@@ -231,6 +233,8 @@ class Plan(Result, BaseModel):
         for name in ("tolerance_mm", "lesion_labels", "thin_labels", "separated_labels"):
             if unknown := sorted(set(getattr(self, name)) - set(measured)):
                 raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], measured)}")
+        if self.other_sites is not None:
+            self.other_sites.check(len(self.channel_names), self.spatial_dims)
         if self.fold >= self.num_folds:
             raise ValueError(f"fold is {self.fold}; expected 0 to {self.num_folds - 1}")
         return self

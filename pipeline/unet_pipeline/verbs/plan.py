@@ -54,6 +54,7 @@ def plan(
     trust: bool = False,
     data_root: Path | str | None = None,
     decisions: Path | str | None = None,
+    for_other_sites: bool = False,
     announce: Callable[[str], None] = lambda line: None,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
@@ -63,7 +64,7 @@ def plan(
     Args:
         dataset: the folder, or a table of cases.
         bundle: does not exist yet.
-        preset, folds, seed, padded, memory_gib: see `plan_from_fingerprint`.
+        preset, folds, seed, padded, memory_gib, for_other_sites: see `plan_from_fingerprint`.
         labels, options, data_root, decisions, announce: as in `check`.
         network: a name; dynunet, or that of `initial`, if None.
         initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
@@ -96,6 +97,7 @@ def plan(
             memory_gib=memory_gib,
             machine_memory=find_memory(),
             start=start,
+            for_other_sites=for_other_sites,
         )
         folder = _write(root, planned, report, splits, data, start)
     return PlannedFolder(folder, planned.plan, report, read_case_s)
