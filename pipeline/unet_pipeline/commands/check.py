@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ from unet_pipeline.commands.options import (
     PagesAsSlices,
     Patient,
     ResampleLabels,
+    Site,
     parse_labels,
     read_options,
     write_json_option,
@@ -50,6 +52,7 @@ def check(
     label: Labels = None,
     layout: Layout = None,
     patient: Patient = None,
+    site: Site = None,
     copy_header: CopyHeader = False,
     resample_labels: ResampleLabels = False,
     pages_as_slices: PagesAsSlices = False,
@@ -70,7 +73,7 @@ def check(
             "--decisions and --fix exclude each other; give the file to `check` or `plan` of the copy"
         )
     labels = parse_labels(label)
-    options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+    options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links, site)
     fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, tell)
     report = (
         unet_pipeline.check(dataset, out, labels, options, data_root, decisions, with_tiles=False, announce=tell)
@@ -151,6 +154,12 @@ def print_report(report: CheckReport) -> None:
     if report.patients:
         patients = f"{len(set(report.patients.values()))} with {len(report.patients)} cases"
         say_wrapped(f"patients  {patients}; kept together in every split", "  ")
+    if report.sites:
+        counts = Counter(report.sites.values())
+        say_wrapped(
+            f"sites     {', '.join(f'{name} ({counts[name]})' for name in sorted(counts))}; one is left out of each fold",
+            "  ",
+        )
     print_problems(report.problems)
     if not report.problems:
         say("  no problem found")

@@ -133,6 +133,13 @@ Patient = Annotated[
         help="Regular expression; its first group is the patient in a case name, such as '(.+)_visit'. Patients stay together.",
     ),
 ]
+Site = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of the list of cases with the hospital of each; every fold leaves one out, and evaluate reports each.",
+    ),
+]
 
 
 def read_options(
@@ -142,6 +149,7 @@ def read_options(
     resample_labels: bool,
     pages_as_slices: bool,
     follow_links: bool,
+    site: str | None = None,
 ) -> ReadOptions:
     """The options about the files of a dataset, in one."""
     from unet_pipeline.dataset.options import ReadOptions
@@ -153,6 +161,7 @@ def read_options(
         pages_as_slices=pages_as_slices,
         follow_links=follow_links,
         patient_pattern=patient,
+        site_column=site,
     )
 
 

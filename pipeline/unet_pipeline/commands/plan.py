@@ -21,6 +21,7 @@ from unet_pipeline.commands.options import (
     PagesAsSlices,
     Patient,
     ResampleLabels,
+    Site,
     Trust,
     completing,
     parse_labels,
@@ -104,6 +105,7 @@ def plan(
     label: Labels = None,
     layout: Layout = None,
     patient: Patient = None,
+    site: Site = None,
     copy_header: CopyHeader = False,
     resample_labels: ResampleLabels = False,
     pages_as_slices: PagesAsSlices = False,
@@ -132,7 +134,7 @@ def plan(
     else:
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
-        options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+        options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links, site)
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions, for_other_sites)

@@ -15,6 +15,7 @@ class ReadOptions(BaseModel):
         pages_as_slices: a TIFF file of several pages is a volume.
         follow_links: links may lead out of the dataset, as those of DVC, datalad and git-annex do.
         patient_pattern: regular expression whose first group is the patient's part of a case name.
+        site_column: column of the list of cases with the site of each; every site is a fold of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,3 +26,4 @@ class ReadOptions(BaseModel):
     pages_as_slices: bool = False
     follow_links: bool = False
     patient_pattern: str | None = None
+    site_column: str | None = None

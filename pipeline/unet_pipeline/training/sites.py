@@ -228,7 +228,7 @@ def compress(images: torch.Tensor, quantisation: torch.Tensor) -> torch.Tensor:
     blocks = levels.unflatten(3, (columns, _BLOCK)).unflatten(2, (rows, _BLOCK)).transpose(3, 4)
     cosines = _build_cosines(images)
     table = torch.tensor(_QUANTISATION, dtype=images.dtype, device=images.device)
-    steps = (table * quantisation.to(images.dtype).view(-1, 1, 1, 1, 1, 1)).clamp(min=1)
+    steps = (table * quantisation.to(images.dtype).view(-1, 1, 1, 1, 1, 1) + 0.5).floor().clamp(min=1)
     kept = torch.round(cosines @ blocks @ cosines.T / steps) * steps
     restored = (cosines.T @ kept @ cosines).transpose(3, 4).flatten(4, 5).flatten(2, 3)
     return (restored[:, :, : sizes[0], : sizes[1]] + 128).clamp(0, 255) * unit + low
