@@ -62,7 +62,7 @@ class SiteRanges(BaseModel):
     wider: dict[str, float | tuple[float, float]]
 
 
-_WIDER = {
+_WIDER: dict[str, float | tuple[float, float]] = {
     "blur_probability": 0.2,
     "blur_sigma_voxel": (0.5, 1.5),
     "low_resolution_probability": 0.25,
