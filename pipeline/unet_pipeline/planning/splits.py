@@ -48,7 +48,9 @@ def choose_splits(report: CheckReport, num_folds: int, seed: int) -> Splits:
         )
     if report.sites:
         by_site, sites = leave_sites_out(usable, report.sites, report.patients)
-        return Splits(by_site, test, report.patients, f"one site left out of each fold, in the order {', '.join(sites)}")
+        return Splits(
+            by_site, test, report.patients, f"one site left out of each fold, in the order {', '.join(sites)}"
+        )
     if dataset.folds:
         return Splits(
             tuple(_keep(fold, usable) for fold in dataset.folds), test, report.patients, "given with the dataset"
