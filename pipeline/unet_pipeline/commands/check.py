@@ -69,9 +69,7 @@ def check(
     if exclude and fix is None:
         raise typer.BadParameter("--exclude is for --fix OUT, which is not given")
     if decisions is not None and fix is not None:
-        raise typer.BadParameter(
-            "--decisions and --fix exclude each other; give the file to `check` or `plan` of the copy"
-        )
+        raise typer.BadParameter("--decisions and --fix exclude each other; give the file to `check` or `plan` after")
     labels = parse_labels(label)
     options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links, site)
     fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, tell)

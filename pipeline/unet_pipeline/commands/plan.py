@@ -134,18 +134,16 @@ def plan(
     else:
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
-        options = read_options(layout, patient, copy_header, resample_labels, pages_as_slices, follow_links, site)
+        reading = (layout, patient, copy_header, resample_labels, pages_as_slices, follow_links, site)
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions, for_other_sites)
-        planned = unet_pipeline.plan(
-            dataset, bundle, preset, folds, seed, parse_labels(label), options, *choices, announce=tell
-        )
-        effective = planned.plan
+        start = (dataset, bundle, preset, folds, seed, parse_labels(label), read_options(*reading))
+        planned = unet_pipeline.plan(*start, *choices, announce=tell)
         print_report(planned.report)
         if options_of_labels := planned.report.suggest_label_options():
             say_unnamed(planned.report, f"to name them, plan into another folder with {options_of_labels}")
-        print_plan(effective, bundle)
+        print_plan(effective := planned.plan, bundle)
         _say_time(bundle, planned.read_case_s, no_forecast)
         say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
         tell_next("train", bundle)

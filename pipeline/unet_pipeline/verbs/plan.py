@@ -66,15 +66,14 @@ def plan(
         bundle: does not exist yet.
         preset, folds, seed, padded, memory_gib, for_other_sites: see `plan_from_fingerprint`.
         labels, options, data_root, decisions, announce: as in `check`.
-        network: a name; dynunet, or that of `initial`, if None.
-        initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
-            patch are taken over, and its weights are copied.
+        network: a name; None for dynunet, or that of `initial`.
+        initial: a trained bundle, a folder or its zip, to start from: its grid, intensities, network, patch and weights are taken over.
         trust: take it although its audit finds a danger.
 
     Raises:
         DatasetError: the dataset has an error.
         PlanError: unknown preset or network, a network for other dimensions, or a dataset that does not fit `initial`.
-        BundleError: the bundle's folder exists and is not empty, or `initial` needs trust or has no weights.
+        BundleError: the folder exists and is not empty, or `initial` needs trust or has no weights.
     """
     root, options = Path(bundle), options or ReadOptions()
     require_free(root)
@@ -84,8 +83,7 @@ def plan(
         report = check_dataset(read, labels, options)
         read_case_s = (time.monotonic() - started_s) / len(report.dataset.cases)
         fingerprint = report.require_no_errors()
-        splits = choose_splits(report, folds, seed)
-        data = _place_data(root, report)
+        splits, data = choose_splits(report, folds, seed), _place_data(root, report)
         planned = plan_from_fingerprint(
             fingerprint,
             Path(os.path.relpath(data.resolve(), root.resolve())).as_posix(),
