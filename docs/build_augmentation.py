@@ -22,6 +22,7 @@ from unet_pipeline.dataset.image import read_image
 from unet_pipeline.training.augmentation import PatchAugmentation
 from unet_pipeline.training.intensity import IntensityAugmentation
 from unet_pipeline.training.sampling import Source
+from unet_pipeline.training.sites import SiteAugmentation
 from unet_pipeline.training.spatial import SpatialAugmentation
 
 FOLDER = Path(__file__).parent / "drawings"
@@ -64,6 +65,23 @@ COLUMNS = {
         {"gamma_probability": 1.0, "gamma_range": (1.5, 1.5)},
         {"gamma_probability": 1.0, "gamma_range": (3.0, 3.0)},
     ),
+    "stain": (
+        {"stain_probability": 1.0, "stain_range": 0.3},
+        {"stain_probability": 1.0, "stain_range": 1.0},
+    ),
+    "colour": (
+        {"colour_probability": 1.0, "colour_range": 0.3},
+        {"colour_probability": 1.0, "colour_range": 0.9},
+    ),
+    "curve": ({"curve_probability": 1.0, "curve_range": 0.4}, {"curve_probability": 1.0, "curve_range": 1.0}),
+    "bias field": (
+        {"bias_field_probability": 1.0, "bias_field_range": 0.3},
+        {"bias_field_probability": 1.0, "bias_field_range": 1.0},
+    ),
+    "jpeg": (
+        {"jpeg_probability": 1.0, "jpeg_quality": (40.0, 40.0)},
+        {"jpeg_probability": 1.0, "jpeg_quality": (5.0, 5.0)},
+    ),
 }
 
 
@@ -82,10 +100,12 @@ def read_picture(dataset: Path) -> np.ndarray:
 
 def change(image: np.ndarray, settings: dict[str, object]) -> np.ndarray:
     """The image, z-scored, after one augmentation."""
-    own = [{name: value for name, value in settings.items() if hasattr(kind, name)} for kind in (STILL, PLAIN)]
-    spatial, intensity = replace(STILL, **own[0]), replace(PLAIN, **own[1])  # type: ignore[arg-type]
-    augmentation = PatchAugmentation((SIZE, SIZE), len(image), (1.0,), spatial, intensity)
-    values = augmentation.draw(SEED, (SIZE, SIZE), [np.array([SIZE // 2 * SIZE + SIZE // 2])])
+    kinds = (STILL, PLAIN, SiteAugmentation())
+    own = [{name: value for name, value in settings.items() if hasattr(kind, name)} for kind in kinds]
+    spatial, intensity, sites = (replace(kind, **part) for kind, part in zip(kinds, own, strict=True))  # type: ignore[type-var]
+    augmentation = PatchAugmentation((SIZE, SIZE), len(image), (1.0,), spatial, intensity, sites)
+    zero_level = np.full(len(image), -image.mean() / image.std())
+    values = augmentation.draw(SEED, (SIZE, SIZE), [np.array([SIZE // 2 * SIZE + SIZE // 2])], zero_level)
     low, size = values["lower"].astype(int), values["box_shape"].astype(int)
     box = (slice(None), *(slice(start, start + length) for start, length in zip(low, size, strict=True)))
     whole = torch.tensor((image - image.mean()) / image.std(), dtype=torch.float32)

@@ -68,6 +68,8 @@ def _describe(field: dict[str, Any]) -> str:
     """What a field takes, in words."""
     if "anyOf" in field:
         return " or ".join(_describe(option) for option in field["anyOf"])
+    if "$ref" in field:
+        return "numbers by name"
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if field.get("type") == "array":

@@ -12,6 +12,7 @@ import torch
 from unet_pipeline.training.augmentation import PatchAugmentation
 from unet_pipeline.training.intensity import IntensityAugmentation
 from unet_pipeline.training.sampling import PackedVoxels, Source, sample_each
+from unet_pipeline.training.sites import SiteAugmentation
 from unet_pipeline.training.spatial import SpatialAugmentation
 
 
@@ -37,7 +38,13 @@ def build_intensity(**changes: Any) -> IntensityAugmentation:
     return dataclasses.replace(nothing, **changes)
 
 
-def build_full(dims: int, patch_size: Sequence[int], num_channels: int = 1, share: float = 1.0) -> PatchAugmentation:
+def build_full(
+    dims: int,
+    patch_size: Sequence[int],
+    num_channels: int = 1,
+    share: float = 1.0,
+    sites: SiteAugmentation | None = None,
+) -> PatchAugmentation:
     """Everything happens to every sample, or to a share of them; two classes."""
     spatial = build_spatial(
         dims,
@@ -52,7 +59,7 @@ def build_full(dims: int, patch_size: Sequence[int], num_channels: int = 1, shar
     intensity = IntensityAugmentation(
         share, 0.1, share, (0.5, 1.0), share, 0.25, share, 0.25, share, (0.5, 1.0), share, (0.7, 1.5)
     )
-    return PatchAugmentation(patch_size, num_channels, (0.5, 0.5), spatial, intensity)
+    return PatchAugmentation(patch_size, num_channels, (0.5, 0.5), spatial, intensity, sites)
 
 
 def draw_cases(

@@ -89,3 +89,10 @@ def test_summarize_subgroups_few_patients_with_many_cases_are_too_few() -> None:
     )
     row = summarize_subgroups(rows, ["x"], Cut("site"))[0]
     assert (row.n, row.num_patients, row.too_small) == (8, 2, True)
+
+
+def test_name_groups_by_name_numbers_are_names() -> None:
+    values = [str(number) for number in range(1, 13)]
+    groups, order = name_groups(values, Cut("site", by_name=True))
+    assert groups == values
+    assert sorted(order) == sorted(values)

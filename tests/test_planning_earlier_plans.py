@@ -12,7 +12,8 @@ from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import PlanError
 from unet_pipeline.planning.earlier_plans import RENAMED_FIELDS
 from unet_pipeline.planning.edit import edit_plan
-from unet_pipeline.planning.plan import read_changes, read_notes, read_plan, read_reasons, write_plan
+from unet_pipeline.planning.plan import read_changes, read_notes, read_plan
+from unet_pipeline.planning.plan_text import read_reasons, write_plan
 from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
 
 REGIONS = {"whole": (1, 2), "core": (2,)}

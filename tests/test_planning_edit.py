@@ -9,7 +9,8 @@ import pytest
 
 from unet_pipeline.errors import PlanError
 from unet_pipeline.planning.edit import edit_plan
-from unet_pipeline.planning.plan import read_plan, write_plan
+from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.planning.plan_text import write_plan
 from unet_pipeline.planning.planner import plan_from_fingerprint
 
 

@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from unet_pipeline.errors import PlanError
-from unet_pipeline.planning.plan import Plan, build_plan_from, read_plan, read_reasons, write_plan
+from unet_pipeline.planning.plan import Plan, build_plan_from, read_plan
+from unet_pipeline.planning.plan_text import read_reasons, write_plan
 from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
 
 SHOWN = "configs/plan.yaml"

@@ -130,3 +130,23 @@ def test_choose_splits_lone_patient_is_on_both_sides_and_said(nifti_folders: Pat
     (fold,) = splits.folds
     assert fold.training == fold.validation == ("case_01", "case_02", "case_03", "case_04")
     assert "no result" in splits.method
+
+
+def check_with_sites(root: Path, column: str, *sites: str, **changes: object) -> CheckReport:
+    cases = tuple(
+        replace(case, columns={"hospital": site}) for case, site in zip(read_dataset(root).cases, sites, strict=True)
+    )
+    return check_with(root, ReadOptions(site_column=column), cases=cases, **changes)
+
+
+def test_choose_splits_sites_are_left_out_one_by_one(nifti_folders: Path) -> None:
+    splits = choose_splits(check_with_sites(nifti_folders, "Hospital", "B", "A", "B", "C"), 5, seed=0)
+    assert [fold.validation for fold in splits.folds] == [("case_02",), ("case_01", "case_03"), ("case_04",)]
+    assert "A, B, C" in splits.method
+
+
+def test_choose_splits_sites_beside_the_dataset_s_own_split_are_refused(nifti_folders: Path) -> None:
+    folds = ((("case_01",), ("case_02",)),)
+    report = check_with_sites(nifti_folders, "hospital", "B", "A", "B", "C", folds=folds)
+    with pytest.raises(DatasetError, match="Leave out --site"):
+        choose_splits(report, 5, seed=0)

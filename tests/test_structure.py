@@ -20,6 +20,7 @@ from unet_pipeline.bundle.configs import CONFIGS, OVERLAYS, build_configs, list_
 from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.planning.losses import LOSSES
+from unet_pipeline.planning.other_sites import OtherSites
 from unet_pipeline.planning.planner import plan_from_fingerprint
 
 from .conftest import build_fingerprint
@@ -181,6 +182,8 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
         found["train", f"dynunet with {loss}"] = list_sources("train", plan.model_copy(update={"loss": loss}))
     tuned = plan.model_copy(update={"initial_weights_sha256": "0" * 64})
     found["train", "dynunet from other weights"] = list_sources("train", tuned)
+    elsewhere = plan.model_copy(update={"other_sites": OtherSites()})
+    found["train", "dynunet for other hospitals"] = list_sources("train", elsewhere)
     imported = plan.model_copy(update={"axcodes": None, "transposed_bias": True})
     found["train", "dynunet of nnU-Net"] = list_sources("train", imported)
     flat_plan = plan.model_copy(update={"spatial_dims": 2, "channel_names": ("DAPI", "GFP"), "image_suffix": ".nii.gz"})

@@ -17,7 +17,8 @@ import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import BundleError, TrainingError
 from unet_pipeline.files import compute_sha256, write_json
-from unet_pipeline.planning.plan import read_plan, read_reasons
+from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.planning.plan_text import read_reasons
 
 from .conftest import TrainedBundle
 

@@ -103,6 +103,7 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     instances = (*instances, *(("train_instance_levels",) if plan.instance_depths_voxel else ()))
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
     start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
+    start = (*start, *(("train_other_sites",) if plan.other_sites is not None else ()))
     return (
         *network,
         "train",

@@ -22,7 +22,8 @@ from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256, stage_folder, write_atomically, write_json, write_text
 from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.planning.fine_tuning import Start
-from unet_pipeline.planning.plan import Plan, read_notes, read_plan, write_plan
+from unet_pipeline.planning.plan import Plan, read_notes, read_plan
+from unet_pipeline.planning.plan_text import write_plan
 from unet_pipeline.planning.planner import PlannedBundle
 from unet_pipeline.planning.splits import Splits
 

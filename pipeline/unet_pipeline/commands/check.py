@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,7 @@ from unet_pipeline.commands.options import (
     PagesAsSlices,
     Patient,
     ResampleLabels,
+    Site,
     parse_labels,
     read_options,
     write_json_option,
@@ -51,6 +53,7 @@ def check(
     label: Labels = None,
     layout: Layout = None,
     patient: Patient = None,
+    site: Site = None,
     copy_header: CopyHeader = False,
     resample_labels: ResampleLabels = False,
     pages_as_slices: PagesAsSlices = False,
@@ -68,13 +71,10 @@ def check(
     if exclude and fix is None:
         raise typer.BadParameter("--exclude is for --fix OUT, which is not given")
     if decisions is not None and fix is not None:
-        raise typer.BadParameter(
-            "--decisions and --fix exclude each other; give the file to `check` or `plan` of the copy"
-        )
+        raise typer.BadParameter("--decisions and --fix exclude each other; give the file to `check` or `plan` after")
     labels = parse_labels(label)
-    options = read_options(
-        layout, patient, copy_header, resample_labels, pages_as_slices, follow_links, labels_are_instances
-    )
+    reading = (layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+    options = read_options(*reading, labels_are_instances, site)
     fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, tell)
     report = (
         unet_pipeline.check(dataset, out, labels, options, data_root, decisions, with_tiles=False, announce=tell)
@@ -155,6 +155,12 @@ def print_report(report: CheckReport) -> None:
     if report.patients:
         patients = f"{len(set(report.patients.values()))} with {len(report.patients)} cases"
         say_wrapped(f"patients  {patients}; kept together in every split", "  ")
+    if report.sites:
+        counts = Counter(report.sites.values())
+        say_wrapped(
+            f"sites     {', '.join(f'{name} ({counts[name]})' for name in sorted(counts))}; one is left out of each fold",
+            "  ",
+        )
     print_problems(report.problems)
     if not report.problems:
         say("  no problem found")

@@ -140,6 +140,13 @@ Patient = Annotated[
         help="Regular expression; its first group is the patient in a case name, such as '(.+)_visit'. Patients stay together.",
     ),
 ]
+Site = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of the list of cases with the hospital of each; every fold leaves one out, and evaluate reports each.",
+    ),
+]
 
 
 def read_options(
@@ -150,6 +157,7 @@ def read_options(
     pages_as_slices: bool,
     follow_links: bool,
     labels_are_instances: bool | None = None,
+    site: str | None = None,
 ) -> ReadOptions:
     """The options about the files of a dataset, in one."""
     from unet_pipeline.dataset.options import ReadOptions
@@ -162,6 +170,7 @@ def read_options(
         follow_links=follow_links,
         labels_are_instances=labels_are_instances,
         patient_pattern=patient,
+        site_column=site,
     )
 
 

@@ -22,6 +22,7 @@ from unet_pipeline.commands.options import (
     PagesAsSlices,
     Patient,
     ResampleLabels,
+    Site,
     Trust,
     completing,
     parse_labels,
@@ -79,6 +80,12 @@ Initial = Annotated[
         help="Fine-tune this trained bundle: its network, spacing, normalisation, patch and weights are taken.",
     ),
 ]
+ForOtherSites = Annotated[
+    bool,
+    typer.Option(
+        "--for-other-sites", help="Train for images of other hospitals: stain, contrast, scale and more vary."
+    ),
+]
 _SHORTEST = ("quick", "demo")  # presets that none is shorter than
 
 
@@ -90,6 +97,7 @@ def plan(
     preset: Preset = "standard",
     network: Network = None,
     padded: Padded = False,
+    for_other_sites: ForOtherSites = False,
     memory: MemoryGib = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-validation.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights and the augmentation.")] = 0,
@@ -98,6 +106,7 @@ def plan(
     label: Labels = None,
     layout: Layout = None,
     patient: Patient = None,
+    site: Site = None,
     copy_header: CopyHeader = False,
     resample_labels: ResampleLabels = False,
     pages_as_slices: PagesAsSlices = False,
@@ -127,20 +136,17 @@ def plan(
     else:
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
-        options = read_options(
-            layout, patient, copy_header, resample_labels, pages_as_slices, follow_links, labels_are_instances
-        )
+        reading = (layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
+        options = read_options(*reading, labels_are_instances, site)
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
-        choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions)
-        planned = unet_pipeline.plan(
-            dataset, bundle, preset, folds, seed, parse_labels(label), options, *choices, announce=tell
-        )
-        effective = planned.plan
+        choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions, for_other_sites)
+        labels = parse_labels(label)
+        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, labels, options, *choices, announce=tell)
         print_report(planned.report)
         if options_of_labels := planned.report.suggest_label_options():
             say_unnamed(planned.report, f"to name them, plan into another folder with {options_of_labels}")
-        print_plan(effective, bundle)
+        print_plan(effective := planned.plan, bundle)
         _say_time(bundle, planned.read_case_s, no_forecast)
         say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
         tell_next("train", bundle)

@@ -28,6 +28,7 @@ from unet_pipeline.dataset.listing_facts import Listing
 from unet_pipeline.dataset.names import CHANNEL, LABEL, REGION, find_names_that_are_syntax, order_labels
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
+from unet_pipeline.dataset.sites import read_sites
 from unet_pipeline.dataset.split import choose_groups
 from unet_pipeline.dataset.structure_masks import has_masks, name_structures
 from unet_pipeline.dataset.tiles import Tile, choose_tile_pixels, draw_lone_files, order_tiles
@@ -77,6 +78,7 @@ class CheckReport(Result):
         dataset: with its complete label table.
         needs_preparation: why the files cannot be trained on as they are; empty when they can.
         patients: patient of each case that shares one with another case.
+        sites: site of each case, where a column was named for it.
         listing: what the dataset itself says, without what the user said about it.
         label_values: of all label files that could be read.
     """
@@ -88,6 +90,7 @@ class CheckReport(Result):
     options: ReadOptions = field(default_factory=ReadOptions)
     needs_preparation: str = ""
     patients: dict[str, str] = field(default_factory=dict)
+    sites: dict[str, str] = field(default_factory=dict)
     tiles: tuple[Tile, ...] = ()
     listing: Listing = field(default_factory=Listing)
     label_values: tuple[int, ...] = ()
@@ -143,11 +146,11 @@ def check_dataset(
         All problems, worst first; the dataset with its complete label table; fingerprint and manifest.
 
     Raises:
-        DatasetError: the pattern for patients does not fit a case name.
+        DatasetError: the pattern for patients does not fit a case name, or see `read_sites`.
     """
     options, listing = options or ReadOptions(), record_listing(dataset)
     dataset = name_structures(dataset, labels)
-    patients = _name_patients(dataset, options)
+    patients, sites = _name_patients(dataset, options), read_sites(dataset, options.site_column)
     findings, intensities = _examine_cases(dataset, options, with_tiles)
     if sees_instances(dataset, labels, options, findings):
         known = options.model_copy(update={"labels_are_instances": True})
@@ -186,6 +189,7 @@ def check_dataset(
         options=options,
         needs_preparation=reason,
         patients=patients,
+        sites=sites,
         tiles=_collect_tiles(dataset, findings, problems, options) if with_tiles else (),
         listing=listing,
         label_values=tuple(sorted(values)),

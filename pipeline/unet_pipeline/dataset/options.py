@@ -16,6 +16,7 @@ class ReadOptions(BaseModel):
         follow_links: links may lead out of the dataset, as those of DVC, datalad and git-annex do.
         labels_are_instances: every object of a label map has a value of its own; seen by the values, if None.
         patient_pattern: regular expression whose first group is the patient's part of a case name.
+        site_column: column of the list of cases with the site of each; every site is a fold of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,3 +28,4 @@ class ReadOptions(BaseModel):
     follow_links: bool = False
     labels_are_instances: bool | None = None
     patient_pattern: str | None = None
+    site_column: str | None = None

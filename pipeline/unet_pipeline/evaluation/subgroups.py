@@ -22,10 +22,11 @@ _MOST_NUMERIC_CATEGORIES = 5  # grades, stages: so few different numbers are cat
 
 @dataclass(frozen=True)
 class Cut:
-    """A column, and where its numbers are cut; None: at their quartiles."""
+    """A column, and where its numbers are cut; None: at their quartiles. `by_name` takes every value for a group, numbers too."""
 
     column: str
     edges: tuple[float, ...] | None = None
+    by_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def name_groups(values: Sequence[str], cut: Cut) -> tuple[list[str], list[str]]:
         EvaluationError: edges are given and a value is no number.
     """
     stated = [value for value in values if value != ""]
-    numbers = _parse_numbers(stated)
+    numbers = None if cut.by_name else _parse_numbers(stated)
     if cut.edges is None and (numbers is None or len(set(numbers)) <= _MOST_NUMERIC_CATEGORIES):
         order = sorted(set(stated)) if numbers is None else sorted(set(stated), key=float)
         groups = [value or NOT_GIVEN for value in values]

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from unet_pipeline.dataset.regions import name_value
 from unet_pipeline.errors import PlanError, suggest
-from unet_pipeline.files import write_text
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_output_size
-from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields, rename_keys
-from unet_pipeline.planning.instance_rules import check_instances, list_unused
+from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields
+from unet_pipeline.planning.instance_rules import check_instances
 from unet_pipeline.planning.label_codes import LabelCode, propose_code
 from unet_pipeline.planning.losses import LOSSES
+from unet_pipeline.planning.other_sites import OtherSites
 from unet_pipeline.results import Result
 from unet_pipeline.text_files import parse_yaml, read_text
 from unet_pipeline.types import BACKGROUND
@@ -116,6 +114,7 @@ class Plan(Result, BaseModel):
     gamma_probability: Share
     gamma_range: tuple[float, float]
     mirror_probability: tuple[Share, ...]
+    other_sites: OtherSites | None = None
     # inference
     window_size: tuple[Count, ...]
     window_overlap: Annotated[float, Field(ge=0, lt=1)]
@@ -237,6 +236,8 @@ class Plan(Result, BaseModel):
         for name in ("tolerance_mm", "lesion_labels", "thin_labels", "separated_labels"):
             if unknown := sorted(set(getattr(self, name)) - set(measured)):
                 raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], measured)}")
+        if self.other_sites is not None:
+            self.other_sites.check(len(self.channel_names), self.spatial_dims)
         if self.fold >= self.num_folds:
             raise ValueError(f"fold is {self.fold}; expected 0 to {self.num_folds - 1}")
         return self
@@ -291,28 +292,6 @@ class Plan(Result, BaseModel):
     def total_stride(self) -> tuple[int, ...]:
         """Product of the strides per axis; with padding, sizes of patches and windows are multiples of it."""
         return tuple(math.prod(level[axis] for level in self.strides) for axis in range(self.spatial_dims))
-
-
-_HEADER = """\
-# The plan of this bundle: every number, each with its reason. Made by `unet-pipeline plan`.
-# Edit a value, then run `unet-pipeline plan --refresh BUNDLE` to write the configs again.
-"""
-
-
-def write_plan(path: Path, plan: Plan, reasons: Mapping[str, str]) -> None:
-    """Write plan.yaml: one line per field, its reason as a comment above it.
-
-    Raises:
-        PlanError: a field has no reason.
-    """
-    lines = [_HEADER]
-    for name, value in plan.model_dump(mode="json", exclude=list_unused(plan)).items():
-        if name not in reasons:
-            raise PlanError(f"The plan's field {name} has no reason; expected one from the planning rules.")
-        lines.append("# " + " ".join(reasons[name].split()))  # a line break would end the comment
-        lines.append(f"{name}: {json.dumps(value, ensure_ascii=False)}")  # JSON is YAML, on one line
-        lines.append("")
-    write_text(path, "\n".join(lines))
 
 
 def read_plan(path: Path) -> Plan:
@@ -382,19 +361,3 @@ def build_plan_from(content: dict[str, object], shown: str) -> Plan:
             raise PlanError(f"{shown}: {rule}. Correct it.") from error
         rule = rule if first["type"] == "value_error" else rule.lower()
         raise PlanError(f"{shown}: {name} is {first['input']!r}; {rule}. Correct it.") from error
-
-
-def read_reasons(path: Path) -> dict[str, str]:
-    """The comment above each field of plan.yaml, without its mark; "" for a field whose comment was taken away."""
-    reasons: dict[str, str] = {}
-    comment: list[str] = []
-    for line in rename_keys(read_text(path, PlanError)).splitlines():
-        name = line.partition(":")[0].strip()
-        if line.startswith("#"):
-            comment.append(line.lstrip("# ").rstrip())
-        elif name in Plan.model_fields and not line.startswith((" ", "\t")):
-            reasons[name] = " ".join(comment)
-            comment = []
-        elif not line.strip():
-            comment = []
-    return reasons

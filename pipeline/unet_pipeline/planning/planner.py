@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from unet_pipeline.config_values import quote_name
 from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.device.memory import Memory
 from unet_pipeline.errors import PlanError, suggest
-from unet_pipeline.messages import name_elements
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.planning import evaluation_rules, fine_tuning, instance_rules, label_codes, network_rules, rules
+from unet_pipeline.planning.augmentation import add_augmentation
+from unet_pipeline.planning.draft import Draft
 from unet_pipeline.planning.earlier_plans import REGION_LOSS
 from unet_pipeline.planning.fine_tuning import Start
 from unet_pipeline.planning.plan import Plan, build_plan_from
 from unet_pipeline.planning.presets import NNUNET, PRESETS, Choice, Preset
 
 _LEAST_PATCH_VOXELS = 16**3  # no smaller patch, whatever the memory
-NNUNET_DA = "nnU-Net's data augmentation (Isensee et al. 2021, note 4)"
 
 
 @dataclass(frozen=True)
@@ -30,20 +29,6 @@ class PlannedBundle:
 
     plan: Plan
     reasons: dict[str, str]
-
-
-class _Draft:
-    """Fields and reasons while they are collected."""
-
-    def __init__(self, is_flat: bool) -> None:
-        self.is_flat = is_flat
-        self.values: dict[str, Any] = {}
-        self.reasons: dict[str, str] = {}
-
-    def add(self, reason: str, **fields: Any) -> None:
-        for name, value in fields.items():
-            self.values[name] = value
-            self.reasons[name] = name_elements(reason, self.is_flat)
 
 
 def plan_from_fingerprint(
@@ -58,6 +43,7 @@ def plan_from_fingerprint(
     memory_gib: float | str | None = None,
     machine_memory: Memory | None = None,
     start: Start | None = None,
+    for_other_sites: bool = False,
 ) -> PlannedBundle:
     """The plan for a dataset.
 
@@ -73,6 +59,7 @@ def plan_from_fingerprint(
         memory_gib: that the training may take, or "free" for what is free; the preset's if None.
         machine_memory: the machine's memory, which limits the preset's; None for no such limit.
         start: the bundle whose weights the training starts from; its grid, intensities, network and patch are taken.
+        for_other_sites: train for images of other hospitals too, see `other_sites`.
 
     Raises:
         PlanError: unknown preset or network, a network that was not made for the images' dimensions, or a `start` that does not
@@ -80,7 +67,7 @@ def plan_from_fingerprint(
     """
     if preset not in PRESETS:
         raise PlanError(f"Unknown preset {preset!r}; {suggest(preset, PRESETS)}.")
-    draft = _Draft(fingerprint.spatial_dims == 2)
+    draft = Draft(fingerprint.spatial_dims == 2)
     draft.add(
         "how much compute and memory the numbers below may use; changing it here changes none of them", preset=preset
     )
@@ -98,13 +85,13 @@ def plan_from_fingerprint(
     _add_loss(draft, fingerprint)
     _add_schedule(draft, fingerprint, PRESETS[preset], start)
     _add_inference(draft, fingerprint, PRESETS[preset])
-    _add_augmentation(draft, fingerprint, PRESETS[preset].augmentation_share)
+    add_augmentation(draft, fingerprint, PRESETS[preset].augmentation_share, for_other_sites)
     _add_evaluation(draft, fingerprint)
     _add_machine(draft, fingerprint)
     return PlannedBundle(build_plan_from(draft.values, "The plan"), draft.reasons)
 
 
-def _add_data(draft: _Draft, fingerprint: Fingerprint, dataset_dir: str, num_folds: int, fold: int, seed: int) -> None:
+def _add_data(draft: Draft, fingerprint: Fingerprint, dataset_dir: str, num_folds: int, fold: int, seed: int) -> None:
     draft.add("the folder that was planned", dataset_name=quote_name(fingerprint.dataset_name))
     draft.add(
         "relative to the bundle's root; `--dataset_dir DIR` at run time for another place",
@@ -133,7 +120,7 @@ def _add_data(draft: _Draft, fingerprint: Fingerprint, dataset_dir: str, num_fol
     draft.add("all randomness derives from (seed, fold, epoch, sample)", seed=seed)
 
 
-def _add_intensities(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> None:
+def _add_intensities(draft: Draft, fingerprint: Fingerprint, preset: Preset) -> None:
     axcodes = rules.choose_axcodes(fingerprint.spatial_dims)
     draft.add(axcodes.reason, axcodes=axcodes.value)
     spacing = rules.choose_spacing(fingerprint, preset.patch_voxels[fingerprint.spatial_dims])
@@ -152,7 +139,7 @@ def _add_intensities(draft: _Draft, fingerprint: Fingerprint, preset: Preset) ->
 
 
 def _add_network(
-    draft: _Draft,
+    draft: Draft,
     fingerprint: Fingerprint,
     preset: Preset,
     network: str,
@@ -187,7 +174,7 @@ def _add_network(
     )
 
 
-def _check_memory(draft: _Draft, fingerprint: Fingerprint, preset: Preset, budget: network_rules.Budget) -> None:
+def _check_memory(draft: Draft, fingerprint: Fingerprint, preset: Preset, budget: network_rules.Budget) -> None:
     """Whether a step with a patch that is given fits into the memory."""
     patch_size = draft.values["patch_size"]
     needed_gib = budget.estimate_gib(_build_shape(draft, fingerprint), patch_size, preset.batch_size)
@@ -200,7 +187,7 @@ def _check_memory(draft: _Draft, fingerprint: Fingerprint, preset: Preset, budge
 
 
 def _fill_network(
-    draft: _Draft,
+    draft: Draft,
     fingerprint: Fingerprint,
     preset: Preset,
     chosen: network_rules.NetworkChoice,
@@ -239,7 +226,7 @@ def _fill_network(
     return topology
 
 
-def _add_loss(draft: _Draft, fingerprint: Fingerprint) -> None:
+def _add_loss(draft: Draft, fingerprint: Fingerprint) -> None:
     if draft.values["loss"] != "border_weighted_ce" and fingerprint.regions:
         draft.add(REGION_LOSS, loss="region_dice_ce")
     elif draft.values["loss"] == "region_dice_ce":  # of a bundle with regions
@@ -254,7 +241,7 @@ def _add_loss(draft: _Draft, fingerprint: Fingerprint) -> None:
         draft.add(reason, **fields)
 
 
-def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset, start: Start | None) -> None:
+def _add_schedule(draft: Draft, fingerprint: Fingerprint, preset: Preset, start: Start | None) -> None:
     num_labels = len(fingerprint.labels)
     draft.add(
         f"small batches make more steps of the same compute; instance normalisation does not need more ({NNUNET}: at least 2)",
@@ -289,7 +276,7 @@ def _add_schedule(draft: _Draft, fingerprint: Fingerprint, preset: Preset, start
     draft.add(f"cuts the rare steps that would undo a training ({NNUNET})", gradient_clip_norm=12.0)
 
 
-def _build_shape(draft: _Draft, fingerprint: Fingerprint) -> Shape:
+def _build_shape(draft: Draft, fingerprint: Fingerprint) -> Shape:
     return Shape(
         draft.values["network_name"],
         len(fingerprint.channels),
@@ -304,7 +291,7 @@ def _build_shape(draft: _Draft, fingerprint: Fingerprint) -> Shape:
     )
 
 
-def _add_inference(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> None:
+def _add_inference(draft: Draft, fingerprint: Fingerprint, preset: Preset) -> None:
     patch_size, strides = draft.values["patch_size"], draft.values["strides"]
     if draft.values["padded"]:
         factors = tuple(math.prod(level[axis] for level in strides) for axis in range(len(patch_size)))
@@ -328,7 +315,7 @@ def _add_inference(draft: _Draft, fingerprint: Fingerprint, preset: Preset) -> N
     draft.add(f"smaller objects of a label are removed, in {unit}; {not_tuned}", remove_small_objects=0.0)
 
 
-def _add_evaluation(draft: _Draft, fingerprint: Fingerprint) -> None:
+def _add_evaluation(draft: Draft, fingerprint: Fingerprint) -> None:
     tolerances = evaluation_rules.choose_tolerances(fingerprint)
     draft.add(tolerances.reason, tolerance_mm=tolerances.value)
     lesions = evaluation_rules.choose_lesion_labels(fingerprint)
@@ -341,59 +328,7 @@ def _add_evaluation(draft: _Draft, fingerprint: Fingerprint) -> None:
     draft.add(codes.reason, label_codes=codes.value)
 
 
-def _add_augmentation(draft: _Draft, fingerprint: Fingerprint, share: float) -> None:
-    """Numbers of the random transforms; `share` of their full probabilities."""
-    dims, spacing_mm, patch_size = fingerprint.spatial_dims, draft.values["spacing_mm"], draft.values["patch_size"]
-    draft.add(
-        "of most samples: on hippocampus 0.8 measured 0.003 Dice above 0.3 (docs/experiments.md)",
-        affine_probability=round(0.8 * share, 6),
-    )
-    rotation = rules.choose_rotation(fingerprint, spacing_mm)
-    draft.add(rotation.reason, rotation_range_rad=rotation.value)
-    draft.add("objects a fifth smaller to a quarter larger", scale_range=(0.8, 1.25))
-    draft.add("and each axis by up to 7 % on its own", stretch_range=0.07)
-    _add_elastic(draft, dims, share, patch_size)
-    draft.add(
-        NNUNET_DA,
-        noise_probability=round(0.1 * share, 6),
-        noise_std=0.1,
-        blur_probability=round(0.1 * share, 6),
-        blur_sigma_voxel=(0.5, 1.0),
-    )
-    draft.add(
-        NNUNET_DA,
-        brightness_probability=round(0.15 * share, 6),
-        brightness_range=0.25,
-        contrast_probability=round(0.15 * share, 6),
-        contrast_range=0.25,
-    )
-    draft.add(NNUNET_DA, low_resolution_probability=round(0.12 * share, 6), low_resolution_zoom=(0.5, 1.0))
-    draft.add(NNUNET_DA, gamma_probability=round(0.3 * share, 6), gamma_range=(0.7, 1.5))
-    mirroring = rules.choose_mirroring(fingerprint)
-    draft.add(mirroring.reason, mirror_probability=mirroring.value)
-
-
-def _add_elastic(draft: _Draft, dims: int, share: float, patch_size: tuple[int, ...]) -> None:
-    row = NETWORKS[draft.values["network_name"]]
-    if row.elastic is not None:
-        num_points, sigma_voxel = row.elastic
-        draft.add(
-            f"random displacements of {sigma_voxel:g} voxels on a grid of {num_points} per axis, bicubic between them ({row.reference})",
-            elastic_probability=1.0,
-            elastic_control_points=(num_points,) * dims,
-            elastic_sigma_voxel=sigma_voxel,
-        )
-        return
-    draft.add(
-        "elastic deformation as in Ronneberger et al. 2015, on a coarse grid of random displacements",
-        elastic_probability=round(0.1 * share, 6),
-    )
-    points = tuple(max(3, min(6, round(size / 16))) for size in patch_size)
-    draft.add("control points about 16 voxels apart, 3 to 6 per axis", elastic_control_points=points)
-    draft.add("standard deviation: 2 % of the patch", elastic_sigma_voxel=round(0.02 * max(patch_size), 3))
-
-
-def _add_machine(draft: _Draft, fingerprint: Fingerprint) -> None:
+def _add_machine(draft: Draft, fingerprint: Fingerprint) -> None:
     cache_rate = rules.choose_cache_rate(fingerprint, draft.values["spacing_mm"])
     draft.add(cache_rate.reason, cache_rate=cache_rate.value)
     draft.add(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unet_pipeline.dataset.check import CheckReport
+from unet_pipeline.dataset.sites import leave_sites_out
 from unet_pipeline.dataset.split import Fold, presence_strata, split_cases
 from unet_pipeline.errors import DatasetError
 
@@ -30,16 +31,26 @@ def choose_splits(report: CheckReport, num_folds: int, seed: int) -> Splits:
     """The splits of a dataset without errors.
 
     Cases that the dataset declares as test cases are in no fold. Folds or a validation set that it brings are taken as they
-    are. Otherwise patients are dealt out to `num_folds` folds, balanced by the presence and the size of the labels. A lone patient
-    is on both sides, so that a training can be tried; `evaluate` gives no result for it.
+    are. With sites, each one is left out once. Otherwise patients are dealt out to `num_folds` folds, balanced by the presence and the
+    size of the labels. A lone patient is on both sides, so that a training can be tried; `evaluate` gives no result for it.
 
     Raises:
-        DatasetError: too few cases, or the dataset's own split leaves a side empty.
+        DatasetError: too few cases, the dataset's own split leaves a side empty or stands beside sites, or see `leave_sites_out`.
     """
     dataset, fingerprint = report.dataset, report.require_no_errors()
     side_of = {case.name: case.split for case in dataset.cases}
     test = tuple(sorted(name for name, side in side_of.items() if side == TEST))
     usable = [case.name for case in dataset.cases if case.name not in set(test)]
+    if report.sites and (dataset.folds or VALIDATION in side_of.values()):
+        raise DatasetError(
+            f"Dataset {dataset.name} brings its own split into training and validation, and --site asks for a fold of each site. Leave out "
+            "--site, or take the split out of the dataset."
+        )
+    if report.sites:
+        by_site, sites = leave_sites_out(usable, report.sites, report.patients)
+        return Splits(
+            by_site, test, report.patients, f"one site left out of each fold, in the order {', '.join(sites)}"
+        )
     if dataset.folds:
         return Splits(
             tuple(_keep(fold, usable) for fold in dataset.folds), test, report.patients, "given with the dataset"

@@ -16,7 +16,9 @@ from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.writing import fits_png, write_image
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.files import write_atomically
+from unet_pipeline.prediction.engine import Case, Found
 from unet_pipeline.prediction.outputs import write_volume
+from unet_pipeline.prediction.parts import Parts
 
 _FILE_SUFFIXES = (".png", ".nii", ".nii.gz", ".nrrd")
 _AXES = "ijk"
@@ -38,6 +40,26 @@ def table_path(instance_map: Path) -> Path:
     """Where the table of an instance map lies."""
     suffix = next(suffix for suffix in reversed(_FILE_SUFFIXES) if instance_map.name.endswith(suffix))
     return instance_map.with_name(f"{instance_map.name.removesuffix(suffix)}.csv")
+
+
+def list_companions(prediction: Found, label_map: Path, suffix: str, own_suffix: str) -> list[Path]:
+    """The instance map and its table beside a label map, of a bundle that gives them."""
+    if prediction.instances is None:
+        return []
+    path = instances_path(label_map, suffix, own_suffix)
+    return [path, table_path(path)]
+
+
+def write_companions(companions: Sequence[Path], case: Case, prediction: Found, parts: Parts) -> None:
+    """Write them, if there are any."""
+    if prediction.instances is None or parts.plan is None:
+        return
+    instances = as_unsigned(prediction.instances)
+    write_instances(companions[0], instances, case.affine, case.files[0])
+    is_volume = parts.expected.spacing_mm is not None
+    spacing_mm = np.linalg.norm(case.affine[:3, : instances.ndim], axis=0) if is_volume else None
+    names = {value: name for name, value in parts.plan.label_table.items()}
+    write_table(companions[1], instances, np.asarray(prediction.values)[0], names, spacing_mm)
 
 
 def as_unsigned(instances: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from unet_pipeline.bundle.folder import BundleFolder
@@ -32,7 +31,7 @@ from unet_pipeline.prediction.forecast import Forecast, forecast_images
 from unet_pipeline.prediction.input_check import check_grid, check_input, check_size, compare_sizes, see_grid
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.inspection import Inspector
-from unet_pipeline.prediction.instances import as_unsigned, instances_path, table_path, write_instances, write_table
+from unet_pipeline.prediction.instances import list_companions, write_companions
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.out_of_memory import explain_out_of_memory
 from unet_pipeline.prediction.outputs import output_path, probabilities_path
@@ -268,34 +267,16 @@ class CaseLoop:
         final = self.finals[case.source]
         beside = [probabilities_path(final, self.suffix)] if self.options.probabilities else []
         with self._explain(case.source), self.engines.parts.stopwatch.measure("write"):
-            self.ledger.make_room(
-                case.source, final, probabilities_path(final, self.suffix), *self._list_companions(prediction, final)
-            )
+            companions = list_companions(prediction, final, self.suffix, self.own_suffix)
+            self.ledger.make_room(case.source, final, probabilities_path(final, self.suffix), *companions)
             if beside and prediction.probabilities is not None:
                 self.result_format.write_probabilities(beside[0], case, prediction.probabilities, self.ledger.origin)
-            beside += self._write_instances(case, prediction, final)
+            write_companions(companions, case, prediction, self.engines.parts)
+            beside += companions
             seen = self.result_format.write(final, case, prediction, self.staging, self.own_suffix, self.ledger.origin)
             known = {"contract": case.judgement, "doubt": case.doubt}
             self.ledger.finish(case.source, final, *beside, seen=known)
         return (*seen, *case.notes)
-
-    def _list_companions(self, prediction: Found, final: Path) -> list[Path]:
-        """The instance map and its table, of a bundle that gives them."""
-        if prediction.instances is None:
-            return []
-        path = instances_path(final, self.suffix, self.own_suffix)
-        return [path, table_path(path)]
-
-    def _write_instances(self, case: Case, prediction: Found, final: Path) -> list[Path]:
-        companions, plan = self._list_companions(prediction, final), self.engines.parts.plan
-        if prediction.instances is not None and plan is not None:
-            instances = as_unsigned(prediction.instances)
-            write_instances(companions[0], instances, case.affine, case.files[0])
-            is_volume = self.engines.parts.expected.spacing_mm is not None
-            spacing_mm = np.linalg.norm(case.affine[:3, : instances.ndim], axis=0) if is_volume else None
-            names = {value: name for name, value in plan.label_table.items()}
-            write_table(companions[1], instances, np.asarray(prediction.values)[0], names, spacing_mm)
-        return companions
 
 
 def require_all(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -153,10 +152,3 @@ def _build_row(doubt: Doubt, plan: Plan, said: Sequence[ExpectedDice]) -> dict[s
 
 def _show(number: float) -> float | None:
     return None if math.isnan(number) else round(number, _DIGITS)
-
-
-def read_doubts(out: Path) -> dict[str, Doubt]:
-    """Of the label maps in a folder, from its record; none where there is no record."""
-    from unet_pipeline.evidence.records.prediction_record import read_entries
-
-    return list_doubts(read_entries(out))

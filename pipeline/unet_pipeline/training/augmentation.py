@@ -14,8 +14,9 @@ import torch
 from monai.transforms.utils import generate_label_classes_crop_centers
 
 from unet_pipeline.training.intensity import IntensityAugmentation
-from unet_pipeline.training.row_layout import RowLayout
+from unet_pipeline.training.row_layout import RowLayout, Values
 from unet_pipeline.training.sampling import PackedVoxels, Source, sample_each, sample_packed
+from unet_pipeline.training.sites import SiteAugmentation
 from unet_pipeline.training.spatial import SpatialAugmentation, find_box
 
 
@@ -28,6 +29,7 @@ class PatchAugmentation:
         crop_ratios: how often a patch is centred on a voxel of each class.
         spatial: what moves voxels.
         intensity: what changes values; None for nothing.
+        sites: what differs between hospitals, before `intensity`; None for nothing.
     """
 
     def __init__(
@@ -37,10 +39,11 @@ class PatchAugmentation:
         crop_ratios: Sequence[float],
         spatial: SpatialAugmentation,
         intensity: IntensityAugmentation | None = None,
+        sites: SiteAugmentation | None = None,
     ) -> None:
         self.patch_size, self.num_channels = tuple(patch_size), num_channels
         self.crop_ratios = list(crop_ratios)
-        self.spatial, self.intensity = spatial, intensity
+        self.spatial, self.intensity, self.sites = spatial, intensity, sites
 
     @cached_property
     def layout(self) -> RowLayout:
@@ -48,15 +51,23 @@ class PatchAugmentation:
         dims = len(self.patch_size)
         places = dict.fromkeys(("case_shape", "box_shape", "lower", "centre"), (dims,))
         changes = {} if self.intensity is None else self.intensity.list_shapes(self.num_channels, dims)
-        return RowLayout({"offset": (), **places, **self.spatial.list_shapes(), **changes})
+        sites = {} if self.sites is None else self.sites.list_shapes(self.num_channels, dims)
+        return RowLayout({"offset": (), **places, **self.spatial.list_shapes(), **changes, **sites})
 
-    def draw(self, seed: int, case_shape: Sequence[int], class_indices: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def draw(
+        self,
+        seed: int,
+        case_shape: Sequence[int],
+        class_indices: Sequence[np.ndarray],
+        zero_level: Sequence[float] | None = None,
+    ) -> dict[str, np.ndarray]:
         """Everything about one sample; `lower` and `box_shape` are the part of the case that it is made of.
 
         Args:
             seed: of the sample.
             case_shape: voxels along each axis.
             class_indices: for each class the flat indices of its voxels, to centre patches on.
+            zero_level: what an intensity of 0 in the file is in the case, one value per channel; `sites` needs it.
         """
         generator = np.random.default_rng(seed)
         (chosen,) = generate_label_classes_crop_centers(
@@ -74,6 +85,10 @@ class PatchAugmentation:
         values |= self.spatial.draw(generator)
         if self.intensity is not None:
             values |= self.intensity.draw(generator, self.num_channels, self.patch_size)
+        if self.sites is not None:
+            # numbers of their own, so that the others are those of a training without
+            values |= self.sites.draw(np.random.default_rng((seed, 1)), self.num_channels, len(patch))
+            values["zero_level"] = values["zero_level"] if zero_level is None else np.asarray(zero_level)
         values["lower"], values["box_shape"] = find_box(
             values["matrix"], values["field"], centre, self.patch_size, case_shape
         )
@@ -92,7 +107,7 @@ class PatchAugmentation:
         values = self.layout.decode(table)
         with torch.no_grad():
             images, targets = sample_each(sources, values, self.patch_size)
-            return images if self.intensity is None else self.intensity.apply(images, values), targets
+            return self._change_values(images, values), targets
 
     def take_packed(
         self, table: torch.Tensor, voxels: PackedVoxels, everywhere: bool | None = None
@@ -101,4 +116,10 @@ class PatchAugmentation:
         values = self.layout.decode(table)
         with torch.no_grad():
             images, targets = sample_packed(voxels, values, self.patch_size, self.num_channels)
-            return images if self.intensity is None else self.intensity.apply(images, values, everywhere), targets
+            return self._change_values(images, values, everywhere), targets
+
+    def _change_values(self, images: torch.Tensor, values: Values, everywhere: bool | None = None) -> torch.Tensor:
+        for part in (self.sites, self.intensity):
+            if part is not None:
+                images = part.apply(images, values, everywhere)
+        return images

@@ -134,18 +134,18 @@ class IntensityAugmentation:
         rows["brightened"] = rows["brightness"] != 1
         for probability, chosen, change, names in steps:
             if probability > 0:
-                planes = _change(planes, rows[chosen] != 0, change, [rows[name] for name in names], everywhere)
+                planes = change_chosen(planes, rows[chosen] != 0, change, [rows[name] for name in names], everywhere)
         return planes.reshape(images.shape)
 
 
-def _change(
+def change_chosen(
     planes: torch.Tensor,
     chosen: torch.Tensor,
     change: Callable[..., torch.Tensor],
     numbers: list[torch.Tensor],
     everywhere: bool,
 ) -> torch.Tensor:
-    """Planes, shape (channels of all samples, *spatial), changed where chosen."""
+    """Planes, shape (channels of all samples, *spatial), changed where chosen; or whole samples, shape (samples, channels, *spatial)."""
     if everywhere:
         return torch.where(_beside(chosen, planes), change(planes, *numbers), planes)
     rows = chosen.nonzero()[:, 0]

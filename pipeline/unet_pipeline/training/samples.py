@@ -23,6 +23,7 @@ from unet_pipeline.training.randomness import derive_seed
 from unet_pipeline.training.sampling import Source
 from unet_pipeline.training.shared_cases import map_cases
 from unet_pipeline.training.voxel_store import VoxelStore, find_budget_bytes, take_source
+from unet_pipeline.training.zero_level import ZERO_LEVEL
 from unet_pipeline.types import CASE, LABEL
 
 CLASS_INDICES = "label_cls_indices"  # MONAI's name
@@ -210,7 +211,7 @@ class SeededDataset(CacheDataset):
         seed = derive_seed("sample", self.seed, self.fold, key.epoch, key.position)
         item = super().__getitem__(key.case_index)
         case_shape = item[LABEL].shape[1:]
-        values = self.augmentation.draw(seed, case_shape, item[CLASS_INDICES])
+        values = self.augmentation.draw(seed, case_shape, item[CLASS_INDICES], item.get(ZERO_LEVEL))
         if self.store is not None and key.case_index < len(self.store.offsets):
             values["offset"] = np.asarray(self.store.offsets[key.case_index])
             values["lower"], values["box_shape"] = np.zeros(len(case_shape)), np.asarray(case_shape)

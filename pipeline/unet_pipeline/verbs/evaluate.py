@@ -13,6 +13,7 @@ from unet_pipeline.bundle.data_state import is_planned_dataset, require_unchange
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_weights
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.dataset.dataset import Dataset
+from unet_pipeline.dataset.manifest import read_manifest
 from unet_pipeline.errors import EvaluationError, PredictionError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from unet_pipeline.files import compute_sha256, find_relative, write_together
@@ -73,7 +74,7 @@ def evaluate(
         out: gets metrics.csv, summary.json and run.json; a folder below the bundle's evidence by default.
         predictions: label maps made before, instead of predicting now.
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
-        by: columns of the list of cases for results by subgroup, each as in `read_cut`.
+        by: columns of the list of cases for results by subgroup, each as in `read_cut`; the column of `plan --site` is always one.
         check_data: compare the files with the dataset manifest first; False where that has been done.
         device, mirror, trust, precision, alone, announce: as in `predict`; run.json and the folder of predictions name the precision.
         jobs, engine, threads, address, sbatch: who predicts and measures, as in `predict`.
@@ -147,16 +148,17 @@ def _judge_claim(
     folder: BundleFolder, plan: Plan, evaluation: Evaluation, wanted: bool, is_out_of_fold: bool
 ) -> tuple[QualityRow, ...]:
     """Fit expected Dice where the cases are the bundle's own out-of-fold cases; how well it was kept, if wanted."""
+    from unet_pipeline.evidence.records.prediction_record import read_entries
     from unet_pipeline.quality.claim import measure_claim, write_claim
     from unet_pipeline.quality.doubt_tables import (
         join_cases,
+        list_doubts,
         list_fitted_labels,
-        read_doubts,
         read_expected_dice,
         write_expected_dice,
     )
 
-    doubts = {case: doubt for folder_ in evaluation.predictions for case, doubt in read_doubts(folder_).items()}
+    doubts = {case: one for out in evaluation.predictions for case, one in list_doubts(read_entries(out)).items()}
     by_label = join_cases(evaluation.rows, doubts, plan, list_fitted_labels(plan))
     if is_out_of_fold and doubts:
         write_expected_dice(folder, plan, by_label, evaluation.record.folds or ())
@@ -204,11 +206,25 @@ def _write_numbers(
 def _read_cuts(
     folder: BundleFolder, measured: Dataset | None, by: Sequence[str]
 ) -> tuple[list[Cut], dict[str, dict[str, str]]]:
-    """How the cases are cut into subgroups, and the further columns of the list of cases, by case."""
-    from unet_pipeline.evaluation.subgroups import read_cut
+    """How the cases are cut into subgroups, and the further columns of the list of cases, by case.
+
+    Sites that the folds leave out are subgroups without being asked for, wherever the list of cases has their column.
+    """
+    from unet_pipeline.evaluation.subgroups import Cut, read_cut
 
     columns = folder.read_case_table() if measured is None else {case.name: case.columns for case in measured.cases}
-    return [read_cut(text, columns) for text in by], columns
+    cuts = [read_cut(text, columns) for text in by]
+    site = _find_site_column(folder)
+    if site and site not in {cut.column for cut in cuts} and any(site in row for row in columns.values()):
+        cuts.append(Cut(site, by_name=True))
+    return cuts, columns
+
+
+def _find_site_column(folder: BundleFolder) -> str:
+    """As the list of cases names it; empty without, and in a bundle that was planned elsewhere."""
+    if not folder.dataset_manifest.is_file():
+        return ""
+    return str(read_manifest(folder.dataset_manifest, folder.name).reading.get("site_column") or "").strip().lower()
 
 
 def _read_measured(

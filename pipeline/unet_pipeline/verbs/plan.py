@@ -55,6 +55,7 @@ def plan(
     trust: bool = False,
     data_root: Path | str | None = None,
     decisions: Path | str | None = None,
+    for_other_sites: bool = False,
     announce: Callable[[str], None] = lambda line: None,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
@@ -64,17 +65,16 @@ def plan(
     Args:
         dataset: the folder, or a table of cases.
         bundle: does not exist yet.
-        preset, folds, seed, padded, memory_gib: see `plan_from_fingerprint`.
+        preset, folds, seed, padded, memory_gib, for_other_sites: see `plan_from_fingerprint`.
         labels, options, data_root, decisions, announce: as in `check`.
-        network: a name; dynunet, or that of `initial`, if None.
-        initial: a trained bundle, a folder or its zip, whose weights the training is to start from. Its grid, intensities, network and
-            patch are taken over, and its weights are copied.
+        network: a name; None for dynunet, or that of `initial`.
+        initial: a trained bundle, a folder or its zip, to start from: its grid, intensities, network, patch and weights are taken over.
         trust: take it although its audit finds a danger.
 
     Raises:
         DatasetError: the dataset has an error.
         PlanError: unknown preset or network, a network for other dimensions, or a dataset that does not fit `initial`.
-        BundleError: the bundle's folder exists and is not empty, or `initial` needs trust or has no weights.
+        BundleError: the folder exists and is not empty, or `initial` needs trust or has no weights.
     """
     root, options = Path(bundle), options or ReadOptions()
     require_free(root)
@@ -84,7 +84,7 @@ def plan(
         report = check_dataset(read, labels, options)
         read_case_s = (time.monotonic() - started_s) / len(report.dataset.cases)
         report.require_no_errors()
-        choices = {"network": network, "padded": padded, "memory_gib": memory_gib}
+        choices = {"network": network, "padded": padded, "memory_gib": memory_gib, "for_other_sites": for_other_sites}
         folder, effective = plan_checked(
             root, report, choose_splits(report, folds, seed), preset, seed, start, **choices
         )

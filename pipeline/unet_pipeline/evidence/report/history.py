@@ -25,7 +25,8 @@ from unet_pipeline.evaluation.subgroups import SubgroupRow
 from unet_pipeline.evaluation.summary import FoldRow, SummaryRow
 from unet_pipeline.evidence.records.shortfall import describe_shortfall
 from unet_pipeline.files import compute_sha256
-from unet_pipeline.planning.plan import Plan, read_plan, read_reasons
+from unet_pipeline.planning.plan import Plan, read_plan
+from unet_pipeline.planning.plan_text import read_reasons
 from unet_pipeline.text_files import read_model, read_text
 
 VALIDATION = "validation"
