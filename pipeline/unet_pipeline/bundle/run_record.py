@@ -242,6 +242,8 @@ class LabelMapEntry(RecordPart):
     started: str = ""
     probabilities: str | None = None
     probabilities_sha256: str | None = None
+    report: str | None = None
+    report_sha256: str | None = None
     tags: dict[str, str] | None = None
 
 

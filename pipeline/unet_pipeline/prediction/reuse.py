@@ -24,7 +24,7 @@ from unet_pipeline.files import compute_sha256
 from unet_pipeline.prediction.device_choice import build_device, choose_precision
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
-from unet_pipeline.prediction.outputs import probabilities_path
+from unet_pipeline.prediction.outputs import WITH_REPORT, probabilities_path, report_path
 from unet_pipeline.prediction.runtime import choose_device
 from unet_pipeline.progress import LARGE_BYTES, progress_bar
 from unet_pipeline.remote.outputs import OutputFolder
@@ -35,6 +35,7 @@ EDITED = "it is another file than was recorded"
 OTHER_IMAGE = "it was made of another image"
 OTHER_WEIGHTS = "it was made with other weights"
 NO_PROBABILITIES = "its probabilities are not there, or are another file than was recorded"
+NO_REPORT = "its volume report is not there, or is another file than was recorded"
 _MAX_SHOWN = 3
 _SAVING_SHARE = 0.1  # of the time at most goes into writing the record, which grows with the number of images
 
@@ -150,7 +151,15 @@ class Ledger:
             beside = probabilities_path(final, probabilities_suffix)
             if not beside.is_file() or entry.probabilities_sha256 != self.folder.compute_sha256(beside):
                 return [NO_PROBABILITIES]
+        if self._has_report:
+            beside = report_path(final)
+            if not beside.is_file() or entry.report_sha256 != self.folder.compute_sha256(beside):
+                return [NO_REPORT]
         return []
+
+    @property
+    def _has_report(self) -> bool:
+        return self.origin.options.get("format") == WITH_REPORT
 
     def is_kept_unread(self, source: PredictionInput, with_probabilities: bool) -> bool:
         """Whether the label map of an image is kept, and its objects have the tags that they had: then it need not be fetched."""
@@ -181,7 +190,7 @@ class Ledger:
         return self._files_sha256[source.name]
 
     def make_room(self, source: PredictionInput, final: Path, probabilities: Path | None = None) -> None:
-        """Take away what lies under the name of a label map that is not kept, and its probabilities.
+        """Take away what lies under the name of a label map that is not kept, and its probabilities and report.
 
         What this package wrote is deleted, because it is of another image, or of other weights. Anything else, such as a label map that
         was corrected by hand, goes into the folder `replaced`.
@@ -189,8 +198,9 @@ class Ledger:
         entry = self.entries.get(self._name_entry(source.name))
         known = set()
         if isinstance(entry, LabelMapEntry):
-            known = {entry.label_map_sha256, entry.probabilities_sha256}
-        for path in (final, *([probabilities] if probabilities else [])):
+            known = {entry.label_map_sha256, entry.probabilities_sha256, entry.report_sha256}
+        reports = [report_path(final)] if self._has_report else []
+        for path in (final, *([probabilities] if probabilities else []), *reports):
             if not _is_there(path):
                 continue
             if self.folder.compute_sha256(path) in known:
@@ -209,6 +219,8 @@ class Ledger:
         outputs = {final.name: compute_sha256(final)}
         if probabilities is not None:
             outputs[probabilities.name] = compute_sha256(probabilities)
+        if self._has_report:
+            outputs[report_path(final).name] = compute_sha256(report_path(final))
         self.bind(source.name, outputs, self._files_sha256.get(source.name, {}), self.started)
 
     def bind(self, name: str, outputs: Mapping[str, str], files_sha256: Mapping[str, str], started: str) -> None:
@@ -224,7 +236,7 @@ class Ledger:
 
         Args:
             name: of the image.
-            outputs: SHA-256 of the label map, and of the probabilities behind it, by their names.
+            outputs: SHA-256 of the label map, and of the probabilities and the report behind it, by their names.
             files_sha256: of the image's files.
             started: when the call began that made it.
         """
@@ -235,8 +247,12 @@ class Ledger:
         )
         if name in self.tags:
             entry.tags = self.tags[name]
-        for probabilities, probabilities_sha256 in others:  # what is not set is not written
-            entry.probabilities, entry.probabilities_sha256 = probabilities, probabilities_sha256
+        report = report_path(self.out / label_map).name if self._has_report else None
+        for beside, beside_sha256 in others:  # what is not set is not written
+            if beside == report:
+                entry.report, entry.report_sha256 = beside, beside_sha256
+            else:
+                entry.probabilities, entry.probabilities_sha256 = beside, beside_sha256
         return entry
 
     def enter(self, name: str, entry: LabelMapEntry) -> None:

@@ -30,7 +30,7 @@ from unet_pipeline.prediction.input_check import check_grid, check_input, check_
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.out_of_memory import explain_out_of_memory
-from unet_pipeline.prediction.outputs import output_path, probabilities_path
+from unet_pipeline.prediction.outputs import list_beside, output_path, probabilities_path
 from unet_pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, run_cases, run_side_by_side
 from unet_pipeline.prediction.result_formats import OWN, ResultFormat
 from unet_pipeline.prediction.reuse import Ledger, without_record
@@ -319,7 +319,9 @@ def sort_inputs(
 ) -> tuple[dict[PredictionInput, Path], list[PredictionInput], tuple[Path, ...]]:
     """The label map of each input, the inputs that are left to do, and the label maps that are there."""
     finals = {source: output_path(source, out, suffix) for source in inputs}
-    beside = [probabilities_path(final, suffix) for final in finals.values()] if options.probabilities else []
+    beside = [
+        path for final in finals.values() for path in list_beside(final, suffix, options.probabilities, options.format)
+    ]
     require_places(finals.values(), beside)
     todo, kept = ledger.sort(finals, suffix if options.probabilities else None)
     return finals, todo, kept

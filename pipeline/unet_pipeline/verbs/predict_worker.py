@@ -150,6 +150,8 @@ def list_outputs(entry: Any) -> dict[str, str]:
     outputs = {entry.label_map: entry.label_map_sha256}
     if entry.probabilities is not None:
         outputs[entry.probabilities] = entry.probabilities_sha256
+    if entry.report is not None:
+        outputs[entry.report] = entry.report_sha256
     return outputs
 
 
