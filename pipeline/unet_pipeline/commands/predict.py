@@ -43,7 +43,7 @@ _Format = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="nifti, the default; png (pictures); nrrd; DICOM: dicomseg, dicomseg-labelmap, dicomseg-sr (and volumes), rtstruct, overlay, sr.",
+        help="nifti, the default; png; nrrd; DICOM: dicomseg, dicomseg-labelmap, dicomseg-sr (and volumes), rtstruct, overlay, sr.",
     ),
 ]
 _Series = Annotated[
