@@ -43,7 +43,7 @@ test-dicom: $(VENV)/.test
 	command -v dciodvfy || apt-get install --yes dicom3tools || sudo apt-get install --yes dicom3tools
 	test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so || apt-get install --yes orthanc orthanc-dicomweb || sudo apt-get install --yes orthanc orthanc-dicomweb
 	$(BIN)/python -m pip install --quiet -c constraints.txt dicom-validator
-	$(BIN)/python -m pytest -m "dicom_tools or not dicom_tools" tests/test_clinical_*.py tests/bundles/test_dicom_out.py tests/bundles/test_dicomweb.py
+	$(BIN)/python -m pytest -m dicom_tools tests/test_clinical_*.py tests/bundles/test_dicomweb.py
 
 test-slurm: $(VENV)/.test
 	$(BIN)/python tests/slurm_cluster.py $(BIN)/python -m pytest -m slurm tests/test_cohort_slurm_engine.py $(SELECT)

@@ -218,6 +218,26 @@ def test_a_full_disk_is_answered_with_out_of_resources(tmp_path: Path, monkeypat
         assert network.send(port, slices[:1]) == [0]
 
 
+def test_a_segmentation_and_its_report_are_both_sent_once(tmp_path: Path, bundle: Path) -> None:
+    stored: list[str] = []
+
+    class Both(network.Archive):
+        def store(self, event: Any) -> int:
+            stored.append(event.dataset.Modality)
+            return 0
+
+    with network.serving(Both()) as archive_port:
+        options = ["--format", "dicomseg-sr", "--instances", str(network.SIDE)]
+        node = network.NodeProcess(bundle, tmp_path / "node", network.find_free_port(), archive_port, options)
+        node.start()
+        network.send_until_stored(node.port, network.write_numbered(tmp_path, 0), "SENDER")
+        node.wait_for(node.says("sent     "))
+        node.process.terminate()
+        assert node.process.wait(timeout=30) == 0
+    assert sorted(stored) == ["SEG", "SR"]
+    assert not list((tmp_path / "node").rglob("*.dcm"))
+
+
 def test_a_destination_that_is_down_gets_its_results_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_module, "FIRST_WAIT_S", 0.1)
     archive, said, port = network.Archive(), [], network.find_free_port()
@@ -226,7 +246,7 @@ def test_a_destination_that_is_down_gets_its_results_later(tmp_path: Path, monke
     result.ReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3"
     result.save_as(tmp_path / "result.dcm")
     with Sender(Destination(network.ARCHIVE, "127.0.0.1", port), network.NODE, said.append) as sender:
-        sender.submit("name", tmp_path / "result.dcm")
+        sender.submit("name", [tmp_path / "result.dcm"])
         time.sleep(0.5)
         assert said == ["kept     results for ARCHIVE: it cannot be reached; tried again until it takes them"]
         with network.serving(archive, port):
@@ -265,9 +285,9 @@ class _Stub:
     def predict(self, item: Any, smaller: bool) -> dict[str, Any]:
         self.num_predicted += 1
         self.spool.find_result(item["name"]).write_bytes(b"result")
-        return {"outputs": {"result.dcm": "0"}}
+        return {"outputs": {self.spool.find_result(item["name"]).name: "0"}}
 
-    def submit(self, name: str, path: Path) -> None:
+    def submit(self, name: str, paths: list[Path]) -> None:
         self.submitted.append(name)
 
 

@@ -154,6 +154,23 @@ def test_predict_folder_with_results_beside_the_series_takes_the_series_alone(
     assert [path.name for path in out.glob("*.dcm")] == ["ct.dcm"]
 
 
+def test_predict_segmentation_with_its_report_is_kept_while_both_are_there(
+    bundle_3d: TrainedBundle, tmp_path: Path
+) -> None:
+    series, out = write_series(tmp_path / "ct"), tmp_path / "out"
+    assert [path.name for path in predict(bundle_3d, series, out, format="dicomseg-sr").written] == ["ct.dcm"]
+    segmentation, report = out / "ct.dcm", out / "ct_sr.dcm"
+    uids = [pydicom.dcmread(path).SOPInstanceUID for path in (segmentation, report)]
+    evidence = pydicom.dcmread(report).CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert uids[0] in [one.ReferencedSOPInstanceUID for item in evidence for one in item.ReferencedSOPSequence]
+    assert predict(bundle_3d, series, out, format="dicomseg-sr").written == ()
+    report.unlink()
+    again = predict(bundle_3d, series, out, format="dicomseg-sr")
+    assert dict(again.again) == {"ct": "ct_sr.dcm is not there, or is another file than was recorded"}
+    assert [pydicom.dcmread(path).SOPInstanceUID for path in (segmentation, report)] == uids
+    assert not (out / "replaced").exists()
+
+
 def test_predict_rtstruct_overlay_and_report_beside_the_segmentation(
     bundle_3d: TrainedBundle, tmp_path: Path, call_main: Callable[..., tuple[int, str, str]]
 ) -> None:

@@ -73,6 +73,22 @@ def test_predict_of_a_study_stores_the_label_map_once(bundle_3d: TrainedBundle, 
     np.testing.assert_array_equal(decoded, np.asarray(expected.dataobj))
 
 
+def test_predict_of_a_study_stores_the_volume_report_too_and_both_once(
+    bundle_3d: TrainedBundle, tmp_path: Path, call: Call
+) -> None:
+    archive = Archive()
+    archive.add(write_series(tmp_path / "plain"))
+    for item in archive.instances.values():
+        item.Modality = "MR"
+    study = next(iter(archive.instances.values())).StudyInstanceUID
+    with serve(archive) as served:
+        arguments = "predict", bundle_3d.root, f"{served.address}/studies/{study}", tmp_path / "out", "--store"
+        for number_had in (0, 2):
+            status, shown, said = call(*arguments, "--format", "dicomseg-sr")
+            assert (status, shown.count("stored "), shown.count("(the server had it)")) == (0, 2, number_had), said
+    assert sorted(item.Modality for item in archive.instances.values() if item.Modality != "MR") == ["SEG", "SR"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -12,10 +12,11 @@ from unet_pipeline.dataset.dicom_folders import list_dicom_files
 from unet_pipeline.errors import PredictionError, suggest
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.prediction.outputs import WITH_REPORT
 from unet_pipeline.prediction.result_formats import OWN, ResultFormat, build_file_format
 
 FILE_FORMATS = ("nifti", "nrrd", "png")
-DICOM_FORMATS = ("dicomseg", "dicomseg-labelmap", "rtstruct", "overlay", "sr")
+DICOM_FORMATS = ("dicomseg", "dicomseg-labelmap", WITH_REPORT, "rtstruct", "overlay", "sr")
 _MOST_SHOWN = 5
 
 
@@ -49,6 +50,10 @@ def _build_dicom_format(folder: BundleFolder, name: str) -> ResultFormat:
     segments = list_segments(folder)
     kind = LABELMAP if name == "dicomseg-labelmap" else BINARY
     segmentation = build_segmentation_format(folder, name, kind, segments)
+    if name == WITH_REPORT:
+        from unet_pipeline.clinical.volume_report import add_report
+
+        return add_report(folder, segmentation, segments)
     if name == "rtstruct":
         from unet_pipeline.clinical.structure_set import build_structure_set_format
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,12 +32,12 @@ from unet_pipeline.clinical.uids import derive_uid
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.messages import Problem
 from unet_pipeline.planning.label_codes import LabelCode
-from unet_pipeline.prediction.result_formats import CaseResult, ResultFormat
+from unet_pipeline.prediction.outputs import REPORT_SUFFIX, report_path
+from unet_pipeline.prediction.result_formats import CaseResult, ResultFormat, Write
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-REPORT_SUFFIX = "_sr.dcm"
 _SERIES_NUMBER = 303
 _MM3_PER_ML = 1000
 _DIGITS = 6
@@ -71,6 +71,28 @@ def build_report_format(folder: BundleFolder, name: str, segments: tuple[Segment
     """
     save = partial(_save, algorithm=read_algorithm(folder), segments=segments)
     return ResultFormat(name, REPORT_SUFFIX, save, notes=find_uncoded(segments))
+
+
+def add_report(folder: BundleFolder, segmentation: ResultFormat, segments: tuple[Segment, ...]) -> ResultFormat:
+    """The format of a DICOM SEG with one more object beside each, the report that refers to it.
+
+    Raises:
+        PredictionError: highdicom is missing.
+    """
+    save = partial(_save_both, algorithm=read_algorithm(folder), segments=segments, save_segmentation=segmentation.save)
+    return replace(segmentation, save=save)
+
+
+def _save_both(
+    final: Path,
+    result: CaseResult,
+    algorithm: Algorithm,
+    segments: tuple[Segment, ...],
+    save_segmentation: Write | None,
+) -> tuple[Problem, ...]:
+    notes = save_segmentation(final, result) if save_segmentation else ()
+    _save(report_path(final), result, algorithm, segments)  # its notes are those of the segmentation
+    return notes
 
 
 def _save(final: Path, result: CaseResult, algorithm: Algorithm, segments: tuple[Segment, ...]) -> tuple[Problem, ...]:

@@ -47,6 +47,10 @@ def node(
     max_series: Annotated[
         int, typer.Option(min=1, help="Most series that wait for the network or the destination.")
     ] = 1000,
+    format: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="dicomseg, dicomseg-labelmap, or dicomseg-sr with a volume report for each."),
+    ] = "dicomseg",
     device: Device = None,
     precision: Precision = "float32",
     trust: Trust = False,
@@ -58,7 +62,21 @@ def node(
     limits = Limits(max_instance_mib, max_instances, max_series)
     with preemptible():
         unet_pipeline.node(
-            bundle, port, to, aet, allow or (), folder, wait_s, instances, keep, limits, device, precision, trust, _tell
+            bundle,
+            port,
+            to,
+            aet,
+            allow or (),
+            folder,
+            wait_s,
+            instances,
+            keep,
+            limits,
+            device,
+            precision,
+            trust,
+            _tell,
+            format,
         )
 
 

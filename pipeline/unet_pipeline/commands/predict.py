@@ -45,7 +45,7 @@ _Format = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="nifti, the default; png, that of pictures; nrrd; of DICOM: dicomseg, dicomseg-labelmap, rtstruct, overlay, sr (volumes).",
+        help="nifti, the default; png; nrrd; DICOM: dicomseg, dicomseg-labelmap, dicomseg-sr (and volumes), rtstruct, overlay, sr.",
     ),
 ]
 _Series = Annotated[

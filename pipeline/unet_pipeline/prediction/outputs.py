@@ -16,6 +16,8 @@ from unet_pipeline.prediction.inputs import PredictionInput
 
 # by that of the label map; arrays of pictures for the others
 _PROBABILITIES_SUFFIXES = {".nii": ".nii.gz", ".nii.gz": ".nii.gz", ".nrrd": ".nii.gz"}
+REPORT_SUFFIX = "_sr.dcm"  # of the volume report of a DICOM result
+WITH_REPORT = "dicomseg-sr"  # the format of a DICOM SEG with that report beside it
 _FIRST_VOXEL = 352  # bytes: the header, and four that say that there is no extension
 
 
@@ -78,6 +80,19 @@ def probabilities_path(label_map: Path, suffix: str) -> Path:
     stem = label_map.name.removesuffix(suffix)
     own = suffix if suffix.endswith(".dcm") else _PROBABILITIES_SUFFIXES.get(suffix, ".npz")
     return label_map.with_name(f"{stem}_probabilities{own}")
+
+
+def report_path(label_map: Path) -> Path:
+    """Where the volume report of a DICOM SEG lies: beside it."""
+    return label_map.with_name(label_map.name.removesuffix(".dcm") + REPORT_SUFFIX)
+
+
+def list_beside(label_map: Path, suffix: str, with_probabilities: bool, format: object) -> list[Path]:
+    """What is written beside a label map: probabilities where they are wanted, and the report of a format with one."""
+    return [
+        *([probabilities_path(label_map, suffix)] if with_probabilities else []),
+        *([report_path(label_map)] if format == WITH_REPORT else []),
+    ]
 
 
 def write_probabilities(path: Path, probabilities: np.ndarray, affine: np.ndarray) -> None:

@@ -34,7 +34,7 @@ from unet_pipeline.prediction.inspection import Inspector
 from unet_pipeline.prediction.instances import list_companions, write_companions
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.out_of_memory import explain_out_of_memory
-from unet_pipeline.prediction.outputs import output_path, probabilities_path
+from unet_pipeline.prediction.outputs import WITH_REPORT, list_beside, output_path, probabilities_path, report_path
 from unet_pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, run_cases, run_side_by_side
 from unet_pipeline.prediction.result_formats import OWN, ResultFormat
 from unet_pipeline.prediction.reuse import Ledger, without_record
@@ -268,11 +268,12 @@ class CaseLoop:
         beside = [probabilities_path(final, self.suffix)] if self.options.probabilities else []
         with self._explain(case.source), self.engines.parts.stopwatch.measure("write"):
             companions = list_companions(prediction, final, self.suffix, self.own_suffix)
-            self.ledger.make_room(case.source, final, probabilities_path(final, self.suffix), *companions)
+            reports = [report_path(final)] if self.options.format == WITH_REPORT else []
+            self.ledger.make_room(case.source, final, probabilities_path(final, self.suffix), *companions, *reports)
             if beside and prediction.probabilities is not None:
                 self.result_format.write_probabilities(beside[0], case, prediction.probabilities, self.ledger.origin)
             write_companions(companions, case, prediction, self.engines.parts)
-            beside += companions
+            beside += [*companions, *reports]
             seen = self.result_format.write(final, case, prediction, self.staging, self.own_suffix, self.ledger.origin)
             known = {"contract": case.judgement, "doubt": case.doubt}
             self.ledger.finish(case.source, final, *beside, seen=known)
@@ -341,7 +342,9 @@ def sort_inputs(
 ) -> tuple[dict[PredictionInput, Path], list[PredictionInput], tuple[Path, ...]]:
     """The label map of each input, the inputs that are left to do, and the label maps that are there."""
     finals = {source: output_path(source, out, suffix) for source in inputs}
-    beside = [probabilities_path(final, suffix) for final in finals.values()] if options.probabilities else []
+    beside = [
+        path for final in finals.values() for path in list_beside(final, suffix, options.probabilities, options.format)
+    ]
     require_places(finals.values(), beside)
     todo, kept = ledger.sort(finals, suffix if options.probabilities else None)
     return finals, todo, kept

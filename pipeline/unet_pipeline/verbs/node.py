@@ -11,13 +11,14 @@ from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_weights
 from unet_pipeline.clinical.node.spool import Limits, Spool
 from unet_pipeline.cohort.items import Arguments, Function, Share
-from unet_pipeline.errors import PredictionError
+from unet_pipeline.errors import PredictionError, suggest
 from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.prediction.outputs import WITH_REPORT
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.reuse import Origin
 
-FORMAT = "dicomseg"
+FORMATS = ("dicomseg", "dicomseg-labelmap", WITH_REPORT)
 
 
 def node(
@@ -35,6 +36,7 @@ def node(
     precision: str = "float32",
     trust: bool = False,
     announce: Callable[[str], None] = lambda line: None,
+    format: str = FORMATS[0],
 ) -> None:
     """Receive series, predict them and send DICOM SEG to a destination, until a signal ends it; the same call goes on.
 
@@ -51,6 +53,7 @@ def node(
         limits: of what is taken.
         device, precision, trust: as for `predict`.
         announce: told what happens; no line has anything of a patient.
+        format: of the results, dicomseg, dicomseg-labelmap, or dicomseg-sr with a volume report for each.
 
     Raises:
         BundleError: no weights; or the bundle needs trust.
@@ -59,6 +62,10 @@ def node(
         PreemptedError: SIGTERM; everything is in order.
     """
     _require_libraries()
+    if format not in FORMATS:
+        raise PredictionError(
+            f"--format is {format!r}; {suggest(format, FORMATS)}. A node sends one of {', '.join(FORMATS)}."
+        )
     from unet_pipeline.clinical.node.receiver import check_title, read_allowed, receiving
     from unet_pipeline.clinical.node.sender import Sender, read_destination
     from unet_pipeline.clinical.source import quiet_process
@@ -70,7 +77,7 @@ def node(
         place = Path(folder) if folder is not None else opened.root.with_name(f"{opened.name}_node")
         spool = Spool(place, limits or Limits())
         place.mkdir(parents=True, exist_ok=True)
-        predictor = Predictor(opened, spool, PredictOptions(device, precision=precision, format=FORMAT))
+        predictor = Predictor(opened, spool, PredictOptions(device, precision=precision, format=format))
         with open_record(place) as record:
             spool.open()
             sender = Sender(destination, title, announce)
@@ -119,7 +126,7 @@ class Predictor:
         self.modalities = read_modalities(folder, channel_names)
         self.weights = (require_weights(folder),) if folder.is_planned else ()
         self.files_used = list_used_files(folder, self.weights, options)
-        recorded = settle_recorded(folder, options, choose_format(folder, FORMAT, ()))
+        recorded = settle_recorded(folder, options, choose_format(folder, options.format, ()))
         self.origin: Origin = open_ledger(folder, spool.results, self.files_used, recorded).origin
         self._function: Function | None = None
 
@@ -138,9 +145,10 @@ class Predictor:
             PredictionError: it is of another modality, or cannot be predicted.
         """
         name = item["name"]
-        series, final = self.spool.taken / name, self.spool.find_result(name)
+        series = self.spool.taken / name
         self._require_modality(series)
-        final.unlink(missing_ok=True)
+        for path in self.spool.list_results(name):
+            path.unlink(missing_ok=True)
         if self._function is None:
             self._function = self._open(series)
         now = time.time()

@@ -114,8 +114,8 @@ class Loop:
             self.say(f"received {name}: {len(files)} instance(s)")
         elif row.state == State.BAD_INPUT:
             self.spool.set_aside(name, row.message)
-        elif row.state == PREDICTED and self.spool.find_result(name).is_file():
-            self.sender.submit(name, self.spool.find_result(name))
+        elif row.state == PREDICTED and all((self.spool.results / file).is_file() for file in row.outputs):
+            self.sender.submit(name, self.spool.list_results(name))
         else:
             self._settle(row, WAITING)
 
@@ -169,7 +169,7 @@ class Loop:
             self.record.settle(outcome, PREDICTED)
             self.record.commit()
             self.say(f"predicted {row.name} in {outcome.duration_s:.1f} s")
-            self.sender.submit(row.name, self.spool.find_result(row.name))
+            self.sender.submit(row.name, self.spool.list_results(row.name))
         elif outcome.state == State.BAD_INPUT:
             self._put_into_quarantine(outcome)
         else:

@@ -67,7 +67,7 @@ def predict(
         trust: run the bundle although its audit finds a danger, or its files are not those that were sealed.
         runtime: torch, or torchscript or onnx for a network that `package` exported.
         precision: float32, as stock MONAI computes; bfloat16; or auto, which takes bfloat16 where the device is fast with it.
-        format: nifti, nrrd, png; or of DICOM series dicomseg, dicomseg-labelmap, rtstruct, overlay or sr; what the bundle writes, if None.
+        format: nifti, nrrd, png; of DICOM dicomseg, dicomseg-labelmap, dicomseg-sr, rtstruct, overlay or sr; what the bundle writes, if None.
         alone: the process does nothing after it; MONAI is then imported without its parts for training, which takes a third of the time.
         announce: called before the first image: what is left out, why label maps that are there are made again, how windows are computed.
         jobs: images at the same time, each in a process of its own. Label maps are the same as with 1 and as many threads.

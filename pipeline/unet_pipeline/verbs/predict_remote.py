@@ -101,17 +101,18 @@ def store_predictions(predictions: Predictions, server: Server, options: Predict
     """The same predictions with what became of them on the server.
 
     Args:
-        options: they say whether there are probabilities, which are stored too.
+        options: they say whether there are probabilities and reports, which are stored too.
 
     Raises:
         PredictionError: the server refused a result.
     """
     from unet_pipeline.clinical.dicomweb import store_results
-    from unet_pipeline.prediction.outputs import probabilities_path
+    from unet_pipeline.prediction.outputs import list_beside
 
     results = [*predictions.written, *predictions.kept]
-    if options.probabilities:
-        results += [probabilities_path(path, path.suffix) for path in results]
+    results += [
+        beside for path in results for beside in list_beside(path, path.suffix, options.probabilities, options.format)
+    ]
     return replace(predictions, stored=store_results(server, results))
 
 

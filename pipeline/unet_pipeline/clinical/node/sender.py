@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -53,7 +53,7 @@ class Sender:
     def __init__(self, destination: Destination, title: str, say: Callable[[str], None]) -> None:
         self.destination, self.title, self.say = destination, title, say
         self.sent: SimpleQueue[str] = SimpleQueue()
-        self._due_s: dict[str, tuple[float, int, Path]] = {}
+        self._due_s: dict[Path, tuple[float, int, str]] = {}
         self._changed, self._ends = threading.Condition(), False
         self._said = ""
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -68,10 +68,10 @@ class Sender:
             self._changed.notify()
         self._thread.join(timeout=10)
 
-    def submit(self, name: str, path: Path) -> None:
-        """Send a file as soon as it can be."""
+    def submit(self, name: str, paths: Sequence[Path]) -> None:
+        """Send the files of a name as soon as it can be; each until it was stored."""
         with self._changed:
-            self._due_s[name] = (time.monotonic(), 0, path)
+            self._due_s.update(dict.fromkeys(paths, (time.monotonic(), 0, name)))
             self._changed.notify()
 
     def _run(self) -> None:
@@ -79,13 +79,13 @@ class Sender:
             failures = self._send(batch)
             now_s = time.monotonic()
             with self._changed:
-                for name, problem in failures.items():
-                    _, failed, path = self._due_s[name]
+                for path, problem in failures.items():
+                    _, failed, name = self._due_s[path]
                     wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(failed, 20))
-                    self._due_s[name] = (now_s + wait_s, failed + 1, path)
+                    self._due_s[path] = (now_s + wait_s, failed + 1, name)
                     self._tell(problem)
-                for name in batch.keys() - failures.keys():
-                    del self._due_s[name]
+                stored = {self._due_s.pop(path)[2] for path in batch if path not in failures}
+                for name in stored - {name for _, _, name in self._due_s.values()}:
                     self.sent.put(name)
                     self._said = ""
 
@@ -94,18 +94,18 @@ class Sender:
             self.say(f"kept     results for {self.destination.title}: {problem}; tried again until it takes them")
         self._said = problem
 
-    def _wait(self) -> dict[str, Path] | None:
+    def _wait(self) -> list[Path] | None:
         """What is to be sent now; None at the end."""
         with self._changed:
             while not self._ends:
                 now_s = time.monotonic()
-                if due := {name: path for name, (due_s, _, path) in self._due_s.items() if due_s <= now_s}:
+                if due := [path for path, (due_s, _, _) in self._due_s.items() if due_s <= now_s]:
                     return due
                 until_s = min((due_s for due_s, _, _ in self._due_s.values()), default=now_s + LONGEST_WAIT_S)
                 self._changed.wait(until_s - now_s)
             return None
 
-    def _send(self, batch: dict[str, Path]) -> dict[str, str]:
+    def _send(self, batch: Sequence[Path]) -> dict[Path, str]:
         """Send files through one association; those that were not stored, and why."""
         from pydicom import dcmread
         from pynetdicom import AE
@@ -113,7 +113,7 @@ class Sender:
         failures = dict.fromkeys(batch, "it cannot be reached")
         try:
             with keep_quiet():
-                objects = {name: dcmread(path) for name, path in batch.items()}
+                objects = {path: dcmread(path) for path in batch}
             entity = AE(ae_title=self.title)
             for kind, syntax in {(one.SOPClassUID, one.file_meta.TransferSyntaxUID) for one in objects.values()}:
                 entity.add_requested_context(kind, syntax)
@@ -121,17 +121,17 @@ class Sender:
             association = entity.associate(place.host, place.port, ae_title=place.title)
             if association.is_rejected:
                 return dict.fromkeys(batch, "it rejects the association; see --aet, and its own list of senders")
-            for name, one in objects.items() if association.is_established else ():
+            for path, one in objects.items() if association.is_established else ():
                 if problem := _store(association, one):
-                    failures[name] = problem
+                    failures[path] = problem
                 else:
-                    del failures[name]
+                    del failures[path]
             if association.is_established:
                 association.release()
         except (
             Exception
         ) as error:  # whatever a network or a damaged file raises; its text may have values of the header
-            return {name: f"{problem} ({type(error).__name__})" for name, problem in failures.items()}
+            return {path: f"{problem} ({type(error).__name__})" for path, problem in failures.items()}
         return failures
 
 
@@ -142,7 +142,7 @@ def _store(association: Any, one: Any) -> str:
     try:
         answer = association.send_c_store(one)
     except ValueError:
-        return "it does not accept DICOM SEG"
+        return f"it does not accept {one.SOPClassUID.name}"
     if "Status" not in answer:
         return "it gave no answer"
     status = int(answer.Status)

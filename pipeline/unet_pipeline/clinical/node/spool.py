@@ -210,6 +210,12 @@ class Spool:
         """The result of a series, whether it is there or not."""
         return self.results / f"{name}.dcm"
 
+    def list_results(self, name: str) -> list[Path]:
+        """The objects of a series that are there: the result, and what refers to it."""
+        return sorted(
+            path for path in self.results.glob(f"{name}*.dcm") if path.name.startswith((f"{name}.", f"{name}_"))
+        )
+
     def set_aside(self, name: str, reason: str, ending: str = "") -> None:
         """Put a series into quarantine."""
         write_text(self.quarantine / f"{name}{ending}.txt", reason + "\n")
@@ -229,9 +235,10 @@ class Spool:
         if keep:
             target = self.folder / "sent" / name
             target.mkdir(parents=True, exist_ok=True)
-            for path in [*(self.taken / name).glob("*"), *self.results.glob(f"{name}.dcm")]:
+            for path in [*(self.taken / name).glob("*"), *self.list_results(name)]:
                 os.replace(path, target / path.name)
-        self.find_result(name).unlink(missing_ok=True)
+        for path in self.list_results(name):
+            path.unlink(missing_ok=True)
         shutil.rmtree(self.taken / name, ignore_errors=True)
 
 
