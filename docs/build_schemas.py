@@ -11,11 +11,13 @@ from pathlib import Path
 from unet_pipeline.evaluation.comparison import ComparisonRecord
 from unet_pipeline.evaluation.files import SummaryRecord
 from unet_pipeline.quality.contract import ContractRecord
+from unet_pipeline.quality.expected_dice import ExpectedDiceRecord
 
 RECORDS = {
     "summary.schema.json": SummaryRecord,
     "comparison.schema.json": ComparisonRecord,
     "contract.schema.json": ContractRecord,
+    "expected_dice.schema.json": ExpectedDiceRecord,
 }
 
 
