@@ -75,6 +75,7 @@ def test_messages_of_every_verb_that_gives_them_are_collected() -> None:
     packages = (
         "unet_pipeline.dataset",
         "unet_pipeline.prediction",
+        "unet_pipeline.quality",
         "unet_pipeline.evidence.reproduce",
         "unet_pipeline.audit",
         "unet_pipeline.clinical",

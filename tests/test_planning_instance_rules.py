@@ -34,7 +34,7 @@ def test_choose_depths_is_a_share_of_the_diameter(make_fingerprint: Callable, di
 
 
 def test_choose_targets_networks_of_the_papers_learn_gaps(make_fingerprint: Callable) -> None:
-    planned = plan(make_fingerprint, network="unet")
+    planned = plan(make_fingerprint, network="unet2015")
     assert (planned.instance_targets, planned.instance_depths_voxel, planned.loss) == ("gaps", (), "border_weighted_ce")
     assert "SeparateTouchingd" in str(build_configs(planned)["train"]["label_transforms"])
 

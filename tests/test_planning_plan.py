@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.instance_rules import list_unused
 from unet_pipeline.planning.plan import Plan, build_plan_from, read_plan
 from unet_pipeline.planning.plan_text import read_reasons, write_plan
 from unet_pipeline.planning.planner import PlannedBundle, plan_from_fingerprint
@@ -78,14 +79,15 @@ def test_read_plan_value_edited_by_hand_is_taken(planned: PlannedBundle, path: P
 def test_write_plan_every_field_stands_below_its_reason(planned: PlannedBundle, path: Path) -> None:
     write_plan(path, planned.plan, planned.reasons)
     lines = path.read_text().splitlines()
-    for name in Plan.model_fields:
+    for name in Plan.model_fields.keys() - list_unused(planned.plan):
         (number,) = [number for number, line in enumerate(lines) if line.startswith(f"{name}: ")]
         assert lines[number - 1] == f"# {planned.reasons[name]}"
 
 
 def test_read_reasons_are_those_that_were_written(planned: PlannedBundle, path: Path) -> None:
     write_plan(path, planned.plan, planned.reasons)
-    assert read_reasons(path) == {name: " ".join(reason.split()) for name, reason in planned.reasons.items()}
+    written = {name: reason for name, reason in planned.reasons.items() if name not in list_unused(planned.plan)}
+    assert read_reasons(path) == {name: " ".join(reason.split()) for name, reason in written.items()}
     path.write_text(path.read_text().replace("# the folder that was planned\n", ""))
     assert read_reasons(path)["dataset_name"] == ""
 
@@ -106,7 +108,7 @@ def test_write_plan_reason_of_several_lines_stays_a_comment(make_fingerprint: Ca
 
 def test_write_plan_is_yaml_that_other_programs_read(planned: PlannedBundle, path: Path) -> None:
     write_plan(path, planned.plan, planned.reasons)
-    assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == set(Plan.model_fields)
+    assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == Plan.model_fields.keys() - list_unused(planned.plan)
 
 
 def test_read_plan_missing_file_says_how_to_make_one(path: Path) -> None:

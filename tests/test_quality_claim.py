@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from quality_cases import simulate_cases
 
 from unet_pipeline.prediction.confidence import LabelConfidence
 from unet_pipeline.prediction.shape_facts import ShapeFacts
@@ -15,6 +14,8 @@ from unet_pipeline.quality.expected_dice import (
     fit_label,
     fit_labels,
 )
+
+from .quality_cases import simulate_cases
 
 
 def test_expected_dice_covers_cases_that_were_not_fitted_on() -> None:

@@ -111,7 +111,7 @@ def test_bundle_without_contract_predicts_as_before_and_says_so_once(
     lines: list[str] = []
     unet_pipeline.predict(old, images, tmp_path / "out", announce=lines.append)
     assert len([line for line in lines if line.startswith("contract none")]) == 1
-    assert not (tmp_path / "out" / "predictions.csv").exists()
+    assert {row["contract"] for row in read_table(tmp_path / "out").values()} == {"not compared"}
     silently(unet_pipeline.predict, bundle, images, tmp_path / "new")
     for path in (tmp_path / "out").glob("*.nii.gz"):
         expected = np.asarray(nib.load(tmp_path / "new" / path.name).dataobj)

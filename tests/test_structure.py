@@ -184,6 +184,12 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
     found["train", "dynunet from other weights"] = list_sources("train", tuned)
     elsewhere = plan.model_copy(update={"other_sites": OtherSites()})
     found["train", "dynunet for other hospitals"] = list_sources("train", elsewhere)
+    for instances in (
+        {"instance_targets": "levels", "instance_depths_voxel": (2,)},
+        {"instance_targets": "gaps", "loss": "border_weighted_ce"},
+    ):
+        cells = plan.model_copy(update=instances)
+        found |= {(name, f"dynunet for {instances['instance_targets']}"): list_sources(name, cells) for name in CONFIGS}
     imported = plan.model_copy(update={"axcodes": None, "transposed_bias": True})
     found["train", "dynunet of nnU-Net"] = list_sources("train", imported)
     flat_plan = plan.model_copy(update={"spatial_dims": 2, "channel_names": ("DAPI", "GFP"), "image_suffix": ".nii.gz"})

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from quality_cases import simulate_cases
 
 import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
@@ -21,6 +20,7 @@ from unet_pipeline.prediction.confidence import ConfidenceSums
 from unet_pipeline.quality.doubt_tables import list_doubts
 from unet_pipeline.quality.expected_dice import EXPECTED_DICE_FILE, fit_labels
 
+from ..quality_cases import simulate_cases
 from .conftest import TrainedBundle
 
 CallMain = Callable[..., tuple[int, str, str]]

@@ -99,9 +99,8 @@ def check(
             f"The first: {first.file} {first.cause}."
         )
     else:
-        tell_next(
-            "plan", dataset, f"{dataset.resolve().stem}_bundle", "--preset", "quick", *_repeat_options(context, "plan")
-        )
+        bundle = f"{dataset.resolve().stem}_bundle"
+        tell_next("plan", dataset, bundle, "--preset", "quick", *_repeat_options(context, "plan"))
 
 
 def _repeat_options(context: typer.Context, verb: str) -> Iterator[str]:

@@ -34,6 +34,18 @@ if TYPE_CHECKING:
 _MAX_FAILURES = 8  # printed; summary.json has all
 
 
+_By = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Results by this column of the list of cases; numbers are cut at quartiles, or at the edges of COLUMN=100,200.",
+    ),
+]
+_Quality = Annotated[
+    bool, typer.Option("--quality", help="How well the expected Dice of `predict` is kept: coverage, width, ranking.")
+]
+
+
 def evaluate(
     bundle: Bundle,
     dataset: Annotated[
@@ -44,13 +56,7 @@ def evaluate(
     device: Device = None,
     mirror: Mirror = False,
     ensemble: Ensemble = False,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Results by this column of the list of cases; numbers are cut at quartiles, or at the edges of COLUMN=100,200.",
-        ),
-    ] = None,
+    by: _By = None,
     precision: Precision = "float32",
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
@@ -59,10 +65,7 @@ def evaluate(
     threads: Threads = None,
     address: Address = None,
     sbatch: Sbatch = None,
-    quality: Annotated[
-        bool,
-        typer.Option("--quality", help="How well the expected Dice of `predict` is kept: coverage, width, ranking."),
-    ] = False,
+    quality: _Quality = False,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:

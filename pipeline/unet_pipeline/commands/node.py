@@ -61,23 +61,8 @@ def node(
 
     limits = Limits(max_instance_mib, max_instances, max_series)
     with preemptible():
-        unet_pipeline.node(
-            bundle,
-            port,
-            to,
-            aet,
-            allow or (),
-            folder,
-            wait_s,
-            instances,
-            keep,
-            limits,
-            device,
-            precision,
-            trust,
-            _tell,
-            format,
-        )
+        receiving = (bundle, port, to, aet, allow or (), folder, wait_s, instances, keep, limits)
+        unet_pipeline.node(*receiving, device, precision, trust, _tell, format)
 
 
 def _tell(line: str) -> None:

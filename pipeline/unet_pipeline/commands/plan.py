@@ -131,18 +131,16 @@ def plan(
     from unet_pipeline.lean_imports import arrange_lean_import
 
     if refresh is not None:
-        effective = _refresh(refresh, force)
-        _say_time(refresh, 0.0, no_forecast)
+        effective = _refresh(refresh, force, no_forecast)
     else:
         if dataset is None or bundle is None:
             raise typer.BadParameter("expected DATASET and BUNDLE, or --refresh BUNDLE")
-        reading = (layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-        options = read_options(*reading, labels_are_instances, site)
+        reading = (layout, patient, copy_header, resample_labels, pages_as_slices, follow_links, labels_are_instances)
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions, for_other_sites)
-        labels = parse_labels(label)
-        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, labels, options, *choices, announce=tell)
+        names, options = parse_labels(label), read_options(*reading, site)
+        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, names, options, *choices, announce=tell)
         print_report(planned.report)
         if options_of_labels := planned.report.suggest_label_options():
             say_unnamed(planned.report, f"to name them, plan into another folder with {options_of_labels}")
@@ -153,7 +151,7 @@ def plan(
     write_json_option(json_file, effective.model_dump(mode="json"))
 
 
-def _refresh(bundle: Path, force: bool) -> Plan:
+def _refresh(bundle: Path, force: bool, no_forecast: bool) -> Plan:
     import unet_pipeline
     from unet_pipeline.bundle.folder import open_bundle
     from unet_pipeline.planning.plan import read_notes
@@ -163,6 +161,7 @@ def _refresh(bundle: Path, force: bool) -> Plan:
     for note in notes:
         say(f"configs/plan.yaml: {note}.")
     say(f"Configs of {bundle} written again from its plan.yaml.")
+    _say_time(bundle, 0.0, no_forecast)
     return effective
 
 

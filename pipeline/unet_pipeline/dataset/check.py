@@ -157,24 +157,18 @@ def check_dataset(
         report = check_dataset(dataset, labels, known, with_tiles)
         return replace(report, problems=(*report.problems, note_instances(findings, LABEL_TABLE)), listing=listing)
     problems = [*dataset.problems_of_layout, *(problem for finding in findings for problem in finding.problems)]
-    readable = [finding for finding in findings if finding.shape]
-    problems += compare_cases(dataset, readable)
-    twins = find_twins(findings)
-    problems += [*report_twins(twins), *find_trained_test_images(dataset, findings)]
-    problems += compare_colours(findings)
-    problems += [*find_patients_across(dataset, patients), *find_patients_alike(patients)]
+    readable, twins = [finding for finding in findings if finding.shape], find_twins(findings)
+    problems += [*compare_cases(dataset, readable), *report_twins(twins), *find_trained_test_images(dataset, findings)]
+    problems += [*compare_colours(findings), *find_patients_across(dataset, patients), *find_patients_alike(patients)]
     patients = _join_twins(dataset, patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
     values = {value for finding in labelled for value in finding.voxels_by_value}
-    label_table = dataset.labels if labels is None or has_masks(dataset) else labels
-    if options.labels_are_instances and label_table is None:
-        label_table = {name: value for name, value in OBJECTS.items() if value in values}
+    label_table = _choose_labels(dataset, labels, options, values)
     complete = len(labelled) == len(findings)
     table, problems_of_labels = _settle_labels(label_table, labelled, complete, dataset.ignore_value)
     problems += [*problems_of_labels, *_find_syntax(dataset, table)]
-    checked = replace(dataset, labels=table)
+    checked, reason = replace(dataset, labels=table), _find_need_for_preparation(dataset, findings)
     usable = table is not None and bool(readable) and not any(problem.severity == ERROR for problem in problems)
-    reason = _find_need_for_preparation(dataset, findings)
     if reason and usable:
         problems.append(PREPARED.about("dataset", cause=reason))
     if usable:
@@ -194,6 +188,16 @@ def check_dataset(
         listing=listing,
         label_values=tuple(sorted(values)),
     )
+
+
+def _choose_labels(
+    dataset: Dataset, labels: dict[str, int] | None, options: ReadOptions, values: set[int]
+) -> dict[str, int] | None:
+    """The user's names, those of the dataset, or those of objects that are numbered."""
+    label_table = dataset.labels if labels is None or has_masks(dataset) else labels
+    if options.labels_are_instances and label_table is None:
+        return {name: value for name, value in OBJECTS.items() if value in values}
+    return label_table
 
 
 def _examine_cases(

@@ -14,7 +14,7 @@ from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_w
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.dataset.manifest import read_manifest
-from unet_pipeline.errors import EvaluationError, PredictionError
+from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from unet_pipeline.files import compute_sha256, find_relative, write_together
 from unet_pipeline.planning.plan import Plan, read_plan
@@ -78,6 +78,7 @@ def evaluate(
         check_data: compare the files with the dataset manifest first; False where that has been done.
         device, mirror, trust, precision, alone, announce: as in `predict`; run.json and the folder of predictions name the precision.
         jobs, engine, threads, address, sbatch: who predicts and measures, as in `predict`.
+        quality: measure how well expected Dice is kept.
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
@@ -87,28 +88,18 @@ def evaluate(
     """
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
+    _require_quality(folder, quality, predictions is not None)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
         from unet_pipeline.verbs.evaluate_external import evaluate_external
 
-        if quality:
-            raise PredictionError(
-                f"{folder.name} is none of `plan`'s bundles, and expected Dice is fitted for those only. Leave --quality out."
-            )
         return evaluate_external(folder, dataset, out, predictions, device, options, announce, *reading, workers)
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
     plan, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
-    measured = _read_measured(folder, dataset, check_data, plan, target, reading)
-    who = (device, announce, workers)
+    measured, who = _read_measured(folder, dataset, check_data, plan, target, reading), (device, announce, workers)
     given_maps = None if predictions is None else Path(predictions)
     evaluation = _evaluate_planned(folder, plan, measured, target, given_maps, options, who, dataset)
-    if given_maps is not None and quality:
-        raise EvaluationError(
-            "--quality needs what `predict` adds up while it predicts, which label maps made before do not have. Leave --predictions out."
-        )
-    return replace(
-        evaluation, quality=_judge_claim(folder, plan, evaluation, quality, measured is None and out is None)
-    )
+    return replace(evaluation, quality=_judge_claim(folder, plan, evaluation, quality, not dataset and out is None))
 
 
 def _evaluate_planned(
@@ -142,6 +133,17 @@ def _evaluate_planned(
 
         write_contract(folder, plan, groups, device)
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(label_maps), summary)
+
+
+def _require_quality(folder: BundleFolder, wanted: bool, are_given: bool) -> None:
+    if wanted and not folder.is_planned:
+        raise EvaluationError(
+            f"{folder.name} is none of `plan`'s bundles, and expected Dice is fitted for those only. Leave --quality out."
+        )
+    if wanted and are_given:
+        raise EvaluationError(
+            "--quality needs what `predict` adds up while it predicts, which label maps made before do not have. Leave --predictions out."
+        )
 
 
 def _judge_claim(

@@ -61,11 +61,7 @@ def node(
         InUseError: another node works in the folder.
         PreemptedError: SIGTERM; everything is in order.
     """
-    _require_libraries()
-    if format not in FORMATS:
-        raise PredictionError(
-            f"--format is {format!r}; {suggest(format, FORMATS)}. A node sends one of {', '.join(FORMATS)}."
-        )
+    _require_libraries(format)
     from unet_pipeline.clinical.node.receiver import check_title, read_allowed, receiving
     from unet_pipeline.clinical.node.sender import Sender, read_destination
     from unet_pipeline.clinical.source import quiet_process
@@ -87,7 +83,11 @@ def node(
                 loop.run(wait_s, instances)
 
 
-def _require_libraries() -> None:
+def _require_libraries(format: str) -> None:
+    if format not in FORMATS:
+        raise PredictionError(
+            f"--format is {format!r}; {suggest(format, FORMATS)}. A node sends one of {', '.join(FORMATS)}."
+        )
     try:
         import highdicom  # noqa: F401
         import pynetdicom  # noqa: F401
