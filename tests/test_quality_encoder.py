@@ -6,11 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
+from unet_pipeline.networks.counting import build_network as build_from_shape
+from unet_pipeline.networks.table import NETWORKS
+from unet_pipeline.planning.planner import plan_from_fingerprint
 from unet_pipeline.prediction.mirroring import Mirrored
 from unet_pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
 from unet_pipeline.quality.encoder import EncoderListener, find_bottleneck
+
+from .conftest import build_fingerprint
 
 
 def build_network() -> torch.nn.Module:
@@ -27,8 +33,29 @@ def wrap(network: torch.nn.Module) -> Any:
     return SimpleNamespace(parts=SimpleNamespace(networks=(TimedNetwork(network, Stopwatch()),)), volumes=None)
 
 
-def test_bottleneck_is_the_last_layer_of_the_coarsest_grid() -> None:
-    assert find_bottleneck(build_network(), torch.zeros(1, 1, 8, 8)) == "2"
+def test_bottleneck_is_the_last_convolution_of_the_coarsest_grid() -> None:
+    assert find_bottleneck(build_network(), torch.zeros(1, 1, 8, 8)) == "1"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_features_of_every_network_tell_images_apart(name: str) -> None:
+    """Behind an instance normalisation they would not."""
+    dims = NETWORKS[name].spatial_dims[0]
+    plan = plan_from_fingerprint(
+        build_fingerprint(shapes=((64,) * dims,) * 4), "data", "quick", network=name, padded=True
+    ).plan
+    network = build_from_shape(plan.shape).eval()
+    windows = torch.rand(2, 1, *plan.patch_size) ** torch.tensor([1.0, 4.0]).reshape(2, *[1] * (dims + 1))
+    layer = find_bottleneck(network, windows[:1])
+    assert layer is not None
+    engines, features = wrap(network), []
+    listener = EncoderListener(layer)
+    assert listener.attach(engines)
+    for window in windows:
+        with listener.listen() as heard, torch.inference_mode():
+            engines.parts.networks[0](window[None])
+        features.append(heard[0])
+    assert np.abs(features[0] - features[1]).max() > 1e-3
 
 
 @torch.inference_mode()

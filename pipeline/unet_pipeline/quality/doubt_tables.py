@@ -150,5 +150,5 @@ def _build_row(doubt: Doubt, plan: Plan, said: Sequence[ExpectedDice]) -> dict[s
     return row | {NOTE_COLUMN: "; ".join(reasons)}
 
 
-def _show(number: float) -> float | None:
-    return None if math.isnan(number) else round(number, _DIGITS)
+def _show(number: float) -> str | None:
+    return None if math.isnan(number) else f"{number:.{_DIGITS}f}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.modules.conv import _ConvNd
 
 from unet_pipeline.prediction.device_network import DeviceNetwork
 from unet_pipeline.prediction.engines import Engines
@@ -18,9 +19,10 @@ from unet_pipeline.prediction.stopwatch import TimedNetwork
 
 
 def find_bottleneck(network: torch.nn.Module, window: torch.Tensor) -> str | None:
-    """Name of the last of the layers with the most channels on a network's coarsest grid; None where no layer gives features.
+    """Name of the last convolution with the most channels on a network's coarsest grid; None where there is none.
 
-    Layers with fewer channels there are gates, such as those of an attention.
+    Behind an instance normalisation the mean and spread of a channel are the same for every image, so it is heard before. Layers with
+    fewer channels there are gates, such as those of an attention.
 
     Args:
         network: in evaluation mode.
@@ -35,8 +37,8 @@ def find_bottleneck(network: torch.nn.Module, window: torch.Tensor) -> str | Non
 
         return hook
 
-    leaves = [(name, module) for name, module in network.named_modules() if name and not any(module.children())]
-    hooks = [module.register_forward_hook(note(name)) for name, module in leaves]
+    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, _ConvNd)]
+    hooks = [module.register_forward_hook(note(name)) for name, module in layers]
     try:
         with torch.inference_mode():
             network(window)
