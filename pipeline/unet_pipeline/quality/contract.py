@@ -190,7 +190,7 @@ def read_contract(folder: BundleFolder) -> ContractRecord | None:
     if not path.is_file():
         return None
     shown = f"evidence/{CONTRACT_FILE} of {folder.name}"
-    remedy = "Make it again with `unet-pipeline evaluate BUNDLE`, or remove it."
+    remedy = "Make it again with `unet-pipeline package BUNDLE`, or remove it."
     contract = read_model(path, ContractRecord, BundleError, shown, remedy)
     if contract.version != VERSION:
         raise BundleError(f"{shown} is of version {contract.version}; expected {VERSION}. {remedy}")

@@ -42,7 +42,7 @@ UNUSUAL_INPUT = Message(
     "Look at the label map before you use it.",
 )
 NO_CONTRACT = (
-    "contract none, so images are not compared with those of the training; `unet-pipeline evaluate BUNDLE` makes it"
+    "contract none, so images are not compared with those of the training; `unet-pipeline package BUNDLE` makes it"
 )
 
 
@@ -162,7 +162,7 @@ def build_inspector(
         if options.strict:
             raise PredictionError(
                 f"{folder.name} has no input contract, so --strict cannot tell which images to refuse. Make one with `unet-pipeline "
-                "evaluate BUNDLE`, or predict without --strict."
+                "package BUNDLE`, or predict without --strict."
             )
         return None
     encoder = contract.find_encoder([compute_sha256(path) for path in weights]) if options.runtime == "torch" else None

@@ -128,10 +128,6 @@ def _evaluate_planned(
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps), (title, excluded, dataset))
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts, workers)
         add_result(keeper.record, target, title, {pair.case: pair.prediction for pair in pairs})
-    if measured is None and given_maps is None and target == folder.evaluations / _name_evaluation(None):
-        from unet_pipeline.quality.fitting import write_contract
-
-        write_contract(folder, plan, groups, device)
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(label_maps), summary)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unet_pipeline.audit.trust import open_trusted
+from unet_pipeline.bundle.data_state import require_unchanged_data
 from unet_pipeline.bundle.folder import BundleFolder, require_weights
 from unet_pipeline.bundle.run_record import EvaluationRunRecord
 from unet_pipeline.bundle.seal import break_seal
@@ -33,7 +34,8 @@ def package(
 ) -> Package:
     """Verify, export, document, seal and zip a trained bundle.
 
-    Its weights are stored in half precision, and its validation cases, if they were evaluated, are measured again with these.
+    Its weights are stored in half precision, and its validation cases, if they were evaluated, are measured again with these. What the
+    images of the training look like is noted as its input contract, unless it has that of these weights.
     Where that is not possible, because the dataset is elsewhere, the weights stay as they were measured, and it is said.
 
     Args:
@@ -47,6 +49,7 @@ def package(
         announce: is given lines about the weights.
 
     Raises:
+        DatasetError: images of the training have changed since, so that they cannot be described.
         BundleError: no weights, an unknown type of them, a check fails, or an export does not agree with the network.
     """
     from unet_pipeline.bundle.half_weights import FLOAT16, holds_full_weights, require_weight_type
@@ -58,9 +61,30 @@ def package(
     folder.require_data()
     if weights == FLOAT16 and holds_full_weights(require_weights(folder)):
         _halve_and_measure(folder, announce)
+    _describe_training(folder, announce)
     default = folder.root.resolve().with_name(f"{folder.name}.zip")
     target = Path(zip_file) if zip_file is not None else default
     return package_bundle(folder, target, Path(key) if key is not None else None, export, note, write_crate)
+
+
+def _describe_training(folder: BundleFolder, announce: Callable[[str], None]) -> None:
+    """Make the input contract, where the bundle has none of its weights; without the images it stays without one, and it is said."""
+    from unet_pipeline.quality.contract import read_contract
+
+    known = read_contract(folder)
+    if known is not None and known.find_encoder([compute_sha256(folder.weights)]):
+        return
+    plan = read_plan(folder.plan)
+    if not (folder.root / plan.dataset_dir).is_dir():
+        announce(f"contract none: the dataset is not at {plan.dataset_dir} (from the bundle's root)")
+        return
+    from unet_pipeline.evaluation.groups import group_by_fold
+    from unet_pipeline.quality.fitting import write_contract
+
+    require_unchanged_data(folder)
+    break_seal(folder)
+    written = write_contract(folder, plan, group_by_fold(folder, plan)[0])
+    announce(f"contract {'none: too few images' if written is None else f'evidence/{written.name}'}")
 
 
 def _halve_and_measure(folder: BundleFolder, announce: Callable[[str], None]) -> None:
