@@ -144,7 +144,8 @@ def test_package_where_nothing_can_be_measured_keeps_the_weights_and_says_why(
     else:
         case = folder.read_split(0).validation[0]
         (copy_of_2d.dataset / case.image).write_bytes((copy_of_2d.dataset / case.label).read_bytes())
-    _, (line,) = package(copy_of_2d.root)
+    _, (line, contract) = package(copy_of_2d.root)
+    assert contract.startswith("contract none: ")
     assert line.startswith("weights  float32, as they were measured: ")
     assert ("the dataset is not at ../cells" if gone == "dataset" else "changed") in line
     assert before == (compute_sha256(folder.weights), folder.weights_origin.read_bytes())

@@ -87,6 +87,11 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
     # these describe the plan, or are numbers of other networks and losses; or the configs have what follows from them
     assert plan.keys() - used == {
         "initial_weights_sha256",
+        "other_sites",
+        "instance_targets",
+        "instance_depths_voxel",
+        "instance_seed_threshold",
+        "instance_smallest",
         "transposed_bias",
         "tolerance_mm",
         "lesion_labels",
@@ -393,7 +398,7 @@ def test_predict_one_unreadable_image_does_not_stop_the_others(bundle_3d: Traine
     (source / "bad.nii.gz").write_bytes(images[1].read_bytes()[:2000])
     with pytest.raises(PredictionError, match=r"1 of 2 images(.|\n)*bad\.nii\.gz cannot be read"):
         phantoms.silently(unet_pipeline.predict, bundle_3d.root, source, out)
-    assert list_files(out) == ["good.nii.gz", "predictions_run.json"]
+    assert list_files(out) == ["good.nii.gz", "predictions.csv", "predictions_run.json"]
     record = json.loads((out / "predictions_run.json").read_text(encoding="utf-8"))
     assert (record["state"], list(record["images"])) == ("failed", ["good"])
 

@@ -106,8 +106,9 @@ class EncoderRecord(BaseModel):
 class ContractRecord(BaseModel):
     """evidence/contract.json.
 
-    `words` has the values that each property without numbers has among the training's images; `template` is their mean, standardised, in
-    cells. `outside_factor` times the threshold is where an image is no longer unusual but outside. `notes` say what cannot be judged.
+    `weights_sha256` are the networks' whose cases it was fitted on, fold by fold. `words` has the values that each property without numbers
+    has among the training's images; `template` is their mean, standardised, in cells. `outside_factor` times the threshold is where an
+    image is no longer unusual but outside. `notes` say what cannot be judged.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -115,6 +116,7 @@ class ContractRecord(BaseModel):
     version: int = VERSION
     dataset: str
     counts_pixels: bool
+    weights_sha256: list[str]
     words: dict[str, list[str]]
     template: list[object]
     image: StageRecord

@@ -92,6 +92,7 @@ def fit_contract(
     notes = [*_note_rate(image_stage, FALSE_ALARM_RATES["image"], "the image's properties"), *notes]
     return ContractRecord(
         dataset=plan.dataset_name,
+        weights_sha256=[compute_sha256(group.weights[0]) for group in groups],
         counts_pixels=plan.spatial_dims == 2,
         words=_collect_words(images),
         template=template.tolist(),

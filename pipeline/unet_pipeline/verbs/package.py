@@ -49,7 +49,6 @@ def package(
         announce: is given lines about the weights.
 
     Raises:
-        DatasetError: images of the training have changed since, so that they cannot be described.
         BundleError: no weights, an unknown type of them, a check fails, or an export does not agree with the network.
     """
     from unet_pipeline.bundle.half_weights import FLOAT16, holds_full_weights, require_weight_type
@@ -68,23 +67,23 @@ def package(
 
 
 def _describe_training(folder: BundleFolder, announce: Callable[[str], None]) -> None:
-    """Make the input contract, where the bundle has none of its weights; without the images it stays without one, and it is said."""
+    """Make the input contract, where the bundle has none of its weights; where the images are elsewhere or others, say so."""
+    from unet_pipeline.evaluation.groups import group_by_fold
     from unet_pipeline.quality.contract import read_contract
 
-    known = read_contract(folder)
-    if known is not None and known.find_encoder([compute_sha256(folder.weights)]):
+    plan, known = read_plan(folder.plan), read_contract(folder)
+    groups, _, _ = group_by_fold(folder, plan)
+    if known is not None and known.weights_sha256 == [compute_sha256(group.weights[0]) for group in groups]:
         return
-    plan = read_plan(folder.plan)
-    if not (folder.root / plan.dataset_dir).is_dir():
-        announce(f"contract none: the dataset is not at {plan.dataset_dir} (from the bundle's root)")
-        return
-    from unet_pipeline.evaluation.groups import group_by_fold
     from unet_pipeline.quality.fitting import write_contract
 
-    require_unchanged_data(folder)
+    try:
+        require_unchanged_data(folder)
+    except PipelineError as error:
+        announce(f"contract {'none' if known is None else 'of other weights'}: {error}")
+        return
     break_seal(folder)
-    written = write_contract(folder, plan, group_by_fold(folder, plan)[0])
-    announce(f"contract {'none: too few images' if written is None else f'evidence/{written.name}'}")
+    write_contract(folder, plan, groups)
 
 
 def _halve_and_measure(folder: BundleFolder, announce: Callable[[str], None]) -> None:

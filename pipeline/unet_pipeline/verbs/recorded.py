@@ -73,7 +73,7 @@ def predict_recorded(
         try:
             predictions = places.predict(inputs, ledger, options.probabilities, predict) if places else predict(inputs)
         finally:
-            if compares and folder.is_planned and out.is_dir():
+            if compares and folder.is_planned and ledger.entries:
                 known = list_doubt_rows(ledger.entries, read_plan(folder.plan), read_expected_dice(folder))
                 table = write_predictions_table(out, known, list_contract_rows(ledger.entries))
                 ledger.folder.deliver(table, compute_sha256(table))
