@@ -41,7 +41,8 @@ def measure(dataset: Path, arguments: argparse.Namespace) -> list[dict[str, floa
         for fold in range(arguments.folds):
             if not BundleFolder(bundle).fold_weights(fold).is_file():
                 overrides = ("num_epochs=1", f"iterations_per_epoch={arguments.steps}", "val_interval=1")
-                run("train", bundle, "--fold", fold, "--resume", *overrides)
+                resume = ["--resume"] if list(bundle.glob(f"evidence/runs/fold_{fold}-*/checkpoint*")) else []
+                run("train", bundle, "--fold", fold, *resume, *overrides)
         run("evaluate", bundle, "--quality")
     return list(json.loads(result.read_text(encoding="utf-8"))["rows"])
 
