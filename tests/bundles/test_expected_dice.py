@@ -14,7 +14,7 @@ import torch
 import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.evidence.records.prediction_record import read_entries
-from unet_pipeline.files import write_json
+from unet_pipeline.files import compute_sha256, write_json
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.confidence import ConfidenceSums
 from unet_pipeline.quality.doubt_tables import list_doubts
@@ -39,7 +39,8 @@ def fit_simulated(folder: BundleFolder) -> None:
     """Expected Dice of the bundle's labels, of simulated cases."""
     labels = list(read_plan(folder.plan).label_table)[1:]
     by_label = {label: simulate_cases(40, number) for number, label in enumerate(labels)}
-    record = fit_labels(by_label, "ml", "simulated")
+    weights = [compute_sha256(folder.weights)]
+    record = fit_labels(by_label, "ml", "simulated").model_copy(update={"weights_sha256": weights})
     write_json(folder.evidence / EXPECTED_DICE_FILE, record.model_dump(mode="json"))
 
 
@@ -110,6 +111,14 @@ def test_predictions_have_expected_dice_and_an_order_to_look_at(
     }
     by_rank = sorted(said_lows, key=lambda case: int(rows[case]["review_rank"]))
     assert [said_lows[case] for case in by_rank] == sorted(said_lows.values())
+    path = own.root / "evidence" / EXPECTED_DICE_FILE
+    fitted = path.read_text()
+    path.write_text(fitted.replace(compute_sha256(BundleFolder(own.root).weights), "0" * 64))
+    call_main(*arguments)
+    assert {row["expected_dice"] for row in read_table(out).values()} == {""}
+    assert all("other weights" in row["expected_dice_note"] for row in read_table(out).values())
+    path.write_text(fitted)
+    call_main(*arguments)
     before = (out / "predictions.csv").read_text()
     call_main(*arguments)  # kept label maps keep what is known of them
     assert (out / "predictions.csv").read_text() == before

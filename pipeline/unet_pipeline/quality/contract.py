@@ -14,12 +14,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.errors import BundleError
 from unet_pipeline.prediction.modality import compare_modality
 from unet_pipeline.quality.distribution import Distribution
 from unet_pipeline.quality.layout import measure_layout
 from unet_pipeline.quality.properties import ImageProperties, show_number
-from unet_pipeline.text_files import read_model
+from unet_pipeline.quality.sealed import read_sealed
 
 CONTRACT_FILE = "contract.json"
 VERSION = 1
@@ -186,17 +185,9 @@ def read_contract(folder: BundleFolder) -> ContractRecord | None:
     """The bundle's contract; None where it has none.
 
     Raises:
-        BundleError: the file is damaged, or of a later version.
+        BundleError: see `read_sealed`.
     """
-    path = folder.evidence / CONTRACT_FILE
-    if not path.is_file():
-        return None
-    shown = f"evidence/{CONTRACT_FILE} of {folder.name}"
-    remedy = "Make it again with `unet-pipeline package BUNDLE`, or remove it."
-    contract = read_model(path, ContractRecord, BundleError, shown, remedy)
-    if contract.version != VERSION:
-        raise BundleError(f"{shown} is of version {contract.version}; expected {VERSION}. {remedy}")
-    return contract
+    return read_sealed(folder, CONTRACT_FILE, ContractRecord, VERSION, "package")
 
 
 def judge_image(contract: ContractRecord, image: ImageProperties, modalities: Sequence[str] = ()) -> Verdict:

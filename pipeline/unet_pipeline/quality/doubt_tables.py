@@ -10,7 +10,6 @@ import pandas as pd
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import LabelMapEntry
-from unet_pipeline.errors import BundleError
 from unet_pipeline.files import write_json
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.prediction.doubt import Doubt
@@ -24,10 +23,11 @@ from unet_pipeline.quality.expected_dice import (
     expect_dice,
     fit_labels,
 )
-from unet_pipeline.text_files import read_model
+from unet_pipeline.quality.sealed import read_sealed
 
 RANK_COLUMN, EXPECTED_COLUMN, NOTE_COLUMN = "review_rank", "expected_dice", "expected_dice_note"
 NOT_FITTED = "the bundle has no expected Dice; `unet-pipeline evaluate BUNDLE` fits it"
+OTHER_WEIGHTS = "expected Dice was fitted for other weights; `unet-pipeline evaluate BUNDLE` fits it"
 NOT_LIKE_TRAINING = "the image is outside of the input contract"
 _DIGITS = 4
 
@@ -36,17 +36,9 @@ def read_expected_dice(folder: BundleFolder) -> ExpectedDiceRecord | None:
     """The bundle's; None where it has none.
 
     Raises:
-        BundleError: the file is damaged, or of a later version.
+        BundleError: see `read_sealed`.
     """
-    path = folder.evidence / EXPECTED_DICE_FILE
-    if not path.is_file():
-        return None
-    shown = f"evidence/{EXPECTED_DICE_FILE} of {folder.name}"
-    remedy = "Make it again with `unet-pipeline evaluate BUNDLE`, or remove it."
-    record = read_model(path, ExpectedDiceRecord, BundleError, shown, remedy)
-    if record.version != VERSION:
-        raise BundleError(f"{shown} is of version {record.version}; expected {VERSION}. {remedy}")
-    return record
+    return read_sealed(folder, EXPECTED_DICE_FILE, ExpectedDiceRecord, VERSION, "evaluate")
 
 
 def join_cases(
@@ -80,20 +72,31 @@ def list_doubts(entries: Mapping[str, object]) -> dict[str, Doubt]:
     }
 
 
+def list_weights(entries: Mapping[str, object]) -> list[str]:
+    """SHA-256 of all weights that label maps of a record were made with."""
+    known = (entry.weights_sha256 for entry in entries.values() if isinstance(entry, LabelMapEntry))
+    return sorted({sha256 for weights in known for sha256 in weights})
+
+
 def list_fitted_labels(plan: Plan) -> list[str]:
     """Labels that Dice is expected of: all but the background; regions join several and have none of their own."""
     return list(plan.label_table)[1:]
 
 
 def write_expected_dice(
-    folder: BundleFolder, plan: Plan, by_label: Mapping[str, Sequence[LabelCase]], folds: Sequence[int]
+    folder: BundleFolder,
+    plan: Plan,
+    by_label: Mapping[str, Sequence[LabelCase]],
+    folds: Sequence[int],
+    weights_sha256: Sequence[str],
 ) -> ExpectedDiceRecord:
-    """Fit, and write evidence/expected_dice.json."""
+    """Fit, and write evidence/expected_dice.json; `weights_sha256` are those of the label maps."""
     num_cases = max((len(cases) for cases in by_label.values()), default=0)
     named = f"fold {folds[0]}" if len(folds) == 1 else f"{len(folds)} folds"
     notes = [] if len(folds) > 1 else ["Of one fold only: the spread between networks is not in the intervals."]
     unit = "pixel" if plan.spatial_dims == 2 else "ml"
-    record = fit_labels(by_label, unit, f"{num_cases} validation cases of {named}", notes)
+    source = f"{num_cases} validation cases of {named}"
+    record = fit_labels(by_label, unit, source, notes).model_copy(update={"weights_sha256": list(weights_sha256)})
     write_json(folder.evidence / EXPECTED_DICE_FILE, record.model_dump(mode="json"))
     return record
 
@@ -110,8 +113,9 @@ def list_doubt_rows(
     orders: dict[str, tuple[int, float]] = {}
     for name, doubt in list_doubts(entries).items():
         entry = entries[name]
-        is_outside = isinstance(entry, LabelMapEntry) and (entry.contract or {}).get("verdict") == OUTSIDE
-        said = _expect(doubt, plan, expected, is_outside)
+        contract, weights = (entry.contract, entry.weights_sha256) if isinstance(entry, LabelMapEntry) else (None, [])
+        is_outside = (contract or {}).get("verdict") == OUTSIDE
+        said = _expect(doubt, plan, expected, weights, is_outside)
         rows[name] = _build_row(doubt, plan, said)
         lows = [one.low for one in said if not math.isnan(one.low)]
         orders[name] = (0 if is_outside else 1 if not lows else 2, min(lows, default=0.0))
@@ -120,9 +124,12 @@ def list_doubt_rows(
     return dict(rows)
 
 
-def _expect(doubt: Doubt, plan: Plan, expected: ExpectedDiceRecord | None, is_outside: bool) -> list[ExpectedDice]:
-    if expected is None or is_outside:
-        reason = NOT_FITTED if expected is None else NOT_LIKE_TRAINING
+def _expect(
+    doubt: Doubt, plan: Plan, expected: ExpectedDiceRecord | None, weights: Sequence[str], is_outside: bool
+) -> list[ExpectedDice]:
+    is_of_others = expected is not None and not set(weights) <= set(expected.weights_sha256)
+    if expected is None or is_of_others or is_outside:
+        reason = NOT_FITTED if expected is None else OTHER_WEIGHTS if is_of_others else NOT_LIKE_TRAINING
         return [ExpectedDice(label, math.nan, math.nan, math.nan, reason) for label in list_fitted_labels(plan)]
     return [
         expect_dice(

@@ -83,7 +83,8 @@ class LabelRecord(BaseModel):
 
 
 class ExpectedDiceRecord(BaseModel):
-    """evidence/expected_dice.json. `features` are the names of the numbers of each line, `source` says what was fitted on."""
+    """evidence/expected_dice.json. `features` are the names of the numbers of each line, `source` says what was fitted on,
+    `weights_sha256` which networks the claim is about."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -91,6 +92,7 @@ class ExpectedDiceRecord(BaseModel):
     confidence: float = CONFIDENCE
     features: list[str]
     source: str
+    weights_sha256: list[str] = []
     labels: list[LabelRecord]
     notes: list[str]
 

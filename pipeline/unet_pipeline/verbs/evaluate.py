@@ -152,14 +152,17 @@ def _judge_claim(
         join_cases,
         list_doubts,
         list_fitted_labels,
+        list_weights,
         read_expected_dice,
         write_expected_dice,
     )
 
-    doubts = {case: one for out in evaluation.predictions for case, one in list_doubts(read_entries(out)).items()}
+    entries = {case: entry for out in evaluation.predictions for case, entry in read_entries(out).items()}
+    doubts = list_doubts(entries)
     by_label = join_cases(evaluation.rows, doubts, plan, list_fitted_labels(plan))
     if is_out_of_fold and doubts:
-        write_expected_dice(folder, plan, by_label, evaluation.record.folds or ())
+        weights = list_weights(entries)
+        write_expected_dice(folder, plan, by_label, evaluation.record.folds or (), weights)
     if not wanted:
         return ()
     fitted = None if is_out_of_fold else read_expected_dice(folder)
