@@ -98,8 +98,8 @@ def plan_small(
 
 
 def list_label_maps(folder: Path) -> list[Path]:
-    """What `predict` wrote, without its record."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".json")
+    """What `predict` wrote, without its record and the table of it."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix not in (".json", ".csv"))
 
 
 def silently(function: Any, *arguments: Any, **keywords: Any) -> Any:

@@ -44,7 +44,10 @@ def build(
 ) -> Engines:
     inferer = SlidingWindowInferer(window, batch_size, 0.5, mode="gaussian")
     networks = network or torch.nn.Identity()
-    expected, plan = Expected(("any",) * num_channels, 3), SimpleNamespace(filters=[first])
+    expected, plan = (
+        Expected(("any",) * num_channels, 3),
+        SimpleNamespace(filters=[first], shape=SimpleNamespace(num_classes=num_classes)),
+    )
     parts = Parts(expected, None, (networks,), inferer, torch.device(device), tuple(range(num_classes)), plan=plan)
     engine = SimpleNamespace(deferred_heads=())
     return Engines(parts, engine, engine)

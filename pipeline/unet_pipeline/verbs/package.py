@@ -72,16 +72,16 @@ def _describe_training(folder: BundleFolder, announce: Callable[[str], None]) ->
     from unet_pipeline.quality.contract import read_contract
 
     plan, known = read_plan(folder.plan), read_contract(folder)
-    groups, _, _ = group_by_fold(folder, plan)
-    if known is not None and known.weights_sha256 == [compute_sha256(group.weights[0]) for group in groups]:
-        return
-    from unet_pipeline.quality.fitting import write_contract
-
     try:
+        groups, _, _ = group_by_fold(folder, plan)
+        if known is not None and known.weights_sha256 == [compute_sha256(group.weights[0]) for group in groups]:
+            return
         require_unchanged_data(folder)
     except PipelineError as error:
         announce(f"contract {'none' if known is None else 'of other weights'}: {error}")
         return
+    from unet_pipeline.quality.fitting import write_contract
+
     break_seal(folder)
     write_contract(folder, plan, groups)
 
