@@ -39,7 +39,7 @@ VERBS = {
 # whole files that a verb may leave although it could not write all: the record of a failed run, label maps that are finished
 MADE = {
     "train": ("run.json", "config.json"),
-    "predict": (".png", "predictions_run.json"),
+    "predict": (".png", "predictions_run.json", "predictions.csv"),
     "evaluate": (".png", "predictions_run.json"),
     "tune": ("tuning_run.json",),
 }

@@ -17,7 +17,7 @@ from unet_pipeline.remote.cache import FOLDER_VARIABLE, SIZE_VARIABLE
 
 from .conftest import TrainedBundle
 
-RECORD = "predictions_run.json"
+RECORD, TABLE = "predictions_run.json", "predictions.csv"
 NUM_IMAGES = 5
 
 
@@ -86,7 +86,7 @@ def test_predict_whole_way_then_resumed(
     result = predict(announce=lines.append)
     assert lines[0].startswith(f"store    s3://bucket/in: {NUM_IMAGES} object(s), ")
     assert [str(path) for path in result.written] == [f"s3://bucket/out/{path.name}" for path in expected.written]
-    assert bucket.list("out") == sorted(f"bucket/out/{path.name}" for path in (*expected.written, Path(RECORD)))
+    assert bucket.list("out") == sorted(f"bucket/out/{path.name}" for path in (*expected.written, Path(RECORD), Path(TABLE)))
     assert [bucket.hash(path.name, tmp_path) for path in result.written] == list(map(compute_sha256, expected.written))
     record = bucket.read_record()
     assert (record["id"], record["state"], len(record["images"])) == ("out", "finished", NUM_IMAGES)
