@@ -128,7 +128,7 @@ def test_predict_each_line_of_the_record_comes_after_its_upload(
     predict(probabilities=True)
     assert seen
     assert all(num_names == num_there for num_names, num_there in seen)
-    assert len(bucket.list("out")) == 2 * NUM_IMAGES + 1
+    assert len(bucket.list("out")) == 2 * NUM_IMAGES + 2  # the record, and the table of it
     assert len(predict(probabilities=True).kept) == NUM_IMAGES
 
 
@@ -188,7 +188,7 @@ def test_predict_one_image_fails_and_one_result_cannot_be_written(
     names = {path.name for path in images} - {images[1].name, images[2].name}
     assert {entry["label_map"] for entry in record["images"].values()} == names
     assert record["state"] == "failed"
-    assert bucket.list("out") == sorted(f"bucket/out/{name}" for name in {*names, RECORD})
+    assert bucket.list("out") == sorted(f"bucket/out/{name}" for name in {*names, RECORD, TABLE})
     bucket.server.faults.clear()
     assert len(predict().written) == 2
 
