@@ -86,7 +86,9 @@ def test_predict_whole_way_then_resumed(
     result = predict(announce=lines.append)
     assert lines[0].startswith(f"store    s3://bucket/in: {NUM_IMAGES} object(s), ")
     assert [str(path) for path in result.written] == [f"s3://bucket/out/{path.name}" for path in expected.written]
-    assert bucket.list("out") == sorted(f"bucket/out/{path.name}" for path in (*expected.written, Path(RECORD), Path(TABLE)))
+    assert bucket.list("out") == sorted(
+        f"bucket/out/{path.name}" for path in (*expected.written, Path(RECORD), Path(TABLE))
+    )
     assert [bucket.hash(path.name, tmp_path) for path in result.written] == list(map(compute_sha256, expected.written))
     record = bucket.read_record()
     assert (record["id"], record["state"], len(record["images"])) == ("out", "finished", NUM_IMAGES)

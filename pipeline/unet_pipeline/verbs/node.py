@@ -165,6 +165,7 @@ class Predictor:
             raise PredictionError(f"{problem.file} {problem.cause}. {problem.remedy}")
 
     def _open(self, series: Path) -> Function:
+        from unet_pipeline.quality.inspector import hash_contract
         from unet_pipeline.verbs.predict_worker import open_prediction
 
         arguments: Mapping[str, Any] = {
@@ -176,6 +177,7 @@ class Predictor:
             "options": self.options.as_settings(),
             "origin": self.describe_origin(),
             "suffix": ".dcm",
+            "contract_sha256": hash_contract(self.folder),
             "largest": [str(series.absolute())],
         }
         return open_prediction(arguments, Share(device=self.options.device))
