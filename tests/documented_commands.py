@@ -30,6 +30,8 @@ MARKS = {
     r".*: mlflow server ": "serves until it is stopped; tests/test_evidence_records_tracking.py reads its options",
     r"docs/howto/pacs\.md: unet-pipeline ": "needs a DICOMweb server; tests/bundles/test_dicomweb.py starts one",
     r".*: unet-pipeline \w+ .*--engine (ray|slurm)": "needs a cluster; `make test-ray` and `make test-slurm` start one",
+    r".*: unet-pipeline (validate|learning-curve) (?!.*--dry-run)": "ten patients, or hours; phantoms in tests/bundles/test_validate.py",
+    r".*: unet-pipeline predict .*--strict": "needs a packaged bundle; tests/test_quality_contract.py makes one",
     r".*: torchrun --nnodes": "needs two machines",
     r".*: cd BUNDLE && torchrun ": "tests/bundles/test_stock_monai.py runs it, with two processes",
     r"docs/deployment\.md: (monailabel|curl) ": "needs MONAI Label's own environment; `make monailabel` runs these",
