@@ -97,7 +97,7 @@ def test_stream_out_of_memory_takes_rows_and_then_main_memory(
     tried = []
 
     def run_out(self: VolumesEngine, *arguments: Any) -> Any:
-        tried.append(arguments[-1])
+        tried.append(arguments[-2])  # whether the sums of the whole image are held
         if len(tried) < 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(self, *arguments)

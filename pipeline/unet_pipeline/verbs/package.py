@@ -70,6 +70,7 @@ def _describe_training(folder: BundleFolder, announce: Callable[[str], None]) ->
     """Make the input contract, where the bundle has none of its weights; where the images are elsewhere or others, say so."""
     from unet_pipeline.evaluation.groups import group_by_fold
     from unet_pipeline.quality.contract import read_contract
+    from unet_pipeline.quality.fitting import write_contract
 
     plan, known = read_plan(folder.plan), read_contract(folder)
     try:
@@ -77,13 +78,10 @@ def _describe_training(folder: BundleFolder, announce: Callable[[str], None]) ->
         if known is not None and known.weights_sha256 == [compute_sha256(group.weights[0]) for group in groups]:
             return
         require_unchanged_data(folder)
-    except PipelineError as error:
+        break_seal(folder)
+        write_contract(folder, plan, groups)
+    except PipelineError as error:  # a bundle that cannot predict is refused by the checks that follow, in their words
         announce(f"contract {'none' if known is None else 'of other weights'}: {error}")
-        return
-    from unet_pipeline.quality.fitting import write_contract
-
-    break_seal(folder)
-    write_contract(folder, plan, groups)
 
 
 def _halve_and_measure(folder: BundleFolder, announce: Callable[[str], None]) -> None:
