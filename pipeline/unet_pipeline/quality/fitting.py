@@ -14,7 +14,6 @@ from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.records import ListedCase
 from unet_pipeline.evaluation.groups import Group
 from unet_pipeline.files import compute_sha256, write_json
-from unet_pipeline.networks.overlap_tile import OverlapTileInferer
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.prediction.engine import Case
 from unet_pipeline.prediction.engines import Engines, build_engines
@@ -135,8 +134,8 @@ def find_layer(engines: Engines) -> str | None:
     network = getattr(engines.parts.networks[0], "network", None)
     if not isinstance(network, torch.nn.Module):
         return None
-    inferer = engines.parts.inferer  # that of networks without padding has tiles
-    window = inferer.tile_size if isinstance(inferer, OverlapTileInferer) else inferer.roi_size
+    inferer = engines.parts.inferer  # that of networks without padding has tiles, and its class comes with the bundle
+    window = getattr(inferer, "tile_size", None) or inferer.roi_size
     shape = (1, len(engines.parts.expected.channel_names), *window)
     return find_bottleneck(network, torch.zeros(shape, device=engines.parts.device))
 
