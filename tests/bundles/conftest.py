@@ -44,6 +44,7 @@ def share_folder(tmp_path_factory: pytest.TempPathFactory, name: str, build: Cal
             build(partial)
             partial.rename(shared)
     copy = own / name
+    shutil.rmtree(copy, ignore_errors=True)  # of the same module, before tests of another were taken over
     shutil.copytree(shared, copy)
     return copy
 
