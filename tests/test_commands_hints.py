@@ -25,7 +25,7 @@ Call = Callable[..., tuple[int, str, str]]
         ("train B --learning-rat 1", "unet-pipeline train B learning_rate=1"),
         ("train B -e 5", "unet-pipeline train B num_epochs=5"),
         ("train B --folds all", "Did you mean --fold?"),
-        ("train B --preset quick", "--preset is an option of plan."),
+        ("train B --preset quick", "--preset is an option of plan, learning-curve."),
         ("plan D B --epochs 5", "`unet-pipeline train BUNDLE num_epochs=VALUE` for one training."),
         ("plan D B num_epochs=5", "num_epochs: It is a number of the plan: edit configs/plan.yaml"),
         ("predict B I --output O", "It is an argument and has no name: unet-pipeline predict BUNDLE INPUT OUT"),

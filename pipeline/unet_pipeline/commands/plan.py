@@ -129,6 +129,7 @@ def plan(
     _check_names(preset, network)
     import unet_pipeline
     from unet_pipeline.lean_imports import arrange_lean_import
+    from unet_pipeline.planning.instance_rules import list_unused
 
     if refresh is not None:
         effective = _refresh(refresh, force, no_forecast)
@@ -148,7 +149,7 @@ def plan(
         _say_time(bundle, planned.read_case_s, no_forecast)
         say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
         tell_next("train", bundle)
-    write_json_option(json_file, effective.model_dump(mode="json"))
+    write_json_option(json_file, effective.model_dump(mode="json", exclude=list_unused(effective)))
 
 
 def _refresh(bundle: Path, force: bool, no_forecast: bool) -> Plan:
