@@ -147,9 +147,13 @@ def plan(
             say_unnamed(planned.report, f"to name them, plan into another folder with {options_of_labels}")
         print_plan(effective := planned.plan, bundle)
         _say_time(bundle, planned.read_case_s, no_forecast)
-        say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
-        tell_next("train", bundle)
+        _say_where(bundle)
     write_json_option(json_file, effective.model_dump(mode="json", exclude=list_unused(effective)))
+
+
+def _say_where(bundle: Path) -> None:
+    say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
+    tell_next("train", bundle)
 
 
 def _refresh(bundle: Path, force: bool, no_forecast: bool) -> Plan:
