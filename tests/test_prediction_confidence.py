@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unet_pipeline.prediction import confidence
 from unet_pipeline.prediction.confidence import ConfidenceSums
 
 
@@ -50,3 +51,18 @@ def test_confidence_of_a_label_that_was_not_predicted_is_not_known() -> None:
     label = sums.describe()[1]
     assert (label.predicted_voxels, label.expected_voxels) == (0, pytest.approx(0.2))
     assert np.isnan([label.soft_dice, label.mean_probability, label.unsure_surface]).all()
+
+
+def test_confidence_of_a_large_image_is_known_from_some_of_its_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.nn.functional.interpolate(
+        torch.randn(1, 3, 8, 8, 8, generator=torch.Generator().manual_seed(1)) * 6, size=(64, 64, 64), mode="trilinear"
+    )[0]
+    probabilities, whole, thinned = logits.softmax(dim=0), ConfidenceSums(3, 3), ConfidenceSums(3, 3)
+    whole.add(probabilities)
+    monkeypatch.setattr(confidence, "_MOST_VALUES", 3 * 64**3 // 8)
+    thinned.begin((64, 64, 64))
+    seen = list(thinned.watch(logits.split(5, dim=1), lambda block: block.softmax(dim=0)))
+    assert torch.equal(torch.cat(seen, dim=1), logits)
+    for one, other in zip(whole.describe(), thinned.describe(), strict=True):
+        np.testing.assert_allclose(list(vars(other).values()), list(vars(one).values()), rtol=0.05)
+    assert thinned.mean_entropy == pytest.approx(whole.mean_entropy, rel=0.05)

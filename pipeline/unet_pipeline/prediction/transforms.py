@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,8 +92,9 @@ class TransformsEngine:
                 sample = self.predict_sample(case.files, case.image)
                 probabilities = np.asarray(sample[PRED], dtype=np.float32) if with_probabilities else None
                 if case.confidence is not None:
-                    case.confidence.clear()
-                    case.confidence.add(torch.as_tensor(sample[PRED]))
+                    probability = torch.as_tensor(sample[PRED])
+                    case.confidence.begin(probability.shape[1:])
+                    deque(case.confidence.watch([probability], lambda whole: whole), maxlen=0)
                 finished = self.to_values(sample)
                 instances = np.asarray(finished[INSTANCES])[0] if INSTANCES in finished else None
                 return Found(finished[self.pred_key], probabilities, instances)

@@ -172,7 +172,7 @@ class VolumesEngine:
         alone = len(self.parts.networks) == 1 and not with_probabilities and not grid.interpolates
         blocks = self._iterate(values, whole, (lambda logits: logits) if alone else self._finish)
         if confidence is not None:
-            confidence.clear()  # of an attempt for which the memory did not do
+            confidence.begin(values.shape[1:])  # also behind an attempt for which the memory did not do
             blocks = confidence.watch(blocks, self._finish if alone else (lambda probabilities: probabilities))
         probabilities = None
         if with_probabilities:

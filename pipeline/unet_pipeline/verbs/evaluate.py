@@ -97,9 +97,10 @@ def evaluate(
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
     plan, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
     measured, who = _read_measured(folder, dataset, check_data, plan, target, reading), (device, announce, workers)
-    given_maps = None if predictions is None else Path(predictions)
+    given_maps = Path(predictions) if predictions else None
     evaluation = _evaluate_planned(folder, plan, measured, target, given_maps, options, who, dataset)
-    return replace(evaluation, quality=_judge_claim(folder, plan, evaluation, quality, not dataset and out is None))
+    is_own = not (dataset or out or given_maps)  # given label maps say nothing of these weights
+    return replace(evaluation, quality=_judge_claim(folder, plan, evaluation, quality, is_own))
 
 
 def _evaluate_planned(
