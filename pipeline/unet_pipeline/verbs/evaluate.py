@@ -97,9 +97,8 @@ def evaluate(
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
     plan, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
     measured, who = _read_measured(folder, dataset, check_data, plan, target, reading), (device, announce, workers)
-    given_maps = Path(predictions) if predictions else None
+    given_maps, is_own = Path(predictions) if predictions else None, not (dataset or out or predictions)
     evaluation = _evaluate_planned(folder, plan, measured, target, given_maps, options, who, dataset)
-    is_own = not (dataset or out or given_maps)  # given label maps say nothing of these weights
     return replace(evaluation, quality=_judge_claim(folder, plan, evaluation, quality, is_own))
 
 
