@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.planning.presets import Choice
 
 if TYPE_CHECKING:
+    from unet_pipeline.dataset.fingerprint import Fingerprint
     from unet_pipeline.planning.plan import Plan
 
 GAPS, LEVELS = "gaps", "levels"

@@ -7,13 +7,15 @@ docs/explanation/other_sites.md.
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.planning.presets import Choice
+
+if TYPE_CHECKING:
+    from unet_pipeline.dataset.fingerprint import Fingerprint
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Quality = Annotated[float, Field(ge=1, le=100)]
