@@ -15,7 +15,6 @@ from unet_pipeline.bundle.records import ListedCase
 from unet_pipeline.evaluation.groups import Group
 from unet_pipeline.files import compute_sha256, write_json
 from unet_pipeline.planning.plan import Plan
-from unet_pipeline.prediction.engine import Case
 from unet_pipeline.prediction.engines import Engines, build_engines
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
@@ -78,7 +77,9 @@ def fit_contract(
     folder: BundleFolder, plan: Plan, groups: Sequence[Group], device: str | None = None
 ) -> ContractRecord | None:
     """The contract; None with fewer than `FEWEST_CASES` images. Arguments as of `write_contract`."""
-    measured = [_measure_group(folder, plan, group, device) for group in groups]
+    # with fewer the features could not be judged, and the network need not run
+    hears = sum(len(group.cases) for group in groups) >= FEWEST_CASES
+    measured = [_measure_group(folder, plan, group, device, hears) for group in groups]
     properties: dict[str, ImageProperties] = {}
     for one in measured:
         properties |= one.properties
@@ -102,14 +103,14 @@ def fit_contract(
     )
 
 
-def _measure_group(folder: BundleFolder, plan: Plan, group: Group, device: str | None) -> _Measured:
-    """Images and features of the cases that a network was trained on, and of those that it was not."""
+def _measure_group(folder: BundleFolder, plan: Plan, group: Group, device: str | None, hears: bool) -> _Measured:
+    """Images, and if it `hears` features, of the cases that a network was trained on, and of those that it was not."""
     root, fold = folder.root / plan.dataset_dir, group.fold if group.fold is not None else plan.fold
     training = _thin(folder.read_split(fold).training, MOST_CASES)
     out_of_fold = [case.source for case in group.cases]
     with tempfile.TemporaryDirectory() as staging:
         engines = build_engines(folder, group.weights, Path(staging), PredictOptions(device=device), accelerated=False)
-        layer = find_layer(engines)
+        layer = find_layer(engines) if hears else None
         reader = _Reader(engines, Path(staging), EncoderListener(layer) if layer else None)
         heard_of = {case.case for case in _thin(training, MOST_TRAINING)}
         features: dict[bool, list[np.ndarray]] = {False: [], True: []}
@@ -148,25 +149,18 @@ class _Reader:
         self.loop = CaseLoop(engines, staging, {}, "", PredictOptions(), without_record(staging))
         if listener is not None and not listener.attach(engines):
             self.listener = None
-        self.seen: ImageProperties | None = None
-
-    def look(self, case: Case) -> None:
-        """See `Inspector`."""
-        if case.image is None:
-            raise ValueError("the image was dropped before it was looked at")
-        self.seen = measure_image(case.image, self.engines.parts.expected.counts_pixels)
 
     def measure(self, source: PredictionInput, needs_features: bool) -> tuple[ImageProperties, np.ndarray | None]:
         """Properties of an image, and its features."""
         case = self.loop.read(source)
-        self.look(case)
-        if self.seen is None:
-            raise ValueError("the image was not looked at")
+        if case.image is None:
+            raise ValueError("the image was dropped before it was looked at")
+        seen = measure_image(case.image, self.engines.parts.expected.counts_pixels)
         if self.listener is None or not needs_features:
-            return self.seen, None
+            return seen, None
         with self.listener.listen() as heard:
             self.loop.infer(case)
-        return self.seen, heard[0] if heard else None
+        return seen, heard[0] if heard else None
 
 
 def fit_images(
@@ -224,8 +218,9 @@ def fit_encoders(measured: Sequence[_Measured], false_alarm_rate: float) -> tupl
     usable = [one for one in measured if len(one.training) >= FEWEST_CASES and len(one.out_of_fold)]
     num_out_of_fold = sum(len(one.out_of_fold) for one in usable)
     if num_out_of_fold < FEWEST_CASES:
+        num_cases = sum(len(one.group.cases) for one in measured)
         return [], [
-            f"The network's own features are not compared: {num_out_of_fold} out-of-fold case(s), expected at least {FEWEST_CASES}."
+            f"The network's own features are not compared: {num_cases} out-of-fold case(s), expected at least {FEWEST_CASES}."
         ]
     num_components = min(_MOST_COMPONENTS, *(max(1, len(one.training) // _CASES_PER_COMPONENT) for one in usable))
     num_components = min(num_components, *(one.training.shape[1] for one in usable))
