@@ -1,6 +1,6 @@
 """Whether expected Dice keeps what it says: coverage, width and ranking on out-of-fold cases that were not fitted on.
 
-    .venv/bin/python benchmarks/expected_dice.py DATASET... [--steps 400] [--folds 3] [--work FOLDER]
+    .venv/bin/python benchmarks/expected_dice.py DATASET... [--steps 400] [--folds 3] [--jobs 1] [--work FOLDER]
 
 Each data set is planned with the preset quick, all folds are trained for that many steps, and `evaluate --quality` judges each case by
 the others. Writes results/expected_dice.md with a row for each label, and goes on where it was interrupted.
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 
-from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.evidence.records.machine import describe_machine, read_code_version
 from unet_pipeline.files import write_text
 from unet_pipeline.quality.claim import QUALITY_FILE
@@ -38,11 +37,8 @@ def measure(dataset: Path, arguments: argparse.Namespace) -> list[dict[str, floa
     if not result.is_file():
         if not bundle.is_dir():
             run("plan", dataset, bundle, "--preset", "quick", "--folds", arguments.folds, "--no-forecast")
-        for fold in range(arguments.folds):
-            if not BundleFolder(bundle).fold_weights(fold).is_file():
-                overrides = ("num_epochs=1", f"iterations_per_epoch={arguments.steps}", "val_interval=1")
-                resume = ["--resume"] if list(bundle.glob(f"evidence/runs/fold_{fold}-*/checkpoint*")) else []
-                run("train", bundle, "--fold", fold, *resume, *overrides)
+        overrides = ("num_epochs=1", f"iterations_per_epoch={arguments.steps}", "val_interval=1")
+        run("train", bundle, "--fold", "all", "--jobs", arguments.jobs, *overrides)
         run("evaluate", bundle, "--quality")
     return list(json.loads(result.read_text(encoding="utf-8"))["rows"])
 
@@ -88,6 +84,7 @@ def main() -> None:
     parser.add_argument("datasets", type=Path, nargs="+")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="folds trained at the same time")
     parser.add_argument("--work", type=Path, default=Path("expected_dice"), help="folder for the bundles")
     arguments = parser.parse_args()
     rows: dict[str, list[dict[str, float]]] = {}
