@@ -19,6 +19,7 @@ import unet_pipeline
 from unet_pipeline.cli import app
 from unet_pipeline.planning.plan import read_plan
 
+from . import cohort_phantoms
 from . import phantom_bundles as phantoms
 
 VERBS = tuple(verb.replace("_", "-") for verb in unet_pipeline.VERBS)
@@ -394,6 +395,20 @@ def test_plan_without_forecast_leaves_pytorchs_compiler_and_most_of_monai_out(tm
     assert done.stdout.splitlines()[-1] == "['monai']"
     whole = phantoms.silently(unet_pipeline.plan, dataset, tmp_path / "whole", preset="quick", folds=3)
     assert read_plan(tmp_path / "lean" / "configs" / "plan.yaml") == whole.plan
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_predict_leaves_most_of_monai_out(tmp_path: Path, jobs: str) -> None:
+    """It takes half the processor's time for one image, and as little as that in the process that hands images to workers."""
+    cohort_phantoms.build_bundle(tmp_path)
+    cohort_phantoms.write_images(tmp_path / "images", 2)
+    code = (
+        "import sys; from unet_pipeline.cli import main; from unet_pipeline.lean_imports import HIDDEN\n"
+        f"sys.argv[1:] = ['predict', 'bundle', 'images', 'out', '--jobs', '{jobs}']\n"
+        "try:\n    main()\nfinally:\n    print(sorted({*HIDDEN, 'torch._dynamo', 'sympy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from unet_pipeline.dataset.check import CheckReport, check_dataset
 from unet_pipeline.dataset.dataset import Case, Dataset
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.instance_maps import find_instances
+from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
-from unet_pipeline.dataset.prepare import prepare_dataset
+from unet_pipeline.dataset.prepare import prepare_dataset, write_split_instances
 from unet_pipeline.errors import DatasetError
 
 
@@ -167,3 +168,16 @@ def test_prepare_dataset_failure_leaves_nothing(png_folders: Path, tmp_path: Pat
     with pytest.raises(DatasetError, match="case_02"):
         prepare_dataset(report, tmp_path / "copies")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_write_split_instances_mask_and_map_of_a_volume_lie_where_they_lay(tmp_path: Path) -> None:
+    array = np.zeros((1, 4, 5, 3), np.int32)
+    array[0, 0], array[0, 2, 1:3] = 7, 70_000
+    instances = MedicalImage(array, np.diag([2.0, 3.0, 4.0, 1.0]), (2.0, 3.0, 4.0))
+    path = write_split_instances(Case("c", Path("c.nrrd"), Path("c.png")), instances, tmp_path, 9)
+    assert path == tmp_path / "labels" / "c.nii.gz"
+    mask, kept = read_image(path), read_image(find_instances(path))
+    np.testing.assert_array_equal(mask.array, 9 * (array > 0))
+    np.testing.assert_array_equal(kept.array, array)
+    assert np.allclose(kept.affine, instances.affine)
+    assert np.allclose(mask.affine, instances.affine)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,5 +128,24 @@ def test_instances_the_whole_way(tmp_path: Path, dims: int) -> None:
     cells_of = table[table["label"] != "background"]
     assert (cells_of["instance_count_error"].dropna() + cells_of["num_instances_reference"] >= 0).all()
     assert (cells_of["num_instances_reference"] == 3).all()
+    if dims == 2:
+        check_references_that_number_objects(bundle, cells, tmp_path)
     with pytest.raises(EvaluationError, match="gives instances, and `tune` chooses what is done to label maps"):
         unet_pipeline.tune(bundle)
+
+
+def check_references_that_number_objects(bundle: Path, cells: Path, folder: Path) -> None:
+    """`evaluate BUNDLE OTHER` gives the same numbers for label maps that are instance maps as for `labels/` and `instances/`."""
+    both, numbered = folder / "both", folder / "numbered"
+    for place in (both, numbered):
+        shutil.copytree(cells, place)
+        for path in (place / "images").iterdir():  # other images than those of the training
+            image = read_image(path)
+            write_image(path, replace(image, array=image.array // 2))
+    shutil.rmtree(numbered / "labels")
+    (numbered / "instances").rename(numbered / "labels")
+    expected, found = unet_pipeline.evaluate(bundle, both), unet_pipeline.evaluate(bundle, numbered)
+    pd.testing.assert_frame_equal(found.rows, expected.rows)
+    assert set(found.rows["num_instances_reference"].dropna()) == {3}
+    note = "The label maps of numbered number their objects: they were taken for instance maps."
+    assert found.record.notes == [note, *expected.record.notes]

@@ -30,7 +30,7 @@ from unet_pipeline.text_files import read_json_object
 if TYPE_CHECKING:
     from unet_pipeline.dataset.check import CheckReport
 
-COPIES_RECORD = "copies.json"
+COPIES_RECORD, LABELS = "copies.json", "labels"
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> Pr
     root = report.dataset.root
     image = read_case_image(root, case, report.options)
     label, _ = read_case_label(root, case, image, report.options)
-    image_path, label_path = Path("images") / f"{case.name}{suffix}", Path("labels") / f"{case.name}{suffix}"
+    image_path, label_path = Path("images") / f"{case.name}{suffix}", Path(LABELS) / f"{case.name}{suffix}"
     write_image(folder / image_path, image)
     on_grid = MedicalImage(label.array.astype(np.uint8), image.affine, image.spacing_mm)
     write_image(folder / label_path, on_grid)
@@ -147,7 +147,7 @@ def write_joined_label(root: Path, case: Case, folder: Path, spatial_dims: int |
         return grid, read_case_label(root, case, grid, options)[0]
 
     grid, label = read_pages(read, spatial_dims)
-    is_picture = all(image_suffix(path) in PICTURE_SUFFIXES for path in case.images) and len(grid.spatial_shape) == 2
+    is_picture = all(map(_is_picture, case.images)) and len(grid.spatial_shape) == 2
     path = folder / f"{case.name}{'.png' if is_picture else '.nii.gz'}"
     write_image(path, label)
     return path
@@ -158,8 +158,35 @@ def _copy_instances(report: CheckReport, case: Case, image: MedicalImage, target
     known = read_case_instances(report.dataset.root, case, image, report.options)
     if known is None:
         return False
-    instances = known[0]
+    _write_instances(target, MedicalImage(known[0].array, image.affine, image.spacing_mm))
+    return True
+
+
+def write_split_instances(case: Case, instances: MedicalImage, folder: Path, value: int) -> Path:
+    """Write the mask of an instance map into `labels/`, and the map into `instances/`.
+
+    Args:
+        case: whose name the files get.
+        instances: 0 outside, a value per object.
+        folder: of both; earlier files of that name are replaced.
+        value: of the mask's label.
+
+    Returns:
+        Where the mask is: .png for a picture, otherwise .nii.gz.
+    """
+    is_picture = len(instances.spatial_shape) == 2 and _is_picture(case.require_label())
+    name = f"{case.name}{'.png' if is_picture else '.nii.gz'}"
+    mask = ((instances.array > 0) * value).astype(np.uint8)
+    write_image(folder / LABELS / name, replace(instances, array=mask))
+    _write_instances(folder / INSTANCES / name, instances)
+    return folder / LABELS / name
+
+
+def _write_instances(path: Path, instances: MedicalImage) -> None:
     ends = int(instances.array.min()), int(instances.array.max())
     smallest = np.result_type(*map(np.min_scalar_type, ends))  # PNG holds 16 bits
-    write_image(target, MedicalImage(instances.array.astype(smallest), image.affine, image.spacing_mm))
-    return True
+    write_image(path, replace(instances, array=instances.array.astype(smallest)))
+
+
+def _is_picture(path: Path) -> bool:
+    return image_suffix(path) in PICTURE_SUFFIXES

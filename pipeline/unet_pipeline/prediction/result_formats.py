@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -17,10 +18,12 @@ from unet_pipeline.dataset.writing import fits_png, write_image
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.files import write_atomically
 from unet_pipeline.messages import Problem
-from unet_pipeline.prediction.engine import Case, Found
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.outputs import write_probabilities
-from unet_pipeline.prediction.reuse import Origin
+
+if TYPE_CHECKING:
+    from unet_pipeline.prediction.engine import Case, Found
+    from unet_pipeline.prediction.reuse import Origin
 
 
 @dataclass(frozen=True)

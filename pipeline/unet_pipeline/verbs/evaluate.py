@@ -25,7 +25,7 @@ from unet_pipeline.results import Result
 from unet_pipeline.verbs.evaluate_jobs import choose_measuring
 from unet_pipeline.verbs.predict import arrange_process
 from unet_pipeline.verbs.recorded import predict_recorded
-from unet_pipeline.verbs.references import open_references
+from unet_pipeline.verbs.references import list_split_notes, open_references
 from unet_pipeline.verbs.stores import fetches
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _read_measured(
     reading: tuple[bool, Path | str | None],
 ) -> Dataset | None:
     """The dataset to measure, None for the bundle's own; where it is the bundle's own, its files are compared with the manifest."""
-    measured = open_references(dataset, plan.label_table, target, *reading, plan.spatial_dims)
+    measured = open_references(dataset, plan, target, *reading)
     if check_data and (measured is None or is_planned_dataset(folder, measured.root)):
         require_unchanged_data(folder)
     return measured
@@ -276,7 +276,7 @@ def _describe_evaluation(
     if dataset is not None:
         place = None if is_passing(dataset.root) else find_relative(source or dataset.root, folder.root)
         data = DataRecord(name=dataset.name, manifest_sha256=None, place=place)
-        return SummaryFacts(title, data, labels, excluded=excluded, notes=notes)
+        return SummaryFacts(title, data, labels, excluded=excluded, notes=[*list_split_notes(dataset), *notes])
     trained = [group.fold for group in groups if group.fold is not None]
     manifest_sha256 = compute_sha256(folder.dataset_manifest)
     data = DataRecord(name=plan.dataset_name, manifest_sha256=manifest_sha256, place=plan.dataset_dir)

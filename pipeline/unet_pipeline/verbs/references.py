@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from unet_pipeline.dataset.dataset import Dataset
+from unet_pipeline.dataset.instance_maps import find_instances
 from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.pages import read_label_pages
 from unet_pipeline.dataset.paths import LEAVES, LINK_BROKEN, LINK_LOOP
-from unet_pipeline.dataset.prepare import write_joined_label
+from unet_pipeline.dataset.prepare import LABELS, write_joined_label, write_split_instances
 from unet_pipeline.dataset.structure_masks import has_masks, name_structures
 from unet_pipeline.progress import progress_bar
+
+if TYPE_CHECKING:
+    from unet_pipeline.planning.plan import Plan
 
 REFERENCES = "references"
 _LINKS = {message.code for message in (LEAVES, LINK_BROKEN, LINK_LOOP)}
@@ -63,15 +71,63 @@ def join_references(
     return replace(named, cases=tuple(cases))
 
 
+def split_references(dataset: Dataset, plan: Plan, target: Path) -> Dataset:
+    """The dataset with a mask and an instance map per case, in `references` below `target`, where its label maps number objects.
+
+    They do where the plan is for instances of one label, the dataset has neither names nor `instances/`, and a value is none of the
+    plan's.
+
+    Args:
+        dataset: from `read_references`, not joined.
+        plan: of the bundle that is measured.
+
+    Raises:
+        ImageFileError: a label map cannot be read.
+    """
+    if not _may_number_objects(dataset, plan):
+        return dataset
+    values = list(plan.label_table.values())
+    if not any(_has_others(dataset.root / case.require_label(), plan, values) for case in dataset.cases):
+        return dataset
+    folder, cases = target.resolve() / REFERENCES, []
+    with progress_bar("instance maps", len(dataset.cases)) as bar:
+        for case in dataset.cases:
+            label = read_label_pages(dataset.root / case.require_label(), plan.spatial_dims)
+            cases.append(replace(case, label=write_split_instances(case, label, folder, values[-1])))
+            bar.advance(note=case.name)
+    return replace(dataset, cases=tuple(cases))
+
+
+def list_split_notes(dataset: Dataset) -> list[str]:
+    """For the summary: that the label maps of a dataset were split."""
+    split = [case for case in dataset.cases if case.label and case.label.parts[-3:-1] == (REFERENCES, LABELS)]
+    return (
+        [f"The label maps of {dataset.name} number their objects: they were taken for instance maps."] if split else []
+    )
+
+
+def _may_number_objects(dataset: Dataset, plan: Plan) -> bool:
+    is_unnamed = dataset.labels is None and dataset.ignore_value is None and not has_masks(dataset)
+    has_one_label = plan.instance_targets is not None and len(plan.label_table) == 2 and plan.ignore_value is None
+    if not (has_one_label and is_unnamed):
+        return False
+    return all(case.label is not None and not find_instances(dataset.root / case.label) for case in dataset.cases)
+
+
+def _has_others(path: Path, plan: Plan, values: Sequence[int]) -> bool:
+    """Whether a label map has a value that the plan does not know."""
+    return not np.isin(np.unique(read_label_pages(path, plan.spatial_dims).array), values).all()
+
+
 def open_references(
     dataset: Path | str | None,
-    labels: Mapping[str, int],
+    plan: Plan,
     target: Path,
     follow_links: bool = False,
     data_root: Path | str | None = None,
-    spatial_dims: int | None = None,
 ) -> Dataset | None:
-    """`read_references`, then `join_references`; None without a dataset."""
+    """`read_references`, then `split_references` and `join_references`, for the bundle of a plan; None without a dataset."""
     if dataset is None:
         return None
-    return join_references(read_references(dataset, follow_links, data_root), labels, target, spatial_dims)
+    references = split_references(read_references(dataset, follow_links, data_root), plan, target)
+    return join_references(references, plan.label_table, target, plan.spatial_dims)
