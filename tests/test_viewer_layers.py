@@ -15,6 +15,7 @@ from unet_pipeline.evidence.records.case_files import Labels, Source
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.viewer.layers import MARGIN_MM, Layers, build_layers, encode_nifti, read_cropped
 
+from .conftest import save_nifti
 from .viewer.evaluations import draw_oblique, shift_file
 
 LABELS = Labels({"background": 0, "core": 1, "rim": 2}, {}, ("core", "rim"), spatial_dims=3)
@@ -88,7 +89,26 @@ def test_build_layers_missing_label_map_is_none(tmp_path: Path) -> None:
     layers = build_layers(Source(source.image, None), [None], LABELS)
     assert layers.reference is None
     assert layers.predictions == (None,)
+    assert layers.instances == (None, None)
     assert layers.facts["start"] == [0, 0, 0]
+
+
+def test_build_layers_instance_maps_lie_on_the_label_maps(tmp_path: Path) -> None:
+    source, prediction = build_case(tmp_path)
+    assert source.reference is not None
+    for label, path in (
+        (source.reference, tmp_path / "instances" / "a.nii.gz"),
+        (prediction, prediction.with_name("a_instances.nii.gz")),
+    ):
+        whole = nib.load(label)
+        numbers = np.cumsum(np.asarray(whole.dataobj) > 0).reshape(whole.shape) * (np.asarray(whole.dataobj) > 0)
+        save_nifti(path, numbers.astype(np.int32), affine=whole.affine)
+    layers = build_layers(source, [prediction], LABELS)
+    for label, instances in zip((layers.reference, layers.predictions[0]), layers.instances, strict=True):
+        mask, numbers = (np.asarray(load(content).dataobj) for content in (label, instances))
+        assert ((mask > 0) == (numbers > 0)).all()
+        assert len(np.unique(numbers)) == (mask > 0).sum() + 1
+        assert np.allclose(load(instances).affine, load(label).affine)
 
 
 def test_build_layers_label_map_of_another_grid_is_refused(tmp_path: Path) -> None:

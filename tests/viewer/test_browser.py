@@ -297,6 +297,30 @@ def test_picture_click_zoom_and_brush(browser: Browser, pictures: tuple[Path, Pa
     assert (np.asarray(saved) == given).all()
 
 
+def test_objects_that_touch_have_a_border_between_them(browser: Browser, tmp_path: Path) -> None:
+    numbers = np.zeros((20, 20), np.uint8)
+    numbers[5:15, 4:10], numbers[5:15, 10:16] = 1, 2
+    for folder, array in (("images", 9 * numbers), ("labels", 255 * (numbers > 0)), ("instances", numbers)):
+        save_picture(tmp_path / "data" / folder / "c.png", array.astype(np.uint8))
+    dataset = read_dataset(tmp_path / "data")
+    out = write_evaluation(tmp_path / "out", dataset, dataset.cases, {"background": 0, "cell": 255})
+    show(browser, tmp_path / "data", out, tmp_path / "c.html")
+    choose(browser, "c")
+    browser.run("element('on-prediction').checked = false; state.crosshair = false; refresh()")
+
+    def read_pixel(column: float, row: float) -> list[int]:
+        return browser.run(  # type: ignore[no-any-return]
+            "(({scale, left, top}) => [...panes[0].canvas.getContext('2d').getImageData("
+            f"left + {column} * scale, top + {row} * scale, 1, 1).data])(panes[0].place()).slice(0, 3)"
+        )
+
+    between, border, inside = (read_pixel(column, 10.5) for column in (10, 4, 7.5))
+    assert all(blue - red > 40 for red, _, blue in (between, border)), "the reference's colour, over the picture's grey"
+    assert len(set(inside)) == 1
+    browser.run("setCrosshair([12, 8, 0])")
+    assert "reference cell 2" in browser.run("element('value').textContent")
+
+
 def test_volume_brush_is_saved_on_the_grid_of_the_file(
     browser: Browser, volumes: tuple[Path, Path], tmp_path: Path
 ) -> None:

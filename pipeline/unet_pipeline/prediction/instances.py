@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.writing import fits_png, write_image
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.files import write_atomically
-from unet_pipeline.prediction.engine import Case, Found
 from unet_pipeline.prediction.outputs import write_volume
-from unet_pipeline.prediction.parts import Parts
+
+if TYPE_CHECKING:
+    from unet_pipeline.prediction.engine import Case, Found
+    from unet_pipeline.prediction.parts import Parts
 
 _FILE_SUFFIXES = (".png", ".nii", ".nii.gz", ".nrrd")
 _AXES = "ijk"

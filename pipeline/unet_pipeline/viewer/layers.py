@@ -18,14 +18,17 @@ from nibabel import affines
 
 from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.geometry import put_on_grid
+from unet_pipeline.dataset.instance_maps import find_instances
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.pages import read_label_pages
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evidence.records.case_files import Labels, Source
+from unet_pipeline.prediction.instances import find_predicted_instances
 from unet_pipeline.prediction.outputs import probabilities_path
 
 MARGIN_MM = 15.0  # around the labels: enough to see where in the body one is
 _STEPS = 255
+_MOST_NUMBERS = 65535
 Box = tuple[slice, ...]
 _EXACT_TYPES = (np.uint8, np.int16, np.uint16, np.int32)
 
@@ -39,6 +42,7 @@ class Layers:
         reference: label map, None without one.
         predictions: one label map per result, None where a result lacks the case.
         probabilities: foreground classes along the fourth axis, 0 to 255; None where `predict` kept none.
+        instances: instance map of the reference, then of each result; None where there is none.
         facts: where the crop lies in the file, for the export of a corrected label map.
     """
 
@@ -46,6 +50,7 @@ class Layers:
     reference: bytes | None
     predictions: tuple[bytes | None, ...]
     probabilities: bytes | None
+    instances: tuple[bytes | None, ...]
     facts: dict[str, Any]
 
 
@@ -67,6 +72,7 @@ def build_layers(
     case = _read_case(source, predictions, labels, crop)
     image, moved = case.image, _move(case.affine, case.box)
     reference, *found = [None if volume is None else _encode_labels(volume, moved) for volume in case.volumes[1:]]
+    instances = tuple(None if volume is None else _encode_instances(volume, moved) for volume in case.instances)
     probabilities = _read_probabilities(predictions, case.turn, case.shape)
     facts = {
         "shape": list(image.spatial_shape),
@@ -77,7 +83,7 @@ def build_layers(
     }
     images = tuple(_encode_channels(case.volumes[0], moved, exact))
     chances = None if probabilities is None else _encode_probabilities(_cut(probabilities, case.box), moved)
-    return Layers(images, reference, tuple(found), chances, facts)
+    return Layers(images, reference, tuple(found), chances, instances, facts)
 
 
 def read_cropped(
@@ -102,18 +108,27 @@ class _Case:
     shape: tuple[int, ...]
     box: Box | None
     volumes: list[Any]
+    instances: list[Any]
 
 
 def _read_case(source: Source, predictions: Sequence[Path | None], labels: Labels, crop: bool) -> _Case:
     dims = labels.spatial_dims
     image = source.image.read(dims)
-    maps = [None if path is None else _read_labels(path, image, dims) for path in (source.reference, *predictions)]
+    files = (source.reference, *predictions, *_find_instance_maps(source, predictions))
+    maps = [None if path is None else _read_labels(path, image, dims) for path in files]
     turn = _find_turn(image)
-    affine, volumes = _turn_all(image, maps, turn)
+    affine, arrays = _turn_all(image, maps, turn)
+    volumes, instances = arrays[: 2 + len(predictions)], arrays[2 + len(predictions) :]
     background = next(iter(labels.table.values()))
     box = _find_box(volumes[1:], affine, background) if crop and turn is not None else None
-    cut = [None if volume is None else _cut(volume, box) for volume in volumes]
-    return _Case(image, turn, affine, volumes[0].shape[1:], box, cut)
+    cut, cut_instances = ([None if one is None else _cut(one, box) for one in part] for part in (volumes, instances))
+    return _Case(image, turn, affine, volumes[0].shape[1:], box, cut, cut_instances)
+
+
+def _find_instance_maps(source: Source, predictions: Sequence[Path | None]) -> list[Path | None]:
+    """Of the reference, then of each prediction."""
+    reference = None if source.reference is None else find_instances(source.reference)
+    return [reference, *(None if path is None else find_predicted_instances(path) for path in predictions)]
 
 
 def _read_labels(path: Path, image: MedicalImage, dims: int | None) -> MedicalImage:
@@ -207,6 +222,12 @@ def _encode_labels(volume: np.ndarray, affine: np.ndarray) -> bytes:
             f"A label map has the value {labels.max()}; expected values up to 65535. Write it with smaller values."
         )
     return encode_nifti(labels, affine)
+
+
+def _encode_instances(volume: np.ndarray, affine: np.ndarray) -> bytes:
+    """An instance map; numbers beyond 16 bits, of objects far from each other, begin again at 1."""
+    numbers = volume[0].astype(np.int64)
+    return encode_nifti(np.where(numbers > 0, (numbers - 1) % _MOST_NUMBERS + 1, 0).astype(np.uint16), affine)
 
 
 def encode_volume(image: MedicalImage) -> bytes:

@@ -120,6 +120,7 @@ def encode_case(looks: Looks, case: str, crop: bool, exact: bool) -> str:
             "reference": _to_text(layers.reference),
             "predictions": [_to_text(prediction) for prediction in layers.predictions],
             "probabilities": _to_text(layers.probabilities),
+            "instances": [_to_text(one) for one in layers.instances],
             "facts": layers.facts,
         }
     )

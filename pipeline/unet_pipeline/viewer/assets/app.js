@@ -17,8 +17,8 @@ async function fetchCase(number) {
 async function readCase(number) {
   const content = await fetchCase(number);
   if (content.error) return content;
-  const [images, predictions] = await Promise.all([content.images, content.predictions].map((texts) => Promise.all(texts.map(readNifti))));
-  return { images, predictions, reference: await readNifti(content.reference), probabilities: await readNifti(content.probabilities), facts: content.facts };
+  const [images, predictions, instances] = await Promise.all([content.images, content.predictions, content.instances].map((texts) => Promise.all(texts.map(readNifti))));
+  return { images, predictions, instances, reference: await readNifti(content.reference), probabilities: await readNifti(content.probabilities), facts: content.facts };
 }
 
 let asked = 0;
@@ -57,16 +57,19 @@ function say(text) {
 const chosenLabel = () => element("label").value;
 const setting = (layer) => ({ on: element(`on-${layer}`).checked, opacity: element(`opacity-${layer}`).value / 100 });
 
-// the layers of a pane as {name, indices, colours, opacity, outlined}
+// the layers of a pane as {name, indices, colours, opacity, outlined, outlines}
 function buildMaps(place) {
-  const { reference, predictions, probabilities } = state.layers;
+  const { reference, predictions, probabilities, instances } = state.layers;
   const prediction = predictions[place];
   const numLabels = overview.labels.length;
   const visible = (layer) => (setting(layer).on ? setting(layer).opacity : 0);
-  const map = (name, source, colours) => ({ name, colours, numLabels, opacity: visible(name), outlined: state.outlined, indices: indexLabels(source, overview.labels, chosenLabel()) });
+  const map = (name, source, colours, objects) => {
+    const indices = indexLabels(source, overview.labels, chosenLabel());
+    return { name, colours, numLabels, opacity: visible(name), outlined: state.outlined, indices, outlines: joinObjects(indices, objects) };
+  };
   const maps = [];
-  if (reference) maps.push(map("reference", reference, REFERENCE_COLOURS));
-  if (prediction) maps.push(map("prediction", prediction, PREDICTION_COLOURS));
+  if (reference) maps.push(map("reference", reference, REFERENCE_COLOURS, instances[0]));
+  if (prediction) maps.push(map("prediction", prediction, PREDICTION_COLOURS, instances[place + 1]));
   if (reference && prediction) {
     const indices = compareMaps(reference, prediction, overview.labels, chosenLabel(), overview.ignore);
     maps.push({ name: "errors", colours: ERROR_COLOURS.slice(1), numLabels: 4, opacity: visible("errors"), outlined: false, indices });
@@ -122,14 +125,15 @@ const trim = (value, digits = 7) => String(Number(value.toPrecision(digits)));
 
 function showValue() {
   if (!state.layers || !state.vox) return;
-  const { images, reference, predictions, probabilities, facts } = state.layers;
+  const { images, reference, predictions, probabilities, instances, facts } = state.layers;
   const image = images[state.channel];
   const values = [...Array(image.channels).keys()].map((channel) => trim(valueAt(image, state.vox, channel)));
   const [x, y, z] = [0, 1, 2].map((row) => [0, 1, 2].reduce((sum, axis) => sum + image.affine[4 * row + axis] * state.vox[axis], image.affine[4 * row + 3]));
   const place = overview.kind === "picture" ? `column ${state.vox[0]}, row ${state.vox[1]}` : `${trim3(x)}, ${trim3(y)}, ${trim3(z)} mm (RAS)`;
   const parts = [place, `image ${image.slope === 1 ? "" : "about "}${values.join(", ")}`];
-  if (reference) parts.push(`reference ${nameOf(valueAt(reference, state.vox))}`);
-  predictions.forEach((map, number) => map && parts.push(`${predictions.length > 1 ? overview.results[number] : "prediction"} ${nameOf(valueAt(map, state.vox))}`));
+  const named = (map, number) => `${nameOf(valueAt(map, state.vox))}${instances[number] && valueAt(instances[number], state.vox) ? ` ${valueAt(instances[number], state.vox)}` : ""}`;
+  if (reference) parts.push(`reference ${named(reference, 0)}`);
+  predictions.forEach((map, number) => map && parts.push(`${predictions.length > 1 ? overview.results[number] : "prediction"} ${named(map, number + 1)}`));
   element("value").textContent = parts.join("  ·  ");
   element("value").dataset.value = values.join(",");
   element("value").dataset.world = [x, y, z].join(",");

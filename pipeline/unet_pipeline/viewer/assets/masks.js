@@ -92,10 +92,18 @@ function sumCorners(plane, width, height) {
   return (i, j, reach) => at(i + reach + 1, j + reach + 1) - at(i - reach, j + reach + 1) - at(i + reach + 1, j - reach) + at(i - reach, j - reach);
 }
 
-// Borders of each index in a plane, as paths in pixels; `at(i, j)` is the index.
+// Each voxel's index with the number of its object, where there is an instance map: touching objects of one label have a border then.
+const OBJECT = 256;
+function joinObjects(indices, instances) {
+  if (!instances) return indices;
+  return Float64Array.from(indices, (index, place) => (index ? index + OBJECT * instances.data[place] : 0));
+}
+
+// Borders of each index in a plane, as paths in pixels; `at(i, j)` is the index, joined with an object's number or not.
 function tracePlane(at, width, height) {
   const paths = new Map();
-  const pathOf = (index) => {
+  const pathOf = (joined) => {
+    const index = joined % OBJECT;
     if (!paths.has(index)) paths.set(index, new Path2D());
     return paths.get(index);
   };

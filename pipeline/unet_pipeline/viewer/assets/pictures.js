@@ -155,7 +155,7 @@ class PicturePane {
   }
 
   paintOutline(context, map, width, height, lineWidth) {
-    if (!this.paths.has(map.name)) this.paths.set(map.name, tracePlane((i, j) => map.indices[i + j * width], width, height));
+    if (!this.paths.has(map.name)) this.paths.set(map.name, tracePlane((i, j) => map.outlines[i + j * width], width, height));
     strokeOutlines(context, this.paths.get(map.name), map.colours, lineWidth);
   }
 

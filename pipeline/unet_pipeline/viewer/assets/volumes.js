@@ -215,7 +215,7 @@ class VolumePane {
     if (!this.paths.has(key)) {
       const size = this.layers.images[0].shape;
       const strides = [1, size[0], size[0] * size[1]];
-      const values = map.gradient ? map.chances() : map.indices;
+      const values = map.gradient ? map.chances() : map.outlined ? map.outlines : map.indices;
       const at = (i, j) => values[i * strides[across] + j * strides[down] + level * strides[through]];
       if (this.paths.size > 60) this.paths.clear();
       this.paths.set(key, map.outlined ? tracePlane(at, size[across], size[down]) : fillPlane(map, at, size[across], size[down]));
