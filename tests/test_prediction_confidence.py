@@ -38,6 +38,16 @@ def test_confidence_blocks_add_up(seed: int, num_classes: int, cut: int) -> None
     assert parts.mean_entropy == pytest.approx(whole.mean_entropy, rel=1e-5, abs=1e-9)
 
 
+def test_confidence_levels_of_one_label_belong_to_it() -> None:
+    probabilities = torch.softmax(torch.randn(4, 6, 5, generator=torch.Generator().manual_seed(0)), dim=0)
+    joined, levels = ConfidenceSums(2, 2), ConfidenceSums(2, 2)
+    joined.add(torch.stack([probabilities[0], 1 - probabilities[0]]))
+    levels.add(probabilities)
+    for one, other in zip(joined.describe(), levels.describe(), strict=True):
+        assert vars(one) == pytest.approx(vars(other), rel=1e-5)
+    assert levels.mean_entropy == pytest.approx(joined.mean_entropy, rel=1e-5)
+
+
 def test_confidence_of_a_sure_network_expects_no_error() -> None:
     sums = ConfidenceSums(3, 3)
     sums.add(torch.nn.functional.one_hot(torch.arange(27).reshape(3, 3, 3) % 3, 3).permute(3, 0, 1, 2).float())

@@ -122,6 +122,9 @@ def test_instances_the_whole_way(tmp_path: Path, dims: int) -> None:
         assert np.array_equal(label_map > 0, instances > 0)
         assert np.array_equal(read_image(stock / f"c{number}_instances{suffix}").array, instances)
         assert len(read_rows(tmp_path / "out" / f"c{number}_instances.csv")) == instances.max()
+    rows = read_rows(tmp_path / "out" / "predictions.csv")
+    (size,) = (name for name in rows[0] if name.startswith("size_"))
+    assert all(row[size] for row in rows), "what expected Dice is made of"
     unet_pipeline.evaluate(bundle)
     (metrics,) = (bundle / "evidence").rglob("metrics.csv")
     table = pd.read_csv(metrics)

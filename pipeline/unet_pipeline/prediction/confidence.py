@@ -46,7 +46,8 @@ class ConfidenceSums:
     """Adds up the probabilities of one image.
 
     Args:
-        num_classes: of the network; the first is the background.
+        num_classes: labels, the first is the background. Of a network for instances of one label, whose further classes are levels
+            between an object's border and its inner part, two: all levels belong to the label.
         spatial_dims: 2 or 3.
     """
 
@@ -75,7 +76,9 @@ class ConfidenceSums:
         """
         import torch
 
-        flat = probabilities.detach().reshape(self.num_classes, -1)
+        flat = probabilities.detach().flatten(1)
+        if len(flat) > self.num_classes:
+            flat = torch.stack([flat[0], flat[1:].sum(dim=0)])
         largest, classes = flat.max(dim=0)
         counts, certain, unsure = (
             torch.zeros(self.num_classes, dtype=torch.float64, device=flat.device) for _ in range(3)

@@ -211,8 +211,11 @@ class CaseLoop:
             engine, files = self.engines.choose(image.grid), self._list_readable(source, image)
             case = Case(source, engine, files, image.affine, image.spatial_shape, image, notes=notes)
             parts = self.engines.parts
-            if parts.label_values and parts.num_classes == len(parts.label_values):  # more of them make instances
-                case.confidence = ConfidenceSums(parts.num_classes, len(image.spatial_shape))
+            num_labels = len(parts.label_values)
+            if num_labels and (
+                parts.num_classes == num_labels or num_labels == 2
+            ):  # levels of several labels are no one's
+                case.confidence = ConfidenceSums(num_labels, len(image.spatial_shape))
             del image
             if self.inspector is not None:
                 self.inspector.look(case)
