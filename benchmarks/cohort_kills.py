@@ -1,6 +1,7 @@
 """Many images predicted by workers while workers and the coordinating process are killed at random; compared with one process.
 
     .venv/bin/python benchmarks/cohort_kills.py [--images 10000] [--worker-kills 100] [--coordinator-kills 5] [--engine local|ray]
+        [--work FOLDER]
 
 Writes results/cohort_kills_ENGINE.md. The images have 16^3 voxels; the network is small and nobody trained it.
 """
@@ -13,10 +14,12 @@ import json
 import os
 import platform
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,6 +174,9 @@ def main() -> None:
     parser.add_argument("--engine", choices=tuple(WORKERS), default="local")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--work", type=Path, help="keeps images, bundle and what one process predicts, for another engine"
+    )
     chosen = parser.parse_args()
     setting = Setting(
         chosen.images, chosen.worker_kills, chosen.coordinator_kills, chosen.engine, chosen.workers, chosen.seed
@@ -178,10 +184,13 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     from tests.cohort_phantoms import build_bundle, write_images
 
-    with tempfile.TemporaryDirectory() as name:
+    with nullcontext(chosen.work) if chosen.work else tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        build_bundle(work)
+        if not (work / "bundle").is_dir():
+            work.mkdir(exist_ok=True)
+            build_bundle(work)
         write_images(work / "images", setting.num_images)
+        shutil.rmtree(work / "out", ignore_errors=True)
         alone = [sys.executable, "-m", "unet_pipeline", "--quiet", "predict", work / "bundle", work / "images"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run([*alone, work / "alone", "--device", "cpu"], check=True, capture_output=True, env=environment)
