@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset as Header
 
@@ -15,6 +16,7 @@ from unet_pipeline.dataset.check import CheckReport, check_dataset
 from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.prepare import prepare_dataset
 from unet_pipeline.planning.planner import plan_from_fingerprint
 
 from . import dicom_label_phantoms as phantoms
