@@ -17,8 +17,8 @@ from ..dicom_label_phantoms import write_three_ways
 
 pytestmark = [pytest.mark.real_data, pytest.mark.dicom_tools]
 Call = Callable[..., tuple[int, str, str]]
-NUM_CASES = 8
-NUMBERS = {**phantoms.SMALL_3D, "num_epochs": 1, "iterations_per_epoch": 80, "val_interval": 1}
+NUM_CASES = 4
+NUMBERS = {**phantoms.SMALL_3D, "num_epochs": 1, "iterations_per_epoch": 20, "val_interval": 1}
 # names and places of the data; everything else is what the voxels say
 ITS_OWN = {"dataset_name", "dataset_dir", "channel_names", "modalities"}
 
@@ -50,7 +50,7 @@ def test_training_from_seg_and_rtstruct_is_the_training_from_nifti(
     for kind, root in roots.items():
         bundle, out = tmp_path / f"{kind}_bundle", tmp_path / f"{kind}_out"
         run(call_main, "check", root)
-        run(call_main, "plan", root, bundle, "--preset", "quick", "--folds", "4")
+        run(call_main, "plan", root, bundle, "--preset", "quick", "--folds", "2")
         plans[kind] = read_values(read_plan(bundle / "configs" / "plan.yaml"))
         phantoms.change_plan(bundle, **NUMBERS)
         run(call_main, "train", bundle, "--deterministic")
