@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo       the whole way on the embedded cohort, two to four minutes, which it tells beforehand"
 	@echo "make test       the test suite"
-	@echo "make test-dicom DICOM results against dciodvfy, dicom-validator and Orthanc; installs Debian's dicom3tools, orthanc, orthanc-dicomweb"
+	@echo "make test-dicom DICOM results against dciodvfy, dicom-validator, Orthanc and Cornerstone3D; installs Debian's dicom3tools, orthanc, orthanc-dicomweb"
 	@echo "make test-viewer the viewer in Chromium, which must be installed"
 	@echo "make test-ray   the engine of Ray on a cluster of this machine"
 	@echo "make test-slurm  the engine slurm on a Slurm of this machine, which is installed (Debian, as root) and ended afterwards"
@@ -43,7 +43,8 @@ test-dicom: $(VENV)/.test
 	command -v dciodvfy || apt-get install --yes dicom3tools || sudo apt-get install --yes dicom3tools
 	test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so || apt-get install --yes orthanc orthanc-dicomweb || sudo apt-get install --yes orthanc orthanc-dicomweb
 	$(BIN)/python -m pip install --quiet -c constraints.txt dicom-validator
-	$(BIN)/python -m pytest -m dicom_tools tests/test_clinical_*.py tests/bundles/test_dicomweb.py
+	-command -v npm && npm install --prefix tests/cornerstone --no-package-lock --no-audit --no-fund --silent && npm run --prefix tests/cornerstone --silent build
+	$(BIN)/python -m pytest -m dicom_tools tests/test_clinical_*.py tests/bundles/test_dicomweb.py tests/bundles/test_dicom_training.py
 
 test-slurm: $(VENV)/.test
 	$(BIN)/python tests/slurm_cluster.py $(BIN)/python -m pytest -m slurm tests/test_cohort_slurm_engine.py $(SELECT)

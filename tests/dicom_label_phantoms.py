@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import highdicom
+import nibabel
 import numpy as np
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -140,6 +142,37 @@ def write_rtstruct(
         drawn.append(roi)
     header.StructureSetROISequence, header.ROIContourSequence = Items(regions), Items(drawn)
     return phantoms.save(header, path)
+
+
+def write_three_ways(source: Path, target: Path, num_cases: int) -> dict[str, Path]:
+    """The first cases of a Decathlon folder, with whole numbers as voxels: as they are, and as series with SEG and with RTSTRUCT."""
+    facts = json.loads((source / "dataset.json").read_text())
+    names = {int(value): name for value, name in facts["labels"].items() if int(value)}
+    roots = {kind: target / kind for kind in ("nifti", "seg", "rtstruct")}
+    for folder in ("imagesTr", "labelsTr"):
+        (roots["nifti"] / folder).mkdir(parents=True)
+    paths = sorted((source / "labelsTr").glob("[!.]*.nii.gz"))[:num_cases]
+    for path in paths:
+        case, label, image = (
+            path.name.removesuffix(".nii.gz"),
+            nibabel.load(path),
+            nibabel.load(source / "imagesTr" / path.name),
+        )
+        values, voxels = np.asarray(label.dataobj).astype(np.uint8), np.rint(np.asarray(image.dataobj)).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(voxels, image.affine), roots["nifti"] / "imagesTr" / path.name)
+        nibabel.save(nibabel.Nifti1Image(values, label.affine), roots["nifti"] / "labelsTr" / path.name)
+        masks = {name: values == value for value, name in names.items()}
+        for kind in ("seg", "rtstruct"):
+            headers = write_image_series(roots[kind] / "images" / case, voxels, image.affine, case, modality="MR")
+            final = roots[kind] / "labels" / f"{case}.dcm"
+            if kind == "seg":
+                write_seg(final, headers, masks)
+            else:
+                write_rtstruct(final, headers, {name: trace(mask, label.affine) for name, mask in masks.items()})
+    listed = [{"image": f"./imagesTr/{path.name}", "label": f"./labelsTr/{path.name}"} for path in paths]
+    facts |= {"training": listed, "numTraining": len(listed), "test": [], "numTest": 0}
+    (roots["nifti"] / "dataset.json").write_text(json.dumps(facts))
+    return roots
 
 
 def _describe_contour(points: np.ndarray, kind: str) -> Dataset:

@@ -87,6 +87,11 @@ def plan_small(
     silently(
         unet_pipeline.plan, dataset, bundle, preset="quick", folds=4, labels=labels, network=network, padded=padded
     )
+    return change_plan(bundle, **numbers)
+
+
+def change_plan(bundle: Path, **numbers: Any) -> Path:
+    """Edit numbers of plan.yaml, then refresh."""
     path = bundle / "configs" / "plan.yaml"
     lines = path.read_text(encoding="utf-8").splitlines()
     for name, value in numbers.items():

@@ -18,6 +18,7 @@ from unet_pipeline.clinical.node import sender as sender_module
 from unet_pipeline.clinical.node.receiver import read_allowed, receiving
 from unet_pipeline.clinical.node.sender import Destination, Sender, read_destination
 from unet_pipeline.clinical.node.spool import Spool, hash_uid
+from unet_pipeline.clinical.source import format_numbers
 from unet_pipeline.cohort.items import Attempt, Item, State
 from unet_pipeline.cohort.record import PREDICTED, WAITING, open_record
 from unet_pipeline.cohort.status import read_jobs
@@ -330,6 +331,45 @@ def test_a_series_goes_on_wherever_the_process_was_killed(tmp_path: Path, killed
         assert [row.name for row in record.list_in(State.FINISHED)] == [name]
     assert stub.num_predicted == (reached < 3), "what is predicted is not predicted again"
     assert not list(tmp_path.rglob("*.dcm"))
+
+
+def test_an_error_of_the_program_is_told_without_a_field_and_tried_at_the_next_start(tmp_path: Path) -> None:
+    spool, said = Spool(tmp_path), []
+    spool.open()
+    (spool.taken / "series").mkdir()
+    (spool.taken / "series" / "0.dcm").write_bytes(b"0")
+
+    class Defective(_Stub):
+        def predict(self, item: Any, smaller: bool) -> dict[str, Any]:
+            return {"outputs": format_numbers(SECRETS)}  # raises with the value in its text
+
+    stub = Defective(spool)
+    with open_record(tmp_path) as record:
+        loop = Loop(spool, record, stub, stub, False, said.append)
+        with loop.recorded():
+            loop._predict(record.list_in(WAITING)[0])
+    (told,) = [line for line in said if line.startswith("kept")]
+    assert told.startswith("kept     series (error): ProgramError: ")
+    assert "ValueError in clinical/source.py, line " in told
+    assert told.endswith("the next start of the node tries it again.")
+    jobs = read_jobs(tmp_path)
+    assert jobs.counts == {"error": 1}
+    assert jobs.failed[0].message in told
+    require_no_secrets(tmp_path, said)
+    with open_record(tmp_path) as record, Loop(spool, record, _Stub(spool), stub, False, said.append).recorded():
+        assert [row.name for row in record.list_in(WAITING)] == ["series"]
+
+
+def test_an_error_of_the_program_while_receiving_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError(SECRETS[0])
+
+    spool, said = Spool(tmp_path / "node"), []
+    spool.open()
+    monkeypatch.setattr(spool, "receive", fail)
+    with receiving(spool, network.NODE, 0, (), said.append) as port:
+        assert network.send(port, network.write_numbered(tmp_path, 0)[:1]) == [0x0110]
+    assert said == ["refused  an instance: ValueError, an error of the program: please report it"]
 
 
 def test_another_modality_than_the_training_is_refused(tmp_path: Path, bundle: Path) -> None:

@@ -190,3 +190,24 @@ def test_predict_rtstruct_overlay_and_report_beside_the_segmentation(
     segmentation, report = pydicom.dcmread(out / "ct.dcm"), pydicom.dcmread(out / "ct_sr.dcm")
     evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
     assert segmentation.SeriesInstanceUID in {item.SeriesInstanceUID for item in evidence}
+
+
+def test_evaluate_on_dicom_labels_writes_its_predictions_as_the_objects_of_predict(
+    bundle_3d: TrainedBundle, tmp_path: Path, call_main: Callable[..., tuple[int, str, str]]
+) -> None:
+    studies, out = tmp_path / "studies", tmp_path / "out"
+    write_series(studies / "a" / "ct", 30)
+    predict(bundle_3d, studies / "a" / "ct", tmp_path / "predicted", format="dicomseg")
+    shutil.copy(tmp_path / "predicted" / "ct.dcm", studies / "a" / "labels.dcm")
+    arguments = "evaluate", bundle_3d.root, studies, "--out", out, "--format"
+    status, shown, said = call_main(*arguments, "dicomseg")
+    assert status == 0, said
+    assert not [secret for secret in (*dicom_phantoms.SECRETS, "knee") if secret in shown + said]
+    (written,) = out.glob("predictions_*_dicomseg/*.dcm")
+    uids = [pydicom.dcmread(path).SOPInstanceUID for path in (written, studies / "a" / "labels.dcm")]
+    assert uids[0] == uids[1]
+    summary = json.loads((out / "summary.json").read_text())
+    assert [row["mean"] for row in summary["rows"] if row["metric"] == "dice" and row["n"]] == [1.0]
+    for name, message in (("nrrd", "Expected one of"), ("dicomseg", "Leave --format out")):
+        status, _, said = call_main(*arguments, name, "--predictions", tmp_path / "predicted")
+        assert (status, message in said or "also as one of" in said) == (1, True)

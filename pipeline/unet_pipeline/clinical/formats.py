@@ -9,6 +9,7 @@ from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.clinical.segments import list_segments
 from unet_pipeline.dataset.dicom_file import is_dicom_file
 from unet_pipeline.dataset.dicom_folders import list_dicom_files
+from unet_pipeline.dataset.dicom_index import is_series_address
 from unet_pipeline.errors import PredictionError, suggest
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput
@@ -84,4 +85,6 @@ def _require_dicom(name: str, inputs: Sequence[PredictionInput]) -> None:
 
 def _is_dicom(source: PredictionInput) -> bool:
     path = source.files[0]
+    if is_series_address(path):
+        return True
     return bool(list_dicom_files(path)) if path.is_dir() else is_dicom_file(path)

@@ -41,6 +41,10 @@ _By = Annotated[
         help="Results by this column of the list of cases; numbers are cut at quartiles, or at the edges of COLUMN=100,200.",
     ),
 ]
+_Format = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Write the predictions as DICOM objects too, as `predict --format` names them."),
+]
 _Quality = Annotated[
     bool, typer.Option("--quality", help="How well the expected Dice of `predict` is kept: coverage, width, ranking.")
 ]
@@ -66,6 +70,7 @@ def evaluate(
     address: Address = None,
     sbatch: Sbatch = None,
     quality: _Quality = False,
+    format: _Format = None,
     trust: Trust = False,
     json_file: Json = None,
 ) -> None:
@@ -95,6 +100,7 @@ def evaluate(
         address=address,
         sbatch=read_settings(sbatch),
         quality=quality,
+        format=format,
     )
     print_evaluation(result)
     if quality:

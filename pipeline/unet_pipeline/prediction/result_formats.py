@@ -121,8 +121,16 @@ def _settle_values(
     with tempfile.TemporaryDirectory(dir=staging) as folder:
         own = Path(folder) / f"result{own_suffix}"
         notes = case.engine.write(case, prediction, own, staging)
-        is_nifti = own_suffix.startswith(".nii")
-        return np.asarray(nib.load(own).dataobj) if is_nifti else read_image(own).array[0], notes
+        return read_label_map(own)[0], notes
+
+
+def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a label map file as it holds them, and its affine in RAS+."""
+    if path.name.endswith((".nii", ".nii.gz")):
+        image = nib.load(path)
+        return np.asarray(image.dataobj), image.affine
+    picture = read_image(path)
+    return picture.array[0], picture.affine
 
 
 def _write_image(final: Path, result: CaseResult) -> tuple[Problem, ...]:

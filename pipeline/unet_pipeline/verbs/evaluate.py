@@ -23,6 +23,7 @@ from unet_pipeline.prediction.outputs import find_any_output, find_output
 from unet_pipeline.remote.urls import is_passing
 from unet_pipeline.results import Result
 from unet_pipeline.verbs.evaluate_jobs import choose_measuring
+from unet_pipeline.verbs.evaluate_objects import choose_objects, require_object_format
 from unet_pipeline.verbs.predict import arrange_process
 from unet_pipeline.verbs.recorded import predict_recorded
 from unet_pipeline.verbs.references import list_split_notes, open_references
@@ -62,6 +63,7 @@ def evaluate(
     address: str | None = None,
     sbatch: Mapping[str, str] | None = None,
     quality: bool = False,
+    format: str | None = None,
 ) -> Evaluation:
     """Compare label map files with the references, case by case, on the native grid.
 
@@ -78,7 +80,7 @@ def evaluate(
         check_data: compare the files with the dataset manifest first; False where that has been done.
         device, mirror, trust, precision, alone, announce: as in `predict`; run.json and the folder of predictions name the precision.
         jobs, engine, threads, address, sbatch: who predicts and measures, as in `predict`.
-        quality: measure how well expected Dice is kept.
+        quality, format: measure how well expected Dice is kept; write the predictions as DICOM objects too, as `predict` does.
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
@@ -88,7 +90,7 @@ def evaluate(
     """
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
-    _require_quality(folder, quality, predictions is not None)
+    _require_choices(folder, quality, predictions is not None, format)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
         from unet_pipeline.verbs.evaluate_external import evaluate_external
@@ -96,9 +98,9 @@ def evaluate(
         return evaluate_external(folder, dataset, out, predictions, device, options, announce, *reading, workers)
     _require_ready(folder, alone, "cpu" if predictions is not None else device)
     plan, target = read_plan(folder.plan), Path(out or folder.evaluations / _name_evaluation(dataset))
-    measured, who = _read_measured(folder, dataset, check_data, plan, target, reading), (device, announce, workers)
-    given_maps, is_own = Path(predictions) if predictions else None, not (dataset or out or predictions)
-    evaluation = _evaluate_planned(folder, plan, measured, target, given_maps, options, who, dataset)
+    measured = _read_measured(folder, dataset, check_data, plan, target, reading)
+    who, is_own = (device, announce, workers, format), not (dataset or out or predictions)
+    evaluation = _evaluate_planned(folder, plan, measured, target, predictions, options, who, dataset)
     return replace(evaluation, quality=_judge_claim(folder, plan, evaluation, quality, is_own))
 
 
@@ -107,23 +109,28 @@ def _evaluate_planned(
     plan: Plan,
     measured: Dataset | None,
     target: Path,
-    given_maps: Path | None,
+    predictions: Path | str | None,
     options: tuple[bool, bool, str, tuple[str, ...]],
-    who: tuple[str | None, Callable[[str], None], JobOptions | None],
+    who: tuple[str | None, Callable[[str], None], JobOptions | None, str | None],
     dataset: Path | str | None,
 ) -> Evaluation:
-    """Predict and compare; `options` and `who` are mirror, ensemble, precision and by, and device, announce and workers."""
+    """Predict and compare; `options` and `who` are mirror, ensemble, precision and by, and device, announce, workers and format."""
     from unet_pipeline.evidence.records.evaluation_record import add_result, record_evaluation
     from unet_pipeline.prediction.device_choice import settle_precision
 
-    (mirror, ensemble, precision, by), (device, announce, workers) = options, who
+    (mirror, ensemble, precision, by), (device, announce, workers, format) = options, who
+    given_maps = Path(predictions) if predictions else None
     groups, excluded, title = _group_cases(folder, plan, measured, ensemble)
     cuts, columns = _read_cuts(folder, measured, by)
+    objects = choose_objects(folder, plan, groups, format)
     weights = [(path, group.fold) for group in groups for path in group.weights]
     with record_evaluation(folder, target, weights, given_maps is not None, mirror, by) as keeper:
         keeper.record.precision = None if given_maps else settle_precision(precision, device)
         choices = (device, mirror, keeper.record.precision or precision, announce, workers)
         label_maps = [given_maps or _predict_group(folder, group, target, *choices) for group in groups]
+        if objects:
+            settled = PredictOptions(device, mirror, precision=choices[2], format=format)
+            objects.write(label_maps, settled, workers, plan.output_suffix, announce)
         pairs = _pair_cases(groups, label_maps, plan, given_maps is not None)
         facts = _describe_evaluation(folder, plan, measured, groups, (pairs, given_maps), (title, excluded, dataset))
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts, workers)
@@ -131,7 +138,8 @@ def _evaluate_planned(
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(label_maps), summary)
 
 
-def _require_quality(folder: BundleFolder, wanted: bool, are_given: bool) -> None:
+def _require_choices(folder: BundleFolder, wanted: bool, are_given: bool, format: str | None) -> None:
+    require_object_format(folder, format, are_given)
     if wanted and not folder.is_planned:
         raise EvaluationError(
             f"{folder.name} is none of `plan`'s bundles, and expected Dice is fitted for those only. Leave --quality out."
@@ -297,7 +305,6 @@ def _predict_group(
     """Folder of the label maps of a group below `target`; those of the same images that are there already are kept.
 
     Args:
-        group: cases and weights.
         device, mirror, precision: as in `predict`.
         announce: called with why label maps that are there are made again.
         workers: who predicts; this process, if None.

@@ -13,25 +13,45 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from queue import Empty
+from traceback import extract_tb
 from typing import TYPE_CHECKING
 
+from unet_pipeline.boundary import explain, is_disk_full, is_out_of_memory
 from unet_pipeline.clinical.node.spool import LATE, Spool
-from unet_pipeline.cohort.items import Attempt, Item, Outcome, State, carry_out
+from unet_pipeline.cohort.items import Arguments, Attempt, Item, Outcome, State, carry_out
 from unet_pipeline.cohort.record import PREDICTED, RUNNING, WAITING, Record, Row
 
 if TYPE_CHECKING:
     from unet_pipeline.clinical.node.sender import Sender
     from unet_pipeline.verbs.node import Predictor
 
+_PACKAGE = __package__.partition(".")[0]
 MAX_ATTEMPTS = 20  # of a series with which the process ends each time
 POLL_S = 0.2
 DISK_WAIT_S = 30.0
 _LATE = "came after the result of its series was sent. Send the whole series again."
 _GONE = "has no instances any more. Send the whole series again."
 _POISON = "ended the node each time that it was predicted: killed for its memory, or a crash of a library."
+_KEPT = "It stays in taken/; the next start of the node tries it again."
 # those of an earlier process: what ended it may not happen again
 _TRIED_ANEW = (RUNNING, State.ERROR, State.OUT_OF_MEMORY, State.DISK_FULL)
+
+
+class ProgramError(RuntimeError):
+    """A defect, without its text."""
+
+
+def describe_defect(error: BaseException) -> str:
+    """The kind of an error and the last line of this package that it passed, without values."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if _PACKAGE in Path(frame.filename).parts]
+    place = ""
+    if frames:
+        parts = Path(frames[-1].filename).parts
+        inside = "/".join(parts[len(parts) - parts[::-1].index(_PACKAGE) :])
+        place = f" in {inside}, line {frames[-1].lineno}"
+    return f"{type(error).__name__}{place}. It is an error of the program: please report it."
 
 
 class Loop:
@@ -162,9 +182,9 @@ class Loop:
             return
         self.record.begin(attempt)
         self.record.commit()
-        outcome = carry_out(self.predictor.predict, attempt)
+        outcome = carry_out(self._predict_series, attempt)
         if outcome.state == State.OUT_OF_MEMORY:
-            outcome = carry_out(self.predictor.predict, replace(attempt, smaller=True))
+            outcome = carry_out(self._predict_series, replace(attempt, smaller=True))
         if outcome.state == State.FINISHED:
             self.record.settle(outcome, PREDICTED)
             self.record.commit()
@@ -174,6 +194,15 @@ class Loop:
             self._put_into_quarantine(outcome)
         else:
             self._hold(outcome)
+
+    def _predict_series(self, item: Arguments, smaller: bool) -> Arguments:
+        """As the predictor does; of what is a defect only the kind and the place, because its text may have values of a header."""
+        try:
+            return self.predictor.predict(item, smaller)
+        except Exception as error:
+            if explain(error) is not None or is_out_of_memory(error) or is_disk_full(error):
+                raise
+            raise ProgramError(describe_defect(error)) from None
 
     def _put_into_quarantine(self, outcome: Outcome, ending: str = "") -> None:
         name = outcome.attempt.item.name.removesuffix(LATE)
@@ -187,6 +216,7 @@ class Loop:
         is_full = outcome.state == State.DISK_FULL
         self.record.settle(outcome, WAITING if is_full else outcome.state)
         self.record.commit()
-        self.say(f"kept     {outcome.attempt.item.name} ({outcome.state}): {outcome.message}")
+        further = "" if is_full else f" {_KEPT}"
+        self.say(f"kept     {outcome.attempt.item.name} ({outcome.state}): {outcome.message}{further}")
         if is_full:
             self._not_before_s = time.monotonic() + DISK_WAIT_S

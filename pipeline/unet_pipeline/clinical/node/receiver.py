@@ -192,4 +192,7 @@ class _Desk:
         except OSError as error:
             self.say(f"refused  an instance that cannot be written: {error.strerror}")
             return OUT_OF_RESOURCES if error.errno in (errno.ENOSPC, errno.EDQUOT) else NOT_PROCESSED
+        except Exception as error:  # pynetdicom would answer with a failure, and tell nobody here
+            self.say(f"refused  an instance: {type(error).__name__}, an error of the program: please report it")
+            return NOT_PROCESSED
         return SUCCESS
