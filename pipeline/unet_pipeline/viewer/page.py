@@ -217,7 +217,7 @@ def describe(looks: Looks) -> dict[str, Any]:
         "channels": list(first.labels.channels),
         "all_labels": ALL_LABELS,
         "results": [result.name for result in looks.results],
-        "metrics": {name: title_with_unit(name, METRICS[name].unit(*units)) for name in METRICS}
+        "metrics": {name: title_with_unit(name, METRICS[name].unit(*units), kind == "picture") for name in METRICS}
         | {f"num_instances_{side}": f"instances, {side}" for side in ("reference", "prediction")},
         "probabilities": any(find_probabilities(first.predictions.get(name)) for name in looks.cases),
         "unit": units[0] if units else "",
