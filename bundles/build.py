@@ -26,6 +26,10 @@ from unet_pipeline.bundle.half_weights import halve_weights, holds_full_weights
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.evidence.report.model_card import CASE_SHEET
 from unet_pipeline.files import replace_between, write_text
+from unet_pipeline.messages import name_elements
+from unet_pipeline.planning.edit import edit_plan
+from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.planning.plan_text import read_reasons
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -115,6 +119,7 @@ def build(name: str, data: Path) -> None:
         folder.fold_weights(fold).unlink()  # the first fold's are those of the bundle
     if holds_full_weights(folder.weights):
         halve_weights(folder)  # before anything is measured with them
+    rename_elements(folder)
     unet_pipeline.refresh(bundle)  # a bundle that an earlier version trained gets this version's configs and modules
     write_text(folder.docs / "data_license.txt", describe_data(card))
     # the simulated heads are made anew, and their intensities differ in the last digit from processor to processor
@@ -132,6 +137,16 @@ def build(name: str, data: Path) -> None:
         tempfile.TemporaryDirectory() as temporary
     ):  # the archive and the exports are for releases, the folder for the repository
         unet_pipeline.package(bundle, Path(temporary) / f"{name}.zip", export="none", note=NOTE)
+
+
+def rename_elements(folder: BundleFolder) -> None:
+    """The reasons in the plan of pictures, which an earlier version planned, speak of pixels and areas; no value changes."""
+    plan = read_plan(folder.plan)
+    if plan.spatial_dims == 2:
+        values = plan.model_dump(mode="json")
+        edit_plan(
+            folder.plan, {name: (values[name], name_elements(why)) for name, why in read_reasons(folder.plan).items()}
+        )
 
 
 def shows_cases(card: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from unet_pipeline.bundle.half_weights import holds_full_weights
 from unet_pipeline.dataset.image import read_label_map
 from unet_pipeline.evaluation.metrics import compute_dice
 from unet_pipeline.handover.package import read_eval_metrics
+from unet_pipeline.planning.plan_text import read_reasons
 
 from .scripts import load_script
 
@@ -82,6 +83,17 @@ def test_bundle_says_whose_data_it_saw_and_carries_none_of_them(name: str) -> No
 )
 def test_shows_cases_where_the_licence_asks_for_credit_at_most(licence: str, shown: bool) -> None:
     assert build.shows_cases({"licence": licence}) is shown
+
+
+def test_reasons_of_pictures_speak_of_pixels(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    path = shutil.copy(BUNDLES / "nuclei_fluorescence" / "configs" / "plan.yaml", tmp_path / "configs")
+    before = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    build.rename_elements(BundleFolder(tmp_path))
+    assert yaml.safe_load(Path(path).read_text(encoding="utf-8")) == before
+    reasons = read_reasons(Path(path))
+    assert "65536 pixels" in reasons["patch_size"]
+    assert not [why for why in reasons.values() if "voxel" in why]
 
 
 @pytest.mark.parametrize("name", NAMES)

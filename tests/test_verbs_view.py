@@ -13,6 +13,7 @@ import unet_pipeline
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.errors import EvaluationError
 
+from .conftest import draw_picture, save_picture
 from .viewer.evaluations import LABELS, draw_oblique, write_evaluation
 
 
@@ -52,6 +53,20 @@ def test_view_slides_have_table_and_three_cases(evaluated: tuple[Path, Path], tm
         assert picture.top + picture.height <= 7.5 * 914400
         assert picture.left >= 0
         assert picture._element.nvPicPr.cNvPr.get("descr")
+
+
+def test_view_of_pictures_speaks_of_areas_with_units(tmp_path: Path) -> None:
+    presentation = pytest.importorskip("pptx").Presentation
+    image, label = draw_picture(0)
+    save_picture(tmp_path / "data" / "images" / "p0.png", image)
+    save_picture(tmp_path / "data" / "labels" / "p0.png", label)
+    dataset = read_dataset(tmp_path / "data")
+    out = write_evaluation(tmp_path / "out", dataset, dataset.cases, {"background": 0, "disc": 255})
+    result = unet_pipeline.view(out, dataset=tmp_path / "data", slides=tmp_path / "talk.pptx")
+    table = next(shape.table for shape in presentation(result.slides).slides[0].shapes if shape.has_table)
+    headings = [cell.text for cell in table.rows[0].cells]
+    assert {"HD95, pixel", "Area error, pixel"} <= set(headings)
+    assert '"relative_volume_error": "Relative area error, %"' in result.path.read_text(encoding="utf-8")
 
 
 def test_view_server_ends(evaluated: tuple[Path, Path]) -> None:

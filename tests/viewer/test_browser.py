@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ from unet_pipeline.evaluation.files import read_rows
 
 from .chromium import Browser
 from .evaluations import LABELS, SHAPE, write_evaluation
+from .pages import print_page
 
 pytestmark = pytest.mark.browser
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -243,6 +245,22 @@ def test_page_fits_and_can_be_read(
         " !(one.textContent.trim() || one.ariaLabel || one.labels?.length)).map((one) => one.id)"
     )
     assert unnamed == []
+
+
+@pytest.mark.parametrize("kind", ["volume", "picture"])
+def test_page_prints_on_one_sheet(
+    browser: Browser, volumes: tuple[Path, Path], pictures: tuple[Path, Path], tmp_path: Path, kind: str
+) -> None:
+    show(browser, *(volumes if kind == "volume" else pictures), tmp_path / "v.html")
+    browser.press("3")
+    browser.resize(680, 900, medium="print")
+    printed = browser.run(
+        "[...document.querySelectorAll('button, select, input, .meaning')].filter((one) => one.offsetWidth)"
+        ".map((one) => one.id || one.textContent.trim())"
+    )
+    assert printed == ["on-reference", "on-prediction", "on-errors", "missed", "false alarm", "agreed", "other label"]
+    assert browser.run("element('numbers').scrollWidth <= element('numbers').clientWidth")
+    assert len(re.findall(rb"/Type\s*/Page\b(?!s)", print_page(browser))) == 1
 
 
 def contrast(one: str, other: str) -> float:

@@ -17,10 +17,9 @@ _Rows = Sequence[Sequence[str]]
 
 def title_column(metric: str, unit: str) -> str:
     """Heading of a metric's column: its title and the unit, where it has one."""
-    from unet_pipeline.evaluation.metric_table import AREA_UNITS, METRICS, title_metric
+    from unet_pipeline.evaluation.metric_table import title_with_unit
 
-    title = title_metric(metric, METRICS[metric].kind == "size" and unit in AREA_UNITS)
-    return f"{title}, {unit}" if unit else title
+    return title_with_unit(metric, unit)
 
 
 def show_value(value: float, metric: str, sign: str = "") -> str:

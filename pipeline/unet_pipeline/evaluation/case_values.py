@@ -71,7 +71,7 @@ def tabulate_cases(rows: pd.DataFrame, scored_labels: Sequence[str]) -> CaseTabl
     for metric, facts in METRICS.items():
         if metric not in rows.columns:
             continue
-        unit = facts.unit(*_read_units(rows))
+        unit = facts.unit(*read_units(rows))
         values = _pivot(rows, metric, cases.index).astype(float)
         if scored:
             counts = missed[scored].sum(axis=1).to_numpy(), alarms[scored].sum(axis=1).to_numpy()
@@ -107,7 +107,7 @@ def _pivot(rows: pd.DataFrame, column: str, keys: pd.Index) -> pd.DataFrame:
     return rows.pivot(index="key", columns="label", values=column).reindex(keys)
 
 
-def _read_units(rows: pd.DataFrame) -> tuple[str, ...]:
+def read_units(rows: pd.DataFrame) -> tuple[str, ...]:
     """Arguments of `Metric.unit`; tables without the columns count in mm and ml."""
     if "length_unit" not in rows or rows.empty:
         return ()

@@ -100,9 +100,9 @@ def title_metric(name: str, is_flat: bool = False) -> str:
     return name_elements(METRICS[name].title, is_flat) if name in METRICS else name
 
 
-def title_with_unit(name: str, unit: str) -> str:
-    """Title of a metric and its unit, where it has one; of pictures the sizes are areas."""
-    title = title_metric(name, METRICS[name].kind == "size" and unit in AREA_UNITS)
+def title_with_unit(name: str, unit: str, is_flat: bool = False) -> str:
+    """Title of a metric and its unit, where it has one; of pictures (`is_flat`, or told by the unit) the sizes are areas."""
+    title = title_metric(name, is_flat or (METRICS[name].kind == "size" and unit in AREA_UNITS))
     return f"{title}, {unit}" if unit else title
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 
 from unet_pipeline.errors import EvaluationError, PipelineError
-from unet_pipeline.evaluation.metric_table import METRICS, title_metric
+from unet_pipeline.evaluation.case_values import read_units
+from unet_pipeline.evaluation.metric_table import METRICS, title_with_unit
 from unet_pipeline.evaluation.summary import ALL_LABELS
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.viewer.layers import Layers, build_layers, find_probabilities
@@ -199,6 +200,7 @@ def describe(looks: Looks) -> dict[str, Any]:
     values |= {name: list(region) for name, region in first.labels.regions.items()}
     tables = [_tabulate(result) for result in looks.results]
     kind = _find_kind(looks)
+    units = () if first.rows is None else read_units(first.rows)
     return {
         "title": " and ".join(dict.fromkeys(result.name for result in looks.results)),
         "kind": kind,
@@ -216,9 +218,10 @@ def describe(looks: Looks) -> dict[str, Any]:
         "channels": list(first.labels.channels),
         "all_labels": ALL_LABELS,
         "results": [result.name for result in looks.results],
-        "metrics": {name: title_metric(name, kind == "picture") for name in METRICS},
+        "metrics": {name: title_with_unit(name, METRICS[name].unit(*units), kind == "picture") for name in METRICS}
+        | {f"num_instances_{side}": f"instances, {side}" for side in ("reference", "prediction")},
         "probabilities": any(find_probabilities(first.predictions.get(name)) for name in looks.cases),
-        "unit": _find_unit(first),
+        "unit": units[0] if units else "",
         "evaluated": first.rows is not None,
         "cases": [
             {
@@ -243,12 +246,6 @@ def _find_kind(looks: Looks) -> str:
     first = looks.results[0]
     grid = first.sources[looks.cases[0]].image.read_grid(first.labels.spatial_dims)
     return "picture" if len(grid.spatial_shape) == 2 else "volume"
-
-
-def _find_unit(result: Result) -> str:
-    if result.rows is None or "length_unit" not in result.rows or not len(result.rows):
-        return ""
-    return str(result.rows["length_unit"].iloc[0])
 
 
 def _tabulate(result: Result) -> dict[str, dict[str, dict[str, float | None]]]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.errors import EvaluationError
-from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.case_values import read_units
+from unet_pipeline.evaluation.metric_table import METRICS, title_with_unit
 from unet_pipeline.evidence.report.overlay import draw_overlay
 from unet_pipeline.evidence.report.report_overlays import choose_cases
 from unet_pipeline.files import write_atomically
@@ -73,22 +74,15 @@ def _add_table(deck: Any, result: Result, rows: pd.DataFrame) -> None:
     slide = _add_slide(deck, f"{result.name}: mean over {rows['case'].nunique()} cases")
     size = (_measure(inches) for inches in (0.5, 1.5, _WIDTH - 1, 0.5 * (len(labels) + 1)))
     table = slide.shapes.add_table(len(labels) + 1, len(metrics) + 1, *size).table
-    units = _name_units(rows)
+    units = read_units(rows)
     for column, name in enumerate(metrics, 1):
-        table.cell(0, column).text = METRICS[name].title + units.get(METRICS[name].kind, "")
+        table.cell(0, column).text = title_with_unit(name, METRICS[name].unit(*units))
     table.cell(0, 0).text = "label"
     for line, label in enumerate(labels, 1):
         table.cell(line, 0).text = label
         for column, name in enumerate(metrics, 1):
             values = rows.loc[rows["label"] == label, name].dropna()
             table.cell(line, column).text = METRICS[name].format(values.mean()) if len(values) else "–"
-
-
-def _name_units(rows: pd.DataFrame) -> dict[str, str]:
-    """Words behind a title, by kind of unit."""
-    length = str(rows["length_unit"].iloc[0]) if "length_unit" in rows else ""
-    size = str(rows["size_unit"].iloc[0]) if "size_unit" in rows else ""
-    return {"length": f" ({length})" if length else "", "size": f" ({size})" if size else ""}
 
 
 def _add_case(deck: Any, result: Result, rank: str, case: str, dice: float) -> None:

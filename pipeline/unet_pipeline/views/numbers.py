@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.boundary import show_place
 from unet_pipeline.evaluation.case_values import ALL_LABELS
-from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.metric_table import METRICS, title_with_unit
 from unet_pipeline.views.pictures import draw_differences, draw_reliability, draw_scores
 from unet_pipeline.views.summary import Picture, Summary, Table, count
 
@@ -22,10 +22,6 @@ _MOST_FAILURES = 10
 
 def _show(value: float, metric: str, sign: str = "") -> str:
     return "-" if value != value else METRICS[metric].format(value, sign)
-
-
-def _title(metric: str, unit: str) -> str:
-    return f"{METRICS[metric].title}, {unit}" if unit else METRICS[metric].title
 
 
 def _summarize_evaluation(evaluation: Evaluation) -> Summary:
@@ -79,7 +75,7 @@ def _tabulate_scores(rows: list[SummaryRow]) -> Table:
             )
             line.append("-" if row is None else f"{_show(row.mean, metric)}{interval}")
         lines.append(line)
-    headings = ("label", "n", *(_title(metric, unit) for metric, unit in metrics))
+    headings = ("label", "n", *(title_with_unit(metric, unit) for metric, unit in metrics))
     return Table("mean over cases with its 95 % interval", headings, lines)
 
 
@@ -88,7 +84,7 @@ def _summarize_comparison(record: ComparisonRecord) -> Summary:
     lines = [
         (
             row.label,
-            _title(row.metric, row.unit),
+            title_with_unit(row.metric, row.unit),
             str(row.n),
             _show(row.mean_a, row.metric),
             _show(row.mean_b, row.metric),

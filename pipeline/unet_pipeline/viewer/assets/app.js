@@ -190,7 +190,7 @@ function showNumbers() {
 
 function buildTable(rows) {
   const several = overview.results.length > 1;
-  const others = [...new Set(rows.flatMap(({ stated }) => Object.keys(stated)))].filter((name) => !["dice", "num_voxels_reference", "num_voxels_prediction", "voxel_volume"].includes(name));
+  const others = [...new Set(rows.flatMap(({ stated }) => Object.keys(stated)))].filter((name) => !["dice", "num_voxels_reference", "num_voxels_prediction", "voxel_volume"].includes(name) && !/^ap_\d+$/.test(name));
   const heads = ["label", ...(several ? ["result"] : []), "Dice", "missed", "false alarm", "agreed", ...others.map((name) => overview.metrics[name] || name)];
   const table = document.createElement("table");
   const head = table.createTHead().insertRow();
@@ -201,7 +201,7 @@ function buildTable(rows) {
     Object.assign(line.dataset, { label, result, dice: dice ?? "", ...(counts || {}) });
     const cells = [label, ...(several ? [result] : []), shorten(dice ?? stated.dice, 4), ...["missed", "false_alarm", "agreed"].map((name) => (counts ? counts[name].toLocaleString("en") : "–"))];
     cells.push(...others.map((name) => (stated[name] === null || stated[name] === undefined ? "–" : trim(stated[name], 4))));
-    cells.forEach((text) => (line.insertCell().textContent = text));
+    cells.forEach((text, place) => Object.assign(line.insertCell(), { textContent: text }).dataset.head = heads[place]);
   }
   return table;
 }
@@ -314,6 +314,7 @@ function buildLayer(name, text, on, place, colours) {
     swatch.className = "swatch";
     swatch.style.background = colour;
     swatch.title = name === "errors" ? ERROR_NAMES[index + 1] : pens[index].name;
+    if (name === "errors") label.appendChild(Object.assign(document.createElement("span"), { className: "meaning", textContent: ` ${swatch.title} ` }));
   });
   const opacity = Object.assign(document.createElement("input"), { type: "range", id: `opacity-${name}`, min: 5, max: 100, value: name === "errors" || name === "probability" ? 60 : 90, ariaLabel: `opacity of the ${text}` });
   box.append(opacity);

@@ -15,7 +15,7 @@ class CaseList {
     fillSelect(element("label"), [["", "all labels"], ...overview.labels.map(({ name }) => [name, name])], "");
     if (overview.labels.length === 1) element("label").hidden = true;
     const flags = [...new Set(overview.cases.flatMap((one) => one.flags))].sort();
-    fillSelect(element("failure"), [["", "with and without failures"], ["any", "any failure"], ...flags.map((flag) => [flag, flag]), ["undecided", "not decided yet"]], "");
+    fillSelect(element("failure"), [["", "all cases"], ["any", "any failure"], ...flags.map((flag) => [flag, flag]), ["undecided", "not decided yet"]], "");
     fillSelect(element("group"), [["", "all groups"], ...[...new Set(overview.cases.flatMap((one) => one.groups))].sort().map((name) => [name, name])], "");
     const orders = [["dice", "lowest Dice first"], ["-dice", "highest Dice first"], ["hd95", "largest HD95 first"], ["name", "by name"]];
     fillSelect(element("sort"), overview.evaluated ? orders : [["name", "by name"]], overview.evaluated ? "dice" : "name");
