@@ -331,7 +331,8 @@ def describe_claim(claim: ClaimRecord) -> str:
     return (
         f"Expected Dice with {100 * claim.confidence:.0f} % intervals, {claim.judged}: share of the cases in the interval, its mean width, "
         "mean absolute error; area under the risk-coverage curve (AURC, mean of 1 - Dice of the most trusted cases) by expected Dice and by "
-        "mean entropy; cases with a Dice below 0.8 of the median, and how well expected Dice finds them (AUROC). In brackets: 95 %."
+        "mean entropy; cases with a Dice below 0.8 of the median, and how well expected Dice finds them (AUROC). Small print: 95 % "
+        "intervals."
     )
 
 

@@ -235,16 +235,15 @@ def draw_risk_coverage(row: QualityRow) -> Figure:
     curve, orders = row.curve, ("expected", "entropy", "best")
     names = {"expected": "expected Dice", "entropy": "mean entropy", "best": "Dice itself, the best order"}
     areas = {"expected": row.aurc, "entropy": row.aurc_entropy, "best": row.aurc_best}
-    told = "; ".join(f"area by {names[order]} {format_number(areas[order], 3)}" for order in orders)
-    told += f"; in random order {format_number(row.aurc_random, 3)}; n = {row.n:,}."
+    told = ", ".join(f"{names[order]} {format_number(areas[order], 3)}" for order in orders)
+    told = f"Areas: {told}, random order {format_number(row.aurc_random, 3)}; n = {row.n:,}."
     risks = [risk for order in orders for risk in getattr(curve, order)]
     y = fit_axis([*risks, row.aurc_random], "mean of 1 - Dice")
     chart = Chart(f"Risk and coverage of {row.label}", told, Axis(0, 1, "share of the cases that are kept"), y)
     chart.line([0, 1], [row.aurc_random] * 2, style="guide")
-    chart.text(0, row.aurc_random, "random order", anchor="start")
     for series, order in enumerate(orders):
         chart.line(curve.coverage, getattr(curve, order), series, names[order])
     return Figure(
         chart.render(),
-        f"{row.label}: mean of 1 - Dice of the cases that are kept when the least trusted ones are left out; {told}",
+        f"{row.label}: the least trusted cases are left out first; the grey line is random order. {told}",
     )
