@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import LabelMapEntry
@@ -25,6 +23,9 @@ from unet_pipeline.quality.expected_dice import (
     fit_labels,
 )
 from unet_pipeline.quality.sealed import read_sealed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RANK_COLUMN, EXPECTED_COLUMN, NOTE_COLUMN = "review_rank", "expected_dice", "expected_dice_note"
 NOT_FITTED = "the bundle has no expected Dice; `unet-pipeline evaluate BUNDLE` fits it"

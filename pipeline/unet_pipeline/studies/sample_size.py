@@ -13,7 +13,7 @@ from scipy import special, stats
 
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.results import Result
-from unet_pipeline.studies.decision import BOUNDED, exceeds
+from unet_pipeline.studies.decision import BOUNDED, foresee
 
 LEAST_PATIENTS = 10  # of a sample, and of those that its size is planned from
 MOST_PATIENTS = 5_000
@@ -117,7 +117,7 @@ def simulate_power(values: np.ndarray, claim: Claim, num_patients: int, is_sampl
     for start in range(0, _NUM_REPLICATES, block):
         num = min(block, _NUM_REPLICATES - start)
         drawn, means = _draw_samples(generator, values, num, num_patients, is_sample)
-        num_yes += int(exceeds(drawn, means - claim.effect, claim.analysis, claim.alpha, claim.least).sum())
+        num_yes += int(foresee(drawn, means - claim.effect, claim.analysis, claim.alpha, claim.least).sum())
     return num_yes / _NUM_REPLICATES
 
 
