@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
+
+import jsonschema
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,3 +23,13 @@ def load_script(path: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses ask for it
     spec.loader.exec_module(module)
     return module
+
+
+def require_schema(content: object, name: str) -> None:
+    """`content` follows docs/NAME.schema.json.
+
+    Raises:
+        jsonschema.ValidationError: it does not.
+    """
+    path = ROOT / "docs" / f"{name}.schema.json"
+    jsonschema.validate(content, json.loads(path.read_text(encoding="utf-8")))

@@ -21,6 +21,16 @@ def test_experiments_table_is_what_the_script_makes() -> None:
     assert page == made, "run `.venv/bin/python docs/build_experiments.py`"
 
 
+def test_schemas_are_what_the_script_makes_and_all_are_listed() -> None:
+    script = load_script("docs/build_schemas.py")
+    for name in script.RECORDS:
+        assert read(f"docs/{name}") == script.build_schema_text(name), "run `.venv/bin/python docs/build_schemas.py`"
+    files = {path.name for path in (ROOT / "docs").glob("*.schema.json")}
+    assert files == {*script.RECORDS, "check.schema.json"}  # that one is build_messages.py's
+    listed = re.findall(r"^\| \[(\S+)\]\(\.\./\1\)", read("docs/reference/schemas.md"), re.MULTILINE)
+    assert sorted(listed) == sorted(files)
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "experiments").glob("*.md")), ids=lambda page: page.stem)
 def test_experiment_begins_with_title_date_and_verdict(page: Path) -> None:
     title, _, dated = page.read_text(encoding="utf-8").splitlines()[:3]

@@ -16,9 +16,11 @@ import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.evidence.report.environment import mark_code
 from unet_pipeline.evidence.report.report import Report, link_case, show_value
+from unet_pipeline.quality.claim import measure_claim, write_claim
 
 from . import phantom_bundles as phantoms
 from .evidence_bundles import RUN, write_evaluated
+from .quality_cases import simulate_cases
 
 MOST_BYTES = 15_000_000
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -216,6 +218,40 @@ def test_report_card_shows_pictures_only_where_asked_and_with_credit(bundle: Pat
         assert "Licence: CC BY 4.0" in text
         assert "Doe J (2020)" in text
     assert ElementTree.fromstring(sheet).tag.endswith("svg")
+
+
+def test_report_and_card_say_how_well_expected_dice_was_kept(bundle: Path) -> None:
+    evaluation = bundle / "evidence/evaluations/validation"
+    rows = measure_claim({"organ": simulate_cases(60, 1), "few": simulate_cases(5, 1)})
+    write_claim(evaluation, rows, True)
+    html = unet_pipeline.report(bundle).path.read_text(encoding="utf-8")
+    numbers = {key: value for key, (value, _) in Page(html).numbers.items() if key.startswith("claim|")}
+    (row,) = rows
+    assert numbers == {
+        f"claim|organ|{name}": pytest.approx(getattr(row, name))
+        for name in (
+            "coverage",
+            "mean_width",
+            "mean_absolute_error",
+            "aurc",
+            "aurc_entropy",
+            "aurc_random",
+            "aurc_best",
+            "auroc",
+        )
+    }
+    assert html.count("Risk and coverage of organ") == 2  # its title, and its text for those who do not see it
+    card = (bundle / "docs/README.md").read_text(encoding="utf-8")
+    line = next(
+        line for line in card.splitlines() if line.startswith(f"| organ | {row.n} | {100 * row.coverage:.1f} % (")
+    )
+    assert f"| {row.mean_width:.4f} | {row.mean_absolute_error:.4f} | {row.aurc:.4f} | {row.aurc_entropy:.4f} |" in line
+    assert f"{row.auroc:.2f} ({row.auroc_low:.2f} to {row.auroc_high:.2f}) |" in line
+    assert "90 % intervals, each case by the others" in card
+    (evaluation / "metrics.csv").write_bytes((evaluation / "metrics.csv").read_bytes() + b"\n")
+    html = unet_pipeline.report(bundle).path.read_text(encoding="utf-8")
+    assert "quality.json is not of these numbers" in html
+    assert "Risk and coverage" not in html
 
 
 def test_report_every_picture_has_a_text(page: Page) -> None:

@@ -1,11 +1,20 @@
 """`quality/expected_dice.py` and `quality/claim.py`: simulated cases whose Dice is known to depend on what the network says."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from unet_pipeline.prediction.confidence import LabelConfidence
 from unet_pipeline.prediction.shape_facts import ShapeFacts
-from unet_pipeline.quality.claim import judge_by_others, measure_aurc, measure_auroc, measure_claim
+from unet_pipeline.quality.claim import (
+    ClaimRecord,
+    judge_by_others,
+    measure_aurc,
+    measure_auroc,
+    measure_claim,
+    write_claim,
+)
 from unet_pipeline.quality.expected_dice import (
     NOTHING,
     ExpectedDiceRecord,
@@ -14,8 +23,10 @@ from unet_pipeline.quality.expected_dice import (
     fit_label,
     fit_labels,
 )
+from unet_pipeline.text_files import read_json
 
 from .quality_cases import simulate_cases
+from .scripts import require_schema
 
 
 def test_expected_dice_covers_cases_that_were_not_fitted_on() -> None:
@@ -84,6 +95,31 @@ def test_aurc_known_answer() -> None:
     assert measure_aurc(risk, np.array([3.0, 2.0, 1.0])) == pytest.approx((0 + 0.25 + 0.5) / 3)
     assert measure_aurc(risk, np.array([1.0, 2.0, 3.0])) == pytest.approx((1 + 0.75 + 0.5) / 3)
     assert measure_aurc(risk, np.zeros(3)) == pytest.approx(0.5)  # of no order, the mean risk
+
+
+def test_risk_curve_known_answer() -> None:
+    (row,) = measure_claim({"organ": simulate_cases(120, 1)})
+    curve = row.curve
+    assert curve.coverage[0] == pytest.approx(1 / row.n, abs=1e-6)
+    assert len(curve.coverage) == len(curve.best) == 51
+    assert {
+        curve.coverage[-1],
+        *(line[-1] == pytest.approx(row.aurc_random, abs=1e-5) for line in (curve.expected, curve.entropy, curve.best)),
+    } == {1.0}
+    assert curve.best == sorted(curve.best)  # from the best case to all
+    assert all(best <= expected + 1e-6 for best, expected in zip(curve.best, curve.expected, strict=True))
+
+
+def test_claim_survives_its_file(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("case\n")
+    alike = [LabelCase(**{**vars(case), "dice": 0.9}) for case in simulate_cases(30, 4)]
+    rows = write_claim(tmp_path, measure_claim({"organ": alike}), False)
+    record = ClaimRecord.model_validate_json((tmp_path / "quality.json").read_text())
+    require_schema(read_json(tmp_path / "quality.json"), "quality")
+    assert record.judged.startswith("by the fit on")
+    assert record.rows[0].n == rows[0].n == 30
+    assert np.isnan([record.rows[0].auroc, record.rows[0].auroc_low]).all()  # of no failure
+    assert '"auroc": null' in (tmp_path / "quality.json").read_text()
 
 
 def test_auroc_known_answer() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unet_pipeline.studies.decision import BOUNDED, SKEWED_T, compute_interval, compute_low, exceeds
+from unet_pipeline.studies.decision import BOUNDED, SKEWED_T, compute_interval, compute_low, exceeds, foresee
 
 ALPHA = 0.05
 
@@ -50,3 +50,17 @@ def test_a_single_patient_decides_nothing_and_bounded_needs_an_end() -> None:
     assert compute_interval(np.array([0.9]), BOUNDED, ALPHA, 0.0, 1.0) == (0.0, 1.0)
     with pytest.raises(ValueError, match="needs a smallest value"):
         compute_low(np.ones(3), BOUNDED, ALPHA, -np.inf)
+
+
+def test_what_is_foreseen_is_what_is_decided() -> None:
+    generator = np.random.default_rng(8)
+    values = np.where(
+        generator.random((150, 80)) < 0.02, generator.uniform(0, 0.6, (150, 80)), generator.beta(18, 2, (150, 80))
+    )
+    for boundary in (0.5, 0.82, 0.85, 0.88, 0.95):
+        foreseen, decided = (one(values, boundary, BOUNDED, 0.05, 0.0) for one in (foresee, exceeds))
+        assert np.mean(foreseen != decided) <= 0.03  # of samples on the verge
+        assert abs(foreseen.mean() - decided.mean()) <= 0.03
+    assert foresee(values, 0.85, SKEWED_T, 0.05, 0.0).tolist() == exceeds(values, 0.85, SKEWED_T, 0.05, 0.0).tolist()
+    assert foresee(np.full((1, 5), 0.9), -0.1, BOUNDED, 0.05, 0.0).all()  # a boundary below everything
+    assert not foresee(np.full((1, 5), 0.9), 0.95, BOUNDED, 0.05, 0.0).any()

@@ -8,7 +8,7 @@ from scipy import stats
 
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.studies.decision import BOUNDED, SKEWED_T
-from unet_pipeline.studies.sample_size import Claim, find_sample_size, imagine_values, simulate_power
+from unet_pipeline.studies.sample_size import Claim, _weigh_patients, find_sample_size, imagine_values, simulate_power
 
 INF = float("inf")
 
@@ -37,6 +37,14 @@ def test_an_estimated_spread_needs_more_patients_than_a_known_one() -> None:
     values = np.random.default_rng(0).normal(0, 1, 12)
     known, estimated = (find_sample_size(values, claim(0.25), 0.9, num).num_patients for num in (0, 12))
     assert estimated >= known + 5
+
+
+def test_gross_failures_that_are_seen_count_half_a_patient_more() -> None:
+    bulk = np.random.default_rng(1).beta(60, 6, 98)
+    shapes = _weigh_patients(np.append(bulk, [0.1, 0.3]))
+    assert shapes.tolist() == [1.0] * 98 + [1.25] * 2
+    assert _weigh_patients(bulk).tolist() == [1.0] * 98
+    assert _weigh_patients(np.array([1.0] * 9 + [0.2])).tolist() == [1.0] * 9 + [1.5]
 
 
 def test_bounded_needs_enough_patients_to_exclude_failures_that_nobody_saw() -> None:

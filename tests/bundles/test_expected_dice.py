@@ -21,6 +21,7 @@ from unet_pipeline.quality.doubt_tables import list_doubts
 from unet_pipeline.quality.expected_dice import EXPECTED_DICE_FILE, fit_labels
 
 from ..quality_cases import simulate_cases
+from ..scripts import require_schema
 from .conftest import TrainedBundle
 
 CallMain = Callable[..., tuple[int, str, str]]
@@ -73,10 +74,15 @@ def test_too_few_cases_are_said_and_nothing_is_invented(
     status, shown, said = call_main("evaluate", own.root, "--device", "cpu", "--quality")
     assert status == 0, said
     assert "too few cases of every label" in shown
+    require_schema(
+        json.loads((own.root / "evidence" / "evaluations" / "validation" / "quality.json").read_text()), "quality"
+    )
     record = json.loads((own.root / "evidence" / EXPECTED_DICE_FILE).read_text())
     assert [label["line"] for label in record["labels"]] == [None]
     assert "too few validation cases" in record["labels"][0]["reason"]
     assert "one fold only" in record["notes"][0]
+    assert record["is_mirrored"] is False
+    require_schema(record, "expected_dice")
     call_main("predict", own.root, own.dataset / find_images(own), tmp_path / "out", "--device", "cpu")
     rows = read_table(tmp_path / "out")
     assert all(row["expected_dice"] == "" for row in rows.values())
@@ -95,6 +101,7 @@ def test_predictions_have_expected_dice_and_an_order_to_look_at(
     status, shown, said = call_main(*arguments, "--review", "2")
     assert status == 0, said
     assert "look at these first" in shown
+    assert f"{out / 'predictions.csv'}  (input contract: {len(list(out.glob('*.nii.gz')))} not compared)" in shown
     rows = read_table(out)
     labels = list(read_plan(BundleFolder(own.root).plan).label_table)[1:]
     for row in rows.values():
@@ -117,6 +124,9 @@ def test_predictions_have_expected_dice_and_an_order_to_look_at(
     call_main(*arguments)
     assert {row["expected_dice"] for row in read_table(out).values()} == {""}
     assert all("other weights" in row["expected_dice_note"] for row in read_table(out).values())
+    path.write_text(fitted.replace('"is_mirrored": false', '"is_mirrored": true'))
+    call_main(*arguments)
+    assert all("predict with --mirror" in row["expected_dice_note"] for row in read_table(out).values())
     path.write_text(fitted)
     call_main(*arguments)
     before = (out / "predictions.csv").read_text()
@@ -137,5 +147,14 @@ def test_quality_of_what_it_cannot_be_measured_on_is_refused(
     status, _, said = call_main("evaluate", own.root, own.dataset, "--device", "cpu", "--quality")
     assert (status, "has no expected Dice that could be measured on other cases" in said) == (1, True)
     fit_simulated(BundleFolder(own.root))
+    status, _, said = call_main("evaluate", own.root, own.dataset, "--device", "cpu", "--quality", "--mirror")
+    assert (status, "cannot be measured on these label maps: expected Dice was fitted without mirrored" in said) == (
+        1,
+        True,
+    )
+    image = next((own.dataset / find_images(own)).iterdir())
+    call_main("predict", own.root, image, tmp_path / "copies", "--mirror", "--device", "cpu")
+    (row,) = read_table(tmp_path / "copies").values()
+    assert (row["expected_dice"], "predict without --mirror" in row["expected_dice_note"]) == ("", True)
     status, shown, said = call_main("evaluate", own.root, own.dataset, "--device", "cpu", "--quality")
     assert (status, "expected Dice" in shown) == (0, True), said

@@ -113,7 +113,9 @@ def test_predict_dry_run_says_what_predict_does(bundle_3d: TrainedBundle, tmp_pa
         assert f"{case['name']}  41x45x37" in shown
         assert 0.1 < case["peak_gib"] <= dry["peak_gib"]
     total = sum(case["num_windows"] for case in dry["cases"])
-    assert f"total    4 image(s) to predict, {total} windows" in shown
+    assert f"total    4 image(s) to predict, {total} windows\n" in shown
+    assert dry["num_copies"] == 1
+    assert "copies   none; the training mirrored no axis" in shown
     status, shown, _ = call_main(*arguments)
     assert status == 0
     assert "windows  up to 4 at once, blended on cpu in rows" in shown
@@ -147,6 +149,23 @@ def test_predict_dry_run_many_images_shows_the_largest(
     assert "largest  cell_" in shown
     assert "total    12 image(s) to predict, 48 windows" in shown
     assert "\ncase " not in shown
+    assert "--mirror would average 4 of each window, 4 times the network's time" in shown
+    shown = call_main(
+        "predict",
+        bundle_2d.root,
+        images,
+        tmp_path / "out",
+        "--dry-run",
+        "--device",
+        "cpu",
+        "--mirror",
+        "--json",
+        tmp_path / "dry.json",
+    )[1]
+    assert "copies   4 of each window, mirrored: 4 times the network's time" in shown
+    assert "48 windows, 192 passes through a network" in shown
+    dry = json.loads((tmp_path / "dry.json").read_text())
+    assert dry["num_copies"] == dry["mirrored"] == 4
 
 
 def test_predict_dry_run_names_what_cannot_be_predicted(

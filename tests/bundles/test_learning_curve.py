@@ -13,6 +13,8 @@ from unet_pipeline.errors import DatasetError, PlanError
 from unet_pipeline.text_files import read_json
 from unet_pipeline.verbs.learning_curve import CurveDesign
 
+from ..scripts import require_schema
+
 LABELS = {"background": 0, "cell": 255}
 DESIGN = CurveDesign(sizes=(2, 4, 8), repeats=1, steps=3, more=4)
 
@@ -38,7 +40,9 @@ def test_trainings_are_nested_measured_alike_and_kept(tmp_path: Path) -> None:
     again = phantoms.silently(unet_pipeline.learning_curve, dataset, out, DESIGN, **quietly)
     assert folder.fold_weights(2).stat().st_mtime_ns == weights
     assert [point.score for point in again.points] == [point.score for point in curve.points]
-    assert read_json(out / "learning_curve.json")["sentence"] == curve.sentence
+    written = read_json(out / "learning_curve.json")
+    assert written["sentence"] == curve.sentence
+    require_schema(written, "learning_curve")
     assert all((out / f"learning_curve.{suffix}").stat().st_size > 50 for suffix in ("svg", "png", "csv"))
     with pytest.raises(PlanError, match="has a learning curve with steps 3, and 4 is asked for"):
         unet_pipeline.learning_curve(dataset, out, CurveDesign((2, 4, 8), 1, steps=4), LABELS)

@@ -16,6 +16,7 @@ from unet_pipeline.studies.external_validation import NOT_POWERED, SHOWN, VOID
 from unet_pipeline.text_files import read_json
 from unet_pipeline.verbs.validate import RESULT_FILE
 
+from ..scripts import require_schema
 from .conftest import TrainedBundle
 
 AIM = ValidationAim(against=0.5, expected=0.9, spread=0.05, margin=0.1, analysis="t")
@@ -48,6 +49,10 @@ def test_first_look_decides_and_further_looks_and_edits_are_void(
     assert first.low > first.boundary == -0.1
     assert first.gain == pytest.approx(first.mean - 0.5)
     written = read_json(tmp_path / "out" / RESULT_FILE)
+    require_schema(written, "validation")
+    require_schema(plan.model_dump(mode="json"), "protocol")
+    for line in (tmp_path / "study.log.jsonl").read_text().splitlines():
+        require_schema(json.loads(line), "look")
     assert written["verdict"] == SHOWN
     assert (tmp_path / "out" / "evaluation" / "metrics.csv").is_file()
     second = run(path, new_site, tmp_path / "again")

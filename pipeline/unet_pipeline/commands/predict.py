@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,18 +121,17 @@ def predict(
     )
     print_predictions(result)
     if review is not None:
-        print_review(out, review)
+        print_review(result.table, review)
     if source.is_dir() and BundleFolder(bundle).is_planned:
         tell_next("view", out, "--dataset", source)
     write_json_option(json_file, predictions_as_data(result))
 
 
-def print_review(out: Path, most: int) -> None:
+def print_review(table: Sequence[Mapping[str, str]], most: int) -> None:
     """The cases that a person should see first, from predictions.csv."""
     from unet_pipeline.quality.doubt_tables import EXPECTED_COLUMN, NOTE_COLUMN, RANK_COLUMN
-    from unet_pipeline.quality.predictions_table import read_predictions_table
 
-    rows = [row for row in read_predictions_table(out) if row.get(RANK_COLUMN)]
+    rows = [row for row in table if row.get(RANK_COLUMN)]
     rows = sorted(rows, key=lambda row: int(row[RANK_COLUMN]))[:most]
     lines = [(row["case"], row[EXPECTED_COLUMN] or "-", row.get("contract", ""), row[NOTE_COLUMN]) for row in rows]
     print_table("look at these first", ("case", "expected Dice", "contract", "note"), lines, num_texts=4)
@@ -146,9 +146,22 @@ def print_predictions(result: Predictions) -> None:
         say(f"written  {path}")
     for path, outcome in result.stored.items():
         say(f"stored   {path}" + ("  (the server had it)" if outcome != "stored" else ""))
+    _print_table_of(result)
     if result.shares:
         shown = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in result.shares.items())
         say(f"time     {shown}; {result.precision}")
+
+
+def _print_table_of(result: Predictions) -> None:
+    """Where the table of this call's cases is, and how many of them are like those of the training."""
+    from unet_pipeline.quality.predictions_table import PREDICTIONS_TABLE, count_verdicts
+
+    own = {path.name for path in (*result.written, *result.kept)}
+    counts = count_verdicts(row for row in result.table if Path(row["label_map"]).name in own)
+    if counts:
+        say(
+            f"table    {result.out / PREDICTIONS_TABLE}  (input contract: {', '.join(f'{n} {w}' for w, n in counts.items())})"
+        )
 
 
 def predictions_as_data(result: Predictions) -> dict[str, object]:
@@ -161,6 +174,7 @@ def predictions_as_data(result: Predictions) -> dict[str, object]:
         "precision": result.precision,
         "shares": {stage: round(share, 4) for stage, share in result.shares.items()},
         "notes": [vars(note) for note in result.notes],
+        "table": [dict(row) for row in result.table],
     }
 
 
@@ -185,8 +199,8 @@ _GIB = 2**30
 def print_forecast(forecast: Forecast) -> None:
     """How the network runs, a line for each case or for the largest of many, and the memory."""
     many = f"{forecast.num_networks} networks, averaged" if forecast.num_networks > 1 else "one network"
-    mirrored = f", {forecast.mirrored} mirrored copies of each window" if forecast.mirrored > 1 else ""
-    say(f"network  {many}, on {forecast.device} in {forecast.precision}{mirrored}")
+    say(f"network  {many}, on {forecast.device} in {forecast.precision}")
+    say(f"copies   {_describe_copies(forecast)}")
     for line in _describe_windows(forecast):
         say(line)
     beside = "reading and writing" if forecast.overlap.files else "nothing"
@@ -201,6 +215,16 @@ def print_forecast(forecast: Forecast) -> None:
         for case in forecast.cases:
             say(f"case     {_describe_case(case)}")
     _print_totals(forecast)
+
+
+def _describe_copies(forecast: Forecast) -> str:
+    """What mirrored copies cost, or would."""
+    if forecast.mirrored > 1:
+        return f"{forecast.mirrored} of each window, mirrored: {forecast.mirrored} times the network's time"
+    if forecast.num_copies > 1:
+        times = f"{forecast.num_copies} of each window, {forecast.num_copies} times the network's time"
+        return f"none; contract and expected Dice need none. --mirror would average {times}"
+    return "none; the training mirrored no axis, so --mirror has none either"
 
 
 def _describe_windows(forecast: Forecast) -> list[str]:
@@ -227,7 +251,9 @@ def _describe_case(case: CaseForecast) -> str:
 
 def _print_totals(forecast: Forecast) -> None:
     counted = [case.num_windows for case in forecast.cases if case.num_windows is not None]
+    passes = sum(counted) * forecast.num_networks * forecast.mirrored
     windows = f", {sum(counted):,} windows" if counted else ""
+    windows += f", {passes:,} passes through a network" if passes > sum(counted) else ""
     say(f"total    {len(forecast.cases)} image(s) to predict{windows}")
     if not forecast.cases:
         return
@@ -246,6 +272,7 @@ def forecast_as_data(forecast: Forecast) -> dict[str, object]:
         "precision": forecast.precision,
         "num_networks": forecast.num_networks,
         "mirrored": forecast.mirrored,
+        "num_copies": forecast.num_copies,
         "window_size": forecast.window_size,
         "window_batch_size": forecast.windowing.batch_size,
         "images_at_once": forecast.windowing.num_images,

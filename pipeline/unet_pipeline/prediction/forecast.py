@@ -63,7 +63,8 @@ class Forecast(Result):
         device: of the network.
         precision: of the network.
         num_networks: members of an ensemble; each window goes through all.
-        mirrored: copies of each window that are averaged.
+        mirrored: copies of each window that are averaged, each of which takes the network's time.
+        num_copies: that `--mirror` averages: two for each axis that the training mirrored, multiplied.
         window_size: None where the inferer is not MONAI's plain sliding window.
         windowing: how many at once, where they are blended, and how many images at the same time.
         whole_because: why images are blended as a whole; empty where they are blended in rows.
@@ -79,6 +80,7 @@ class Forecast(Result):
     precision: str
     num_networks: int
     mirrored: int
+    num_copies: int
     window_size: tuple[int, ...] | None
     windowing: Windowing
     whole_because: str
@@ -111,6 +113,7 @@ def forecast_images(
     kept: Sequence[Path],
     overlap: Overlap,
     probabilities: bool = False,
+    num_copies: int = 1,
 ) -> Forecast:
     """What the prediction of these images will do and take.
 
@@ -120,6 +123,7 @@ def forecast_images(
         kept: label maps that are there already.
         overlap: what runs beside the network.
         probabilities: they are written too.
+        num_copies: that `--mirror` averages.
 
     Raises:
         PredictionError: the preprocessing is not what `plan` writes.
@@ -150,6 +154,7 @@ def forecast_images(
         precision=engines.parts.precision,
         num_networks=len(engines.parts.networks),
         mirrored=len(network.flips) if isinstance(network, Mirrored) else 1,
+        num_copies=num_copies,
         window_size=cases[0].windows.size if cases and cases[0].windows is not None else None,
         windowing=windowing,
         whole_because=engines.reason,

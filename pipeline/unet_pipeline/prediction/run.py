@@ -55,7 +55,7 @@ class Predictions(Result):
     `again` are the images whose label map was there and was not kept, with the reason. `notes` are what was seen in the images and should
     be known: warnings and notes. `shares` are those of the time in reading, preprocessing, network, postprocessing and writing.
     `images` has the first file of the image of each label map, written or kept. `stored` says of files that a server has whether they were
-    sent now.
+    sent now. `table` are the rows of predictions.csv, also those of earlier calls into the folder.
     """
 
     out: Path
@@ -67,6 +67,7 @@ class Predictions(Result):
     again: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[Path, Path] = field(default_factory=dict)
     stored: Mapping[Path, str] = field(default_factory=dict)
+    table: tuple[Mapping[str, str], ...] = ()
 
 
 class FailedImagesError(PredictionError):
@@ -330,14 +331,15 @@ def forecast_prediction(
         PredictionError: as `predict_images`, before the first image; or the preprocessing is not what `plan` writes.
     """
     refuse_own_folder(inputs, out)
-    suffix = (result_format or OWN).suffix or read_plan(folder.plan).output_suffix
+    plan = read_plan(folder.plan)
+    suffix = (result_format or OWN).suffix or plan.output_suffix
     _, todo, kept = sort_inputs(inputs, out, suffix, options, ledger or without_record(out))
     if options.runtime != TORCH:  # an exported network takes what PyTorch's takes, up to its library's own buffers
         device = choose_device(options.runtime, options.device)
         options = replace(options, runtime=TORCH, device=device, precision="float32")
     engines = build_engines(folder, weights, out, options)
     overlap = choose_overlap(engines.parts.device, torch.get_num_threads(), count_cores())
-    return forecast_images(engines, todo, kept, overlap, options.probabilities)
+    return forecast_images(engines, todo, kept, overlap, options.probabilities, 2 ** len(plan.mirrored_axes))
 
 
 def sort_inputs(

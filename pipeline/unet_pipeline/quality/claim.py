@@ -1,16 +1,22 @@
-"""Whether expected Dice keeps what it says: on cases that were not fitted on, each case judged by the others (`evaluate --quality`)."""
+"""Whether expected Dice keeps what it says: on cases that were not fitted on, each case judged by the others (`evaluate --quality`).
+
+quality.json beside the numbers of the evaluation holds it (schema: docs/quality.schema.json).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel
 from scipy.stats import rankdata
 
 from unet_pipeline.evaluation.bootstrap import compute_interval
-from unet_pipeline.files import write_json
+from unet_pipeline.evaluation.files import METRICS_FILE
+from unet_pipeline.evaluation.summary import Number, to_records
+from unet_pipeline.files import compute_sha256, write_json
 from unet_pipeline.quality.expected_dice import (
     CONFIDENCE,
     ExpectedDice,
@@ -28,6 +34,24 @@ FAILURE_SHARE = 0.8  # of the median Dice: what is below is a failure
 NUM_PARTS = 10  # the cases are judged in so many parts, each by the others
 _NUM_RESAMPLES = 2000
 _SEED = 2021
+_MOST_POINTS = 51  # of a curve
+
+
+@dataclass(frozen=True)
+class RiskCurve:
+    """Mean risk (1 - Dice) of the most trusted cases.
+
+    Attributes:
+        coverage: shares of the cases, ascending; the last is 1.
+        expected: when they are trusted by expected Dice.
+        entropy: by the mean entropy.
+        best: by Dice itself.
+    """
+
+    coverage: list[float]
+    expected: list[float]
+    entropy: list[float]
+    best: list[float]
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,6 +68,7 @@ class QualityRow(Result):
             random order, which is the mean risk; and by Dice itself, below which nothing can come.
         num_failures: cases with Dice below 0.8 times the median.
         auroc: of finding them by expected Dice, with a 95 % bootstrap interval over cases; NaN where there are none.
+        curve: whose areas those are.
     """
 
     label: str
@@ -59,9 +84,23 @@ class QualityRow(Result):
     aurc_random: float
     aurc_best: float
     num_failures: int
-    auroc: float
-    auroc_low: float
-    auroc_high: float
+    auroc: Number
+    auroc_low: Number
+    auroc_high: Number
+    curve: RiskCurve
+
+
+class ClaimRecord(BaseModel):
+    """quality.json.
+
+    `confidence` is that of the intervals, `judged` says what the cases were judged by, and `metrics_sha256` of which metrics.csv the rows
+    are. A null instead of a number means that it is not defined.
+    """
+
+    confidence: float
+    judged: str
+    metrics_sha256: str = ""
+    rows: list[QualityRow]
 
 
 def measure_claim(
@@ -109,7 +148,15 @@ def measure_label(label: str, cases: Sequence[LabelCase], fitted: LabelRecord | 
         auroc=measure_auroc(mean, failed),
         auroc_low=auroc_low,
         auroc_high=auroc_high,
+        curve=_draw_curve(1 - dice, mean, -entropy),
     )
+
+
+def _draw_curve(risk: np.ndarray, expected: np.ndarray, certainty: np.ndarray) -> RiskCurve:
+    """Some points of the curves, spread over the numbers of cases."""
+    counts = np.unique(np.linspace(1, len(risk), min(_MOST_POINTS, len(risk))).round().astype(int))
+    risks = [trace_risk(risk, trust)[counts - 1] for trust in (expected, certainty, -risk)]
+    return RiskCurve(*(np.round(values, 6).tolist() for values in (counts / len(risk), *risks)))
 
 
 def judge_by_others(label: str, cases: Sequence[LabelCase]) -> list[ExpectedDice]:
@@ -135,17 +182,14 @@ def write_claim(target: Path, rows: Sequence[QualityRow], is_nested: bool) -> tu
         is_nested: each case was judged by the others; by what was fitted on other cases otherwise.
     """
     judged = "each case by the others" if is_nested else "by the fit on the validation cases of the training"
-    lines = [{key: _plain(value) for key, value in asdict(row).items()} for row in rows]
-    write_json(target / QUALITY_FILE, {"confidence": CONFIDENCE, "judged": judged, "rows": lines})
+    metrics_sha256 = compute_sha256(target / METRICS_FILE)
+    record = ClaimRecord(confidence=CONFIDENCE, judged=judged, metrics_sha256=metrics_sha256, rows=list(rows))
+    write_json(target / QUALITY_FILE, {**record.model_dump(exclude={"rows"}), "rows": to_records(rows)})
     return tuple(rows)
 
 
-def _plain(value: object) -> object:
-    return None if isinstance(value, float) and np.isnan(value) else value
-
-
-def measure_aurc(risk: np.ndarray, trust: np.ndarray) -> float:
-    """Mean risk of the most trusted cases, averaged over all numbers of them (El-Yaniv and Wiener 2010).
+def trace_risk(risk: np.ndarray, trust: np.ndarray) -> np.ndarray:
+    """Mean risk of the most trusted case, of the two most trusted ones, and so on to all of them.
 
     Args:
         risk: of each case.
@@ -157,7 +201,12 @@ def measure_aurc(risk: np.ndarray, trust: np.ndarray) -> float:
     for rank in np.unique(ranks):  # equal trust: any order, so each has their mean risk
         tied = ranks[order] == rank
         sorted_risk[tied] = sorted_risk[tied].mean()
-    return float(np.mean(np.cumsum(sorted_risk) / np.arange(1, len(risk) + 1)))
+    return np.cumsum(sorted_risk) / np.arange(1, len(risk) + 1)
+
+
+def measure_aurc(risk: np.ndarray, trust: np.ndarray) -> float:
+    """Mean of `trace_risk` over all numbers of cases (El-Yaniv and Wiener 2010)."""
+    return float(np.mean(trace_risk(risk, trust)))
 
 
 def measure_auroc(trust: np.ndarray, failed: np.ndarray) -> float:

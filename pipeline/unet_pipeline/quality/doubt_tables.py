@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import LabelMapEntry
+from unet_pipeline.errors import EvaluationError
 from unet_pipeline.files import write_json
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.prediction.doubt import Doubt
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 RANK_COLUMN, EXPECTED_COLUMN, NOTE_COLUMN = "review_rank", "expected_dice", "expected_dice_note"
 NOT_FITTED = "the bundle has no expected Dice; `unet-pipeline evaluate BUNDLE` fits it"
 OTHER_WEIGHTS = "expected Dice was fitted for other weights; `unet-pipeline evaluate BUNDLE` fits it"
+OTHER_RUNTIME = "expected Dice is known with --runtime torch only"
+OF_SINGLE_NETWORKS = "expected Dice was fitted for single networks; predict without --ensemble"
+WITHOUT_COPIES = "expected Dice was fitted without mirrored copies; predict without --mirror, or fit with `unet-pipeline evaluate --mirror`"
+WITH_COPIES = "expected Dice was fitted with mirrored copies; predict with --mirror, or fit without by `unet-pipeline evaluate BUNDLE`"
 NOT_LIKE_TRAINING = "the image is outside of the input contract"
 _DIGITS = 4
 
@@ -79,6 +84,36 @@ def list_weights(entries: Mapping[str, object]) -> list[str]:
     return sorted({sha256 for weights in known for sha256 in weights})
 
 
+def uses_copies(entries: Iterable[object], plan: Plan) -> bool:
+    """Whether label maps of a record are means over mirrored copies; of a network that mirrors no axis there is one copy."""
+    options = (entry.options for entry in entries if isinstance(entry, LabelMapEntry))
+    return bool(plan.mirrored_axes) and any(bool(one.get("mirror")) for one in options)
+
+
+def find_mismatch(expected: ExpectedDiceRecord, entry: LabelMapEntry, plan: Plan) -> str:
+    """Why a label map is not of the kind that expected Dice was fitted on; empty if it is."""
+    if entry.options.get("runtime", "torch") != "torch":
+        return OTHER_RUNTIME
+    if len(entry.weights_sha256) > 1:
+        return OF_SINGLE_NETWORKS
+    if not set(entry.weights_sha256) <= set(expected.weights_sha256):
+        return OTHER_WEIGHTS
+    if uses_copies([entry], plan) == expected.is_mirrored:
+        return ""
+    return WITH_COPIES if expected.is_mirrored else WITHOUT_COPIES
+
+
+def require_same_kind(expected: ExpectedDiceRecord, entries: Mapping[str, object], plan: Plan) -> None:
+    """Whether expected Dice can be measured on these label maps.
+
+    Raises:
+        EvaluationError: they are of another kind than those that it was fitted on.
+    """
+    known = (entry for entry in entries.values() if isinstance(entry, LabelMapEntry))
+    if reason := next(filter(None, (find_mismatch(expected, entry, plan) for entry in known)), ""):
+        raise EvaluationError(f"--quality cannot be measured on these label maps: {reason}.")
+
+
 def list_fitted_labels(plan: Plan) -> list[str]:
     """Labels that Dice is expected of: all but the background; regions join several and have none of their own."""
     return list(plan.label_table)[1:]
@@ -89,15 +124,16 @@ def write_expected_dice(
     plan: Plan,
     by_label: Mapping[str, Sequence[LabelCase]],
     folds: Sequence[int],
-    weights_sha256: Sequence[str],
+    entries: Mapping[str, object],
 ) -> ExpectedDiceRecord:
-    """Fit, and write evidence/expected_dice.json; `weights_sha256` are those of the label maps."""
+    """Fit, and write evidence/expected_dice.json; `entries` are of the label maps."""
     num_cases = max((len(cases) for cases in by_label.values()), default=0)
     named = f"fold {folds[0]}" if len(folds) == 1 else f"{len(folds)} folds"
     notes = [] if len(folds) > 1 else ["Of one fold only: the spread between networks is not in the intervals."]
     unit = "pixel" if plan.spatial_dims == 2 else "ml"
     source = f"{num_cases} validation cases of {named}"
-    record = fit_labels(by_label, unit, source, notes).model_copy(update={"weights_sha256": list(weights_sha256)})
+    facts = {"weights_sha256": list_weights(entries), "is_mirrored": uses_copies(entries.values(), plan)}
+    record = fit_labels(by_label, unit, source, notes).model_copy(update=facts)
     write_json(folder.evidence / EXPECTED_DICE_FILE, record.model_dump(mode="json"))
     return record
 
@@ -114,9 +150,11 @@ def list_doubt_rows(
     orders: dict[str, tuple[int, float]] = {}
     for name, doubt in list_doubts(entries).items():
         entry = entries[name]
-        contract, weights = (entry.contract, entry.weights_sha256) if isinstance(entry, LabelMapEntry) else (None, [])
-        is_outside = (contract or {}).get("verdict") == OUTSIDE
-        said = _expect(doubt, plan, expected, weights, is_outside)
+        if not isinstance(entry, LabelMapEntry):
+            raise TypeError(f"{name} has a doubt and no entry")
+        is_outside = (entry.contract or {}).get("verdict") == OUTSIDE
+        mismatch = NOT_FITTED if expected is None else find_mismatch(expected, entry, plan)
+        said = _expect(doubt, plan, expected, mismatch or (NOT_LIKE_TRAINING if is_outside else ""))
         rows[name] = _build_row(doubt, plan, said)
         lows = [one.low for one in said if not math.isnan(one.low)]
         orders[name] = (0 if is_outside else 1 if not lows else 2, min(lows, default=0.0))
@@ -125,12 +163,8 @@ def list_doubt_rows(
     return dict(rows)
 
 
-def _expect(
-    doubt: Doubt, plan: Plan, expected: ExpectedDiceRecord | None, weights: Sequence[str], is_outside: bool
-) -> list[ExpectedDice]:
-    is_of_others = expected is not None and not set(weights) <= set(expected.weights_sha256)
-    if expected is None or is_of_others or is_outside:
-        reason = NOT_FITTED if expected is None else OTHER_WEIGHTS if is_of_others else NOT_LIKE_TRAINING
+def _expect(doubt: Doubt, plan: Plan, expected: ExpectedDiceRecord | None, reason: str) -> list[ExpectedDice]:
+    if expected is None or reason:
         return [ExpectedDice(label, math.nan, math.nan, math.nan, reason) for label in list_fitted_labels(plan)]
     return [
         expect_dice(

@@ -84,7 +84,7 @@ class LabelRecord(BaseModel):
 
 class ExpectedDiceRecord(BaseModel):
     """evidence/expected_dice.json. `features` are the names of the numbers of each line, `source` says what was fitted on,
-    `weights_sha256` which networks the claim is about."""
+    `weights_sha256` which networks the claim is about, `is_mirrored` whether their outputs were means over mirrored copies."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,6 +93,7 @@ class ExpectedDiceRecord(BaseModel):
     features: list[str]
     source: str
     weights_sha256: list[str] = []
+    is_mirrored: bool = False
     labels: list[LabelRecord]
     notes: list[str]
 

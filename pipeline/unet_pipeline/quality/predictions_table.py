@@ -12,6 +12,7 @@ from pathlib import Path
 
 from unet_pipeline.bundle.run_record import LabelMapEntry
 from unet_pipeline.files import write_text
+from unet_pipeline.quality.contract import VERDICTS
 
 PREDICTIONS_TABLE = "predictions.csv"
 CONTRACT_COLUMNS = {
@@ -22,7 +23,7 @@ CONTRACT_COLUMNS = {
     "contract_ratio": "ratio",
     "contract_compared": "compared",
 }
-_NOT_COMPARED = "not compared"
+NOT_COMPARED = "not compared"
 
 Row = Mapping[str, object]
 
@@ -36,7 +37,7 @@ def list_contract_rows(entries: Mapping[str, object]) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for case, entry in entries.items():
         if isinstance(entry, LabelMapEntry):
-            judgement = entry.contract or {"verdict": _NOT_COMPARED}
+            judgement = entry.contract or {"verdict": NOT_COMPARED}
             verdict = {column: judgement.get(key) for column, key in CONTRACT_COLUMNS.items()}
             rows[case] = {"label_map": entry.label_map, **verdict}
     return rows
@@ -72,8 +73,8 @@ def read_predictions_table(out: Path) -> list[dict[str, str]]:
 
 
 def count_verdicts(rows: Iterable[Row]) -> dict[str, int]:
-    """How many cases have each verdict."""
-    counts: dict[str, int] = {}
+    """How many cases have each verdict, what is most like the training first."""
+    counts = dict.fromkeys((*VERDICTS, NOT_COMPARED), 0)
     for row in rows:
-        counts[str(row["contract"])] = counts.get(str(row["contract"]), 0) + 1
-    return counts
+        counts[str(row["contract"])] += 1
+    return {verdict: count for verdict, count in counts.items() if count}

@@ -24,6 +24,7 @@ BOUNDED, SKEWED_T = "bounded", "t"
 ANALYSES = (BOUNDED, SKEWED_T)
 NUM_DRAWS = 20_000
 _SEED = 20_26  # fixed, so that anybody gets the same decision from the same values
+_NUM_HALVINGS, _NUM_NEWTON = 10, 4
 _BLOCK = 500  # samples at a time, which bounds the memory
 
 
@@ -58,6 +59,41 @@ def exceeds(
             for start, means in _iterate_means(values, least, num_draws)
         ]
     )
+
+
+def foresee(values: np.ndarray, boundary: np.ndarray | float, analysis: str, alpha: float, least: float) -> np.ndarray:
+    """As `exceeds`, for planning: the posterior is not drawn but approximated, in a hundredth of the time.
+
+    A mean under the Bayesian bootstrap is at most b where a sum of exponential variables, each times its value minus b, is at most 0; its
+    probability is Lugannani and Rice's (1980, Advances in Applied Probability 12) at the saddlepoint.
+    """
+    if analysis == SKEWED_T:
+        return _compute_low_t(values, alpha) > boundary
+    boundaries = np.broadcast_to(boundary, len(values))[:, None]
+    steps = np.column_stack([np.full(len(values), least), values]) - boundaries
+    may_be = (steps.sum(axis=1) > 0) & (steps.min(axis=1) < 0)  # the others' mean is not above, or nothing is below
+    is_above = steps.min(axis=1) >= 0
+    is_above[may_be] = _approximate_tail(steps[may_be]) <= alpha
+    return is_above
+
+
+def _approximate_tail(steps: np.ndarray) -> np.ndarray:
+    """Probability that a sum of standard exponential variables times `steps`, shape (sums, variables), is at most 0; its mean is above."""
+    low, high = 1 / steps.min(axis=1), np.zeros(len(steps))
+    for _ in range(_NUM_HALVINGS):  # of the bracket of the saddlepoint, where the derivative of the cumulants vanishes
+        middle = (low + high) / 2
+        is_below = (steps / (1 - middle[:, None] * steps)).sum(axis=1) < 0
+        low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
+    point = high
+    for _ in range(_NUM_NEWTON):
+        ratios = steps / (1 - point[:, None] * steps)
+        step = ratios.sum(axis=1) / (ratios**2).sum(axis=1)
+        point = np.clip(point - step, low, high)
+    factors = 1 - point[:, None] * steps
+    root = -np.sqrt(np.maximum(2 * np.log(factors).sum(axis=1), 1e-12))
+    slope = np.minimum(point * np.sqrt(((steps / factors) ** 2).sum(axis=1)), -1e-6)
+    density = np.exp(-(root**2) / 2) / np.sqrt(2 * np.pi)
+    return special.ndtr(root) + density * (1 / root - 1 / slope)
 
 
 def compute_low(

@@ -101,7 +101,7 @@ def evaluate(
     measured = _read_measured(folder, dataset, check_data, plan, target, reading)
     who, is_own = (device, announce, workers, format), not (dataset or out or predictions)
     evaluation = _evaluate_planned(folder, plan, measured, target, predictions, options, who, dataset)
-    return replace(evaluation, quality=_judge_claim(folder, plan, evaluation, quality, is_own))
+    return replace(evaluation, quality=_judge_claim(folder, plan, evaluation, quality, is_own, announce))
 
 
 def _evaluate_planned(
@@ -151,7 +151,12 @@ def _require_choices(folder: BundleFolder, wanted: bool, are_given: bool, format
 
 
 def _judge_claim(
-    folder: BundleFolder, plan: Plan, evaluation: Evaluation, wanted: bool, is_out_of_fold: bool
+    folder: BundleFolder,
+    plan: Plan,
+    evaluation: Evaluation,
+    wanted: bool,
+    is_out_of_fold: bool,
+    announce: Callable[[str], None],
 ) -> tuple[QualityRow, ...]:
     """Fit expected Dice where the cases are the bundle's own out-of-fold cases; how well it was kept, if wanted."""
     from unet_pipeline.evidence.records.prediction_record import read_entries
@@ -160,8 +165,8 @@ def _judge_claim(
         join_cases,
         list_doubts,
         list_fitted_labels,
-        list_weights,
         read_expected_dice,
+        require_same_kind,
         write_expected_dice,
     )
 
@@ -169,8 +174,9 @@ def _judge_claim(
     doubts = list_doubts(entries)
     by_label = join_cases(evaluation.rows, doubts, plan, list_fitted_labels(plan))
     if is_out_of_fold and doubts:
-        weights = list_weights(entries)
-        write_expected_dice(folder, plan, by_label, evaluation.record.folds or (), weights)
+        record = write_expected_dice(folder, plan, by_label, evaluation.record.folds or (), entries)
+        if record.is_mirrored:
+            announce("expected Dice is fitted with mirrored copies, so `predict` says it with --mirror only")
     if not wanted:
         return ()
     fitted = None if is_out_of_fold else read_expected_dice(folder)
@@ -178,6 +184,8 @@ def _judge_claim(
         raise EvaluationError(
             f"{folder.name} has no expected Dice that could be measured on other cases. Run `unet-pipeline evaluate {folder.name}` first."
         )
+    if fitted is not None:
+        require_same_kind(fitted, entries, plan)
     return write_claim(evaluation.folder, measure_claim(by_label, fitted), is_out_of_fold)
 
 

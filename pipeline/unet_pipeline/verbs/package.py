@@ -88,6 +88,7 @@ def _halve_and_measure(folder: BundleFolder, announce: Callable[[str], None]) ->
     """Store the weights in half precision and repeat the evaluation that was made with them, or leave all as it was and say why."""
     from unet_pipeline.bundle.half_weights import halve_weights
     from unet_pipeline.handover.stale_evidence import check_evidence
+    from unet_pipeline.quality.claim import QUALITY_FILE
 
     check_evidence(folder)  # what would be refused is not measured anew
     known = _list_measured(folder)
@@ -101,7 +102,9 @@ def _halve_and_measure(folder: BundleFolder, announce: Callable[[str], None]) ->
             for record in known.values():
                 before = _read_dice(folder)
                 precision = record.precision or "float32"
-                evaluate(folder.root, mirror=record.mirror, by=record.by, trust=True, precision=precision)
+                was_judged = (folder.evaluations / "validation" / QUALITY_FILE).is_file()
+                mirror, by = record.mirror, record.by
+                evaluate(folder.root, mirror=mirror, by=by, trust=True, precision=precision, quality=was_judged)
                 announce(f"weights  float16; measured again with them: mean Dice {_read_dice(folder)}, before {before}")
     except PipelineError as error:
         announce(f"weights  float32, as they were measured: {error}")

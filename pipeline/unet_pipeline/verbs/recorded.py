@@ -54,7 +54,11 @@ def predict_recorded(
     from unet_pipeline.planning.plan import read_plan
     from unet_pipeline.quality.doubt_tables import list_doubt_rows, read_expected_dice
     from unet_pipeline.quality.inspector import build_inspector
-    from unet_pipeline.quality.predictions_table import list_contract_rows, write_predictions_table
+    from unet_pipeline.quality.predictions_table import (
+        list_contract_rows,
+        read_predictions_table,
+        write_predictions_table,
+    )
     from unet_pipeline.verbs.predict_jobs import PredictionJob
 
     is_mirrored = places is not None and places.mirror is not None  # the files are looked at once they are fetched
@@ -79,7 +83,7 @@ def predict_recorded(
                 ledger.folder.deliver(table, compute_sha256(table))
         record.precision = predictions.precision if predictions.written else None
         record.shares = dict(predictions.shares)
-    return predictions
+    return replace(predictions, table=tuple(read_predictions_table(out))) if compares else predictions
 
 
 def _choose_contract(folder: BundleFolder, announce: Callable[[str], None]) -> str:

@@ -61,6 +61,7 @@ def build_environment(package: str) -> Environment:
     """Jinja's environment for the `templates/` of a package, with the filters of the records."""
     environment = create_environment(package)
     environment.filters |= {
+        "describe_claim": records.describe_claim,
         "format_interval": records.format_interval,
         "format_support": records.format_support,
         "format_value": records.format_value,

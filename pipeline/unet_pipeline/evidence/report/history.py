@@ -19,7 +19,7 @@ from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.dataset.manifest import Manifest
 from unet_pipeline.errors import FileContentError
 from unet_pipeline.evaluation import metric_table
-from unet_pipeline.evaluation.files import SummaryRecord
+from unet_pipeline.evaluation.files import METRICS_FILE, SummaryRecord
 from unet_pipeline.evaluation.metric_table import METRICS
 from unet_pipeline.evaluation.subgroups import SubgroupRow
 from unet_pipeline.evaluation.summary import FoldRow, SummaryRow
@@ -27,6 +27,7 @@ from unet_pipeline.evidence.records.shortfall import describe_shortfall
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.planning.plan_text import read_reasons
+from unet_pipeline.quality.claim import QUALITY_FILE, ClaimRecord
 from unet_pipeline.text_files import read_model, read_text
 
 VALIDATION = "validation"
@@ -62,6 +63,15 @@ class EvaluationRecord:
         """Whether its label maps were made before, with weights that nobody knows."""
         record = _read(self.folder / "run.json", EvaluationRunRecord)
         return record is not None and record.predictions_given
+
+    @property
+    def claim(self) -> ClaimRecord | None:
+        """How well expected Dice was kept on these cases; None where that was not measured, or on other numbers."""
+        record = _read(self.folder / QUALITY_FILE, ClaimRecord)
+        metrics = self.folder / METRICS_FILE
+        if record is None or not metrics.is_file() or record.metrics_sha256 != compute_sha256(metrics):
+            return None
+        return record
 
 
 @dataclass(frozen=True)
@@ -312,6 +322,18 @@ def format_value(metric: str, value: float | None) -> str:
         return "undefined"
     known = METRICS.get(metric)
     return known.format(value) if known else f"{value:.4f}"
+
+
+def describe_claim(claim: ClaimRecord) -> str:
+    """What the numbers of expected Dice are, before them."""
+    if not claim.rows:
+        return "Expected Dice: too few cases of every label to fit it and to judge it by others."
+    return (
+        f"Expected Dice with {100 * claim.confidence:.0f} % intervals, {claim.judged}: share of the cases in the interval, its mean width, "
+        "mean absolute error; area under the risk-coverage curve (AURC, mean of 1 - Dice of the most trusted cases) by expected Dice and by "
+        "mean entropy; cases with a Dice below 0.8 of the median, and how well expected Dice finds them (AUROC). Small print: 95 % "
+        "intervals."
+    )
 
 
 def format_interval(row: SummaryRow | SubgroupRow) -> str:

@@ -16,6 +16,7 @@ from unet_pipeline.evidence.report import report_figures as charts
 from unet_pipeline.evidence.report.curves import read_curves, trace_learning_rate
 from unet_pipeline.evidence.report.history import EvaluationRecord, History
 from unet_pipeline.evidence.report.report_overlays import CasePicture, draw_cases
+from unet_pipeline.quality.claim import QUALITY_FILE, ClaimRecord
 
 
 @dataclass
@@ -28,6 +29,8 @@ class EvaluationPart:
     agreement: tuple[charts.Agreement, ...] = ()
     unit: str = ""
     agreement_figures: list[charts.Figure] = field(default_factory=list)
+    claim: ClaimRecord | None = None
+    claim_figures: list[charts.Figure] = field(default_factory=list)
     pictures: list[CasePicture] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -89,7 +92,11 @@ def tabulate_labels(rows: Sequence[SummaryRow]) -> list[LabelLine]:
 
 def describe_evaluation(history: History, record: EvaluationRecord, dataset: Path | None = None) -> EvaluationPart:
     """Tables, charts and pictures of one evaluation."""
-    part = EvaluationPart(record, tabulate_labels(record.summary.rows), notes=list(record.summary.notes))
+    claim = record.claim
+    part = EvaluationPart(record, tabulate_labels(record.summary.rows), notes=list(record.summary.notes), claim=claim)
+    if claim is None and (record.folder / QUALITY_FILE).is_file():
+        part.notes.append(f"{QUALITY_FILE} is not of these numbers; `evaluate --quality` measures expected Dice again.")
+    part.claim_figures += [charts.draw_risk_coverage(row) for row in (claim.rows if claim else ())]
     try:
         rows = read_rows(record.folder)
     except EvaluationError as error:

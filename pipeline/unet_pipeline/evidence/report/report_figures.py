@@ -1,4 +1,4 @@
-"""The report's charts, each from plain numbers: flow of cases, learning curves, distributions, volumes, calibration."""
+"""The report's charts, each from plain numbers: flow of cases, learning curves, distributions, volumes, calibration, risk and coverage."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from unet_pipeline.evidence.report.answers import build_environment
 from unet_pipeline.evidence.report.charts import WIDTH, Axis, Chart, fit_axis, format_number
 from unet_pipeline.evidence.report.history import History
 from unet_pipeline.messages import name_elements
+from unet_pipeline.quality.claim import QualityRow
 
 _MOST_POINTS = 400  # a curve with more is thinned, a strip keeps them all
 
@@ -226,4 +227,23 @@ def draw_calibration(calibration: CalibrationRecord, is_flat: bool = False) -> F
         chart.points(confidence, right, series)
     return Figure(
         chart.render(), f"{right_share.capitalize()} over the network's confidence; on the grey line they agree."
+    )
+
+
+def draw_risk_coverage(row: QualityRow) -> Figure:
+    """Mean of 1 - Dice over the share of cases that are kept, in four orders; lower is better."""
+    curve, orders = row.curve, ("expected", "entropy", "best")
+    names = {"expected": "expected Dice", "entropy": "mean entropy", "best": "Dice itself, the best order"}
+    areas = {"expected": row.aurc, "entropy": row.aurc_entropy, "best": row.aurc_best}
+    told = ", ".join(f"{names[order]} {format_number(areas[order], 3)}" for order in orders)
+    told = f"Areas: {told}, random order {format_number(row.aurc_random, 3)}; n = {row.n:,}."
+    risks = [risk for order in orders for risk in getattr(curve, order)]
+    y = fit_axis([*risks, row.aurc_random], "mean of 1 - Dice")
+    chart = Chart(f"Risk and coverage of {row.label}", told, Axis(0, 1, "share of the cases that are kept"), y)
+    chart.line([0, 1], [row.aurc_random] * 2, style="guide")
+    for series, order in enumerate(orders):
+        chart.line(curve.coverage, getattr(curve, order), series, names[order])
+    return Figure(
+        chart.render(),
+        f"{row.label}: the least trusted cases are left out first; the grey line is random order. {told}",
     )
