@@ -24,6 +24,7 @@ from unet_pipeline.commands.options import (
 )
 from unet_pipeline.commands.output import say, say_plan_notes, set_quiet, tell, tell_next
 from unet_pipeline.commands.stopping import preemptible
+from unet_pipeline.commands.unlabelled import try_pool
 from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 from unet_pipeline.errors import PlanError, PreemptedError
 
@@ -44,6 +45,15 @@ Processes = Annotated[
 ]
 
 
+Unlabelled = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Train all trained folds anew with the images of DIR as well, labelled by the folds themselves; kept only if that is better.",
+    ),
+]
+
+
 def train(
     bundle: Bundle,
     overrides: Overrides = None,
@@ -57,6 +67,7 @@ def train(
     ] = 1,
     processes: Processes = 1,
     initial: Initial = None,
+    unlabelled: Unlabelled = None,
     tracking: Tracking = None,
     jobs: Jobs = 1,
     engine: EngineName = "local",
@@ -68,6 +79,19 @@ def train(
 ) -> None:
     """Train a bundle."""
     require_fold(fold)
+    if unlabelled is not None:
+        _refuse_with_pool(
+            {
+                "--fold": fold,
+                "--deterministic": deterministic,
+                "--seeds": seeds > 1,
+                "--processes": processes > 1,
+                "--from": initial,
+            }
+        )
+        workers = (jobs, engine, threads, address, read_settings(sbatch))
+        try_pool(bundle, unlabelled, _parse_overrides(overrides or []), workers, (tracking, trust), json_file)
+        return
     _silence_secondary()
     try:
         with preemptible():
@@ -100,6 +124,13 @@ def train(
             tell("Next: the same command again")
         return
     _say_runs(bundle, runs, seeds, json_file)
+
+
+def _refuse_with_pool(options: dict[str, object]) -> None:
+    if chosen := [name for name, value in options.items() if value]:
+        raise typer.BadParameter(
+            f"{chosen[0]} does not go with --unlabelled, which trains all trained folds again, each as it was trained"
+        )
 
 
 def _say_runs(bundle: Path, runs: Sequence[TrainingRun], seeds: int, json_file: Path | None) -> None:
