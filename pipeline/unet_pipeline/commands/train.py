@@ -82,7 +82,7 @@ def train(
     if unlabelled is not None:
         _refuse_with_pool(
             {
-                "--fold": fold,
+                "--fold": fold not in (None, "all"),
                 "--deterministic": deterministic,
                 "--seeds": seeds > 1,
                 "--processes": processes > 1,
