@@ -7,7 +7,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -79,18 +79,11 @@ def train(
 ) -> None:
     """Train a bundle."""
     require_fold(fold)
+    workers: dict[str, Any] = {"jobs": jobs, "engine": engine, "threads": threads, "address": address}
+    workers |= {"sbatch": read_settings(sbatch), "tracking": tracking, "trust": trust}
     if unlabelled is not None:
-        _refuse_with_pool(
-            {
-                "--fold": fold not in (None, "all"),
-                "--deterministic": deterministic,
-                "--seeds": seeds > 1,
-                "--processes": processes > 1,
-                "--from": initial,
-            }
-        )
-        workers = (jobs, engine, threads, address, read_settings(sbatch))
-        try_pool(bundle, unlabelled, _parse_overrides(overrides or []), workers, (tracking, trust), json_file)
+        _refuse_with_pool(fold not in (None, "all"), deterministic, seeds > 1, processes > 1, initial is not None)
+        try_pool(bundle, unlabelled, _parse_overrides(overrides or []), workers, json_file)
         return
     _silence_secondary()
     try:
@@ -105,16 +98,10 @@ def train(
                 _parse_overrides(overrides or []),
                 announce=tell,
                 initial=initial,
-                trust=trust,
                 deterministic=deterministic,
                 seeds=seeds,
-                tracking=tracking,
                 processes=processes,
-                jobs=jobs,
-                engine=engine,
-                threads=threads,
-                address=address,
-                sbatch=read_settings(sbatch),
+                **workers,
             )
     except PreemptedError as stop:
         say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")
@@ -126,8 +113,9 @@ def train(
     _say_runs(bundle, runs, seeds, json_file)
 
 
-def _refuse_with_pool(options: dict[str, object]) -> None:
-    if chosen := [name for name, value in options.items() if value]:
+def _refuse_with_pool(*are_given: bool) -> None:
+    options = ("--fold", "--deterministic", "--seeds", "--processes", "--from")
+    if chosen := [name for name, is_given in zip(options, are_given, strict=True) if is_given]:
         raise typer.BadParameter(
             f"{chosen[0]} does not go with --unlabelled, which trains all trained folds again, each as it was trained"
         )

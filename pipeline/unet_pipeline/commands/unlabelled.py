@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.commands.options import write_json_option
 from unet_pipeline.commands.output import say, say_plan_notes, tell, tell_next
@@ -13,37 +13,21 @@ from unet_pipeline.errors import PreemptedError
 if TYPE_CHECKING:
     from unet_pipeline.verbs.unlabelled import PoolTrial
 
-Workers = tuple[int, str, int | None, str | None, dict[str, str]]
-
 
 def try_pool(
     bundle: Path,
     pool: Path,
     overrides: dict[str, object],
-    workers: Workers,
-    options: tuple[str | None, bool],
+    options: dict[str, Any],
     json_file: Path | None,
 ) -> None:
-    """Try unlabelled images and say what was decided; `options` are tracking and trust."""
+    """Try unlabelled images and say what was decided; `options` are who works, tracking and trust."""
     import unet_pipeline
 
     say_plan_notes(bundle)
-    (jobs, engine, threads, address, sbatch), (tracking, trust) = workers, options
     try:
         with preemptible():
-            trial = unet_pipeline.train_with_unlabelled(
-                bundle,
-                pool,
-                overrides,
-                announce=tell,
-                trust=trust,
-                tracking=tracking,
-                jobs=jobs,
-                engine=engine,
-                threads=threads,
-                address=address,
-                sbatch=sbatch,
-            )
+            trial = unet_pipeline.train_with_unlabelled(bundle, pool, overrides, announce=tell, **options)
     except PreemptedError as stop:
         _say_stopped(stop.signal_name)
         return

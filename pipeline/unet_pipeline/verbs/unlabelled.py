@@ -147,23 +147,32 @@ def train_with_unlabelled(
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     folder = open_trusted(bundle, "train", trust, sealed=False)
     folder.require_data()
-    plan = read_plan(folder.plan)
-    _require_able(folder, plan)
-    inputs = list_inputs(Path(pool), len(plan.channel_names), plan.channel_names)
-    images_sha256 = hash_pool(inputs)
     if finish_publication(folder):
         announce("kept     an earlier call was cut off while it handed over the weights; they are all in place now")
-    if (known := find_accepted(folder, images_sha256)) is not None:
-        return _conclude(locate_work(folder, known.key), known)
+    _require_able(folder)
     if check_data:
         require_unchanged_data(folder)
-    groups, _, _ = group_by_fold(folder, plan)
-    recorded = _recall_settings(folder, gather_overrides(folder, None, False, overrides))
-    key = compute_key(folder, list(recorded), images_sha256, recorded)
-    work = open_work(folder, key, list(recorded))
-    trial = _Trial(work, plan, groups, recorded, device, workers, tracking, announce)
+    settings = _recall_settings(folder, gather_overrides(folder, None, False, overrides))
+    return _try_or_recall(folder, Path(pool), settings, (device, workers, tracking, announce))
+
+
+def _try_or_recall(
+    folder: BundleFolder,
+    pool: Path,
+    settings: dict[int, dict[str, object]],
+    who: tuple[str | None, JobOptions | None, str | None, Callable[[str], None]],
+) -> PoolTrial:
+    """What was decided about a pool, now or earlier; `who` are device, workers, tracking and announce."""
+    plan = read_plan(folder.plan)
+    inputs = list_inputs(pool, len(plan.channel_names), plan.channel_names)
+    images_sha256 = hash_pool(inputs)
+    if (known := find_accepted(folder, images_sha256)) is not None:
+        return _conclude(locate_work(folder, known.key), known)
+    key = compute_key(folder, list(settings), images_sha256, settings)
+    work = open_work(folder, key, list(settings))
+    trial = _Trial(work, plan, group_by_fold(folder, plan)[0], settings, *who)
     with hold_lock(work.copy.root / ".unlabelled.lock", f"The trial {work.copy.name}"):
-        decided = work.read_decision() or _try_pool(trial, Path(pool).resolve().name, inputs, images_sha256)
+        decided = work.read_decision() or _try_pool(trial, pool.resolve().name, inputs, images_sha256)
         if isinstance(decided, str):
             return PoolTrial(None, work.copy.root, find_pool_record(folder, key), decided)
         publish(work, decided)
@@ -174,9 +183,9 @@ def _conclude(work: PoolWork, record: PoolRecord) -> PoolTrial:
     return PoolTrial(record, work.copy.root, find_pool_record(work.folder, work.key))
 
 
-def _require_able(folder: BundleFolder, plan: Plan) -> None:
+def _require_able(folder: BundleFolder) -> None:
     require_ensemble(folder)  # a single network has nobody to disagree with
-    if plan.instance_targets is not None:
+    if read_plan(folder.plan).instance_targets is not None:
         raise TrainingError(
             f"{folder.name} gives instances, and its folds would have to agree on objects, not on label maps, which is not built. Train it "
             "without --unlabelled."
