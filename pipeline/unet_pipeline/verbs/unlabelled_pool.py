@@ -73,7 +73,9 @@ def label_pool(
     reasons = _find_known(manifest, images_sha256)
     left = [source for source in inputs if source.name not in reasons]
     entries: dict[int, dict[str, object]] = {}
-    for fold in folds if left else ():
+    for fold in folds:
+        if not left:
+            break
         failures, entries[fold] = _label(work, fold, left, computing)
         for source in left:
             if not isinstance(entries[fold].get(source.name), LabelMapEntry):

@@ -7,6 +7,7 @@ was decided is written here first; the bundle gets new weights, the runs that ma
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -205,7 +206,7 @@ def _hand_over_runs(work: PoolWork, fold: int) -> None:
 def finish_publication(folder: BundleFolder) -> bool:
     """Hand over again where a process was killed in it, so that no bundle keeps weights of both kinds; whether there was such a case."""
     root = folder.root.resolve()
-    for place in sorted(root.parent.glob(f"{root.name}_unlabelled_*")):
+    for place in sorted(root.parent.glob(f"{glob.escape(root.name)}_unlabelled_*")):
         work = locate_work(folder, place.name.rpartition("_")[2])
         record = work.read_decision()
         if record is None or not record.accepted or find_pool_record(folder, record.key).is_file():
