@@ -90,11 +90,19 @@ def read_pool(path: Path, bundle: str) -> PoolRecord:
     return read_model(path, PoolRecord, BundleError, f"{path.name} of {bundle}", "Restore the file from a copy.")
 
 
+def read_pools(folder: BundleFolder) -> list[PoolRecord]:
+    """The records of all pools that were tried.
+
+    Raises:
+        BundleError: one is damaged.
+    """
+    return [read_pool(path, folder.name) for path in sorted((folder.evidence / "unlabelled").glob("*.json"))]
+
+
 def find_trained_pool(folder: BundleFolder, fold: int) -> PoolRecord | None:
     """The pool that the weights of a fold were trained with; None for most."""
     path = folder.fold_weights(fold)
     own = compute_sha256(path) if path.is_file() else ""
     if not own and folder.weights.is_file() and folder.fold_of_weights(-1) == fold:
         own = hash_trained_weights(folder, folder.weights)  # a packaged bundle
-    records = (read_pool(one, folder.name) for one in sorted(find_pool_record(folder, "*").parent.glob("*.json")))
-    return next((one for one in records if one.accepted and one.students_sha256.get(fold) == own), None)
+    return next((one for one in read_pools(folder) if one.accepted and one.students_sha256.get(fold) == own), None)
