@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from unet_pipeline.bundle.folder import open_bundle
+from unet_pipeline.bundle.folder import BundleFolder, open_bundle
+from unet_pipeline.bundle.unlabelled import PoolRecord, find_pool_record
 from unet_pipeline.evaluation.summary import SummaryRow
 from unet_pipeline.evidence.report.history import History, format_interval, format_value, read_history, title_metric
+from unet_pipeline.files import compute_sha256, write_json
 from unet_pipeline.planning.instance_rules import list_unused
 from unet_pipeline.planning.plan import Plan
 
@@ -32,6 +34,39 @@ def bundle(evaluated: Path, tmp_path: Path) -> Path:
 
 def read(bundle: Path) -> History:
     return read_history(open_bundle(bundle))
+
+
+def write_pool(bundle: Path, key: str, accepted: bool, reason: str) -> None:
+    weights = BundleFolder(bundle).fold_weights(0)
+    sha256 = compute_sha256(weights if weights.is_file() else weights.with_name("model.pt"))
+    record = PoolRecord(
+        key=key,
+        pool=f"pool_{key}",
+        dataset="organ",
+        labelled_by="by its own network",
+        images=[],
+        num_kept=7,
+        least_agreement=0.5,
+        contract_sha256="",
+        teachers_sha256={},
+        students_sha256={0: sha256} if accepted else {},
+        accepted=accepted,
+        reason=reason,
+    )
+    write_json(find_pool_record(BundleFolder(bundle), key), record.model_dump(mode="json"))
+
+
+def test_read_history_unlabelled_images_are_noted_as_long_as_the_weights_are_theirs(bundle: Path) -> None:
+    write_pool(bundle, "a", False, "nothing is left")
+    write_pool(bundle, "b", True, "the gain is above 0")
+    rejected, accepted = read(bundle).notes
+    assert rejected == "Unlabelled images (pool_a) were tried and rejected: nothing is left."
+    assert accepted.startswith(
+        "The weights of fold 0 were trained with 7 unlabelled images (pool_b) too, labelled by its own"
+    )
+    for path in (bundle / "models").glob("*.pt"):
+        path.write_bytes(b"other weights")
+    assert read(bundle).notes == (rejected,)
 
 
 def test_read_history_complete_bundle_has_every_part(bundle: Path) -> None:

@@ -34,6 +34,8 @@ def test_type_checkers_see_what_the_table_offers() -> None:
         (f"unet_pipeline.{home}", name, name) for name, home in unet_pipeline.TYPES.items() if home.startswith("verbs.")
     }
     functions = {(f"unet_pipeline.verbs.{verb}", name, name) for verb, names in verbs for name in names}
+    beside = unet_pipeline.FUNCTIONS.items()
+    functions |= {(f"unet_pipeline.{home}", name, name) for name, home in beside if home.startswith("verbs.")}
     assert seen == functions | types_of_verbs
 
 

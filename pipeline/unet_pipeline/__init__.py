@@ -78,6 +78,8 @@ if TYPE_CHECKING:
     from unet_pipeline.verbs.train import forecast_training as forecast_training
     from unet_pipeline.verbs.train import train as train
     from unet_pipeline.verbs.tune import tune as tune
+    from unet_pipeline.verbs.unlabelled import PoolTrial as PoolTrial
+    from unet_pipeline.verbs.unlabelled import train_with_unlabelled as train_with_unlabelled
     from unet_pipeline.verbs.validate import plan_validation as plan_validation
     from unet_pipeline.verbs.validate import size_validation as size_validation
     from unet_pipeline.verbs.validate import validate as validate
@@ -118,6 +120,7 @@ FUNCTIONS = {
     "read_image": "dataset.image",
     "read_label_map": "dataset.image",
     "show_progress": "progress",
+    "train_with_unlabelled": "verbs.unlabelled",
     "view_image": "viewer.notebook",
     "write_demo_cohort": "dataset.demo",
 }
@@ -142,6 +145,7 @@ TYPES = {
     "PipelineError": "errors",
     "Plan": "planning.plan",
     "PlannedFolder": "verbs.plan",
+    "PoolTrial": "verbs.unlabelled",
     "Predictions": "prediction.run",
     "ReadOptions": "dataset.options",
     "Report": "evidence.report.report",

@@ -7,7 +7,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ from unet_pipeline.commands.options import (
 )
 from unet_pipeline.commands.output import say, say_plan_notes, set_quiet, tell, tell_next
 from unet_pipeline.commands.stopping import preemptible
+from unet_pipeline.commands.unlabelled import try_pool
 from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 from unet_pipeline.errors import PlanError, PreemptedError
 
@@ -44,6 +45,15 @@ Processes = Annotated[
 ]
 
 
+Unlabelled = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Train all trained folds anew with the images of DIR as well, labelled by the folds themselves; kept only if that is better.",
+    ),
+]
+
+
 def train(
     bundle: Bundle,
     overrides: Overrides = None,
@@ -57,6 +67,7 @@ def train(
     ] = 1,
     processes: Processes = 1,
     initial: Initial = None,
+    unlabelled: Unlabelled = None,
     tracking: Tracking = None,
     jobs: Jobs = 1,
     engine: EngineName = "local",
@@ -68,6 +79,12 @@ def train(
 ) -> None:
     """Train a bundle."""
     require_fold(fold)
+    workers: dict[str, Any] = {"jobs": jobs, "engine": engine, "threads": threads, "address": address}
+    workers |= {"sbatch": read_settings(sbatch), "tracking": tracking, "trust": trust}
+    if unlabelled is not None:
+        _refuse_with_pool(fold not in (None, "all"), deterministic, seeds > 1, processes > 1, initial is not None)
+        try_pool(bundle, unlabelled, _parse_overrides(overrides or []), workers, json_file)
+        return
     _silence_secondary()
     try:
         with preemptible():
@@ -81,16 +98,10 @@ def train(
                 _parse_overrides(overrides or []),
                 announce=tell,
                 initial=initial,
-                trust=trust,
                 deterministic=deterministic,
                 seeds=seeds,
-                tracking=tracking,
                 processes=processes,
-                jobs=jobs,
-                engine=engine,
-                threads=threads,
-                address=address,
-                sbatch=read_settings(sbatch),
+                **workers,
             )
     except PreemptedError as stop:
         say(f"stopped by {stop.signal_name} outside of a step; nothing is lost")
@@ -100,6 +111,14 @@ def train(
             tell("Next: the same command again")
         return
     _say_runs(bundle, runs, seeds, json_file)
+
+
+def _refuse_with_pool(*are_given: bool) -> None:
+    options = ("--fold", "--deterministic", "--seeds", "--processes", "--from")
+    if chosen := [name for name, is_given in zip(options, are_given, strict=True) if is_given]:
+        raise typer.BadParameter(
+            f"{chosen[0]} does not go with --unlabelled, which trains all trained folds again, each as it was trained"
+        )
 
 
 def _say_runs(bundle: Path, runs: Sequence[TrainingRun], seeds: int, json_file: Path | None) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unet_pipeline.bundle.folder import BundleFolder, require_ensemble
+from unet_pipeline.bundle.unlabelled import find_trained_pool
 from unet_pipeline.bundle.weights_origin import find_measured_weights
 from unet_pipeline.config_values import quote_name
 from unet_pipeline.dataset.dataset import Dataset, is_pair_header, list_pair_names
@@ -116,7 +117,7 @@ def group_dataset(
 
 
 def hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
-    """SHA-256 of every image file that a fold was trained on, and of the copies made of them."""
+    """SHA-256 of every image file that a fold was trained on, unlabelled ones too, and of the copies made of them."""
     manifest = read_manifest(folder.dataset_manifest, folder.name)
     trained = {case.case for case in folder.read_split(fold).training}
     if missing := sorted(trained - manifest.cases.keys()):
@@ -133,4 +134,6 @@ def hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
                 for entry in manifest.files
                 if entry.path in (image, *list_pair_names(image)) or entry.path.startswith(f"{image}/")
             }
+    if (pool := find_trained_pool(folder, fold)) is not None:
+        sha256 |= {own for image in pool.images if not image.left_out for own in image.files_sha256.values()}
     return sha256

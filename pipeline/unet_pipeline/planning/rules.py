@@ -16,6 +16,7 @@ from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.planning.presets import NNUNET, Choice, Preset
 
+CACHE_GIB = 8.0  # of memory for preprocessed training cases
 _ANISOTROPIC_RATIO = 3.0  # nnU-Net's threshold for a coarse axis
 
 
@@ -214,7 +215,9 @@ def _decimals(flop: float) -> int:
     return 1 if flop >= 1e8 else 4
 
 
-def choose_cache_rate(fingerprint: Fingerprint, spacing_mm: Sequence[float], budget_gib: float = 8.0) -> Choice[float]:
+def choose_cache_rate(
+    fingerprint: Fingerprint, spacing_mm: Sequence[float], budget_gib: float = CACHE_GIB
+) -> Choice[float]:
     """Share of the preprocessed training cases that stays in memory (float32 image and 8-bit label)."""
     num_voxels = math.prod(fingerprint.median_shape(tuple(spacing_mm))) * fingerprint.num_cases
     size_gib = num_voxels * (4 * len(fingerprint.channels) + 1) / 2**30

@@ -106,13 +106,13 @@ def train(
         return follow_first(bundle)
     folder = open_trusted(bundle, "train", trust, sealed=False)
     folder.require_data()
-    overrides = _gather_overrides(folder, _find_initial_weights(initial, trust), deterministic, overrides)
-    return _train_all(
+    overrides = gather_overrides(folder, find_initial_weights(initial, trust), deterministic, overrides)
+    return train_all(
         folder, _list_jobs(folder, fold, seeds, overrides), workers, resume, tracking, check_data, announce
     )
 
 
-def _train_all(
+def train_all(
     folder: BundleFolder,
     trainings: list[TrainingJob],
     workers: JobOptions | None,
@@ -121,6 +121,7 @@ def _train_all(
     check_data: bool,
     announce: Any,
 ) -> tuple[TrainingRun, ...]:
+    """Trainings of a bundle one after another, or by `workers`; arguments and errors as of `train`."""
     store = open_store(folder, trainings, resume, tracking, announce)
     if workers is not None:
         from unet_pipeline.verbs.train_jobs import train_by_jobs
@@ -144,7 +145,7 @@ def _train_in_turn(
     return tuple(runs)
 
 
-def _gather_overrides(
+def gather_overrides(
     folder: BundleFolder, start: Path | None, deterministic: bool, overrides: Mapping[str, object] | None
 ) -> dict[str, object]:
     """What options set, and over it what the user set by id; all of it known to train.json."""
@@ -309,11 +310,11 @@ def publish_weights(job: TrainingJob, run: TrainingRun) -> None:
     own_place = run.weights == folder.fold_weights(job.fold)  # no further seed, and not sent elsewhere by an override
     if own_place and (job.fold == read_plan(folder.plan).fold or not folder.weights.is_file()):
         break_seal(folder)
-        _copy_weights(run.weights, folder.weights)
+        copy_weights(run.weights, folder.weights)
         write_json(folder.weights_origin, {"fold": job.fold, "sha256": compute_sha256(folder.weights)})
 
 
-def _find_initial_weights(initial: Path | str | None, trust: bool) -> Path | None:
+def find_initial_weights(initial: Path | str | None, trust: bool) -> Path | None:
     """The file of weights that a training is to start from: that of a bundle which passes its audit, or the file itself."""
     if initial is None:
         return None
@@ -346,7 +347,8 @@ def _check_planned_start(folder: BundleFolder, overrides: Mapping[str, object]) 
         )
 
 
-def _copy_weights(source: Path, target: Path) -> None:
+def copy_weights(source: Path, target: Path) -> None:
+    """Copy a file of weights, whole or not at all."""
     with write_atomically(target) as partial:
         shutil.copyfile(source, partial)
 

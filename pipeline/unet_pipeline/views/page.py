@@ -38,6 +38,7 @@ _MODULES = {
     "ComparisonRecord": "numbers",
     "Tuning": "numbers",
     "LearningCurve": "studies",
+    "PoolTrial": "studies",
     "SampleSize": "studies",
     "ValidationProtocol": "studies",
     "ValidationResult": "studies",

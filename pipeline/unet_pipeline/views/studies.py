@@ -1,4 +1,4 @@
-"""Summaries of external validations and learning curves."""
+"""Summaries of external validations, learning curves and pools of unlabelled images."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from unet_pipeline.studies.learning_curve import LearningCurve
     from unet_pipeline.studies.protocol import ValidationProtocol
     from unet_pipeline.studies.sample_size import SampleSize
+    from unet_pipeline.verbs.unlabelled import PoolTrial
 
 
 def _summarize_size(size: SampleSize) -> Summary:
@@ -55,8 +56,19 @@ def _summarize_curve(curve: LearningCurve) -> Summary:
     return Summary(curve.sentence, {"steps of each": curve.num_steps}, (table,), (picture,), curve.notes)
 
 
+def _summarize_pool(trial: PoolTrial) -> Summary:
+    record = trial.record
+    if record is None:
+        return Summary(f"pool of unlabelled images: stopped by {trial.stopped_by}, nothing is decided")
+    facts: dict[str, object] = {"images": f"{record.num_kept} of {len(record.images)} kept", "reason": record.reason}
+    rows = [(image.name, image.left_out) for image in record.images if image.left_out]
+    tables = (Table("left out", ("image", "why"), rows),) if rows else ()
+    return Summary(f"pool {record.pool}: {'accepted' if record.accepted else 'rejected'}", facts, tables)
+
+
 SUMMARIES: dict[str, Callable[[Any], Summary]] = {
     "LearningCurve": _summarize_curve,
+    "PoolTrial": _summarize_pool,
     "SampleSize": _summarize_size,
     "ValidationProtocol": _summarize_protocol,
     "ValidationResult": _summarize_validation,

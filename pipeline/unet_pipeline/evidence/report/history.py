@@ -15,6 +15,7 @@ from typing import TypeVar
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.records import FoldLists, ImportRecord, SplitRecord, TuningSummary, WeightsOrigin
 from unet_pipeline.bundle.run_record import FINISHED, EvaluationRunRecord, TrainingRecord
+from unet_pipeline.bundle.unlabelled import find_trained_pool, read_pools
 from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.dataset.manifest import Manifest
 from unet_pipeline.errors import FileContentError
@@ -221,6 +222,7 @@ def read_history(folder: BundleFolder) -> History:
             *_note_missing(folder, runs, evaluations),
             *_note_changed_plan(folder, runs),
             *_note_cut_short(runs),
+            *_note_pools(folder),
         ),
     )
 
@@ -314,6 +316,22 @@ def _note_cut_short(runs: tuple[TrainingRecord, ...]) -> list[str]:
         for run in runs
         if run.state != "running" and (short := describe_shortfall(run))
     ]
+
+
+def _note_pools(folder: BundleFolder) -> list[str]:
+    """Unlabelled images that were tried; those of which no weights are left are told of only where they were rejected."""
+    notes = [
+        f"Unlabelled images ({one.pool}) were tried and rejected: {one.reason}."
+        for one in read_pools(folder)
+        if not one.accepted
+    ]
+    for fold in folder.trained_folds() or (folder.fold_of_weights(-1),):
+        if (pool := find_trained_pool(folder, fold)) is not None:
+            notes.append(
+                f"The weights of fold {fold} were trained with {pool.num_kept} unlabelled images ({pool.pool}) too, labelled "
+                f"{pool.labelled_by}; {pool.reason}."
+            )
+    return notes
 
 
 def format_value(metric: str, value: float | None) -> str:
