@@ -39,6 +39,10 @@ CASE_NAMES = ("case_01", "case_02", "case_03", "case_04")
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# whether bytes outlive a power cut is nothing that a test can see, and to wait for the disk takes longer than most of what is tested;
+# that it is asked for stands in test_files.py
+os.fsync = lambda descriptor: None
+
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """A test is marked `real_data` because it takes the real data, and for no other reason: it is skipped exactly where they are missing."""

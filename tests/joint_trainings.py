@@ -164,6 +164,7 @@ def describe(bundle: Path, num_processes: int) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     """All trainings of the tests."""
+    os.fsync = lambda descriptor: None  # as in conftest.py
     fork_processes()
     TRACE.install()
     results: dict[str, Any] = {}
