@@ -6,6 +6,7 @@ file is imported.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,6 +54,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         raise pytest.UsageError(
             f"{item.nodeid} is marked real_data and does not take the fixture pipeline_data; take the fixture, or remove the mark."
         )
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: Python need not search it for unreachable objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(hookwrapper=True)
