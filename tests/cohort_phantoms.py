@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from monai.bundle import ConfigParser
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.cohort.items import Attempt, Function, Outcome, Share, Work, carry_out
+from unet_pipeline.cohort.options import JobOptions
 
 from .phantom_bundles import SMALL_3D, plan_small, write_volume, write_volumes
 
@@ -39,6 +43,34 @@ def write_images(folder: Path, count: int) -> Path:
         image = 100.0 * (np.sqrt((grid**2).sum(0)) < generator.uniform(3, 7)) + generator.normal(0, 12, (SIDE,) * 3)
         write_volume(folder / f"image_{number:05d}.nii.gz", image.astype(np.float32))
     return folder
+
+
+class OwnProcess:
+    """An engine whose one worker is the test's own process: for tests of records, not of processes, which take seconds to start."""
+
+    num_workers, num_in_flight = 1, 2
+
+    def __init__(self, share: Share) -> None:
+        self._share, self._attempts = share, deque[Attempt]()
+        self._function: Function | None = None
+
+    def start(self, work: Work) -> None:
+        self._function = work.open(self._share)
+
+    def submit(self, attempt: Attempt) -> None:
+        self._attempts.append(attempt)
+
+    def collect(self) -> list[Outcome]:
+        assert self._function is not None
+        return [carry_out(self._function, self._attempts.popleft())]
+
+    def close(self) -> None:
+        self._attempts.clear()
+
+
+def stay_in_own_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `OwnProcess` do the work from now on, whatever the options of jobs say."""
+    monkeypatch.setattr(JobOptions, "build", lambda options, share, num_items, out: OwnProcess(share))
 
 
 def hash_label_maps(folder: Path) -> dict[str, str]:

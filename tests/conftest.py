@@ -6,6 +6,7 @@ file is imported.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,10 @@ CASE_NAMES = ("case_01", "case_02", "case_03", "case_04")
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# whether bytes outlive a power cut is nothing that a test can see, and to wait for the disk takes longer than most of what is tested;
+# that it is asked for stands in test_files.py
+os.fsync = lambda descriptor: None
+
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """A test is marked `real_data` because it takes the real data, and for no other reason: it is skipped exactly where they are missing."""
@@ -49,6 +54,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         raise pytest.UsageError(
             f"{item.nodeid} is marked real_data and does not take the fixture pipeline_data; take the fixture, or remove the mark."
         )
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: Python need not search it for unreachable objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,7 +1,7 @@
 """Trainings of one and of several processes, for `test_training_joint_step.py` and `benchmarks/kill_processes.py`.
 
 `python -m tests.joint_trainings FOLDER` writes `results.json` there. The processes that `train` starts are forks of one that has imported
-PyTorch and run no tensor operation: that costs seconds only once.
+PyTorch and run no tensor operation: that costs seconds only once. So does Dynamo, which every first optimizer imports.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch._dynamo as _warm_too  # noqa: F401
 from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import SubprocessHandler
 
 import unet_pipeline
@@ -163,6 +164,7 @@ def describe(bundle: Path, num_processes: int) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     """All trainings of the tests."""
+    os.fsync = lambda descriptor: None  # as in conftest.py
     fork_processes()
     TRACE.install()
     results: dict[str, Any] = {}

@@ -81,11 +81,12 @@ def plan_small(
     labels: dict[str, int] | None = None,
     network: str = "dynunet",
     padded: bool = False,
+    folds: int = 4,
     **numbers: Any,
 ) -> Path:
     """Plan a bundle and make some of its numbers small, as a user would: edit plan.yaml, then refresh."""
     silently(
-        unet_pipeline.plan, dataset, bundle, preset="quick", folds=4, labels=labels, network=network, padded=padded
+        unet_pipeline.plan, dataset, bundle, preset="quick", folds=folds, labels=labels, network=network, padded=padded
     )
     return change_plan(bundle, **numbers)
 

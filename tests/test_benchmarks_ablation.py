@@ -12,13 +12,15 @@ from unet_pipeline.cohort.items import State
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.cohort.record import WAITING, open_record
 
+from .cohort_phantoms import stay_in_own_process
 from .phantom_bundles import SMALL_2D, plan_small, write_pictures
 from .test_benchmarks import load
 
 VARIANTS = {"the recipe": {}, "a third": {"learning_rate": "{learning_rate_third}"}}
 
 
-def test_an_ablation_that_was_stopped_trains_what_is_missing(tmp_path: Path) -> None:
+def test_an_ablation_that_was_stopped_trains_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stay_in_own_process(monkeypatch)
     ablation = load("ablation")
     numbers = {**SMALL_2D, "num_epochs": 2, "iterations_per_epoch": 2, "val_interval": 1}
     base = plan_small(write_pictures(tmp_path / "cells"), tmp_path / "cells_bundle", **numbers)

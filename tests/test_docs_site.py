@@ -62,9 +62,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as `make docs` does."""
-    out = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs", ".", str(out)]
+    """Built as `make docs` does, and where continuous integration says, whose tests in a browser read it too."""
+    out = Path(os.environ.get("SITE_FOLDER") or tmp_path_factory.mktemp("site"))
+    command = [sys.executable, "-m", "sphinx", "-q", "-E", "-a", "-W", "--keep-going", "-c", "docs", ".", str(out)]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "pipeline"}
     )

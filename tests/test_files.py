@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -35,6 +36,25 @@ def write_half(path: Path, error: BaseException) -> None:
     with write_atomically(path) as partial:
         partial.write_text("half of the ne")
         raise error
+
+
+def test_write_atomically_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, steps, replace = tmp_path / "a.json", list[str](), os.replace
+
+    def note_sync(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        steps.append("sync of the folder" if is_folder else f"sync of {os.fstat(descriptor).st_size} bytes")
+
+    def note_name(old: Path, new: Path) -> None:
+        steps.append(f"name {Path(new).name}")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_name)
+    write_text(path, "12345")
+    assert steps == ["sync of 5 bytes", "name a.json", *["sync of the folder"] * (os.name != "nt")]
 
 
 def test_write_atomically_success_replaces_old_file(tmp_path: Path) -> None:

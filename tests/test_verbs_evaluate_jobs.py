@@ -17,6 +17,7 @@ from unet_pipeline.evaluation.pairs import Pair
 from unet_pipeline.messages import Problem
 from unet_pipeline.verbs.evaluate_jobs import choose_measuring
 
+from .cohort_phantoms import stay_in_own_process
 from .phantom_bundles import SPACING_MM, write_volume
 
 LABELS = {"background": 0, "liver": 1, "tumour": 2}
@@ -52,7 +53,9 @@ def read_rows(folder: Path) -> dict[str, Row]:
         return {row.name: row for state in State for row in record.list_in(state)}
 
 
-def test_workers_measure_the_same_to_the_bit_and_only_what_changed_again(tmp_path: Path) -> None:
+def test_workers_measure_the_same_to_the_bit_and_only_what_changed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pairs, out, notes = write_pairs(tmp_path / "data"), tmp_path / "out", dict[str, list[Problem]](alone=[], jobs=[])
     settings = (LABELS, 0, {"organ": (1, 2)}, {"tumour": Request(2.0, lesions=True, thin=True, separated=True)})
     measure_all, measure_alone = (choose_measuring(JobOptions(jobs, num_threads=1), out) for jobs in (2, 1))
@@ -64,6 +67,7 @@ def test_workers_measure_the_same_to_the_bit_and_only_what_changed_again(tmp_pat
     assert [note.file for note in notes["alone"]] == ["case_2.nii.gz"]
     assert {name: row.attempts for name, row in read_rows(out).items()} == {pair.case: 1 for pair in pairs}
 
+    stay_in_own_process(monkeypatch)
     write_volume(pairs[4].prediction, np.full((14, 14, 14), 9, np.uint8))
     with pytest.raises(CohortError, match=r"1 of 5 cases failed:\n  case_4 \(bad input\): .*has the value 9"):
         evaluate_pairs(pairs, *settings, [], measure_alone)

@@ -1,4 +1,7 @@
-"""Every command of README and documentation is run as it stands, among folders that have the names it uses, or is marked with a reason."""
+"""Every command of README and documentation is run as it stands, among folders that have the names it uses, or is marked with a reason.
+
+Of commands that differ in the name of a folder only, where both names are of copies of one folder, the first is run.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +36,35 @@ from unet_pipeline.files import write_json, write_text
 from ..dicom_label_phantoms import write_image_series, write_seg
 from .conftest import share_folder
 
-COMMANDS = sorted({command.text for command in list_commands() if not command.mark})
 MARKED = [command for command in list_commands() if command.mark]
 SHORT = {"num_epochs": 2, "iterations_per_epoch": 2, "val_interval": 1}
-COPIES = ("OTHER", "head_bundle", "cell_bundle", "fresh_bundle")
-READY = ("NAME", "hippocampus_mri", "nuclei_fluorescence")
-# a placeholder whose own name the command reads
-NAMES = {"RESULTS": "nnUNetTrainer__nnUNetPlans__3d_fullres"}
+# one folder under several names
+BUNDLES = (
+    "BUNDLE",
+    *("OTHER", "head_bundle", "cell_bundle", "fresh_bundle"),
+    *("bundles/NAME", "bundles/hippocampus_mri", "bundles/nuclei_fluorescence"),
+)
+IMAGES = ("IMAGES", "new_images")
+OUTPUTS = ("OUT", "predictions")
+# a placeholder whose own name the command reads; and fewer processes, each of which imports PyTorch
+NAMES = {"RESULTS": "nnUNetTrainer__nnUNetPlans__3d_fullres", "--jobs 4": "--jobs 2", "--processes 4": "--processes 2"}
 # what a command must have written when it is done, where it names it
 WRITTEN = re.compile(r"OUT|NUMBERS|check|predictions|\w+\.svg|\w+\.zip|model\.(?:ts|onnx)")
 
 
 SERVING = re.compile(r"unet-pipeline node |tensorboard ")
 
+
+def find_form(command: str) -> str:
+    """The command with one name for all copies of a folder: commands of one form do the same."""
+    for names in (BUNDLES, IMAGES, OUTPUTS):
+        command = re.sub(rf"(?<![\w/.])(?:{'|'.join(names)})(?![\w/.])", names[0], command)
+    return re.sub(r"\w+\.zip", "ARCHIVE.zip", command)
+
+
+COMMANDS = sorted(
+    {find_form(text): text for text in sorted({one.text for one in list_commands() if not one.mark})[::-1]}.values()
+)
 
 # the folders that the commands name
 
@@ -55,7 +74,7 @@ def build_world(root: Path) -> None:
     write_table(root / "DATASET")
     for name in ("cells", "heads"):
         phantoms.write_pictures(root / name)
-    for name in ("IMAGES", "new_images"):
+    for name in IMAGES:
         shutil.copytree(root / "DATASET" / "images", root / name)
     phantoms.write_volumes(root / "Task04_Hippocampus")
     write_list(root)
@@ -64,10 +83,8 @@ def build_world(root: Path) -> None:
     nnunet_results.write_results(root)
     train(root / "DATASET", root / "BUNDLE", {**phantoms.SMALL_2D, **SHORT}, fold="all")
     train(root / "ct", root / "liver_bundle", {**phantoms.SMALL_3D, **SHORT, "patch_size": [16, 16, 8]})
-    for name in COPIES:
+    for name in BUNDLES[1:]:
         shutil.copytree(root / "BUNDLE", root / name)
-    for name in READY:
-        shutil.copytree(root / "BUNDLE", root / "bundles" / name)
     shutil.copytree(root / "DATASET", root / "bundles" / "DATASET")
 
 
@@ -116,7 +133,7 @@ def write_dicom_labels(root: Path) -> None:
 
 
 def train(dataset: Path, bundle: Path, numbers: dict, fold: str | None = None) -> None:
-    phantoms.plan_small(dataset, bundle, **numbers)
+    phantoms.plan_small(dataset, bundle, folds=2, **numbers)
     phantoms.silently(unet_pipeline.train, bundle, fold=fold)
     phantoms.silently(unet_pipeline.evaluate, bundle)
 
@@ -240,6 +257,8 @@ def test_command_runs_as_it_stands(
     command: str, world: Path, call_main: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(command, world)
+    for name, own in NAMES.items():
+        command = command.replace(name, own)
     words = shlex.split(command)
     # a verb is no file, and `jobs` reads
     named = [Path(word) for word in words[2:] if WRITTEN.fullmatch(word) and words[1] != "jobs"]
@@ -250,13 +269,27 @@ def test_command_runs_as_it_stands(
         run_until_stopped(command, world)
     elif words[0] == "unet-pipeline":
         with serve(command, world):
-            status, _, errors = call_main(*(NAMES.get(word, word) for word in words[1:]))
+            status, _, errors = call_main(*words[1:])
         assert status == 0, errors
         assert "Traceback" not in errors
     else:
         run_in_shell(command, world)
     for path in named:
         assert (world / path).exists() or (world / "BUNDLE" / path).exists(), path
+
+
+@pytest.mark.parametrize("names", [BUNDLES, IMAGES], ids=lambda names: names[0])
+def test_names_of_one_form_are_copies_of_one_folder(template: Path, names: tuple[str, ...]) -> None:
+    first, *others = (
+        {
+            path.relative_to(template / name): path.read_bytes()
+            for path in (template / name).rglob("*")
+            if path.is_file()
+        }
+        for name in names
+    )
+    assert len(first) > 1
+    assert all(other == first for other in others)
 
 
 # the marks

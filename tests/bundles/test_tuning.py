@@ -34,13 +34,19 @@ from .conftest import TrainedBundle
 from .stock_environment import make_stock_environment
 
 
-@pytest.fixture
-def two_folds(bundle_2d: TrainedBundle, tmp_path: Path) -> TrainedBundle:
+@pytest.fixture(scope="module")
+def trained_folds(bundle_2d: TrainedBundle, tmp_path_factory: pytest.TempPathFactory) -> TrainedBundle:
     """The 2D bundle with another fold, trained for two steps."""
-    copy = bundle_2d.copy_to(tmp_path)
+    copy = bundle_2d.copy_to(tmp_path_factory.mktemp("folds"))
     short = {"num_epochs": 1, "iterations_per_epoch": 2, "val_interval": 1}
     phantoms.silently(unet_pipeline.train, copy.root, fold=1, overrides=short)
     return copy
+
+
+@pytest.fixture
+def two_folds(trained_folds: TrainedBundle, tmp_path: Path) -> TrainedBundle:
+    """A copy of it, to be changed."""
+    return trained_folds.copy_to(tmp_path)
 
 
 def read_probabilities(path: Path) -> np.ndarray:

@@ -5,6 +5,7 @@ This is the only place where a record reads the environment.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -59,6 +60,11 @@ _INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 def read_versions() -> dict[str, str]:
     """Versions of this package and of those that matter, as far as they are installed."""
+    return dict(_read_versions())
+
+
+@functools.cache  # the files of every installed package are looked through for each of them
+def _read_versions() -> dict[str, str]:
     versions = {OWN_NAME: __version__}
     for name in PACKAGES:
         try:
