@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_pipeline.commands.options import (
+    Also,
     CopyHeader,
     DataRoot,
     Dataset,
@@ -63,6 +64,7 @@ def check(
     fix: Fix = None,
     exclude: Exclude = None,
     decisions: Decisions = None,
+    also: Also = None,
     json_file: Json = None,
 ) -> None:
     """Read every file of a dataset; list problems and what to do about each."""
@@ -72,12 +74,16 @@ def check(
         raise typer.BadParameter("--exclude is for --fix OUT, which is not given")
     if decisions is not None and fix is not None:
         raise typer.BadParameter("--decisions and --fix exclude each other; give the file to `check` or `plan` after")
-    labels = parse_labels(label)
+    if also and fix is not None:
+        raise typer.BadParameter("--also and --fix exclude each other; correct the datasets one by one")
+    labels = parse_labels(label, bool(also))
     reading = (layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
     options = read_options(*reading, labels_are_instances, site)
     fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, tell)
     report = (
-        unet_pipeline.check(dataset, out, labels, options, data_root, decisions, with_tiles=False, announce=tell)
+        unet_pipeline.check(
+            dataset, out, labels, options, data_root, decisions, with_tiles=False, also=also or (), announce=tell
+        )
         if fixed is None or out
         else fixed.source
     )

@@ -11,6 +11,7 @@ import typer
 
 from unet_pipeline.commands.check import print_report, say_unnamed
 from unet_pipeline.commands.options import (
+    Also,
     CopyHeader,
     DataRoot,
     Decisions,
@@ -114,6 +115,7 @@ def plan(
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
     decisions: Decisions = None,
+    also: Also = None,
     refresh: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Write the JSON of this bundle again from its plan.yaml.")
     ] = None,
@@ -140,8 +142,10 @@ def plan(
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions, for_other_sites)
-        names, options = parse_labels(label), read_options(*reading, site)
-        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, names, options, *choices, announce=tell)
+        names, options = parse_labels(label, bool(also)), read_options(*reading, site)
+        planned = unet_pipeline.plan(
+            dataset, bundle, preset, folds, seed, names, options, *choices, also or (), announce=tell
+        )
         print_report(planned.report)
         if options_of_labels := planned.report.suggest_label_options():
             say_unnamed(planned.report, f"to name them, plan into another folder with {options_of_labels}")

@@ -12,6 +12,7 @@ from unet_pipeline.dataset.dataset import Case, StructureMask
 from unet_pipeline.dataset.dicom_structures import read_structure
 from unet_pipeline.dataset.image import read_grid, read_image, read_label_map
 from unet_pipeline.dataset.instance_maps import find_instances
+from unet_pipeline.dataset.joining import recode
 from unet_pipeline.dataset.label_values import is_rounded
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
@@ -108,7 +109,7 @@ def read_case_label(
     label, is_changed = _read_on_grid(root, path, image, options)
     if options.labels_are_instances:
         return replace(label, array=(label.array > 0).astype(np.uint8)), True
-    return label, is_changed
+    return recode(label, case), is_changed or case.values is not None
 
 
 def read_case_instances(

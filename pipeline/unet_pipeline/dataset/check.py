@@ -7,6 +7,7 @@ import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from unet_pipeline.dataset.annotated_labels import find_partial_problems, list_missing
 from unet_pipeline.dataset.case_check import CaseFindings, FileRecord, examine_case
 from unet_pipeline.dataset.case_comparison import (
     compare_cases,
@@ -166,7 +167,11 @@ def check_dataset(
     label_table = _choose_labels(dataset, labels, options, values)
     complete = len(labelled) == len(findings)
     table, problems_of_labels = _settle_labels(label_table, labelled, complete, dataset.ignore_value)
-    problems += [*problems_of_labels, *_find_syntax(dataset, table)]
+    problems += [
+        *problems_of_labels,
+        *_find_syntax(dataset, table),
+        *find_partial_problems(dataset.cases, table, findings),
+    ]
     checked, reason = replace(dataset, labels=table), _find_need_for_preparation(dataset, findings)
     usable = table is not None and bool(readable) and not any(problem.severity == ERROR for problem in problems)
     if reason and usable:
@@ -355,9 +360,14 @@ def _build_fingerprint(
                 spacing_mm=finding.spacing_mm,
                 pixel_spacing_mm=_pixel_spacing(finding),
                 coarsest_factor=finding.coarsest_factor,
-                num_voxels={name: finding.voxels_by_value.get(value, 0) for name, value in dataset.labels.items()},
+                num_voxels={
+                    name: 0 if name in missing else finding.voxels_by_value.get(value, 0)
+                    for name, value in dataset.labels.items()
+                },
+                missing_labels=missing,
             )
             for finding in findings
+            for missing in (list_missing(finding.case, dataset.labels),)
         ),
     )
 

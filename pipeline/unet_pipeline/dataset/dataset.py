@@ -32,6 +32,8 @@ class Case:
         label: None where the folder has images only, which can be checked and predicted. With `masks` it stands for all of them in
             messages: their folder, or the first of them.
         further_channels: files of the other channels, in their order.
+        annotated: names or values of the labels that the label map shows; the others are unknown in it, not absent. None: it shows all.
+        values: pairs of a value of the label file and the one that it stands for, in cases of several datasets; None: they are the same.
         masks: one file per structure instead of a label map, in the order of their values; a structure without file is empty. None where
             `label` is a label map.
         patient: cases of one patient stay on one side of every split; None: the case is a patient of its own.
@@ -49,6 +51,8 @@ class Case:
     spacing_mm: tuple[float, ...] | None = None
     columns: dict[str, str] = field(default_factory=dict, hash=False)
     masks: tuple[StructureMask, ...] | None = None
+    annotated: tuple[str, ...] | None = None
+    values: tuple[tuple[int, int], ...] | None = None
 
     @property
     def images(self) -> tuple[Path, ...]:

@@ -237,7 +237,9 @@ def _read_measured(
     reading: tuple[bool, Path | str | None],
 ) -> Dataset | None:
     """The dataset to measure, None for the bundle's own; where it is the bundle's own, its files are compared with the manifest."""
-    measured = open_references(dataset, plan.label_table, target, *reading, plan.spatial_dims)
+    measured = open_references(
+        dataset, plan.label_table, target, *reading, plan.spatial_dims, bool(plan.missing_labels)
+    )
     if check_data and (measured is None or is_planned_dataset(folder, measured.root)):
         require_unchanged_data(folder)
     return measured
@@ -335,7 +337,7 @@ def _pair_case(case: ReferencedImage, predictions: Path, plan: Plan, fold: int |
     if is_given and not prediction.is_file():
         given_map = find_any_output(case.source, predictions)
         prediction = given_map if given_map.is_file() else prediction
-    facts = (fold, case.pixel_spacing_mm, case.patient, case.source, plan.spatial_dims)
+    facts = (fold, case.pixel_spacing_mm, case.patient, case.source, plan.spatial_dims, case.missing_values)
     return Pair(case.source.name, case.label, prediction, *facts)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unet_pipeline.dataset.dataset import Dataset
+from unet_pipeline.dataset.joining import fit_to_labels
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.dataset.paths import LEAVES, LINK_BROKEN, LINK_LOOP
 from unet_pipeline.dataset.prepare import write_joined_label
@@ -51,14 +52,14 @@ def join_references(
     Raises:
         DatasetError: a mask cannot be read, or does not lie on its image's grid.
     """
-    if not has_masks(dataset):
+    if not has_masks(dataset) and all(case.values is None for case in dataset.cases):
         return dataset
     named = name_structures(dataset, dict(labels) if labels is not None else None)
     cases = []
     with progress_bar("join masks", len(named.cases)) as bar:
         for case in named.cases:
             path = write_joined_label(named.root, case, target.resolve() / REFERENCES, spatial_dims)
-            cases.append(replace(case, label=path, masks=None))
+            cases.append(replace(case, label=path, masks=None, values=None))
             bar.advance(note=case.name)
     return replace(named, cases=tuple(cases))
 
@@ -70,8 +71,15 @@ def open_references(
     follow_links: bool = False,
     data_root: Path | str | None = None,
     spatial_dims: int | None = None,
+    is_partial: bool = False,
 ) -> Dataset | None:
-    """`read_references`, then `join_references`; None without a dataset."""
+    """`read_references`, then `join_references`; None without a dataset.
+
+    With `is_partial` its labels are those of `labels` by their names, and those that it lacks are unknown in its cases.
+    """
     if dataset is None:
         return None
-    return join_references(read_references(dataset, follow_links, data_root), labels, target, spatial_dims)
+    references = read_references(dataset, follow_links, data_root)
+    if is_partial:
+        references = fit_to_labels(references, dict(labels))
+    return join_references(references, labels, target, spatial_dims)
