@@ -62,15 +62,15 @@ def test_join_datasets_same_labels_lack_nothing(tmp_path: Path) -> None:
     joined = read_datasets([first, second])
     assert joined.labels == TABLE
     assert [case.annotated for case in joined.cases] == [None, None]
-    assert [case.values for case in joined.cases] == [None, ((0, 0), (1, 2), (3, 1))]
+    assert [case.values for case in joined.cases] == [((0, 0), (1, 1), (2, 2)), ((0, 0), (1, 2), (3, 1))]
     assert read_datasets([first]).cases == read_dataset(first).cases
 
 
 def test_join_datasets_value_that_its_dataset_does_not_name_is_an_error(pair: tuple[Path, Path]) -> None:
-    odd = write_folder(pair[0].parent / "CCC", {"background": 0, "Tumour": 7}, {1: 2, 2: 7}, 1)
+    odd = write_folder(pair[0].parent / "CCC", {"background": 0, "Tumour": 2}, {1: 1, 2: 2}, 1)
     report = check_dataset(read_datasets([pair[0], odd]))
     assert [problem.cause for problem in report.errors if problem.code == "value-not-of-its-dataset"] == [
-        "has the value 2, which the label table of its own dataset lacks (0, 7)"
+        "has the value 1, which the label table of its own dataset lacks (0, 2)"
     ]
 
 

@@ -119,6 +119,10 @@ PagesAsSlices = Annotated[
     bool,
     typer.Option("--pages-as-slices", help="Pages of a TIFF file are slices unless its tags say otherwise."),
 ]
+Overlaps = Annotated[
+    bool,
+    typer.Option("--overlaps", help="Masks of one case may overlap: each structure becomes a region of its own."),
+]
 LabelsAreInstances = Annotated[
     bool | None,
     typer.Option(
@@ -164,6 +168,7 @@ def read_options(
     follow_links: bool,
     labels_are_instances: bool | None = None,
     site: str | None = None,
+    overlaps: bool = False,
 ) -> ReadOptions:
     """The options about the files of a dataset, in one."""
     from unet_pipeline.dataset.options import ReadOptions
@@ -177,6 +182,7 @@ def read_options(
         labels_are_instances=labels_are_instances,
         patient_pattern=patient,
         site_column=site,
+        overlaps=overlaps,
     )
 
 

@@ -126,15 +126,16 @@ def list_missing(case: Case, labels: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def find_partial_problems(
-    cases: Sequence[Case], labels: Mapping[str, int] | None, findings: Sequence[CaseFindings]
+    dataset: Dataset, labels: Mapping[str, int] | None, findings: Sequence[CaseFindings]
 ) -> list[Problem]:
     """What is to be said about cases that are annotated with a part of the labels.
 
     Args:
-        cases: of the dataset.
+        dataset: whose cases they are.
         labels: the label table; None where there is no usable one.
         findings: of the cases that could be read.
     """
+    cases = dataset.cases
     if labels is None or all(case.annotated is None for case in cases):
         return []
     problems = [problem for case in cases for problem in _find_unknown(case, labels)]

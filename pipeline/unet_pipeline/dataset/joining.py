@@ -109,7 +109,7 @@ def fit_to_labels(dataset: Dataset, labels: dict[str, int]) -> Dataset:
 
 
 def recode(label: MedicalImage, case: Case) -> MedicalImage:
-    """A label map with the values of the joined label table; as it is, where its dataset has the same values.
+    """A label map with the values of the joined label table; as it is, where its dataset has the same values or is the only one.
 
     Raises:
         ImageFileError: a value that the case's own dataset does not name.
@@ -123,7 +123,12 @@ def recode(label: MedicalImage, case: Case) -> MedicalImage:
             declared = ", ".join(map(str, values))
             raise NOT_OF_TABLE.error(case.require_label().as_posix(), value=value, declared=declared)
         array[label.array == value] = values[value]
-    return replace(label, array=array)
+    return replace(label, array=array) if is_recoded(case) else label
+
+
+def is_recoded(case: Case) -> bool:
+    """Whether the joined label table has other values than the case's own dataset."""
+    return any(before != now for before, now in case.values or ())
 
 
 def _require_joinable(datasets: Sequence[Dataset]) -> None:
@@ -187,10 +192,9 @@ def _recode(case: Case, dataset: Dataset, values: dict[int, int], is_partial: bo
     labels = dataset.labels or {}
     missing = list_missing(case, labels)
     annotated = tuple(name for name in labels if name not in missing and name != BACKGROUND)
-    is_changed = case.masks is None and any(before != now for before, now in values.items())
     return replace(
         case,
-        values=tuple(sorted(values.items())) if is_changed else None,
+        values=tuple(sorted(values.items())) if case.masks is None else None,
         annotated=annotated if is_partial or missing else None,
         masks=None
         if case.masks is None

@@ -238,7 +238,7 @@ def _read_measured(
 ) -> Dataset | None:
     """The dataset to measure, None for the bundle's own; where it is the bundle's own, its files are compared with the manifest."""
     measured = open_references(
-        dataset, plan.label_table, target, *reading, plan.spatial_dims, bool(plan.missing_labels)
+        dataset, plan.label_table, target, *reading, plan.spatial_dims, bool(plan.missing_labels), plan.regions
     )
     if check_data and (measured is None or is_planned_dataset(folder, measured.root)):
         require_unchanged_data(folder)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from unet_pipeline.dataset.dataset import Dataset
-from unet_pipeline.dataset.joining import fit_to_labels
+from unet_pipeline.dataset.joining import fit_to_labels, is_recoded
 from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.overlaps import combine_by
 from unet_pipeline.dataset.paths import LEAVES, LINK_BROKEN, LINK_LOOP
 from unet_pipeline.dataset.prepare import write_joined_label
 from unet_pipeline.dataset.structure_masks import has_masks, name_structures
@@ -37,7 +38,11 @@ def read_references(dataset: Path | str, follow_links: bool = False, data_root: 
 
 
 def join_references(
-    dataset: Dataset, labels: Mapping[str, int] | None, target: Path, spatial_dims: int | None = None
+    dataset: Dataset,
+    labels: Mapping[str, int] | None,
+    target: Path,
+    spatial_dims: int | None = None,
+    regions: Mapping[str, Sequence[int]] | None = None,
 ) -> Dataset:
     """The dataset with one label map per case; masks per structure are joined into files of the folder `references` below `target`.
 
@@ -45,6 +50,7 @@ def join_references(
         dataset: from `read_references`.
         labels: names and values of the structures that are measured; those of the dataset if None.
         spatial_dims: of the network, as in `read_pages`.
+        regions: of the plan: the masks are structures that may overlap, whose combinations have the values of `labels`.
 
     Returns:
         The dataset; the label of a joined case is the path of the new file, which the dataset's root does not change.
@@ -52,16 +58,25 @@ def join_references(
     Raises:
         DatasetError: a mask cannot be read, or does not lie on its image's grid.
     """
-    if not has_masks(dataset) and all(case.values is None for case in dataset.cases):
+    if not has_masks(dataset) and not any(is_recoded(case) for case in dataset.cases):
         return dataset
-    named = name_structures(dataset, dict(labels) if labels is not None else None)
+    if labels is not None and _names_regions(dataset, regions or {}):
+        named = combine_by(dataset, labels, regions)
+    else:
+        named = name_structures(dataset, dict(labels) if labels is not None else None)
     cases = []
     with progress_bar("join masks", len(named.cases)) as bar:
         for case in named.cases:
             path = write_joined_label(named.root, case, target.resolve() / REFERENCES, spatial_dims)
-            cases.append(replace(case, label=path, masks=None, values=None))
+            cases.append(replace(case, label=path, masks=None, values=None, combinations=None))
             bar.advance(note=case.name)
     return replace(named, cases=tuple(cases))
+
+
+def _names_regions(dataset: Dataset, regions: Mapping[str, Sequence[int]]) -> bool:
+    """Whether masks are those of regions, and not of the labels that they join."""
+    structures = {mask.structure.casefold() for case in dataset.cases for mask in case.masks or ()}
+    return any(name.casefold() in structures for name in regions)
 
 
 def open_references(
@@ -72,6 +87,7 @@ def open_references(
     data_root: Path | str | None = None,
     spatial_dims: int | None = None,
     is_partial: bool = False,
+    regions: Mapping[str, Sequence[int]] | None = None,
 ) -> Dataset | None:
     """`read_references`, then `join_references`; None without a dataset.
 
@@ -82,4 +98,4 @@ def open_references(
     references = read_references(dataset, follow_links, data_root)
     if is_partial:
         references = fit_to_labels(references, dict(labels))
-    return join_references(references, labels, target, spatial_dims)
+    return join_references(references, labels, target, spatial_dims, regions)
