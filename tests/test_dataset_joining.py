@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from unet_pipeline.dataset.layouts import read_dataset, read_datasets
 from unet_pipeline.dataset.prepare import prepare_dataset
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.files import write_json
+from unet_pipeline.planning.plan import read_plan
+from unet_pipeline.text_files import read_json_object
 
 TABLE = {"background": 0, "organ": 1, "tumour": 2}
 
@@ -89,3 +92,22 @@ def test_fit_to_labels_takes_the_values_of_the_plan(pair: tuple[Path, Path]) -> 
     assert [(case.values, list_missing(case, TABLE)) for case in fitted.cases] == [(((0, 0), (1, 2)), ("organ",))] * 2
     other = read_dataset(pair[1])
     assert fit_to_labels(other, {"background": 0, "liver": 1}) == other
+
+
+def test_also_on_the_command_line_plans_one_bundle_of_two_datasets(
+    pair: tuple[Path, Path], tmp_path: Path, call_main: Callable[..., tuple[int, str, str]]
+) -> None:
+    first, second = pair
+    status, printed, _ = call_main("check", first, "--also", second)
+    assert status == 0
+    assert "2 of 4 cases annotated with organ only" in " ".join(printed.split())
+    bundle = tmp_path / "bundle"
+    status, _, said = call_main("plan", first, bundle, "--also", second, "--folds", "2", "--no-forecast")
+    assert status == 0, said
+    assert read_plan(bundle / "configs" / "plan.yaml").missing_labels == (("Tumour",), ("organ",))
+    entries = read_json_object(bundle / "evidence" / "splits" / "fold_0.json")
+    assert {(entry["case"].split("_")[0], *entry["missing_values"]) for side in entries.values() for entry in side} == {
+        ("A", 2),
+        ("BB", 1),
+    }
+    assert call_main("check", first, "--also", second, "--label", "organ=1")[0] == 2
