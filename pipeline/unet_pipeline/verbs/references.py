@@ -60,7 +60,7 @@ def join_references(
     """
     if not has_masks(dataset) and not any(is_recoded(case) for case in dataset.cases):
         return dataset
-    if labels is not None and _names_regions(dataset, regions or {}):
+    if labels is not None and regions and _names_regions(dataset, regions):
         named = combine_by(dataset, labels, regions)
     else:
         named = name_structures(dataset, dict(labels) if labels is not None else None)
