@@ -184,6 +184,10 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
     found["train", "dynunet from other weights"] = list_sources("train", tuned)
     elsewhere = plan.model_copy(update={"other_sites": OtherSites()})
     found["train", "dynunet for other hospitals"] = list_sources("train", elsewhere)
+    partial = plan.model_copy(update={"missing_labels": (tuple(fingerprint.labels)[1:],)})
+    found |= {
+        (name, "dynunet with a part of the labels"): list_sources(name, partial) for name in ("train", "evaluate")
+    }
     for instances in (
         {"instance_targets": "levels", "instance_depths_voxel": (2,)},
         {"instance_targets": "gaps", "loss": "border_weighted_ce"},

@@ -48,6 +48,8 @@ def compute_numbers(plan: Plan) -> dict[str, object]:
     numbers["annotated_classes"] = [*numbers["class_indices"], *(index for _, index in ignored)]
     numbers["ignored_class"] = num_classes if ignored else None
     classes = {name: index for index, (name, _) in enumerate(labels)}
+    numbers["missing_classes"] = [sorted(classes[name] for name in names) for names in plan.missing_labels]
+    numbers["first_uncertain_code"] = num_classes + 1  # behind that of voxels without annotation
     numbers["fill_holes_classes"] = [classes[name] for name in plan.fill_holes]
     numbers["keep_largest_component_classes"] = [classes[name] for name in plan.keep_largest_component]
     numbers["uncalibrated"], numbers["logit_factor"] = plan.temperature == 1, 1 / plan.temperature - 1
@@ -96,7 +98,7 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         )
         return (*network, *native, "inference", *output)
     if config == "evaluate":
-        return (*native, "evaluate")
+        return (*native, "evaluate", *(("evaluate_partial_labels",) if plan.missing_labels else ()))
     if config == "multi_gpu_train":
         return ("multi_gpu_train",)
     instances = () if plan.instance_targets is None else ("train_instances",)
@@ -111,6 +113,7 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         *start,
         f"loss_{plan.loss}",
         *(() if plan.padded else ("train_overlap_tile",)),
+        *(("train_partial_labels",) if plan.missing_labels else ()),
     )
 
 

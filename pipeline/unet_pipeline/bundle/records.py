@@ -39,12 +39,16 @@ class ImportRecord(BaseModel):
 
 
 class ListedCase(BaseModel):
-    """A case in a data list, with paths from the folder of the data; `spacing_mm` where only the dataset knows it."""
+    """A case in a data list, with paths from the folder of the data; `spacing_mm` where only the dataset knows it.
+
+    `missing_values` are the file values of labels that the case is not annotated with.
+    """
 
     case: str
     image: str
     label: str
     spacing_mm: list[float] | None = None
+    missing_values: list[int] = []
 
 
 class FoldLists(BaseModel):

@@ -15,6 +15,7 @@ from unet_pipeline.bundle.folder import BundleFolder, open_bundle
 from unet_pipeline.bundle.metadata import build_metadata
 from unet_pipeline.bundle.modules import write_modules
 from unet_pipeline.bundle.seal import break_seal
+from unet_pipeline.dataset.annotated_labels import list_missing
 from unet_pipeline.dataset.check import CheckReport
 from unet_pipeline.dataset.prepare import PreparedCase
 from unet_pipeline.dataset.report import build_manifest
@@ -138,7 +139,9 @@ def _write_splits(
             "image": files.image if files else case.image.as_posix(),
             "label": files.label if files else case.require_label().as_posix(),
         }
-        entries[case.name] = entry | ({"spacing_mm": list(case.spacing_mm)} if case.spacing_mm else {})
+        missing = [plan.label_table[name] for name in list_missing(case, plan.label_table)]
+        facts = {"spacing_mm": list(case.spacing_mm or ()), "missing_values": missing}
+        entries[case.name] = entry | {name: values for name, values in facts.items() if values}
     for number, fold in enumerate(splits.folds):
         write_json(
             folder.split(number),

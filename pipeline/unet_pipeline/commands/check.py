@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_pipeline.commands.options import (
+    Also,
     CopyHeader,
     DataRoot,
     Dataset,
@@ -22,6 +23,7 @@ from unet_pipeline.commands.options import (
     Labels,
     LabelsAreInstances,
     Layout,
+    Overlaps,
     PagesAsSlices,
     Patient,
     ResampleLabels,
@@ -58,26 +60,27 @@ def check(
     resample_labels: ResampleLabels = False,
     pages_as_slices: PagesAsSlices = False,
     labels_are_instances: LabelsAreInstances = None,
+    overlaps: Overlaps = False,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
     fix: Fix = None,
     exclude: Exclude = None,
     decisions: Decisions = None,
+    also: Also = None,
     json_file: Json = None,
 ) -> None:
     """Read every file of a dataset; list problems and what to do about each."""
     import unet_pipeline
 
-    if exclude and fix is None:
-        raise typer.BadParameter("--exclude is for --fix OUT, which is not given")
-    if decisions is not None and fix is not None:
-        raise typer.BadParameter("--decisions and --fix exclude each other; give the file to `check` or `plan` after")
-    labels = parse_labels(label)
+    _refuse_contradictions(fix, exclude, decisions, also)
+    labels = parse_labels(label, bool(also))
     reading = (layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-    options = read_options(*reading, labels_are_instances, site)
+    options = read_options(*reading, labels_are_instances, site, overlaps)
     fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, tell)
     report = (
-        unet_pipeline.check(dataset, out, labels, options, data_root, decisions, with_tiles=False, announce=tell)
+        unet_pipeline.check(
+            dataset, out, labels, options, data_root, decisions, with_tiles=False, also=also or (), announce=tell
+        )
         if fixed is None or out
         else fixed.source
     )
@@ -92,15 +95,32 @@ def check(
         write_json_option(json_file, describe_report(report).model_dump(mode="json"))
     if fixed is not None:
         _finish_fix(fixed)
-    elif report.errors:
+    else:
+        _finish(report, context, dataset)
+
+
+def _finish(report: CheckReport, context: typer.Context, dataset: Path) -> None:
+    """End with the first error, or say what to do next."""
+    if report.errors:
         first = report.errors[0]
         raise DatasetError(
             f"{len(report.errors)} error(s) in {report.dataset.name}; the list above says what to do about each. "
             f"The first: {first.file} {first.cause}."
         )
-    else:
-        bundle = f"{dataset.resolve().stem}_bundle"
-        tell_next("plan", dataset, bundle, "--preset", "quick", *_repeat_options(context, "plan"))
+    bundle = f"{dataset.resolve().stem}_bundle"
+    tell_next("plan", dataset, bundle, "--preset", "quick", *_repeat_options(context, "plan"))
+
+
+def _refuse_contradictions(
+    fix: Path | None, exclude: list[str] | None, decisions: Path | None, also: list[Path] | None
+) -> None:
+    """Options that exclude each other are wrong usage."""
+    if exclude and fix is None:
+        raise typer.BadParameter("--exclude is for --fix OUT, which is not given")
+    if decisions is not None and fix is not None:
+        raise typer.BadParameter("--decisions and --fix exclude each other; give the file to `check` or `plan` after")
+    if also and fix is not None:
+        raise typer.BadParameter("--also and --fix exclude each other; correct the datasets one by one")
 
 
 def _repeat_options(context: typer.Context, verb: str) -> Iterator[str]:

@@ -105,6 +105,12 @@ Exclude = Annotated[
         help="With --fix: leave out this case, or file, that has an error; repeat for each.",
     ),
 ]
+Also = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="DATASET", help="A further dataset, taken as one with the first; labels are joined by name. Repeatable."
+    ),
+]
 Decisions = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="CSV that the viewer exports: leave out the cases that it excludes."),
@@ -112,6 +118,10 @@ Decisions = Annotated[
 PagesAsSlices = Annotated[
     bool,
     typer.Option("--pages-as-slices", help="Pages of a TIFF file are slices unless its tags say otherwise."),
+]
+Overlaps = Annotated[
+    bool,
+    typer.Option("--overlaps", help="Masks of one case may overlap: each structure becomes a region of its own."),
 ]
 LabelsAreInstances = Annotated[
     bool | None,
@@ -158,6 +168,7 @@ def read_options(
     follow_links: bool,
     labels_are_instances: bool | None = None,
     site: str | None = None,
+    overlaps: bool = False,
 ) -> ReadOptions:
     """The options about the files of a dataset, in one."""
     from unet_pipeline.dataset.options import ReadOptions
@@ -171,6 +182,7 @@ def read_options(
         labels_are_instances=labels_are_instances,
         patient_pattern=patient,
         site_column=site,
+        overlaps=overlaps,
     )
 
 
@@ -193,14 +205,18 @@ def require_fold(fold: str | None) -> None:
         raise typer.BadParameter(f"--fold is {fold!r}; expected a number or all")
 
 
-def parse_labels(texts: list[str] | None) -> dict[str, int] | None:
-    """Names and values of `--label NAME=VALUE`; one of another form is wrong usage.
+def parse_labels(texts: list[str] | None, are_joined: bool = False) -> dict[str, int] | None:
+    """Names and values of `--label NAME=VALUE`; one of another form is wrong usage, and any where several datasets are joined by their names.
 
     Raises:
         DatasetError: a name or a value is none that a label can have, or there twice.
     """
     if not texts:
         return None
+    if are_joined:
+        raise typer.BadParameter(
+            "--label and --also exclude each other; name the labels of each dataset in its dataset_facts.json"
+        )
     pairs = []
     for text in texts:
         name, _, value = text.rpartition("=")

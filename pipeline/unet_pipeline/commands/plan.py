@@ -11,6 +11,7 @@ import typer
 
 from unet_pipeline.commands.check import print_report, say_unnamed
 from unet_pipeline.commands.options import (
+    Also,
     CopyHeader,
     DataRoot,
     Decisions,
@@ -19,6 +20,7 @@ from unet_pipeline.commands.options import (
     Labels,
     LabelsAreInstances,
     Layout,
+    Overlaps,
     PagesAsSlices,
     Patient,
     ResampleLabels,
@@ -38,6 +40,7 @@ from unet_pipeline.progress import describe_time
 if TYPE_CHECKING:
     from unet_pipeline.planning.plan import Plan
     from unet_pipeline.training.forecast import TrainingForecast
+    from unet_pipeline.verbs.plan import PlannedFolder
 
 
 def _list_presets() -> Iterable[str]:
@@ -111,9 +114,11 @@ def plan(
     resample_labels: ResampleLabels = False,
     pages_as_slices: PagesAsSlices = False,
     labels_are_instances: LabelsAreInstances = None,
+    overlaps: Overlaps = False,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
     decisions: Decisions = None,
+    also: Also = None,
     refresh: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Write the JSON of this bundle again from its plan.yaml.")
     ] = None,
@@ -140,18 +145,21 @@ def plan(
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions, for_other_sites)
-        names, options = parse_labels(label), read_options(*reading, site)
-        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, names, options, *choices, announce=tell)
-        print_report(planned.report)
-        if options_of_labels := planned.report.suggest_label_options():
-            say_unnamed(planned.report, f"to name them, plan into another folder with {options_of_labels}")
-        print_plan(effective := planned.plan, bundle)
-        _say_time(bundle, planned.read_case_s, no_forecast)
-        _say_where(bundle)
+        names, options = parse_labels(label, bool(also)), read_options(*reading, site, overlaps)
+        planned = unet_pipeline.plan(
+            dataset, bundle, preset, folds, seed, names, options, *choices, also or (), announce=tell
+        )
+        _say_planned(planned, bundle, no_forecast)
+        effective = planned.plan
     write_json_option(json_file, effective.model_dump(mode="json", exclude=list_unused(effective)))
 
 
-def _say_where(bundle: Path) -> None:
+def _say_planned(planned: PlannedFolder, bundle: Path, no_forecast: bool) -> None:
+    print_report(planned.report)
+    if options_of_labels := planned.report.suggest_label_options():
+        say_unnamed(planned.report, f"to name them, plan into another folder with {options_of_labels}")
+    print_plan(planned.plan, bundle)
+    _say_time(bundle, planned.read_case_s, no_forecast)
     say(f"Every number and its reason: {bundle / 'configs' / 'plan.yaml'}")
     tell_next("train", bundle)
 

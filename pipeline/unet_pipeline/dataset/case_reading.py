@@ -12,6 +12,7 @@ from unet_pipeline.dataset.dataset import Case, StructureMask
 from unet_pipeline.dataset.dicom_structures import read_structure
 from unet_pipeline.dataset.image import read_grid, read_image, read_label_map
 from unet_pipeline.dataset.instance_maps import find_instances
+from unet_pipeline.dataset.joining import is_recoded, recode
 from unet_pipeline.dataset.label_values import is_rounded
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
@@ -108,7 +109,7 @@ def read_case_label(
     label, is_changed = _read_on_grid(root, path, image, options)
     if options.labels_are_instances:
         return replace(label, array=(label.array > 0).astype(np.uint8)), True
-    return label, is_changed
+    return recode(label, case), is_changed or is_recoded(case)
 
 
 def read_case_instances(
@@ -136,12 +137,12 @@ def _read_joined(root: Path, case: Case, image: MedicalImage | ImageGrid | None,
     """The masks of a case as one label map, on the grid of the first mask where there is no image."""
     if image is None and not case.masks:
         raise NO_MASK.error(case.require_label().as_posix())
-    grid = image or _read_mask(root, (case.masks or ())[0], None, options)
-    array, notes = join_masks(case, grid.spatial_shape, lambda mask: _read_mask(root, mask, grid, options))
+    grid = image or read_mask(root, (case.masks or ())[0], None, options)
+    array, notes = join_masks(case, grid.spatial_shape, lambda mask: read_mask(root, mask, grid, options))
     return MedicalImage(array, grid.affine, grid.spacing_mm, tuple(notes))
 
 
-def _read_mask(
+def read_mask(
     root: Path, mask: StructureMask, image: MedicalImage | ImageGrid | None, options: ReadOptions
 ) -> MedicalImage:
     """The mask of one structure on the grid of an image."""

@@ -7,6 +7,7 @@ import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from unet_pipeline.dataset.annotated_labels import find_partial_problems, list_missing
 from unet_pipeline.dataset.case_check import CaseFindings, FileRecord, examine_case
 from unet_pipeline.dataset.case_comparison import (
     compare_cases,
@@ -28,6 +29,7 @@ from unet_pipeline.dataset.listing_facts import Listing
 from unet_pipeline.dataset.names import CHANNEL, LABEL, REGION, find_names_that_are_syntax, order_labels
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
+from unet_pipeline.dataset.overlaps import combine_structures
 from unet_pipeline.dataset.sites import read_sites
 from unet_pipeline.dataset.split import choose_groups
 from unet_pipeline.dataset.structure_masks import has_masks, name_structures
@@ -149,7 +151,7 @@ def check_dataset(
         DatasetError: the pattern for patients does not fit a case name, or see `read_sites`.
     """
     options, listing = options or ReadOptions(), record_listing(dataset)
-    dataset = name_structures(dataset, labels)
+    dataset = combine_structures(name_structures(dataset, labels), options)
     patients, sites = _name_patients(dataset, options), read_sites(dataset, options.site_column)
     findings, intensities = _examine_cases(dataset, options, with_tiles)
     if sees_instances(dataset, labels, options, findings):
@@ -166,13 +168,11 @@ def check_dataset(
     label_table = _choose_labels(dataset, labels, options, values)
     complete = len(labelled) == len(findings)
     table, problems_of_labels = _settle_labels(label_table, labelled, complete, dataset.ignore_value)
-    problems += [*problems_of_labels, *_find_syntax(dataset, table)]
+    problems += [*problems_of_labels, *_find_syntax(dataset, table), *find_partial_problems(dataset, table, findings)]
     checked, reason = replace(dataset, labels=table), _find_need_for_preparation(dataset, findings)
     usable = table is not None and bool(readable) and not any(problem.severity == ERROR for problem in problems)
-    if reason and usable:
-        problems.append(PREPARED.about("dataset", cause=reason))
     if usable:
-        problems += find_lone_patient(dataset, patients)
+        problems += [PREPARED.about("dataset", cause=reason)] * bool(reason) + [*find_lone_patient(dataset, patients)]
     problems = list(dict.fromkeys(problems))  # a broken link is seen by its name and when it is read
     problems.sort(key=lambda problem: (SEVERITIES.index(problem.severity), problem.file))
     return CheckReport(
@@ -355,9 +355,14 @@ def _build_fingerprint(
                 spacing_mm=finding.spacing_mm,
                 pixel_spacing_mm=_pixel_spacing(finding),
                 coarsest_factor=finding.coarsest_factor,
-                num_voxels={name: finding.voxels_by_value.get(value, 0) for name, value in dataset.labels.items()},
+                num_voxels={
+                    name: 0 if name in missing else finding.voxels_by_value.get(value, 0)
+                    for name, value in dataset.labels.items()
+                },
+                missing_labels=missing,
             )
             for finding in findings
+            for missing in (list_missing(finding.case, dataset.labels),)
         ),
     )
 

@@ -32,6 +32,10 @@ class Case:
         label: None where the folder has images only, which can be checked and predicted. With `masks` it stands for all of them in
             messages: their folder, or the first of them.
         further_channels: files of the other channels, in their order.
+        annotated: names or values of the labels that the label map shows; the others are unknown in it, not absent. None: it shows all.
+        combinations: pairs of a pattern of masks, whose bit n - 1 is that of the mask with value n, and the value of the joined label map
+            that it has; None: masks do not overlap, or the highest wins.
+        values: pairs of a value of the label file and the one that it stands for, in cases of several datasets; None elsewhere.
         masks: one file per structure instead of a label map, in the order of their values; a structure without file is empty. None where
             `label` is a label map.
         patient: cases of one patient stay on one side of every split; None: the case is a patient of its own.
@@ -49,6 +53,9 @@ class Case:
     spacing_mm: tuple[float, ...] | None = None
     columns: dict[str, str] = field(default_factory=dict, hash=False)
     masks: tuple[StructureMask, ...] | None = None
+    annotated: tuple[str, ...] | None = None
+    values: tuple[tuple[int, int], ...] | None = None
+    combinations: tuple[tuple[int, int], ...] | None = None
 
     @property
     def images(self) -> tuple[Path, ...]:

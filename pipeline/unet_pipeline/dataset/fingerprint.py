@@ -34,7 +34,7 @@ class CaseFingerprint(BaseModel):
 
     `spacing_mm` is the grid that the network sees: 1 per axis for pictures, which means pixels. `pixel_spacing_mm` is the
     size of a pixel where the dataset knows it. `coarsest_factor` says for pictures how many times fewer pixels along each axis
-    still carry the label map (`compute_coarsest_factor`).
+    still carry the label map (`compute_coarsest_factor`). `missing_labels` are those that the case is not annotated with.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +45,7 @@ class CaseFingerprint(BaseModel):
     pixel_spacing_mm: tuple[float, ...] | None = None
     coarsest_factor: int = 1
     num_voxels: dict[str, int]
+    missing_labels: tuple[str, ...] = ()
 
 
 class Fingerprint(BaseModel):
@@ -78,6 +79,11 @@ class Fingerprint(BaseModel):
     @property
     def num_cases(self) -> int:
         return len(self.cases)
+
+    @property
+    def missing_sets(self) -> tuple[tuple[str, ...], ...]:
+        """Every set of labels that some cases are not annotated with, in order."""
+        return tuple(sorted({case.missing_labels for case in self.cases if case.missing_labels}))
 
     def median_shape(self, spacing_mm: tuple[float, ...] | None = None) -> tuple[int, ...]:
         """Median number of voxels per axis, on the native grids or as if resampled to `spacing_mm`."""

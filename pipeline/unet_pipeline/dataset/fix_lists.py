@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from unet_pipeline.dataset.annotated_labels import COLUMN as ANNOTATED
+from unet_pipeline.dataset.annotated_labels import FILE as ANNOTATED_FILE
 from unet_pipeline.dataset.dataset import Case, Dataset
 from unet_pipeline.dataset.dataset_facts import FACTS_FILE, write_facts
 from unet_pipeline.dataset.fix_record import Change
@@ -23,7 +25,7 @@ from unet_pipeline.files import compute_sha256, write_json, write_text
 from unet_pipeline.text_files import read_json
 
 CASES_FILE = "cases.csv"
-_LISTS = ("dataset.json", SPLITS_FILE)
+_LISTS = ("dataset.json", SPLITS_FILE, ANNOTATED_FILE)
 
 
 def write_lists(folder: Path, expected: Dataset, source: Dataset) -> Dataset:
@@ -95,7 +97,7 @@ def _read_with_facts(folder: Path, expected: Dataset, source: Dataset) -> Datase
 def _describe(case: Case) -> tuple[str, ...]:
     """What a list says about a case."""
     label = "" if case.label is None else case.label.as_posix()
-    values = (case.patient, case.split, case.spacing_mm, sorted(case.columns.items()))
+    values = (case.patient, case.split, case.spacing_mm, case.annotated, sorted(case.columns.items()))
     masks = [f"{mask.structure}={mask.value} {mask.path.as_posix()}" for mask in case.masks or ()]
     label = " ".join(masks) if masks else label  # the folder, or the first of the masks
     return (case.name, label, *(path.as_posix() for path in case.images), *map(str, values))
@@ -210,6 +212,7 @@ def format_cases(cases: Sequence[Case]) -> str:
         "patient": any(case.patient for case in cases),
         "split": any(case.split for case in cases),
         "spacing_mm": any(case.spacing_mm for case in cases),
+        ANNOTATED: any(case.annotated for case in cases),
     }
     own = [name for name, is_given in columns.items() if is_given]
     further = list(dict.fromkeys(name for case in cases for name in case.columns))
@@ -220,7 +223,12 @@ def format_cases(cases: Sequence[Case]) -> str:
         images = [path.as_posix() for path in case.images]
         cells = [";".join(images)] if separated else [*images, *[""] * (num_columns - len(images))]
         spacing = "x".join(map(repr, case.spacing_mm or ()))
-        values = {"patient": case.patient or "", "split": case.split or "", "spacing_mm": spacing}
+        values = {
+            "patient": case.patient or "",
+            "split": case.split or "",
+            "spacing_mm": spacing,
+            ANNOTATED: ";".join(case.annotated or ()),
+        }
         label = "" if case.label is None else case.label.as_posix()
         rest = [*(values[name] for name in own), *(case.columns.get(name, "") for name in further)]
         writer.writerow([case.name, *cells, label, *rest])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from unet_pipeline.dataset import case_folders, decathlon, dicom_labels, folders, nnunet, table, unlabelled
+from unet_pipeline.dataset.annotated_labels import add_annotated
 from unet_pipeline.dataset.dataset import Dataset, list_images
 from unet_pipeline.dataset.dataset_facts import FACTS_FILE, add_facts
 from unet_pipeline.dataset.decathlon import read_description
@@ -16,6 +18,7 @@ from unet_pipeline.dataset.deeper import suggest_deeper
 from unet_pipeline.dataset.dicom_structures import name_dicom_structures
 from unet_pipeline.dataset.formats import SHOWN_FORMATS
 from unet_pipeline.dataset.given_splits import SPLITS_FILE
+from unet_pipeline.dataset.joining import join_datasets
 from unet_pipeline.dataset.names import CHANNEL, LABEL, require_name, show_value
 from unet_pipeline.dataset.paths import find_dead_end, find_links, find_names_that_look_alike, name_kind, require_file
 from unet_pipeline.dataset.table_rows import SPREADSHEET_SUFFIXES, require_no_spreadsheet
@@ -69,7 +72,7 @@ def read_dataset(
     if data_root is not None and reader not in _LISTS:
         raise DatasetError(f"{root} is no list of cases, so no paths start from {data_root}. Leave out --data-root.")
     dataset = name_dicom_structures(reader.read(root, data_root) if reader in _LISTS else reader.read(root))
-    dataset = add_facts(dataset)
+    dataset = add_annotated(add_facts(dataset))
     if not dataset.cases:
         raise DatasetError(
             f"Dataset folder {root} ({dataset.layout}) has no pair of image and label. "
@@ -82,6 +85,23 @@ def read_dataset(
         *find_names_that_look_alike(files, [case.name for case in dataset.cases]),
     )
     return replace(dataset, problems_of_layout=(*dataset.problems_of_layout, *problems))
+
+
+def read_datasets(
+    places: Sequence[Path | str],
+    layout: str | None = None,
+    follow_links: bool = False,
+    data_root: Path | str | None = None,
+) -> Dataset:
+    """One dataset of all that lie at `places`, each read as `read_dataset` does; `data_root` is of the first.
+
+    Raises:
+        DatasetError: one cannot be read, or they cannot be joined.
+    """
+    roots = [data_root, *[None] * (len(places) - 1)]
+    return join_datasets(
+        [read_dataset(place, layout, follow_links, root) for place, root in zip(places, roots, strict=True)]
+    )
 
 
 def _require_dataset(root: Path, data_root: Path | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from unet_pipeline.dataset import decathlon, table
+from unet_pipeline.dataset.annotated_labels import FILE as ANNOTATED_FILE
 from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.dataset.dataset_facts import FACTS_FILE
 from unet_pipeline.dataset.given_splits import SPLITS_FILE
@@ -71,7 +72,7 @@ def find_changed_lists(manifest: Manifest, root: Path, stamps: dict[str, Stamp])
     if gone:
         return gone, [f"{path} is gone" for path in gone]
     changed = [difference.path for difference in differences if difference.kind == CHANGED]
-    possible = (FACTS_FILE, *(_LISTS_OF_FOLDERS if listing.given is None else ()))
+    possible = (FACTS_FILE, ANNOTATED_FILE, *(_LISTS_OF_FOLDERS if listing.given is None else ()))
     changed += [name for name in possible if name not in expected and (root / name).is_file()]
     if not changed:
         return [], []

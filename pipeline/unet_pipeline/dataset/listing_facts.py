@@ -33,6 +33,7 @@ class CaseEntry(BaseModel):
     patient: str | None = None
     split: str | None = None
     spacing_mm: list[float] | None = None
+    annotated: list[str] | None = None
 
 
 class FoldEntry(BaseModel):
@@ -70,6 +71,7 @@ def describe_case(case: Case) -> CaseEntry:
         patient=case.patient,
         split=case.split,
         spacing_mm=None if case.spacing_mm is None else list(case.spacing_mm),
+        annotated=None if case.annotated is None else list(case.annotated),
     )
 
 
@@ -116,6 +118,11 @@ def _compare_cases(name: str, before: CaseEntry, now: CaseEntry) -> Iterator[str
         yield f"case {name} has another patient"
     if before.split != now.split:
         yield f"the split of case {name} is {now.split or 'none'}, was {before.split or 'none'}"
+    if before.annotated != now.annotated:
+        was, is_now = (
+            "all labels" if names is None else ", ".join(names) for names in (before.annotated, now.annotated)
+        )
+        yield f"case {name} is annotated with {is_now}, was with {was}"
     if not _is_same_size(before.spacing_mm, now.spacing_mm):
         yield f"the spacing_mm of case {name} is {_show_size(now.spacing_mm)}, was {_show_size(before.spacing_mm)}"
 

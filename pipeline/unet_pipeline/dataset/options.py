@@ -15,6 +15,7 @@ class ReadOptions(BaseModel):
         pages_as_slices: a TIFF file of several pages is a volume.
         follow_links: links may lead out of the dataset, as those of DVC, datalad and git-annex do.
         labels_are_instances: every object of a label map has a value of its own; seen by the values, if None.
+        overlaps: masks of one case may overlap; each structure is a region then.
         patient_pattern: regular expression whose first group is the patient's part of a case name.
         site_column: column of the list of cases with the site of each; every site is a fold of its own.
     """
@@ -27,5 +28,6 @@ class ReadOptions(BaseModel):
     pages_as_slices: bool = False
     follow_links: bool = False
     labels_are_instances: bool | None = None
+    overlaps: bool = False
     patient_pattern: str | None = None
     site_column: str | None = None

@@ -71,7 +71,15 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
             for case in report.dataset.cases:
                 copy = _copy_case(report, case, staging, fingerprint.suffix)
                 cases.append(
-                    replace(case, image=Path(copy.image), label=Path(copy.label), further_channels=(), masks=None)
+                    replace(
+                        case,
+                        image=Path(copy.image),
+                        label=Path(copy.label),
+                        further_channels=(),
+                        masks=None,
+                        values=None,
+                        combinations=None,
+                    )
                 )
                 prepared.append(copy)
                 bar.advance(note=case.name)

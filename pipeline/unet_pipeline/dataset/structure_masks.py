@@ -28,7 +28,13 @@ MASKS_OVERLAP = Message(
     "masks-overlap",
     WARNING,
     "overlaps the mask of {other} in case {case} in {count} {elements}; they count as {winner}",
-    "The structure with the higher value wins: choose the values with --label NAME=VALUE, or save masks without overlap.",
+    "The structure with the higher value wins: choose the values with --label NAME=VALUE, save masks without overlap, or give --overlaps.",
+)
+COMBINATION = Message(
+    "unknown-combination",
+    ERROR,
+    "has voxels in the masks of {names} at once, which no case of the training had",
+    "Correct the masks, or train with cases that have this overlap.",
 )
 NO_MASK = Message(
     "no-mask",
@@ -167,6 +173,8 @@ def join_masks(
     Raises:
         ImageFileError: a mask cannot be read, lies on another grid, or has more than two values.
     """
+    if case.combinations is not None:
+        return _join_combinations(case, shape, read)
     joined = np.zeros((1, *shape), np.uint8)
     name_of = {mask.value: mask.structure for mask in case.masks or ()}
     problems: list[Problem] = []
@@ -181,6 +189,40 @@ def join_masks(
                 values = {"other": name_of[int(value)], "case": case.name, "count": int(count), "elements": elements}
                 problems.append(MASKS_OVERLAP.about(mask.path.as_posix(), winner=mask.structure, **values))
         joined[inside] = mask.value
+    return joined, problems
+
+
+def read_patterns(
+    masks: Sequence[StructureMask], shape: tuple[int, ...], read: Callable[[StructureMask], np.ndarray]
+) -> np.ndarray:
+    """Which masks each voxel is in, int64 of shape (1, *shape): bit n - 1 is that of the mask with value n."""
+    patterns = np.zeros((1, *shape), np.int64)
+    for mask in masks:
+        array = read(mask)
+        _require_binary(array, mask)
+        patterns |= (array != 0).astype(np.int64) << (mask.value - 1)
+    return patterns
+
+
+def _join_combinations(
+    case: Case, shape: tuple[int, ...], read: Callable[[StructureMask], MedicalImage]
+) -> tuple[np.ndarray, list[Problem]]:
+    """The label map of masks that may overlap, a value for each combination."""
+    problems: list[Problem] = []
+
+    def read_array(mask: StructureMask) -> np.ndarray:
+        image = read(mask)
+        problems.extend(image.notes)
+        return image.array
+
+    patterns = read_patterns(case.masks or (), shape, read_array)
+    value_of = {0: 0, **dict(case.combinations or ())}
+    joined = np.zeros(patterns.shape, np.uint8)
+    for pattern in np.unique(patterns).tolist():
+        if pattern not in value_of:
+            names = " and ".join(mask.structure for mask in case.masks or () if pattern >> (mask.value - 1) & 1)
+            raise COMBINATION.error(case.require_label().as_posix(), names=names)
+        joined[patterns == pattern] = value_of[pattern]
     return joined, problems
 
 

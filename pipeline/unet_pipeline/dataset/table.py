@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from unet_pipeline.dataset.annotated_labels import COLUMN, parse_annotated
 from unet_pipeline.dataset.dataset import Case, Dataset
 from unet_pipeline.dataset.listed_paths import describe_place, find_data_root, name_cases
 from unet_pipeline.dataset.paths import parse_path
@@ -142,7 +143,14 @@ def _read_case(row: Row, root: Path, images: list[Path], name: str) -> Case:
         split=SPLITS[split] if split else None,
         spacing_mm=_read_spacing(row),
         columns=_read_further_columns(row),
+        annotated=_read_annotated(row),
     )
+
+
+def _read_annotated(row: Row) -> tuple[str, ...] | None:
+    value = row.fields.get(COLUMN)
+    text = ";".join(map(str, value)) if isinstance(value, list) else row.text(COLUMN)
+    return parse_annotated(text, row.where)
 
 
 def _read_further_columns(row: Row) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-COLUMNS = ("case", "image", "label", "patient", "split", "spacing_mm")
+COLUMNS = ("case", "image", "label", "patient", "split", "spacing_mm", "annotated")
 _OTHER_NAMES = {
     "image": ("images", "img", "image_path", "image_file", "image_filename", "img_path", "image path", "image file"),
     "label": (
@@ -25,6 +25,7 @@ _OTHER_NAMES = {
     ),
     "case": ("case_id", "caseid", "case id"),
     "patient": ("patient_id", "patientid", "patient id", "subject", "subject_id", "subjectid", "subject id"),
+    "annotated": ("annotated_labels", "annotated labels", "annotated_structures", "annotated structures"),
     "spacing_mm": ("spacing", "spacing (mm)", "spacing [mm]"),
 }
 _STANDARD = {other: name for name, others in _OTHER_NAMES.items() for other in others}

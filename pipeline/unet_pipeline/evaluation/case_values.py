@@ -66,13 +66,15 @@ def tabulate_cases(rows: pd.DataFrame, scored_labels: Sequence[str]) -> CaseTabl
     cases = rows.drop_duplicates("key").set_index("key")[columns]
     labels = list(rows["label"].drop_duplicates())
     scored = list(scored_labels)
-    missed, alarms = (_pivot(rows, name, cases.index).astype(bool) for name in ("missed", "false_alarm"))
+    # a label that a case is not annotated with has no row, and is neither missed nor a false alarm there
+    names = list(dict.fromkeys([*labels, *scored_labels]))
+    missed, alarms = (_pivot(rows, name, cases.index, names).eq(True) for name in ("missed", "false_alarm"))
     series = []
     for metric, facts in METRICS.items():
         if metric not in rows.columns:
             continue
         unit = facts.unit(*read_units(rows))
-        values = _pivot(rows, metric, cases.index).astype(float)
+        values = _pivot(rows, metric, cases.index, names).astype(float)
         if scored:
             counts = missed[scored].sum(axis=1).to_numpy(), alarms[scored].sum(axis=1).to_numpy()
             series.append(CaseValues(ALL_LABELS, metric, unit, values[scored].mean(axis=1).to_numpy(), *counts, True))
@@ -103,8 +105,8 @@ def _add_missing_columns(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _pivot(rows: pd.DataFrame, column: str, keys: pd.Index) -> pd.DataFrame:
-    return rows.pivot(index="key", columns="label", values=column).reindex(keys)
+def _pivot(rows: pd.DataFrame, column: str, keys: pd.Index, labels: list[str]) -> pd.DataFrame:
+    return rows.pivot(index="key", columns="label", values=column).reindex(index=keys, columns=labels)
 
 
 def read_units(rows: pd.DataFrame) -> tuple[str, ...]:

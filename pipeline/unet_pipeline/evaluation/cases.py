@@ -215,6 +215,8 @@ def _compare(
     )
     rows: list[dict[str, object]] = []
     for label in labels:
+        if set(label.values) & set(pair.missing_values):
+            continue
         in_reference, in_prediction = (_find_values(image.array[0], label.values) for image in (reference, prediction))
         if ignore_value is not None:
             in_prediction &= reference.array[0] != ignore_value

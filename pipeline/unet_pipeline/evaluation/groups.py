@@ -9,6 +9,7 @@ from unet_pipeline.bundle.folder import BundleFolder, require_ensemble
 from unet_pipeline.bundle.unlabelled import find_trained_pool
 from unet_pipeline.bundle.weights_origin import find_measured_weights
 from unet_pipeline.config_values import quote_name
+from unet_pipeline.dataset.annotated_labels import list_missing
 from unet_pipeline.dataset.dataset import Dataset, is_pair_header, list_pair_names
 from unet_pipeline.dataset.manifest import read_manifest
 from unet_pipeline.errors import BundleError, EvaluationError
@@ -21,12 +22,13 @@ from unet_pipeline.prediction.inputs import PredictionInput
 @dataclass(frozen=True)
 class ReferencedImage:
     """An image and its reference label map; `pixel_spacing_mm` is a picture's, where the dataset knows it; `patient` is None for a
-    patient with this case only."""
+    patient with this case only; `missing_values` are those of labels that the reference does not show, absent or not."""
 
     source: PredictionInput
     label: Path
     pixel_spacing_mm: tuple[float, ...] | None = None
     patient: str | None = None
+    missing_values: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def group_by_fold(folder: BundleFolder, plan: Plan) -> tuple[list[Group], tuple[
                 root / case.label,
                 tuple(case.spacing_mm) if case.spacing_mm else None,
                 patients.get(case.case),
+                tuple(case.missing_values),
             )
             for case in split.validation
             if case.case not in trained
@@ -105,7 +108,9 @@ def group_dataset(
             excluded.append(case.name)
         else:
             patient = known.get(case.name) or case.patient
-            cases.append(ReferencedImage(source, dataset.root / case.require_label(), case.spacing_mm, patient))
+            missing = tuple(plan.label_table[label] for label in list_missing(case, plan.label_table))
+            label = dataset.root / case.require_label()
+            cases.append(ReferencedImage(source, label, case.spacing_mm, patient, missing))
     if not cases:
         raise EvaluationError(
             f"Every case of {dataset.name} was in the training of {folder.name}; a result on them would say nothing. "

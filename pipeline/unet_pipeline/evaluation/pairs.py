@@ -28,6 +28,7 @@ class Pair:
         pixel_spacing_mm: of a picture, where the dataset knows it; one value counts for every axis.
         patient: whose image it is; None for a patient with this case only.
         spatial_dims: of the network, None where it is not known; of 3, untagged pages of a TIFF file are slices.
+        missing_values: of labels that the reference is not annotated with; neither they nor regions with them are measured.
         source: of the image, on whose grid both are compared where one of them is cropped or padded.
     """
 
@@ -39,6 +40,7 @@ class Pair:
     patient: str | None = None
     source: PredictionInput | None = None
     spatial_dims: int | None = None
+    missing_values: tuple[int, ...] = ()
 
 
 def read_pair(pair: Pair) -> tuple[MedicalImage, MedicalImage]:

@@ -28,6 +28,7 @@ from unet_pipeline.types import BACKGROUND
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+_CODES = 254  # of voxels in 8 bits, beside the one without annotation
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -50,6 +51,7 @@ class Plan(Result, BaseModel):
     label_table: dict[str, int]
     ignore_value: Annotated[int, Field(ge=1, le=255)] | None = None
     regions: dict[str, tuple[int, ...]]
+    missing_labels: tuple[tuple[str, ...], ...] = ()
     spatial_dims: Annotated[int, Field(ge=2, le=3)]
     num_folds: Count
     fold: Annotated[int, Field(ge=0)]
@@ -227,6 +229,7 @@ class Plan(Result, BaseModel):
                 raise ValueError(
                     f"regions has {name!r} with the values {values}; expected a name that is no label, with values of label_table"
                 )
+        self._check_missing_labels()
         for name in ("fill_holes", "keep_largest_component"):
             if unknown := sorted(set(getattr(self, name)) - set(list(self.label_table)[1:])):
                 raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], self.label_table)}")
@@ -241,6 +244,21 @@ class Plan(Result, BaseModel):
         if self.fold >= self.num_folds:
             raise ValueError(f"fold is {self.fold}; expected 0 to {self.num_folds - 1}")
         return self
+
+    def _check_missing_labels(self) -> None:
+        if not self.missing_labels:
+            return
+        first, *others = self.label_table
+        if any(not names or set(names) - set(others) for names in self.missing_labels) or first != BACKGROUND:
+            raise ValueError(
+                f"missing_labels is {self.missing_labels}; expected sets of names of label_table, whose first is {BACKGROUND}"
+            )
+        if self.instance_targets is not None:
+            raise ValueError("missing_labels has sets and instance_targets is not null; expected one of both only")
+        if len(self.label_table) + len(self.missing_labels) >= _CODES:
+            raise ValueError(
+                f"missing_labels has {len(self.missing_labels)} sets; labels and sets have {_CODES} codes together"
+            )
 
     @property
     def scored_labels(self) -> tuple[str, ...]:

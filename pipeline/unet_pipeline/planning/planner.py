@@ -114,6 +114,12 @@ def _add_data(draft: Draft, fingerprint: Fingerprint, dataset_dir: str, num_fold
         "names for several values together, as the dataset declares them: the overlap is trained and measured on them",
         regions=fingerprint.regions,
     )
+    draft.add(
+        "sets of labels that some cases are not annotated with: unknown there, so left out of the loss and of the results of these cases"
+        if fingerprint.missing_sets
+        else "every case is annotated with every label",
+        missing_labels=fingerprint.missing_sets,
+    )
     draft.add("axes of the images", spatial_dims=fingerprint.spatial_dims)
     draft.add("folds of the cross-validation; patients stay on one side", num_folds=num_folds)
     draft.add("the fold that `train` takes when none is given", fold=fold)

@@ -159,14 +159,28 @@ def sample_case(
     """
     label = read_label_map(case.label)
     truth = np.full(label.spatial_shape, -1, np.int16)  # voxels without annotation
+    missing = [index for index, value in enumerate(plan.label_table.values()) if value in case.missing_values]
     for index, value in enumerate(plan.label_table.values()):
-        truth[label.array[0] == value] = index
+        truth[label.array[0] == value] = 0 if index in missing else index
     image = case.source.read(plan.spatial_dims)
     predicted = engine.predict_probabilities(case.source.write_readable(image, staging, plan.image_suffix))
     spacing_mm = _spacing_of(case, label.spacing_mm)
     rows = _try_candidates(case.source.name, predicted.argmax(axis=0), truth, plan, sizes, spacing_mm)
     drawn = _draw_voxels(truth, len(plan.label_table))
-    return CaseSample(rows, predicted.reshape(len(predicted), -1)[:, drawn].T, truth.reshape(-1)[drawn])
+    classes, probabilities = truth.reshape(-1)[drawn], predicted.reshape(len(predicted), -1)[:, drawn].T
+    unknown = {list(plan.label_table)[index] for index in missing}
+    known_rows = [row for row in rows if row[1] not in unknown]
+    return CaseSample(known_rows, _join_missing(probabilities, classes, missing), classes)
+
+
+def _join_missing(probabilities: np.ndarray, classes: np.ndarray, missing: Sequence[int]) -> np.ndarray:
+    """Where nothing is annotated, the background has the probability of the labels that the case lacks too, as in the training."""
+    if not missing:
+        return probabilities
+    joined, unknown = probabilities.copy(), classes == 0
+    joined[unknown, 0] += joined[np.ix_(unknown, missing)].sum(axis=1)
+    joined[np.ix_(unknown, missing)] = 0
+    return joined
 
 
 def _spacing_of(case: ReferencedImage, of_file: Sequence[float]) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unet_pipeline.dataset.check import CheckReport, check_dataset
 from unet_pipeline.dataset.decisions import apply_decisions
-from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.layouts import read_datasets
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.report import write_report
 from unet_pipeline.files import write_together
@@ -27,6 +27,7 @@ def check(
     data_root: Path | str | None = None,
     decisions: Path | str | None = None,
     with_tiles: bool = True,
+    also: Sequence[Path | str] = (),
     announce: Callable[[str], None] = lambda line: None,
 ) -> CheckReport:
     """Read every file of a labelled folder and report all problems.
@@ -39,13 +40,14 @@ def check(
         data_root: folder that the paths of a list of cases start from; found by looking when None.
         decisions: CSV file of the viewer; what it excludes is left out.
         with_tiles: keep a small picture of each case for the report's own page; always with `out`.
+        also: further datasets, read as one with the first; see `join_datasets`.
         announce: called with what is fetched first, where `dataset` is an URL.
 
     Raises:
         DatasetError: there is no dataset to check.
     """
     options = options or ReadOptions()
-    read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
+    read = apply_decisions(read_datasets([dataset, *also], options.layout, options.follow_links, data_root), decisions)
     report = check_dataset(read, labels, options, with_tiles=with_tiles or out is not None)
     if out is not None:
         from unet_pipeline.evidence.report.check_page import CHECK_PAGE, write_check_page

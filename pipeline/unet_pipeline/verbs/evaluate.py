@@ -350,7 +350,7 @@ def _pair_case(case: ReferencedImage, predictions: Path, plan: Plan, fold: int |
     if is_given and not prediction.is_file():
         given_map = find_any_output(case.source, predictions)
         prediction = given_map if given_map.is_file() else prediction
-    facts = (fold, case.pixel_spacing_mm, case.patient, case.source, plan.spatial_dims)
+    facts = (fold, case.pixel_spacing_mm, case.patient, case.source, plan.spatial_dims, case.missing_values)
     return Pair(case.source.name, case.label, prediction, *facts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from unet_pipeline.bundle.folder import BundleFolder, require_weights
 from unet_pipeline.bundle.write import refresh_bundle, require_free, write_bundle
 from unet_pipeline.dataset.check import CheckReport, check_dataset
 from unet_pipeline.dataset.decisions import apply_decisions
-from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.layouts import read_datasets
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.prepare import prepare_dataset
 from unet_pipeline.device.memory import find_memory
@@ -56,6 +56,7 @@ def plan(
     data_root: Path | str | None = None,
     decisions: Path | str | None = None,
     for_other_sites: bool = False,
+    also: Sequence[Path | str] = (),
     announce: Callable[[str], None] = lambda line: None,
 ) -> PlannedFolder:
     """Check a labelled folder and write a complete bundle for it, without weights yet.
@@ -69,6 +70,7 @@ def plan(
         labels, options, data_root, decisions, announce: as in `check`.
         network: a name; None for dynunet, or that of `initial`.
         initial: a trained bundle, a folder or its zip, to start from: its grid, intensities, network, patch and weights are taken over.
+        also: further datasets, trained as one with the first; see `join_datasets`.
         trust: take it although its audit finds a danger.
 
     Raises:
@@ -80,7 +82,9 @@ def plan(
     require_free(root)
     with _open_start(initial, trust) as start:
         started_s = time.monotonic()
-        read = apply_decisions(read_dataset(dataset, options.layout, options.follow_links, data_root), decisions)
+        read = apply_decisions(
+            read_datasets([dataset, *also], options.layout, options.follow_links, data_root), decisions
+        )
         report = check_dataset(read, labels, options)
         read_case_s = (time.monotonic() - started_s) / len(report.dataset.cases)
         report.require_no_errors()

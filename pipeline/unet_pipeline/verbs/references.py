@@ -11,7 +11,9 @@ import numpy as np
 
 from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.dataset.instance_maps import find_instances
+from unet_pipeline.dataset.joining import fit_to_labels, is_recoded
 from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.overlaps import combine_by
 from unet_pipeline.dataset.pages import read_label_pages
 from unet_pipeline.dataset.paths import LEAVES, LINK_BROKEN, LINK_LOOP
 from unet_pipeline.dataset.prepare import LABELS, write_joined_label, write_split_instances
@@ -44,7 +46,11 @@ def read_references(dataset: Path | str, follow_links: bool = False, data_root: 
 
 
 def join_references(
-    dataset: Dataset, labels: Mapping[str, int] | None, target: Path, spatial_dims: int | None = None
+    dataset: Dataset,
+    labels: Mapping[str, int] | None,
+    target: Path,
+    spatial_dims: int | None = None,
+    regions: Mapping[str, Sequence[int]] | None = None,
 ) -> Dataset:
     """The dataset with one label map per case; masks per structure are joined into files of the folder `references` below `target`.
 
@@ -52,6 +58,7 @@ def join_references(
         dataset: from `read_references`.
         labels: names and values of the structures that are measured; those of the dataset if None.
         spatial_dims: of the network, as in `read_pages`.
+        regions: of the plan: the masks are structures that may overlap, whose combinations have the values of `labels`.
 
     Returns:
         The dataset; the label of a joined case is the path of the new file, which the dataset's root does not change.
@@ -59,14 +66,17 @@ def join_references(
     Raises:
         DatasetError: a mask cannot be read, or does not lie on its image's grid.
     """
-    if not has_masks(dataset):
+    if not has_masks(dataset) and not any(is_recoded(case) for case in dataset.cases):
         return dataset
-    named = name_structures(dataset, dict(labels) if labels is not None else None)
+    if labels is not None and regions and _names_regions(dataset, regions):
+        named = combine_by(dataset, labels, regions)
+    else:
+        named = name_structures(dataset, dict(labels) if labels is not None else None)
     cases = []
     with progress_bar("join masks", len(named.cases)) as bar:
         for case in named.cases:
             path = write_joined_label(named.root, case, target.resolve() / REFERENCES, spatial_dims)
-            cases.append(replace(case, label=path, masks=None))
+            cases.append(replace(case, label=path, masks=None, values=None, combinations=None))
             bar.advance(note=case.name)
     return replace(named, cases=tuple(cases))
 
@@ -119,6 +129,12 @@ def _has_others(path: Path, plan: Plan, values: Sequence[int]) -> bool:
     return not np.isin(np.unique(read_label_pages(path, plan.spatial_dims).array), values).all()
 
 
+def _names_regions(dataset: Dataset, regions: Mapping[str, Sequence[int]]) -> bool:
+    """Whether masks are those of regions, and not of the labels that they join."""
+    structures = {mask.structure.casefold() for case in dataset.cases for mask in case.masks or ()}
+    return any(name.casefold() in structures for name in regions)
+
+
 def open_references(
     dataset: Path | str | None,
     plan: Plan,
@@ -126,8 +142,15 @@ def open_references(
     follow_links: bool = False,
     data_root: Path | str | None = None,
 ) -> Dataset | None:
-    """`read_references`, then `split_references` and `join_references`, for the bundle of a plan; None without a dataset."""
+    """`read_references`, then `split_references` and `join_references`, for the bundle of a plan; None without a dataset.
+
+    Where the plan knows cases that lack labels, the dataset's labels are the plan's by their names, and those that it lacks are unknown
+    in its cases.
+    """
     if dataset is None:
         return None
-    references = split_references(read_references(dataset, follow_links, data_root), plan, target)
-    return join_references(references, plan.label_table, target, plan.spatial_dims)
+    references = read_references(dataset, follow_links, data_root)
+    if plan.missing_labels:
+        references = fit_to_labels(references, dict(plan.label_table))
+    references = split_references(references, plan, target)
+    return join_references(references, plan.label_table, target, plan.spatial_dims, plan.regions)

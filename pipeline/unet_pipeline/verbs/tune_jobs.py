@@ -105,7 +105,7 @@ def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], setti
         of_weights = [compute_sha256(path) for path in group.weights]
         for case in group.cases:
             inputs = {**hashes[case.source.name].files_sha256, "label": hashes[case.source.name].label_sha256}
-            parts = [case.source.name, *of_all, of_weights, list(inputs.items())]
+            parts = [case.source.name, *of_all, of_weights, list(inputs.items()), *case.missing_values]
             key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
             arguments = {
                 "name": case.source.name,
@@ -113,6 +113,7 @@ def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], setti
                 "files": [str(file.absolute()) for file in case.source.files],
                 "label": str(case.label.absolute()),
                 "pixel_spacing_mm": case.pixel_spacing_mm,
+                "missing_values": case.missing_values,
                 "key": key,
             }
             items.append(Item(case.source.name, key, arguments, float(case.label.stat().st_size), inputs))
@@ -159,7 +160,8 @@ def open_tuning(arguments: Arguments, share: Share) -> Function:
             engines[number] = build_engine(folder, weights, staging, device, arguments["mirror"])
         spacing_mm = item["pixel_spacing_mm"]
         source = PredictionInput(item["name"], tuple(map(Path, item["files"])))
-        case = ReferencedImage(source, Path(item["label"]), tuple(spacing_mm) if spacing_mm else None)
+        facts = (tuple(spacing_mm) if spacing_mm else None, None, tuple(item["missing_values"]))
+        case = ReferencedImage(source, Path(item["label"]), *facts)
         sample = sample_case(engines[number], case, plan, arguments["sizes"], staging)
         path = Path(arguments["out"]) / f"{item['key']}.npz"
         with write_atomically(path) as partial:

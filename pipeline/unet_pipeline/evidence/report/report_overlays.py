@@ -6,8 +6,8 @@ stands beside a number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import wrap
 
@@ -115,8 +115,11 @@ def draw_cases(
         return [], [f"No pictures of cases: {str(error).rstrip('.')}."]
     for rank, case, dice in choose_cases(rows, record.summary.scored_labels):
         try:
-            files = _find_files(record.folder, sources.get(case), case, rows[rows["case"] == case], plan)
-            pictures.append(CasePicture(rank, case, dice, tuple(_draw_panels(case, files, plan))))
+            of_case = rows[rows["case"] == case]
+            files = _find_files(record.folder, sources.get(case), case, of_case, plan)
+            pictures.append(
+                CasePicture(rank, case, dice, tuple(_draw_panels(case, files, plan, set(of_case["label"]))))
+            )
         except PipelineError as error:
             missing.setdefault(str(error).partition(". ")[0].rstrip("."), []).append(f"{case} ({rank})")
     return pictures, [f"No picture of {', '.join(cases)}: {cause}." for cause, cases in missing.items()]
@@ -165,12 +168,19 @@ def _has_counts(path: Path, rows: pd.DataFrame, column: str, plan: Plan) -> bool
     )
 
 
-def _draw_panels(case: str, files: _Files, plan: Plan) -> Iterator[Panel]:
+def _draw_panels(case: str, files: _Files, plan: Plan, measured: Set[str]) -> Iterator[Panel]:
+    """`measured` are the labels with a number; others, which the case is not annotated with, are drawn in neither map."""
     image = read_image(files.image)
     reference, prediction = (
         put_on_grid(read_label_map(path), image, path.name) for path in (files.reference, files.prediction)
     )
     values = list(plan.label_table.values())[1:]
+    unknown = [value for name, value in plan.label_table.items() if name not in measured]
+    if plan.missing_labels and unknown:
+        reference, prediction = (
+            replace(label_map, array=np.where(np.isin(label_map.array, unknown), 0, label_map.array))
+            for label_map in (reference, prediction)
+        )
     ignored = reference.array[0] == (-1 if plan.ignore_value is None else plan.ignore_value)
     wrong = (reference.array[0] != prediction.array[0]) & ~ignored
     for plane in _list_planes(image, reference, prediction, wrong, ignored):
