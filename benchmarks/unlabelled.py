@@ -30,7 +30,7 @@ from unet_pipeline.evidence.records.machine import describe_machine, read_code_v
 from unet_pipeline.files import write_json, write_text
 
 TARGET = Path(__file__).parent / "results" / "unlabelled.md"
-NUM_LABELLED, NUM_UNLABELLED, NUM_USELESS = 20, 146, 20
+NUM_LABELLED, NUM_UNLABELLED, NUM_USELESS, NUM_TRIALS = 20, 146, 20, 20
 LEAST_REJECTED = 0.95
 NOISE = ("Gaussian noise", "uniform noise", "smooth noise", "voxels in another order")
 ORGANS = (
@@ -151,7 +151,7 @@ def write_useless(pool: Path, trial: int, real_images: Path, volumes: dict[str, 
 def measure_trial(trial: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Whether a useless pool is rejected; its images and trainings are removed then."""
     work = arguments.work / "seed_0"
-    tested, pool, result = (work / f"{name}_{trial}" for name in ("tested", "useless", "useless.json"))
+    tested, pool, result = work / f"tested_{trial}", work / f"useless_{trial}", work / f"useless_{trial}.json"
     if not result.is_file():
         if not tested.is_dir():
             shutil.copytree(work / "untouched", tested)
@@ -180,7 +180,7 @@ def describe_trials(trials: Sequence[dict[str, Any]]) -> list[str]:
     """How many useless pools were rejected, and a row for each."""
     num_rejected = sum(not one["accepted"] for one in trials)
     num_early = sum(one["gain"] is None and not one["accepted"] for one in trials)
-    is_met = bool(trials) and num_rejected >= LEAST_REJECTED * len(trials)
+    is_met = len(trials) >= NUM_TRIALS and num_rejected >= LEAST_REJECTED * len(trials)
     return [
         f"{num_rejected} of {len(trials)} useless pools are rejected, {num_early} of them before any training; target 19 of 20: "
         f"{'met' if is_met else 'not met'}.",
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=NUM_TRIALS)
     parser.add_argument("--work", type=Path, default=Path("unlabelled"), help="folder for data and bundles")
     parser.add_argument("--trials-first", action="store_true", help="before what the unlabelled hippocampi add")
     arguments = parser.parse_args()

@@ -65,6 +65,7 @@ def choose(browser: Browser, name: str) -> None:
 
 def check_numbers(browser: Browser, data: Path, out: Path, labels: dict[str, int]) -> None:
     """Dice, error map and the value under the crosshair of every case of the page."""
+    browser.resize(400, 800)  # no number depends on it, and WebGL without a GPU draws each place anew
     rows = read_rows(out)
     dataset = read_dataset(data)
     cases = {case.name: case for case in dataset.cases}
