@@ -39,8 +39,7 @@ def predict_recorded(
 
     Args:
         folder, inputs, out, weights, options: as for `predict_images`.
-        announce: called with why label maps that are there are made again.
-        announce_windows: called with how windows are computed.
+        announce, announce_windows: called with why label maps that are there are made again, and how windows are computed.
         jobs: who does the work; this process, if None.
         places: where images or label maps lie in an object store.
         compares: the images with the bundle's input contract; predictions.csv has the verdicts.
