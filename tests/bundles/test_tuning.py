@@ -30,6 +30,7 @@ from unet_pipeline.tuning.choose import CaseSample, Tuning
 from unet_pipeline.tuning.postprocessing import FILL_HOLES, KEEP_LARGEST, REMOVE_SMALL, Decision
 from unet_pipeline.verbs import tune_jobs
 
+from ..cohort_phantoms import stay_in_own_process
 from .conftest import TrainedBundle
 from .stock_environment import make_stock_environment
 
@@ -200,6 +201,7 @@ def test_tune_jobs_chooses_what_one_process_chooses_and_goes_on(
     assert unet_pipeline.jobs(cases).counts == {State.FINISHED: expected.num_cases}
     next(cases.glob("*.npz")).unlink()
     monkeypatch.setattr(tune_jobs, "_read_sample", note)
+    stay_in_own_process(monkeypatch)
     tuning = phantoms.silently(unet_pipeline.tune, folder.root, threads=1)
     assert sorted(attempts.values()) == [1] * (expected.num_cases - 1) + [2]
     assert tuning == expected
