@@ -102,8 +102,14 @@ def _halve_and_measure(folder: BundleFolder, announce: Callable[[str], None]) ->
                 before = _read_dice(folder)
                 precision = record.precision or "float32"
                 was_judged = (folder.evaluations / "validation" / "quality.json").is_file()
-                options = {"mirror": record.mirror, "quality": was_judged}
-                evaluate(folder.root, by=record.by, trust=True, precision=precision, **options)
+                evaluate(
+                    folder.root,
+                    mirror=record.mirror,
+                    by=record.by,
+                    trust=True,
+                    precision=precision,
+                    quality=was_judged,
+                )
                 announce(f"weights  float16; measured again with them: mean Dice {_read_dice(folder)}, before {before}")
     except PipelineError as error:
         announce(f"weights  float32, as they were measured: {error}")
