@@ -124,6 +124,12 @@ def _describe(case: Case, verdict: Verdict) -> Problem:
 
 
 def _name(name: str) -> str:
+    """A property in words."""
+    if name.startswith("layout_match_over_"):
+        other = name.removeprefix("layout_match_over_").replace("mirrored_", "mirrored along axis ").replace("_", " ")
+        return (
+            f"likeness to the training's layout, less that of the image {other.replace('exchanged', 'with exchanged')},"
+        )
     return name.replace("_", " ")
 
 
