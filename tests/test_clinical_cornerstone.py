@@ -20,7 +20,7 @@ from . import dicom_geometries as geometries
 
 pytestmark = pytest.mark.dicom_tools
 PROGRAM = Path(__file__).parent / "cornerstone" / "node_modules" / "decode.mjs"
-NUM_SERIES = 12
+NUM_SERIES = 6
 
 
 @pytest.mark.skipif(

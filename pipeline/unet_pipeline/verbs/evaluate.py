@@ -78,7 +78,7 @@ def evaluate(
         ensemble: with `dataset`, all trained folds together, on the cases that none of them was trained on.
         by: columns of the list of cases for results by subgroup, each as in `read_cut`; the column of `plan --site` is always one.
         check_data: compare the files with the dataset manifest first; False where that has been done.
-        device, mirror, trust, precision, alone, announce, jobs, engine, threads, address, sbatch: as in `predict`; run.json has precision.
+        device, mirror, trust, precision, alone, announce, jobs, engine, threads, address, sbatch: as in `predict`.
         quality, format: measure how well expected Dice is kept; write the predictions as DICOM objects too, as `predict` does.
 
     Raises:
