@@ -37,7 +37,7 @@ README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"
 _SHORT = ("bundle", "data", "network", "n", "Dice, 95 % interval")
 MARKS = ("<!-- bundles: begin -->", "<!-- bundles: end -->")
 DEMO = "mni152_demo"
-NOTE = "weights in float16, measured with these; the configs find the bundle from any working directory"
+NOTE = "with an input contract and expected Dice; the comments of a plan for pictures speak of pixels; weights and what they give as before"
 MAX_WEIGHTS_BYTES = 12_000_000
 
 
