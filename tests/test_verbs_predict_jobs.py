@@ -17,6 +17,7 @@ import unet_pipeline
 from unet_pipeline.cohort.record import RECORD, open_record
 from unet_pipeline.cohort.status import read_jobs
 from unet_pipeline.errors import PipelineError, PredictionError
+from unet_pipeline.files import PARTIAL_PREFIX
 
 from .cohort_phantoms import build_bundle, hash_label_maps, write_images
 from .phantom_bundles import silently
@@ -84,6 +85,8 @@ def killed(work: Path) -> Path:
     second = start(work, out)
     wait_for(out, WORKER_KILLS[1], second)
     kill_worker(second, generator)
+    # what a worker leaves that is killed while it writes: one kill in some hundred
+    (out / f"{PARTIAL_PREFIX}killed-image_00001.nii.gz").write_bytes(b"half a label map")
     stdout, stderr = second.communicate(timeout=300)
     assert second.returncode == 0, stderr
     assert stdout.count("kept ") >= COORDINATOR_KILL - 4, "what was finished is kept"

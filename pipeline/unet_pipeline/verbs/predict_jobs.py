@@ -113,8 +113,11 @@ def _stage(job: PredictionJob) -> Iterator[Path]:
     """A folder that goes away, for what workers write on the way; tasks of Slurm outlive a process that is killed, and keep theirs."""
     if job.jobs.engine != SLURM:
         remove_partial(job.out)
-        with stage_folder(job.out) as staging:
-            yield staging
+        try:
+            with stage_folder(job.out) as staging:
+                yield staging
+        finally:  # the engine is closed, and a worker that was killed has left what it was writing
+            remove_partial(job.out)
         return
     staging = job.out / SLURM_STAGING
     staging.mkdir(parents=True, exist_ok=True)
