@@ -27,6 +27,7 @@ import pytest
 import store_server
 import tifffile
 from documented_commands import MARKS, PAGES, ROOT, find_commands, list_commands
+from PIL import Image as PillowImage
 
 import unet_pipeline
 from unet_pipeline.cohort.items import Item
@@ -80,6 +81,12 @@ def build_world(root: Path) -> None:
     write_list(root)
     write_dicom(root)
     write_dicom_labels(root / "FOLDER")
+    for number, organ in enumerate(("spleen", "liver", "kidney")):
+        write_organ(root / f"{organ}s", organ, 10 * number)
+    write_overlaps(root / "CASES")
+    for number in range(40, 44):  # the pool of `train --unlabelled`
+        (root / "DIR").mkdir(exist_ok=True)
+        PillowImage.fromarray(phantoms.draw_cell(number)[0]).save(root / "DIR" / f"new_{number}.png")
     nnunet_results.write_results(root)
     train(root / "DATASET", root / "BUNDLE", {**phantoms.SMALL_2D, **SHORT}, fold="all")
     train(root / "ct", root / "liver_bundle", {**phantoms.SMALL_3D, **SHORT, "patch_size": [16, 16, 8]})
@@ -130,6 +137,25 @@ def write_dicom_labels(root: Path) -> None:
         affine = np.diag([0.5, 0.75, 2.0, 1.0])
         headers = write_image_series(folder / "ct", np.clip(image, 0, 1000), affine, patient=f"P{number}")
         write_seg(folder / "seg" / "1.dcm", headers, {"liver": label > 0})
+
+
+def write_organ(root: Path, organ: str, seed: int) -> None:
+    """A dataset that knows one organ only."""
+    for number in range(seed, seed + 2):
+        image, label = phantoms.draw_organ(number)
+        phantoms.write_volume(root / "images" / f"{organ}_{number}.nii.gz", image)
+        phantoms.write_volume(root / "labels" / f"{organ}_{number}.nii.gz", np.minimum(label, 1))
+    write_json(root / "dataset_facts.json", {"labels": {"background": 0, organ: 1}})
+
+
+def write_overlaps(root: Path) -> None:
+    """A mask per structure, of which one lies in the other."""
+    for number in range(30, 36):
+        image, label = phantoms.draw_organ(number)
+        phantoms.write_volume(root / f"s{number}" / "ct.nii.gz", image)
+        for name, least in (("organ", 1), ("tumour", 2)):
+            mask = (label >= least).astype(np.uint8)
+            phantoms.write_volume(root / f"s{number}" / "segmentations" / f"{name}.nii.gz", mask)
 
 
 def train(dataset: Path, bundle: Path, numbers: dict, fold: str | None = None) -> None:
