@@ -68,7 +68,7 @@ def test_read_split_written_fold_is_returned(bundle_root: Path) -> None:
     folder = BundleFolder(bundle_root)
     content = {"training": [{"case": "a", "image": "i/a.png", "label": "l/a.png"}], "validation": []}
     write_json(folder.split(1), content)
-    assert folder.read_split(1).model_dump(exclude_none=True) == content
+    assert folder.read_split(1).model_dump(exclude_unset=True) == content
 
 
 def test_read_split_missing_fold_names_fold_and_relative_file(bundle_root: Path) -> None:

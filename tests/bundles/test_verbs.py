@@ -88,6 +88,7 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
     assert plan.keys() - used == {
         "initial_weights_sha256",
         "other_sites",
+        "missing_labels",
         "instance_targets",
         "instance_depths_voxel",
         "instance_seed_threshold",
