@@ -397,6 +397,17 @@ def test_plan_without_forecast_leaves_pytorchs_compiler_and_most_of_monai_out(tm
     assert read_plan(tmp_path / "lean" / "configs" / "plan.yaml") == whole.plan
 
 
+def test_no_verb_loads_pytorch_before_it_has_looked_at_what_it_was_given() -> None:
+    """Which also comes before a process can be arranged for a short import of MONAI."""
+    code = (
+        "import importlib, pkgutil, sys; from unet_pipeline import verbs\n"
+        "[importlib.import_module(f'{verbs.__name__}.{one.name}') for one in pkgutil.iter_modules(verbs.__path__)]\n"
+        "print('unet_pipeline.verbs.predict' in sys.modules, *sorted({'torch', 'monai', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_predict_leaves_most_of_monai_out(tmp_path: Path, jobs: str) -> None:
     """It takes half the processor's time for one image, and as little as that in the process that hands images to workers."""

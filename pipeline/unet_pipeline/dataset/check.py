@@ -171,8 +171,10 @@ def check_dataset(
     problems += [*problems_of_labels, *_find_syntax(dataset, table), *find_partial_problems(dataset, table, findings)]
     checked, reason = replace(dataset, labels=table), _find_need_for_preparation(dataset, findings)
     usable = table is not None and bool(readable) and not any(problem.severity == ERROR for problem in problems)
+    if reason and usable:
+        problems.append(PREPARED.about("dataset", cause=reason))
     if usable:
-        problems += [PREPARED.about("dataset", cause=reason)] * bool(reason) + [*find_lone_patient(dataset, patients)]
+        problems += find_lone_patient(dataset, patients)
     problems = list(dict.fromkeys(problems))  # a broken link is seen by its name and when it is read
     problems.sort(key=lambda problem: (SEVERITIES.index(problem.severity), problem.file))
     return CheckReport(

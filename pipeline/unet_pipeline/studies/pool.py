@@ -10,13 +10,16 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unet_pipeline.bundle.unlabelled import PoolGain, PoolImage
 from unet_pipeline.evaluation.bootstrap import INTERVAL
-from unet_pipeline.evaluation.comparison import ComparisonRow
 from unet_pipeline.quality.contract import OUTSIDE
+
+if TYPE_CHECKING:
+    from unet_pipeline.evaluation.comparison import ComparisonRow
 
 LEAST_SHARE = 0.1  # of a pool; a network's luck lets single images of anything through (a heuristic)
 _QUANTILE = 0.1  # of Dice on labelled cases that the folds have not seen (a heuristic)

@@ -13,7 +13,6 @@ from unet_pipeline.dataset.manifest import read_manifest
 from unet_pipeline.dataset.prepare import find_source
 from unet_pipeline.errors import EvaluationError, suggest
 from unet_pipeline.evaluation.groups import Group
-from unet_pipeline.evidence.records.prediction_record import open_ledger
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
@@ -79,6 +78,8 @@ class Objects:
         Raises:
             PredictionError: an object cannot be written.
         """
+        from unet_pipeline.evidence.records.prediction_record import open_ledger
+
         settled = settle_recorded(self.folder, options, self.result_format, workers)
         for problem in self.result_format.notes:
             announce(f"note     {problem.file} {problem.cause}. {problem.remedy}")

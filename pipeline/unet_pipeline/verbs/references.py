@@ -110,10 +110,10 @@ def split_references(dataset: Dataset, plan: Plan, target: Path) -> Dataset:
 
 def list_split_notes(dataset: Dataset) -> list[str]:
     """For the summary: that the label maps of a dataset were split."""
-    split = [case for case in dataset.cases if case.label and case.label.parts[-3:-1] == (REFERENCES, LABELS)]
-    return (
-        [f"The label maps of {dataset.name} number their objects: they were taken for instance maps."] if split else []
-    )
+    labels = [case.label for case in dataset.cases if case.label and case.label.is_absolute()]  # below the evaluation
+    if not any(label.parts[-3:-1] == (REFERENCES, LABELS) for label in labels):
+        return []
+    return [f"The label maps of {dataset.name} number their objects: they were taken for instance maps."]
 
 
 def _may_number_objects(dataset: Dataset, plan: Plan) -> bool:

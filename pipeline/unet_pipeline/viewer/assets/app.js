@@ -65,7 +65,7 @@ function buildMaps(place) {
   const visible = (layer) => (setting(layer).on ? setting(layer).opacity : 0);
   const map = (name, source, colours, objects) => {
     const indices = indexLabels(source, overview.labels, chosenLabel());
-    return { name, colours, numLabels, opacity: visible(name), outlined: state.outlined, indices, outlines: joinObjects(indices, objects) };
+    return { name, colours, numLabels, opacity: visible(name), outlined: state.outlined, indices, outlines: state.outlined ? joinObjects(indices, objects) : indices };
   };
   const maps = [];
   if (reference) maps.push(map("reference", reference, REFERENCE_COLOURS, instances[0]));
