@@ -112,3 +112,9 @@ def test_annotated_labels_that_cannot_be_are_errors(
 ) -> None:
     report = check_with(volumes, f"case,labels\n{content}\n", labels)
     assert [problem.cause for problem in report.errors if problem.code == code and part in problem.cause]
+
+
+def test_annotated_label_with_an_unknown_name_is_told_alone(volumes: Path) -> None:
+    report = check_with(volumes, "case,labels\norgan_00,orgn\n")
+    told = [problem.code for problem in report.problems if "annotated" in problem.cause]
+    assert told == ["annotated-label-unknown"], "what the case lacks is not known yet"

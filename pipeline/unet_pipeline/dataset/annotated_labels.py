@@ -26,7 +26,7 @@ _MAX_SHOWN = 5
 PARTIAL = Message(
     "partly-annotated",
     NOTE,
-    "has {count} of {total} cases annotated with {present} only ({shown}); {missing} is left out of their loss and of their results",
+    "has {count} of {total} cases annotated with {present} ({shown}); {missing} is left out of their loss and of their results",
     "Nothing has to be done, if that is meant; the column annotated, or labels.csv, says which labels a case has.",
 )
 NOBODY = Message(
@@ -138,11 +138,15 @@ def find_partial_problems(
     cases = dataset.cases
     if labels is None or all(case.annotated is None for case in cases):
         return []
-    problems = [problem for case in cases for problem in _find_unknown(case, labels)]
+    unknown = {case.name: errors for case in cases if (errors := _find_unknown(case, labels))}
+    if unknown:  # what such a case lacks is not known before its names are right
+        cases = tuple(case for case in cases if case.name not in unknown)
+    problems = [problem for errors in unknown.values() for problem in errors]
     missing_of = {case.name: list_missing(case, labels) for case in cases if case.label is not None}
     if any(missing_of.values()) and next(iter(labels)) != BACKGROUND:
         problems.append(NO_BACKGROUND.about("dataset", name=next(iter(labels))))
-    nowhere = [name for name in labels if missing_of and all(name in missing for missing in missing_of.values())]
+    is_settled = bool(missing_of) and not unknown
+    nowhere = [name for name in labels if is_settled and all(name in missing for missing in missing_of.values())]
     problems += [NOBODY.about("dataset", name=name) for name in nowhere]
     for finding in findings:
         for name in missing_of.get(finding.case.name, ()):
@@ -165,6 +169,10 @@ def _describe_sets(missing_of: Mapping[str, tuple[str, ...]], labels: Mapping[st
         cases = [name for name, lacking in missing_of.items() if lacking == missing]
         present = [name for name in labels if name not in missing and name != BACKGROUND]
         shown = ", ".join(cases[:_MAX_SHOWN]) + (", ..." if len(cases) > _MAX_SHOWN else "")
-        values = {"present": ", ".join(present) or "no label", "missing": ", ".join(missing), "shown": shown}
+        values = {
+            "present": f"{', '.join(present)} only" if present else "no label",
+            "missing": ", ".join(missing),
+            "shown": shown,
+        }
         notes.append(PARTIAL.about("dataset", count=len(cases), total=len(missing_of), **values))
     return notes
