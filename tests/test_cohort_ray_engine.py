@@ -253,13 +253,22 @@ def test_closing_ends_workers_at_work_and_imports_nothing_of_ray(folder: Path) -
     ("problem", "message"),
     [
         ("missing", r"on \S+ cannot begin: The bundle is not there"),
-        ("dies", r"cannot begin: its process ended while it opened the work"),
+        ("dies", r"cannot begin: its process ended while it opened the work.*run the same command again\."),
     ],
 )
 def test_work_that_cannot_be_opened_ends_the_run(folder: Path, problem: str, message: str) -> None:
     engine = RayEngine(1, Share())
     with contextlib.closing(engine), pytest.raises(CohortError, match=message):
         engine.start(Work("tests.ray_works:open_work", {"folder": str(folder), "problem": problem}))
+
+
+@needs_ray
+def test_workers_that_are_killed_while_they_begin_are_begun_again(tmp_path: Path, folder: Path) -> None:
+    engine = RayEngine(2, Share())
+    with contextlib.closing(engine):
+        engine.start(Work("tests.ray_works:open_work", {"folder": str(tmp_path), "problem": "dies at first"}))
+        engine.submit(build_attempt("alive", seed=1))
+        assert collect(engine, 1)["alive"].state == State.FINISHED
 
 
 @needs_ray

@@ -27,6 +27,7 @@ _SAY_S = 60.0  # waited before the user is told what for
 _MAX_FAILED_OPENINGS = 3
 _MAX_CHARS = 400
 _LOG_BYTES = 1 << 20
+_ENDED = "its process ended while it opened the work, one time after the other"
 _OBJECT_STORE_BYTES = 100 << 20  # arrays do not travel; Ray takes a third of the memory otherwise
 
 Reply = Mapping[str, Any]
@@ -172,12 +173,13 @@ class Driver:
             return
         self._num_failed_openings += 1
         at_first = self._without_workers_s is not None and error is None
-        if at_first or self._num_failed_openings >= _MAX_FAILED_OPENINGS:
+        if problem == _ENDED and self._num_failed_openings < _MAX_FAILED_OPENINGS + self._asked["num_workers"]:
+            self._replace(number)  # a node that goes away takes all of its workers
+        elif at_first or self._num_failed_openings >= _MAX_FAILED_OPENINGS:
             place = f" on {worker.host}" if worker.host else ""
-            raise _RefusalError(
-                f"A worker of Ray{place} cannot begin: {problem}. Every node needs this package, and the same folders at the same paths."
-            )
-        self._replace(number)
+            raise _RefusalError(f"A worker of Ray{place} cannot begin: {problem}. {_list_remedies(problem)}")
+        else:
+            self._replace(number)
 
     def _over(self, number: int, future: Any) -> None:
         worker, error = self._workers[number], future.exception()
@@ -240,7 +242,14 @@ class Driver:
             return "unet-pipeline is not installed there"
         if isinstance(error, self._ray.exceptions.RayTaskError | self._ray.exceptions.RuntimeEnvSetupError):
             return _say(error)
-        return "its process ended while it opened the work"
+        return _ENDED
+
+
+def _list_remedies(problem: str) -> str:
+    """What a user can do about workers that cannot begin."""
+    if problem == _ENDED:
+        return "It was killed for its memory, or a library crashed. Take fewer workers (--jobs), then run the same command again."
+    return "Every node needs this package, and the same folders at the same paths."
 
 
 def _knock(address: str) -> None:
