@@ -25,7 +25,7 @@ from unet_pipeline.files import write_json, write_text
 
 TARGET = Path(__file__).parent / "results" / "overlapping_labels.md"
 STRUCTURES = ("organ", "tumour", "vessel")
-SHAPE, EPOCHS = (40, 40, 32), 10
+SHAPE, EPOCHS = (24, 24, 24), 10
 MARGIN = 0.005
 
 Dice = dict[str, dict[str, float]]  # structure -> case -> Dice
@@ -35,17 +35,17 @@ def draw_phantom(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """An image of shape SHAPE and the mask of each structure, on its grid."""
     generator = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*(np.arange(length) for length in SHAPE), indexing="ij"), axis=-1).astype(float)
-    center = np.array(SHAPE) / 2 + generator.uniform(-4, 4, 3)
-    radii = generator.uniform(8, 12, 3)
+    center = np.array(SHAPE) / 2 + generator.uniform(-2, 2, 3)
+    radii = generator.uniform(5, 8, 3)
     organ = (((grid - center) / radii) ** 2).sum(-1) < 1
     direction = generator.normal(size=3)
     direction /= np.linalg.norm(direction)
     site = center + direction * radii * generator.uniform(0.3, 0.9)
-    tumour = np.linalg.norm(grid - site, axis=-1) < generator.uniform(3, 5)
+    tumour = np.linalg.norm(grid - site, axis=-1) < generator.uniform(2, 3.5)
     axis = generator.normal(size=3)
     axis /= np.linalg.norm(axis)
     offset = grid - center
-    vessel = np.linalg.norm(offset - (offset @ axis)[..., None] * axis, axis=-1) < generator.uniform(1.6, 2.4)
+    vessel = np.linalg.norm(offset - (offset @ axis)[..., None] * axis, axis=-1) < generator.uniform(1.2, 1.8)
     image = 40.0 * organ + 45.0 * tumour - 50.0 * vessel
     image = ndimage.gaussian_filter(image, 0.7) + ndimage.gaussian_filter(generator.normal(0, 60, SHAPE), 0.8)
     return image.astype(np.float32), {"organ": organ, "tumour": tumour, "vessel": vessel}

@@ -30,7 +30,11 @@ from unet_pipeline.quality.expected_dice import EXPECTED_DICE_FILE
 RESULTS = Path(__file__).parent / "results"
 BOTH, NO_FILES, NOTHING = "contract and expected Dice", "neither file in the bundle", "nothing added up"
 MOST_RATIO = 1.10
-_BARE = "--bare"
+# the command line without the sums over probabilities, and so without shapes; it loads no more than `predict` does
+_BARE = (
+    "from unet_pipeline.prediction import confidence; confidence.ConfidenceSums = lambda *arguments: None; "
+    "from unet_pipeline.cli import main; main()"
+)
 
 
 def copy_bundle(bundle: Path, target: Path, with_quality: bool) -> Path:
@@ -62,16 +66,6 @@ def copy_images(images: Path, target: Path, bundle: Path, most: int) -> int:
     return len(chosen)
 
 
-def run_bare(words: list[str]) -> None:
-    """The command line without the sums over probabilities, and so without shapes."""
-    from unet_pipeline.cli import main as run_command
-    from unet_pipeline.prediction import run
-
-    run.ConfidenceSums = lambda *arguments: None  # type: ignore[assignment,misc]
-    sys.argv = ["unet-pipeline", *words]
-    run_command()
-
-
 def measure(bundle: Path, images: Path, arguments: argparse.Namespace) -> str:
     """The table of a bundle."""
     require_quality(bundle)
@@ -80,7 +74,7 @@ def measure(bundle: Path, images: Path, arguments: argparse.Namespace) -> str:
         num_images, out = copy_images(images, Path(work, "images"), bundle, arguments.most), Path(work, "out")
         own = [sys.executable, "-m", "unet_pipeline"]
         words = ["predict", str(Path(work, "images")), str(out), "--device", arguments.device]
-        forms = {BOTH: (own, full), NO_FILES: (own, plain), NOTHING: ([sys.executable, __file__, _BARE], plain)}
+        forms = {BOTH: (own, full), NO_FILES: (own, plain), NOTHING: ([sys.executable, "-c", _BARE], plain)}
         rows: dict[str, list[float]] = {name: [] for name in forms}
         for turn in range(arguments.turns + 1):  # the first one fills the caches of the disk
             for name, (begin, own_bundle) in forms.items():
@@ -96,9 +90,6 @@ def measure(bundle: Path, images: Path, arguments: argparse.Namespace) -> str:
 
 def main() -> None:
     """Measure every bundle and write the table after each."""
-    if sys.argv[1:2] == [_BARE]:
-        run_bare(sys.argv[2:])
-        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("places", type=Path, nargs="+", metavar="BUNDLE IMAGES")
     parser.add_argument("--turns", type=int, default=7)
