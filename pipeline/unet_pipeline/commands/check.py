@@ -23,6 +23,7 @@ from unet_pipeline.commands.options import (
     Labels,
     LabelsAreInstances,
     Layout,
+    MissingChannels,
     Overlaps,
     PagesAsSlices,
     Patient,
@@ -61,6 +62,7 @@ def check(
     pages_as_slices: PagesAsSlices = False,
     labels_are_instances: LabelsAreInstances = None,
     overlaps: Overlaps = False,
+    missing_channels: MissingChannels = None,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
     fix: Fix = None,
@@ -75,7 +77,7 @@ def check(
     _refuse_contradictions(fix, exclude, decisions, also)
     labels = parse_labels(label, bool(also))
     reading = (layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-    options = read_options(*reading, labels_are_instances, site, overlaps)
+    options = read_options(*reading, labels_are_instances, site, overlaps, missing_channels)
     fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, tell)
     report = (
         unet_pipeline.check(

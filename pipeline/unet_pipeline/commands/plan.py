@@ -20,6 +20,7 @@ from unet_pipeline.commands.options import (
     Labels,
     LabelsAreInstances,
     Layout,
+    MissingChannels,
     Overlaps,
     PagesAsSlices,
     Patient,
@@ -115,6 +116,7 @@ def plan(
     pages_as_slices: PagesAsSlices = False,
     labels_are_instances: LabelsAreInstances = None,
     overlaps: Overlaps = False,
+    missing_channels: MissingChannels = None,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
     decisions: Decisions = None,
@@ -145,7 +147,7 @@ def plan(
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions, for_other_sites)
-        names, options = parse_labels(label, bool(also)), read_options(*reading, site, overlaps)
+        names, options = parse_labels(label, bool(also)), read_options(*reading, site, overlaps, missing_channels)
         planned = unet_pipeline.plan(
             dataset, bundle, preset, folds, seed, names, options, *choices, also or (), announce=tell
         )

@@ -27,18 +27,24 @@ REFERENCES = "references"
 _LINKS = {message.code for message in (LEAVES, LINK_BROKEN, LINK_LOOP)}
 
 
-def read_references(dataset: Path | str, follow_links: bool = False, data_root: Path | str | None = None) -> Dataset:
+def read_references(
+    dataset: Path | str,
+    follow_links: bool = False,
+    data_root: Path | str | None = None,
+    missing_channels: Sequence[str] = (),
+) -> Dataset:
     """The dataset to evaluate on.
 
     Args:
         dataset: a labelled folder, or a list of cases.
         follow_links: links may lead out of it.
         data_root: as in `check`.
+        missing_channels: names of the channels that the network can do without.
 
     Raises:
         DatasetError: it cannot be read, or has a link that is not to be followed or leads nowhere.
     """
-    references = read_dataset(dataset, follow_links=follow_links, data_root=data_root)
+    references = read_dataset(dataset, None, follow_links, data_root, missing_channels)
     for problem in references.problems_of_layout:
         if problem.code in _LINKS:
             raise problem.as_error()
@@ -149,7 +155,7 @@ def open_references(
     """
     if dataset is None:
         return None
-    references = read_references(dataset, follow_links, data_root)
+    references = read_references(dataset, follow_links, data_root, plan.missing_channels)
     if plan.missing_labels:
         references = fit_to_labels(references, dict(plan.label_table))
     references = split_references(references, plan, target)
