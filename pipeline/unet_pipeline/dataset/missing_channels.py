@@ -84,6 +84,28 @@ def settle_missing_channels(dataset: Dataset, allowed: Collection[str]) -> Datas
     return replace(dataset, cases=kept, problems_of_layout=tuple(problems))
 
 
+def fit_to_channels(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """A dataset with a file per channel that has some of a network's channels, in the network's order; the others are missing.
+
+    Args:
+        dataset: as its reader found it; one without names, or with other ones, is returned as it is.
+        names: of the network's channels.
+    """
+    own, wanted = ([name.casefold() for name in channels] for channels in (dataset.channels or (), names))
+    if not own or own == wanted or not set(own) <= set(wanted):
+        return dataset
+    if any(len(case.channel_files) != len(own) for case in dataset.cases):
+        return dataset
+    cases = []
+    for case in dataset.cases:
+        files = dict(zip(own, case.channel_files, strict=True))
+        first, *others = (path for name in wanted if (path := files.get(name)) is not None)
+        missing = tuple(place for place, name in enumerate(wanted) if files.get(name) is None)
+        cases.append(replace(case, image=first, further_channels=tuple(others), missing_channels=missing))
+    lacking = {case.name: [names[place] for place in case.missing_channels] for case in cases}
+    return mark_patterns(replace(dataset, cases=tuple(cases), channels=tuple(names)), lacking)
+
+
 def resolve_allowed(allowed: Collection[str], names: Sequence[str]) -> tuple[str, ...]:
     """The channels, in their order, that a case may lack.
 

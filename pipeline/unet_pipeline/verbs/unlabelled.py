@@ -164,7 +164,7 @@ def _try_or_recall(
 ) -> PoolTrial:
     """What was decided about a pool, now or earlier; `who` are device, workers, tracking and announce."""
     plan = read_plan(folder.plan)
-    inputs = list_inputs(pool, len(plan.channel_names), plan.channel_names)
+    inputs = list_inputs(pool, len(plan.channel_names), plan.channel_names, plan.missing_channels)
     images_sha256 = hash_pool(inputs)
     if (known := find_accepted(folder, images_sha256)) is not None:
         return _conclude(locate_work(folder, known.key), known)
