@@ -122,10 +122,12 @@ class Dataset:
     lists: tuple[Path, ...] = ()
     test_images: tuple[Path, ...] = ()
     given_list: Path | None = None
+    joined_name: str = ""
 
     @property
     def name(self) -> str:
-        return self.root.resolve().name
+        """That of its folder, or of the datasets that were joined to it."""
+        return self.joined_name or self.root.resolve().name
 
     @property
     def suffix(self) -> str:

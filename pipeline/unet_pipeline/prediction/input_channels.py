@@ -41,7 +41,7 @@ def take_missing(
         only = f", of which {', '.join(expected.missing_channels)} may be missing" if expected.missing_channels else ""
         raise PredictionError(
             f"{source.files[0].name} comes without the channel(s) {', '.join(refused)}; the bundle was trained with "
-            f"{', '.join(names)}{only}. Add the files, or train with --missing-channels."
+            f"{', '.join(names)}{only}. Add the files, or plan and train with --missing-channels any."
         )
     if not expected.missing_channels:
         return image, None
