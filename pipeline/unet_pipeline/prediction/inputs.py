@@ -66,7 +66,8 @@ class Channels:
             shown = ", ".join(path.name for _, path in sorted(files.items()))
             raise PredictionError(
                 f"Image {case} has the files {shown} and none of the channel(s) {lacking}; the bundle was trained with "
-                f"{', '.join(self.names)}{self.describe_missing() or ' in every image'}. Add the files, or plan and train with --missing-channels any."
+                f"{', '.join(self.names)}{self.describe_missing() or ' in every image'}. Add the files, or "
+                "plan and train with --missing-channels any."
             )
         return PredictionInput(case, tuple(path for _, path in sorted(files.items())), missing)
 
