@@ -148,9 +148,8 @@ def plan(
             arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions, for_other_sites)
         names, options = parse_labels(label, bool(also)), read_options(*reading, site, overlaps, missing_channels)
-        planned = unet_pipeline.plan(
-            dataset, bundle, preset, folds, seed, names, options, *choices, also or (), announce=tell
-        )
+        further = (names, options, *choices, also or ())
+        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, *further, announce=tell)
         _say_planned(planned, bundle, no_forecast)
         effective = planned.plan
     write_json_option(json_file, effective.model_dump(mode="json", exclude=list_unused(effective)))

@@ -162,22 +162,19 @@ def check_dataset(
     problems = [*dataset.problems_of_layout, *(problem for finding in findings for problem in finding.problems)]
     readable, twins = [finding for finding in findings if finding.shape], find_twins(findings)
     channels = name_channels(dataset, [one for one in readable if one.case.name in _list_planned(dataset)])
-    dataset, problems_of_channels = mark_constant_channels(dataset, readable, channels, options.missing_channels)
-    problems += problems_of_channels
+    dataset = mark_constant_channels(dataset, readable, channels, options.missing_channels, problems)
     problems += [*compare_cases(dataset, readable), *report_twins(twins), *find_trained_test_images(dataset, findings)]
     problems += [*compare_colours(findings), *find_patients_across(dataset, patients), *find_patients_alike(patients)]
     patients = _join_twins(dataset, patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
     values = {value for finding in labelled for value in finding.voxels_by_value}
-    label_table = _choose_labels(dataset, labels, options, values)
-    complete = len(labelled) == len(findings)
+    label_table, complete = _choose_labels(dataset, labels, options, values), len(labelled) == len(findings)
     table, problems_of_labels = _settle_labels(label_table, labelled, complete, dataset.ignore_value)
     problems += [*problems_of_labels, *_find_syntax(dataset, table), *find_partial_problems(dataset, table, findings)]
     checked, reason = replace(dataset, labels=table), _find_need_for_preparation(dataset, findings)
     usable = table is not None and bool(readable) and not any(problem.severity == ERROR for problem in problems)
-    if reason and usable:
-        problems.append(PREPARED.about("dataset", cause=reason))
     if usable:
+        problems += [PREPARED.about("dataset", cause=reason)] if reason else []
         problems += find_lone_patient(dataset, patients)
     problems = list(dict.fromkeys(problems))  # a broken link is seen by its name and when it is read
     problems.sort(key=lambda problem: (SEVERITIES.index(problem.severity), problem.file))

@@ -201,9 +201,13 @@ def name_channels(dataset: Dataset, findings: Sequence[CaseFindings]) -> tuple[s
 
 
 def mark_constant_channels(
-    dataset: Dataset, findings: Sequence[CaseFindings], names: Sequence[str], allowed: Collection[str]
-) -> tuple[Dataset, list[Problem]]:
-    """The dataset with the column of what its cases lack by what they hold, and what is to be said about it.
+    dataset: Dataset,
+    findings: Sequence[CaseFindings],
+    names: Sequence[str],
+    allowed: Collection[str],
+    problems: list[Problem],
+) -> Dataset:
+    """The dataset with the column of what its cases lack by what they hold.
 
     A channel of one value in every case is none that some lack.
 
@@ -212,14 +216,16 @@ def mark_constant_channels(
         findings: of the cases that could be read.
         names: of the channels.
         allowed: as in `settle_missing_channels`.
+        problems: gets what is to be said about it.
     """
     alike = [one for one in findings if one.num_channels == len(names)]
     everywhere = set(range(len(names))).intersection(*(one.constant_channels for one in alike)) if alike else set()
     own = {one.case.name: set(one.constant_channels) - everywhere for one in alike}
     if not any(own.values()):
-        return dataset, []
+        return dataset
     if not allowed:
-        return dataset, list(_note_constant(own, names))
+        problems += _note_constant(own, names)
+        return dataset
     optional = set(resolve_allowed(allowed, names))
     lacking = {
         case: tuple(names[place] for place in sorted(places) if names[place] in optional)
@@ -227,7 +233,8 @@ def mark_constant_channels(
     }
     by_file = {one.case.name for one in alike if one.case.missing_channels}
     more = {case: missing for case, missing in lacking.items() if case not in by_file}
-    return mark_patterns(dataset, lacking), _describe_patterns(more, (), len(own))
+    problems += _describe_patterns(more, (), len(own))
+    return mark_patterns(dataset, lacking)
 
 
 def _note_constant(places_of: Mapping[str, set[int]], names: Sequence[str]) -> Iterator[Problem]:

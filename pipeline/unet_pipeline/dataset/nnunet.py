@@ -192,15 +192,15 @@ def _read_listed(listed: dict[str, Any], num_channels: int, root: Path) -> tuple
         if (
             not isinstance(images, list)
             or len(images) != num_channels
-            or not any(images)
+            or all(path is None for path in images)
             or not isinstance(entry.get("label"), str)
         ):
             raise DatasetError(
                 f'dataset.json, case {name}, is {entry!r}; expected {{"images": [{num_channels} path(s)], "label": path}}. Complete it.'
             )
         where = f"dataset.json, case {name}"
-        first, *others = (parse_path(str(path), where, root) for path in images if path)
-        missing = tuple(place for place, path in enumerate(images) if not path)
+        first, *others = (parse_path(str(path), where, root) for path in images if path is not None)
+        missing = tuple(place for place, path in enumerate(images) if path is None)
         label = parse_path(entry["label"], where, root)
         stem = name if not image_suffix(Path(name)) else case_name(Path(name))
         cases.append(Case(stem, first, label, further_channels=tuple(others), missing_channels=missing))
