@@ -13,7 +13,7 @@ from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
 from unet_pipeline.dataset.check import CheckReport, check_dataset
 from unet_pipeline.dataset.dataset import Case, Dataset
 from unet_pipeline.dataset.fix import fix_dataset
-from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.layouts import read_dataset, read_datasets
 from unet_pipeline.dataset.missing_channels import (
     ANY,
     COLUMN,
@@ -255,6 +255,32 @@ def test_arrays_known_answers() -> None:
     assert find_constant(constant[1:2]) == ()
     np.testing.assert_array_equal(zero_constant(constant), [[[1, 2]], [[0, 0]], [[0, 0]]])
     assert zero_constant(array) is array
+
+
+def test_joined_datasets_have_the_channels_of_all(nnunet: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    label = np.zeros((10, 11, 12), np.uint8)
+    label[3:7, 3:7, 3:7] = 1
+    for name in ("e", "f"):
+        save_nifti(other / "imagesTr" / f"{name}_0000.nii.gz", draw(1, ord(name)))
+        save_nifti(other / "labelsTr" / f"{name}.nii.gz", label)
+    facts = {"channel_names": {"0": "T2"}, "labels": {"background": 0, "ball": 1}, "file_ending": ".nii.gz"}
+    write_json(other / "dataset.json", facts)
+    with pytest.raises(DatasetError, match="The datasets have the channels"):
+        read_datasets([nnunet, other])
+    joined = read_datasets([nnunet, other], missing_channels=(ANY,))
+    assert joined.name == "data + other"
+    report = check_dataset(joined, None, ReadOptions(missing_channels=(ANY,)))
+    assert not report.errors
+    assert [case.columns[COLUMN] for case in report.dataset.cases] == ["none", "t2", "t1", "none", "t1", "t1"]
+    warned = [problem.cause for problem in report.problems if problem.code == "channels-missing"]
+    assert warned[1].startswith("has 3 of 6 cases without t1 (c, e, f)")
+    assert len(warned) == 2
+    only = read_datasets([nnunet, other], missing_channels=("t2",))
+    assert [case.name for case in only.cases] == ["a", "b", "d"]
+    errors = [(one.code, one.cause) for one in only.problems_of_layout if one.severity == "error"]
+    wrong = "is of case {}, which has no file of channel t1; other cases have one"
+    assert errors == [("channel-file-missing", wrong.format(case)) for case in ("c", "e", "f")]
 
 
 def test_dataset_with_a_part_of_the_channels_is_fitted_to_a_network() -> None:

@@ -19,7 +19,7 @@ from unet_pipeline.dataset.dicom_structures import name_dicom_structures
 from unet_pipeline.dataset.formats import SHOWN_FORMATS
 from unet_pipeline.dataset.given_splits import SPLITS_FILE
 from unet_pipeline.dataset.joining import join_datasets
-from unet_pipeline.dataset.missing_channels import settle_missing_channels
+from unet_pipeline.dataset.missing_channels import ANY, settle_missing_channels, unite_channels
 from unet_pipeline.dataset.names import CHANNEL, LABEL, require_name, show_value
 from unet_pipeline.dataset.paths import find_dead_end, find_links, find_names_that_look_alike, name_kind, require_file
 from unet_pipeline.dataset.table_rows import SPREADSHEET_SUFFIXES, require_no_spreadsheet
@@ -106,12 +106,15 @@ def read_datasets(
         DatasetError: one cannot be read, or they cannot be joined.
     """
     roots = [data_root, *[None] * (len(places) - 1)]
-    return join_datasets(
-        [
-            read_dataset(place, layout, follow_links, root, missing_channels)
-            for place, root in zip(places, roots, strict=True)
-        ]
-    )
+    is_joined = len(places) > 1 and bool(missing_channels)
+    allowed = (ANY,) if is_joined else missing_channels
+    datasets = [
+        read_dataset(place, layout, follow_links, root, allowed) for place, root in zip(places, roots, strict=True)
+    ]
+    if not is_joined:
+        return join_datasets(datasets)
+    # what may be missing is said of all channels, of which a dataset may have none at all
+    return settle_missing_channels(join_datasets(unite_channels(datasets)), missing_channels)
 
 
 def _require_dataset(root: Path, data_root: Path | None) -> None:

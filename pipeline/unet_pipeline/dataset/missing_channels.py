@@ -39,6 +39,7 @@ ALL_LACK = Message(
     "has the channel {name}, which no case has",
     "Add its files, or remove it from the names of the channels.",
 )
+_OF_ALL = (SOME_LACK.code, ALL_LACK.code)  # are said again where datasets were joined
 SOME_CONSTANT = Message(
     "channel-constant",
     NOTE,
@@ -67,7 +68,9 @@ def settle_missing_channels(dataset: Dataset, allowed: Collection[str]) -> Datas
     kept = tuple(case for case in cases if places.issuperset(case.missing_channels))
     files = {path.as_posix() for case in kept for path in case.images}
     problems = [
-        one for one in dataset.problems_of_layout if one.code not in _ERRORS or Path(one.file).as_posix() not in files
+        one
+        for one in dataset.problems_of_layout
+        if one.code not in _OF_ALL and (one.code not in _ERRORS or Path(one.file).as_posix() not in files)
     ]
     told = {Path(problem.file) for problem in problems if problem.code in _ERRORS}
     for case in cases:
@@ -104,6 +107,15 @@ def fit_to_channels(dataset: Dataset, names: Sequence[str]) -> Dataset:
         cases.append(replace(case, image=first, further_channels=tuple(others), missing_channels=missing))
     lacking = {case.name: [names[place] for place in case.missing_channels] for case in cases}
     return mark_patterns(replace(dataset, cases=tuple(cases), channels=tuple(names)), lacking)
+
+
+def unite_channels(datasets: Sequence[Dataset]) -> list[Dataset]:
+    """Datasets with the channels of all of them, by their names; those that a dataset does not have are missing in its cases."""
+    names: dict[str, str] = {}
+    for dataset in datasets:
+        for name in dataset.channels or ():
+            names.setdefault(name.casefold(), name)
+    return [fit_to_channels(dataset, tuple(names.values())) for dataset in datasets]
 
 
 def resolve_allowed(allowed: Collection[str], names: Sequence[str]) -> tuple[str, ...]:
