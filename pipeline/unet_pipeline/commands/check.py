@@ -163,7 +163,9 @@ def _finish_fix(fixed: FixedDataset) -> None:
             f"{len(remaining)} error(s) could not be corrected in {show_path(fixed.out)}; the list above says what to do about each. "
             f"The first: {first.file} {first.cause}."
         )
-    tell_next("plan", fixed.out, f"{fixed.out.resolve().name}_bundle", "--preset", "quick")
+    names = ",".join(fixed.source.options.missing_channels)  # which is said again: the copy lacks the same
+    lacking = ["--missing-channels", names] if names else []
+    tell_next("plan", fixed.out, f"{fixed.out.resolve().name}_bundle", "--preset", "quick", *lacking)
 
 
 def print_report(report: CheckReport) -> None:
