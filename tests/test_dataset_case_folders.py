@@ -233,7 +233,7 @@ def test_read_case_folders_missing_channel_is_named(tmp_path: Path) -> None:
     (tmp_path / "b/b_t2.nii.gz").unlink()
     (problem,) = read_dataset(tmp_path).problems_of_layout
     assert problem.cause == "is of case b, which has no file of channel t2; other cases have one"
-    assert problem.remedy == "Add b/b_t2.nii.gz, or remove the case."
+    assert problem.remedy.startswith("Add b/b_t2.nii.gz, or remove the case; ")
 
 
 def test_read_case_folders_without_partner_are_problems(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,9 +89,9 @@ def test_check_dataset_more_cases_keep_no_more_samples(nifti_folders: Path, monk
     seen: list[int] = []
 
     class Counted(PooledIntensities):
-        def add(self, samples: np.ndarray) -> None:
+        def add(self, samples: np.ndarray, missing: Collection[int] = ()) -> None:
             seen.append(samples.shape[1])
-            super().add(samples)
+            super().add(samples, missing)
 
     monkeypatch.setattr("unet_pipeline.dataset.check.PooledIntensities", Counted)
     monkeypatch.setattr("unet_pipeline.dataset.intensities._MAX_SAMPLES", 60)

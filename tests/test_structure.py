@@ -184,6 +184,8 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
     found["train", "dynunet from other weights"] = list_sources("train", tuned)
     elsewhere = plan.model_copy(update={"other_sites": OtherSites()})
     found["train", "dynunet for other hospitals"] = list_sources("train", elsewhere)
+    lacking = plan.model_copy(update={"missing_channels": ("t1",)})
+    found["train", "dynunet for missing channels"] = list_sources("train", lacking)
     partial = plan.model_copy(update={"missing_labels": (tuple(fingerprint.labels)[1:],)})
     found |= {
         (name, "dynunet with a part of the labels"): list_sources(name, partial) for name in ("train", "evaluate")

@@ -186,7 +186,7 @@ def test_handing_over_that_was_cut_off_is_finished(work: Path) -> None:
 def test_one_trained_fold_is_refused(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work / "bundle", tmp_path / "bundle")
     BundleFolder(tmp_path / "bundle").fold_weights(1).unlink()
-    with pytest.raises(BundleError, match=r"weights of 1 fold\(s\); expected two or more"):
+    with pytest.raises(BundleError, match=r"weights of 1 fold\(s\); expected two or more, because with --unlabelled"):
         try_pool(tmp_path / "bundle", work / "pool")
 
 

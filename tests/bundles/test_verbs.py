@@ -89,6 +89,8 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
         "initial_weights_sha256",
         "other_sites",
         "missing_labels",
+        "missing_channels",
+        "channel_dropout",
         "instance_targets",
         "instance_depths_voxel",
         "instance_seed_threshold",

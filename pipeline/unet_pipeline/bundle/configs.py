@@ -106,6 +106,7 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
     start = () if plan.initial_weights_sha256 is None else ("train_initial_weights",)
     start = (*start, *(("train_as_stored",) if plan.axcodes is None else ()))
     start = (*start, *(("train_other_sites",) if plan.other_sites is not None else ()))
+    start = (*start, *(("train_missing_channels",) if plan.missing_channels else ()))
     return (
         *network,
         "train",

@@ -232,7 +232,8 @@ class LabelMapEntry(RecordPart):
 
     `companions_sha256` are of the instance map and its table, by name.
     `tags` are those of the image's objects in a store, by name: as long as they are the same, so are the files. `contract` says whether
-    the image is like those of the training, and why not, `doubt` what is known of the label map without a reference.
+    the image is like those of the training, and why not, `doubt` what is known of the label map without a reference, `missing_channels`
+    what the image lacks for a network that may do without; None for a network that needs all channels.
     """
 
     files_sha256: dict[str, str]
@@ -248,11 +249,12 @@ class LabelMapEntry(RecordPart):
     tags: dict[str, str] | None = None
     contract: dict[str, object] | None = None
     doubt: dict[str, object] | None = None
+    missing_channels: list[str] | None = None
 
     @property
     def seen(self) -> dict[str, object]:
         """What was seen of the image and its label map."""
-        return {"contract": self.contract, "doubt": self.doubt}
+        return {"contract": self.contract, "doubt": self.doubt, "missing_channels": self.missing_channels}
 
 
 class PredictionRecord(RunRecord):

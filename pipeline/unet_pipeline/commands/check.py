@@ -23,6 +23,7 @@ from unet_pipeline.commands.options import (
     Labels,
     LabelsAreInstances,
     Layout,
+    MissingChannels,
     Overlaps,
     PagesAsSlices,
     Patient,
@@ -61,6 +62,7 @@ def check(
     pages_as_slices: PagesAsSlices = False,
     labels_are_instances: LabelsAreInstances = None,
     overlaps: Overlaps = False,
+    missing_channels: MissingChannels = None,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
     fix: Fix = None,
@@ -75,7 +77,7 @@ def check(
     _refuse_contradictions(fix, exclude, decisions, also)
     labels = parse_labels(label, bool(also))
     reading = (layout, patient, copy_header, resample_labels, pages_as_slices, follow_links)
-    options = read_options(*reading, labels_are_instances, site, overlaps)
+    options = read_options(*reading, labels_are_instances, site, overlaps, missing_channels)
     fixed = None if fix is None else unet_pipeline.fix(dataset, fix, labels, options, exclude or (), data_root, tell)
     report = (
         unet_pipeline.check(
@@ -161,7 +163,9 @@ def _finish_fix(fixed: FixedDataset) -> None:
             f"{len(remaining)} error(s) could not be corrected in {show_path(fixed.out)}; the list above says what to do about each. "
             f"The first: {first.file} {first.cause}."
         )
-    tell_next("plan", fixed.out, f"{fixed.out.resolve().name}_bundle", "--preset", "quick")
+    names = ",".join(fixed.source.options.missing_channels)  # which is said again: the copy lacks the same
+    lacking = ["--missing-channels", names] if names else []
+    tell_next("plan", fixed.out, f"{fixed.out.resolve().name}_bundle", "--preset", "quick", *lacking)
 
 
 def print_report(report: CheckReport) -> None:

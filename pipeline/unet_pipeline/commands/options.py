@@ -143,6 +143,13 @@ DataRoot = Annotated[
         help="Folder that the paths of a list of cases start from; found by looking near the list, if not given.",
     ),
 ]
+MissingChannels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="any|NAME,NAME",
+        help="Channels that a case may lack, with no file or one value everywhere; trained with channel dropout.",
+    ),
+]
 Patient = Annotated[
     str | None,
     typer.Option(
@@ -169,6 +176,7 @@ def read_options(
     labels_are_instances: bool | None = None,
     site: str | None = None,
     overlaps: bool = False,
+    missing_channels: str | None = None,
 ) -> ReadOptions:
     """The options about the files of a dataset, in one."""
     from unet_pipeline.dataset.options import ReadOptions
@@ -183,7 +191,16 @@ def read_options(
         patient_pattern=patient,
         site_column=site,
         overlaps=overlaps,
+        missing_channels=_split_names(missing_channels, "--missing-channels"),
     )
+
+
+def _split_names(text: str | None, option: str) -> tuple[str, ...]:
+    """Names with commas between them; none without the option. No name at all is wrong usage."""
+    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
+    if text is not None and not names:
+        raise typer.BadParameter(f"{option} is {text!r}; expected any, or names of channels such as t1,flair")
+    return names
 
 
 def parse_memory(text: str | None) -> float | str | None:

@@ -20,6 +20,7 @@ from unet_pipeline.commands.options import (
     Labels,
     LabelsAreInstances,
     Layout,
+    MissingChannels,
     Overlaps,
     PagesAsSlices,
     Patient,
@@ -115,6 +116,7 @@ def plan(
     pages_as_slices: PagesAsSlices = False,
     labels_are_instances: LabelsAreInstances = None,
     overlaps: Overlaps = False,
+    missing_channels: MissingChannels = None,
     follow_links: FollowLinks = False,
     data_root: DataRoot = None,
     decisions: Decisions = None,
@@ -145,10 +147,9 @@ def plan(
         if no_forecast:  # then MONAI is there to count the network only
             arrange_lean_import(with_label_maps=False)
         choices = (network, padded, parse_memory(memory), initial, trust, data_root, decisions, for_other_sites)
-        names, options = parse_labels(label, bool(also)), read_options(*reading, site, overlaps)
-        planned = unet_pipeline.plan(
-            dataset, bundle, preset, folds, seed, names, options, *choices, also or (), announce=tell
-        )
+        names, options = parse_labels(label, bool(also)), read_options(*reading, site, overlaps, missing_channels)
+        further = (names, options, *choices, also or ())
+        planned = unet_pipeline.plan(dataset, bundle, preset, folds, seed, *further, announce=tell)
         _say_planned(planned, bundle, no_forecast)
         effective = planned.plan
     write_json_option(json_file, effective.model_dump(mode="json", exclude=list_unused(effective)))

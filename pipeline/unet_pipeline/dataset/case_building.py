@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unet_pipeline.dataset.dataset import Case, Dataset, StructureMask, image_suffix
@@ -19,7 +19,7 @@ CHANNEL_FILE = Message(
     "channel-file-missing",
     ERROR,
     "is of case {case}, which has no file of channel {channel}; other cases have one",
-    "Add {expected}, or remove the case.",
+    "Add {expected}, or remove the case; if cases may lack channels, say so with --missing-channels any.",
 )
 MAP_AND_MASKS = Message(
     "label-map-and-masks",
@@ -77,8 +77,10 @@ def build_cases(images: Files, labels: Files, root: Path) -> BuiltCases:
         if "" in labels[name] and masks:
             shown = ", ".join(sorted(path.name for path in masks.values())[:3])
             problems.append(MAP_AND_MASKS.about(labels[name][""].as_posix(), masks=shown))
-        elif all(channel in channel_files for channel in channels):
-            first, *others = (channel_files[channel] for channel in channels)
+        else:
+            first, *others = (channel_files[channel] for channel in channels if channel in channel_files)
+            missing = tuple(place for place, channel in enumerate(channels) if channel not in channel_files)
+            case = Case(name, first, None, further_channels=tuple(others), missing_channels=missing)
             if masks:
                 joined = tuple(
                     StructureMask(structure, value, masks[structure.casefold()])
@@ -87,9 +89,9 @@ def build_cases(images: Files, labels: Files, root: Path) -> BuiltCases:
                 )
                 path = min(masks.values())
                 label = path.parent if users_of[path.parent] == 1 else path
-                cases.append(Case(name, first, label, further_channels=tuple(others), masks=joined))
+                cases.append(replace(case, label=label, masks=joined))
             else:
-                cases.append(Case(name, first, labels[name][""], further_channels=tuple(others)))
+                cases.append(replace(case, label=labels[name][""]))
     problems += find_missing_structures(cases, structures)
     table = {BACKGROUND: 0} | {name: value for value, name in enumerate(structures, start=1)} if structures else None
     named = [channel for channel in channels if channel and not channel.isdecimal()]

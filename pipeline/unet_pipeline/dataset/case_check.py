@@ -17,6 +17,7 @@ from unet_pipeline.dataset.image_files import list_image_files
 from unet_pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
 from unet_pipeline.dataset.manifest import Stamp, read_stamp
 from unet_pipeline.dataset.medical_image import LARGEST_VALUE, MedicalImage
+from unet_pipeline.dataset.missing_channels import zero_constant
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import compute_coarse_map
 from unet_pipeline.dataset.stock import stock_reads
@@ -92,6 +93,7 @@ class CaseFindings:
     coarse_map: np.ndarray | None = None
     image_digest: str = ""
     channel_digests: tuple[str, ...] = ()
+    constant_channels: tuple[int, ...] = ()  # with those that the case has no file of; none of an image of one channel
     modality: str = ""
     image_changed: bool = False
     label_changed: bool = False
@@ -128,6 +130,8 @@ def examine_case(
     label = None if case.label is None else _read_label(findings, root, image, options)
     if image is not None:
         _examine_intensities(findings, image)
+        if options.missing_channels and findings.constant_channels:
+            findings.image_changed |= zero_constant(image.array) is not image.array
     if label is not None and case.label is not None:
         _count_values(findings, label, case.label)
     if image is not None and label is not None and not findings.has_errors:
@@ -140,7 +144,8 @@ def examine_case(
         findings.samples = sample_foreground(image, annotated, max_samples or count_samples(1))
         if label.array.ndim == 3:
             findings.coarsest_factor = compute_coarsest_factor(annotated)
-            findings.coarse_map = compute_coarse_map(image.array)
+            missing = findings.constant_channels if options.missing_channels else ()
+            findings.coarse_map = compute_coarse_map(np.delete(image.array, missing, 0) if missing else image.array)
         _measure_instances(findings, root, image, options)
     if tile_pixels is not None:
         findings.tile = _draw(findings, root, image, label, options, ignore_value, tile_pixels)
@@ -232,7 +237,9 @@ def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
     digests = []
     not_finite, lowest, highest = 0, np.inf, -np.inf
     real = image.array.dtype.kind == "f"
-    for channel in image.array:
+    constant = []
+    for place, channel in enumerate(image.array):
+        low, high = np.inf, -np.inf
         voxels = flatten_in_memory_order(channel)
         digest = _begin_digest(image)
         for start in range(0, voxels.size, _PIECE):
@@ -243,10 +250,15 @@ def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
                 not_finite += int(piece.size - np.count_nonzero(finite))
                 piece = piece[finite]
             if piece.size:
-                lowest, highest = min(lowest, float(piece.min())), max(highest, float(piece.max()))
+                low, high = min(low, float(piece.min())), max(high, float(piece.max()))
+        if place not in findings.case.missing_channels:
+            lowest, highest = min(lowest, low), max(highest, high)
+        if np.float32(low) == np.float32(high):
+            constant.append(place)
         digests.append(digest.hexdigest())
         whole.update(digest.digest())
     findings.image_digest, findings.channel_digests = whole.hexdigest(), tuple(digests)
+    findings.constant_channels = tuple(constant) if len(digests) > 1 else ()
     if not_finite:
         findings.add(NOT_FINITE.about(file, count=not_finite))
     elif (largest := max(-lowest, highest)) > LARGEST_VALUE:

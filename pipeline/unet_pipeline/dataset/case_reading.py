@@ -15,6 +15,7 @@ from unet_pipeline.dataset.instance_maps import find_instances
 from unet_pipeline.dataset.joining import is_recoded, recode
 from unet_pipeline.dataset.label_values import is_rounded
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from unet_pipeline.dataset.missing_channels import insert_missing
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.structure_masks import NO_MASK, join_masks
 from unet_pipeline.messages import ERROR, NOTE, Message
@@ -46,14 +47,14 @@ LABEL_RESAMPLED = Message(
 
 
 def read_case_image(root: Path, case: Case, options: ReadOptions) -> MedicalImage:
-    """The image of a case; several files become the channels of one array.
+    """The image of a case; several files become the channels of one array, in which those that the case lacks are 0.
 
     Raises:
         ImageFileError: a file cannot be read, or a channel lies on another grid than the first.
     """
     first, *others = case.images
     image = read_image(root / first, first.as_posix(), options.pages_as_slices)
-    if not others:
+    if not others and not case.missing_channels:
         return image
     arrays, notes = [image.array], [*image.notes]
     for path in others:
@@ -61,7 +62,8 @@ def read_case_image(root: Path, case: Case, options: ReadOptions) -> MedicalImag
         _check_channel(image, channel, path, first)
         arrays.append(channel.array)
         notes += channel.notes
-    return MedicalImage(np.concatenate(arrays), image.affine, image.spacing_mm, tuple(notes), image.modality)
+    array = insert_missing(np.concatenate(arrays), case.missing_channels)
+    return MedicalImage(array, image.affine, image.spacing_mm, tuple(notes), image.modality)
 
 
 def read_case_grid(root: Path, case: Case, options: ReadOptions | None = None) -> ImageGrid:
@@ -73,7 +75,7 @@ def read_case_grid(root: Path, case: Case, options: ReadOptions | None = None) -
     options = options or ReadOptions()
     first, *others = case.images
     grid = read_grid(root / first, first.as_posix(), options.pages_as_slices)
-    num_channels = grid.num_channels
+    num_channels = grid.num_channels + len(case.missing_channels)
     for path in others:
         channel = read_grid(root / path, path.as_posix(), options.pages_as_slices)
         _check_channel(grid, channel, path, first)

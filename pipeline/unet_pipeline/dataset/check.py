@@ -26,6 +26,7 @@ from unet_pipeline.dataset.instance_check import OBJECTS, measure_instances, not
 from unet_pipeline.dataset.intensities import PooledIntensities, count_samples
 from unet_pipeline.dataset.listed_files import record_listing
 from unet_pipeline.dataset.listing_facts import Listing
+from unet_pipeline.dataset.missing_channels import mark_constant_channels, name_channels, resolve_allowed
 from unet_pipeline.dataset.names import CHANNEL, LABEL, REGION, find_names_that_are_syntax, order_labels
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.orientation import find_mirroring_that_matters, find_turning_that_matters
@@ -160,27 +161,27 @@ def check_dataset(
         return replace(report, problems=(*report.problems, note_instances(findings, LABEL_TABLE)), listing=listing)
     problems = [*dataset.problems_of_layout, *(problem for finding in findings for problem in finding.problems)]
     readable, twins = [finding for finding in findings if finding.shape], find_twins(findings)
+    channels = name_channels(dataset, [one for one in readable if one.case.name in _list_planned(dataset)])
+    dataset = mark_constant_channels(dataset, readable, channels, options.missing_channels, problems)
     problems += [*compare_cases(dataset, readable), *report_twins(twins), *find_trained_test_images(dataset, findings)]
     problems += [*compare_colours(findings), *find_patients_across(dataset, patients), *find_patients_alike(patients)]
     patients = _join_twins(dataset, patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
     values = {value for finding in labelled for value in finding.voxels_by_value}
-    label_table = _choose_labels(dataset, labels, options, values)
-    complete = len(labelled) == len(findings)
+    label_table, complete = _choose_labels(dataset, labels, options, values), len(labelled) == len(findings)
     table, problems_of_labels = _settle_labels(label_table, labelled, complete, dataset.ignore_value)
     problems += [*problems_of_labels, *_find_syntax(dataset, table), *find_partial_problems(dataset, table, findings)]
     checked, reason = replace(dataset, labels=table), _find_need_for_preparation(dataset, findings)
     usable = table is not None and bool(readable) and not any(problem.severity == ERROR for problem in problems)
-    if reason and usable:
-        problems.append(PREPARED.about("dataset", cause=reason))
     if usable:
+        problems += [PREPARED.about("dataset", cause=reason)] if reason else []
         problems += find_lone_patient(dataset, patients)
     problems = list(dict.fromkeys(problems))  # a broken link is seen by its name and when it is read
     problems.sort(key=lambda problem: (SEVERITIES.index(problem.severity), problem.file))
     return CheckReport(
         dataset=checked,
         problems=tuple(problems),
-        fingerprint=_build_fingerprint(checked, readable, intensities) if usable else None,
+        fingerprint=_build_fingerprint(checked, readable, intensities, channels, options) if usable else None,
         manifest=tuple(record for finding in findings for record in finding.records),
         options=options,
         needs_preparation=reason,
@@ -217,7 +218,7 @@ def _examine_cases(
         ):
             findings.append(finding)
             if finding.samples is not None and finding.case.name in planned:
-                pooled.add(finding.samples)
+                pooled.add(finding.samples, finding.constant_channels if options.missing_channels else ())
             finding.samples = None
             bar.advance()
     return findings, pooled.describe()
@@ -253,7 +254,7 @@ def _find_need_for_preparation(dataset: Dataset, findings: list[CaseFindings]) -
         return f"has {', '.join(others)} files"
     if len(suffixes) > 1:
         return f"mixes the image formats {', '.join(sorted(suffixes))}"
-    if any(case.further_channels for case in dataset.cases):
+    if any(case.further_channels or case.missing_channels for case in dataset.cases):
         return "has a file per channel"
     if has_masks(dataset):
         return "has a mask file per structure, which are joined into one label map"
@@ -325,23 +326,23 @@ def _find_syntax(dataset: Dataset, table: dict[str, int] | None) -> list[Problem
 
 
 def _build_fingerprint(
-    dataset: Dataset, findings: list[CaseFindings], intensities: tuple[IntensityStatistics, ...]
+    dataset: Dataset,
+    findings: list[CaseFindings],
+    intensities: tuple[IntensityStatistics, ...],
+    channels: tuple[str, ...],
+    options: ReadOptions,
 ) -> Fingerprint:
     assert dataset.labels is not None
     planned = _list_planned(dataset)
     findings = [finding for finding in findings if finding.case.name in planned]
-    num_channels = findings[0].num_channels
-    is_ct = num_channels == 1 and all(
-        finding.modality == "CT" for finding in findings
-    )  # its unit decides how it is scaled
-    names = dataset.channels or (("CT",) if is_ct else tuple(f"channel_{index}" for index in range(num_channels)))
     maps = [finding.coarse_map for finding in findings if finding.coarse_map is not None]
     return Fingerprint(
         dataset_name=dataset.name,
         layout=dataset.layout,
         suffix=_settle_suffix(dataset, findings),
         spatial_dims=len(findings[0].shape),
-        channels=names,
+        channels=channels,
+        missing_channels=resolve_allowed(options.missing_channels, channels),
         labels=dataset.labels,
         ignore_value=dataset.ignore_value,
         regions=dataset.regions,

@@ -32,6 +32,7 @@ class Case:
         label: None where the folder has images only, which can be checked and predicted. With `masks` it stands for all of them in
             messages: their folder, or the first of them.
         further_channels: files of the other channels, in their order.
+        missing_channels: places, among all channels, of those that the case has no file of.
         annotated: names or values of the labels that the label map shows; the others are unknown in it, not absent. None: it shows all.
         combinations: pairs of a pattern of masks, whose bit n - 1 is that of the mask with value n, and the value of the joined label map
             that it has; None: masks do not overlap, or the highest wins.
@@ -56,11 +57,19 @@ class Case:
     annotated: tuple[str, ...] | None = None
     values: tuple[tuple[int, int], ...] | None = None
     combinations: tuple[tuple[int, int], ...] | None = None
+    missing_channels: tuple[int, ...] = ()
 
     @property
     def images(self) -> tuple[Path, ...]:
         """All image files."""
         return (self.image, *self.further_channels)
+
+    @property
+    def channel_files(self) -> tuple[Path | None, ...]:
+        """The image files by channel, None for one that is missing."""
+        there = iter(self.images)
+        places = range(len(self.images) + len(self.missing_channels))
+        return tuple(None if place in self.missing_channels else next(there) for place in places)
 
     @property
     def label_files(self) -> tuple[Path, ...]:
@@ -113,10 +122,12 @@ class Dataset:
     lists: tuple[Path, ...] = ()
     test_images: tuple[Path, ...] = ()
     given_list: Path | None = None
+    joined_name: str = ""
 
     @property
     def name(self) -> str:
-        return self.root.resolve().name
+        """That of its folder, or of the datasets that were joined to it."""
+        return self.joined_name or self.root.resolve().name
 
     @property
     def suffix(self) -> str:

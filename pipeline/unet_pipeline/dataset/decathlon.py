@@ -162,7 +162,8 @@ def _read_channels(content: Mapping[str, Any], name: str) -> tuple[str, ...] | N
 
 def _name_channels(cases: tuple[Case, ...]) -> tuple[str, ...] | None:
     """What distinguishes the files of a case's channels, such as ("t1", "flair"), where it is the same in every case."""
-    name_sets = {tuple(remove_common_start(case_name(path) for path in case.images).values()) for case in cases}
+    whole = [case for case in cases if not case.missing_channels]
+    name_sets = {tuple(remove_common_start(case_name(path) for path in case.images).values()) for case in whole}
     names = name_sets.pop() if len(name_sets) == 1 else ()
     return names if len(names) > 1 and not any(name.isdecimal() for name in names) else None
 

@@ -56,7 +56,7 @@ class Fingerprint(BaseModel):
     `mirroring_matters`, for each axis of pictures, and `turning_matters` say whether the pictures lie one way round.
     `modalities` are DICOM's codes of the images, such as "CT"; empty where the files do not say.
     `instance_sizes` are quantiles, 0 to 100 %, of the sizes of all objects of the instance maps, in mm^3, or pixels of pictures; empty
-    without instance maps.
+    without instance maps. `missing_channels` are the channels that a case may lack, as the user says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,6 +73,7 @@ class Fingerprint(BaseModel):
     turning_matters: bool = False
     modalities: tuple[str, ...] = ()
     instance_sizes: tuple[float, ...] = ()
+    missing_channels: tuple[str, ...] = ()
     intensities: tuple[IntensityStatistics, ...]
     cases: tuple[CaseFingerprint, ...]
 

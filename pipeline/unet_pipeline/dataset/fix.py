@@ -75,7 +75,7 @@ def fix_dataset(
         OSError: something cannot be written.
     """
     options = options or ReadOptions()
-    source = read_dataset(dataset, options.layout, options.follow_links, data_root)
+    source = read_dataset(dataset, options.layout, options.follow_links, data_root, options.missing_channels)
     _require_place(out, source.root)
     if labels and has_masks(source):
         raise DatasetError(
@@ -91,7 +91,7 @@ def fix_dataset(
         left_out = copy_files(source, staging, list_replaced(fixed) | excluded.files)
         expected, of_dataset = _settle_facts(source, rules, fixed, table, options)
         written = write_lists(staging, expected, source)
-        copy = check_dataset(written, None, ReadOptions())
+        copy = check_dataset(written, None, ReadOptions(missing_channels=options.missing_channels))
         reasons = {**rules.masks.reasons, **{file: why for one in fixed for file, why in one.reasons.items()}}
         record = FixRecord(
             source=source.name,

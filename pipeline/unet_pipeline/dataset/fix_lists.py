@@ -17,6 +17,7 @@ from unet_pipeline.dataset.dataset_facts import FACTS_FILE, write_facts
 from unet_pipeline.dataset.fix_record import Change
 from unet_pipeline.dataset.given_splits import SPLITS_FILE
 from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.missing_channels import ANY
 from unet_pipeline.dataset.structure_masks import has_masks
 from unet_pipeline.dataset.table import LAYOUT as TABLE
 from unet_pipeline.dataset.table import find_table
@@ -75,7 +76,8 @@ def _remove_lists(folder: Path, source: Dataset) -> None:
 def _read_again(folder: Path, expected: Dataset, source: Dataset) -> Dataset | None:
     """The dataset in `folder`, if it is what is expected, without problems that the source had not."""
     try:
-        written = read_dataset(folder)
+        lacking = any(case.missing_channels for case in expected.cases)
+        written = read_dataset(folder, missing_channels=(ANY,) if lacking else ())
     except DatasetError:
         return None
     facts = ("labels", "channels", "ignore_value", "regions", "folds")
@@ -100,7 +102,11 @@ def _describe(case: Case) -> tuple[str, ...]:
     values = (case.patient, case.split, case.spacing_mm, case.annotated, sorted(case.columns.items()))
     masks = [f"{mask.structure}={mask.value} {mask.path.as_posix()}" for mask in case.masks or ()]
     label = " ".join(masks) if masks else label  # the folder, or the first of the masks
-    return (case.name, label, *(path.as_posix() for path in case.images), *map(str, values))
+    return (case.name, label, *map(_name_file, case.channel_files), *map(str, values))
+
+
+def _name_file(path: Path | None) -> str:
+    return "" if path is None else path.as_posix()
 
 
 def list_list_changes(folder: Path, source: Dataset) -> list[Change]:
@@ -206,7 +212,7 @@ def _set_facts(content: dict[str, Any], expected: Dataset, source: Dataset) -> N
 def format_cases(cases: Sequence[Case]) -> str:
     """cases.csv: a column only where some case has something to say in it; channels are separated by semicolons or have columns."""
     separated = not any(";" in path.as_posix() for case in cases for path in case.images)
-    num_columns = 1 if separated else max(len(case.images) for case in cases)
+    num_columns = 1 if separated else max(len(case.channel_files) for case in cases)
     names = ["image"] if separated else [f"image_{index}" for index in range(num_columns)]
     columns = {
         "patient": any(case.patient for case in cases),
@@ -220,7 +226,7 @@ def format_cases(cases: Sequence[Case]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["case", *names, "label", *own, *further])
     for case in cases:
-        images = [path.as_posix() for path in case.images]
+        images = [_name_file(path) for path in case.channel_files]
         cells = [";".join(images)] if separated else [*images, *[""] * (num_columns - len(images))]
         spacing = "x".join(map(repr, case.spacing_mm or ()))
         values = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,16 +69,18 @@ class PooledIntensities:
         self._num_kept = _count_tail(max_samples)
         self._channels: list[_Pool] = []
 
-    def add(self, samples: np.ndarray) -> None:
+    def add(self, samples: np.ndarray, missing: Collection[int] = ()) -> None:
         """Pool one more case; one with another number of channels than the first is left out.
 
         Args:
             samples: shape (channels, samples).
+            missing: places of channels that the case lacks, which are left out.
         """
         self._channels = self._channels or [_Pool() for _ in samples]
         if len(samples) == len(self._channels):
-            for pool, values in zip(self._channels, samples, strict=True):
-                pool.add(values.astype(np.float64), self._num_kept)
+            for place, (pool, values) in enumerate(zip(self._channels, samples, strict=True)):
+                if place not in missing:
+                    pool.add(values.astype(np.float64), self._num_kept)
 
     def describe(self) -> tuple[IntensityStatistics, ...]:
         """Statistics per channel; none where no case was added."""
@@ -104,6 +107,8 @@ class _Pool:
         self.negated_highest = _keep_lowest(self.negated_highest, -values, num_kept)
 
     def describe(self) -> IntensityStatistics:
+        if not self.num_values:  # every case lacks the channel
+            return IntensityStatistics(mean=0.0, std=0.0, percentile_00_5=0.0, percentile_99_5=0.0)
         return IntensityStatistics(
             mean=self.mean,
             std=math.sqrt(self.squares / self.num_values),

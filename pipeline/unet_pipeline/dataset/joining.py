@@ -85,6 +85,7 @@ def join_datasets(datasets: Sequence[Dataset]) -> Dataset:
         ignore_value=ignore_value,
         regions=regions,
         problems_of_layout=tuple(problem for dataset in datasets for problem in dataset.problems_of_layout),
+        joined_name=" + ".join(_name_datasets(datasets, root)),
     )
 
 

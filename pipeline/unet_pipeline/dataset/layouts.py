@@ -19,6 +19,7 @@ from unet_pipeline.dataset.dicom_structures import name_dicom_structures
 from unet_pipeline.dataset.formats import SHOWN_FORMATS
 from unet_pipeline.dataset.given_splits import SPLITS_FILE
 from unet_pipeline.dataset.joining import join_datasets
+from unet_pipeline.dataset.missing_channels import ANY, settle_missing_channels, unite_channels
 from unet_pipeline.dataset.names import CHANNEL, LABEL, require_name, show_value
 from unet_pipeline.dataset.paths import find_dead_end, find_links, find_names_that_look_alike, name_kind, require_file
 from unet_pipeline.dataset.table_rows import SPREADSHEET_SUFFIXES, require_no_spreadsheet
@@ -51,7 +52,11 @@ _EXPECTED = {
 
 
 def read_dataset(
-    root: Path | str, layout: str | None = None, follow_links: bool = False, data_root: Path | str | None = None
+    root: Path | str,
+    layout: str | None = None,
+    follow_links: bool = False,
+    data_root: Path | str | None = None,
+    missing_channels: Sequence[str] = (),
 ) -> Dataset:
     """The dataset at `root` as its layout's reader sees it; no image is opened yet.
 
@@ -60,6 +65,7 @@ def read_dataset(
         layout: a name in `READERS`; found by looking when None.
         follow_links: links may lead out of the dataset.
         data_root: the folder that the paths of a list start from; found by looking when None.
+        missing_channels: names of the channels that a case may lack, or "any"; a case that lacks another is an error and left out.
 
     Raises:
         DatasetError: the folder is missing, empty, of no known layout, has no case, or has two cases of one name.
@@ -72,7 +78,7 @@ def read_dataset(
     if data_root is not None and reader not in _LISTS:
         raise DatasetError(f"{root} is no list of cases, so no paths start from {data_root}. Leave out --data-root.")
     dataset = name_dicom_structures(reader.read(root, data_root) if reader in _LISTS else reader.read(root))
-    dataset = add_annotated(add_facts(dataset))
+    dataset = settle_missing_channels(add_annotated(add_facts(dataset)), missing_channels)
     if not dataset.cases:
         raise DatasetError(
             f"Dataset folder {root} ({dataset.layout}) has no pair of image and label. "
@@ -92,6 +98,7 @@ def read_datasets(
     layout: str | None = None,
     follow_links: bool = False,
     data_root: Path | str | None = None,
+    missing_channels: Sequence[str] = (),
 ) -> Dataset:
     """One dataset of all that lie at `places`, each read as `read_dataset` does; `data_root` is of the first.
 
@@ -99,9 +106,15 @@ def read_datasets(
         DatasetError: one cannot be read, or they cannot be joined.
     """
     roots = [data_root, *[None] * (len(places) - 1)]
-    return join_datasets(
-        [read_dataset(place, layout, follow_links, root) for place, root in zip(places, roots, strict=True)]
-    )
+    is_joined = len(places) > 1 and bool(missing_channels)
+    allowed = (ANY,) if is_joined else missing_channels
+    datasets = [
+        read_dataset(place, layout, follow_links, root, allowed) for place, root in zip(places, roots, strict=True)
+    ]
+    if not is_joined:
+        return join_datasets(datasets)
+    # what may be missing is said of all channels, of which a dataset may have none at all
+    return settle_missing_channels(join_datasets(unite_channels(datasets)), missing_channels)
 
 
 def _require_dataset(root: Path, data_root: Path | None) -> None:

@@ -24,7 +24,7 @@ class ListedCase:
 
     Attributes:
         where: names it in messages.
-        images: paths as they are written, and once placed relative to the dataset's root.
+        images: paths as they are written, and once placed relative to the dataset's root; "" for a channel that the case lacks.
         label: likewise.
         split: "train", "validation" or "test".
         named_after: the listed paths, where the files have other names.
@@ -39,7 +39,7 @@ class ListedCase:
     @property
     def paths(self) -> tuple[str, ...]:
         """All of them."""
-        return (*self.images, self.label)
+        return (*filter(None, self.images), self.label)
 
     def placed(self, root: Path) -> ListedCase:
         """The same with paths relative to the dataset's root.
@@ -48,7 +48,7 @@ class ListedCase:
             DatasetError: a path leads out of the dataset.
         """
         images, label = (
-            tuple(parse_path(text, self.where, root).as_posix() for text in texts)
+            tuple(text and parse_path(text, self.where, root).as_posix() for text in texts)
             for texts in (self.images, [self.label])
         )
         return replace(self, images=images, label=label[0])
@@ -74,10 +74,10 @@ def read_extra_entries(listed: Sequence[object], key: str, name: str) -> list[Li
 
 def _read_entry(entry: object, where: str, key: str) -> ListedCase:
     image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (None, None)
-    images = image if isinstance(image, list) else [image]
+    images = ["" if path is None else path for path in image] if isinstance(image, list) else [image]
     if isinstance(label, list) and len(label) == 1:
         (label,) = label
-    if not images or not all(isinstance(path, str) for path in images) or not isinstance(label, str):
+    if not any(images) or not all(isinstance(path, str) for path in images) or not isinstance(label, str):
         raise DatasetError(
             f'{where}, is {entry!r}; expected {{"image": PATH, "label": PATH}}, with a list of paths for several channels. '
             "Complete the entry or remove it."
@@ -95,7 +95,7 @@ def find_first_channels(
         num_channels: that the list names; as many as the cases have when 0.
 
     Returns:
-        The entries, those without all of their channels left out, and the problems of those.
+        The entries, and the problems of those without all of their channels.
     """
     files_of = {position: _find_numbered(root, entry) for position, entry in enumerate(entries)}
     wanted = num_channels or max((max(files, default=-1) + 1 for files in files_of.values()), default=0)
@@ -115,9 +115,8 @@ def find_first_channels(
             for number, path in sorted(files.items())
             if number >= wanted
         ]
-        if not missing:
-            paths = tuple(files[number].as_posix() for number in range(wanted))
-            kept.append(replace(entry, images=paths, named_after=entry.images))
+        paths = tuple(files[number].as_posix() if number in files else "" for number in range(wanted))
+        kept.append(replace(entry, images=paths, named_after=entry.images))
     return kept, problems
 
 
@@ -136,14 +135,11 @@ def _number(path: Path, number: int) -> Path:
 
 def name_listed(entries: Sequence[ListedCase], splits: Mapping[str, str]) -> tuple[Case, ...]:
     """Cases of placed entries; `splits` has the part of those that are not for training, by place in the list."""
-    names = name_cases([[Path(path) for path in entry.named_after or entry.images] for entry in entries])
-    return tuple(
-        Case(
-            name,
-            Path(entry.images[0]),
-            Path(entry.label),
-            further_channels=tuple(map(Path, entry.images[1:])),
-            split=splits.get(entry.where),
-        )
-        for entry, name in zip(entries, names, strict=True)
-    )
+    names = name_cases([[Path(path) for path in entry.named_after or entry.images if path] for entry in entries])
+    cases = []
+    for entry, name in zip(entries, names, strict=True):
+        first, *others = (Path(path) for path in entry.images if path)
+        missing = tuple(place for place, path in enumerate(entry.images) if not path)
+        label, split = Path(entry.label), splits.get(entry.where)
+        cases.append(Case(name, first, label, tuple(others), split=split, missing_channels=missing))
+    return tuple(cases)

@@ -87,8 +87,8 @@ def find_changed_lists(manifest: Manifest, root: Path, stamps: dict[str, Stamp])
 def _read_again(manifest: Manifest, listing: Listing, root: Path) -> Dataset:
     options = ReadOptions.model_validate(manifest.reading)
     if listing.given is None:
-        return read_dataset(root, options.layout, options.follow_links)
-    return read_dataset(root / listing.given, options.layout, options.follow_links, data_root=root)
+        return read_dataset(root, options.layout, options.follow_links, None, options.missing_channels)
+    return read_dataset(root / listing.given, options.layout, options.follow_links, root, options.missing_channels)
 
 
 def find_changed_instances(manifest: Manifest, root: Path, stamps: dict[str, Stamp]) -> list[Difference]:

@@ -29,7 +29,10 @@ IMAGES, LABELS = "imagesTr", "labelsTr"
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 NO_CHANNEL = Message(
-    "channel-missing", ERROR, "has no file of channel {channel} ({expected})", "Add it, or remove the case."
+    "channel-missing",
+    ERROR,
+    "has no file of channel {channel} ({expected})",
+    "Add it, or remove the case; if cases may lack channels, say so with --missing-channels any.",
 )
 EXTRA_CHANNEL = Message(
     "channel-extra",
@@ -165,9 +168,10 @@ def _find_cases(root: Path, ending: str, num_channels: int) -> tuple[list[Case],
         for channel in missing:
             shown = f"{IMAGES}/{name}_{channel:04d}{ending}"
             problems.append(NO_CHANNEL.about(next(iter(files.values())), channel=channel, expected=shown))
-        if name in labels and not missing:
-            first, *others = (files[channel] for channel in range(num_channels))
-            cases.append(Case(name, first, labels[name], further_channels=tuple(others)))
+        if name in labels:
+            first, *others = (path for _, path in sorted(files.items()))
+            case = Case(name, first, labels[name], further_channels=tuple(others), missing_channels=tuple(missing))
+            cases.append(case)
     for name in sorted(labels.keys() - channels_of.keys()):
         problems.append(NO_IMAGE.about(labels[name], expected=f"{IMAGES}/{name}_0000{ending}"))
     return cases, problems
@@ -185,13 +189,19 @@ def _read_listed(listed: dict[str, Any], num_channels: int, root: Path) -> tuple
     cases = []
     for name, entry in sorted(listed.items()):
         images = entry.get("images") if isinstance(entry, dict) else None
-        if not isinstance(images, list) or len(images) != num_channels or not isinstance(entry.get("label"), str):
+        if (
+            not isinstance(images, list)
+            or len(images) != num_channels
+            or all(path is None for path in images)
+            or not isinstance(entry.get("label"), str)
+        ):
             raise DatasetError(
                 f'dataset.json, case {name}, is {entry!r}; expected {{"images": [{num_channels} path(s)], "label": path}}. Complete it.'
             )
         where = f"dataset.json, case {name}"
-        first, *others = (parse_path(str(path), where, root) for path in images)
+        first, *others = (parse_path(str(path), where, root) for path in images if path is not None)
+        missing = tuple(place for place, path in enumerate(images) if path is None)
         label = parse_path(entry["label"], where, root)
         stem = name if not image_suffix(Path(name)) else case_name(Path(name))
-        cases.append(Case(stem, first, label, further_channels=tuple(others)))
+        cases.append(Case(stem, first, label, further_channels=tuple(others), missing_channels=missing))
     return cases, []

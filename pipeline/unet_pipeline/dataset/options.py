@@ -17,6 +17,7 @@ class ReadOptions(BaseModel):
         labels_are_instances: every object of a label map has a value of its own; seen by the values, if None.
         overlaps: masks of one case may overlap; each structure is a region then.
         patient_pattern: regular expression whose first group is the patient's part of a case name.
+        missing_channels: names of the channels that a case may lack, or "any"; empty for none.
         site_column: column of the list of cases with the site of each; every site is a fold of its own.
     """
 
@@ -31,3 +32,4 @@ class ReadOptions(BaseModel):
     overlaps: bool = False
     patient_pattern: str | None = None
     site_column: str | None = None
+    missing_channels: tuple[str, ...] = ()

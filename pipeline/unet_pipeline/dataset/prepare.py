@@ -19,6 +19,7 @@ from unet_pipeline.dataset.dataset import Case, Dataset, image_suffix
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.instance_maps import INSTANCES
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
+from unet_pipeline.dataset.missing_channels import zero_constant
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.dataset.pages import read_pages
 from unet_pipeline.dataset.writing import write_image
@@ -76,6 +77,7 @@ def prepare_dataset(report: CheckReport, target: Path) -> tuple[Dataset, tuple[P
                         image=Path(copy.image),
                         label=Path(copy.label),
                         further_channels=(),
+                        missing_channels=(),
                         masks=None,
                         values=None,
                         combinations=None,
@@ -119,6 +121,8 @@ def find_source(copies: Path) -> Path | None:
 def _copy_case(report: CheckReport, case: Case, folder: Path, suffix: str) -> PreparedCase:
     root = report.dataset.root
     image = read_case_image(root, case, report.options)
+    if report.options.missing_channels:
+        image = replace(image, array=zero_constant(image.array))
     label, _ = read_case_label(root, case, image, report.options)
     image_path, label_path = Path("images") / f"{case.name}{suffix}", Path(LABELS) / f"{case.name}{suffix}"
     write_image(folder / image_path, image)

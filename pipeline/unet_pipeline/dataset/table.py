@@ -122,7 +122,9 @@ def _require_columns(table: Path, columns: set[str]) -> None:
 
 
 def _read_cases(rows: Sequence[Row], root: Path) -> list[Case]:
-    images = [[parse_path(text, f"{row.where}, column image", root) for text in _list_images(row)] for row in rows]
+    images = [
+        [parse_path(text, f"{row.where}, column image", root) for text in _list_images(row) if text] for row in rows
+    ]
     named = zip(rows, images, name_cases(images), strict=True)
     return [_read_case(row, root, case, name) for row, case, name in named]
 
@@ -139,6 +141,7 @@ def _read_case(row: Row, root: Path, images: list[Path], name: str) -> Case:
         image=first,
         label=parse_path(row.text("label"), f"{row.where}, column label", root),
         further_channels=tuple(others),
+        missing_channels=tuple(place for place, text in enumerate(_list_images(row)) if not text),
         patient=row.text("patient") or None,
         split=SPLITS[split] if split else None,
         spacing_mm=_read_spacing(row),
@@ -162,17 +165,22 @@ def _read_further_columns(row: Row) -> dict[str, str]:
 
 
 def _list_images(row: Row) -> list[str]:
+    """The paths of the channels; "" for one that the case lacks.
+
+    Raises:
+        DatasetError: it lacks all.
+    """
     value = row.fields.get("image")
     if isinstance(value, list):
-        texts = [str(path) for path in value]
+        texts = ["" if path is None else str(path).strip() for path in value]
     elif row.text("image"):
-        texts = row.text("image").split(";")
+        texts = [text.strip() for text in row.text("image").split(";")]
     else:
         numbered = sorted(
             (int(name.removeprefix("image_")), name) for name in row.fields if re.fullmatch(r"image_\d+", name)
         )
         texts = [row.text(name) for _, name in numbered]
-    if not texts or not all(text.strip() for text in texts):
+    if not any(texts):
         raise DatasetError(f"{row.where}, has an empty image. Expected a path in every row.")
     return texts
 

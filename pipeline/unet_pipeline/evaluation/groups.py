@@ -103,7 +103,8 @@ def group_dataset(
     known = folder.read_patients() if quote_name(dataset.name) == plan.dataset_name else {}
     cases, excluded = [], []
     for case in dataset.cases:
-        source = PredictionInput(case.name, tuple(dataset.root / image for image in case.images))
+        images = tuple(dataset.root / image for image in case.images)
+        source = PredictionInput(case.name, images, case.missing_channels)
         if any(compute_sha256(file) in trained for file in source.list_files() if not is_pair_header(file)):
             excluded.append(case.name)
         else:

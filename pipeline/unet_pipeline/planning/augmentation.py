@@ -41,7 +41,18 @@ def add_augmentation(draft: Draft, fingerprint: Fingerprint, share: float, for_o
     draft.add(NNUNET_DA, gamma_probability=round(0.3 * share, 6), gamma_range=(0.7, 1.5))
     mirroring = rules.choose_mirroring(fingerprint)
     draft.add(mirroring.reason, mirror_probability=mirroring.value)
+    _add_channel_dropout(draft, fingerprint)
     _add_other_sites(draft, fingerprint, for_other_sites)
+
+
+def _add_channel_dropout(draft: Draft, fingerprint: Fingerprint) -> None:
+    is_wanted = bool(fingerprint.missing_channels)
+    draft.add(
+        "half of the samples lose a random set of the channels that may be missing, and keep one at least (Neverova et al. 2016)"
+        if is_wanted
+        else "no channel may be missing",
+        channel_dropout=0.5 if is_wanted else 0.0,
+    )
 
 
 def _add_other_sites(draft: Draft, fingerprint: Fingerprint, wanted: bool) -> None:

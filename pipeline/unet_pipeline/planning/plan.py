@@ -52,6 +52,7 @@ class Plan(Result, BaseModel):
     ignore_value: Annotated[int, Field(ge=1, le=255)] | None = None
     regions: dict[str, tuple[int, ...]]
     missing_labels: tuple[tuple[str, ...], ...] = ()
+    missing_channels: tuple[str, ...] = ()
     spatial_dims: Annotated[int, Field(ge=2, le=3)]
     num_folds: Count
     fold: Annotated[int, Field(ge=0)]
@@ -116,6 +117,7 @@ class Plan(Result, BaseModel):
     gamma_probability: Share
     gamma_range: tuple[float, float]
     mirror_probability: tuple[Share, ...]
+    channel_dropout: Share = 0.0
     other_sites: OtherSites | None = None
     # inference
     window_size: tuple[Count, ...]
@@ -243,6 +245,14 @@ class Plan(Result, BaseModel):
             self.other_sites.check(len(self.channel_names), self.spatial_dims)
         if self.fold >= self.num_folds:
             raise ValueError(f"fold is {self.fold}; expected 0 to {self.num_folds - 1}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_missing_channels(self) -> Plan:
+        if unknown := sorted(set(self.missing_channels) - set(self.channel_names)):
+            raise ValueError(f"missing_channels has {unknown[0]!r}; {suggest(unknown[0], self.channel_names)}")
+        if self.missing_channels and len(self.channel_names) < 2:
+            raise ValueError("missing_channels has a name, and there is one channel; expected several channels")
         return self
 
     def _check_missing_labels(self) -> None:

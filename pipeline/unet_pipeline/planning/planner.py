@@ -102,6 +102,12 @@ def _add_data(draft: Draft, fingerprint: Fingerprint, dataset_dir: str, num_fold
     draft.add("format of the predictions: compressed without loss", output_suffix=lossless)
     draft.add("image channels in their order", channel_names=tuple(map(quote_name, fingerprint.channels)))
     draft.add(
+        "channels that an image may lack, as `--missing-channels` says"
+        if fingerprint.missing_channels
+        else "every image has every channel; `plan --missing-channels any` for images that lack some",
+        missing_channels=tuple(map(quote_name, fingerprint.missing_channels)),
+    )
+    draft.add(
         "name: value in the label files; the position is the network's output channel", label_table=fingerprint.labels
     )
     draft.add(

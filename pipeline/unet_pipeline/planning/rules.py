@@ -86,7 +86,8 @@ class Normalisation:
 
 def choose_normalisation(fingerprint: Fingerprint) -> Choice[Normalisation]:
     """CT has an absolute unit and is scaled by the dataset's statistics; every other modality by its own image's."""
-    if all(is_ct(name) for name in fingerprint.channels):
+    # 0 is the mean of a missing channel after a z-score only
+    if all(is_ct(name) for name in fingerprint.channels) and not fingerprint.missing_channels:
         channels = fingerprint.intensities
         return Choice(
             Normalisation(

@@ -31,6 +31,7 @@ class Case:
         notes: what the user should know about it.
         confidence: gets what the network's probabilities say about the label map; nothing is added up, if None.
         doubt: what is known of its label map without a reference, for the record.
+        missing_channels: names of the channels that the image lacks, or that have one value everywhere; None where none may be missing.
         judgement: whether it is like those of the training, for the record; None where it is not compared.
     """
 
@@ -45,6 +46,7 @@ class Case:
     confidence: ConfidenceSums | None = None
     judgement: dict[str, object] | None = None
     doubt: dict[str, object] | None = None
+    missing_channels: tuple[str, ...] | None = None
 
 
 @dataclass

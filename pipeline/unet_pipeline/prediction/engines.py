@@ -173,6 +173,7 @@ def _describe_images(folder: BundleFolder, plan: Plan) -> Expected:
         spacing_mm=None if is_picture else tuple(plan.spacing_mm),
         suffix=plan.image_suffix,
         is_planned=True,
+        missing_channels=tuple(plan.missing_channels),
     )
 
 

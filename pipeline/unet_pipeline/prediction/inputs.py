@@ -34,11 +34,54 @@ _MAX_SHOWN = 6  # names of files in a message
 
 
 @dataclass(frozen=True)
+class Channels:
+    """The channels of a network, in their order, and which of them an image may lack."""
+
+    count: int
+    names: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def folded(self) -> list[str]:
+        """Names without letter case."""
+        return [name.casefold() for name in self.names]
+
+    def can_lack(self, places: Iterable[int]) -> bool:
+        """Whether an image may lack the channels at these places."""
+        return all(self.names[place] in self.missing if self.names else False for place in places)
+
+    def describe_missing(self) -> str:
+        """For a message that says which channels are expected."""
+        return f", of which only {', '.join(self.missing)} may be missing" if self.missing else ""
+
+    def place(self, case: str, files: Mapping[int, Path]) -> PredictionInput:
+        """An image of the files at their places.
+
+        Raises:
+            PredictionError: a channel is missing that the network was trained with always.
+        """
+        missing = tuple(place for place in range(self.count) if place not in files)
+        if not self.can_lack(missing):
+            lacking = ", ".join(self.names[place] for place in missing if self.names[place] not in self.missing)
+            shown = ", ".join(path.name for _, path in sorted(files.items()))
+            raise PredictionError(
+                f"Image {case} has the files {shown} and none of the channel(s) {lacking}; the bundle was trained with "
+                f"{', '.join(self.names)}{self.describe_missing() or ' in every image'}. Add the files, or "
+                "plan and train with --missing-channels any."
+            )
+        return PredictionInput(case, tuple(path for _, path in sorted(files.items())), missing)
+
+
+@dataclass(frozen=True)
 class PredictionInput:
-    """One image to predict: its name, which the label map gets, and its file, files per channel, or DICOM folder."""
+    """One image to predict: its name, which the label map gets, and its file, files per channel, or DICOM folder.
+
+    `missing_channels` are the places, among all channels, of those that it has no file of.
+    """
 
     name: str
     files: tuple[Path, ...]
+    missing_channels: tuple[int, ...] = ()
 
     def list_files(self) -> tuple[Path, ...]:
         """All files: those of a DICOM folder one by one, and voxels beside their header."""
@@ -73,14 +116,15 @@ class PredictionInput:
     def _as_case(self) -> Case:
         folder = self.files[0].parent
         others = (path.name if path.parent == folder else os.path.relpath(path, folder) for path in self.files[1:])
-        return Case(self.name, Path(self.files[0].name), None, further_channels=tuple(map(Path, others)))
+        further = tuple(map(Path, others))
+        return Case(self.name, Path(self.files[0].name), None, further, missing_channels=self.missing_channels)
 
     def is_stock_readable(self, suffix: str) -> bool:
         """Whether stock MONAI reads the same voxels from it without help, and on the grid that files of that suffix have.
 
         A picture has no place in the world, so a 2D volume file is none for a network that was trained on pictures, nor the other way.
         """
-        is_alone = len(self.files) == 1 and stock_reads(self.files[0])
+        is_alone = len(self.files) == 1 and not self.missing_channels and stock_reads(self.files[0])
         return is_alone and (image_suffix(self.files[0]) in PICTURE_SUFFIXES) == (suffix in PICTURE_SUFFIXES)
 
     def write_readable(self, image: MedicalImage, folder: Path, suffix: str) -> Path:
@@ -92,7 +136,9 @@ class PredictionInput:
         return path
 
 
-def list_inputs(source: Path, num_channels: int = 1, channel_names: Sequence[str] = ()) -> list[PredictionInput]:
+def list_inputs(
+    source: Path, num_channels: int = 1, channel_names: Sequence[str] = (), missing_channels: Sequence[str] = ()
+) -> list[PredictionInput]:
     """The images to predict.
 
     Args:
@@ -100,25 +146,28 @@ def list_inputs(source: Path, num_channels: int = 1, channel_names: Sequence[str
         num_channels: of the network; with several, files named CASE_0000, CASE_0001, ... are one image, and so are those named by
             their channels, CASE_t1, CASE_t2, ...
         channel_names: of the network, in their order.
+        missing_channels: names of those that an image may lack.
 
     Raises:
         PredictionError: it does not exist, is no image, has no image, or has two images of one name.
     """
+    channels = Channels(num_channels, tuple(channel_names), tuple(missing_channels))
     if source.is_file() and is_directory_file(source) and is_dicom_file(source):
         source = source.parent  # it names the files that lie below its folder
     if source.is_file():
         if not image_suffix(source) and not is_dicom_file(source):
             raise PredictionError(f"{source.name} is not in a known format; expected {SHOWN_FORMATS}. Convert it.")
-        return [PredictionInput(case_name(source) if image_suffix(source) else dicom_case_name(source), (source,))]
+        name = case_name(source) if image_suffix(source) else dicom_case_name(source)
+        return [_read_lone_channel(source, channels) or PredictionInput(name, (source,))]
     if not source.is_dir():
         raise _describe_missing(source)
     series = find_series(source)
     if len(series) > 1:  # such as segmentations of the others; of one alone the reader says what it is
         series = [path for path in series if holds_images(path)] or series
     images = [path for path in list_images(source) if source not in series or not _is_beside_series(path, source)]
-    inputs = [] if images else _list_case_folders(source, num_channels, channel_names)
+    inputs = [] if images else _list_case_folders(source, channels)
     inputs = inputs or [
-        *_group_channels(images, num_channels, channel_names),
+        *_group_channels(images, channels),
         *(_name_series(source, path, bool(images)) for path in series),
     ]
     if not inputs:
@@ -169,43 +218,57 @@ def _require_own_names(inputs: Sequence[PredictionInput], source: Path) -> None:
         )
 
 
-def _list_case_folders(source: Path, num_channels: int, channel_names: Sequence[str]) -> list[PredictionInput]:
+def _list_case_folders(source: Path, channels: Channels) -> list[PredictionInput]:
     """One input per folder with the images of a case; label files in it are passed over."""
     return [
-        PredictionInput(name, _order_channels(name, files.images, num_channels, channel_names))
+        _order_channels(name, files.images, channels)
         for name, files in sorted(find_case_files(source).items())
         if not all(path.is_dir() for path in files.images.values())  # series are listed one by one
     ]
 
 
-def _order_channels(
-    case: str, images: Mapping[str, Path], num_channels: int, channel_names: Sequence[str]
-) -> tuple[Path, ...]:
+def _read_lone_channel(path: Path, channels: Channels) -> PredictionInput | None:
+    """A file whose name says that it is one channel of several; None for any other, and where none may be missing."""
+    if not channels.missing or not image_suffix(path):
+        return None
+    numbered = _CHANNEL_FILE.fullmatch(case_name(path))
+    if numbered and int(numbered["channel"]) < channels.count:
+        return channels.place(numbered["case"], {int(numbered["channel"]): path})
+    named = _group_by_name([path], channels)
+    return named[0] if named else None
+
+
+def _order_channels(case: str, images: Mapping[str, Path], channels: Channels) -> PredictionInput:
     """The files of a case in the order of the network's channels: by their names, or as they are where those say nothing."""
     by_name = {channel.casefold(): path for channel, path in images.items()}
-    wanted = [name.casefold() for name in channel_names]
+    num_channels, wanted = channels.count, channels.folded
     if wanted and all(name in by_name for name in wanted):
-        return tuple(by_name[name] for name in wanted)
+        return PredictionInput(case, tuple(by_name[name] for name in wanted))
+    if channels.missing and set(by_name) <= set(wanted):
+        return channels.place(case, {wanted.index(name): path for name, path in by_name.items()})
+    if channels.missing and all(name.isdecimal() and int(name) < num_channels for name in by_name):
+        return channels.place(case, {int(name): path for name, path in by_name.items()})
     in_order = tuple(images[channel] for channel in sorted(images, key=natural_key))
     named = any(channel and not channel.isdecimal() for channel in images) and not all(
         _UNNAMED_CHANNEL.fullmatch(name) for name in wanted
     )
     is_whole = len(in_order) == 1 and not (num_channels > 1 and set(by_name) & set(wanted))
     if is_whole or (len(in_order) == num_channels and not named):
-        return in_order
+        return PredictionInput(case, in_order)
     names = ", ".join(path.name for path in in_order[:_MAX_SHOWN]) + (
         " and others" if len(in_order) > _MAX_SHOWN else ""
     )
     raise PredictionError(
-        f"Case {case} has the images {names}; the bundle expects {num_channels} channel(s) ({', '.join(channel_names)}). Name the files "
+        f"Case {case} has the images {names}; the bundle expects {num_channels} channel(s) ({', '.join(channels.names)}). Name the files "
         f"after the channels, as CASE_CHANNEL, or remove the others; if they are images of several cases, give {in_order[0].parent}."
     )
 
 
-def _group_channels(images: Iterable[Path], num_channels: int, channel_names: Sequence[str]) -> list[PredictionInput]:
+def _group_channels(images: Iterable[Path], channels: Channels) -> list[PredictionInput]:
     """One input per image, or per case whose files are named by channel."""
     images = list(images)
-    if by_name := _group_by_name(images, channel_names):
+    num_channels = channels.count
+    if by_name := _group_by_name(images, channels):
         return by_name
     alone, files_of = [], dict[str, dict[int, Path]]()
     for image in images:
@@ -215,19 +278,19 @@ def _group_channels(images: Iterable[Path], num_channels: int, channel_names: Se
         else:
             alone.append(PredictionInput(case_name(image), (image,)))
     for case, files in files_of.items():
-        if set(files) != set(range(num_channels)):
+        if set(files) - set(range(num_channels)) or not channels.can_lack(set(range(num_channels)) - set(files)):
             names = ", ".join(path.name for _, path in sorted(files.items()))
             raise PredictionError(
                 f"Image {case} has the channel files {names}; the bundle expects {num_channels}, numbered "
-                f"{case}_0000 to {case}_{num_channels - 1:04d}. Complete them."
+                f"{case}_0000 to {case}_{num_channels - 1:04d}{channels.describe_missing()}. Complete them."
             )
-        alone.append(PredictionInput(case, tuple(path for _, path in sorted(files.items()))))
+        alone.append(channels.place(case, files))
     return sorted(alone, key=lambda item: item.name)
 
 
-def _group_by_name(images: Sequence[Path], channel_names: Sequence[str]) -> list[PredictionInput]:
+def _group_by_name(images: Sequence[Path], channels: Channels) -> list[PredictionInput]:
     """One input per case whose files are named CASE_CHANNEL with the network's channel names; none unless every file is."""
-    wanted = [name.casefold() for name in channel_names]
+    wanted = channels.folded
     if len(wanted) < 2 or len(set(wanted)) < len(wanted):
         return []
     files_of: dict[str, dict[str, Path]] = {}
@@ -238,7 +301,4 @@ def _group_by_name(images: Sequence[Path], channel_names: Sequence[str]) -> list
             return []
         start = name.casefold().find(parts[1])
         files_of.setdefault(name[start : start + len(parts[1])], {})[parts[0]] = image
-    return [
-        PredictionInput(case, _order_channels(case, files, len(wanted), channel_names))
-        for case, files in sorted(files_of.items())
-    ]
+    return [_order_channels(case, files, channels) for case, files in sorted(files_of.items())]

@@ -25,6 +25,7 @@ class Expected:
         spacing_mm: that was trained at; None for pictures, which are counted in pixels, and where it is not known.
         suffix: of the copies that MONAI reads.
         is_planned: `plan` made the bundle.
+        missing_channels: names of the channels that an image may lack.
     """
 
     channel_names: tuple[str, ...]
@@ -33,6 +34,7 @@ class Expected:
     spacing_mm: tuple[float, ...] | None = None
     suffix: str | None = None
     is_planned: bool = False
+    missing_channels: tuple[str, ...] = ()
 
     @property
     def counts_pixels(self) -> bool:

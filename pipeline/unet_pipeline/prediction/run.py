@@ -28,6 +28,7 @@ from unet_pipeline.prediction.doubt import measure_doubt
 from unet_pipeline.prediction.engine import Case, Found
 from unet_pipeline.prediction.engines import Engines, build_engines
 from unet_pipeline.prediction.forecast import Forecast, forecast_images
+from unet_pipeline.prediction.input_channels import note_missing, take_missing
 from unet_pipeline.prediction.input_check import check_grid, check_input, check_size, compare_sizes, see_grid
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.inspection import Inspector
@@ -207,10 +208,12 @@ class CaseLoop:
         with self._explain(source), self.engines.parts.stopwatch.measure("read"):
             with suppress(OSError):  # reading says it better
                 self.ledger.note_image(source)
-            image = self._read_checked(source)
+            image, missing = take_missing(self._read_checked(source), self.engines.parts.expected, source)
             notes = check_input(image, self.engines.parts.expected, source.files[0].name)
+            notes = (*notes, *note_missing(missing or (), source.files[0].name))
             engine, files = self.engines.choose(image.grid), self._list_readable(source, image)
             case = Case(source, engine, files, image.affine, image.spatial_shape, image, notes=notes)
+            case.missing_channels = missing
             parts = self.engines.parts
             num_labels = len(parts.label_values)
             if num_labels and (
@@ -279,7 +282,8 @@ class CaseLoop:
             write_companions(companions, case, prediction, self.engines.parts)
             beside += [*companions, *reports]
             seen = self.result_format.write(final, case, prediction, self.staging, self.own_suffix, self.ledger.origin)
-            known = {"contract": case.judgement, "doubt": case.doubt}
+            missing = None if case.missing_channels is None else list(case.missing_channels)
+            known = {"contract": case.judgement, "doubt": case.doubt, "missing_channels": missing}
             self.ledger.finish(case.source, final, *beside, seen=known)
         return (*seen, *case.notes)
 

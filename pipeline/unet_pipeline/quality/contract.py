@@ -14,10 +14,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.dataset.missing_channels import COLUMN as MISSING_COLUMN
 from unet_pipeline.prediction.modality import compare_modality
 from unet_pipeline.quality.distribution import Distribution
 from unet_pipeline.quality.layout import measure_layout
-from unet_pipeline.quality.properties import ImageProperties, show_number
+from unet_pipeline.quality.properties import ImageProperties, find_group, show_number
 from unet_pipeline.quality.sealed import read_sealed
 
 CONTRACT_FILE = "contract.json"
@@ -202,6 +203,10 @@ def judge_image(contract: ContractRecord, image: ImageProperties, modalities: Se
     distribution, numbers = contract.image.distribution, dict(image.numbers)
     if image.thumbnail.shape == contract.template_array.shape:
         numbers |= measure_layout(image.thumbnail, contract.template_array)
+    if not image.is_whole:  # how the channels go together cannot be judged, and counts as usual
+        kept = ("grid", "intensity")
+        usual = dict(zip(distribution.names, distribution.centre.tolist(), strict=True))
+        numbers = usual | {name: value for name, value in numbers.items() if find_group(name) in kept}
     if missing := [name for name in distribution.names if name not in numbers]:
         return Verdict(OUTSIDE, missing[0], "not measurable", "measured in every image", None)
     values = np.array([numbers[name] for name in distribution.names])
@@ -222,13 +227,14 @@ def judge_values(stage: StageRecord, values: np.ndarray, factor: float, name: st
 def _judge_words(
     expected: Mapping[str, Sequence[str]], words: Mapping[str, str], modalities: Sequence[str]
 ) -> list[Verdict]:
-    """What an image has that none of the training's had; another way round is unusual only, because images are turned by their headers."""
+    """What an image has that none of the training's had; another way round is unusual only, because images are turned by their headers,
+    and so are other missing channels, of which the training drops all sets."""
     verdicts = []
     for name, value in words.items():
         if name == "modality":
             if compare_modality(value, modalities, ""):
                 verdicts.append(Verdict(OUTSIDE, name, value, " and ".join(modalities), None))
         elif (seen := expected.get(name)) and value not in seen:
-            word = UNUSUAL if name == "orientation" else OUTSIDE
+            word = UNUSUAL if name in ("orientation", MISSING_COLUMN) else OUTSIDE
             verdicts.append(Verdict(word, name, value, ", ".join(seen), None))
     return verdicts

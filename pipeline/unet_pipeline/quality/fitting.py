@@ -32,6 +32,7 @@ from unet_pipeline.quality.contract import (
 )
 from unet_pipeline.quality.distribution import Distribution, choose_units, find_rank, find_rate, fit_distribution
 from unet_pipeline.quality.encoder import EncoderListener, find_bottleneck
+from unet_pipeline.quality.inspector import name_missing
 from unet_pipeline.quality.layout import measure_layout
 from unet_pipeline.quality.properties import ImageProperties, find_floor, find_group, measure_image
 
@@ -86,11 +87,17 @@ def fit_contract(
     if len(properties) < FEWEST_CASES:
         return None
     patients = folder.read_patients()
-    owners = [patients.get(case, case) for case in properties]
+    whole = {case: one for case, one in properties.items() if one.is_whole}
+    compared = whole if len(whole) >= FEWEST_CASES else properties
+    owners = [patients.get(case, case) for case in compared]
     images = list(properties.values())
-    image_stage, template = fit_images(images, owners, FALSE_ALARM_RATES["image"])
+    image_stage, template = fit_images(list(compared.values()), owners, FALSE_ALARM_RATES["image"])
     encoders, notes = fit_encoders(measured, FALSE_ALARM_RATES["encoder"])
-    notes = [*_note_rate(image_stage, FALSE_ALARM_RATES["image"], "the image's properties"), *notes]
+    notes = [
+        *_note_rate(image_stage, FALSE_ALARM_RATES["image"], "the image's properties"),
+        *notes,
+        *_note_channels(plan),
+    ]
     return ContractRecord(
         dataset=plan.dataset_name,
         weights_sha256=[compute_sha256(group.weights[0]) for group in groups],
@@ -155,8 +162,8 @@ class _Reader:
         case = self.loop.read(source)
         if case.image is None:
             raise ValueError("the image was dropped before it was looked at")
-        seen = measure_image(case.image, self.engines.parts.expected.counts_pixels)
-        if self.listener is None or not needs_features:
+        seen = measure_image(case.image, self.engines.parts.expected.counts_pixels, name_missing(case))
+        if self.listener is None or not needs_features or case.missing_channels:
             return seen, None
         with self.listener.listen() as heard:
             self.loop.infer(case)
@@ -307,6 +314,15 @@ def _note_rate(stage: StageRecord, wanted: float, what: str) -> list[str]:
     return [
         f"{stage.num_cases} cases can promise no fewer false alarms by {what} than {100 * stage.false_alarm_rate:.0f} %; "
         f"{100 * wanted:.0f} % take {int(np.ceil(1 / wanted)) - 1} cases."
+    ]
+
+
+def _note_channels(plan: Plan) -> list[str]:
+    if not plan.missing_channels:
+        return []
+    return [
+        f"Trained with the channels {', '.join(plan.channel_names)}, of which an image may lack {', '.join(plan.missing_channels)}, but not "
+        "all; of an image that lacks some, only its grid and the intensities of its channels are compared."
     ]
 
 

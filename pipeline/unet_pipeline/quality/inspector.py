@@ -77,14 +77,14 @@ class ContractInspector:
         """See `Inspector`."""
         if case.image is None:
             raise ValueError("the image was dropped before it was compared")
-        image = measure_image(case.image, self.counts_pixels)
+        image = measure_image(case.image, self.counts_pixels, name_missing(case))
         verdict = judge_image(self.contract, image, self.modalities)
         self._refuse(case, verdict)
         self._note(case, verdict)
 
     def listen(self, case: Case) -> AbstractContextManager[None]:
         """See `Inspector`."""
-        if self._listener is None or self.encoder is None:
+        if self._listener is None or self.encoder is None or case.missing_channels:  # its features are other ones
             return nullcontext()
         return self._listen(case, self._listener, self.encoder)
 
@@ -115,6 +115,14 @@ class ContractInspector:
         case.notes = tuple(note for note in case.notes if note.code not in codes)
         if verdict.word != INSIDE:
             case.notes = (*case.notes, _describe(case, verdict))
+
+
+def name_missing(case: Case) -> dict[int, str] | None:
+    """Places and names of the channels that an image lacks, for `measure_image`."""
+    if case.missing_channels is None:
+        return None
+    names = case.engine.parts.expected.channel_names
+    return {place: name for place, name in enumerate(names) if name in case.missing_channels}
 
 
 def _describe(case: Case, verdict: Verdict) -> Problem:

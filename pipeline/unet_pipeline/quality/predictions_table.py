@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from unet_pipeline.bundle.run_record import LabelMapEntry
+from unet_pipeline.dataset.missing_channels import COLUMN as MISSING_COLUMN
+from unet_pipeline.dataset.missing_channels import name_pattern
 from unet_pipeline.files import write_text
 from unet_pipeline.quality.contract import VERDICTS
 
@@ -39,7 +41,9 @@ def list_contract_rows(entries: Mapping[str, object]) -> dict[str, Row]:
         if isinstance(entry, LabelMapEntry):
             judgement = entry.contract or {"verdict": NOT_COMPARED}
             verdict = {column: judgement.get(key) for column, key in CONTRACT_COLUMNS.items()}
-            rows[case] = {"label_map": entry.label_map, **verdict}
+            missing = entry.missing_channels
+            lacking = {} if missing is None else {MISSING_COLUMN: name_pattern(missing)}
+            rows[case] = {"label_map": entry.label_map, **verdict, **lacking}
     return rows
 
 

@@ -5,13 +5,15 @@ Everything is computed from voxels as they were read, on a sample of at most `MO
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
 
 from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.missing_channels import COLUMN as MISSING_COLUMN
+from unet_pipeline.dataset.missing_channels import COMPLETE, name_pattern
 
 MOST_VOXELS = 1 << 18  # of the sample that intensities and texture are measured on
 THUMBNAIL = 12  # cells along each axis
@@ -32,7 +34,7 @@ class ImageProperties:
 
     Attributes:
         numbers: by name; sizes, spacings and spreads as natural logarithms, so that twice is as far as half.
-        words: that are equal or not: channels, dimensions, orientation, modality.
+        words: that are equal or not: channels, dimensions, orientation, modality, missing_channels.
         thumbnail: mean of each cell of the standardised image, `THUMBNAIL` cells along each axis, axes as in the training's world.
     """
 
@@ -40,13 +42,21 @@ class ImageProperties:
     words: Mapping[str, str]
     thumbnail: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no channel is missing."""
+        return self.words.get(MISSING_COLUMN, COMPLETE) == COMPLETE
 
-def measure_image(image: MedicalImage, counts_pixels: bool) -> ImageProperties:
+
+def measure_image(
+    image: MedicalImage, counts_pixels: bool, lacking: Mapping[int, str] | None = None
+) -> ImageProperties:
     """Measure an image.
 
     Args:
         image: as it was read.
         counts_pixels: it is a picture, whose pixels have no size.
+        lacking: place and name of the channels that it lacks, which are not measured; None where none may be missing.
     """
     array, affine = orient(image.array, image.affine) if not counts_pixels else (image.array, image.affine)
     spacing = np.ones(array.ndim - 1) if counts_pixels else np.linalg.norm(affine[:3, :3], axis=0)
@@ -56,11 +66,15 @@ def measure_image(image: MedicalImage, counts_pixels: bool) -> ImageProperties:
         words["orientation"] = name_orientation(image.affine)
     if image.modality:
         words["modality"] = image.modality
+    if lacking is not None:
+        words[MISSING_COLUMN] = name_pattern(list(lacking.values()))
     numbers = _measure_grid(array.shape[1:], spacing, axes, counts_pixels)
-    sample = np.stack([_take_sample(channel) for channel in array]).astype(np.float32)
+    places = [place for place in range(len(array)) if place not in (lacking or ())]
+    sample = np.stack([_take_sample(array[place]) for place in places]).astype(np.float32)
     centre, spread = _find_scale(sample)
-    numbers |= _measure_intensities(sample, centre, spread)
-    numbers |= _measure_colours(sample)
+    numbers |= _measure_intensities(sample, centre, spread, places)
+    if not lacking:
+        numbers |= _measure_colours(sample)
     grey = _standardise(sample, centre, spread).mean(axis=0)
     numbers |= _measure_texture(grey, axes)
     return ImageProperties(numbers, words, _shrink(grey))
@@ -130,13 +144,15 @@ def _standardise(sample: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> 
     return (sample - centre.reshape(shape)) / spread.reshape(shape)
 
 
-def _measure_intensities(sample: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> dict[str, float]:
+def _measure_intensities(
+    sample: np.ndarray, centre: np.ndarray, spread: np.ndarray, places: Sequence[int]
+) -> dict[str, float]:
     numbers = {}
     for number, channel in enumerate(sample):
         flat = channel.reshape(-1)
         flat = flat[:: max(1, flat.size // 20000)]
         raw = np.quantile(flat, _QUANTILES)
-        key = f"channel_{number}"
+        key = f"channel_{places[number]}"
         numbers[f"{key}_mean"] = _compress(float(centre[number]))
         numbers[f"{key}_spread"] = float(np.log(spread[number]))
         numbers[f"{key}_lowest"] = _compress(float(raw[0]))

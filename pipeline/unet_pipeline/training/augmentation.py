@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from monai.transforms.utils import generate_label_classes_crop_centers
 
+from unet_pipeline.training.channel_dropout import ChannelDropout
 from unet_pipeline.training.intensity import IntensityAugmentation
 from unet_pipeline.training.row_layout import RowLayout, Values
 from unet_pipeline.training.sampling import PackedVoxels, Source, sample_each, sample_packed
@@ -30,6 +31,7 @@ class PatchAugmentation:
         spatial: what moves voxels.
         intensity: what changes values; None for nothing.
         sites: what differs between hospitals, before `intensity`; None for nothing.
+        channel_dropout: what sets whole channels to 0, behind all; None for nothing.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class PatchAugmentation:
         spatial: SpatialAugmentation,
         intensity: IntensityAugmentation | None = None,
         sites: SiteAugmentation | None = None,
+        channel_dropout: ChannelDropout | None = None,
     ) -> None:
         self.patch_size, self.num_channels = tuple(patch_size), num_channels
         self.crop_ratios = list(crop_ratios)
         self.spatial, self.intensity, self.sites = spatial, intensity, sites
+        self.channel_dropout = channel_dropout
 
     @cached_property
     def layout(self) -> RowLayout:
@@ -52,7 +56,8 @@ class PatchAugmentation:
         places = dict.fromkeys(("case_shape", "box_shape", "lower", "centre"), (dims,))
         changes = {} if self.intensity is None else self.intensity.list_shapes(self.num_channels, dims)
         sites = {} if self.sites is None else self.sites.list_shapes(self.num_channels, dims)
-        return RowLayout({"offset": (), **places, **self.spatial.list_shapes(), **changes, **sites})
+        dropout = {} if self.channel_dropout is None else self.channel_dropout.list_shapes()
+        return RowLayout({"offset": (), **places, **self.spatial.list_shapes(), **changes, **sites, **dropout})
 
     def draw(
         self,
@@ -60,6 +65,7 @@ class PatchAugmentation:
         case_shape: Sequence[int],
         class_indices: Sequence[np.ndarray],
         zero_level: Sequence[float] | None = None,
+        is_there: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Everything about one sample; `lower` and `box_shape` are the part of the case that it is made of.
 
@@ -68,6 +74,7 @@ class PatchAugmentation:
             case_shape: voxels along each axis.
             class_indices: for each class the flat indices of its voxels, to centre patches on.
             zero_level: what an intensity of 0 in the file is in the case, one value per channel; `sites` needs it.
+            is_there: which channels the case has; `channel_dropout` needs it. All of them if None.
         """
         generator = np.random.default_rng(seed)
         (chosen,) = generate_label_classes_crop_centers(
@@ -89,6 +96,8 @@ class PatchAugmentation:
             # numbers of their own, so that the others are those of a training without
             values |= self.sites.draw(np.random.default_rng((seed, 1)), self.num_channels, len(patch))
             values["zero_level"] = values["zero_level"] if zero_level is None else np.asarray(zero_level)
+        if self.channel_dropout is not None:  # numbers of their own too
+            values |= self.channel_dropout.draw(np.random.default_rng((seed, 2)), is_there)
         values["lower"], values["box_shape"] = find_box(
             values["matrix"], values["field"], centre, self.patch_size, case_shape
         )
@@ -122,4 +131,4 @@ class PatchAugmentation:
         for part in (self.sites, self.intensity):
             if part is not None:
                 images = part.apply(images, values, everywhere)
-        return images
+        return images if self.channel_dropout is None else self.channel_dropout.apply(images, values)

@@ -18,13 +18,14 @@ from monai.transforms import Compose
 from torch.utils.data import Sampler, get_worker_info
 
 from unet_pipeline.training.augmentation import PatchAugmentation
+from unet_pipeline.training.channel_dropout import find_channels_that_are_there
 from unet_pipeline.training.processes import find_share, num_local_processes, num_processes, rank
 from unet_pipeline.training.randomness import derive_seed
 from unet_pipeline.training.sampling import Source
 from unet_pipeline.training.shared_cases import map_cases
 from unet_pipeline.training.voxel_store import VoxelStore, find_budget_bytes, take_source
 from unet_pipeline.training.zero_level import ZERO_LEVEL
-from unet_pipeline.types import CASE, LABEL
+from unet_pipeline.types import CASE, IMAGE, LABEL
 
 CLASS_INDICES = "label_cls_indices"  # MONAI's name
 
@@ -198,6 +199,7 @@ class SeededDataset(CacheDataset):
         self.seed, self.fold = seed, fold
         place_at = torch.device(device)
         budget_bytes = find_budget_bytes(place_at, device_cache_gib, step_gib, num_workers)
+        self._channels_of: dict[int, np.ndarray] = {}  # looked for once
         self.store: VoxelStore | None = None
         if place_at.type == "cuda" or budget_bytes:
             self.store = VoxelStore(self._cache, place_at, budget_bytes)
@@ -207,11 +209,20 @@ class SeededDataset(CacheDataset):
             return super()._fill_cache(indices)
         return map_cases(self.cache_num, self._load_cache_item)
 
+    def _find_channels(self, case_index: int, image: torch.Tensor) -> np.ndarray | None:
+        """Which channels a case has, where channels may be missing."""
+        if self.augmentation.channel_dropout is None:
+            return None
+        if case_index not in self._channels_of:
+            self._channels_of[case_index] = find_channels_that_are_there(image)
+        return self._channels_of[case_index]
+
     def __getitem__(self, key: SampleKey) -> Sample:
         seed = derive_seed("sample", self.seed, self.fold, key.epoch, key.position)
         item = super().__getitem__(key.case_index)
         case_shape = item[LABEL].shape[1:]
-        values = self.augmentation.draw(seed, case_shape, item[CLASS_INDICES], item.get(ZERO_LEVEL))
+        is_there = self._find_channels(key.case_index, item[IMAGE])
+        values = self.augmentation.draw(seed, case_shape, item[CLASS_INDICES], item.get(ZERO_LEVEL), is_there)
         if self.store is not None and key.case_index < len(self.store.offsets):
             values["offset"] = np.asarray(self.store.offsets[key.case_index])
             values["lower"], values["box_shape"] = np.zeros(len(case_shape)), np.asarray(case_shape)

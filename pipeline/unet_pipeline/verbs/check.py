@@ -47,7 +47,8 @@ def check(
         DatasetError: there is no dataset to check.
     """
     options = options or ReadOptions()
-    read = apply_decisions(read_datasets([dataset, *also], options.layout, options.follow_links, data_root), decisions)
+    reading = (options.layout, options.follow_links, data_root, options.missing_channels)
+    read = apply_decisions(read_datasets([dataset, *also], *reading), decisions)
     report = check_dataset(read, labels, options, with_tiles=with_tiles or out is not None)
     if out is not None:
         from unet_pipeline.evidence.report.check_page import CHECK_PAGE, write_check_page

@@ -14,6 +14,7 @@ from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_w
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.dataset.manifest import read_manifest
+from unet_pipeline.dataset.missing_channels import COLUMN as MISSING_COLUMN
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage, group_by_fold, group_dataset
 from unet_pipeline.files import compute_sha256, find_relative, write_together
@@ -224,7 +225,8 @@ def _read_cuts(
 ) -> tuple[list[Cut], dict[str, dict[str, str]]]:
     """How the cases are cut into subgroups, and the further columns of the list of cases, by case.
 
-    Sites that the folds leave out are subgroups without being asked for, wherever the list of cases has their column.
+    Sites that the folds leave out are subgroups without being asked for, wherever the list of cases has their column, and so are the sets
+    of missing channels.
     """
     from unet_pipeline.evaluation.subgroups import Cut, read_cut
 
@@ -233,6 +235,8 @@ def _read_cuts(
     site = _find_site_column(folder)
     if site and site not in {cut.column for cut in cuts} and any(site in row for row in columns.values()):
         cuts.append(Cut(site, by_name=True))
+    if any(MISSING_COLUMN in row for row in columns.values()) and MISSING_COLUMN not in {cut.column for cut in cuts}:
+        cuts.append(Cut(MISSING_COLUMN, by_name=True))
     return cuts, columns
 
 

@@ -82,9 +82,8 @@ def plan(
     require_free(root)
     with _open_start(initial, trust) as start:
         started_s = time.monotonic()
-        read = apply_decisions(
-            read_datasets([dataset, *also], options.layout, options.follow_links, data_root), decisions
-        )
+        reading = (options.layout, options.follow_links, data_root, options.missing_channels)
+        read = apply_decisions(read_datasets([dataset, *also], *reading), decisions)
         report = check_dataset(read, labels, options)
         read_case_s = (time.monotonic() - started_s) / len(report.dataset.cases)
         report.require_no_errors()

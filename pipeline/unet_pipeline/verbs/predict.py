@@ -178,7 +178,8 @@ def prepare_prediction(
 
     check_runtime(folder, options.runtime, options.ensemble)
     keep_freed_pages()
-    return tuple(weights), list_inputs(Path(source), len(plan.channel_names), plan.channel_names)
+    channels = len(plan.channel_names), plan.channel_names, plan.missing_channels
+    return tuple(weights), list_inputs(Path(source), *channels)
 
 
 def _prepare_external(folder: BundleFolder, source: Path | str, options: PredictOptions) -> list[PredictionInput]:

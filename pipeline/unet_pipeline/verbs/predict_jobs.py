@@ -166,6 +166,7 @@ def _build_item(source: PredictionInput, key: str, ledger: Ledger) -> Item:
     arguments = {
         "name": source.name,
         "files": [str(file.absolute()) for file in source.files],
+        "missing_channels": list(source.missing_channels),
         "entry": None if entry is None else entry.model_dump(mode="json"),
         "started": ledger.started,
         "begun": time.time(),
@@ -238,6 +239,7 @@ def _run(
         "suffix": suffix,
         "contract_sha256": ledger.contract_sha256,
         "largest": [str(file.absolute()) for source in largest for file in source.files],
+        "largest_lacks": [place for source in largest for place in source.missing_channels],
     }
     share = job.jobs.share(count_cores(), job.options.device)
     engine = job.jobs.build(share, len(todo), job.out)

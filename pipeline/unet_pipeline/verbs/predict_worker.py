@@ -27,7 +27,8 @@ def open_prediction(arguments: Arguments, share: Share) -> Function:
 
     Args:
         arguments: bundle, out, staging (folders); weights, files_used (files); options, origin (of the call); suffix; contract_sha256 (of
-            what images are compared with, empty for nothing); largest (files of the image by which windows are chosen).
+            what images are compared with, empty for nothing); largest (files of the image by which windows are chosen), and
+            largest_lacks (places of its missing channels).
         share: of this worker.
 
     Raises:
@@ -84,7 +85,8 @@ def _build_worker(
         )
     staging = Path(tempfile.mkdtemp(dir=arguments["staging"]))
     engines = build_engines(folder, weights, staging, options)
-    windowing = settle_windows(engines, [PredictionInput("", tuple(map(Path, arguments["largest"])))], options)
+    largest = PredictionInput("", tuple(map(Path, arguments["largest"])), tuple(arguments["largest_lacks"]))
+    windowing = settle_windows(engines, [largest], options)
     engines = engines.with_windowing(replace(windowing, num_images=1))
     own_suffix = find_suffix(folder, None if folder.is_planned else engines)
     inspector = build_inspector(folder, weights, options, arguments["contract_sha256"])
@@ -108,7 +110,7 @@ class _Worker:
         """The label map of one image.
 
         Args:
-            item: name, files, entry of the label map that is there, and when the call began: started, and begun
+            item: name, files, missing_channels, entry of the label map that is there, and when the call began: started, and begun
                 (seconds since 1970).
             smaller: one window at a time, blended in main memory.
 
@@ -121,7 +123,8 @@ class _Worker:
         from unet_pipeline.prediction.reuse import Ledger
         from unet_pipeline.prediction.run import CaseLoop
 
-        out, source = Path(self.arguments["out"]), PredictionInput(item["name"], tuple(map(Path, item["files"])))
+        out, missing = Path(self.arguments["out"]), tuple(item["missing_channels"])
+        source = PredictionInput(item["name"], tuple(map(Path, item["files"])), missing)
         ledger = Ledger(out, self.origin, started=item["started"])
         if item["entry"] is not None:
             ledger.enter(source.name, LabelMapEntry(**item["entry"]))

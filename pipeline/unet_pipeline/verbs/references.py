@@ -13,6 +13,7 @@ from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.dataset.instance_maps import find_instances
 from unet_pipeline.dataset.joining import fit_to_labels, is_recoded
 from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.missing_channels import ANY, fit_to_channels
 from unet_pipeline.dataset.overlaps import combine_by
 from unet_pipeline.dataset.pages import read_label_pages
 from unet_pipeline.dataset.paths import LEAVES, LINK_BROKEN, LINK_LOOP
@@ -27,18 +28,24 @@ REFERENCES = "references"
 _LINKS = {message.code for message in (LEAVES, LINK_BROKEN, LINK_LOOP)}
 
 
-def read_references(dataset: Path | str, follow_links: bool = False, data_root: Path | str | None = None) -> Dataset:
+def read_references(
+    dataset: Path | str,
+    follow_links: bool = False,
+    data_root: Path | str | None = None,
+    missing_channels: Sequence[str] = (),
+) -> Dataset:
     """The dataset to evaluate on.
 
     Args:
         dataset: a labelled folder, or a list of cases.
         follow_links: links may lead out of it.
         data_root: as in `check`.
+        missing_channels: names of channels that a case may lack, or "any".
 
     Raises:
         DatasetError: it cannot be read, or has a link that is not to be followed or leads nowhere.
     """
-    references = read_dataset(dataset, follow_links=follow_links, data_root=data_root)
+    references = read_dataset(dataset, None, follow_links, data_root, missing_channels)
     for problem in references.problems_of_layout:
         if problem.code in _LINKS:
             raise problem.as_error()
@@ -149,7 +156,9 @@ def open_references(
     """
     if dataset is None:
         return None
-    references = read_references(dataset, follow_links, data_root)
+    references = read_references(dataset, follow_links, data_root, (ANY,) if plan.missing_channels else ())
+    if plan.missing_channels:
+        references = fit_to_channels(references, plan.channel_names)
     if plan.missing_labels:
         references = fit_to_labels(references, dict(plan.label_table))
     references = split_references(references, plan, target)

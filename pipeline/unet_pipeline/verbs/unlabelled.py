@@ -7,6 +7,7 @@ is used at all. The trainings have the settings, steps and seed of those they ar
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from unet_pipeline.audit.trust import open_trusted
 from unet_pipeline.bundle.data_state import require_unchanged_data
-from unet_pipeline.bundle.folder import BundleFolder, require_ensemble
+from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.unlabelled import PoolRecord, find_pool_record
 from unet_pipeline.cohort.options import JobOptions
-from unet_pipeline.errors import TrainingError
+from unet_pipeline.errors import BundleError, TrainingError
 from unet_pipeline.evaluation.groups import Group, group_by_fold
 from unet_pipeline.files import compute_sha256, write_json
 from unet_pipeline.locks import hold_lock
@@ -164,7 +165,7 @@ def _try_or_recall(
 ) -> PoolTrial:
     """What was decided about a pool, now or earlier; `who` are device, workers, tracking and announce."""
     plan = read_plan(folder.plan)
-    inputs = list_inputs(pool, len(plan.channel_names), plan.channel_names)
+    inputs = list_inputs(pool, len(plan.channel_names), plan.channel_names, plan.missing_channels)
     images_sha256 = hash_pool(inputs)
     if (known := find_accepted(folder, images_sha256)) is not None:
         return _conclude(locate_work(folder, known.key), known)
@@ -184,7 +185,12 @@ def _conclude(work: PoolWork, record: PoolRecord) -> PoolTrial:
 
 
 def _require_able(folder: BundleFolder) -> None:
-    require_ensemble(folder)  # a single network has nobody to disagree with
+    if (num_folds := len(folder.trained_folds())) < 2:
+        raise BundleError(
+            f"{folder.name} has weights of {num_folds} fold(s); expected two or more, because with --unlabelled every fold is trained again, "
+            "with the images on whose labels the networks of the folds agree. Train the folds first: "
+            f"`unet-pipeline train {shlex.quote(str(folder.root))} --fold all`."
+        )
     if read_plan(folder.plan).instance_targets is not None:
         raise TrainingError(
             f"{folder.name} gives instances, and its folds would have to agree on objects, not on label maps, which is not built. Train it "

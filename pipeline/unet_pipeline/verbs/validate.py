@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from unet_pipeline.audit.trust import open_trusted
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle
 from unet_pipeline.dataset.image_files import hash_image_files
+from unet_pipeline.dataset.missing_channels import ANY
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.files import compute_sha256, find_relative, write_json
 from unet_pipeline.locks import hold_lock
+from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.verbs.evaluate import evaluate
 from unet_pipeline.verbs.references import read_references
 from unet_pipeline.verbs.stores import fetches
@@ -144,7 +146,8 @@ def validate(
     with hold_lock(path.with_name(f"{path.stem}.lock"), f"ValidationProtocol {path.name}"):
         log = read_log(name_log(path))
         changed = [named.name for named, folder in folders if hash_bundle(folder) != named.sha256]
-        data = read_references(dataset, follow_links, data_root)
+        lacking = any(folder.is_planned and read_plan(folder.plan).missing_channels for _, folder in folders)
+        data = read_references(dataset, follow_links, data_root, (ANY,) if lacking else ())
         data_sha256 = hash_data(data)
         breaches, notes = find_breaches(plan, log, data_sha256, registered, changed)
         for line in breaches:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.records import ListedCase, SplitRecord
 from unet_pipeline.dataset.layouts import read_dataset
+from unet_pipeline.dataset.missing_channels import ANY
 from unet_pipeline.dataset.prepare import write_joined_label
 from unet_pipeline.dataset.structure_masks import has_masks, name_structures
 from unet_pipeline.errors import EvaluationError, PipelineError
@@ -129,7 +130,7 @@ def _list_sources(bundle: BundleFolder, root: Path) -> dict[str, Source]:
 def _read_sources(dataset: Path, labels: Labels) -> dict[str, Source]:
     """Of a labelled folder, or of one with images only."""
     try:
-        found = read_dataset(dataset)
+        found = read_dataset(dataset, missing_channels=(ANY,))
     except PipelineError:
         if not dataset.is_dir():
             raise
@@ -145,5 +146,5 @@ def _read_sources(dataset: Path, labels: Labels) -> dict[str, Source]:
                 _joined.append(TemporaryDirectory(prefix="unet_pipeline_view_"))
             reference = write_joined_label(found.root, case, Path(_joined[0].name), labels.spatial_dims)
         images = tuple(found.root / image for image in case.images)
-        sources[case.name] = Source(PredictionInput(case.name, images), reference)
+        sources[case.name] = Source(PredictionInput(case.name, images, case.missing_channels), reference)
     return sources

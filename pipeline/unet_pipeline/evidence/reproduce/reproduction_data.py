@@ -40,7 +40,7 @@ def provide_data(folder: BundleFolder, dataset: Path | None) -> Iterator[tuple[P
         yield dataset, ()
         return
     options = ReadOptions.model_validate(manifest.reading)
-    source = read_dataset(dataset, options.layout, options.follow_links)
+    source = read_dataset(dataset, options.layout, options.follow_links, None, options.missing_channels)
     findings = tuple(compare_files(source.root, list_sources(manifest)))
     report = check_dataset(source, read_plan(folder.plan).label_table, options)
     with tempfile.TemporaryDirectory(prefix="reproduce-data-") as scratch:
