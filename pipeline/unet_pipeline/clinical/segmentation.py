@@ -116,6 +116,7 @@ def build_segmentation(
             content_description=f"Automatic segmentation, {PURPOSE}",
             **describe_equipment(algorithm, result.origin),
         )
+    segmentation.ContentCreatorName = ""  # of type 2, which highdicom leaves out; a program made the content
     _name_dimensions(segmentation, derive_uid("dimensions", *identity))
     return segmentation, _list_empty(pixels, segments, numbers)
 
