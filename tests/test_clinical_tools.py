@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
@@ -22,9 +23,13 @@ from unet_pipeline.clinical.segmentation import BINARY, FRACTIONAL, LABELMAP, bu
 from unet_pipeline.clinical.volume_report import build_report
 
 from . import dicom_geometries as geometries
+from . import dicom_phantoms as phantoms
 from . import dicom_standard_tables as tables
 
 pytestmark = pytest.mark.dicom_tools
+NEEDS_DCIODVFY = pytest.mark.skipif(
+    shutil.which("dciodvfy") is None, reason="dciodvfy of Debian's dicom3tools is not installed"
+)
 KINDS = BINARY, FRACTIONAL, "RTSTRUCT", "overlay", "SR"
 OVERLAY_CLASS = "1.2.840.10008.5.1.4.1.1.7.4"
 SOP_CLASSES = (
@@ -49,15 +54,15 @@ def write_result(seed: int, kind: str, folder: Path) -> Path:
     return final
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of Debian's dicom3tools is not installed")
+@NEEDS_DCIODVFY
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(12))
 def test_dciodvfy_reports_no_error(tmp_path: Path, seed: int, kind: str) -> None:
     assert geometries.list_violations(write_result(seed, kind, tmp_path)) == []
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of Debian's dicom3tools is not installed")
-def test_dciodvfy_reports_no_error_in_a_report_that_refers_to_a_segmentation(tmp_path: Path) -> None:
+@NEEDS_DCIODVFY
+def test_no_error_in_a_report_that_refers_to_a_segmentation(tmp_path: Path, standard: Any) -> None:
     geometry = geometries.draw_geometry(3)
     labels = geometries.draw_labels(3, geometry.volume.shape)
     series = geometries.write_geometry(tmp_path / "a", geometry)
@@ -67,6 +72,29 @@ def test_dciodvfy_reports_no_error_in_a_report_that_refers_to_a_segmentation(tmp
     report, _ = build_report(*arguments, segmentation)
     report.save_as(tmp_path / "report.dcm", enforce_file_format=True)
     assert geometries.list_violations(tmp_path / "report.dcm") == []
+    assert list_errors(report, standard) == []
+
+
+@NEEDS_DCIODVFY
+@pytest.mark.parametrize("kind", [BINARY, FRACTIONAL, "overlay"])
+@pytest.mark.parametrize("orientation", [None, ["L", "F"]])
+def test_no_error_in_objects_of_an_xray(
+    tmp_path: Path, standard: Any, kind: str, orientation: list[str] | None
+) -> None:
+    header = phantoms.build_header(np.arange(400, dtype=np.uint16).reshape(20, 20), None)
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    header.Modality, header.StudyDate, header.StudyTime = "CR", "", ""
+    if orientation:
+        header.PatientOrientation = orientation
+    values = np.zeros((20, 20), np.uint8)
+    values[2:9, 3:9] = 1
+    shares = np.random.default_rng(0).random((5, 20, 20), np.float32)
+    source, final = phantoms.save(header, tmp_path / "a.dcm"), tmp_path / "result.dcm"
+    geometries.write_result(source, final, shares if kind == FRACTIONAL else values, kind)
+    result = pydicom.dcmread(final)
+    assert geometries.list_violations(final) == list_errors(result, standard) == []
+    if kind != "overlay":
+        assert result.PatientOrientation == (orientation or "")
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +234,12 @@ def test_dicom_validator_tells_what_is_wrong(
     dataset = pydicom.dcmread(write_result(3, kind, tmp_path))
     spoil(dataset)
     assert list_errors(dataset, standard) == expected
+
+
+def test_dicom_validator_sees_what_is_wrong_in_a_file_of_others(standard: Any) -> None:
+    path = Path(str(get_testdata_file("rtstruct.dcm")))
+    lacking = "RTReferencedSeriesSequence.ContourImageSequence TagMissing"
+    assert list_errors(pydicom.dcmread(path, force=True), standard) == [
+        "General: PatientPosition TagUnexpected",
+        f"Structure Set: ReferencedFrameOfReferenceSequence.RTReferencedStudySequence.{lacking}",
+    ]

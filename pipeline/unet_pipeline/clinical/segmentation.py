@@ -117,6 +117,8 @@ def build_segmentation(
             **describe_equipment(algorithm, result.origin),
         )
     segmentation.ContentCreatorName = ""  # of type 2, which highdicom leaves out; a program made the content
+    if source.series.is_projection:  # of type 2C, where no position says it
+        segmentation.PatientOrientation = source.images[0].get("PatientOrientation") or ""
     _name_dimensions(segmentation, derive_uid("dimensions", *identity))
     return segmentation, _list_empty(pixels, segments, numbers)
 
