@@ -38,11 +38,12 @@ lint: $(VENV)/.lint
 test-viewer: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 2 --dist worksteal -m browser tests/viewer
 
-# dicom-validator fetches the standard's tables when it first runs; without a network its test is skipped
+# dicom-standard for its tables alone (tests/dicom_standard_tables.py); the newest ones dicom-validator fetches when it first runs, or skips
 test-dicom: $(VENV)/.test
 	command -v dciodvfy || apt-get install --yes dicom3tools || sudo apt-get install --yes dicom3tools
 	test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so || apt-get install --yes orthanc orthanc-dicomweb || sudo apt-get install --yes orthanc orthanc-dicomweb
 	$(BIN)/python -m pip install --quiet -c constraints.txt dicom-validator
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps dicom-standard
 	-command -v npm && npm install --prefix tests/cornerstone --no-package-lock --no-audit --no-fund --silent && npm run --prefix tests/cornerstone --silent build
 	$(BIN)/python -m pytest -m dicom_tools tests/test_clinical_*.py tests/bundles/test_dicomweb.py tests/bundles/test_dicom_training.py
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_pipeline.clinical.objects import hash_origin
-from unet_pipeline.clinical.segmentation import BINARY, FRACTIONAL, LABELMAP
+from unet_pipeline.clinical.segmentation import BINARY, FRACTIONAL, LABELMAP, is_misread_as_bits
 from unet_pipeline.clinical.segments import Segment, find_uncoded
 from unet_pipeline.clinical.source import read_source
 from unet_pipeline.dataset.image import read_image
@@ -187,6 +187,22 @@ def test_structures_that_overlap_are_segments_of_their_own(series: Path) -> None
     places[1, 1, :, 1] = places[1, 1, :, 3] = 1
     segmentation = write_result(series, places)
     assert (segmentation.SegmentsOverlap, segmentation.NumberOfFrames) == ("YES", 6)
+
+
+@pytest.mark.parametrize(
+    ("frames", "misread"),
+    [
+        ((3, 5, 6), True),  # 90 bits end where six frames of whole bytes would
+        ((17, 6, 2), True),
+        ((8, 9, 3), True),  # 27 bytes and one of padding
+        ((130, 130, 10), True),
+        ((3, 5, 32), False),
+        ((16, 8, 5), False),
+        ((512, 512, 33), False),
+    ],
+)
+def test_bits_that_cornerstone_misreads_are_told(frames: tuple[int, int, int], misread: bool) -> None:
+    assert is_misread_as_bits(*frames) == misread
 
 
 def test_label_map_without_a_voxel_is_described(series: Path) -> None:

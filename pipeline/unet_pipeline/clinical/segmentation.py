@@ -31,12 +31,19 @@ from unet_pipeline.clinical.objects import (
 from unet_pipeline.clinical.segments import Segment, find_uncoded
 from unet_pipeline.clinical.source import SourceSeries, keep_quiet
 from unet_pipeline.clinical.uids import derive_uid
-from unet_pipeline.messages import Problem
+from unet_pipeline.messages import NOTE, Message, Problem
 from unet_pipeline.prediction.result_formats import CaseResult, ResultFormat
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription
 
+MISREAD_BITS = Message(
+    "dicom-bits-misread",
+    NOTE,
+    "has a segmentation of {frames} frames of {rows} x {columns} pixels as bits, which viewers with Cornerstone3D 5.14, such as OHIF, "
+    "refuse or misread",
+    "Nothing has to be done for programs that follow the standard; for OHIF choose the format dicomseg-labelmap, unless structures overlap.",
+)
 BINARY, LABELMAP, FRACTIONAL = "BINARY", "LABELMAP", "FRACTIONAL"
 _SERIES_NUMBER = 300  # behind the series of a study as scanners number them
 _STEPS = 255  # of probabilities
@@ -68,10 +75,27 @@ def _save(
 
     def build(source: SourceSeries) -> tuple[Segmentation, tuple[Problem, ...]]:
         segmentation, empty = build_segmentation(source, result, algorithm, segments, kind)
-        return segmentation, () if kind == FRACTIONAL else note_empty(result, empty)
+        notes = () if kind == FRACTIONAL else note_empty(result, empty)
+        frames = segmentation.Rows, segmentation.Columns, int(segmentation.NumberOfFrames)
+        if segmentation.SegmentationType == BINARY and is_misread_as_bits(*frames):
+            rows, columns, num_frames = frames
+            name = result.source.files[0].name
+            notes = (*notes, MISREAD_BITS.about(name, rows=rows, columns=columns, frames=num_frames))
+        return segmentation, notes
 
     notes = save_object(final, result, "DICOM SEG", build)
     return () if kind == FRACTIONAL else notes  # the label map's say the same
+
+
+def is_misread_as_bits(rows: int, columns: int, frames: int) -> bool:
+    """Whether Cornerstone3D 5.14 refuses or misreads BINARY frames of that size.
+
+    The standard packs the bits of all frames without a gap and pads them to an even number of bytes; it tells from the number of bytes
+    whether each frame begins a byte of its own, and knows no padding.
+    """
+    pixels = rows * columns
+    num_bytes = -(-pixels * frames // 8)
+    return num_bytes % 2 == 1 or (pixels % 8 != 0 and num_bytes == frames * -(-pixels // 8))
 
 
 def build_segmentation(
@@ -116,6 +140,9 @@ def build_segmentation(
             content_description=f"Automatic segmentation, {PURPOSE}",
             **describe_equipment(algorithm, result.origin),
         )
+    segmentation.ContentCreatorName = ""  # of type 2, which highdicom leaves out; a program made the content
+    if source.series.is_projection:  # of type 2C, where no position says it
+        segmentation.PatientOrientation = source.images[0].get("PatientOrientation") or ""
     _name_dimensions(segmentation, derive_uid("dimensions", *identity))
     return segmentation, _list_empty(pixels, segments, numbers)
 
