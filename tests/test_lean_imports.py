@@ -15,6 +15,8 @@ import pytest
 
 from unet_pipeline import lean_imports
 
+pytestmark = pytest.mark.usefixtures("full_start")
+
 # flags such as has_pandas, by module, of everything that the configs of a bundle can name for a prediction
 LIST_FLAGS = """
 import json, sys
