@@ -49,10 +49,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # that it is asked for stands in test_files.py
 os.fsync = lambda descriptor: None
 
-# of processes that the tests start, and of those that these start
 QUICK_START = str(Path(__file__).with_name("quick_start"))
-os.environ["PYTHONPATH"] = os.pathsep.join([QUICK_START, *filter(None, [os.environ.get("PYTHONPATH")])])
-sys.path.append(QUICK_START)  # PyTorch's launcher hands this on
+USERS_PATH = os.environ.get("PYTHONPATH", "")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that tests start, and those that these start, start quickly; pytest's own workers find all libraries."""
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [QUICK_START, USERS_PATH]))
+        sys.path.append(QUICK_START)  # PyTorch's launcher hands this on
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -269,8 +274,7 @@ def png_folders(tmp_path: Path) -> Path:
 @pytest.fixture
 def full_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that this test starts are as users start them, with all that MONAI can find."""
-    places = os.environ["PYTHONPATH"].split(os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(place for place in places if place != QUICK_START))
+    monkeypatch.setenv("PYTHONPATH", USERS_PATH)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != QUICK_START])
 
 
