@@ -86,7 +86,9 @@ def main() -> None:
     trainings.TRACE.install()
     rows, num_right = list[str](), 0
     with tempfile.TemporaryDirectory() as name:
-        planned = trainings.plan(Path(name), batch_size=9)
+        planned = trainings.plan(
+            Path(name), batch_size=9, num_epochs=5, iterations_per_epoch=NUM_STEPS // 5, val_interval=5
+        )
         undisturbed = trainings.copy(planned, "undisturbed")
         trainings.train(undisturbed, 1)
         expected = read_weights(undisturbed)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +32,9 @@ from unet_pipeline.files import write_json
 settings.register_profile("phantoms", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("phantoms")
 
+# the search for unreachable objects waits until all is imported; see `pytest_collection_finish`
+gc.disable()
+
 SPACING_MM = (0.8, 1.0, 1.5)
 VOLUME_SHAPE = (12, 16, 10)
 PICTURE_SIZE = (48, 32)  # width, height
@@ -43,6 +48,16 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # whether bytes outlive a power cut is nothing that a test can see, and to wait for the disk takes longer than most of what is tested;
 # that it is asked for stands in test_files.py
 os.fsync = lambda descriptor: None
+
+QUICK_START = str(Path(__file__).with_name("quick_start"))
+USERS_PATH = os.environ.get("PYTHONPATH", "")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that tests start, and those that these start, start quickly; pytest's own workers find all libraries."""
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [QUICK_START, USERS_PATH]))
+        sys.path.append(QUICK_START)  # PyTorch's launcher hands this on
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -60,6 +75,20 @@ def pytest_collection_finish() -> None:
     """What is loaded by now stays: Python need not search it for unreachable objects again and again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Neither the end of a worker nor the removal of the folders of a session that passed, half a minute, is waited for."""
+    gc.freeze()
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    root = getattr(factory, "_basetemp", None)
+    if exitstatus == 0 and root is not None and factory._given_basetemp is None and shutil.which("rm"):
+        garbage = root.rename(root.with_name(f"garbage-{root.name}"))
+        root.mkdir()
+        subprocess.Popen(["rm", "-rf", str(garbage)], start_new_session=True)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -240,6 +269,13 @@ def png_folders(tmp_path: Path) -> Path:
 
 
 # the command line
+
+
+@pytest.fixture
+def full_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that this test starts are as users start them, with all that MONAI can find."""
+    monkeypatch.setenv("PYTHONPATH", USERS_PATH)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != QUICK_START])
 
 
 @pytest.fixture

@@ -102,6 +102,7 @@ def test_help_without_verb_names_every_verb(run: Run) -> None:
     assert all(re.search(rf"^\s+{verb}\s", outcome.out, re.MULTILINE) for verb in VERBS)
 
 
+@pytest.mark.usefixtures("full_start")
 def test_help_imports_nothing_heavy() -> None:
     code = f"""
 import sys
@@ -370,6 +371,7 @@ def test_plan_json_is_the_plan_that_was_written(run: Run, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "cells", "out"]
 
 
+@pytest.mark.usefixtures("full_start")
 def test_check_does_without_torch_and_monai(tmp_path: Path) -> None:
     """It takes a second instead of seven; `plan` counts what a network costs from its module."""
     phantoms.write_pictures(tmp_path / "cells", num_cases=3)
@@ -382,6 +384,7 @@ def test_check_does_without_torch_and_monai(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.usefixtures("full_start")
 def test_plan_without_forecast_leaves_pytorchs_compiler_and_most_of_monai_out(tmp_path: Path) -> None:
     """It takes two seconds of a processor instead of seven; the plan is that of the API, which loads all."""
     dataset = phantoms.write_pictures(tmp_path / "cells", num_cases=3)
@@ -397,6 +400,7 @@ def test_plan_without_forecast_leaves_pytorchs_compiler_and_most_of_monai_out(tm
     assert read_plan(tmp_path / "lean" / "configs" / "plan.yaml") == whole.plan
 
 
+@pytest.mark.usefixtures("full_start")
 def test_no_verb_loads_pytorch_before_it_has_looked_at_what_it_was_given() -> None:
     """Which also comes before a process can be arranged for a short import of MONAI."""
     code = (
@@ -408,6 +412,7 @@ def test_no_verb_loads_pytorch_before_it_has_looked_at_what_it_was_given() -> No
     assert done.stdout.split() == ["True"]
 
 
+@pytest.mark.usefixtures("full_start")
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_predict_leaves_most_of_monai_out(tmp_path: Path, jobs: str) -> None:
     """It takes half the processor's time for one image, and as little as that in the process that hands images to workers."""

@@ -33,7 +33,7 @@ from . import node_network as network
 from .cohort_phantoms import build_bundle
 from .dicom_phantoms import SECRETS
 
-NUM_SERIES, NUM_KILLS = 12, 2
+NUM_SERIES, NUM_KILLS = 8, 2
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = Path(os.environ.get("SITE_FOLDER") or tmp_path_factory.mktemp("site"))
     command = [sys.executable, "-m", "sphinx", "-q", "-E", "-a", "-W", "--keep-going", "-c", "docs", ".", str(out)]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "pipeline"}
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(["pipeline", os.environ["PYTHONPATH"]])},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return out

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from unet_pipeline import lean_imports
+
+pytestmark = pytest.mark.usefixtures("full_start")
 
 # flags such as has_pandas, by module, of everything that the configs of a bundle can name for a prediction
 LIST_FLAGS = """
@@ -48,12 +51,28 @@ def write_false_monai(folder: Path, text: str) -> Path:
 
 
 LEAN = "from unet_pipeline.lean_imports import arrange_lean_import\narrange_lean_import()\n"
+BUILD_READERS = """
+from unet_pipeline.lean_imports import leave_out_readers
+from monai.transforms import LoadImage
+with leave_out_readers():
+    loader = LoadImage()
+found = "pydicom" in sys.modules
+assert {"NibabelReader", "PILReader"} <= {type(reader).__name__ for reader in loader.readers}
+import pydicom
+print(found, "pydicom" in sys.modules)
+"""
+
+
+@cache
+def show(start: str) -> list[str]:
+    """The last lines of a process that loads MONAI after `start`: its flags and modules, and whether readers load pydicom."""
+    tell = "print(json.dumps({'flags': flags, 'loaded': sorted(sys.modules)}))\n"
+    return run(start + LIST_FLAGS + tell + BUILD_READERS).splitlines()[-2:]
 
 
 @pytest.mark.slow
 def test_arrange_lean_import_monai_lacks_nothing_but_what_is_hidden() -> None:
-    show = LIST_FLAGS + "print(json.dumps({'flags': flags, 'loaded': sorted(sys.modules)}))"
-    lean, full = (json.loads(run(start + show).splitlines()[-1]) for start in (LEAN, ""))
+    lean, full = (json.loads(show(start)[-2]) for start in (LEAN, ""))
     hidden = {name.split(".")[0] for name in lean_imports.HIDDEN if "." not in name}
     assert not hidden & set(lean["loaded"])
     assert hidden & set(full["loaded"]), "where none is installed, this shows nothing"
@@ -70,30 +89,19 @@ def test_arrange_lean_import_monai_lacks_nothing_but_what_is_hidden() -> None:
 @pytest.mark.parametrize(("start", "expected"), [(LEAN, "False True"), ("", "True True")])
 def test_leave_out_readers_only_in_a_lean_process(start: str, expected: str) -> None:
     """Building `LoadImage` imports the library of every reader; afterwards each is found as always."""
-    code = (
-        "import sys\n"
-        "from unet_pipeline.lean_imports import leave_out_readers\n"
-        "from monai.transforms import LoadImage\n"
-        "with leave_out_readers():\n"
-        "    loader = LoadImage()\n"
-        "found = 'pydicom' in sys.modules\n"
-        "assert {'NibabelReader', 'PILReader'} <= {type(reader).__name__ for reader in loader.readers}\n"
-        "import pydicom\n"
-        "print(found, 'pydicom' in sys.modules)"
-    )
-    assert run(start + code).splitlines()[-1] == expected
+    assert show(start)[-1] == expected
 
 
 @pytest.mark.slow
 def test_arrange_lean_import_without_label_maps_loads_nothing_of_scipy() -> None:
     lean = LEAN.replace("lean_import()", "lean_import(with_label_maps=False)")
-    show = (
+    tell = (
         "import monai.bundle, monai.networks.nets, monai.inferers, monai.transforms, sys\n"
         "print([name for name in ('scipy.ndimage', 'scipy.spatial', 'skimage') if name in sys.modules])\n"
         "import skimage.measure, scipy.ndimage\n"  # the rest of the program still finds them
         "print('scipy.ndimage' in sys.modules, 'skimage.measure' in sys.modules)"
     )
-    assert run(lean + show).splitlines()[-2:] == ["[]", "True True"]
+    assert run(lean + tell).splitlines()[-2:] == ["[]", "True True"]
 
 
 @pytest.mark.slow

@@ -49,6 +49,7 @@ def test_every_verb_takes_the_path_as_it_is(tmp_path: Path, place: str, monkeypa
     assert str(tmp_path) not in json.dumps(record)
 
 
+@pytest.mark.usefixtures("full_start")
 def test_printed_stock_command_runs_in_a_shell_as_it_stands(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "#1 50% of $HOME `x` it's")
     elsewhere = tmp_path / "[a] @#$(touch danger)"

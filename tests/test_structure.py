@@ -378,7 +378,7 @@ def test_real_data_are_decided_about_in_one_place() -> None:
         for function in ast.parse(source).body
         if isinstance(function, ast.FunctionDef) and "environ" in ast.unparse(function)
     }
-    assert reading == {"pipeline_data", "pytest_runtest_makereport"}
+    assert reading == {"pipeline_data", "pytest_configure", "pytest_runtest_makereport"}
 
 
 def test_tests_that_take_real_data_carry_the_mark(request: pytest.FixtureRequest) -> None:

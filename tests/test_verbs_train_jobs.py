@@ -57,7 +57,7 @@ def find_further_run(bundle: Path) -> Path:
 def train_killed(bundle: Path) -> tuple[str, str, int]:
     """Train by the command line, and kill the worker of the further seed once it has a checkpoint."""
     words = [sys.executable, "-m", "unet_pipeline", "train", bundle, *COMMAND[1:], "checkpoint_interval_s=0.0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "pipeline")}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "pipeline"), os.environ["PYTHONPATH"]])}
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     deadline_s = time.monotonic() + 300
     while not (run_dirs := list((bundle / "evidence" / "runs").glob("fold_*_seed_*-*"))) or not has_checkpoint(

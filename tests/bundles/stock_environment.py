@@ -29,6 +29,8 @@ def make_stock_environment(folder: Path, further: tuple[str, ...] = ()) -> Path:
             link = site_packages / top
             if not link.exists():
                 link.symlink_to(Path(str(metadata.distribution(name).locate_file(top))).resolve())
+    start = Path(__file__).parents[1] / "quick_start" / "sitecustomize.py"
+    (site_packages / start.name).symlink_to(start)
     python = folder / "bin" / "python"
     command, environment = [python, "-c", "import unet_pipeline"], {"PATH": os.environ["PATH"]}
     found = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)

@@ -170,9 +170,17 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(template: Path, tmp_path: Path) -> Path:
-    """A fresh one for each command."""
-    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+def world(template: Path, tmp_path: Path, command: str) -> Path:
+    """A fresh one for each command, with those copies of the bundle that it names: they are most of the template."""
+    absent = {
+        template / name for name in BUNDLES[1:] if Path(name).name not in command and "bundles " not in f"{command} "
+    }
+    shutil.copytree(
+        template,
+        tmp_path,
+        dirs_exist_ok=True,
+        ignore=lambda folder, names: [name for name in names if Path(folder) / name in absent],
+    )
     return tmp_path
 
 
@@ -239,7 +247,11 @@ def run_until_stopped(command: str, world: Path) -> None:
         words = [sys.executable, "-m", "unet_pipeline", *words[1:]]
     else:
         words[0] = str(Path(sys.executable).with_name(words[0]))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "pipeline"), "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "pipeline"), os.environ["PYTHONPATH"]]),
+        "PYTHONUNBUFFERED": "1",
+    }
     with subprocess.Popen(
         words, cwd=world, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -272,7 +284,11 @@ def run_in_shell(command: str, world: Path) -> None:
         command = re.sub(r" (IMAGES|OUT)\b", lambda name: f" {shlex.quote(str(world / name[1]))}", command)
     folder = world / "BUNDLE" if "--meta_file configs/" in command else world
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": programs, "PYTHONPATH": str(ROOT / "pipeline")}
+    environment = {
+        **os.environ,
+        "PATH": programs,
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "pipeline"), os.environ["PYTHONPATH"]]),
+    }
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
