@@ -687,7 +687,7 @@ def test_predict_alone_leaves_parts_of_monai_out_only_where_the_config_is_as_pla
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dims", "postprocesses"), [(2, False), (3, True)])
+@pytest.mark.parametrize(("dims", "postprocesses"), [(2, False), (3, False), (3, True)])
 @pytest.mark.usefixtures("full_start")
 def test_predict_in_a_process_of_its_own_is_predict_with_all_libraries(
     bundle_2d: TrainedBundle, bundle_3d: TrainedBundle, tmp_path: Path, dims: int, postprocesses: bool
