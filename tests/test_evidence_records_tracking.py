@@ -145,10 +145,10 @@ def test_train_tracked_and_continued_is_one_run_for_each_seed(
     assert (data.tags["run_id"], data.tags["bundle"], runs[0].info.status) == ("fold_0-001", "bundle", "FINISHED")
     assert [run.data.tags["seed"] for run in runs] == ["0", "1"]
     files = {entry.path for entry in store.client.list_artifacts(runs[0].info.run_id)}
-    assert files == {"config.json", "images", "plan.yaml", "run.json"}
-    names = [Path(entry.path).name for entry in store.client.list_artifacts(runs[0].info.run_id, "images")]
-    pictures = sorted(tuple(name.split("+")[:3:2]) for name in names if name.endswith(".png"))
-    assert pictures == [("augmented_patches", "4"), ("validation_cases", "1"), ("validation_cases", "2")]
+    assert files == {"config.json", "pictures", "plan.yaml", "run.json"}
+    tags = ("pictures/augmented_patches", "pictures/validation_cases")
+    pictures = [entry.path for tag in tags for entry in store.client.list_artifacts(runs[0].info.run_id, tag)]
+    assert pictures == [f"{tags[0]}/iteration_0004.png", *(f"{tags[1]}/epoch_000{epoch}.png" for epoch in (1, 2))]
     assert read_curve(store, runs[0].info.run_id, "val_dice/cell") == dice
     rates = {epoch["epoch"]: epoch["learning_rate"] for epoch in record["epochs"]}
     assert read_curve(store, runs[0].info.run_id, "learning_rate") == rates

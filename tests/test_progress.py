@@ -215,6 +215,21 @@ def test_progress_bar_terminal_bar_and_numbers_are_on_two_lines(monkeypatch: pyt
     assert " ".join(line.strip() for line in lines[2:]) == PROFILE
 
 
+def test_report_of_nothing_removes_the_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = fake_terminal(monkeypatch, 80)
+    with progress_bar("train", 1) as bar:
+        bar.report(PROFILE)
+        bar.advance(note=NOTE)
+        bar.report("")
+    assert terminal.lines[1:] == [f"  {NOTE}"]
+    monkeypatch.undo()
+    with progress_bar("train", 1) as bar:
+        bar.report("")
+    assert capsys.readouterr().err == ""
+
+
 def test_progress_bar_terminal_prepares_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = fake_terminal(monkeypatch, 60)
     clock = Clock(monkeypatch)

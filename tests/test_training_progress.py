@@ -16,7 +16,7 @@ class RecordingBar:
     """Keeps what it is told."""
 
     def __init__(self) -> None:
-        self.steps, self.notes, self.pauses = 0, list[str](), list[tuple[float, int]]()
+        self.steps, self.notes, self.pauses, self.line = 0, list[str](), list[tuple[float, int]](), "none"
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.steps += steps
@@ -26,7 +26,7 @@ class RecordingBar:
         self.pauses.append((seconds, num_left))
 
     def report(self, line: str) -> None:
-        pass
+        self.line = line
 
 
 def train(monkeypatch: pytest.MonkeyPatch, num_epochs: int, val_interval: int) -> RecordingBar:
@@ -49,8 +49,8 @@ def train(monkeypatch: pytest.MonkeyPatch, num_epochs: int, val_interval: int) -
 
     def validate(engine: Engine) -> None:
         evaluator.run([0, 1], max_epochs=1)
-        evaluator.state.metrics["dice"] = 0.75
 
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: engine.state.metrics.update(dice=0.75))
     progress.ProgressHandler(evaluator, batch_size=2).attach(trainer)
     trainer.add_event_handler(Events.EPOCH_COMPLETED(every=val_interval), validate)
     trainer.run([0, 1, 2], max_epochs=num_epochs)
@@ -67,8 +67,13 @@ def test_progress_handler_shows_the_validation_while_it_runs(monkeypatch: pytest
     bar = train(monkeypatch, num_epochs=2, val_interval=1)
     first = bar.notes.index("epoch 1/2  validating 0/2")
     assert bar.notes[first + 1 : first + 3] == ["epoch 1/2  validating 1/2", "epoch 1/2  validating 2/2"]
-    assert bar.notes[first + 3] == bar.notes[first - 1]  # the training's own again
+    assert bar.notes[first - 1] == "epoch 1/2  loss 0.500  2.0 images/s"
+    assert bar.notes[first + 3] == "epoch 1/2  loss 0.500  Dice 0.750  2.0 images/s"  # the Dice that was just measured
     assert bar.notes[first + 4] == "epoch 2/2  loss 0.500  Dice 0.750  2.0 images/s"
+
+
+def test_progress_handler_leaves_the_last_word_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train(monkeypatch, num_epochs=1, val_interval=1).line == ""
 
 
 def test_progress_handler_validations_to_come_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

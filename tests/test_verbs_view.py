@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import unet_pipeline
 from unet_pipeline.dataset.layouts import read_dataset
 from unet_pipeline.errors import EvaluationError
+from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.viewer.slides import write_slides
 
 from .conftest import draw_picture, save_picture
 from .viewer.evaluations import LABELS, draw_oblique, write_evaluation
+
+INCH = 914400  # of the format of slides
 
 
 @pytest.fixture
@@ -53,6 +60,39 @@ def test_view_slides_have_table_and_three_cases(evaluated: tuple[Path, Path], tm
         assert picture.top + picture.height <= 7.5 * 914400
         assert picture.left >= 0
         assert picture._element.nvPicPr.cNvPr.get("descr")
+
+
+def test_view_slides_of_many_labels_and_long_names_stay_inside(evaluated: tuple[Path, Path], tmp_path: Path) -> None:
+    """Nothing reaches over the edge, and no text is larger than its box: by PowerPoint's half an em per character."""
+    presentation = pytest.importorskip("pptx").Presentation
+    names = [f"left_cerebellum_white_matter_{number}" for number in range(20)]
+    metrics = [name for name, metric in METRICS.items() if metric.shown]
+    rows = pd.DataFrame([{"case": "a", "label": name, **dict.fromkeys(metrics, 12345.678)} for name in names])
+    labels = SimpleNamespace(scored=tuple(names), table={})
+    result = SimpleNamespace(name="a_long_name_of_a_bundle" * 4, rows=rows, labels=labels, predictions={}, sources={})
+    slides = presentation(write_slides(result, tmp_path / "talk.pptx")).slides  # type: ignore[arg-type]
+    shown = set()
+    for slide in slides:
+        (table,) = [shape.table for shape in slide.shapes if shape.has_table]
+        shown |= {(row.cells[0].text, cell.text) for row in list(table.rows)[1:] for cell in table.rows[0].cells}
+        height = 0.0
+        for row in table.rows:
+            needed = [
+                _measure_height(cell, column.width) for cell, column in zip(row.cells, table.columns, strict=True)
+            ]
+            height += max(row.height, *needed)
+        assert 1.3 * INCH + height <= 7.5 * INCH
+        assert sum(column.width for column in table.columns) <= 12.34 * INCH
+        assert _measure_height(slide.shapes.title, slide.shapes.title.width) <= slide.shapes.title.height
+    assert len(shown) == len(names) * (len(metrics) + 1)
+
+
+def _measure_height(box: Any, width: int) -> float:
+    """Of a text that is wrapped at words where it can be, with the margins of a cell."""
+    points = box.text_frame.paragraphs[0].font.size / 12700
+    per_line = int((width / 12700 - 14.4) / (0.55 * points))
+    lines = textwrap.wrap(box.text_frame.text, per_line)
+    return (1.2 * points * len(lines) + 7.2) * 12700
 
 
 def test_view_of_pictures_speaks_of_areas_with_units(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import unet_pipeline
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.tiles import Tile
 from unet_pipeline.errors import DatasetError
+from unet_pipeline.evaluation.comparison import ComparisonRecord, ComparisonRow
 from unet_pipeline.progress import progress_bar, say_progress
 from unet_pipeline.results import Result
 from unet_pipeline.training.run import TrainingRun
@@ -190,6 +191,24 @@ def test_image_is_read_and_drawn_by_public_functions(tmp_path: Path) -> None:
     other = MedicalImage(labels.array[:, :-1], labels.affine, labels.spacing_mm)
     with pytest.raises(DatasetError, match=r"shape \(71, 52\), and its image \(72, 52\)"):
         unet_pipeline.draw_overlay(image, other)
+
+
+@pytest.mark.parametrize(("unit", "title"), [("ml", "Volume error"), ("pixel", "Area error")])
+def test_first_line_of_a_comparison_names_metric_and_unit(unit: str, title: str) -> None:
+    row = dict.fromkeys(("mean_a", "mean_b", "low", "high", "effect_size", "share_better", "share_worse"), 1.0)
+    row |= {"label": "cell", "metric": "volume_error", "unit": unit, "n": 2, "num_patients": 2, "num_undefined": 0}
+    line = ComparisonRow(**row, difference=12.5, p_value=0.5, better="")
+    names = {"a": "old", "b": "new", "title_a": "set", "title_b": "set", "grid": "native", "num_cases": 2}
+    record = ComparisonRecord.model_construct(rows=[line], notes=[], **names)
+    assert repr(record) == f"ComparisonRecord(new minus old: 2 cases in both, +12.50 {unit} {title})"
+    assert record.figures()[0].axes[0].get_xlabel() == f"{title}, {unit}: new minus old"
+
+
+def test_metric_titles_are_chosen_in_one_place() -> None:
+    """A title that is taken from the table itself calls an area a volume."""
+    modules = Path(unet_pipeline.__file__).parent.rglob("*.py")
+    own = {path.name for path in modules if re.search(r"METRICS\[[^]]+\]\.title", path.read_text(encoding="utf-8"))}
+    assert own == {"metric_table.py"}
 
 
 def test_figures_show_the_numbers() -> None:

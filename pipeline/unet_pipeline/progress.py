@@ -30,7 +30,8 @@ class Bar(Protocol):
         """Leave out time that no step took, such as a validation; `num_left` pauses like it are still to come."""
 
     def report(self, line: str) -> None:
-        """Show a line about what was done: below the bar on a terminal; elsewhere at most every `PLAIN_INTERVAL_S` seconds."""
+        """Show a line about what was done: below the bar on a terminal, where "" removes it; elsewhere at most every
+        `PLAIN_INTERVAL_S` seconds."""
 
 
 def show_progress(is_wanted: bool = True) -> None:
@@ -167,7 +168,7 @@ class _PlainBar:
     def report(self, line: str) -> None:
         now_s = time.monotonic()
         is_due = self.reported_s is None or now_s - self.reported_s >= PLAIN_INTERVAL_S
-        if is_due or self.left.done >= self.left.total:
+        if line and (is_due or self.left.done >= self.left.total):
             self.reported_s = now_s
             print(f"{self.title}: {line}", file=sys.stderr)
 

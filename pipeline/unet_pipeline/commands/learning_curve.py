@@ -23,7 +23,7 @@ from unet_pipeline.commands.options import (
 )
 from unet_pipeline.commands.output import say, tell
 from unet_pipeline.commands.plan import Preset
-from unet_pipeline.commands.tables import print_table, show_value
+from unet_pipeline.commands.tables import print_table, show_value, title_column
 from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def print_curve(curve: LearningCurve, out: Path) -> None:
         )
         for size in sorted({*by_size, curve.num_cases + curve.more})
     ]
-    title = f"{curve.dataset}, {curve.metric} on {curve.num_held_out} held-out cases, {curve.num_steps:,} steps each"
+    metric = title_column(curve.metric, curve.unit)
+    title = f"{curve.dataset}, {metric} on {curve.num_held_out} held-out cases, {curve.num_steps:,} steps each"
     print_table(title, ("cases", "trainings", "mean", "power law", "95 % interval"), lines, num_texts=0)
     say(curve.sentence)
     for note in curve.notes:

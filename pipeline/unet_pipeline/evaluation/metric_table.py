@@ -90,20 +90,26 @@ class Metric:
         return f"{value:{sign}.{max(0, self.decimals - digits)}f}"
 
 
-def title_metric(name: str, is_flat: bool = False) -> str:
+def title_metric(name: str, is_flat: bool = False, unit: str = "") -> str:
     """Title of a metric, or of a column that is none; of pictures the sizes are areas.
 
     Args:
         name: id in `METRICS`, or another name.
         is_flat: whether the images are pictures.
+        unit: of the values, which tells that too.
     """
-    return name_elements(METRICS[name].title, is_flat) if name in METRICS else name
+    return name_elements(METRICS[name].title, is_flat or unit in AREA_UNITS) if name in METRICS else name
 
 
 def title_with_unit(name: str, unit: str, is_flat: bool = False) -> str:
     """Title of a metric and its unit, where it has one; of pictures (`is_flat`, or told by the unit) the sizes are areas."""
-    title = title_metric(name, is_flat or (METRICS[name].kind == "size" and unit in AREA_UNITS))
+    title = title_metric(name, is_flat, unit)
     return f"{title}, {unit}" if unit else title
+
+
+def name_value(name: str, shown: str, unit: str = "") -> str:
+    """A formatted value in a sentence, such as "+0.0123 Dice" or "-0.50 mm HD95"."""
+    return " ".join(filter(None, (shown, unit, title_metric(name, unit=unit))))
 
 
 def list_measured(columns: Iterable[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.metric_table import title_with_unit
 from unet_pipeline.files import write_atomically
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def draw_curve(curve: LearningCurve) -> Figure:
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("training cases")
-    axes.set_ylabel(f"{METRICS[curve.metric].title}, {curve.num_held_out} held-out cases")
+    axes.set_ylabel(f"{title_with_unit(curve.metric, curve.unit)}, {curve.num_held_out} held-out cases")
     axes.set_title(curve.sentence, fontsize=10)
     axes.legend(fontsize=8, frameon=False)
     return figure

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.case_values import ALL_LABELS, tabulate_cases
-from unet_pipeline.evaluation.metric_table import METRICS
+from unet_pipeline.evaluation.metric_table import METRICS, name_value
 from unet_pipeline.evaluation.summary import Number
 from unet_pipeline.results import Result
 from unet_pipeline.studies.power_law import NUM_PARAMETERS, FittedCurve, fit_curve
@@ -50,6 +50,7 @@ class LearningCurve(Result, BaseModel):
     Attributes:
         dataset: its name.
         metric: id; the mean of the labels is taken.
+        unit: of the scores; "" for shares.
         points: the trainings.
         curve: the fitted scores, up to the number of cases with those that are added.
         floor, scale, exponent: of the best fit, error = floor + scale * n ** -exponent.
@@ -65,6 +66,7 @@ class LearningCurve(Result, BaseModel):
 
     dataset: str
     metric: str
+    unit: str
     points: list[CurvePoint]
     curve: list[CurveValue]
     floor: Number
@@ -109,7 +111,7 @@ def build_curve(
     Raises:
         EvaluationError: a fold is missing, the metric has no direction, or a score is undefined in all cases.
     """
-    scores, num_held_out = _tabulate(rows, scored_labels, facts.metric, len(subsets))
+    scores, num_held_out, unit = _tabulate(rows, scored_labels, facts.metric, len(subsets))
     sizes = np.array([len(subset.cases) for subset in subsets], dtype=float)
     sign, best = _find_best(facts.metric)
     fitted = fit_curve(sizes, sign * (best - scores))
@@ -120,6 +122,7 @@ def build_curve(
     return LearningCurve.model_construct(
         dataset=facts.dataset,
         metric=facts.metric,
+        unit=unit,
         points=[CurvePoint(len(one.cases), one.repeat, fold, float(means[fold])) for fold, one in enumerate(subsets)],
         curve=_draw_curve(fitted, sizes, facts.more, sign, best),
         floor=float(fitted.best.floor[0]),
@@ -130,7 +133,7 @@ def build_curve(
         gain=gain[0],
         gain_low=gain[1],
         gain_high=gain[2],
-        sentence=describe_gain(facts.metric, facts.more, gain),
+        sentence=describe_gain(facts.metric, facts.more, gain, unit),
         notes=[*facts.notes, *_list_notes(largest, facts.more, len(subsets))],
         num_held_out=num_held_out,
         num_patients=scores.shape[1],
@@ -139,11 +142,14 @@ def build_curve(
     )
 
 
-def describe_gain(metric: str, more: int, gain: Sequence[float]) -> str:
-    """Such as "40 more cases: +0.006 Dice, 0.002 to 0.011 (95 %)."."""
-    title, decimals = METRICS[metric].title, 3 if METRICS[metric].kind == "share" else METRICS[metric].decimals
-    low, high = (f"{end:.{decimals}f}" for end in gain[1:])
-    return f"{more} more cases: {gain[0]:+.{decimals}f} {title}, {low} to {high} (95 %)."
+def describe_gain(metric: str, more: int, gain: Sequence[float], unit: str = "") -> str:
+    """Such as "40 more cases: +0.006 Dice, 0.002 to 0.011 (95 %)."; a share has a decimal less than elsewhere, for it is a guess."""
+    facts = METRICS[metric]
+    change, low, high = (
+        f"{end:{sign}.3f}" if facts.kind == "share" else facts.format(end, sign)
+        for end, sign in zip(gain, ("+", "", ""), strict=True)
+    )
+    return f"{more} more cases: {name_value(metric, change, unit)}, {low} to {high} (95 %)."
 
 
 def _find_best(metric: str) -> tuple[float, float]:
@@ -152,8 +158,10 @@ def _find_best(metric: str) -> tuple[float, float]:
     return (1.0, facts.most) if facts.higher_is_better else (-1.0, facts.least)
 
 
-def _tabulate(rows: pd.DataFrame, scored_labels: Sequence[str], metric: str, num_folds: int) -> tuple[np.ndarray, int]:
-    """Scores of every fold in every patient with a value in all folds, shape (folds, patients), and the number of cases."""
+def _tabulate(
+    rows: pd.DataFrame, scored_labels: Sequence[str], metric: str, num_folds: int
+) -> tuple[np.ndarray, int, str]:
+    """Scores of every fold in every patient with a value in all folds, shape (folds, patients), the number of cases, and the unit."""
     table = tabulate_cases(rows, scored_labels)
     series = next((one for one in table.series if (one.metric, one.label) == (metric, ALL_LABELS)), None)
     if series is None:
@@ -165,7 +173,7 @@ def _tabulate(rows: pd.DataFrame, scored_labels: Sequence[str], metric: str, num
         raise EvaluationError(
             f"{metric} is undefined in every held-out patient, or a training was not measured. Choose another --metric."
         )
-    return scores, int(cases["case"].nunique())
+    return scores, int(cases["case"].nunique()), series.unit
 
 
 def _draw_curve(fitted: FittedCurve, sizes: np.ndarray, more: int, sign: float, best: float) -> list[CurveValue]:

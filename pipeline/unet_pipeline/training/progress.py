@@ -35,7 +35,6 @@ class ProgressHandler:
         self._loss: float | None = None
         self._busy_s, self._num_iterations, self._iteration_started_s = 0.0, 0, 0.0
         self._bar: Bar | None = None
-        self._note = ""
         self._first_epoch, self._num_validations, self._validation_started_s = 0, 0, 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -67,17 +66,17 @@ class ProgressHandler:
         self._loss = loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * loss
         self._busy_s += time.monotonic() - self._iteration_started_s
         self._num_iterations += 1
-        speed = self._num_iterations * self.batch_size / self._busy_s
-        note = f"epoch {engine.state.epoch}/{engine.state.max_epochs}  loss {self._loss:.3f}"
-        best = self.evaluator.state.metrics
-        if best:
-            note += f"  Dice {next(iter(best.values())):.3f}"
-        self._note = f"{note}  {speed:.1f} images/s"
         if self._bar is None:
             return
         if self._num_iterations == 1 and (choices := list_choices(engine)):
             self._bar.report("; ".join(choices))
-        self._bar.advance(note=self._note)
+        self._bar.advance(note=self._describe(engine))
+
+    def _describe(self, engine: Engine) -> str:
+        """Epoch, loss, Dice of the last validation if there was one, speed."""
+        parts = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}", f"loss {self._loss:.3f}"]
+        parts += [f"Dice {dice:.3f}" for dice in list(self.evaluator.state.metrics.values())[:1]]
+        return "  ".join([*parts, f"{self._num_iterations * self.batch_size / self._busy_s:.1f} images/s"])
 
     def _start_validation(self, evaluator: Engine, trainer: Engine) -> None:
         self._validation_started_s = time.monotonic()
@@ -95,13 +94,15 @@ class ProgressHandler:
         num_left = (trainer.state.max_epochs - trainer.state.epoch) * self._num_validations // num_epochs
         if self._bar is not None:
             self._bar.pause(time.monotonic() - self._validation_started_s, num_left)
-            self._bar.advance(0, self._note)
+            self._bar.advance(0, self._describe(trainer))
 
     def _show_profile(self, _: Engine) -> None:
         if self.profile is not None and self._bar is not None:
             self._bar.report(self.profile.line)
 
     def _close(self, _: Engine) -> None:
+        if self._bar is not None:
+            self._bar.report("")  # what took the time of the whole training is said behind it
         self._stack.close()
 
     def _fail(self, _: Engine, error: Exception) -> None:

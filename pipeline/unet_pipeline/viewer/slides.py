@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _INCH = 914400  # English Metric Units, in which the format measures
+_POINT = 12700
 _WIDTH, _HEIGHT = 13.333, 7.5  # inches, 16:9
+_LABEL_WIDTH = 3.0  # inches
+_MOST_LABELS, _MOST_METRICS, _FEW_METRICS = 9, 7, 4  # of a table; more do not fit a slide
+_LONG_TITLE = 60  # characters that fit a line in the large size
 
 
 def write_slides(result: Result, path: Path) -> Path:
@@ -45,7 +49,7 @@ def write_slides(result: Result, path: Path) -> Path:
         ) from error
     deck: Any = Presentation()
     deck.slide_width, deck.slide_height = _measure(_WIDTH), _measure(_HEIGHT)
-    _add_table(deck, result, result.rows)
+    _add_tables(deck, result, result.rows)
     rows = result.rows[result.rows["case"].isin(set(result.predictions))]
     for rank, case, dice in choose_cases(rows, result.labels.scored):
         if rank != "second worst":
@@ -63,26 +67,53 @@ def _add_slide(deck: Any, title: str) -> Any:
     slide = deck.slides.add_slide(deck.slide_layouts[5])  # a title and nothing else
     box = slide.shapes.title
     box.left, box.top, box.width, box.height = (_measure(size) for size in (0.5, 0.3, _WIDTH - 1, 0.9))
-    box.text_frame.text = title
+    _write(box, title, 28 if len(title) <= _LONG_TITLE else 18)
     return slide
 
 
-def _add_table(deck: Any, result: Result, rows: pd.DataFrame) -> None:
-    """A row per label that counts: mean and number of cases of the metrics that the terminal shows."""
+def _write(box: Any, text: str, points: int) -> None:
+    """Text of a shape or of a cell of a table, in a size that it fits with; the templates' own are too large."""
+    box.text_frame.text = text
+    for paragraph in box.text_frame.paragraphs:
+        paragraph.font.size = points * _POINT
+
+
+def _add_tables(deck: Any, result: Result, rows: pd.DataFrame) -> None:
+    """A row per label that counts: its mean of the metrics that the terminal shows, on as many slides as they need."""
     metrics = [name for name, metric in METRICS.items() if metric.shown and name in rows]
-    labels = list(result.labels.scored)
-    slide = _add_slide(deck, f"{result.name}: mean over {rows['case'].nunique()} cases")
-    size = (_measure(inches) for inches in (0.5, 1.5, _WIDTH - 1, 0.5 * (len(labels) + 1)))
+    title = f"{result.name}: mean over {rows['case'].nunique()} cases"
+    parts = [
+        (labels, names)
+        for labels in _cut(list(result.labels.scored), _MOST_LABELS)
+        for names in _cut(metrics, _MOST_METRICS)
+    ]
+    for number, (labels, names) in enumerate(parts, 1):
+        slide = _add_slide(deck, title if len(parts) == 1 else f"{title} ({number} of {len(parts)})")
+        _add_table(slide, rows, labels, names)
+
+
+def _cut(names: list[str], most: int) -> list[list[str]]:
+    return [names[start : start + most] for start in range(0, len(names), most)]
+
+
+def _add_table(slide: Any, rows: pd.DataFrame, labels: list[str], metrics: list[str]) -> None:
+    size = (_measure(inches) for inches in (0.5, 1.3, _WIDTH - 1, 0.5 * (len(labels) + 1)))
     table = slide.shapes.add_table(len(labels) + 1, len(metrics) + 1, *size).table
-    units = read_units(rows)
-    for column, name in enumerate(metrics, 1):
-        table.cell(0, column).text = title_with_unit(name, METRICS[name].unit(*units))
-    table.cell(0, 0).text = "label"
-    for line, label in enumerate(labels, 1):
-        table.cell(line, 0).text = label
-        for column, name in enumerate(metrics, 1):
-            values = rows.loc[rows["label"] == label, name].dropna()
-            table.cell(line, column).text = METRICS[name].format(values.mean()) if len(values) else "–"
+    widths = [_LABEL_WIDTH, *[(_WIDTH - 1 - _LABEL_WIDTH) / len(metrics)] * len(metrics)]
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width = _measure(width)
+    units, points = read_units(rows), 14 if len(metrics) <= _FEW_METRICS else 11
+    headings = ["label", *(title_with_unit(name, METRICS[name].unit(*units)) for name in metrics)]
+    lines = [headings]
+    for label in labels:
+        values = [rows.loc[rows["label"] == label, name].dropna() for name in metrics]
+        shown = [
+            METRICS[name].format(one.mean()) if len(one) else "–" for name, one in zip(metrics, values, strict=True)
+        ]
+        lines.append([label, *shown])
+    for line, texts in enumerate(lines):
+        for column, text in enumerate(texts):
+            _write(table.cell(line, column), text, points)
 
 
 def _add_case(deck: Any, result: Result, rank: str, case: str, dice: float) -> None:

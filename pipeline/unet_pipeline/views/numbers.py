@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.boundary import show_place
 from unet_pipeline.evaluation.case_values import ALL_LABELS
-from unet_pipeline.evaluation.metric_table import METRICS, title_with_unit
+from unet_pipeline.evaluation.metric_table import METRICS, name_value, title_with_unit
 from unet_pipeline.views.pictures import draw_differences, draw_reliability, draw_scores
 from unet_pipeline.views.summary import Picture, Summary, Table, count
 
@@ -96,14 +96,19 @@ def _summarize_comparison(record: ComparisonRecord) -> Summary:
     headings = ("label", "metric", "n", record.a, record.b, "difference [95 % interval]", "better")
     first = rows[0].metric if rows else "dice"
     drawn = [row for row in rows if row.metric == first and row.n]
-    title = METRICS[first].title
     lead = drawn[-1] if drawn else None
-    line = f", {title} {_show(lead.difference, first, '+')}" if lead else ""
+    title = title_with_unit(first, lead.unit) if lead else ""
+    line = f", {name_value(first, _show(lead.difference, first, '+'), lead.unit)}" if lead else ""
     return Summary(
         f"{record.b} minus {record.a}: {count(record.num_cases, 'case')} in both{line}",
         {"a": f"{record.a} ({record.title_a})", "b": f"{record.b} ({record.title_b})", "grid": record.grid},
         (Table("case by case", headings, lines, 2),),
-        (Picture(f"difference of {title} by label", lambda: draw_differences(drawn, title, record.a, record.b)),)
+        (
+            Picture(
+                f"difference of {title} by label",
+                lambda: draw_differences(drawn, title, record.a, record.b),
+            ),
+        )
         if drawn
         else (),
         record.notes,

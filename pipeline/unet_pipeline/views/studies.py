@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from unet_pipeline.evaluation.metric_table import METRICS, title_metric, title_with_unit
 from unet_pipeline.studies.curve_figure import draw_curve
 from unet_pipeline.views.summary import Picture, Summary, Table, count
 
@@ -50,9 +51,13 @@ def _summarize_validation(result: ValidationResult) -> Summary:
 
 
 def _summarize_curve(curve: LearningCurve) -> Summary:
-    rows = [(str(point.num_cases), str(point.repeat), f"{point.score:.4f}") for point in curve.points]
-    table = Table("trainings", ("cases", "repeat", curve.metric), rows, 0)
-    picture = Picture(f"{curve.metric} over the number of training cases", lambda: draw_curve(curve))
+    rows = [
+        (str(point.num_cases), str(point.repeat), METRICS[curve.metric].format(point.score)) for point in curve.points
+    ]
+    table = Table("trainings", ("cases", "repeat", title_with_unit(curve.metric, curve.unit)), rows, 0)
+    picture = Picture(
+        f"{title_metric(curve.metric, unit=curve.unit)} over the number of training cases", lambda: draw_curve(curve)
+    )
     return Summary(curve.sentence, {"steps of each": curve.num_steps}, (table,), (picture,), curve.notes)
 
 

@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import os
-import re
 import shlex
 import sys
 import time
@@ -29,7 +28,14 @@ from unet_pipeline.bundle.run_record import FINISHED, Epoch, Tracking, TrainingR
 from unet_pipeline.errors import TrainingError, suggest
 from unet_pipeline.evidence.records.continuation import list_overrides
 from unet_pipeline.evidence.records.record import FAILED, RECORD, RESOLVED_CONFIG, RecordKeeper
-from unet_pipeline.training.events import TIME_SHARE, VAL_DICE, read_pictures
+from unet_pipeline.training.events import (
+    AUGMENTED_PATCHES,
+    BY_ITERATION,
+    TIME_SHARE,
+    VAL_DICE,
+    VALIDATION_CASES,
+    read_pictures,
+)
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -53,7 +59,6 @@ _METRICS = {
     "epoch_duration_s": "duration_s",
 }
 _METRIC_GROUPS = {VAL_DICE: "label_dice_resampled_grid", TIME_SHARE: "time_shares"}
-_PICTURE = re.compile(r"images/(?P<key>\w+)[+%]step[+%](?P<step>\d+)[+%]")  # MLflow's name of a picture's file
 _NUM_COLOURS = 64  # of a picture: MLflow keeps it as PNG, which is several times as large with all of them
 _TAGS = ("dataset_manifest_sha256", "split_sha256", "plan_sha256", "resolved_config_sha256", "fold")
 
@@ -202,7 +207,7 @@ class RunTracker:
         self._keeper: RecordKeeper[TrainingRecord] | None = None
         self._run_id: str | None = None
         self._sent_epochs: set[int] = set()
-        self._sent_pictures: set[tuple[str, int]] = set()
+        self._sent_pictures: set[str] = set()
         self._failed_s: float | None = None
         self._has_warned = False
 
@@ -253,14 +258,15 @@ class RunTracker:
             self._send_pictures(store, keeper)
 
     def _send_pictures(self, store: TrackingStore, keeper: RecordKeeper[TrainingRecord]) -> None:
+        """As files: MLflow's charts of pictures put all parameters of the run in front of them, and begin at a step that has none."""
         from PIL import Image as PillowImage
 
         for (tag, step), content in read_pictures(keeper.path.parent).items():
-            key = tag.rpartition("/")[2]
-            if (key, step) not in self._sent_pictures:
+            file = f"{tag}/{'iteration' if tag in BY_ITERATION else 'epoch'}_{step:04d}.png"
+            if file not in self._sent_pictures:
                 picture = PillowImage.open(io.BytesIO(content)).quantize(_NUM_COLOURS)
-                store.client.log_image(self._run_id, picture, key=key, step=step, synchronous=True)
-                self._sent_pictures.add((key, step))
+                store.client.log_image(self._run_id, picture, file)
+                self._sent_pictures.add(file)
 
     def _open_run(self, store: TrackingStore, keeper: RecordKeeper[TrainingRecord]) -> str:
         client, record = store.client, keeper.record
@@ -273,8 +279,8 @@ class RunTracker:
         record.tracking = Tracking(tool=MLFLOW, experiment=store.experiment_name, run_id=run_id)
         keeper.beat()
         self._sent_epochs = {metric.step for metric in client.get_metric_history(run_id, "epoch_duration_s")}
-        kept = (_PICTURE.match(entry.path) for entry in client.list_artifacts(run_id, "images"))
-        self._sent_pictures = {(match["key"], int(match["step"])) for match in kept if match}
+        tags = (VALIDATION_CASES, AUGMENTED_PATCHES)
+        self._sent_pictures = {entry.path for tag in tags for entry in client.list_artifacts(run_id, tag)}
         _send_description(client, run, record)
         for path in (self.folder.plan, keeper.path.with_name(RESOLVED_CONFIG), keeper.path):
             client.log_artifact(run_id, str(path))

@@ -73,7 +73,8 @@ def _draw_rows(
                     panel.contour(
                         labels == value, levels=[0.5], colors=[COLOURS[number % len(COLOURS)]], linewidths=0.9
                     )
-            panel.set_title(f"{title}  {plane}".strip(), fontsize=10)
+            panel.set_title(", ".join(filter(None, (title, plane))), fontsize=10)
+            panel.set_anchor("N")  # planes of different heights begin on one line
             panel.set_axis_off()
     lines = [Line2D([], [], color=COLOURS[number % len(COLOURS)], label=name) for number, (name, _) in enumerate(drawn)]
     if lines:

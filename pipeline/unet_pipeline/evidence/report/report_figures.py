@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from unet_pipeline.bundle.records import CalibrationRecord
-from unet_pipeline.evaluation.metric_table import AREA_UNITS, title_metric
+from unet_pipeline.evaluation.metric_table import title_metric
 from unet_pipeline.evaluation.summary import SummaryRow
 from unet_pipeline.evidence.report.answers import build_environment
 from unet_pipeline.evidence.report.charts import WIDTH, Axis, Chart, fit_axis, format_number
@@ -103,7 +103,7 @@ def draw_distribution(
     if not groups:
         return None
     unit = next((row.unit for row in intervals.values() if row.unit), "")
-    title = title_metric(metric, is_flat or unit in AREA_UNITS)
+    title = title_metric(metric, is_flat, unit)
     ticks = tuple((float(place), _shorten(label, len(groups))) for place, label in enumerate(groups))
     y = fit_axis(np.concatenate(list(groups.values())).tolist(), f"{title} ({unit})" if unit else title)
     told = "; ".join(
