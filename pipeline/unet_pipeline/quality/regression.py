@@ -1,7 +1,5 @@
 """A small regression with intervals that hold for new cases: ridge, its residuals from groups left out (CV+).
 
-The first feature is a guess of the target by itself: what the cases do not speak for is shrunk to the line of that guess, not to the mean.
-
 Foygel Barber, Candes, Ramdas, Tibshirani 2021, Predictive inference with the jackknife+, Annals of Statistics 49(1): the interval of a new
 case holds the true value at least in 1 - 2 alpha of cases whatever the model, and in about 1 - alpha in practice.
 """
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 MOST_GROUPS = 20  # that are left out one after the other
 _FARTHEST = 4.0  # spreads from the mean that a feature counts at most, so that no new case is extrapolated to
 
@@ -81,7 +79,7 @@ def fit_regression(features: np.ndarray, target: np.ndarray, groups: Sequence[st
     """Fit.
 
     Args:
-        features: shape (cases, features), finite, the first one the higher the higher the target; at least two groups.
+        features: shape (cases, features), finite; at least two groups.
         target: shape (cases,).
         groups: of each case, such as patients: they stay together.
     """
@@ -92,15 +90,13 @@ def fit_regression(features: np.ndarray, target: np.ndarray, groups: Sequence[st
 
 
 def fit_line(features: np.ndarray, target: np.ndarray, penalty: float) -> Line:
-    """Ridge regression of what the line of the first feature leaves; a feature without spread counts nothing."""
+    """Ridge regression; a feature without spread counts nothing."""
     centre, spread = features.mean(axis=0), features.std(axis=0)
     spread = np.where(spread > 1e-9, spread, np.inf)
     standard = np.clip((features - centre) / spread, -_FARTHEST, _FARTHEST)
     intercept = float(target.mean())
-    gram, product = standard.T @ standard, standard.T @ (target - intercept)
-    guess = np.zeros(features.shape[1])
-    guess[0] = max(product[0], 0.0) / max(gram[0, 0], 1e-9)
-    weights = guess + np.linalg.solve(gram + penalty * np.eye(len(guess)), product - gram @ guess)
+    gram = standard.T @ standard + penalty * np.eye(features.shape[1])
+    weights = np.linalg.solve(gram, standard.T @ (target - intercept))
     return Line(centre, np.where(np.isfinite(spread), spread, 1e9), weights, intercept)
 
 
