@@ -104,6 +104,11 @@ def test_predictions_have_expected_dice_and_an_order_to_look_at(
     assert f"{out / 'predictions.csv'}  (input contract: {len(list(out.glob('*.nii.gz')))} not compared)" in shown
     rows = read_table(out)
     labels = list(read_plan(BundleFolder(own.root).plan).label_table)[1:]
+    table = shown[shown.index("look at these first") :]
+    assert "90 % interval" in table
+    first = min((row for row in rows.values() if row["expected_dice"]), key=lambda row: int(row["review_rank"]))
+    low, label = min((float(first[f"expected_dice_{label}_low"] or 2), label) for label in labels)
+    assert f"{low:.2f} to {float(first[f'expected_dice_{label}_high']):.2f}" in table
     for row in rows.values():
         for label in labels:
             key = f"expected_dice_{label}"

@@ -129,12 +129,24 @@ def predict(
 
 def print_review(table: Sequence[Mapping[str, str]], most: int) -> None:
     """The cases that a person should see first, from predictions.csv."""
-    from unet_pipeline.quality.doubt_tables import EXPECTED_COLUMN, NOTE_COLUMN, RANK_COLUMN
+    from unet_pipeline.quality.doubt_tables import EXPECTED_COLUMN, NOTE_COLUMN, RANK_COLUMN, show_lowest_interval
 
     rows = [row for row in table if row.get(RANK_COLUMN)]
     rows = sorted(rows, key=lambda row: int(row[RANK_COLUMN]))[:most]
-    lines = [(row["case"], row[EXPECTED_COLUMN] or "-", row.get("contract", ""), row[NOTE_COLUMN]) for row in rows]
-    print_table("look at these first", ("case", "expected Dice", "contract", "note"), lines, num_texts=4)
+    lines: list[tuple[str, ...]] = [
+        (
+            row["case"],
+            row[EXPECTED_COLUMN] or "-",
+            show_lowest_interval(row) or "-",
+            row.get("contract", ""),
+            row[NOTE_COLUMN],
+        )
+        for row in rows
+    ]
+    headings = ["case", "expected Dice", "90 % interval", "contract", "note"]
+    if not any(line[-1] for line in lines):  # so that it fits into 80 columns
+        headings, lines = headings[:-1], [line[:-1] for line in lines]
+    print_table("look at these first", headings, lines, num_texts=len(headings))
 
 
 def print_predictions(result: Predictions) -> None:

@@ -163,6 +163,21 @@ def list_doubt_rows(
     return dict(rows)
 
 
+def show_lowest_interval(row: Mapping[str, str]) -> str:
+    """The interval that a row of predictions.csv is ranked by, with its label if there are several; empty where nothing was said."""
+    labels = [
+        key.removeprefix(f"{EXPECTED_COLUMN}_").removesuffix("_low")
+        for key in row
+        if key.startswith(f"{EXPECTED_COLUMN}_") and key.endswith("_low")
+    ]
+    said = {label: row[f"{EXPECTED_COLUMN}_{label}_low"] for label in labels if row[f"{EXPECTED_COLUMN}_{label}_low"]}
+    if not said:
+        return ""
+    lowest = min(said, key=lambda label: float(said[label]))
+    interval = f"{float(said[lowest]):.2f} to {float(row[f'{EXPECTED_COLUMN}_{lowest}_high']):.2f}"
+    return f"{interval} ({lowest})" if len(labels) > 1 else interval
+
+
 def _expect(doubt: Doubt, plan: Plan, expected: ExpectedDiceRecord | None, reason: str) -> list[ExpectedDice]:
     if expected is None or reason:
         return [ExpectedDice(label, math.nan, math.nan, math.nan, reason) for label in list_fitted_labels(plan)]
