@@ -149,10 +149,11 @@ def write_organ(root: Path, organ: str, seed: int) -> None:
 
 
 def write_overlaps(root: Path) -> None:
-    """A mask per structure, of which one lies in the other."""
+    """Two channels, and a mask per structure, of which one lies in the other."""
     for number in range(30, 36):
         image, label = phantoms.draw_organ(number)
-        phantoms.write_volume(root / f"s{number}" / "ct.nii.gz", image)
+        for channel, contrast in (("t1", 1), ("t2", -1)):
+            phantoms.write_volume(root / f"s{number}" / f"{channel}.nii.gz", contrast * image)
         for name, least in (("organ", 1), ("tumour", 2)):
             mask = (label >= least).astype(np.uint8)
             phantoms.write_volume(root / f"s{number}" / "segmentations" / f"{name}.nii.gz", mask)
