@@ -153,7 +153,8 @@ class Predictor:
             self._function = self._open(series)
         now = time.time()
         started = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(now))
-        arguments = {"name": name, "files": [str(series)], "entry": None, "started": started, "begun": now}
+        arguments = {"name": name, "files": [str(series)], "missing_channels": [], "entry": None}
+        arguments |= {"started": started, "begun": now}
         return self._function(arguments, smaller)
 
     def _require_modality(self, series: Path) -> None:
@@ -179,6 +180,7 @@ class Predictor:
             "suffix": ".dcm",
             "contract_sha256": hash_contract(self.folder),
             "largest": [str(series.absolute())],
+            "largest_lacks": [],
         }
         return open_prediction(arguments, Share(device=self.options.device))
 
