@@ -141,8 +141,15 @@ def test_pool_that_helps_is_kept_after_it_was_cut_off(work: Path, monkeypatch: p
     assert compute_sha256(folder.weights) == record.students_sha256[0]
 
 
-def test_label_maps_of_a_training_are_made_by_its_own_fold_alone(work: Path) -> None:
-    folder = BundleFolder(work / "bundle")
+@pytest.fixture
+def kept(work: Path) -> Path:
+    """The folder once the pool that helps was kept, also where another process runs the test that shows it."""
+    try_pool(work / "bundle", work / "pool")
+    return work
+
+
+def test_label_maps_of_a_training_are_made_by_its_own_fold_alone(kept: Path) -> None:
+    folder = BundleFolder(kept / "bundle")
     record = find_trained_pool(folder, 0)
     assert record is not None
     trial = locate_work(folder, record.key)
@@ -155,22 +162,22 @@ def test_label_maps_of_a_training_are_made_by_its_own_fold_alone(work: Path) -> 
         assert validation == {case.case for case in folder.read_split(fold).validation}
 
 
-def test_same_pool_again_tells_what_was_decided(work: Path) -> None:
-    before = hash_files(work)
-    record = try_pool(work / "bundle", work / "pool").record
+def test_same_pool_again_tells_what_was_decided(kept: Path) -> None:
+    before = hash_files(kept)
+    record = try_pool(kept / "bundle", kept / "pool").record
     assert record is not None
     assert record.accepted
-    assert hash_files(work) == before
+    assert hash_files(kept) == before
 
 
-def test_images_that_were_trained_on_count_as_trained_on(work: Path) -> None:
-    trained = hash_training_images(BundleFolder(work / "bundle"), 0)
-    assert compute_sha256(work / "pool" / "new_101.png") in trained
-    assert compute_sha256(work / "noise" / "noise_0.png") not in trained
+def test_images_that_were_trained_on_count_as_trained_on(kept: Path) -> None:
+    trained = hash_training_images(BundleFolder(kept / "bundle"), 0)
+    assert compute_sha256(kept / "pool" / "new_101.png") in trained
+    assert compute_sha256(kept / "noise" / "noise_0.png") not in trained
 
 
-def test_handing_over_that_was_cut_off_is_finished(work: Path) -> None:
-    folder = BundleFolder(work / "bundle")
+def test_handing_over_that_was_cut_off_is_finished(kept: Path) -> None:
+    folder = BundleFolder(kept / "bundle")
     record = find_trained_pool(folder, 0)
     assert record is not None
     complete = hash_files(folder.root)
@@ -178,7 +185,7 @@ def test_handing_over_that_was_cut_off_is_finished(work: Path) -> None:
     shutil.copyfile(trial.list_teachers(1)[0], folder.fold_weights(1))
     shutil.copyfile(trial.list_teachers(0)[0], folder.weights)
     (folder.evidence / "unlabelled" / f"{record.key}.json").unlink()
-    again = try_pool(folder.root, work / "pool")
+    again = try_pool(folder.root, kept / "pool")
     assert again.record == record
     assert hash_files(folder.root) == complete
 
