@@ -173,13 +173,12 @@ class Driver:
             return
         self._num_failed_openings += 1
         at_first = self._without_workers_s is not None and error is None
-        if problem == _ENDED and self._num_failed_openings < _MAX_FAILED_OPENINGS + self._asked["num_workers"]:
-            self._replace(number)  # a node that goes away takes all of its workers
-        elif at_first or self._num_failed_openings >= _MAX_FAILED_OPENINGS:
+        # a node that goes away takes all of its workers
+        num_spared = self._asked["num_workers"] if problem == _ENDED else 0
+        if at_first or self._num_failed_openings >= _MAX_FAILED_OPENINGS + num_spared:
             place = f" on {worker.host}" if worker.host else ""
             raise _RefusalError(f"A worker of Ray{place} cannot begin: {problem}. {_list_remedies(problem)}")
-        else:
-            self._replace(number)
+        self._replace(number)
 
     def _over(self, number: int, future: Any) -> None:
         worker, error = self._workers[number], future.exception()

@@ -12,6 +12,7 @@ from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_w
 from unet_pipeline.clinical.node.spool import Limits, Spool
 from unet_pipeline.cohort.items import Arguments, Function, Share
 from unet_pipeline.errors import PredictionError, suggest
+from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.outputs import WITH_REPORT
 
@@ -146,15 +147,15 @@ class Predictor:
         """
         name = item["name"]
         series = self.spool.taken / name
+        source = PredictionInput(name, (series,))
         self._require_modality(series)
         for path in self.spool.list_results(name):
             path.unlink(missing_ok=True)
         if self._function is None:
-            self._function = self._open(series)
+            self._function = self._open(source)
         now = time.time()
         started = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(now))
-        arguments = {"name": name, "files": [str(series)], "missing_channels": [], "entry": None}
-        arguments |= {"started": started, "begun": now}
+        arguments = {**source.as_arguments(), "entry": None, "started": started, "begun": now}
         return self._function(arguments, smaller)
 
     def _require_modality(self, series: Path) -> None:
@@ -165,7 +166,7 @@ class Predictor:
         for problem in compare_modality(modality, self.modalities, series.name):
             raise PredictionError(f"{problem.file} {problem.cause}. {problem.remedy}")
 
-    def _open(self, series: Path) -> Function:
+    def _open(self, source: PredictionInput) -> Function:
         from unet_pipeline.quality.inspector import hash_contract
         from unet_pipeline.verbs.predict_worker import open_prediction
 
@@ -179,8 +180,7 @@ class Predictor:
             "origin": self.describe_origin(),
             "suffix": ".dcm",
             "contract_sha256": hash_contract(self.folder),
-            "largest": [str(series.absolute())],
-            "largest_lacks": [],
+            "largest": source.as_arguments(),
         }
         return open_prediction(arguments, Share(device=self.options.device))
 

@@ -164,9 +164,7 @@ def _build_item(source: PredictionInput, key: str, ledger: Ledger) -> Item:
 
     entry = ledger.find(source.name)
     arguments = {
-        "name": source.name,
-        "files": [str(file.absolute()) for file in source.files],
-        "missing_channels": list(source.missing_channels),
+        **source.as_arguments(),
         "entry": None if entry is None else entry.model_dump(mode="json"),
         "started": ledger.started,
         "begun": time.time(),
@@ -226,7 +224,7 @@ def _run(
     from unet_pipeline.prediction.run import measure_input
 
     # of all images, so that the work of a call that goes on is the same
-    largest = [max(job.inputs, key=measure_input)] if todo else []
+    largest = max(job.inputs, key=measure_input) if todo else PredictionInput("", ())
     origin = ledger.origin.as_settings()
     arguments = {
         "bundle": str(job.folder.root.absolute()),
@@ -238,8 +236,7 @@ def _run(
         "origin": origin,
         "suffix": suffix,
         "contract_sha256": ledger.contract_sha256,
-        "largest": [str(file.absolute()) for source in largest for file in source.files],
-        "largest_lacks": [place for source in largest for place in source.missing_channels],
+        "largest": largest.as_arguments(),
     }
     share = job.jobs.share(count_cores(), job.options.device)
     engine = job.jobs.build(share, len(todo), job.out)

@@ -27,8 +27,8 @@ def open_prediction(arguments: Arguments, share: Share) -> Function:
 
     Args:
         arguments: bundle, out, staging (folders); weights, files_used (files); options, origin (of the call); suffix; contract_sha256 (of
-            what images are compared with, empty for nothing); largest (files of the image by which windows are chosen), and
-            largest_lacks (places of its missing channels).
+            what images are compared with, empty for nothing); largest (the image by which windows are chosen, as
+            `PredictionInput.as_arguments` describes it).
         share: of this worker.
 
     Raises:
@@ -85,8 +85,7 @@ def _build_worker(
         )
     staging = Path(tempfile.mkdtemp(dir=arguments["staging"]))
     engines = build_engines(folder, weights, staging, options)
-    largest = PredictionInput("", tuple(map(Path, arguments["largest"])), tuple(arguments["largest_lacks"]))
-    windowing = settle_windows(engines, [largest], options)
+    windowing = settle_windows(engines, [PredictionInput.from_arguments(arguments["largest"])], options)
     engines = engines.with_windowing(replace(windowing, num_images=1))
     own_suffix = find_suffix(folder, None if folder.is_planned else engines)
     inspector = build_inspector(folder, weights, options, arguments["contract_sha256"])
@@ -110,7 +109,7 @@ class _Worker:
         """The label map of one image.
 
         Args:
-            item: name, files, missing_channels, entry of the label map that is there, and when the call began: started, and begun
+            item: `PredictionInput.as_arguments`, entry of the label map that is there, and when the call began: started, and begun
                 (seconds since 1970).
             smaller: one window at a time, blended in main memory.
 
@@ -123,8 +122,7 @@ class _Worker:
         from unet_pipeline.prediction.reuse import Ledger
         from unet_pipeline.prediction.run import CaseLoop
 
-        out, missing = Path(self.arguments["out"]), tuple(item["missing_channels"])
-        source = PredictionInput(item["name"], tuple(map(Path, item["files"])), missing)
+        out, source = Path(self.arguments["out"]), PredictionInput.from_arguments(item)
         ledger = Ledger(out, self.origin, started=item["started"])
         if item["entry"] is not None:
             ledger.enter(source.name, LabelMapEntry(**item["entry"]))

@@ -108,10 +108,8 @@ def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], setti
             parts = [case.source.name, *of_all, of_weights, list(inputs.items()), *case.missing_values]
             key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
             arguments = {
-                "name": case.source.name,
+                **case.source.as_arguments(),
                 "group": number,
-                "files": [str(file.absolute()) for file in case.source.files],
-                "missing_channels": list(case.source.missing_channels),
                 "label": str(case.label.absolute()),
                 "pixel_spacing_mm": case.pixel_spacing_mm,
                 "missing_values": case.missing_values,
@@ -160,7 +158,7 @@ def open_tuning(arguments: Arguments, share: Share) -> Function:
             weights = tuple(map(Path, arguments["weights"][number]))
             engines[number] = build_engine(folder, weights, staging, device, arguments["mirror"])
         spacing_mm = item["pixel_spacing_mm"]
-        source = PredictionInput(item["name"], tuple(map(Path, item["files"])), tuple(item["missing_channels"]))
+        source = PredictionInput.from_arguments(item)
         facts = (tuple(spacing_mm) if spacing_mm else None, None, tuple(item["missing_values"]))
         case = ReferencedImage(source, Path(item["label"]), *facts)
         sample = sample_case(engines[number], case, plan, arguments["sizes"], staging)
