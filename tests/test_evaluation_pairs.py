@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import SimpleITK
 import tifffile
+from PIL import Image
 
 from unet_pipeline.errors import EvaluationError, ImageFileError
 from unet_pipeline.evaluation.cases import evaluate_pairs
 from unet_pipeline.evaluation.pairs import Pair, list_changes, read_pair, sum_up_changes
+from unet_pipeline.evidence.records.evaluation_record import hash_label_map
 from unet_pipeline.prediction.inputs import PredictionInput
 
 SHAPE, SPACING_MM = (8, 9, 10), (1.0, 2.0, 3.0)
@@ -163,3 +165,16 @@ def test_read_pair_time_series_names_no_option(tmp_path: Path, spatial_dims: int
         read_pair(Pair("a", path, path, spatial_dims=spatial_dims))
     assert "Save one frame per case. If the pages are slices" in caught.value.remedy
     assert "--" not in str(caught.value)
+
+
+def test_read_pair_a_prediction_may_scatter_known_labels(tmp_path: Path) -> None:
+    scattered = np.random.default_rng(0).integers(0, 7, (64, 64)).astype(np.uint8)
+    for name, array in (("reference", np.zeros_like(scattered)), ("prediction", scattered)):
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+    pair = Pair("a", tmp_path / "reference.png", tmp_path / "prediction.png")
+    np.testing.assert_array_equal(read_pair(pair, known_values=range(7))[1].array[0], scattered.T)
+    with pytest.raises(ImageFileError, match="in-between values"):
+        read_pair(pair, known_values=(0, 6))  # three and more that are no labels
+    with pytest.raises(ImageFileError, match="in-between values"):
+        read_pair(replace(pair, reference=pair.prediction), known_values=range(7))
+    assert hash_label_map(pair.prediction)  # as are the record, the pictures and the viewer of what was evaluated

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -162,8 +162,18 @@ def _read_safely(reader: Callable[[Path, str], _Read], path: Path, shown: str, f
         raise UNREADABLE.error(shown, format=format_name, cause=cause.rstrip(".")) from error
 
 
-def read_label_map(path: Path | str, shown_as: str | None = None, pages_as_slices: bool = False) -> MedicalImage:
+def read_label_map(
+    path: Path | str,
+    shown_as: str | None = None,
+    pages_as_slices: bool = False,
+    known_values: Collection[int] | None = (),
+) -> MedicalImage:
     """Read one label file: one channel of whole numbers, or of values so near to few of them that they are rounded, with a note.
+
+    Args:
+        path, shown_as, pages_as_slices: as in `read_image`.
+        known_values: of labels: a picture with these and no others is not taken for smoothed, however scattered they are; None for any
+            value, as in label maps that are known to be predicted.
 
     Returns:
         The image with an integer array of shape (1, i, j) or (1, i, j, k).
@@ -175,7 +185,8 @@ def read_label_map(path: Path | str, shown_as: str | None = None, pages_as_slice
     shown = shown_as or path.name
     suffix = image_suffix(path)
     if suffix in PICTURE_SUFFIXES and path.is_file():
-        reader = partial(read_picture_labels, pages_as_slices=pages_as_slices and suffix in _TIFF_SUFFIXES)
+        as_slices = pages_as_slices and suffix in _TIFF_SUFFIXES
+        reader = partial(read_picture_labels, pages_as_slices=as_slices, known_values=known_values)
         image = _read_safely(reader, path, shown, suffix)
     else:
         image = read_image(path, shown, pages_as_slices)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,6 +44,8 @@ def _advise(error: ImageFileError, remedy: str) -> ImageFileError:
     return ImageFileError(error.file, error.cause, remedy, error.code)
 
 
-def read_label_pages(path: Path, spatial_dims: int | None) -> MedicalImage:
+def read_label_pages(path: Path, spatial_dims: int | None, known_values: Collection[int] | None = ()) -> MedicalImage:
     """A label map, as `read_label_map` reads it and `read_pages` takes its pages."""
-    return read_pages(lambda as_slices: read_label_map(path, pages_as_slices=as_slices), spatial_dims)
+    return read_pages(
+        lambda as_slices: read_label_map(path, pages_as_slices=as_slices, known_values=known_values), spatial_dims
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,17 +69,23 @@ def read_picture_grid(path: Path, shown: str, pages_as_slices: bool = False) -> 
     return ImageGrid(num_channels, shape, np.eye(4), (1.0,) * len(shape), value_bytes)
 
 
-def read_picture_labels(path: Path, shown: str, pages_as_slices: bool = False) -> MedicalImage:
+def read_picture_labels(
+    path: Path, shown: str, pages_as_slices: bool = False, known_values: Collection[int] | None = ()
+) -> MedicalImage:
     """The label map of a picture file, shape (1, i, j), or (1, i, j, k) of a volume; see `read_picture`.
 
     Grey gives its values, a palette its indices, RGB a number per colour: black is 0, the others follow from 1 in the
     order of their value. A note states such a mapping, one for all pages.
 
+    Args:
+        path, shown, pages_as_slices: as in `read_picture`.
+        known_values: of labels, so that they are no traces of smoothing wherever they lie; None where all are.
+
     Raises:
         ImageFileError: as `read_picture`; or JPEG, more than 16 colours, or values left behind by smoothing.
     """
     picture = decode_picture(path, shown, labels=True, pages_as_slices=pages_as_slices)
-    rows, of_mapping = _label_rows(picture.pages, shown)
+    rows, of_mapping = _label_rows(picture.pages, shown, known_values)
     return _build(rows, picture.is_volume, picture.notes + of_mapping)
 
 
@@ -121,7 +128,7 @@ class IntermediatePixels:
         return self.num_values >= 3 and self.border_fraction > 0.1
 
 
-def measure_in_between(rows: np.ndarray) -> IntermediatePixels:
+def measure_in_between(rows: np.ndarray, known_values: Collection[int] = ()) -> IntermediatePixels:
     """Count the values that smoothing leaves along the borders of a label map.
 
     A pixel counts when it lies strictly between the least and greatest value of its 3 x 3 neighbourhood and at most
@@ -129,6 +136,7 @@ def measure_in_between(rows: np.ndarray) -> IntermediatePixels:
 
     Args:
         rows: real or whole numbers, shape (height, width).
+        known_values: that do not count.
     """
     if _count_values(rows) < 5:  # three values between two others
         return IntermediatePixels(0, 0, 0.0)
@@ -141,6 +149,8 @@ def measure_in_between(rows: np.ndarray) -> IntermediatePixels:
     for row, column in np.ndindex(3, 3):
         equal += padded[row : row + height, column : column + width] == rows
     between = (least < rows) & (rows < greatest) & (equal <= 3)  # itself and two
+    if known_values:
+        between &= ~np.isin(rows, list(known_values))
     num_border = int(np.count_nonzero(least < greatest))
     num_pixels = int(np.count_nonzero(between))
     return IntermediatePixels(np.unique(rows[between]).size, num_pixels, num_pixels / num_border if num_border else 0.0)
@@ -152,7 +162,9 @@ def _count_values(rows: np.ndarray) -> int:
     return int(np.unique(rows).size)
 
 
-def _label_rows(pages: list[PicturePage], shown: str) -> tuple[list[np.ndarray], tuple[Problem, ...]]:
+def _label_rows(
+    pages: list[PicturePage], shown: str, known_values: Collection[int] | None
+) -> tuple[list[np.ndarray], tuple[Problem, ...]]:
     """Label values of all pages, and the note on the one mapping of the whole file."""
     if all(page.rows.ndim == 3 and (page.rows == page.rows[..., :1]).all() for page in pages):
         pages = [PicturePage(np.ascontiguousarray(page.rows[..., 0])) for page in pages]
@@ -164,7 +176,7 @@ def _label_rows(pages: list[PicturePage], shown: str) -> tuple[list[np.ndarray],
     for page in pages:
         drawn = page.rows if page.palette is None else page.palette[page.rows]
         for channel in np.atleast_3d(drawn).transpose(2, 0, 1):
-            _refuse_smoothed(channel, shown)
+            _refuse_smoothed(channel, shown, known_values)
     if pages[0].palette is not None:
         indices = sorted({int(index) for page in pages for index in np.unique(page.rows)})
         mapping = ", ".join(f"{index}=#{bytes(pages[0].palette[index]).hex()}" for index in indices)
@@ -176,8 +188,10 @@ def _label_rows(pages: list[PicturePage], shown: str) -> tuple[list[np.ndarray],
     return rows, (COLOURS.about(shown, mapping=mapping),)
 
 
-def _refuse_smoothed(rows: np.ndarray, shown: str) -> None:
-    in_between = measure_in_between(rows)
+def _refuse_smoothed(rows: np.ndarray, shown: str, known_values: Collection[int] | None) -> None:
+    if known_values is None:
+        return
+    in_between = measure_in_between(rows, known_values)
     if in_between.is_smoothed:
         raise SMOOTHED.error(
             shown,

@@ -154,7 +154,7 @@ class CaseMeasurement:
         Raises:
             EvaluationError, ImageFileError: as `evaluate_pairs`.
         """
-        reference, prediction = read_pair(pair)
+        reference, prediction = read_pair(pair, self.label_table.values())
         _check_values(pair, prediction, self.label_table)
         rows = _compare(pair, reference, prediction, self.labels, self.ignore_value, self.in_mm)
         return rows, list_changes(reference, prediction)

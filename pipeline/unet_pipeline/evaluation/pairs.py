@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +43,19 @@ class Pair:
     missing_values: tuple[int, ...] = ()
 
 
-def read_pair(pair: Pair) -> tuple[MedicalImage, MedicalImage]:
+def read_pair(pair: Pair, known_values: Collection[int] = ()) -> tuple[MedicalImage, MedicalImage]:
     """Reference and prediction on one grid: the image's where one of them is cropped or padded by whole voxels.
+
+    Args:
+        pair: the files.
+        known_values: of labels; a prediction may scatter them, which in a reference is a trace of smoothing.
 
     Raises:
         ImageFileError: a file cannot be read.
         EvaluationError: the two lie on different grids.
     """
-    reference, prediction = (read_label_pages(path, pair.spatial_dims) for path in (pair.reference, pair.prediction))
+    reference = read_label_pages(pair.reference, pair.spatial_dims)
+    prediction = read_label_pages(pair.prediction, pair.spatial_dims, known_values)
     if geometry.lacks_pixel_size(prediction, reference):
         reference = geometry.with_grid_of(reference, prediction)
     kind = geometry.compare_grids(reference, prediction, pair.prediction.name).kind

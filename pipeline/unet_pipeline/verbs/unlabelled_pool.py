@@ -154,7 +154,7 @@ def _sort(work: PoolWork, plan: Plan, one: LabelledImage, least: float, may_be_e
     if one.entries is None:
         return PoolImage(name=one.source.name, files_sha256=one.files_sha256, left_out=one.left_out)
     maps: list[np.ndarray] = [
-        read_label_map(output_path(one.source, work.label_maps(fold), plan.output_suffix)).array[0]
+        read_label_map(output_path(one.source, work.label_maps(fold), plan.output_suffix), known_values=None).array[0]
         for fold in one.entries
     ]
     agreement = measure_agreement(maps, list(plan.label_table.values())[1:])

@@ -132,7 +132,9 @@ def _find_instance_maps(source: Source, predictions: Sequence[Path | None]) -> l
 
 
 def _read_labels(path: Path, image: MedicalImage, dims: int | None) -> MedicalImage:
-    label = read_label_pages(path, dims)
+    label = read_label_pages(
+        path, dims, known_values=None
+    )  # predictions scatter labels, and references were read before
     if len(image.spatial_shape) == 2 and label.spatial_shape == image.spatial_shape:
         return label  # pictures have no place in the world
     return put_on_grid(label, image, path.name)

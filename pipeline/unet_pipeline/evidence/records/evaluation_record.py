@@ -85,5 +85,6 @@ def hash_label_map(path: Path) -> str:
     several = (
         image_suffix(path) in FORMATS["NIfTI"].suffixes and len(read_stored_shape(path)) > 3
     )  # structures that may overlap
-    array = (read_image if several else read_label_map)(path).array.astype("uint8")
+    label_map = read_image(path) if several else read_label_map(path, known_values=None)
+    array = label_map.array.astype("uint8")
     return hashlib.sha256(repr(array.shape).encode() + array.tobytes(order="C")).hexdigest()

@@ -84,7 +84,7 @@ def _draw_rows(
 
 def write_overlay(path: Path, image: Path, label_maps: Mapping[str, Path], label_table: Mapping[str, int]) -> Path:
     """Draw files and write the picture as PNG; returns `path`."""
-    maps = {title: read_label_map(label_map) for title, label_map in label_maps.items()}
+    maps = {title: read_label_map(label_map, known_values=None) for title, label_map in label_maps.items()}
     figure = draw_overlay(read_image(image), maps, label_table)
     with write_atomically(path) as partial:
         figure.savefig(partial, dpi=120)

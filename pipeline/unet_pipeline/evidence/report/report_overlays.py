@@ -159,7 +159,7 @@ def _has_counts(path: Path, rows: pd.DataFrame, column: str, plan: Plan) -> bool
     """Whether a label map has the voxels that metrics.csv counted; with voxels without annotation the counts say nothing."""
     if plan.ignore_value is not None and column == "num_voxels_prediction":
         return True
-    array = read_label_map(path).array
+    array = read_label_map(path, known_values=None).array
     values: dict[str, Sequence[int]] = {**plan.regions, **{name: (value,) for name, value in plan.label_table.items()}}
     return all(
         int(np.isin(array, values[label]).sum()) == int(count)
@@ -172,7 +172,8 @@ def _draw_panels(case: str, files: _Files, plan: Plan, measured: Set[str]) -> It
     """`measured` are the labels with a number; others, which the case is not annotated with, are drawn in neither map."""
     image = read_image(files.image)
     reference, prediction = (
-        put_on_grid(read_label_map(path), image, path.name) for path in (files.reference, files.prediction)
+        put_on_grid(read_label_map(path, known_values=None), image, path.name)
+        for path in (files.reference, files.prediction)
     )
     values = list(plan.label_table.values())[1:]
     unknown = [value for name, value in plan.label_table.items() if name not in measured]
