@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/overlapping_labels.py [--steps 300] [--seeds 3] [--cases 40] [--held-back 60] [--work overlapping_labels]
 
-A phantom is a noisy picture with an organ, a tumour inside it, and a vessel that crosses both and leaves the organ; each structure has a mask of
-its own. For every seed: one training of all masks with `overlaps`, and one for each structure with its mask alone; images, steps and
-patches are the same (folds are dealt out by `plan`, by what each training knows). Writes results/overlapping_labels.md after every seed; begun again, it does what is missing.
+A phantom is a noisy picture with an organ, a tumour inside it, and a vessel that crosses both and leaves the organ; each structure has a
+mask of its own. For every seed: one training of all masks with `overlaps`, and one for each structure with its mask alone; images, steps
+and patches are the same (folds are dealt out by `plan`, by what each training knows). Writes results/overlapping_labels.md after every
+seed; begun again, it does what is missing.
 """
 
 from __future__ import annotations
