@@ -67,9 +67,19 @@ def test_clipped_intensities_pile_up_at_the_ends() -> None:
     numbers = measure_image(picture(clipped), True).numbers
     assert np.exp(numbers["channel_0_share_at_highest"]) == pytest.approx(0.1, abs=0.01)
     assert np.exp(numbers["channel_0_share_at_lowest"]) == pytest.approx(0.05, abs=0.01)
+    assert np.exp(numbers["channel_0_cut_at_highest"]) == pytest.approx(0.11, abs=0.01)
     assert (
         numbers["channel_0_edge_at_highest"] > measure_image(picture(array), True).numbers["channel_0_edge_at_highest"]
     )
+
+
+def test_a_few_bright_voxels_more_are_no_cut() -> None:
+    array = np.random.default_rng(0).normal(100, 20, (100, 100))
+    one, ten, many = array.copy(), array.copy(), array.copy()
+    one.flat[0] = ten.flat[:10] = many.flat[:1000] = 255
+    cut = [measure_image(picture(each), True).numbers["channel_0_cut_at_highest"] for each in (one, ten, many)]
+    assert cut[1] - cut[0] < 0.1  # 0.15 is the least spread of this property
+    assert cut[2] - cut[0] > 2
 
 
 def test_jpeg_of_low_quality_shows_its_blocks() -> None:

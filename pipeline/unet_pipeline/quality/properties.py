@@ -21,6 +21,9 @@ JPEG_BLOCK = 8  # pixels
 _LAGS = (1, 2, 4)  # voxels
 _QUANTILES = (0.005, 0.1, 0.25, 0.5, 0.75, 0.9, 0.995)
 _TINY = 1e-6
+_LEAST_CUT = (
+    1e-2  # of voxels at one value: smaller shares hardly differ, as a few bright voxels more do not tell of a cut
+)
 _FLOORS_OF_GROUPS = {"grid": 0.02}
 _LOGARITHMIC = ("_spread", "_spread_ratio", "_mean_ratio", "_at_lowest", "_at_highest")
 _COMPRESSED = ("_mean", "_lowest", "_highest")
@@ -161,8 +164,9 @@ def _measure_intensities(
         numbers |= {f"{key}_standardised_q{q:g}": float(v) for q, v in zip(_QUANTILES, shares, strict=True)}
         standard = (flat - centre[number]) / spread[number]
         numbers[f"{key}_skewness"] = float(np.clip(np.mean(standard**3), -20, 20))
-        numbers[f"{key}_share_at_lowest"] = float(np.log(np.mean(flat <= flat.min()) + 1e-3))
-        numbers[f"{key}_share_at_highest"] = float(np.log(np.mean(flat >= flat.max()) + 1e-3))
+        for end, share in (("lowest", np.mean(flat <= flat.min())), ("highest", np.mean(flat >= flat.max()))):
+            numbers[f"{key}_share_at_{end}"] = float(np.log(share + 1e-3))
+            numbers[f"{key}_cut_at_{end}"] = float(np.log(share + _LEAST_CUT))
         numbers[f"{key}_edge_at_highest"] = _measure_edge(flat)
     return numbers
 
@@ -254,6 +258,8 @@ def find_floor(name: str) -> float:
     """The least spread that a property is given, because few and equal images show none: 2 % of a size, a third of a small share."""
     if "share_at_" in name or "edge_at_" in name or name.startswith("flat_share_"):
         return 0.3
+    if "cut_at_" in name:
+        return 0.15
     if name.endswith("_skewness"):
         return 0.2
     return _FLOORS_OF_GROUPS.get(find_group(name), 0.05) if not name.startswith("blocks_") else 0.03
