@@ -61,7 +61,7 @@ def measure(dataset: Path, complete: Path, bundle: Path, steps: int, seed: int) 
     overrides = {"num_epochs": EPOCHS, "iterations_per_epoch": steps // EPOCHS, "val_interval": EPOCHS}
     unet_pipeline.train(bundle, 0, overrides=overrides)
     maps = unet_pipeline.evaluate(bundle).predictions[0]
-    rows = unet_pipeline.evaluate(complete, predictions=maps, out=bundle / "complete").rows
+    rows = unet_pipeline.evaluate(complete, predictions=maps, out=bundle.with_name(f"{bundle.name}_complete")).rows
     scored = rows[rows["label"] != "background"]
     return {label: dict(zip(part["case"], part["dice"], strict=True)) for label, part in scored.groupby("label")}
 

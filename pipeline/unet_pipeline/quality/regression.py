@@ -1,5 +1,7 @@
 """A small regression with intervals that hold for new cases: ridge, its residuals from groups left out (CV+).
 
+The first feature is a guess of the target by itself: what the cases do not speak for is shrunk to the line of that guess, not to the mean.
+
 Foygel Barber, Candes, Ramdas, Tibshirani 2021, Predictive inference with the jackknife+, Annals of Statistics 49(1): the interval of a new
 case holds the true value at least in 1 - 2 alpha of cases whatever the model, and in about 1 - alpha in practice.
 """
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 MOST_GROUPS = 20  # that are left out one after the other
 _FARTHEST = 4.0  # spreads from the mean that a feature counts at most, so that no new case is extrapolated to
 
@@ -61,13 +63,23 @@ class Regression:
         """Lower and upper ends for features of shape (cases, features); infinite where the cases are too few for the confidence."""
         by_group = np.stack([line.predict(features) for line in self.left_out], axis=1)
         centres = by_group[:, self.group_of]
-        n = len(self.residuals)
-        rank = int(np.ceil(confidence * (n + 1)))
-        if rank > n:
+        place = confidence * (len(self.residuals) + 1) - 1
+        if len(self.residuals) < least_cases(confidence):
             return np.full(len(features), -np.inf), np.full(len(features), np.inf)
-        low = np.sort(centres - self.residuals, axis=1)[:, n - rank]
-        high = np.sort(centres + self.residuals, axis=1)[:, rank - 1]
+        low = -_find_between(self.residuals - centres, place)
+        high = _find_between(self.residuals + centres, place)
         return low, high
+
+
+def _find_between(values: np.ndarray, place: float) -> np.ndarray:
+    """Of each row, the value at a place of its order, from 0; between two places, between their values.
+
+    The next whole place would hold more than the confidence, by up to one case in all: 91.5 instead of 90 % of 58 cases.
+    """
+    ordered = np.sort(values, axis=1)
+    before = min(int(place), ordered.shape[1] - 1)
+    after = min(before + 1, ordered.shape[1] - 1)
+    return ordered[:, before] + (place - before) * (ordered[:, after] - ordered[:, before])
 
 
 def least_cases(confidence: float) -> int:
@@ -79,7 +91,7 @@ def fit_regression(features: np.ndarray, target: np.ndarray, groups: Sequence[st
     """Fit.
 
     Args:
-        features: shape (cases, features), finite; at least two groups.
+        features: shape (cases, features), finite, the first one the higher the higher the target; at least two groups.
         target: shape (cases,).
         groups: of each case, such as patients: they stay together.
     """
@@ -90,13 +102,15 @@ def fit_regression(features: np.ndarray, target: np.ndarray, groups: Sequence[st
 
 
 def fit_line(features: np.ndarray, target: np.ndarray, penalty: float) -> Line:
-    """Ridge regression; a feature without spread counts nothing."""
+    """Ridge regression of what the line of the first feature leaves; a feature without spread counts nothing."""
     centre, spread = features.mean(axis=0), features.std(axis=0)
     spread = np.where(spread > 1e-9, spread, np.inf)
     standard = np.clip((features - centre) / spread, -_FARTHEST, _FARTHEST)
     intercept = float(target.mean())
-    gram = standard.T @ standard + penalty * np.eye(features.shape[1])
-    weights = np.linalg.solve(gram, standard.T @ (target - intercept))
+    gram, product = standard.T @ standard, standard.T @ (target - intercept)
+    guess = np.zeros(features.shape[1])
+    guess[0] = max(product[0], 0.0) / max(gram[0, 0], 1e-9)
+    weights = guess + np.linalg.solve(gram + penalty * np.eye(len(guess)), product - gram @ guess)
     return Line(centre, np.where(np.isfinite(spread), spread, 1e9), weights, intercept)
 
 
