@@ -44,6 +44,47 @@ def test_separate_instances_gives_back_cells_that_touch(dims: int, depths: tuple
     assert np.array_equal(separate_instances(predict_levels(instances, depths), 1), instances)
 
 
+def draw_pair(waist: float, peaks: tuple[float, float] = (0.95, 0.95), width: int = 12) -> np.ndarray:
+    """Probabilities of two objects side by side: depth rises to the peaks and falls to `waist` between them."""
+    profile = np.interp(
+        np.arange(2 * width),
+        [0, width // 2, width, 3 * width // 2, 2 * width - 1],
+        [0.3, peaks[0], waist, peaks[1], 0.3],
+    )
+    depth = np.zeros((16, 2 * width + 4), np.float32)
+    depth[3:13, 2:-2] = profile
+    inside = depth > 0
+    return np.stack(
+        [np.where(inside, 0.02, 1), np.where(inside, 0.98 * depth, 0), np.where(inside, 0.98 * (1 - depth), 0)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("waist", "peaks", "num"),
+    [
+        (0.4, (0.95, 0.95), 2),
+        (0.7, (0.95, 0.95), 2),  # over any single threshold that small objects reach
+        (0.4, (0.95, 0.6), 2),
+        (0.2, (0.95, 0.4), 1),  # the second is nowhere deeper than the threshold
+        (0.94, (0.95, 0.95), 1),  # no waist
+    ],
+)
+def test_separate_instances_parts_that_fall_apart_at_any_depth(
+    waist: float, peaks: tuple[float, float], num: int
+) -> None:
+    probabilities = draw_pair(waist, peaks)
+    assert separate_instances(probabilities, 1, smallest_voxels=4).max() == num
+    assert separate_instances(probabilities[:, :, ::-1], 1, smallest_voxels=4).max() == num
+
+
+def test_separate_instances_small_peaks_part_nothing() -> None:
+    probabilities = draw_pair(0.9, (0.9, 0.9))
+    probabilities[1, 6, 5], probabilities[1, 6, 20] = 0.98, 0.98  # single voxels
+    probabilities[2, 6, 5], probabilities[2, 6, 20] = 0.0, 0.0
+    assert separate_instances(probabilities, 1, smallest_voxels=4).max() == 1
+    assert separate_instances(probabilities, 1, smallest_voxels=0).max() == 2
+
+
 def test_separate_instances_gaps_are_given_back() -> None:
     instances = draw_cells(2)
     gapped = np.minimum(instances, 1)

@@ -15,10 +15,11 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, SaveImaged
 from monai.utils import convert_to_dst_type
 from scipy import ndimage
-from skimage.segmentation import relabel_sequential, watershed
+from skimage.segmentation import watershed
 
 _INSTANCES = "instances"
-_LANDSCAPE_STEPS = 1000  # the last digits, which windows and devices change, decide nothing
+_STEPS = 1000  # of the depth: the last digits, which windows and devices change, decide nothing
+_LEVEL = 50  # steps from one depth at which parts may fall apart to the next
 _PNG_MOST = np.iinfo(np.uint16).max
 
 
@@ -31,37 +32,60 @@ def separate_instances(
 ) -> np.ndarray:
     """Instance map of an image.
 
-    Every voxel whose probability of the background is under a half belongs to an instance. Seeds are the connected parts (faces) where the
-    expected depth is over a share of the greatest; a part of the mask without seed is an instance too.
+    Every voxel whose probability of the background is under a half belongs to an instance, and so each connected part (faces) of these has
+    a seed: itself, or, where it falls apart at some expected depth into several parts that count, those. A part counts that has the size
+    of an instance and is deeper somewhere than a share of the greatest depth. No single depth parts all objects: between two that touch
+    along a long line it stays high, and small ones do not reach it.
 
     Args:
         probabilities: shape (classes, *spatial): the first class, `num_labels` labels, the levels from the outermost on.
         num_labels: labels without the first class.
-        seed_threshold: of the expected depth, 0 to 1.
-        smallest_voxels: instances of fewer voxels are left out.
+        seed_threshold: of the expected depth, 0 to 1, which a seed exceeds where its neighbour in the same part does.
+        smallest_voxels: instances of fewer voxels are left out, and seeds of fewer part nothing.
         closes_gaps: the network was trained with gaps of background between objects that touch; they are given back.
 
     Returns:
         int32, shape (*spatial): 0 outside, 1 to n from the first voxel on; all 0 without any instance.
     """
     mask = probabilities[0] < 0.5
-    depth = _compute_depth(probabilities, num_labels)
-    seeds, num_seeds = ndimage.label(mask & (depth > seed_threshold))
-    parts, _ = ndimage.label(mask)
-    seeded = np.zeros(parts.max(initial=0) + 1, bool)
-    seeded[parts[seeds > 0]] = True
-    alone = (parts > 0) & ~seeded[parts]
-    seeds[alone] = num_seeds + parts[alone]
+    depth = np.rint(_STEPS * _compute_depth(probabilities, num_labels)).astype(np.int32)
+    seeds = _find_seeds(mask, depth, _STEPS * seed_threshold, smallest_voxels)
     if closes_gaps:
         cross = ndimage.generate_binary_structure(mask.ndim, 1)
         padded = np.pad(mask, 2)  # closing eats from the border of the image otherwise
         inside = (slice(2, -2),) * mask.ndim
         mask = mask | ndimage.binary_closing(padded, cross)[inside]
-    landscape = -np.rint(_LANDSCAPE_STEPS * depth).astype(np.int32)
-    instances = watershed(landscape, seeds, mask=mask, connectivity=mask.ndim)  # a corner is nearest to its own seed
+    instances = watershed(-depth, seeds, mask=mask, connectivity=mask.ndim)  # a corner is nearest to its own seed
     sizes = np.bincount(instances.reshape(-1))
     instances[(sizes < smallest_voxels)[instances]] = 0
-    return np.asarray(relabel_sequential(instances)[0], np.int32)
+    return _number_by_first_voxel(instances)
+
+
+def _number_by_first_voxel(instances: np.ndarray) -> np.ndarray:
+    numbers, first = np.unique(instances[instances > 0], return_index=True)
+    number_of = np.zeros(instances.max(initial=0) + 1, np.int32)
+    number_of[numbers[np.argsort(first)]] = np.arange(1, len(numbers) + 1)
+    return number_of[instances]
+
+
+def _find_seeds(mask: np.ndarray, depth: np.ndarray, least_depth: float, smallest_voxels: float) -> np.ndarray:
+    """Numbers of the seeds, not without gaps: the leaves of the tree of parts that lie over rising depths."""
+    seeds, _ = ndimage.label(mask)
+    for level in range(_LEVEL, _STEPS, _LEVEL):
+        parts, num_parts = ndimage.label(mask & (depth > level))
+        if not num_parts:
+            break
+        seed_of = np.zeros(num_parts + 1, seeds.dtype)  # 0 where a part was too small or flat at a lower depth already
+        seed_of[parts.reshape(-1)] = seeds.reshape(-1)
+        sizes, peaks = np.bincount(parts.reshape(-1)), ndimage.maximum(depth, parts, np.arange(num_parts + 1))
+        counts = (sizes >= smallest_voxels) & (peaks > least_depth) & (seed_of > 0)
+        counts[0] = False
+        falls_apart = np.bincount(seed_of[counts], minlength=seeds.max() + 1) > 1
+        renewed = (counts & falls_apart[seed_of])[parts]
+        last = seeds.max()
+        seeds[falls_apart[seeds]] = 0
+        seeds[renewed] = last + parts[renewed]
+    return np.asarray(seeds)
 
 
 def _compute_depth(probabilities: np.ndarray, num_labels: int) -> np.ndarray:

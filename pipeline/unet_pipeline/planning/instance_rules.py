@@ -72,7 +72,7 @@ def choose_instances(fingerprint: Fingerprint, values: Mapping[str, Any]) -> Ite
     depths = choose_depths(fingerprint, values["spacing_mm"])
     yield depths.reason, {"instance_depths_voxel": depths.value if targets.value == LEVELS else ()}
     yield (
-        "of the expected depth, above which a part of an object is a seed of the watershed",
+        "of the expected depth, which a seed of the watershed exceeds where several lie in one part of the mask",
         {"instance_seed_threshold": 0.5},
     )
     smallest = choose_smallest(fingerprint)
