@@ -165,7 +165,7 @@ def check_dataset(
     dataset = mark_constant_channels(dataset, readable, channels, options.missing_channels, problems)
     problems += [*compare_cases(dataset, readable), *report_twins(twins), *find_trained_test_images(dataset, findings)]
     problems += [*compare_colours(findings), *find_patients_across(dataset, patients), *find_patients_alike(patients)]
-    patients = _join_twins(dataset, patients, twins)
+    patients = _join_twins(patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
     values = {value for finding in labelled for value in finding.voxels_by_value}
     label_table, complete = _choose_labels(dataset, labels, options, values), len(labelled) == len(findings)
@@ -231,9 +231,7 @@ def _name_patients(dataset: Dataset, options: ReadOptions) -> dict[str, str]:
     return {case.name: case.patient for case in dataset.cases if case.patient is not None}
 
 
-def _join_twins(
-    dataset: Dataset, patients: dict[str, str], twins: list[tuple[CaseFindings, CaseFindings]]
-) -> dict[str, str]:
+def _join_twins(patients: dict[str, str], twins: list[tuple[CaseFindings, CaseFindings]]) -> dict[str, str]:
     """Patients, with cases of the same voxels made one patient."""
     joined = dict(patients)
     for first, later in twins:
