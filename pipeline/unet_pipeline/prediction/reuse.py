@@ -74,7 +74,7 @@ def settle_options(options: PredictOptions) -> dict[str, object]:
     device = build_device(choose_device(runtime, options.device) or ("cuda" if torch.cuda.is_available() else "cpu"))
     effective_precision = choose_precision(options.precision, device, runtime)
     # cards of one machine count as one
-    return {"mirror": options.mirror, "runtime": runtime, "precision": effective_precision, "device": device.type}
+    return options.settle(effective_precision, device.type)
 
 
 @dataclass

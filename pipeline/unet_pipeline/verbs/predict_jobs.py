@@ -69,8 +69,7 @@ def settle_remote_options(options: PredictOptions, jobs: JobOptions) -> dict[str
     except PredictionError:
         if jobs.engine == LOCAL or options.device is None or options.precision == "auto":
             raise
-    device = options.device.partition(":")[0]
-    return {"mirror": options.mirror, "runtime": options.runtime, "precision": options.precision, "device": device}
+    return options.settle(options.precision, options.device.partition(":")[0])
 
 
 def predict_by_jobs(job: PredictionJob, ledger: Ledger) -> Predictions:
