@@ -27,6 +27,7 @@ from unet_pipeline.dataset.manifest import (
 from unet_pipeline.dataset.prepare import find_source
 from unet_pipeline.errors import BundleError, DatasetError
 from unet_pipeline.files import write_json
+from unet_pipeline.messages import show_first
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.text_files import read_json
 
@@ -152,9 +153,7 @@ def _refuse(manifest: Manifest, differences: Sequence[Difference], further: str 
 
 
 def _list(differences: Sequence[Difference]) -> str:
-    shown = ", ".join(map(str, differences[:_MAX_SHOWN]))
-    more = f" and {len(differences) - _MAX_SHOWN} more" if len(differences) > _MAX_SHOWN else ""
-    return f"{len(differences)} file(s) changed since `plan`: {shown}{more}"
+    return f"{len(differences)} file(s) changed since `plan`: {show_first(differences, _MAX_SHOWN)}"
 
 
 def _require_cases(folder: BundleFolder, num_folds: int, manifest: Manifest) -> None:

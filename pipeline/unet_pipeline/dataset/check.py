@@ -18,7 +18,7 @@ from unet_pipeline.dataset.case_comparison import (
     find_twins,
     report_twins,
 )
-from unet_pipeline.dataset.dataset import Dataset, image_suffix
+from unet_pipeline.dataset.dataset import Dataset, image_suffix, is_picture
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES, STOCK_SUFFIXES
 from unet_pipeline.dataset.held_out_images import find_trained_test_images
@@ -387,6 +387,6 @@ def _settle_suffix(dataset: Dataset, findings: list[CaseFindings]) -> str:
 def _pixel_spacing(finding: CaseFindings) -> tuple[float, ...] | None:
     """Size of a picture's pixel, where the dataset knows it."""
     spacing_mm = finding.case.spacing_mm
-    if spacing_mm is None or image_suffix(finding.case.image) not in PICTURE_SUFFIXES:
+    if spacing_mm is None or not is_picture(finding.case.image):
         return None
     return spacing_mm * len(finding.shape) if len(spacing_mm) == 1 else spacing_mm

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ from unet_pipeline.bundle.run_record import LabelMapEntry
 from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.messages import show_first
 from unet_pipeline.prediction.device_choice import build_device, choose_precision
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
@@ -307,12 +308,7 @@ class Ledger:
         names_of: dict[str, list[str]] = {}
         for name, reason in self.again.items():
             names_of.setdefault(reason, []).append(name)
-        return [f"again    {_count(names)}: {reason}" for reason, names in names_of.items()]
-
-
-def _count(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MAX_SHOWN])
-    return shown if len(names) <= _MAX_SHOWN else f"{shown} and {len(names) - _MAX_SHOWN} more"
+        return [f"again    {show_first(names, _MAX_SHOWN)}: {reason}" for reason, names in names_of.items()]
 
 
 def _list_changes(entry: LabelMapEntry, origin: Origin) -> list[str]:
