@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.cohort.engines import LOCAL, SLURM
@@ -33,7 +33,7 @@ from unet_pipeline.verbs.predict_worker import OPENER, describe_work, list_outpu
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.result_formats import ResultFormat
-    from unet_pipeline.prediction.reuse import Ledger
+    from unet_pipeline.prediction.reuse import ImageResult, Ledger
     from unet_pipeline.prediction.run import Predictions
 
 _HASHING_THREADS = 8  # more would only wait for the disk
@@ -192,11 +192,14 @@ def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[s
             continue
         is_known = entry is not None and entry.label_map_sha256 == sha256
         if not is_known and path.is_file() and compute_sha256(path) == sha256:
-            result = row.result
-            entry = ledger.build_entry(
-                item.name, row.outputs, result["files_sha256"], result["started"], result.get("seen")
-            )
-            ledger.enter(item.name, entry)
+            ledger.enter(item.name, ledger.build_entry(item.name, _read_result(row.outputs, row.result)))
+
+
+def _read_result(outputs: Mapping[str, str], result: Mapping[str, Any]) -> ImageResult:
+    """What a worker has told of an image."""
+    from unet_pipeline.prediction.reuse import ImageResult
+
+    return ImageResult(outputs, result["files_sha256"], result["started"], result.get("seen"))
 
 
 def _adopt(items: Sequence[Item], record: Record, ledger: Ledger, todo: set[str]) -> None:
@@ -242,8 +245,8 @@ def _run(
     left = {source.name for source in todo}
 
     def enter(outcome: Outcome) -> None:
-        result, name = outcome.result, outcome.attempt.item.name
-        ledger.bind(name, result["outputs"], result["files_sha256"], result["started"], result.get("seen"))
+        result = outcome.result
+        ledger.bind(outcome.attempt.item.name, _read_result(result["outputs"], result))
 
     def is_there(item: Item, row: Row) -> bool:
         return item.name not in left
