@@ -143,7 +143,7 @@ class Acceleration:
         failure = try_out(network, compiled, images, autocast)
         if failure is None:
             line = _describe(device, [*words, "compiled"])
-            return FastNetwork(compiled.forward, memory_format, True, line)
+            return FastNetwork(compiled.forward, memory_format, line)
         line = _describe(device, [*words, f"not compiled, because torch.compile failed ({failure})"])
         return FastNetwork(plain.forward, memory_format, line=line)
 
