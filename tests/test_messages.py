@@ -19,6 +19,7 @@ from unet_pipeline.messages import (
     Problem,
     list_failures,
     name_elements,
+    show_clauses,
     show_first,
     show_shape,
 )
@@ -150,6 +151,14 @@ def test_list_failures_says_one_remedy_once() -> None:
 )
 def test_show_first_names_some_and_counts_the_others(names: list[object], expected: str) -> None:
     assert show_first(names, 2) == expected
+
+
+@pytest.mark.parametrize(
+    ("clauses", "expected"),
+    [([], ""), (["a is new", "b is gone"], "a is new; b is gone"), (["a", "b", "c", "d"], "a; b; and 2 more")],
+)
+def test_show_clauses_says_some_and_counts_the_others(clauses: list[str], expected: str) -> None:
+    assert show_clauses(clauses, 2) == expected
 
 
 def test_show_shape_is_read_along_the_axes() -> None:

@@ -114,6 +114,12 @@ def show_first(names: Sequence[object], most: int) -> str:
     return ", ".join(map(str, names[:most])) + more
 
 
+def show_clauses(clauses: Sequence[str], most: int) -> str:
+    """The first of many clauses and how many more there are, such as "a is new; b is gone; and 3 more"."""
+    more = [f"and {len(clauses) - most} more"] if len(clauses) > most else []
+    return "; ".join([*clauses[:most], *more])
+
+
 def show_shape(shape: Iterable[int]) -> str:
     """Voxels along each axis, such as "35x51x35"."""
     return "x".join(map(str, shape))
