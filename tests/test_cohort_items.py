@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import pickle
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
-from unet_pipeline.cohort.items import Attempt, Item, Share, State, Work, carry_out
+from unet_pipeline.cohort.items import Attempt, Item, Share, State, Work, carry_out, hash_parts
 from unet_pipeline.errors import FileError, ImageFileError, PredictionError
 
 ITEM = Item("case", "0" * 64, {"file": "case.nii.gz"}, 2.0, {"case.nii.gz": "1" * 64})
@@ -99,3 +101,13 @@ def test_attempt_travels_as_json_and_by_pickle() -> None:
     attempt = Attempt(ITEM, 2, True)
     assert pickle.loads(pickle.dumps(attempt)) == attempt
     assert json.loads(json.dumps(asdict(attempt)))["item"]["arguments"] == {"file": "case.nii.gz"}
+
+
+def test_hash_parts_is_that_of_the_json_and_order_counts_in_lists_only() -> None:
+    parts = ["a", {"y": 1, "x": [2, 3]}]
+    assert hash_parts(parts) == hashlib.sha256(b'["a", {"x": [2, 3], "y": 1}]').hexdigest()
+    assert hash_parts(["a", {"x": [2, 3], "y": 1}]) == hash_parts(parts)
+    assert (
+        len({hash_parts(parts), hash_parts(["a", {"y": 1, "x": [3, 2]}]), hash_parts(["a", {"y": 1, "x": [2]}])}) == 3
+    )
+    assert hash_parts({"initial": Path("a/b.pt")}) == hash_parts({"initial": "a/b.pt"})

@@ -23,6 +23,7 @@ from unet_pipeline.dataset.names import (
     REGION,
     build_label_table,
     find_names_that_are_syntax,
+    name_region_value,
     parse_whole_number,
     read_channel_names,
     require_name,
@@ -204,3 +205,9 @@ def test_read_channel_names_forms() -> None:
     message = refused(read_channel_names, {"0": "a", "00": "b"}, "modality", "x.json")
     assert message.startswith('x.json has the number 0 twice in "modality"')
     assert 'no usable "modality": it is 3; expected' in refused(read_channel_names, 3, "modality", "x.json")
+
+
+def test_name_region_value_names_all_regions_that_have_it() -> None:
+    regions = {"whole tumour": (1, 2, 4), "core": (1, 4)}
+    assert name_region_value(4, regions) == "whole tumour and core 4"
+    assert name_region_value(2, regions) == "whole tumour 2"

@@ -25,7 +25,6 @@ from unet_pipeline.evaluation.metric_table import (
     PREDICTION_SIZE,
     REFERENCE_SIZE,
     Metric,
-    list_measured,
 )
 
 SPACING = (0.5, 2.0, 3.0)
@@ -130,10 +129,6 @@ def test_unit_follows_what_is_measured() -> None:
     units = {name: METRICS[name].unit("pixel", "mm^2") for name in ("dice", "hd95", "volume_error")}
     assert units == {"dice": "", "hd95": "pixel", "volume_error": "mm^2"}
     assert METRICS["relative_volume_error"].unit() == "%"
-
-
-def test_list_measured_keeps_the_order_of_the_table() -> None:
-    assert list_measured(["case", "nsd", "dice", "cldice"]) == ("dice", "nsd", "cldice")
 
 
 def test_metrics_cannot_be_changed() -> None:

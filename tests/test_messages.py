@@ -10,7 +10,19 @@ from types import ModuleType
 import pytest
 
 from unet_pipeline.errors import ImageFileError
-from unet_pipeline.messages import DANGER, ERROR, SEVERITIES, WARNING, Message, Problem, list_failures, name_elements
+from unet_pipeline.messages import (
+    DANGER,
+    ERROR,
+    SEVERITIES,
+    WARNING,
+    Message,
+    Problem,
+    list_failures,
+    name_elements,
+    show_clauses,
+    show_first,
+    show_shape,
+)
 
 DOCS = Path(__file__).parents[1] / "docs"
 TORN = Message("torn", ERROR, "is torn at line {line}", "Mend line {line}.")
@@ -125,3 +137,29 @@ def test_list_failures_says_one_remedy_once() -> None:
         "cut.mha is truncated. Copy it again.",
         "failed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], ""),
+        (["a"], "a"),
+        (["a", "b"], "a, b"),
+        (["a", "b", "c"], "a, b and 1 more"),
+        ([Path("a/b"), 2, 3, 4], "a/b, 2 and 2 more"),
+    ],
+)
+def test_show_first_names_some_and_counts_the_others(names: list[object], expected: str) -> None:
+    assert show_first(names, 2) == expected
+
+
+@pytest.mark.parametrize(
+    ("clauses", "expected"),
+    [([], ""), (["a is new", "b is gone"], "a is new; b is gone"), (["a", "b", "c", "d"], "a; b; and 2 more")],
+)
+def test_show_clauses_says_some_and_counts_the_others(clauses: list[str], expected: str) -> None:
+    assert show_clauses(clauses, 2) == expected
+
+
+def test_show_shape_is_read_along_the_axes() -> None:
+    assert (show_shape((35, 51, 35)), show_shape(size for size in (8, 9))) == ("35x51x35", "8x9")

@@ -7,7 +7,7 @@ collects them for the users.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -106,6 +106,23 @@ def show(value: object) -> str:
     """Text from a bundle without control characters, which could forge lines on a terminal, and not too long."""
     text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in str(value))
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
+
+
+def show_first(names: Sequence[object], most: int) -> str:
+    """The first of many names and how many more there are, such as "a, b and 3 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
+
+
+def show_clauses(clauses: Sequence[str], most: int) -> str:
+    """The first of many clauses and how many more there are, such as "a is new; b is gone; and 3 more"."""
+    more = [f"and {len(clauses) - most} more"] if len(clauses) > most else []
+    return "; ".join([*clauses[:most], *more])
+
+
+def show_shape(shape: Iterable[int]) -> str:
+    """Voxels along each axis, such as "35x51x35"."""
+    return "x".join(map(str, shape))
 
 
 def list_problems(problems: Sequence[Problem], most: int = 5) -> Iterator[str]:

@@ -251,11 +251,12 @@ def test_predict_zoo_bundle_without_invertd_on_a_flipped_grid_of_the_same_shape_
     assert np.array_equal(nib.load(result.written[0]).get_fdata(), image > 50)
 
 
-@pytest.mark.parametrize("option", [{"mirror": True}, {"runtime": "onnx"}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize("option", [{"mirror": True}, {"runtime": "onnx"}, {"precision": "bfloat16"}, {"strict": True}])
 def test_predict_zoo_bundle_option_of_own_bundles_is_refused(
     softmax: Path, volumes: Path, tmp_path: Path, option: dict[str, Any]
 ) -> None:
-    with pytest.raises(PredictionError, match="runs as its inference config says"):
+    (name,) = option
+    with pytest.raises(PredictionError, match=rf"runs as its inference config says\. Leave out --{name}\.$"):
         unet_pipeline.predict(softmax, volumes, tmp_path / "out", trust=True, **option)
 
 

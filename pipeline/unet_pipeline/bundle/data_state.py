@@ -27,6 +27,7 @@ from unet_pipeline.dataset.manifest import (
 from unet_pipeline.dataset.prepare import find_source
 from unet_pipeline.errors import BundleError, DatasetError
 from unet_pipeline.files import write_json
+from unet_pipeline.messages import show_clauses, show_first
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.text_files import read_json
 
@@ -109,9 +110,8 @@ def _require_source(
     _refuse(manifest, [*differences, *find_changed_instances(manifest, root, stamps)], further)
     lists, facts = find_changed_lists(manifest, root, stamps)
     if facts:
-        more = f"; and {len(facts) - _MAX_SHOWN} more" if len(facts) > _MAX_SHOWN else ""
         raise DatasetError(
-            f"{', '.join(lists)} changed since `plan`: {'; '.join(facts[:_MAX_SHOWN])}{more}. Plan, splits and results of the bundle belong "
+            f"{', '.join(lists)} changed since `plan`: {show_clauses(facts, _MAX_SHOWN)}. Plan, splits and results of the bundle belong "
             f"to {manifest.dataset_name} as evidence/dataset_manifest.json records it. Put the list back as it was, or plan again with "
             "`unet-pipeline plan DATASET NEW_BUNDLE`."
         )
@@ -152,9 +152,7 @@ def _refuse(manifest: Manifest, differences: Sequence[Difference], further: str 
 
 
 def _list(differences: Sequence[Difference]) -> str:
-    shown = ", ".join(map(str, differences[:_MAX_SHOWN]))
-    more = f" and {len(differences) - _MAX_SHOWN} more" if len(differences) > _MAX_SHOWN else ""
-    return f"{len(differences)} file(s) changed since `plan`: {shown}{more}"
+    return f"{len(differences)} file(s) changed since `plan`: {show_first(differences, _MAX_SHOWN)}"
 
 
 def _require_cases(folder: BundleFolder, num_folds: int, manifest: Manifest) -> None:

@@ -5,7 +5,9 @@ Everything here travels between processes and machines as JSON: paths travel, ar
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -48,6 +50,15 @@ class Item:
     arguments: Arguments
     expected_s: float = 0.0
     inputs_sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+def hash_parts(parts: object) -> str:
+    """SHA-256 of all that a result is a function of, as `Item.key` needs it; the order of a mapping's names does not count.
+
+    Args:
+        parts: values of JSON, and others that their text tells apart, such as paths.
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from unet_pipeline.commands.options import (
 from unet_pipeline.commands.output import say, show_path, tell, tell_next
 from unet_pipeline.commands.problem_lines import print_problems, say_wrapped
 from unet_pipeline.errors import DatasetError
+from unet_pipeline.messages import show_shape
 
 if TYPE_CHECKING:
     from unet_pipeline.dataset.check import CheckReport
@@ -191,7 +192,7 @@ def print_report(report: CheckReport) -> None:
 
 def _describe_fingerprint(fingerprint: Fingerprint) -> Iterator[str]:
     is_picture = fingerprint.spatial_dims == 2
-    shape = "x".join(map(str, fingerprint.median_shape()))
+    shape = show_shape(fingerprint.median_shape())
     yield f"channels  {', '.join(fingerprint.channels)}"
     yield f"labels    {', '.join(f'{name}={value}' for name, value in fingerprint.labels.items())}"
     yield f"images    {fingerprint.spatial_dims}D, median {shape} {'pixels' if is_picture else 'voxels'}"

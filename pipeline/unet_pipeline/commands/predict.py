@@ -14,7 +14,7 @@ from unet_pipeline.commands.problem_lines import print_problems
 from unet_pipeline.commands.tables import print_table
 from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
 from unet_pipeline.errors import PredictionError
-from unet_pipeline.messages import list_failures
+from unet_pipeline.messages import list_failures, show_shape
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.forecast import CaseForecast, Forecast
@@ -245,12 +245,8 @@ def _describe_windows(forecast: Forecast) -> list[str]:
     batch = forecast.windowing.batch_size
     at_once = "one at a time" if batch == 1 else f"up to {batch} at once"
     where = f"as a whole ({forecast.whole_because})" if forecast.whole_because else "in rows"
-    size = _show(forecast.window_size)
+    size = show_shape(forecast.window_size)
     return [f"windows  of {size}, {at_once}, blended on {forecast.windowing.blended_on} {where}"]
-
-
-def _show(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _describe_case(case: CaseForecast) -> str:
@@ -258,7 +254,7 @@ def _describe_case(case: CaseForecast) -> str:
     memory = f"{case.peak_bytes / _GIB:.2f} GiB"
     if case.device_bytes:
         memory += f" and {case.device_bytes / _GIB:.2f} GiB of the GPU"
-    return f"{case.name}  {_show(case.shape)}, {_show(case.network_shape)} for the network{windows}, {memory}"
+    return f"{case.name}  {show_shape(case.shape)}, {show_shape(case.network_shape)} for the network{windows}, {memory}"
 
 
 def _print_totals(forecast: Forecast) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from unet_pipeline.dataset.case_reading import read_case_image, read_case_instances, read_case_label
-from unet_pipeline.dataset.dataset import Case, image_suffix
+from unet_pipeline.dataset.dataset import Case, is_picture
 from unet_pipeline.dataset.fingerprint import compute_coarsest_factor
-from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.image_files import list_image_files
 from unet_pipeline.dataset.intensities import count_samples, flatten_in_memory_order, sample_foreground
@@ -266,7 +265,7 @@ def _examine_intensities(findings: CaseFindings, image: MedicalImage) -> None:
     elif np.float32(lowest) == np.float32(highest):  # in the network's numbers
         findings.add(CONSTANT.about(file, value=lowest))
     elif (
-        image_suffix(findings.case.image) in PICTURE_SUFFIXES
+        is_picture(findings.case.image)
         and len(findings.case.images) == 1
         and len(digests) == 3
         and len(set(digests)) == 1

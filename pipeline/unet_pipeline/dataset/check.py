@@ -18,7 +18,7 @@ from unet_pipeline.dataset.case_comparison import (
     find_twins,
     report_twins,
 )
-from unet_pipeline.dataset.dataset import Dataset, image_suffix
+from unet_pipeline.dataset.dataset import Dataset, image_suffix, is_picture
 from unet_pipeline.dataset.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from unet_pipeline.dataset.formats import PICTURE_SUFFIXES, STOCK_SUFFIXES
 from unet_pipeline.dataset.held_out_images import find_trained_test_images
@@ -165,7 +165,7 @@ def check_dataset(
     dataset = mark_constant_channels(dataset, readable, channels, options.missing_channels, problems)
     problems += [*compare_cases(dataset, readable), *report_twins(twins), *find_trained_test_images(dataset, findings)]
     problems += [*compare_colours(findings), *find_patients_across(dataset, patients), *find_patients_alike(patients)]
-    patients = _join_twins(dataset, patients, twins)
+    patients = _join_twins(patients, twins)
     labelled = [finding for finding in findings if finding.voxels_by_value]
     values = {value for finding in labelled for value in finding.voxels_by_value}
     label_table, complete = _choose_labels(dataset, labels, options, values), len(labelled) == len(findings)
@@ -231,9 +231,7 @@ def _name_patients(dataset: Dataset, options: ReadOptions) -> dict[str, str]:
     return {case.name: case.patient for case in dataset.cases if case.patient is not None}
 
 
-def _join_twins(
-    dataset: Dataset, patients: dict[str, str], twins: list[tuple[CaseFindings, CaseFindings]]
-) -> dict[str, str]:
+def _join_twins(patients: dict[str, str], twins: list[tuple[CaseFindings, CaseFindings]]) -> dict[str, str]:
     """Patients, with cases of the same voxels made one patient."""
     joined = dict(patients)
     for first, later in twins:
@@ -389,6 +387,6 @@ def _settle_suffix(dataset: Dataset, findings: list[CaseFindings]) -> str:
 def _pixel_spacing(finding: CaseFindings) -> tuple[float, ...] | None:
     """Size of a picture's pixel, where the dataset knows it."""
     spacing_mm = finding.case.spacing_mm
-    if spacing_mm is None or image_suffix(finding.case.image) not in PICTURE_SUFFIXES:
+    if spacing_mm is None or not is_picture(finding.case.image):
         return None
     return spacing_mm * len(finding.shape) if len(spacing_mm) == 1 else spacing_mm

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unet_pipeline.dataset.formats import IMAGE_SUFFIXES, PAIR_SUFFIXES
+from unet_pipeline.dataset.formats import IMAGE_SUFFIXES, PAIR_SUFFIXES, PICTURE_SUFFIXES
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import Problem
 
@@ -146,6 +146,11 @@ def image_suffix(path: Path) -> str:
     """The suffix that chooses the reader, such as ".nii.gz"; "" for any other file."""
     name = path.name.lower()
     return max((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), key=len, default="")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file has no place in the world and counts in pixels, by its suffix."""
+    return image_suffix(path) in PICTURE_SUFFIXES
 
 
 def case_name(path: Path) -> str:

@@ -36,7 +36,7 @@ from unet_pipeline.dataset.dicom_messages import (
 )
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.errors import ImageFileError
-from unet_pipeline.messages import Problem
+from unet_pipeline.messages import Problem, show_first
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset as Header
@@ -168,7 +168,7 @@ def _is_projection(series: Series, shown: str) -> bool:
     if any("ImagePositionPatient" in item.header for item in series.slices):
         return False  # of a volume in which one lacks its position `order_slices` says so
     if len(series.slices) > 1:
-        names = _list_names(sorted(item.path.name for item in series.slices))
+        names = show_first(sorted(item.path.name for item in series.slices), _SHOWN_NAMES)
         raise SEVERAL_PICTURES.error(shown, count=len(series.slices), names=names)
     return True
 
@@ -194,13 +194,8 @@ def _read_headers(files: Sequence[Path], shown: str) -> tuple[list[Slice], list[
         slices.append(Slice(file, header))
     if not slices:
         raise NO_DICOM.error(shown)
-    notes = [NOT_DICOM.about(shown, count=len(not_dicom), names=_list_names(not_dicom))] if not_dicom else []
-    return slices, notes
-
-
-def _list_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-    return ", ".join(names[:_SHOWN_NAMES]) + more
+    left_out = show_first(not_dicom, _SHOWN_NAMES)
+    return slices, [NOT_DICOM.about(shown, count=len(not_dicom), names=left_out)] if not_dicom else []
 
 
 def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Problem]]:
@@ -226,7 +221,7 @@ def choose_series(slices: Iterable[Slice], shown: str) -> tuple[Series, list[Pro
     (uid,) = images
     lost = [item.path.name for items in aside.values() for item in items if item.header.get("SeriesInstanceUID") == uid]
     if lost:
-        notes.append(SLICES_LEFT_OUT.about(shown, names=_list_names(sorted(lost)), taken=chosen[0]))
+        notes.append(SLICES_LEFT_OUT.about(shown, names=show_first(sorted(lost), _SHOWN_NAMES), taken=chosen[0]))
     return chosen[0], notes
 
 

@@ -25,7 +25,7 @@ from unet_pipeline.dataset.dicom_index import (
 )
 from unet_pipeline.dataset.folders import IMAGE_FOLDERS
 from unet_pipeline.dataset.table_columns import SPLITS
-from unet_pipeline.messages import ERROR, NOTE, WARNING, Message, Problem
+from unet_pipeline.messages import ERROR, NOTE, WARNING, Message, Problem, show_first
 
 LAYOUT = "DICOM series with SEG or RTSTRUCT"
 SERIES_NOT_THERE = Message(
@@ -144,14 +144,14 @@ def _describe_mismatch(root: Path, index: DicomIndex, label: LabelObject, candid
         return SERIES_NOT_THERE.about(shown, modality=label.modality)
     paths = [_show(root, _locate(index, series)) for series in candidates]
     values = {"modality": label.modality, "first": paths[0], "label": shown}
-    return SEVERAL_SERIES_MEANT.about(shown, count=len(paths), listed=_list(paths), **values)
+    return SEVERAL_SERIES_MEANT.about(shown, count=len(paths), listed=show_first(paths, _MOST_SHOWN), **values)
 
 
 def _describe_rest(root: Path, index: DicomIndex, labelled: Sequence[ImageSeries], meant: set[int]) -> list[Problem]:
     rest = [series for series in index.series if id(series) not in meant]
     if not rest or not labelled:
         return []
-    listed = _list([_show(root, _locate(index, series)) for series in rest])
+    listed = show_first([_show(root, _locate(index, series)) for series in rest], _MOST_SHOWN)
     return [SERIES_WITHOUT_LABEL.about("dataset", count=len(rest), listed=listed)]
 
 
@@ -161,11 +161,6 @@ def _locate(index: DicomIndex, series: ImageSeries) -> Path:
 
 def _show(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def _list(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - _MOST_SHOWN} more" if len(paths) > _MOST_SHOWN else ""
-    return ", ".join(paths[:_MOST_SHOWN]) + more
 
 
 # names and patients

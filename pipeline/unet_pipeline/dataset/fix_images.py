@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
-from unet_pipeline.dataset.dataset import Case, image_suffix
-from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
+from unet_pipeline.dataset.dataset import Case, is_picture
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.nifti import COLOURS
 from unet_pipeline.dataset.options import ReadOptions
@@ -48,7 +47,7 @@ def _may_have_colours(root: Path, case: Case) -> bool:
 
 def _holds_colours(case: Case, image: MedicalImage) -> bool:
     """Whether three channels are colours, and not three images of other kinds."""
-    if image_suffix(case.image) in PICTURE_SUFFIXES:
+    if is_picture(case.image):
         return image.array.dtype in (np.uint8, np.uint16)
     return any(note.code == COLOURS.code for note in image.notes)
 

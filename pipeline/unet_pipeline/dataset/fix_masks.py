@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unet_pipeline.dataset.dataset import image_suffix
-from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
+from unet_pipeline.dataset.dataset import is_picture
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.intensities import flatten_in_memory_order
 from unet_pipeline.dataset.label_values import NOT_WHOLE, OFF_WHOLE
@@ -69,7 +68,7 @@ def _read_values(path: Path, shown: str, pages_as_slices: bool) -> MedicalImage:
     try:
         return read_image(path, shown, pages_as_slices)
     except ImageFileError:
-        if image_suffix(path) not in PICTURE_SUFFIXES:
+        if not is_picture(path):
             raise
         picture = decode_picture(path, shown, labels=True, pages_as_slices=pages_as_slices)
         page = picture.pages[0]

@@ -41,6 +41,7 @@ class Reader(NamedTuple):
 
 
 _DICOM = Reader(read_dicom, read_dicom_grid)
+_PAGES_AS_SLICES = Reader(partial(read_picture, pages_as_slices=True), partial(read_picture_grid, pages_as_slices=True))
 READERS = {
     "NIfTI": Reader(read_nifti, read_nifti_grid),
     "NRRD": Reader(read_itk, read_itk_grid),
@@ -104,11 +105,8 @@ def read_image(path: Path | str, shown_as: str | None = None, pages_as_slices: b
     """
     path = Path(path)
     shown = shown_as or path.name
-    reader, format_name = _choose_reader(path, shown)
-    read = reader.image
-    if pages_as_slices and format_name in _TIFF_SUFFIXES:
-        read = partial(read_picture, pages_as_slices=True)
-    return _read_safely(read, path, shown, format_name)
+    reader, format_name = _choose_reader(path, shown, pages_as_slices)
+    return _read_safely(reader.image, path, shown, format_name)
 
 
 def read_grid(path: Path, shown_as: str | None = None, pages_as_slices: bool = False) -> ImageGrid:
@@ -122,14 +120,11 @@ def read_grid(path: Path, shown_as: str | None = None, pages_as_slices: bool = F
     """
     path = Path(path)
     shown = shown_as or path.name
-    reader, format_name = _choose_reader(path, shown)
-    measure = reader.grid
-    if pages_as_slices and format_name in _TIFF_SUFFIXES:
-        measure = partial(read_picture_grid, pages_as_slices=True)
-    return _read_safely(measure, path, shown, format_name)
+    reader, format_name = _choose_reader(path, shown, pages_as_slices)
+    return _read_safely(reader.grid, path, shown, format_name)
 
 
-def _choose_reader(path: Path, shown: str) -> tuple[Reader, str]:
+def _choose_reader(path: Path, shown: str, pages_as_slices: bool) -> tuple[Reader, str]:
     """What reads a file or folder, and the name of its format."""
     if path.is_dir() or is_series_address(path):
         return _DICOM, "DICOM series"
@@ -141,7 +136,7 @@ def _choose_reader(path: Path, shown: str) -> tuple[Reader, str]:
         raise problem.as_error() if problem else MISSING.error(shown)
     require_fetched(path, shown)
     if suffix:
-        return READERS[FORMAT_OF[suffix]], suffix
+        return _PAGES_AS_SLICES if pages_as_slices and suffix in _TIFF_SUFFIXES else READERS[FORMAT_OF[suffix]], suffix
     if is_dicom_file(path):
         return _DICOM, "DICOM"
     raise UNKNOWN_FORMAT.error(shown, known=SHOWN_FORMATS)

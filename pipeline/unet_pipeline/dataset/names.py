@@ -6,7 +6,7 @@ A name is a text that a reader can see and that a config of MONAI takes for noth
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unet_pipeline.config_values import find_syntax
@@ -211,3 +211,8 @@ def read_channel_names(numbered: Any, key: str, file: str) -> tuple[str, ...]:
             )
         name_of[number] = require_name(name, CHANNEL, file)
     return tuple(name_of[number] for number in sorted(name_of))
+
+
+def name_region_value(value: int, regions: Mapping[str, Sequence[int]]) -> str:
+    """Name of a value that only regions name, labels that join several values: the regions that have it, and the value."""
+    return f"{' and '.join(name for name, values in regions.items() if value in values)} {value}"

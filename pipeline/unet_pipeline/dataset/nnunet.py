@@ -13,12 +13,12 @@ from unet_pipeline.dataset.listing import find_unlisted, find_wrong_count
 from unet_pipeline.dataset.names import (
     REGION,
     build_label_table,
+    name_region_value,
     parse_label_value,
     read_channel_names,
     require_name,
 )
 from unet_pipeline.dataset.paths import parse_path
-from unet_pipeline.dataset.regions import name_value
 from unet_pipeline.errors import DatasetError
 from unet_pipeline.messages import ERROR, NOTE, Message, Problem
 from unet_pipeline.text_files import read_json_of_unique_keys
@@ -130,7 +130,9 @@ def _read_labels(
     named = [(name, values[0]) for name, values in values_of.items() if len(values) == 1]
     regions = {require_name(name, REGION, FILE): values for name, values in values_of.items() if len(values) > 1}
     only_joined = {value for values in regions.values() for value in values} - {value for _, value in named}
-    table = build_label_table([*named, *((name_value(value, regions), value) for value in sorted(only_joined))], FILE)
+    table = build_label_table(
+        [*named, *((name_region_value(value, regions), value) for value in sorted(only_joined))], FILE
+    )
     notes = []
     if regions:
         shown = ", ".join(f"{name} = {'+'.join(map(str, values))}" for name, values in regions.items())

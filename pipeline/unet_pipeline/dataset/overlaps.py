@@ -10,8 +10,8 @@ import numpy as np
 from unet_pipeline.dataset.case_building import MOST_STRUCTURES
 from unet_pipeline.dataset.case_reading import read_case_grid, read_mask
 from unet_pipeline.dataset.dataset import Case, Dataset, StructureMask
+from unet_pipeline.dataset.names import name_region_value
 from unet_pipeline.dataset.options import ReadOptions
-from unet_pipeline.dataset.regions import name_value
 from unet_pipeline.dataset.structure_masks import read_patterns
 from unet_pipeline.errors import DatasetError, ImageFileError
 from unet_pipeline.messages import NOTE, Message
@@ -78,7 +78,7 @@ def combine_by(dataset: Dataset, labels: Mapping[str, int], regions: Mapping[str
     Raises:
         DatasetError: too many structures.
     """
-    alone = [name for name, value in labels.items() if value != 0 and name != name_value(value, regions)]
+    alone = [name for name, value in labels.items() if value != 0 and name != name_region_value(value, regions)]
     values_of = {**{name: set(values) for name, values in regions.items()}, **{name: {labels[name]} for name in alone}}
     structures = list(values_of)
     combinations = tuple(
@@ -145,7 +145,7 @@ def _name_values(
             labels[name] = len(value_of) + len(labels)  # no file has it, which `check` says
         else:
             regions[name] = tuple(value_of[pattern] for pattern in patterns)
-    labels |= {alone.get(pattern) or name_value(value, regions): value for pattern, value in value_of.items()}
+    labels |= {alone.get(pattern) or name_region_value(value, regions): value for pattern, value in value_of.items()}
     return labels, regions
 
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image, read_case_instances, read_case_label
-from unet_pipeline.dataset.dataset import Case, Dataset, image_suffix
-from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
+from unet_pipeline.dataset.dataset import Case, Dataset, is_picture
 from unet_pipeline.dataset.instance_maps import INSTANCES
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.missing_channels import zero_constant
@@ -159,8 +158,8 @@ def write_joined_label(root: Path, case: Case, folder: Path, spatial_dims: int |
         return grid, read_case_label(root, case, grid, options)[0]
 
     grid, label = read_pages(read, spatial_dims)
-    is_picture = all(map(_is_picture, case.images)) and len(grid.spatial_shape) == 2
-    path = folder / f"{case.name}{'.png' if is_picture else '.nii.gz'}"
+    in_png = all(map(is_picture, case.images)) and len(grid.spatial_shape) == 2
+    path = folder / f"{case.name}{'.png' if in_png else '.nii.gz'}"
     write_image(path, label)
     return path
 
@@ -186,8 +185,8 @@ def write_split_instances(case: Case, instances: MedicalImage, folder: Path, val
     Returns:
         Where the mask is: .png for a picture, otherwise .nii.gz.
     """
-    is_picture = len(instances.spatial_shape) == 2 and _is_picture(case.require_label())
-    name = f"{case.name}{'.png' if is_picture else '.nii.gz'}"
+    in_png = len(instances.spatial_shape) == 2 and is_picture(case.require_label())
+    name = f"{case.name}{'.png' if in_png else '.nii.gz'}"
     mask = ((instances.array > 0) * value).astype(np.uint8)
     write_image(folder / LABELS / name, replace(instances, array=mask))
     _write_instances(folder / INSTANCES / name, instances)
@@ -198,7 +197,3 @@ def _write_instances(path: Path, instances: MedicalImage) -> None:
     ends = int(instances.array.min()), int(instances.array.max())
     smallest = np.result_type(*map(np.min_scalar_type, ends))  # PNG holds 16 bits
     write_image(path, replace(instances, array=instances.array.astype(smallest)))
-
-
-def _is_picture(path: Path) -> bool:
-    return image_suffix(path) in PICTURE_SUFFIXES

@@ -18,7 +18,7 @@ from unet_pipeline.dataset.intensities import flatten_in_memory_order
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
 from unet_pipeline.errors import ImageFileError
-from unet_pipeline.messages import ERROR, SEVERITIES, Problem
+from unet_pipeline.messages import ERROR, SEVERITIES, Problem, show_shape
 
 LEAST_PIXELS, MOST_PIXELS = 160, 480
 _PIXELS_OF_ALL = 24_000_000  # of the pictures of all cases together, up to 1,000 cases
@@ -150,11 +150,6 @@ def draw_lone_files(dataset: Dataset, most_pixels: int, options: ReadOptions) ->
         image, mask, mark = (None, read, NO_IMAGE) if lacks_image else (read, None, NO_MASK)
         tiles.append(make_tile(Case(problem.file, path, None), image, mask, (mark,), most_pixels=most_pixels))
     return tiles
-
-
-def show_shape(shape: tuple[int, ...]) -> str:
-    """Voxels along each axis, such as "35x51x35"."""
-    return "x".join(map(str, shape))
 
 
 def _sample(image: MedicalImage) -> np.ndarray:

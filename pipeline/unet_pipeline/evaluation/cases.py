@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from unet_pipeline.dataset.dataset import image_suffix
-from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
+from unet_pipeline.dataset.dataset import is_picture
 from unet_pipeline.dataset.geometry import PLACED, compare_grids, put_on_grid
 from unet_pipeline.dataset.image import MedicalImage, read_grid
 from unet_pipeline.dataset.instance_maps import INSTANCES, find_instances
@@ -98,7 +97,7 @@ def evaluate_pairs(
         MeasuredLabel(name, tuple(values), requests.get(name, Request()), tuple(values) != (min(label_table.values()),))
         for name, values in values_of.items()
     )
-    in_mm = all(pair.pixel_spacing_mm or not _is_picture(pair.reference) for pair in pairs)
+    in_mm = all(pair.pixel_spacing_mm or not is_picture(pair.reference) for pair in pairs)
     of_pairs = (measure_all or _measure_all)(pairs, CaseMeasurement(labels, dict(label_table), ignore_value, in_mm))
     rows = [row for rows_of_pair, _ in of_pairs for row in rows_of_pair]
     if notes is not None:
@@ -192,10 +191,6 @@ def _count_threads(pairs: Sequence[Pair]) -> int:
         _SHARE_OF_MEMORY * psutil.virtual_memory().available // (_BYTES_PER_VOXEL * math.prod(largest.spatial_shape))
     )
     return max(1, min(MOST_THREADS, os.cpu_count() or 1, len(files), fitting))
-
-
-def _is_picture(path: Path) -> bool:
-    return image_suffix(path) in PICTURE_SUFFIXES
 
 
 def _compare(

@@ -12,7 +12,7 @@ the sensitivity of a case without the structure.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -110,12 +110,6 @@ def title_with_unit(name: str, unit: str, is_flat: bool = False) -> str:
 def name_value(name: str, shown: str, unit: str = "") -> str:
     """A formatted value in a sentence, such as "+0.0123 Dice" or "-0.50 mm HD95"."""
     return " ".join(filter(None, (shown, unit, title_metric(name, unit=unit))))
-
-
-def list_measured(columns: Iterable[str]) -> tuple[str, ...]:
-    """Ids of the metrics that a table of cases has, in their order."""
-    names = set(columns)
-    return tuple(name for name in METRICS if name in names)
 
 
 def _build_distance(title: str, compute: Compute, definition: str, shown: bool) -> Metric:

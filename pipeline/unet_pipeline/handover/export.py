@@ -26,6 +26,7 @@ from unet_pipeline.evaluation.metrics import compute_dice
 from unet_pipeline.files import compute_sha256, write_atomically, write_json
 from unet_pipeline.handover.parity import list_images
 from unet_pipeline.handover.verify import load_network
+from unet_pipeline.messages import show_shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.prediction.engines import build_engines
@@ -83,7 +84,7 @@ class Export:
     def describe(self) -> str:
         """The parity in a line."""
         difference = max(parity.max_abs_difference for parity in self.logits)
-        shapes = " and ".join("x".join(map(str, parity.shape)) for parity in self.logits)
+        shapes = " and ".join(show_shape(parity.shape) for parity in self.logits)
         maps = "; ".join(f"label maps of {parity.image} Dice {parity.dice:.6f}" for parity in self.label_maps)
         return f"{self.file} ({self.method}): logits differ by at most {difference:.1e} at {shapes}; {maps}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unet_pipeline.errors import PlanError
+from unet_pipeline.messages import show_shape
 from unet_pipeline.networks.shape import Shape, Sizes
 from unet_pipeline.networks.table import NETWORKS
 
@@ -21,19 +22,19 @@ def compute_output_size(input_size: Sequence[int], shape: Shape) -> Sizes:
             stride = shape.strides[level][axis]
             if size[axis] % stride:
                 raise PlanError(
-                    f"An input of {_show(input_size)} gives {_show(size)} at level {level}, which {stride} does not divide; "
-                    f"expected a size such as {_show(compute_input_size((1,) * len(size), shape, input_size))}."
+                    f"An input of {show_shape(input_size)} gives {show_shape(size)} at level {level}, which {stride} does not divide; "
+                    f"expected a size such as {show_shape(compute_input_size((1,) * len(size), shape, input_size))}."
                 )
             size[axis] = size[axis] // stride - _lost(shape, level, axis)
             if size[axis] < 1:
                 raise PlanError(
-                    f"An input of {_show(input_size)} is too small for {levels} levels without padding; expected at least "
-                    f"{_show(compute_input_size((1,) * len(size), shape))}."
+                    f"An input of {show_shape(input_size)} is too small for {levels} levels without padding; expected at least "
+                    f"{show_shape(compute_input_size((1,) * len(size), shape))}."
                 )
     for level in range(levels - 2, -1, -1):
         size = [voxels * shape.strides[level + 1][axis] - _lost(shape, level, axis) for axis, voxels in enumerate(size)]
     if min(size) < 1:
-        raise PlanError(f"An input of {_show(input_size)} leaves no output; enlarge it.")
+        raise PlanError(f"An input of {show_shape(input_size)} leaves no output; enlarge it.")
     return tuple(size)
 
 
@@ -57,7 +58,3 @@ def compute_input_size(output_size: Sequence[int], shape: Shape, least: Sequence
 def _lost(shape: Shape, level: int, axis: int) -> int:
     """Voxels that the convolutions of a level take away."""
     return NETWORKS[shape.network].convolutions_per_level * (shape.kernel_size[level][axis] - 1)
-
-
-def _show(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from unet_pipeline.device.memory import GPU, Memory
 from unet_pipeline.errors import PlanError, suggest
+from unet_pipeline.messages import show_shape
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS, Network
 from unet_pipeline.networks.unpadded import compute_input_size, compute_output_size
@@ -198,11 +199,10 @@ def choose_topology(
     kernels, strides = _choose_levels([max(1, round(voxels)) for voxels in size], spacing_mm, 3, max_levels)
     factors = [math.prod(level[axis] for level in strides) for axis in range(len(size))]
     patch = tuple(max(factor, round(voxels / factor) * factor) for voxels, factor in zip(size, factors, strict=True))
-    shown = "x".join(map(str, patch))
     return Choice(
         Topology(patch, kernels, strides),
-        f"median image {'x'.join(map(str, median_shape))} within {max_voxels} voxels, "
-        f"to the nearest multiple of the total stride {tuple(factors)}: {shown}; nearest instead of above "
+        f"median image {show_shape(median_shape)} within {max_voxels} voxels, "
+        f"to the nearest multiple of the total stride {tuple(factors)}: {show_shape(patch)}; nearest instead of above "
         f"({NNUNET} rounds up), because padding costs compute and teaches nothing",
     )
 
@@ -301,10 +301,6 @@ def choose_unpadded_topology(
             break
     return Choice(
         Topology(size, kernels, strides),
-        f"median image {_show(median_shape)} within {budget} voxels: {_show(size)}, of which the convolutions without padding leave "
-        f"{_show(output)}; {levels} levels, the most that leave {_LEAST_OUTPUT:.0%} per axis",
+        f"median image {show_shape(median_shape)} within {budget} voxels: {show_shape(size)}, of which the convolutions without padding "
+        f"leave {show_shape(output)}; {levels} levels, the most that leave {_LEAST_OUTPUT:.0%} per axis",
     )
-
-
-def _show(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))

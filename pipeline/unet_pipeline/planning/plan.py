@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from unet_pipeline.dataset.regions import name_value
+from unet_pipeline.dataset.names import name_region_value
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
@@ -276,7 +276,10 @@ class Plan(Result, BaseModel):
         labels = [name for name in self.label_table if name != BACKGROUND]
         if not self.regions:
             return tuple(labels)
-        return (*self.regions, *(name for name in labels if name != name_value(self.label_table[name], self.regions)))
+        return (
+            *self.regions,
+            *(name for name in labels if name != name_region_value(self.label_table[name], self.regions)),
+        )
 
     def tolerance_of(self, name: str) -> float:
         """Tolerance of the normalised surface dice for a label or region; one voxel of the plan's grid where the plan has none."""

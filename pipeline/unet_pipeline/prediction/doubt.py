@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unet_pipeline.prediction.confidence import LabelConfidence
-from unet_pipeline.prediction.engine import Case, Found
+from unet_pipeline.prediction.engine import Case, CasePrediction
 from unet_pipeline.prediction.parts import Parts
 from unet_pipeline.prediction.shape_facts import ShapeFacts, describe_shapes
 
@@ -60,7 +60,7 @@ class Doubt:
         return cls(record["mean_entropy"], record["voxel_size"], record["size_unit"], labels)
 
 
-def measure_doubt(case: Case, prediction: Found, parts: Parts) -> Doubt | None:
+def measure_doubt(case: Case, prediction: CasePrediction, parts: Parts) -> Doubt | None:
     """What is known of a label map; None where the probabilities were not added up, or are not those of `plan`'s labels.
 
     Args:

@@ -50,7 +50,7 @@ class Case:
 
 
 @dataclass
-class Found:
+class CasePrediction:
     """What the network made of a case.
 
     Attributes:
@@ -82,11 +82,11 @@ class Engine(Protocol):
         """Bring the image to the network's grid, and drop it as it was read."""
         ...
 
-    def infer(self, case: Case, with_probabilities: bool) -> Found:
+    def infer(self, case: Case, with_probabilities: bool) -> CasePrediction:
         """The image through the network, and back to its own grid; `case.prepared` is dropped."""
         ...
 
-    def write(self, case: Case, prediction: Found, final: Path, staging: Path) -> tuple[Problem, ...]:
+    def write(self, case: Case, prediction: CasePrediction, final: Path, staging: Path) -> tuple[Problem, ...]:
         """Write the label map as `final`, whole or not at all.
 
         Args:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from unet_pipeline.dataset.case_folders import find_case_files
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
-from unet_pipeline.dataset.dataset import Case, case_name, image_suffix, list_images
+from unet_pipeline.dataset.dataset import Case, case_name, image_suffix, is_picture, list_images
 from unet_pipeline.dataset.deeper import suggest_deeper
 from unet_pipeline.dataset.dicom_file import dicom_case_name, is_dicom_file, is_directory_file
 from unet_pipeline.dataset.dicom_folders import find_series, holds_images, list_dicom_files, name_series
@@ -135,7 +135,7 @@ class PredictionInput:
         A picture has no place in the world, so a 2D volume file is none for a network that was trained on pictures, nor the other way.
         """
         is_alone = len(self.files) == 1 and not self.missing_channels and stock_reads(self.files[0])
-        return is_alone and (image_suffix(self.files[0]) in PICTURE_SUFFIXES) == (suffix in PICTURE_SUFFIXES)
+        return is_alone and is_picture(self.files[0]) == (suffix in PICTURE_SUFFIXES)
 
     def write_readable(self, image: MedicalImage, folder: Path, suffix: str) -> Path:
         """A file that stock MONAI reads: the image's own, or a copy in `folder` with that suffix."""
@@ -197,7 +197,7 @@ def _describe_missing(source: Path) -> PredictionError:
 
 def _is_beside_series(path: Path, folder: Path) -> bool:
     """Whether a picture in the folder of a series is no image of its own, such as a screenshot; reading the series names it."""
-    return image_suffix(path) in PICTURE_SUFFIXES and len(list_dicom_files(folder)) > 1
+    return is_picture(path) and len(list_dicom_files(folder)) > 1
 
 
 def _name_series(source: Path, path: Path, has_images: bool) -> PredictionInput:

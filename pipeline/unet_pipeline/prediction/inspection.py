@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -32,6 +31,3 @@ class Inspector(Protocol):
             PredictionError: at the end of the block; it is refused.
         """
         ...
-
-
-Judgement = Mapping[str, object]

@@ -19,7 +19,7 @@ from unet_pipeline.files import write_atomically
 from unet_pipeline.prediction.outputs import write_volume
 
 if TYPE_CHECKING:
-    from unet_pipeline.prediction.engine import Case, Found
+    from unet_pipeline.prediction.engine import Case, CasePrediction
     from unet_pipeline.prediction.parts import Parts
 
 _FILE_SUFFIXES = (".png", ".nii", ".nii.gz", ".nrrd")
@@ -44,7 +44,7 @@ def table_path(instance_map: Path) -> Path:
     return instance_map.with_name(f"{instance_map.name.removesuffix(suffix)}.csv")
 
 
-def list_companions(prediction: Found, label_map: Path, suffix: str, own_suffix: str) -> list[Path]:
+def list_companions(prediction: CasePrediction, label_map: Path, suffix: str, own_suffix: str) -> list[Path]:
     """The instance map and its table beside a label map, of a bundle that gives them."""
     if prediction.instances is None:
         return []
@@ -52,7 +52,7 @@ def list_companions(prediction: Found, label_map: Path, suffix: str, own_suffix:
     return [path, table_path(path)]
 
 
-def write_companions(companions: Sequence[Path], case: Case, prediction: Found, parts: Parts) -> None:
+def write_companions(companions: Sequence[Path], case: Case, prediction: CasePrediction, parts: Parts) -> None:
     """Write them, if there are any."""
     if prediction.instances is None or parts.plan is None:
         return

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# what stands in every record; an option that came later is told where it is not as by default, so that earlier records still hold
+_ALWAYS_RECORDED = ("device", "mirror", "ensemble", "probabilities", "runtime", "precision")
+# what the record of a label map has in another place: its format behind the name, the contract that it was compared with
+_RECORDED_ELSEWHERE = ("format", "strict")
+
 
 @dataclass(frozen=True)
 class PredictOptions:
@@ -31,10 +36,29 @@ class PredictOptions:
 
     def list_changed(self) -> list[str]:
         """Names of what an external bundle's config decides, and not the user, that are not as by default."""
-        plain = PredictOptions(self.device, format=self.format)
+        plain = type(self)(self.device, format=self.format)
         return [name for name, value in vars(self).items() if value != getattr(plain, name)]
 
     def as_settings(self) -> dict[str, object]:
         """For a record: the options as they were given."""
-        left_out = [name for name in ("format", "strict") if not getattr(self, name)]
-        return {name: value for name, value in vars(self).items() if name not in left_out}
+        return {name: getattr(self, name) for name in _ALWAYS_RECORDED} | self._list_later()
+
+    def settle(self, precision: str, device: str) -> dict[str, object]:
+        """The options that reach the label values: a label map that was made with others is made again.
+
+        Args:
+            precision, device: what these come to on the machine that predicts.
+        """
+        settled: dict[str, object] = {
+            "mirror": self.mirror,
+            "runtime": self.runtime,
+            "precision": precision,
+            "device": device,
+        }
+        return settled | {name: value for name, value in self._list_later().items() if name not in _RECORDED_ELSEWHERE}
+
+    def _list_later(self) -> dict[str, object]:
+        """Options that the first records did not have and that are not as by default."""
+        plain = type(self)()
+        later = {name: value for name, value in vars(self).items() if name not in _ALWAYS_RECORDED}
+        return {name: value for name, value in later.items() if value != getattr(plain, name)}

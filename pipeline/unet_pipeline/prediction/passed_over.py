@@ -8,6 +8,7 @@ from pathlib import Path
 from unet_pipeline.dataset.case_files import list_subfolders
 from unet_pipeline.dataset.dataset import list_images
 from unet_pipeline.dataset.dicom_file import is_dicom_file, is_directory_file
+from unet_pipeline.messages import show_first
 from unet_pipeline.prediction.inputs import PredictionInput
 
 _BESIDE = (
@@ -38,12 +39,12 @@ def list_passed_over(source: Path, inputs: Sequence[PredictionInput]) -> list[st
     if folder.resolve() not in files_used:  # what lies in the folder of a series its reader names
         files = [path.name for path in sorted(folder.iterdir()) if _is_left_out(path, files_used)]
         if files:
-            lines.append(f"left out {len(files)} file(s) in no known format: {_show(files)}")
+            lines.append(f"left out {len(files)} file(s) in no known format: {show_first(files, _MOST_SHOWN)}")
     if folders := [
         path.name for path in list_subfolders(folder) if not _is_used(path, files_used) and list_images(path)
     ]:
         lines.append(
-            f"left out {len(folders)} folder(s) with images, which are to be given one by one: {_show(folders)}"
+            f"left out {len(folders)} folder(s) with images, which are to be given one by one: {show_first(folders, _MOST_SHOWN)}"
         )
     return lines
 
@@ -76,10 +77,6 @@ def _list_missing(folder: Path) -> list[str]:
     if not missing:
         return []
     return [
-        f"warning: {directory.name} names {len(missing)} file(s) that are not there: {_show(missing)}. Copy the medium again."
+        f"warning: {directory.name} names {len(missing)} file(s) that are not there: {show_first(missing, _MOST_SHOWN)}. "
+        "Copy the medium again."
     ]
-
-
-def _show(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
-    return ", ".join(names[:_MOST_SHOWN]) + more

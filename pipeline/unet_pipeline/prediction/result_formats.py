@@ -22,7 +22,7 @@ from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.outputs import write_probabilities
 
 if TYPE_CHECKING:
-    from unet_pipeline.prediction.engine import Case, Found
+    from unet_pipeline.prediction.engine import Case, CasePrediction
     from unet_pipeline.prediction.reuse import Origin
 
 
@@ -66,7 +66,7 @@ class ResultFormat:
     notes: tuple[Problem, ...] = ()
 
     def write(
-        self, final: Path, case: Case, prediction: Found, staging: Path, own_suffix: str, origin: Origin
+        self, final: Path, case: Case, prediction: CasePrediction, staging: Path, own_suffix: str, origin: Origin
     ) -> tuple[Problem, ...]:
         """Write a label map as `final`; what the user should know about it.
 
@@ -113,7 +113,7 @@ def build_file_format(name: str, own_suffix: str, spatial_dims: int) -> ResultFo
 
 
 def _settle_values(
-    case: Case, prediction: Found, staging: Path, own_suffix: str
+    case: Case, prediction: CasePrediction, staging: Path, own_suffix: str
 ) -> tuple[np.ndarray, tuple[Problem, ...]]:
     """The label values on the image's grid; what only the bundle's writer knows to make, it writes first."""
     if isinstance(prediction.values, np.ndarray):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ from unet_pipeline.bundle.run_record import LabelMapEntry
 from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.messages import show_first
 from unet_pipeline.prediction.device_choice import build_device, choose_precision
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
@@ -74,7 +75,24 @@ def settle_options(options: PredictOptions) -> dict[str, object]:
     device = build_device(choose_device(runtime, options.device) or ("cuda" if torch.cuda.is_available() else "cpu"))
     effective_precision = choose_precision(options.precision, device, runtime)
     # cards of one machine count as one
-    return {"mirror": options.mirror, "runtime": runtime, "precision": effective_precision, "device": device.type}
+    return options.settle(effective_precision, device.type)
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What came of one image.
+
+    Attributes:
+        outputs: SHA-256 of the label map, and of the probabilities, the instance map and its table behind it, by their names.
+        files_sha256: of the image's files.
+        started: when the call began that made it.
+        seen: `contract`, whether the image is like those of the training, and `doubt`, what is known of the label map, if anything.
+    """
+
+    outputs: Mapping[str, str]
+    files_sha256: Mapping[str, str]
+    started: str
+    seen: Mapping[str, Any] | None = None
 
 
 @dataclass
@@ -228,46 +246,27 @@ class Ledger:
             StoreError: it cannot be uploaded; the record does not have it then.
         """
         outputs = {path.name: compute_sha256(path) for path in (final, *beside) if path is not None}
-        self.bind(source.name, outputs, self._files_sha256.get(source.name, {}), self.started, seen)
+        self.bind(source.name, ImageResult(outputs, self._files_sha256.get(source.name, {}), self.started, seen))
 
-    def bind(
-        self,
-        name: str,
-        outputs: Mapping[str, str],
-        files_sha256: Mapping[str, str],
-        started: str,
-        seen: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Deliver the files of an image's result, and enter them; arguments and errors as of `build_entry` and `finish`."""
-        for file, sha256 in reversed(list(outputs.items())):  # the label map last
+    def bind(self, name: str, result: ImageResult) -> None:
+        """Deliver the files of an image's result, and enter them; errors as of `finish`."""
+        for file, sha256 in reversed(list(result.outputs.items())):  # the label map last
             self.folder.deliver(self.out / file, sha256)
-        self.enter(name, self.build_entry(name, outputs, files_sha256, started, seen))
+        self.enter(name, self.build_entry(name, result))
 
-    def build_entry(
-        self,
-        name: str,
-        outputs: Mapping[str, str],
-        files_sha256: Mapping[str, str],
-        started: str,
-        seen: Mapping[str, Any] | None = None,
-    ) -> LabelMapEntry:
-        """The entry of an image's result.
-
-        Args:
-            name: of the image.
-            outputs: SHA-256 of the label map, and of the probabilities, the instance map and its table behind it, by their names.
-            files_sha256: of the image's files.
-            started: when the call began that made it.
-            seen: `contract`, whether the image is like those of the training, and `doubt`, what is known of the label map, if anything.
-        """
-        (label_map, sha256), *others = outputs.items()
-        settings = self.origin.as_settings()
+    def build_entry(self, name: str, result: ImageResult) -> LabelMapEntry:
+        """The entry of an image's result, made as this call makes its own."""
+        (label_map, sha256), *others = result.outputs.items()
         entry = LabelMapEntry(
-            files_sha256=dict(files_sha256), label_map=label_map, label_map_sha256=sha256, started=started, **settings
+            files_sha256=dict(result.files_sha256),
+            label_map=label_map,
+            label_map_sha256=sha256,
+            started=result.started,
+            **self.origin.as_settings(),
         )
         if name in self.tags:
             entry.tags = self.tags[name]
-        for key, value in (seen or {}).items():
+        for key, value in (result.seen or {}).items():
             if value is not None:
                 setattr(entry, key, value)
         for file, file_sha256 in others:  # what is not set is not written
@@ -307,12 +306,7 @@ class Ledger:
         names_of: dict[str, list[str]] = {}
         for name, reason in self.again.items():
             names_of.setdefault(reason, []).append(name)
-        return [f"again    {_count(names)}: {reason}" for reason, names in names_of.items()]
-
-
-def _count(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MAX_SHOWN])
-    return shown if len(names) <= _MAX_SHOWN else f"{shown} and {len(names) - _MAX_SHOWN} more"
+        return [f"again    {show_first(names, _MAX_SHOWN)}: {reason}" for reason, names in names_of.items()]
 
 
 def _list_changes(entry: LabelMapEntry, origin: Origin) -> list[str]:

@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.dataset.dataset import image_suffix
-from unet_pipeline.dataset.formats import PICTURE_SUFFIXES
+from unet_pipeline.dataset.dataset import is_picture
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.stock import stock_reads
 from unet_pipeline.device.cores import count_cores
@@ -25,7 +24,7 @@ from unet_pipeline.messages import Problem, list_failures
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.confidence import ConfidenceSums
 from unet_pipeline.prediction.doubt import measure_doubt
-from unet_pipeline.prediction.engine import Case, Found
+from unet_pipeline.prediction.engine import Case, CasePrediction
 from unet_pipeline.prediction.engines import Engines, build_engines
 from unet_pipeline.prediction.forecast import Forecast, forecast_images
 from unet_pipeline.prediction.input_channels import note_missing, take_missing
@@ -214,12 +213,7 @@ class CaseLoop:
             engine, files = self.engines.choose(image.grid), self._list_readable(source, image)
             case = Case(source, engine, files, image.affine, image.spatial_shape, image, notes=notes)
             case.missing_channels = missing
-            parts = self.engines.parts
-            num_labels = len(parts.label_values)
-            if num_labels and (
-                parts.num_classes == num_labels or num_labels == 2
-            ):  # levels of several labels are no one's
-                case.confidence = ConfidenceSums(num_labels, len(image.spatial_shape))
+            case.confidence = self._start_confidence(len(image.spatial_shape))
             del image
             if self.inspector is not None:
                 self.inspector.look(case)
@@ -227,6 +221,15 @@ class CaseLoop:
             with self._explain(source):
                 engine.prepare(case)
         return case
+
+    def _start_confidence(self, spatial_dims: int) -> ConfidenceSums | None:
+        """Empty sums of what the probabilities will say of each label; None where the network has channels that are of no single label."""
+        parts = self.engines.parts
+        num_labels = len(parts.label_values)
+        is_told_apart = (
+            parts.num_classes == num_labels or num_labels == 2
+        )  # further channels are levels of the only structure
+        return ConfidenceSums(num_labels, spatial_dims) if num_labels and is_told_apart else None
 
     def _read_checked(self, source: PredictionInput) -> MedicalImage:
         """The voxels, once the header is sure to be of an image that fits; a series is judged by what was read, in one pass."""
@@ -248,8 +251,7 @@ class CaseLoop:
             return source.files
         copies = self.staging / "readable"
         copies.mkdir(exist_ok=True)
-        is_picture = image_suffix(source.files[0]) in PICTURE_SUFFIXES
-        suffix = expected.suffix or (".png" if is_picture else ".nii.gz")
+        suffix = expected.suffix or (".png" if is_picture(source.files[0]) else ".nii.gz")
         if self.engines.transforms.holds(image) and not source.is_stock_readable(suffix):
             return (copies / f"{source.name}{suffix}",)
         return (source.write_readable(image, copies, suffix),)
@@ -258,7 +260,7 @@ class CaseLoop:
         """Of memory that runs out within a block."""
         return explain_out_of_memory(source.files[0].name, self.engines.parts.device, self.options.probabilities)
 
-    def infer(self, case: Case) -> tuple[Case, Found]:
+    def infer(self, case: Case) -> tuple[Case, CasePrediction]:
         """The image to the network's grid, through the network, and back."""
         with self._explain(case.source):
             case.engine.prepare(case)
@@ -268,7 +270,7 @@ class CaseLoop:
                 case.doubt = doubt.as_record()
             return case, prediction
 
-    def write(self, computed: tuple[Case, Found]) -> tuple[Problem, ...]:
+    def write(self, computed: tuple[Case, CasePrediction]) -> tuple[Problem, ...]:
         """Give the label map its name; what the user should know about the image."""
         case, prediction = computed
         final = self.finals[case.source]

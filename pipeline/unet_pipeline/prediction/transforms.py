@@ -29,7 +29,7 @@ from unet_pipeline.dataset.writing import fits_png
 from unet_pipeline.errors import PipelineError, PredictionError
 from unet_pipeline.messages import WARNING, Message, Problem
 from unet_pipeline.prediction import streaming
-from unet_pipeline.prediction.engine import CPU, Case, Found
+from unet_pipeline.prediction.engine import CPU, Case, CasePrediction
 from unet_pipeline.prediction.out_of_memory import release_cached_memory
 from unet_pipeline.prediction.outputs import write_volume
 from unet_pipeline.prediction.parts import Parts
@@ -85,7 +85,7 @@ class TransformsEngine:
         if case.files[0].exists():
             case.image = None
 
-    def infer(self, case: Case, with_probabilities: bool) -> Found:
+    def infer(self, case: Case, with_probabilities: bool) -> CasePrediction:
         """See `Engine`."""
         try:
             with self.parts.stopwatch.measure("postprocess"):
@@ -97,7 +97,7 @@ class TransformsEngine:
                     deque(case.confidence.watch([probability], lambda whole: whole), maxlen=0)
                 finished = self.to_values(sample)
                 instances = np.asarray(finished[INSTANCES])[0] if INSTANCES in finished else None
-                return Found(finished[self.pred_key], probabilities, instances)
+                return CasePrediction(finished[self.pred_key], probabilities, instances)
         except Exception as error:
             if self.parts.expected.is_planned or isinstance(error, PipelineError):
                 raise
@@ -149,7 +149,7 @@ class TransformsEngine:
         self.parts.settle_times()
         return blended
 
-    def write(self, case: Case, prediction: Found, final: Path, staging: Path) -> tuple[Problem, ...]:
+    def write(self, case: Case, prediction: CasePrediction, final: Path, staging: Path) -> tuple[Problem, ...]:
         """See `Engine`.
 
         A result on another grid than the image's, as an external bundle without Invertd leaves it, is resampled by the bundle's writer.

@@ -23,7 +23,7 @@ from unet_pipeline.prediction import streaming
 from unet_pipeline.prediction.confidence import ConfidenceSums
 from unet_pipeline.prediction.deferred_head import DeferredHead
 from unet_pipeline.prediction.device_network import DeviceNetwork
-from unet_pipeline.prediction.engine import CPU, Case, Found
+from unet_pipeline.prediction.engine import CPU, Case, CasePrediction
 from unet_pipeline.prediction.graph import DEVICE_LOCK
 from unet_pipeline.prediction.grids import GridMap, map_grid
 from unet_pipeline.prediction.input_check import is_box
@@ -77,7 +77,7 @@ class VolumesEngine:
             if case.prepared.nbytes >= LARGE_BYTES:
                 release_freed_pages()
 
-    def infer(self, case: Case, with_probabilities: bool) -> Found:
+    def infer(self, case: Case, with_probabilities: bool) -> CasePrediction:
         """See `Engine`."""
         if case.prepared is None:
             raise ValueError("the case is not prepared")
@@ -85,9 +85,9 @@ class VolumesEngine:
             case.prepared, case.affine, case.spatial_shape, with_probabilities, case.confidence
         )
         case.prepared = None
-        return Found(values, probabilities)
+        return CasePrediction(values, probabilities)
 
-    def write(self, case: Case, prediction: Found, final: Path, staging: Path) -> tuple[Problem, ...]:
+    def write(self, case: Case, prediction: CasePrediction, final: Path, staging: Path) -> tuple[Problem, ...]:
         """See `Engine`."""
         write_volume(final, prediction.values, case.files[0])
         return ()

@@ -63,7 +63,6 @@ class RemoteOutputFolder(OutputFolder):
     record: str
     sha256: dict[str, str] = field(default_factory=dict)
     _last_record: bytes = b""
-    _written: set[str] = field(default_factory=set)
 
     def compute_sha256(self, path: Path) -> str:
         """See `OutputFolder`; fetched where the metadata do not say it."""

@@ -30,13 +30,11 @@ class FastNetwork:
     Attributes:
         forward: batch -> output.
         memory_format: that batches are brought to.
-        is_compiled: by torch.compile.
         line: what was chosen and why, in words; empty for the plain network where there was nothing to choose.
     """
 
     forward: Callable[[torch.Tensor], torch.Tensor | list[torch.Tensor]]
     memory_format: torch.memory_format = torch.contiguous_format
-    is_compiled: bool = False
     line: str = ""
 
     @property
@@ -141,11 +139,11 @@ class Acceleration:
         plain = FastNetwork(network, memory_format)
         if not self.should_compile(device, num_steps, num_processes, images[:, 0].numel()):
             return FastNetwork(network, memory_format, line=_describe(device, words))
-        compiled = FastNetwork(torch.compile(network, backend=self.backend), memory_format, is_compiled=True)
+        compiled = FastNetwork(torch.compile(network, backend=self.backend), memory_format)
         failure = try_out(network, compiled, images, autocast)
         if failure is None:
             line = _describe(device, [*words, "compiled"])
-            return FastNetwork(compiled.forward, memory_format, True, line)
+            return FastNetwork(compiled.forward, memory_format, line)
         line = _describe(device, [*words, f"not compiled, because torch.compile failed ({failure})"])
         return FastNetwork(plain.forward, memory_format, line=line)
 

@@ -1,4 +1,4 @@
-"""The verb `data`: public data sets, their terms, and how to get them."""
+"""`data`: public data sets, their terms, and how to get them."""
 
 from __future__ import annotations
 

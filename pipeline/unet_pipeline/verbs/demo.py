@@ -1,4 +1,4 @@
-"""The verb `demo`: every other verb in turn on the embedded cohort, with report and viewer of what came out."""
+"""`demo`: every other verb in turn on the embedded cohort, with report and viewer of what came out."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 import unet_pipeline
-from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work
+from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work, hash_parts
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.cohort.record import open_record
 from unet_pipeline.cohort.run import run_items
@@ -65,8 +63,7 @@ def _build_item(pair: Pair, settings: Any) -> Item:
     files += () if pair.source is None else pair.source.files  # their grid counts where a label map is cropped
     inputs = hash_image_files(files)
     facts = {name: value for name, value in arguments.items() if name not in ("reference", "prediction", "source")}
-    parts = [unet_pipeline.__version__, settings, facts, list(inputs.items())]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    key = hash_parts([unet_pipeline.__version__, settings, facts, list(inputs.items())])
     return Item(pair.case, key, arguments, float(pair.reference.stat().st_size), inputs)
 
 

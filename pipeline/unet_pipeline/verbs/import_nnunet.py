@@ -1,4 +1,4 @@
-"""The verb `import-nnunet`."""
+"""`import-nnunet`: trained results of nnU-Net as a bundle that predicts, and with their dataset one that is evaluated and trained on."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def learning_curve(
     if any(run.stopped_by is not None for run in runs):
         return None
     measured = evaluate(folder.root, device=device, announce=announce, jobs=jobs)
-    return _write_result(Path(out), folder, measured, subsets, chosen, plan, sum(run.duration_s for run in runs) / 3600)
+    return _write_result(Path(out), measured, subsets, chosen, plan, sum(run.duration_s for run in runs) / 3600)
 
 
 def _require_sensible(design: CurveDesign) -> None:
@@ -243,7 +243,6 @@ def _tell_design(
 
 def _write_result(
     out: Path,
-    folder: BundleFolder,
     measured: Evaluation,
     subsets: Sequence[Subset],
     design: CurveDesign,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,20 +168,20 @@ class Predictor:
 
     def _open(self, source: PredictionInput) -> Function:
         from unet_pipeline.quality.inspector import hash_contract
-        from unet_pipeline.verbs.predict_worker import open_prediction
+        from unet_pipeline.verbs.predict_worker import describe_work, open_prediction
 
-        arguments: Mapping[str, Any] = {
-            "bundle": str(self.folder.root.absolute()),
-            "out": str(self.spool.results.absolute()),
-            "staging": str(self.spool.results.absolute()),
-            "weights": [str(path.absolute()) for path in self.weights],
-            "files_used": [str(path.absolute()) for path in self.files_used],
-            "options": self.options.as_settings(),
-            "origin": self.describe_origin(),
-            "suffix": ".dcm",
-            "contract_sha256": hash_contract(self.folder),
-            "largest": source.as_arguments(),
-        }
+        arguments = describe_work(
+            folder=self.folder,
+            out=self.spool.results,
+            staging=self.spool.results,
+            weights=self.weights,
+            files_used=self.files_used,
+            options=self.options,
+            origin=self.origin,
+            suffix=".dcm",
+            contract_sha256=hash_contract(self.folder),
+            largest=source,
+        )
         return open_prediction(arguments, Share(device=self.options.device))
 
 

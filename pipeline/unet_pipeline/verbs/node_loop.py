@@ -7,8 +7,6 @@ have UIDs that follow from what they are made of.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from unet_pipeline.boundary import explain, is_disk_full, is_out_of_memory
 from unet_pipeline.clinical.node.spool import LATE, Spool
-from unet_pipeline.cohort.items import Arguments, Attempt, Item, Outcome, State, carry_out
+from unet_pipeline.cohort.items import Arguments, Attempt, Item, Outcome, State, carry_out, hash_parts
 from unet_pipeline.cohort.record import PREDICTED, RUNNING, WAITING, Record, Row
 
 if TYPE_CHECKING:
@@ -154,8 +152,7 @@ class Loop:
         self._put_into_quarantine(Outcome(Attempt(late), State.BAD_INPUT, message=f"{name} {_LATE}"), LATE)
 
     def _compute_key(self, files: Mapping[str, str]) -> str:
-        parts = [sorted(files.items()), self.predictor.describe_origin()]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return hash_parts([sorted(files.items()), self.predictor.describe_origin()])
 
     def _settle(self, row: Row, state: str) -> None:
         """Change the state of a series, and nothing else that the record has about it."""

@@ -183,10 +183,10 @@ def prepare_prediction(
 
 
 def _prepare_external(folder: BundleFolder, source: Path | str, options: PredictOptions) -> list[PredictionInput]:
-    if options.list_changed():
+    if changed := options.list_changed():
         raise PredictionError(
-            f"{folder.name} was not made by `unet-pipeline plan`: it runs as its inference config says. Leave out --mirror, --ensemble, "
-            "--probabilities, --runtime and --precision."
+            f"{folder.name} was not made by `unet-pipeline plan`: it runs as its inference config says. Leave out "
+            f"{', '.join(f'--{name}' for name in changed)}."
         )
     from unet_pipeline.device.allocator import keep_freed_pages
     from unet_pipeline.prediction.external import read_format

@@ -6,8 +6,6 @@ finished stays so when this process is killed.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.cohort.engines import LOCAL, SLURM
-from unet_pipeline.cohort.items import Item, Outcome, State, Work
+from unet_pipeline.cohort.items import Item, Outcome, State, Work, hash_parts
 from unet_pipeline.cohort.options import SLURM_STAGING, JobOptions
 from unet_pipeline.cohort.record import RUNNING, Record, Row, open_record
 from unet_pipeline.cohort.run import Run, run_items
@@ -31,11 +29,11 @@ from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.progress import LARGE_BYTES, progress_bar
 from unet_pipeline.remote.outputs import OutputFolder
-from unet_pipeline.verbs.predict_worker import OPENER, list_outputs
+from unet_pipeline.verbs.predict_worker import OPENER, describe_work, list_outputs
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.result_formats import ResultFormat
-    from unet_pipeline.prediction.reuse import Ledger
+    from unet_pipeline.prediction.reuse import ImageResult, Ledger
     from unet_pipeline.prediction.run import Predictions
 
 _HASHING_THREADS = 8  # more would only wait for the disk
@@ -69,8 +67,7 @@ def settle_remote_options(options: PredictOptions, jobs: JobOptions) -> dict[str
     except PredictionError:
         if jobs.engine == LOCAL or options.device is None or options.precision == "auto":
             raise
-    device = options.device.partition(":")[0]
-    return {"mirror": options.mirror, "runtime": options.runtime, "precision": options.precision, "device": device}
+    return options.settle(options.precision, options.device.partition(":")[0])
 
 
 def predict_by_jobs(job: PredictionJob, ledger: Ledger) -> Predictions:
@@ -155,8 +152,9 @@ def _hash_of(source: PredictionInput, ledger: Ledger) -> Mapping[str, str]:
 def _compute_key(source: PredictionInput, ledger: Ledger, options: PredictOptions) -> str:
     origin = ledger.origin
     files = list(_hash_of(source, ledger).items())  # their order is that of the channels
-    parts = [files, list(origin.weights_sha256), origin.configs_sha256, origin.options, options.probabilities]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hash_parts(
+        [files, list(origin.weights_sha256), origin.configs_sha256, origin.options, options.probabilities]
+    )
 
 
 def _build_item(source: PredictionInput, key: str, ledger: Ledger) -> Item:
@@ -194,11 +192,14 @@ def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[s
             continue
         is_known = entry is not None and entry.label_map_sha256 == sha256
         if not is_known and path.is_file() and compute_sha256(path) == sha256:
-            result = row.result
-            entry = ledger.build_entry(
-                item.name, row.outputs, result["files_sha256"], result["started"], result.get("seen")
-            )
-            ledger.enter(item.name, entry)
+            ledger.enter(item.name, ledger.build_entry(item.name, _read_result(row.outputs, row.result)))
+
+
+def _read_result(outputs: Mapping[str, str], result: Mapping[str, Any]) -> ImageResult:
+    """What a worker has told of an image."""
+    from unet_pipeline.prediction.reuse import ImageResult
+
+    return ImageResult(outputs, result["files_sha256"], result["started"], result.get("seen"))
 
 
 def _adopt(items: Sequence[Item], record: Record, ledger: Ledger, todo: set[str]) -> None:
@@ -225,19 +226,18 @@ def _run(
 
     # of all images, so that the work of a call that goes on is the same
     largest = max(job.inputs, key=measure_input) if todo else PredictionInput("", ())
-    origin = ledger.origin.as_settings()
-    arguments = {
-        "bundle": str(job.folder.root.absolute()),
-        "out": str(job.out.absolute()),
-        "staging": str(staging.absolute()),
-        "weights": [str(path.absolute()) for path in job.weights],
-        "files_used": [str(path.absolute()) for path in job.files_used],
-        "options": job.options.as_settings(),
-        "origin": origin,
-        "suffix": suffix,
-        "contract_sha256": ledger.contract_sha256,
-        "largest": largest.as_arguments(),
-    }
+    arguments = describe_work(
+        folder=job.folder,
+        out=job.out,
+        staging=staging,
+        weights=job.weights,
+        files_used=job.files_used,
+        options=job.options,
+        origin=ledger.origin,
+        suffix=suffix,
+        contract_sha256=ledger.contract_sha256,
+        largest=largest,
+    )
     share = job.jobs.share(count_cores(), job.options.device)
     engine = job.jobs.build(share, len(todo), job.out)
     if todo:
@@ -245,13 +245,13 @@ def _run(
     left = {source.name for source in todo}
 
     def enter(outcome: Outcome) -> None:
-        result, name = outcome.result, outcome.attempt.item.name
-        ledger.bind(name, result["outputs"], result["files_sha256"], result["started"], result.get("seen"))
+        result = outcome.result
+        ledger.bind(outcome.attempt.item.name, _read_result(result["outputs"], result))
 
     def is_there(item: Item, row: Row) -> bool:
         return item.name not in left
 
-    return run_items(items, Work(OPENER, arguments), engine, record, "predict", origin, is_there, enter)
+    return run_items(items, Work(OPENER, arguments), engine, record, "predict", arguments["origin"], is_there, enter)
 
 
 def _gather(

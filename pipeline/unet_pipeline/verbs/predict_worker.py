@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from unet_pipeline.files import compute_sha256
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.engines import Engines
+    from unet_pipeline.prediction.inputs import PredictionInput
     from unet_pipeline.prediction.inspection import Inspector
     from unet_pipeline.prediction.options import PredictOptions
     from unet_pipeline.prediction.result_formats import ResultFormat
@@ -22,13 +24,51 @@ if TYPE_CHECKING:
 OPENER = "unet_pipeline.verbs.predict_worker:open_prediction"
 
 
+def describe_work(
+    *,
+    folder: BundleFolder,
+    out: Path,
+    staging: Path,
+    weights: Sequence[Path],
+    files_used: Sequence[Path],
+    options: PredictOptions,
+    origin: Origin,
+    suffix: str,
+    contract_sha256: str,
+    largest: PredictionInput,
+) -> Arguments:
+    """What `open_prediction` needs, in JSON, with absolute paths: a worker may stand elsewhere.
+
+    Args:
+        folder: the bundle.
+        out: of the label maps.
+        staging: gets what is not finished.
+        weights: state_dict files that predict.
+        files_used: whose hashes the origin has: the weights, an export, or the model files of an external bundle.
+        options, origin: of the call.
+        suffix: of the label maps.
+        contract_sha256: of what images are compared with; empty for nothing.
+        largest: the image by which windows are chosen.
+    """
+    return {
+        "bundle": str(folder.root.absolute()),
+        "out": str(out.absolute()),
+        "staging": str(staging.absolute()),
+        "weights": [str(path.absolute()) for path in weights],
+        "files_used": [str(path.absolute()) for path in files_used],
+        "options": options.as_settings(),
+        "origin": origin.as_settings(),
+        "suffix": suffix,
+        "contract_sha256": contract_sha256,
+        "largest": largest.as_arguments(),
+    }
+
+
 def open_prediction(arguments: Arguments, share: Share) -> Function:
     """Load the network; see `Work`.
 
     Args:
-        arguments: bundle, out, staging (folders); weights, files_used (files); options, origin (of the call); suffix; contract_sha256 (of
-            what images are compared with, empty for nothing); largest (the image by which windows are chosen, as
-            `PredictionInput.as_arguments` describes it).
+        arguments: from `describe_work`.
         share: of this worker.
 
     Raises:

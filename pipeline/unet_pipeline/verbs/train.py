@@ -1,4 +1,4 @@
-"""The verb `train`."""
+"""`train`: the weights of one fold, of all folds or of further seeds, one after another or by workers."""
 
 from __future__ import annotations
 

@@ -5,8 +5,6 @@ What is finished stands in `jobs.sqlite` beside the run folders. A training that
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import Profile, TrainingRecord, read_record
-from unet_pipeline.cohort.items import Arguments, Function, Item, Share, State, Work
+from unet_pipeline.cohort.items import Arguments, Function, Item, Share, State, Work, hash_parts
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.cohort.record import Row, open_record
 from unet_pipeline.cohort.run import Run, run_items
@@ -82,8 +80,7 @@ def _build_item(job: TrainingJob) -> Item:
     if start is not None and start.is_file():
         inputs["initial weights"] = compute_sha256(start)
     values = {name: value for name, value in job.overrides.items() if name != "initial_weights"}
-    parts = [job.name, values, inputs]
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    key = hash_parts([job.name, values, inputs])
     arguments = {"fold": job.fold, "overrides": dict(job.overrides), "further_seed": job.further_seed}
     return Item(job.name, key, arguments, inputs_sha256=inputs)
 

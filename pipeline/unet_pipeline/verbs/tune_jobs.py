@@ -5,8 +5,6 @@ The record and the voxels lie in evidence/tuning_cases until the choice is made,
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work
+from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work, hash_parts
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.cohort.record import Row, open_record
 from unet_pipeline.cohort.run import run_items
@@ -105,8 +103,7 @@ def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], setti
         of_weights = [compute_sha256(path) for path in group.weights]
         for case in group.cases:
             inputs = {**hashes[case.source.name].files_sha256, "label": hashes[case.source.name].label_sha256}
-            parts = [case.source.name, *of_all, of_weights, list(inputs.items()), *case.missing_values]
-            key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+            key = hash_parts([case.source.name, *of_all, of_weights, list(inputs.items()), *case.missing_values])
             arguments = {
                 **case.source.as_arguments(),
                 "group": number,

@@ -8,8 +8,6 @@ was decided is written here first; the bundle gets new weights, the runs that ma
 from __future__ import annotations
 
 import glob
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,6 +18,7 @@ from typing import Any
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.seal import break_seal
 from unet_pipeline.bundle.unlabelled import PoolRecord, find_pool_record, find_trained_pool, read_pool
+from unet_pipeline.cohort.items import hash_parts
 from unet_pipeline.dataset.fingerprint import read_fingerprint
 from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256, remove_partial, stage_folder, write_json, write_together
@@ -86,8 +85,7 @@ def compute_key(
     """Short name of a trial: another pool, other weights, lists, configs or settings have another one."""
     files = [folder.config("train"), folder.config("inference"), folder.plan]
     files += [path for fold in folds for path in (folder.split(fold), *list_fold_weights(folder, fold))]
-    parts = [[compute_sha256(path) for path in files], images_sha256, overrides]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return hash_parts([[compute_sha256(path) for path in files], images_sha256, overrides])[:8]
 
 
 def locate_work(folder: BundleFolder, key: str) -> PoolWork:

@@ -22,6 +22,7 @@ from unet_pipeline.evidence.records.record import (
 )
 from unet_pipeline.evidence.records.shortfall import describe_shortfall
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.messages import show_clauses
 from unet_pipeline.text_files import read_json_object
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _MAY_CHANGE = {
     "checkpoint_interval_s",
     "initial_weights",
 }
+_MAX_SHOWN = 5
 _SET_BY_THE_RUN = {"bundle_root", "fold", "output_dir", "weights_path", "dataset_dir", "resume", "initial_weights"}
 
 
@@ -117,10 +119,9 @@ def check_unchanged(folder: BundleFolder, run_dir: Path, fold: int, settings: Ma
     ]
     differences += _find_changed_files(folder, record, fold)
     if differences:
-        shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
         raise TrainingError(
-            f"Cannot resume {run_dir.name} with other settings: {shown}. Only num_epochs may change. Set the others as before, "
-            "or train without --resume."
+            f"Cannot resume {run_dir.name} with other settings: {show_clauses(differences, _MAX_SHOWN)}. Only num_epochs may change. "
+            "Set the others as before, or train without --resume."
         )
 
 

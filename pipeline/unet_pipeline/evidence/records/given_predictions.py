@@ -18,6 +18,7 @@ from unet_pipeline.evaluation.groups import Group, ReferencedImage, hash_trainin
 from unet_pipeline.evaluation.pairs import Pair
 from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD, hash_configs
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.messages import show_first
 from unet_pipeline.prediction.reuse import EDITED
 from unet_pipeline.text_files import read_model
 
@@ -79,7 +80,10 @@ def judge_given(folder: BundleFolder, groups: Sequence[Group], out: Path, pairs:
             if reason is not None:
                 of_reason.setdefault(reason, []).append(case.source.name)
     _refuse(folder, out, wrong, seen)
-    return [*notes, *(f"Label maps given of {_list(names)}: {reason}." for reason, names in of_reason.items())]
+    return [
+        *notes,
+        *(f"Label maps given of {show_first(names, _MAX_SHOWN)}: {reason}." for reason, names in of_reason.items()),
+    ]
 
 
 def _list_trained(folder: BundleFolder) -> dict[str, set[str]]:
@@ -147,15 +151,10 @@ def _refuse(folder: BundleFolder, out: Path, wrong: Sequence[str], seen: Sequenc
     if wrong:
         raise EvaluationError(
             f"{len(wrong)} label map(s) in {out.name}/ were made of another image than that of the case, as {PREDICTIONS_RECORD} records: "
-            f"{_list(wrong)}. Predict the images of this dataset, into another folder."
+            f"{show_first(wrong, _MAX_SHOWN)}. Predict the images of this dataset, into another folder."
         )
     if seen:
         raise EvaluationError(
             f"{len(seen)} label map(s) in {out.name}/ were made with weights of {folder.name} that were trained on the image, as "
-            f"{PREDICTIONS_RECORD} records: {_list(seen)}. A result on them says nothing; evaluate without --predictions."
+            f"{PREDICTIONS_RECORD} records: {show_first(seen, _MAX_SHOWN)}. A result on them says nothing; evaluate without --predictions."
         )
-
-
-def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
-    return ", ".join(names[:_MAX_SHOWN]) + more

@@ -17,7 +17,7 @@ from unet_pipeline.bundle.weights_origin import find_measured_weights
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE, read_rows
 from unet_pipeline.evaluation.summary import summarize, to_records
 from unet_pipeline.files import compute_sha256
-from unet_pipeline.messages import ERROR, Problem
+from unet_pipeline.messages import ERROR, Problem, show_clauses
 from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.results import Result
 from unet_pipeline.text_files import read_json_object
@@ -112,8 +112,7 @@ def describe_cause(findings: Sequence[Problem]) -> str:
             "nothing that is recorded differs: an operation that is not deterministic (GPU kernels), or a change that no "
             "record sees"
         )
-    shown = "; ".join(f"{finding.file} {finding.cause}" for finding in likely[:_MAX_EXAMPLES])
-    return shown + (f"; and {len(likely) - _MAX_EXAMPLES} more" if len(likely) > _MAX_EXAMPLES else "")
+    return show_clauses([f"{finding.file} {finding.cause}" for finding in likely], _MAX_EXAMPLES)
 
 
 def copy_for_run(folder: BundleFolder, target: Path, dataset: Path, weights: Mapping[int, Path]) -> BundleFolder:
