@@ -35,6 +35,7 @@ class ArrayTask:
         pending: keys of the items without an outcome, by name.
         size: bytes of the part file that are read.
         begun: the item that it was at, if there is no outcome yet.
+        told: the last one of these that the coordinating process was told of.
         state: what Slurm said last.
         num_over: how often one after another Slurm has said that the task is over.
     """
@@ -43,6 +44,7 @@ class ArrayTask:
     pending: dict[str, str]
     size: int = 0
     begun: Outcome | None = None
+    told: Outcome | None = None
     state: TaskState = FORGOTTEN
     num_over: int = 0
 

@@ -62,6 +62,9 @@ def settle_remote_options(options: PredictOptions, jobs: JobOptions) -> dict[str
     Raises:
         PredictionError: as `settle_options`.
     """
+    import torch
+
+    from unet_pipeline.prediction.device_choice import choose_precision
     from unet_pipeline.prediction.reuse import settle_options
 
     try:
@@ -70,7 +73,8 @@ def settle_remote_options(options: PredictOptions, jobs: JobOptions) -> dict[str
         if jobs.engine == LOCAL or options.device is None or options.precision == "auto":
             raise
     device = options.device.partition(":")[0]
-    return {"mirror": options.mirror, "runtime": options.runtime, "precision": options.precision, "device": device}
+    precision = choose_precision(options.precision, torch.device("cpu"), options.runtime)
+    return {"mirror": options.mirror, "runtime": options.runtime, "precision": precision, "device": device}
 
 
 def predict_by_jobs(job: PredictionJob, ledger: Ledger) -> Predictions:
