@@ -18,8 +18,8 @@ class Engine(Protocol):
     """A place where work is done. It schedules; it does not record, and it does not decide what is tried again.
 
     Attributes:
-        on_begin: called in this process, in `submit` or `collect`, when a worker has begun an attempt that may have waited until then: with its
-            machine, and the time in seconds since 1970.
+        on_begin: called in this process, in `submit` or `collect`, when a worker has begun an attempt, which may have waited until then:
+            with the worker's machine, and the time in seconds since 1970.
     """
 
     on_begin: OnBegin
