@@ -90,7 +90,9 @@ def test_page_shows_only_commands_that_exist(page: str) -> None:
 @pytest.mark.parametrize("page", ["engines", "object_stores", "several_gpus", "slurm"])
 def test_commands_about_engines_have_all_their_arguments(page: str) -> None:
     """Also those in tables and in the file for Kubernetes, which no test runs."""
-    shown = re.findall(r"(?:^ {4}|`|entrypoint: )unet-pipeline ([a-z][^`\n#]*)", read(f"docs/howto/{page}.md"), re.MULTILINE)
+    shown = re.findall(
+        r"(?:^ {4}|`|entrypoint: )unet-pipeline ([a-z][^`\n#]*)", read(f"docs/howto/{page}.md"), re.MULTILINE
+    )
     assert shown
     for verb, *words in map(shlex.split, shown):
         COMMANDS[verb].make_context(verb, words)
