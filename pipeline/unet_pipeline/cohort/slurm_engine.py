@@ -100,11 +100,8 @@ class SlurmEngine:
 
     def _tell_beginnings(self) -> None:
         """Tell which items tasks are at; one that is over between two looks was never seen."""
-        for task in (task for array in self._arrays for task in array.list_live()):
-            begun = task.begun
-            if begun is None or begun is task.told:
-                continue
-            task.told, item = begun, begun.attempt.item
+        for begun in (begun for array in self._arrays for begun in array.list_begun()):
+            item = begun.attempt.item
             if self._wanted.get(item.name) == item.key:
                 self.on_begin(begun.attempt, begun.host, begun.started)
 
