@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,12 +22,9 @@ from unet_pipeline.cohort.items import State
 from unet_pipeline.cohort.record import Row
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.errors import BundleError
-from unet_pipeline.evaluation.groups import ReferencedImage
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.planning.plan import read_plan
-from unet_pipeline.prediction.transforms import TransformsEngine
-from unet_pipeline.tuning import choose
 from unet_pipeline.tuning.calibration import Calibration
 from unet_pipeline.tuning.choose import CaseSample, Tuning
 from unet_pipeline.tuning.postprocessing import FILL_HOLES, KEEP_LARGEST, REMOVE_SMALL, Decision
@@ -212,25 +208,6 @@ def test_tune_jobs_chooses_what_one_process_chooses_and_goes_on(
     assert folder.tuning.read_bytes() == BundleFolder(alone.root).tuning.read_bytes()
     assert folder.plan.read_bytes() == BundleFolder(alone.root).plan.read_bytes()
     assert not cases.exists()
-
-
-def test_tune_jobs_out_of_memory_is_tried_again_with_one_window(
-    two_folds: TrainedBundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sample_case, sampled = choose.sample_case, list[str]()
-
-    def need_little(engine: TransformsEngine, case: ReferencedImage, *rest: Any) -> CaseSample:
-        if engine.parts.inferer.sw_batch_size > 1:
-            raise MemoryError("no room")
-        sampled.append(case.source.name)
-        return sample_case(engine, case, *rest)
-
-    monkeypatch.setattr(choose, "sample_case", need_little)
-    stay_in_own_process(monkeypatch)
-    edit_plan(BundleFolder(two_folds.root).plan, {"window_batch_size": (4, "a test")})
-    unet_pipeline.refresh(two_folds.root)
-    tuning = phantoms.silently(unet_pipeline.tune, two_folds.root, threads=1)
-    assert len(sampled) == tuning.num_cases
 
 
 def test_tuning_takes_the_size_of_the_highest_dice() -> None:
