@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import overload
 
+from unet_pipeline.cohort.engine import OnBegin, ignore_beginning
 from unet_pipeline.cohort.items import Attempt, Item, Outcome, Share, State, Work
 from unet_pipeline.cohort.local import LocalEngine
 from unet_pipeline.cohort.record import RECORD, open_record
@@ -118,6 +119,7 @@ class AtOnce:
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
+        self.on_begin: OnBegin = ignore_beginning
 
     def start(self, work: Work) -> None:
         pass

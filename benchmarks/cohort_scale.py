@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import unet_pipeline
+from unet_pipeline.cohort.engine import OnBegin, ignore_beginning
 from unet_pipeline.cohort.items import Attempt, Item, Outcome, State, Work
 from unet_pipeline.cohort.record import RECORD, Record, open_record
 from unet_pipeline.cohort.run import run_items
@@ -98,6 +99,7 @@ class SimulatedEngine:
 
     def __init__(self, items: Items, num_workers: int, seed: int, cut_after: int | None = None) -> None:
         self._items, self._num_workers, self._cut_after = items, num_workers, cut_after
+        self.on_begin: OnBegin = ignore_beginning
         self._rng = np.random.default_rng(seed)
         self._ends: list[tuple[float, int, Attempt | None, Outcome | None]] = []
         self._waiting: deque[Attempt] = deque()

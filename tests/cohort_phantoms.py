@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.cohort.engine import OnBegin, ignore_beginning
 from unet_pipeline.cohort.items import Attempt, Function, Outcome, Share, Work, carry_out
 from unet_pipeline.cohort.options import JobOptions
 
@@ -52,6 +53,7 @@ class OwnProcess:
 
     def __init__(self, share: Share) -> None:
         self._share, self._attempts = share, deque[Attempt]()
+        self.on_begin: OnBegin = ignore_beginning
         self._function: Function | None = None
 
     def start(self, work: Work) -> None:

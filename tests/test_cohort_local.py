@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -149,6 +150,9 @@ def test_local_engine_workers_end_with_the_coordinator_and_the_record_goes_on(
 ) -> None:
     process = start_script(tmp_path)
     family = psutil.Process(process.pid).children(recursive=True)
+    jobs = read_jobs(tmp_path)
+    assert 1 <= len(jobs.running) <= 2, "four are given to the engine, and it has two workers"
+    assert {row.host for row in jobs.running} == {socket.gethostname()}
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does
     else:

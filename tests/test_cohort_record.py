@@ -8,7 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,7 @@ def test_record_of_a_killed_process_has_all_that_was_committed(tmp_path: Path) -
             record.enter(ITEMS)
             record.settle(finish(ITEMS[0]), State.FINISHED)
             record.begin(Attempt(ITEMS[1]))
+            record.note_beginning(Attempt(ITEMS[1]), "host", 9.0)
             record.commit()
             record.settle(finish(ITEMS[2]), State.FINISHED)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -165,6 +168,29 @@ def test_read_jobs_running_run_shows_counts_and_time_left(tmp_path: Path) -> Non
             _in_other_process(tmp_path)
     assert forget_failures(tmp_path) == 1
     assert read_jobs(tmp_path).counts == {"finished": 1, "waiting": 3}
+
+
+def test_read_jobs_what_the_engine_keeps_for_a_worker_waits(tmp_path: Path) -> None:
+    with open_record(tmp_path) as record:
+        record.start_run("train", {}, "local", 2, 4)
+        record.enter(ITEMS)
+        for item in ITEMS:
+            record.begin(Attempt(item))
+        record.note_beginning(Attempt(ITEMS[0]), "node", time.time() - 3600)
+        record.commit()
+        jobs = read_jobs(tmp_path)
+        assert jobs.counts == {"running": 1, "waiting": 3}
+        assert [(row.name, row.host) for row in jobs.running] == [("case_0", "node")]
+        assert jobs.left_s is None, "nothing is finished"
+        record.settle(replace(finish(ITEMS[0]), duration_s=3600.0), State.FINISHED)
+        record.note_beginning(Attempt(ITEMS[1]), "node", time.time() - 2700)
+        record.commit()
+        assert read_jobs(tmp_path).left_s == pytest.approx((900 + 2 * 3600) / 2, abs=60), "by two workers"
+        record.settle(replace(finish(ITEMS[1]), duration_s=3600.0), State.FINISHED)
+        record.settle(replace(finish(ITEMS[2]), duration_s=3600.0), State.FINISHED)
+        record.note_beginning(Attempt(ITEMS[3]), "node", time.time() - 2700)
+        record.commit()
+        assert read_jobs(tmp_path).left_s == pytest.approx(900, abs=60), "two workers do not share the last item"
 
 
 def _in_other_process(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unet_pipeline.cohort.engine import OnBegin, ignore_beginning
 from unet_pipeline.cohort.items import Attempt, Item, Outcome, State, Work
 from unet_pipeline.cohort.record import Row, open_record
 from unet_pipeline.cohort.run import MAX_LOST, Run, run_items
@@ -28,6 +29,7 @@ class SimulatedEngine:
     def __init__(self, num_workers: int, seed: int = 0, dies_after: int | None = None) -> None:
         self.num_workers, self.num_in_flight, self.dies_after = num_workers, num_workers + 2, dies_after
         self.clock_s, self.attempts = 0.0, list[Attempt]()
+        self.on_begin: OnBegin = ignore_beginning
         self.is_open, self.most_in_flight = False, 0
         self._random, self._ends = random.Random(seed), list[tuple[float, int, Attempt]]()
 

@@ -53,6 +53,26 @@ def test_read_takes_each_line_once_and_half_a_line_not_yet(tmp_path: Path) -> No
     assert array.list_live() == []
 
 
+def test_list_begun_has_what_tasks_are_at_each_once(tmp_path: Path) -> None:
+    array, (first, second, third, fourth) = deal_items(tmp_path, 4, 2)
+    assert array.list_begun() == []
+    beginning = begin(third)
+    append(array, begin(first), finish(first), beginning)
+    assert array.read() == [finish(first)]
+    assert array.list_begun() == [beginning], "the first is over, the second and the fourth wait"
+    assert array.list_begun() == []
+    append(array, again := begin(third))
+    append(array, begin(second), number=1)
+    array.read()
+    assert [one.attempt for one in array.list_begun()] == [third, second], (
+        "a task that was put back begins its item anew"
+    )
+    assert again.started >= beginning.started
+    append(array, finish(second), begin(fourth), finish(fourth), number=1)
+    array.read()
+    assert array.list_begun() == []
+
+
 def test_read_takes_the_first_of_two_answers(tmp_path: Path) -> None:
     array, (first, second) = deal_items(tmp_path, 2, 1)
     append(array, begin(first), begin(first), finish(first), begin(first), finish(first), begin(second))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,17 @@ def test_page_shows_only_commands_that_exist(page: str) -> None:
         assert set(re.findall(r"--[\w-]+", rest)) <= options, f"{verb}{rest}"
         if preset := re.search(r"--preset (\w+)", rest):
             assert preset[1] in {*PRESETS, "PRESET"}
+
+
+@pytest.mark.parametrize("page", ["engines", "object_stores", "several_gpus", "slurm"])
+def test_commands_about_engines_have_all_their_arguments(page: str) -> None:
+    """Also those in tables and in the file for Kubernetes, which no test runs."""
+    shown = re.findall(
+        r"(?:^ {4}|`|entrypoint: )unet-pipeline ([a-z][^`\n#]*)", read(f"docs/howto/{page}.md"), re.MULTILINE
+    )
+    assert shown
+    for verb, *words in map(shlex.split, shown):
+        COMMANDS[verb].make_context(verb, words)
 
 
 def test_gallery_shows_every_ready_bundle_as_its_evidence_says() -> None:

@@ -10,11 +10,12 @@ import pytest
 from unet_pipeline.cohort.items import State
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.cohort.record import Row, open_record
-from unet_pipeline.errors import CohortError
+from unet_pipeline.errors import CohortError, PredictionError
 from unet_pipeline.evaluation.cases import evaluate_pairs
 from unet_pipeline.evaluation.mask_pair import Request
 from unet_pipeline.evaluation.pairs import Pair
 from unet_pipeline.messages import Problem
+from unet_pipeline.verbs.evaluate import _settle_precision
 from unet_pipeline.verbs.evaluate_jobs import choose_measuring
 
 from .cohort_phantoms import stay_in_own_process
@@ -78,3 +79,14 @@ def test_workers_measure_the_same_to_the_bit_and_only_what_changed_again(
         evaluate_pairs(pairs, *settings, [], measure_alone)
     started = {name: row.started for name, row in read_rows(out).items()}
     assert max(started, key=lambda name: started[name]) == "case_0", "case_4 is set aside until its files change"
+
+
+def test_settle_precision_of_a_device_that_only_the_workers_have() -> None:
+    away, absent = JobOptions(4, "ray"), "cuda:99"
+    assert _settle_precision("bfloat16", absent, away) == "bfloat16"
+    assert _settle_precision("float32", None, None) == "float32"
+    with pytest.raises(PredictionError, match="did you mean 'float32'"):
+        _settle_precision("flaot32", absent, away)
+    for workers in (None, JobOptions(4)):
+        with pytest.raises(PredictionError, match="cannot be used here"):
+            _settle_precision("float32", absent, workers)

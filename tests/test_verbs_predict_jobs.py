@@ -23,7 +23,7 @@ from .cohort_phantoms import build_bundle, hash_label_maps, write_images
 from .phantom_bundles import silently
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes as POSIX does")
-NUM_IMAGES = 60  # benchmarks/cohort_kills.py has more
+NUM_IMAGES = 300  # benchmarks/cohort_kills.py has 10,000
 WORKER_KILLS, COORDINATOR_KILL = (10, 38), 22  # label maps that are there then
 ROOT = Path(__file__).parents[1]
 

@@ -19,6 +19,14 @@ def test_train_no_process_is_refused(tmp_path: Path) -> None:
         unet_pipeline.train(tmp_path, processes=0)
 
 
+@pytest.mark.parametrize(("options", "said"), [({"jobs": 2}, "--jobs 2"), ({"threads": 3}, "--threads 3")])
+def test_train_processes_and_workers_are_refused_by_the_name_of_the_option(
+    tmp_path: Path, options: dict[str, int], said: str
+) -> None:
+    with pytest.raises(TrainingError, match=f"--processes is 2, and {said} is given: .* Leave out one of both"):
+        unet_pipeline.train(tmp_path, processes=2, **options)
+
+
 def test_train_processes_below_torchrun_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")

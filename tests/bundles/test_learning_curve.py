@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 import phantom_bundles as phantoms
 import pytest
@@ -53,3 +55,26 @@ def test_sizes_that_the_cases_do_not_allow_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="--sizes has 20; expected 1 to 4"):
         phantoms.silently(unet_pipeline.learning_curve, dataset, tmp_path / "curve", CurveDesign((2, 4, 20)), LABELS)
     assert not (tmp_path / "curve" / "bundle").exists()
+
+
+def test_cases_are_measured_by_the_workers_that_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class MeasuredError(Exception):
+        """The call came as far as its measurement."""
+
+    def evaluate(bundle: Path, **options: Any) -> None:
+        asked.update(options)
+        raise MeasuredError
+
+    asked: dict[str, Any] = {}
+    verb = importlib.import_module("unet_pipeline.verbs.learning_curve")
+    monkeypatch.setattr(verb, "train", lambda *words, **options: ())
+    monkeypatch.setattr(verb, "evaluate", evaluate)
+    dataset, workers = phantoms.write_pictures(tmp_path / "cells", 10), {"jobs": 2, "threads": 3}
+    with pytest.raises(MeasuredError):
+        phantoms.silently(unet_pipeline.learning_curve, dataset, tmp_path / "curve", DESIGN, LABELS, **workers)
+    assert {name: asked[name] for name in ("jobs", "engine", "threads", "address", "sbatch")} == {
+        **workers,
+        "engine": "local",
+        "address": None,
+        "sbatch": None,
+    }

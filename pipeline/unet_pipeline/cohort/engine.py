@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from unet_pipeline.cohort.items import Attempt, Outcome, Work
 
+OnBegin = Callable[[Attempt, str, float], None]
+
+
+def ignore_beginning(attempt: Attempt, host: str, started: float) -> None:
+    """What an engine calls until somebody wants to know."""
+
 
 class Engine(Protocol):
-    """A place where work is done. It schedules; it does not record, and it does not decide what is tried again."""
+    """A place where work is done. It schedules; it does not record, and it does not decide what is tried again.
+
+    Attributes:
+        on_begin: called in this process, in `submit` or `collect`, when a worker has begun an attempt, which may have waited until then:
+            with the worker's machine, and the time in seconds since 1970.
+    """
+
+    on_begin: OnBegin
 
     @property
     def num_workers(self) -> int:

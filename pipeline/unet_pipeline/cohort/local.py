@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from unet_pipeline.cohort.engine import OnBegin, ignore_beginning
 from unet_pipeline.cohort.items import Attempt, Function, Outcome, Share, State, Work, carry_out, judge_error
 from unet_pipeline.errors import CohortError
 from unet_pipeline.library_warnings import silence_libraries
@@ -121,6 +122,7 @@ class LocalEngine:
 
     def __init__(self, num_workers: int, share: Share) -> None:
         self.num_workers, self.share = num_workers, share
+        self.on_begin: OnBegin = ignore_beginning
         self._slots: list[_Slot] = []
         self._waiting: deque[Attempt] = deque()
         self._work: Work | None = None
@@ -182,6 +184,7 @@ class LocalEngine:
             if slot.future is None and self._waiting:
                 slot.attempt, slot.started = self._waiting.popleft(), time.time()
                 slot.future = self._submit(slot, _carry_out, slot.attempt)
+                self.on_begin(slot.attempt, socket.gethostname(), slot.started)
 
     def _wait(self) -> list[Outcome]:
         """Wait for whatever is over first, and give those who are free the next attempt."""

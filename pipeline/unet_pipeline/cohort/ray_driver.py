@@ -203,7 +203,7 @@ class Driver:
     def _give(self, number: int, attempt: int, content: Mapping[str, Any]) -> None:
         worker = self._workers[number]
         worker.attempt = attempt
-        self._reply({"begun": attempt, "host": worker.host})
+        self._reply({"begun": attempt, "host": worker.host, "at": time.time()})
         self._call(number, "over", worker.actor.carry_out, content)
 
     def _replace(self, number: int) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from unet_pipeline.cohort.engine import OnBegin, ignore_beginning
 from unet_pipeline.cohort.items import Attempt, Outcome, Share, State, Work
 from unet_pipeline.errors import CohortError
 from unet_pipeline.progress import say_progress
@@ -69,6 +70,7 @@ class RayEngine:
         if num_gpus_per_worker is None and share.device is not None:
             num_gpus_per_worker = 1 if share.device.startswith("cuda") else 0
         self._num_workers, self._address, self._patience_s = num_workers, address, patience_s
+        self.on_begin: OnBegin = ignore_beginning
         self._asked: dict[str, Any] = {
             "num_workers": num_workers,
             "num_threads": share.num_threads,
@@ -211,7 +213,8 @@ class RayEngine:
         if "say" in reply:
             say_progress(reply["say"])
         if "begun" in reply:
-            self._begun[reply["begun"]] = (reply["host"], time.time())
+            self._begun[reply["begun"]] = (reply["host"], reply["at"])
+            self.on_begin(self._attempts[reply["begun"]], reply["host"], reply["at"])
         if "over" not in reply:
             return []
         host, started = self._begun.pop(reply["over"], ("", 0.0))

@@ -53,14 +53,14 @@ class Row:
 
     Attributes:
         name, key: of the item.
-        state: of `State`; or waiting, or running, which of a run that has ended means: it was cut off.
+        state: of `State`; or waiting; or running, from when the engine has it, which of a run that has ended means: it was cut off.
         attempts: that were begun, in all runs since the item has this key.
         inputs_sha256: of its files, by name.
         outputs: SHA-256 of what came of it, by name.
         result: the other numbers and words of its result.
         message: why it failed.
-        host: machine of the last attempt.
-        started: of the last attempt, in seconds since 1970.
+        host: machine of the last attempt; empty while that waits for a worker.
+        started: of the last attempt, in seconds since 1970; when it was given to the engine, while it waits for a worker.
         duration_s: of the last attempt.
         expected_s: forecast of its duration.
     """
@@ -265,8 +265,21 @@ class Record:
         """Note that an attempt is given to the engine."""
         self._begin()
         self._connection.execute(
-            "UPDATE items SET state=?, attempts=attempts+1, run=?, started=?, message=NULL WHERE name=CAST(? AS TEXT)",
+            "UPDATE items SET state=?, attempts=attempts+1, run=?, started=?, message=NULL, host=NULL WHERE name=CAST(? AS TEXT)",
             (RUNNING, self._run, time.time(), _encode(attempt.item.name)),
+        )
+
+    def note_beginning(self, attempt: Attempt, host: str, started: float) -> None:
+        """Note that a worker works on an attempt that was given to the engine; until then it waits there for a worker.
+
+        Args:
+            host: machine of the worker.
+            started: in seconds since 1970.
+        """
+        self._begin()
+        self._connection.execute(
+            "UPDATE items SET host=?, started=? WHERE name=CAST(? AS TEXT)",
+            (host, started, _encode(attempt.item.name)),
         )
 
     def settle(self, outcome: Outcome, state: str) -> None:

@@ -198,6 +198,7 @@ class _Runner:
         self.num_settled = 0
         self._num_lost: dict[str, int] = {}
         self._again: deque[Attempt] = deque()
+        engine.on_begin = self._note_beginning
 
     def run(self, todo: Iterable[int], bar: Bar) -> None:
         """Keep the engine busy until nothing is left."""
@@ -216,6 +217,11 @@ class _Runner:
                 if self._settle(outcome):
                     self.num_settled += 1
                     bar.advance(note=outcome.attempt.item.name)
+
+    def _note_beginning(self, attempt: Attempt, host: str, started: float) -> None:
+        """For `jobs`, at once: the engine may not come back with an outcome for hours."""
+        self.record.note_beginning(attempt, host, started)
+        self.record.commit()
 
     def _next(self, places: Iterator[int]) -> Attempt | None:
         if self._again:

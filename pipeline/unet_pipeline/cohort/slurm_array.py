@@ -35,6 +35,7 @@ class ArrayTask:
         pending: keys of the items without an outcome, by name.
         size: bytes of the part file that are read.
         begun: the item that it was at, if there is no outcome yet.
+        told: the last one of these that `list_begun` had.
         state: what Slurm said last.
         num_over: how often one after another Slurm has said that the task is over.
     """
@@ -43,6 +44,7 @@ class ArrayTask:
     pending: dict[str, str]
     size: int = 0
     begun: Outcome | None = None
+    told: Outcome | None = None
     state: TaskState = FORGOTTEN
     num_over: int = 0
 
@@ -110,6 +112,15 @@ class Array:
     def read(self) -> list[Outcome]:
         """Outcomes that are new, of all tasks."""
         return [outcome for task in self.list_live() for outcome in task.read(self.folder)]
+
+    def list_begun(self) -> list[Outcome]:
+        """Beginnings of the items that tasks are at, as far as part files were read; each once."""
+        begun = []
+        for task in self.list_live():
+            if task.begun is not None and task.begun is not task.told:
+                task.told = task.begun
+                begun.append(task.begun)
+        return begun
 
     def note_states(self, states: Mapping[int, TaskState]) -> None:
         """Take note of what Slurm says; a task that it does not know is over."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
+from unet_pipeline.cohort.engine import OnBegin, ignore_beginning
 from unet_pipeline.cohort.items import Attempt, Outcome, Share, State, Work
 from unet_pipeline.cohort.local import MAX_OPENINGS
 from unet_pipeline.cohort.slurm_array import Array, ArrayTask, deal, load
@@ -51,6 +52,7 @@ class SlurmEngine:
     def __init__(self, num_workers: int, share: Share, folder: Path, sbatch: Mapping[str, str] | None = None) -> None:
         require_slurm()
         self.num_workers, self.share, self.folder = num_workers, share, folder
+        self.on_begin: OnBegin = ignore_beginning
         self._options = read_options(sbatch or {})
         self._work: Work | None = None
         self._arrays: list[Array] = []
@@ -90,10 +92,18 @@ class SlurmEngine:
         while True:
             self._deal()
             read = [outcome for array in self._arrays for outcome in array.read()]
+            self._tell_beginnings()
             ready, self._ready = self._ready, []
             if outcomes := self._take([*ready, *read, *self._look_after()]):
                 return outcomes
             time.sleep(_READ_INTERVAL_S)
+
+    def _tell_beginnings(self) -> None:
+        """Tell which items tasks are at; one that is over between two looks was never seen."""
+        for begun in (begun for array in self._arrays for begun in array.list_begun()):
+            item = begun.attempt.item
+            if self._wanted.get(item.name) == item.key:
+                self.on_begin(begun.attempt, begun.host, begun.started)
 
     def close(self) -> None:
         """See `Engine`; what tasks have answered stays in the folder, unless everything is done."""

@@ -29,6 +29,9 @@ from unet_pipeline.cohort.run import SET_ASIDE
 from unet_pipeline.errors import CohortError
 from unet_pipeline.results import Result
 
+# what was given to the engine and has no worker yet waits
+_SHOWN_STATE = f"CASE WHEN state = '{RUNNING}' AND host IS NULL THEN '{WAITING}' ELSE state END"
+
 
 @dataclass(frozen=True, repr=False)
 class Jobs(Result):
@@ -42,7 +45,7 @@ class Jobs(Result):
         num_workers: of the engine.
         num_items: that are wanted.
         counts: items by state.
-        running: at this moment, or when the run was cut off.
+        running: what workers have at this moment, or had when the run was cut off.
         failed: without a result, with the reasons; those that are set aside too.
         left_s: forecast of the time until all are done; None where nothing is known.
         started: of the run, in seconds since 1970.
@@ -84,8 +87,9 @@ def read_jobs(folder: Path) -> Jobs:
         ).fetchone()
         if run is None:
             raise _describe_missing(folder)
-        counts = dict(connection.execute("SELECT state, COUNT(*) FROM items WHERE is_wanted GROUP BY state").fetchall())
-        running = _read_rows(connection, f"state = '{RUNNING}'")
+        states = f"SELECT {_SHOWN_STATE} AS shown, COUNT(*) FROM items WHERE is_wanted GROUP BY shown"
+        counts = dict(connection.execute(states).fetchall())
+        running = _read_rows(connection, f"{_SHOWN_STATE} = '{RUNNING}'")
         failed = _read_rows(connection, f"state NOT IN ('{RUNNING}', '{WAITING}', '{PREDICTED}', '{State.FINISHED}')")
         title, engine, host, process, process_started, num_workers, started, ended, number = run
         return Jobs(
@@ -157,17 +161,22 @@ def _is_alive(host: str, process: int, process_started: float) -> bool | None:
 def _estimate_left(
     connection: sqlite3.Connection, run: int, num_workers: int, running: tuple[Row, ...]
 ) -> float | None:
-    """The work that is left, in units of the forecast or else in items, times what a unit took in this run."""
+    """The work that is left by what a unit of the forecast, or else an item, took in this run: shared by the workers, but no item by two."""
     unit = "CASE WHEN expected_s > 0 THEN expected_s ELSE 1 END"
-    question = f"SELECT SUM({unit}), SUM(duration_s) FROM items WHERE is_wanted AND"
-    done, took_s = connection.execute(f"{question} state = ? AND run = ?", (State.FINISHED, run)).fetchone()
-    left, _ = connection.execute(f"{question} state IN (?, ?)", (WAITING, RUNNING)).fetchone()
-    if not left:
+    question = f"SELECT SUM({unit}), SUM(duration_s) FROM items WHERE is_wanted AND state = ? AND run = ?"
+    done, took_s = connection.execute(question, (State.FINISHED, run)).fetchone()
+    question = f"SELECT COUNT(*), SUM({unit}), MAX({unit}) FROM items WHERE is_wanted AND {_SHOWN_STATE} = ?"
+    num_waiting, waiting, longest = connection.execute(question, (WAITING,)).fetchone()
+    if not num_waiting and not running:
         return 0.0
     if not done:
         return None
-    begun_s = sum(max(0.0, time.time() - row.started) for row in running)
-    return float(max(0.0, left * took_s / done - begun_s) / num_workers)
+    unit_s, now_s = took_s / done, time.time()
+    left_s = [max(0.0, (row.expected_s or 1.0) * unit_s - max(0.0, now_s - row.started)) for row in running]
+    if num_waiting:
+        left_s.append(longest * unit_s)
+    shared_s = sum(left_s) + ((waiting - longest) * unit_s if num_waiting else 0.0)
+    return float(max(shared_s / num_workers, *left_s))
 
 
 def jobs_as_data(jobs: Jobs) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from unet_pipeline.evaluation.metrics import compute_dice
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.prediction.engines import build_engines
 from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.prediction.parts import Windowing
 from unet_pipeline.prediction.transforms import TransformsEngine
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.results import Result
@@ -139,10 +140,21 @@ def _sample_all(
 
 
 def build_engine(
-    folder: BundleFolder, weights: Sequence[Path], staging: Path, device: str | None, mirror: bool
+    folder: BundleFolder,
+    weights: Sequence[Path],
+    staging: Path,
+    device: str | None,
+    mirror: bool,
+    smaller: bool = False,
 ) -> TransformsEngine:
-    """What predicts probabilities without post-processing; `staging` is a folder for images on the way."""
-    return build_engines(folder, weights, staging, PredictOptions(device, mirror), tuned=False).transforms
+    """What predicts probabilities without post-processing.
+
+    Args:
+        staging: folder for images on the way.
+        smaller: with the least memory: one window at a time, blended in main memory.
+    """
+    engines = build_engines(folder, weights, staging, PredictOptions(device, mirror), tuned=False)
+    return (engines.with_windowing(Windowing(1, torch.device("cpu"))) if smaller else engines).transforms
 
 
 def sample_case(

@@ -116,7 +116,6 @@ def _evaluate_planned(
 ) -> Evaluation:
     """Predict and compare; `options` and `who` are mirror, ensemble, precision and by, and device, announce, workers and format."""
     from unet_pipeline.evidence.records.evaluation_record import add_result, record_evaluation
-    from unet_pipeline.prediction.device_choice import settle_precision
 
     (mirror, ensemble, precision, by), (device, announce, workers, format) = options, who
     given_maps = Path(predictions) if predictions else None
@@ -125,7 +124,7 @@ def _evaluate_planned(
     objects = choose_objects(folder, plan, groups, format)
     weights = [(path, group.fold) for group in groups for path in group.weights]
     with record_evaluation(folder, target, weights, given_maps is not None, mirror, by) as keeper:
-        keeper.record.precision = None if given_maps else settle_precision(precision, device)
+        keeper.record.precision = None if given_maps else _settle_precision(precision, device, workers)
         choices = (device, mirror, keeper.record.precision or precision, announce, workers)
         label_maps = [given_maps or _predict_group(folder, group, target, *choices) for group in groups]
         if objects:
@@ -136,6 +135,16 @@ def _evaluate_planned(
         rows, summary = _write_numbers(target, plan, pairs, cuts, columns, facts, workers)
         add_result(keeper.record, target, title, {pair.case: pair.prediction for pair in pairs})
     return Evaluation(title, rows, tuple(summary.rows), excluded, target, tuple(label_maps), summary)
+
+
+def _settle_precision(name: str, device: str | None, workers: JobOptions | None) -> str:
+    """What the network computes in, on a device of this machine or of the workers'."""
+    from unet_pipeline.prediction.device_choice import settle_precision
+    from unet_pipeline.verbs.predict_jobs import settle_remote_options
+
+    if workers is None:
+        return settle_precision(name, device)
+    return str(settle_remote_options(PredictOptions(device, precision=name), workers)["precision"])
 
 
 def _require_choices(folder: BundleFolder, wanted: bool, are_given: bool, format: str | None) -> None:

@@ -90,7 +90,7 @@ def learning_curve(
         is_dry_run: plan, tell the time, and stop.
         announce: called with lines about the design, the time beforehand, and the trainings.
         device: of the measurement, as in `predict`.
-        jobs, engine, threads, address, sbatch: who trains, as in `train`.
+        jobs, engine, threads, address, sbatch: who trains and measures, as in `train`.
 
     Returns:
         None for a dry run, and for trainings that a signal stopped.
@@ -114,11 +114,11 @@ def learning_curve(
     _tell_design(folder, subsets, plan, jobs, announce)
     if is_dry_run:
         return None
-    workers = {"jobs": jobs, "engine": engine, "threads": threads, "address": address, "sbatch": sbatch}
-    runs = train(folder.root, "all", resume=True, announce=announce, **workers)  # type: ignore[arg-type]
+    workers: dict[str, Any] = {"jobs": jobs, "engine": engine, "threads": threads, "address": address, "sbatch": sbatch}
+    runs = train(folder.root, "all", resume=True, announce=announce, **workers)
     if any(run.stopped_by is not None for run in runs):
         return None
-    measured = evaluate(folder.root, device=device, announce=announce, jobs=jobs)
+    measured = evaluate(folder.root, device=device, announce=announce, **workers)
     return _write_result(Path(out), measured, subsets, chosen, plan, sum(run.duration_s for run in runs) / 3600)
 
 

@@ -7,6 +7,7 @@ have UIDs that follow from what they are made of.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -178,6 +179,7 @@ class Loop:
             self._put_into_quarantine(Outcome(attempt, State.BAD_INPUT, message=f"{row.name} {_POISON}"))
             return
         self.record.begin(attempt)
+        self.record.note_beginning(attempt, socket.gethostname(), time.time())
         self.record.commit()
         outcome = carry_out(self._predict_series, attempt)
         if outcome.state == State.OUT_OF_MEMORY:

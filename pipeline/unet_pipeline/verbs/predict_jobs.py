@@ -60,6 +60,9 @@ def settle_remote_options(options: PredictOptions, jobs: JobOptions) -> dict[str
     Raises:
         PredictionError: as `settle_options`.
     """
+    import torch
+
+    from unet_pipeline.prediction.device_choice import choose_precision
     from unet_pipeline.prediction.reuse import settle_options
 
     try:
@@ -67,7 +70,8 @@ def settle_remote_options(options: PredictOptions, jobs: JobOptions) -> dict[str
     except PredictionError:
         if jobs.engine == LOCAL or options.device is None or options.precision == "auto":
             raise
-    return options.settle(options.precision, options.device.partition(":")[0])
+    precision = choose_precision(options.precision, torch.device("cpu"), options.runtime)
+    return options.settle(precision, options.device.partition(":")[0])
 
 
 def predict_by_jobs(job: PredictionJob, ledger: Ledger) -> Predictions:

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.bundle.folder import open_bundle
+from unet_pipeline.cohort.engines import LOCAL
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.device.cores import count_cores
 from unet_pipeline.errors import PreemptedError, TrainingError
@@ -226,10 +227,17 @@ def train_together(
         raise TrainingError(f"The number of processes is {processes}; expected 1 or more.")
     if workers is not None:
         raise TrainingError(
-            f"--processes is {processes} and --jobs is {workers.num_workers}: the one trains a fold in several processes, the other "
-            "several folds at a time. Leave out one of both."
+            f"--processes is {processes}, and {_name_option(workers)} is given: the one trains a fold in several processes of this machine, "
+            "the other is about several folds at a time. Leave out one of both."
         )
     return train_in_processes(processes, asked, announce)
+
+
+def _name_option(workers: JobOptions) -> str:
+    """The option that asks for workers, as the user gave it."""
+    if workers.engine != LOCAL:
+        return f"--engine {workers.engine}"
+    return f"--threads {workers.num_threads}" if workers.num_workers == 1 else f"--jobs {workers.num_workers}"
 
 
 def follow_first(bundle: Path | str) -> tuple[TrainingRun, ...]:

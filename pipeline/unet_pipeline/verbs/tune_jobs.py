@@ -147,18 +147,26 @@ def open_tuning(arguments: Arguments, share: Share) -> Function:
 
     def sample_item(item: Arguments, smaller: bool) -> Arguments:
         import numpy as np
+        import torch
 
+        from unet_pipeline.prediction.out_of_memory import release_cached_memory
         from unet_pipeline.tuning.choose import build_engine, sample_case
 
         number = item["group"]
-        if number not in engines:
-            weights = tuple(map(Path, arguments["weights"][number]))
-            engines[number] = build_engine(folder, weights, staging, device, arguments["mirror"])
+        weights, engine = tuple(map(Path, arguments["weights"][number])), engines.get(number)
+        if smaller:  # for this case alone: the others keep the bits that they would have had
+            engine = None
+            engines.clear()
+            release_cached_memory(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        if engine is None:
+            engine = build_engine(folder, weights, staging, device, arguments["mirror"], smaller)
+        if not smaller:
+            engines[number] = engine
         spacing_mm = item["pixel_spacing_mm"]
         source = PredictionInput.from_arguments(item)
         facts = (tuple(spacing_mm) if spacing_mm else None, None, tuple(item["missing_values"]))
         case = ReferencedImage(source, Path(item["label"]), *facts)
-        sample = sample_case(engines[number], case, plan, arguments["sizes"], staging)
+        sample = sample_case(engine, case, plan, arguments["sizes"], staging)
         path = Path(arguments["out"]) / f"{item['key']}.npz"
         with write_atomically(path) as partial:
             np.savez(partial, probabilities=sample.probabilities, classes=sample.classes)
