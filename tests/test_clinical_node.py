@@ -285,6 +285,7 @@ def test_a_destination_that_is_down_gets_its_results_later(tmp_path: Path, monke
         (read_destination, "ARCHIVE@host:0"),
         (read_destination, "@host:104"),
         (lambda text: read_allowed([text]), "SCANNER@somewhere"),
+        (lambda text: read_allowed([text]), "SCANNER@2001:db8::7"),  # nobody could come from there
         (lambda text: read_allowed([text]), "A" * 17),
     ],
 )

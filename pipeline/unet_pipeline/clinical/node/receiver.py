@@ -64,10 +64,10 @@ def read_allowed(texts: Sequence[str]) -> tuple[Allowed, ...]:
     for text in texts:
         title, _, address = text.partition("@")
         try:
-            settled = str(ipaddress.ip_address(address)) if "@" in text else None
+            settled = str(ipaddress.IPv4Address(address)) if "@" in text else None  # what the node listens on
         except ValueError as error:
             raise PredictionError(
-                f"--allow is {text!r}, whose address is none; expected AET or AET@ADDRESS, such as SCANNER@192.0.2.7. Correct it."
+                f"--allow is {text!r}, whose address is none of IPv4; expected AET or AET@ADDRESS, such as SCANNER@192.0.2.7. Correct it."
             ) from error
         allowed.append(Allowed(check_title(title, "--allow"), settled))
     return tuple(allowed)
