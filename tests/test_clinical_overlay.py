@@ -72,6 +72,19 @@ def test_overlay_refers_to_its_images_and_says_what_it_is(series: Path) -> None:
     assert overlay.SeriesInstanceUID != in_order[0].SeriesInstanceUID
 
 
+def test_overlay_of_pixels_that_name_the_patient_or_lost_something_says_so(series: Path) -> None:
+    plain, _, _ = build(series, draw_labels())
+    assert (plain.BurnedInAnnotation, "LossyImageCompression" in plain) == ("NO", False)
+    paths = sorted(series.iterdir())
+    phantoms.edit(paths[-1], BurnedInAnnotation="YES")
+    for path in paths:
+        lost = {"LossyImageCompressionRatio": "12.5", "LossyImageCompressionMethod": "ISO_15444_1"}
+        phantoms.edit(path, LossyImageCompression="01", **lost)
+    overlay, _, _ = build(series, draw_labels())
+    assert (overlay.BurnedInAnnotation, overlay.LossyImageCompression) == ("YES", "01")
+    assert (overlay.LossyImageCompressionRatio, overlay.LossyImageCompressionMethod) == (12.5, "ISO_15444_1")
+
+
 def test_small_images_are_enlarged_for_words(tmp_path: Path) -> None:
     geometry = geometries.draw_geometry(2)
     source = geometries.write_geometry(tmp_path / "a", geometry)

@@ -14,7 +14,6 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.path import Path as Polygon
 from scipy.ndimage import gaussian_filter
 
 from unet_pipeline.clinical.segments import Segment
@@ -24,19 +23,6 @@ from . import dicom_geometries as geometries
 from . import dicom_phantoms as phantoms
 
 PLASTIMATCH = shutil.which("plastimatch", path=str(Path(sys.executable).parent)) or shutil.which("plastimatch")
-
-
-def fill(structures: pydicom.Dataset, number: int, geometry: geometries.Geometry) -> np.ndarray:
-    """The voxels of the series whose centres a structure's contours enclose; their planes are those of the series."""
-    shape, to_indices = geometry.volume.shape, np.linalg.inv(geometry.affine)
-    filled, centres = np.zeros(shape, bool), np.argwhere(np.ones(shape[:2]))
-    for contour in structures.ROIContourSequence[number].get("ContourSequence", []):
-        points = np.reshape(np.array(contour.ContourData, float), (-1, 3))
-        indices = (to_indices @ np.c_[points, np.ones(len(points))].T)[:3].T
-        level = round(indices[0, 2])
-        np.testing.assert_allclose(indices[:, 2], level, atol=0.03)
-        filled[:, :, level] ^= Polygon(indices[:, :2]).contains_points(centres).reshape(shape[:2])
-    return filled
 
 
 @given(seed=st.integers(0, 1 << 30))
@@ -50,7 +36,7 @@ def test_contours_of_any_geometry_filled_are_the_label_map(seed: int) -> None:
         structures = pydicom.dcmread(final)
     assert empty == [segment.name for segment in geometries.SEGMENTS if segment.value not in labels]
     for number, segment in enumerate(geometries.SEGMENTS):
-        np.testing.assert_array_equal(fill(structures, number, geometry), labels == segment.value)
+        np.testing.assert_array_equal(geometries.fill_contours(structures, number, geometry), labels == segment.value)
 
 
 @pytest.mark.dicom_tools

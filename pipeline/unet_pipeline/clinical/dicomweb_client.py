@@ -9,6 +9,7 @@ import http
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +31,8 @@ _MOST_SECONDS = 3600.0  # of one answer
 _MOST_QUERY_BYTES, _MOST_IMAGE_BYTES = 1 << 26, 1 << 33
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _ANY_SYNTAX = (("application/dicom", "*"),)  # as it is stored, without a conversion by the server
+_PAGE = 100  # entries of a list, the fewest after which a server is known to end it
+_MOST_ENTRIES = 50_000
 _WHOLE = 1 << 40  # bytes: what is sent has its length in front, and can be sent again
 
 
@@ -66,15 +69,15 @@ class Server:
         study, series = self.address.study_uid, self.address.series_uid
         chosen = {"SeriesInstanceUID": series} if series else None
         with self._connect(Limits(_MOST_QUERY_BYTES)) as client:
-            found = self._ask(
-                lambda: _decode(client.search_for_series(study, search_filters=chosen, fields=list(keywords)))
-            )
+            search = partial(client.search_for_series, study, search_filters=chosen, fields=list(keywords))
+            found = self._ask(lambda: _list_all(search, "SeriesInstanceUID"))
         return [header for header in found if series in (None, str(header.get("SeriesInstanceUID", "")))]
 
     def list_instances(self, series_uid: str) -> list[str]:
         """UIDs of the instances of a series; none if there is no such series."""
         with self._connect(Limits(_MOST_QUERY_BYTES)) as client:
-            found = self._ask(lambda: _search_instances(client, self.address.study_uid, series_uid))
+            search = partial(client.search_for_instances, self.address.study_uid, series_uid)
+            found = self._ask(lambda: _list_all(search, "SOPInstanceUID", may_be_absent=True))
         return [str(header.get("SOPInstanceUID", "")) for header in found]
 
     def read_instance(self, series_uid: str, instance_uid: str) -> Header:
@@ -182,13 +185,36 @@ def _bound(stream: Callable[..., Iterator[bytes]], limits: Limits) -> Callable[.
     return bounded
 
 
-def _search_instances(client: DICOMwebClient, study_uid: str, series_uid: str) -> list[Header]:
+def _list_all(search: Callable[..., Sequence[Any]], keyword: str, may_be_absent: bool = False) -> list[Header]:
+    """Every entry of a list that a server may give in parts, as some do without a word about it.
+
+    Args:
+        search: gives the entries from `offset` on.
+        keyword: of the entries' UIDs. A server that knows no offset gives those again that are known, which ends the list.
+        may_be_absent: there may be no entry.
+
+    Raises:
+        LimitError: there are more than any study has.
+    """
+    found = part = _decode(_search_from(search, None, may_be_absent))
+    while len(part) >= _PAGE:
+        if len(found) > _MOST_ENTRIES:
+            raise LimitError(f"lists more than {_MOST_ENTRIES} entries")
+        known = {str(header.get(keyword, "")) for header in found}
+        further = _decode(_search_from(search, len(found), may_be_absent=True))
+        part = [header for header in further if str(header.get(keyword, "")) not in known]
+        found = [*found, *part]
+    return found
+
+
+def _search_from(search: Callable[..., Sequence[Any]], offset: int | None, may_be_absent: bool) -> Sequence[Any]:
+    """Entries from a place on; none where the answer is 404, as some servers say of a series or a place that they do not have."""
     import requests
 
     try:
-        return _decode(client.search_for_instances(study_uid, series_uid))
+        return search(offset=offset)
     except requests.HTTPError as error:
-        if _read_status(error) == 404:  # as some servers say of a series that they do not have
+        if may_be_absent and _read_status(error) == 404:
             return []
         raise
 

@@ -49,6 +49,7 @@ _PERCENTILES = 1, 99
 _NO_CONTRAST = 1e-6  # of an image of one value
 _LINE_SHARE = 400  # a line is a pixel wide for so many of the picture
 _RATIO_STEPS = 10_000
+_LOSSES = "LossyImageCompressionRatio", "LossyImageCompressionMethod"
 
 
 def build_overlay_format(folder: BundleFolder, name: str, segments: tuple[Segment, ...]) -> ResultFormat:
@@ -216,8 +217,21 @@ def _describe(dataset: Dataset, source: SourceSeries, algorithm: Algorithm) -> N
     dataset.DerivationDescription = (
         f"Outlines of an automatic segmentation by {algorithm.name} {algorithm.version}; {PURPOSE}"
     )
-    dataset.BurnedInAnnotation = "NO"  # the words say nothing of the patient
+    _copy_pixel_history(dataset, source)
     dataset.PatientOrientation = dataset.Laterality = ""
+
+
+def _copy_pixel_history(dataset: Dataset, source: SourceSeries) -> None:
+    """Whether the pixels name the patient, and whether a compression has cost some of them: once so, always so."""
+    planes = () if source.series.frame_numbers else source.series.planes
+    headers = [source.series.header, *(plane.header for plane in planes)]
+    named = any(header.get("BurnedInAnnotation") == "YES" for header in headers)
+    dataset.BurnedInAnnotation = "YES" if named else "NO"  # the words that are drawn here name nobody
+    if any(header.get("LossyImageCompression") == "01" for header in headers):
+        dataset.LossyImageCompression = "01"
+        for name in _LOSSES:
+            if name in source.images[0]:
+                dataset[name] = source.images[0][name]
 
 
 def _drop_frames(reference: Dataset) -> Dataset:

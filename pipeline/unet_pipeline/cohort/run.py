@@ -124,7 +124,7 @@ def run_items(
     todo = _order(items, record, is_there)
     runner = _Runner(items, engine, record, on_finish, max_lost)
     try:
-        with _stoppable(), progress_bar(title, len(todo), num_at_once=engine.num_workers) as bar:
+        with stoppable(), progress_bar(title, len(todo), num_at_once=engine.num_workers) as bar:
             if todo:
                 try:
                     engine.start(work)
@@ -266,7 +266,7 @@ class _Runner:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Let SIGTERM raise `PreemptedError` in the block, with the exit status that shells know; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield

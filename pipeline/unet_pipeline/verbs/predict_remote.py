@@ -77,11 +77,13 @@ def open_source(
 
     Raises:
         PredictionError: see `fetch_series`; or the bundle takes several series, or its workers are elsewhere.
+        PreemptedError: SIGTERM; what was fetched is removed.
     """
     if not is_address(source):
         yield Path(source), None
         return
     from unet_pipeline.clinical.dicomweb import fetch_series
+    from unet_pipeline.cohort.run import stoppable
 
     num_channels, modalities = _read_expected(folder)
     if num_channels != 1:
@@ -93,7 +95,8 @@ def open_source(
         raise PredictionError(
             f"A series is fetched for this machine, and --engine is {workers.engine}. Leave --engine out; it is one image."
         )
-    with fetch_series(source, remote.rules, modalities, announce) as fetched:
+    # SIGTERM would leave images of a patient in the temporary folder
+    with stoppable(), fetch_series(source, remote.rules, modalities, announce) as fetched:
         yield fetched
 
 

@@ -15,6 +15,8 @@ from unet_pipeline.errors import PredictionError
 
 SUCCESS, NOT_AUTHORIZED, OUT_OF_RESOURCES, NOT_UNDERSTOOD, NOT_PROCESSED = 0x0000, 0x0124, 0xA700, 0xC000, 0x0110
 _AET_CHARACTERS = 16
+_MIB = 2**20
+_MOST_PDU_BYTES = _MIB  # pynetdicom asks for 16 KiB; a request with every context has a tenth of this
 _LOOPBACK, _ANY = "127.0.0.1", "0.0.0.0"
 
 
@@ -62,10 +64,10 @@ def read_allowed(texts: Sequence[str]) -> tuple[Allowed, ...]:
     for text in texts:
         title, _, address = text.partition("@")
         try:
-            settled = str(ipaddress.ip_address(address)) if "@" in text else None
+            settled = str(ipaddress.IPv4Address(address)) if "@" in text else None  # what the node listens on
         except ValueError as error:
             raise PredictionError(
-                f"--allow is {text!r}, whose address is none; expected AET or AET@ADDRESS, such as SCANNER@192.0.2.7. Correct it."
+                f"--allow is {text!r}, whose address is none of IPv4; expected AET or AET@ADDRESS, such as SCANNER@192.0.2.7. Correct it."
             ) from error
         allowed.append(Allowed(check_title(title, "--allow"), settled))
     return tuple(allowed)
@@ -102,6 +104,7 @@ def receiving(
     ]
     desk = _Desk(spool, tuple(allowed), say)
     handlers = [(evt.EVT_C_STORE, desk.store), (evt.EVT_C_ECHO, desk.echo), (evt.EVT_PDU_RECV, desk.count)]
+    handlers += [(evt.EVT_CONN_OPEN, desk.bound)]
     handlers += [(evt.EVT_CONN_CLOSE, desk.forget), (evt.EVT_REJECTED, desk.tell_rejected)]
     is_open = any(one.address and not ipaddress.ip_address(one.address).is_loopback for one in allowed)
     try:
@@ -131,6 +134,21 @@ class _Desk:
         if not is_known:
             self.say(f"refused  a connection from {address}, which no --allow has")
         return is_known
+
+    def bound(self, event: Any) -> None:
+        """Let no unit of the protocol be longer than any that is right: pynetdicom holds it in memory before it is counted."""
+        connection = event.assoc.dul.socket
+        receive = connection.recv
+
+        def receive_bounded(num_bytes: int) -> Any:
+            if num_bytes > _MOST_PDU_BYTES:
+                self.say(
+                    f"refused  a connection: it announces a unit of {num_bytes / _MIB:.0f} MiB, and 16 KiB were asked for"
+                )
+                raise OSError(errno.EMSGSIZE, "too long")  # upon which pynetdicom closes the connection
+            return receive(num_bytes)
+
+        connection.recv = receive_bounded
 
     def tell_rejected(self, event: Any) -> None:
         """Say that an association was rejected."""
