@@ -28,6 +28,8 @@ def report(
 ) -> None:
     """One HTML file, readable offline: data, plan, curves, results, pictures, how to get it again."""
     import unet_pipeline
+    from unet_pipeline.bundle.folder import BundleFolder
+    from unet_pipeline.bundle.seal import holds_seal
 
     result = unet_pipeline.report(bundle, out, dataset, card_pictures)
     for sentence in result.missing:
@@ -37,7 +39,7 @@ def report(
         edited = "  (the document was edited and kept; this is the new draft)" if ".draft" in path.name else ""
         say(f"written  {show_path(path)}{edited}")
     tell("Open it in any browser; it needs no network.")
-    tell_next("package", bundle)
+    tell_next(*(("predict", bundle, "IMAGES", "OUT") if holds_seal(BundleFolder(bundle)) else ("package", bundle)))
     write_json_option(
         json_file,
         {
