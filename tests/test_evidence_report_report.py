@@ -209,7 +209,9 @@ def test_report_other_dataset_is_found_where_evaluate_recorded_it(bundle: Path) 
 
 def test_report_and_card_cite_the_data_as_their_licence_file_does(bundle: Path) -> None:
     reference = "Doe J (2020). Nuclei: a title. doi:10.1/2"
-    (bundle / "docs/data_license.txt").write_text(f"Data set: cells\nLicence: CC BY-SA 4.0\nCite:\n- {reference}\n- B\n")
+    (bundle / "docs/data_license.txt").write_text(
+        f"Data set: cells\nLicence: CC BY-SA 4.0\nCite:\n- {reference}\n- B\n"
+    )
     html = unet_pipeline.report(bundle).path.read_text(encoding="utf-8")
     card = (bundle / "docs/README.md").read_text(encoding="utf-8")
     for text in (html, card):
