@@ -33,6 +33,14 @@ def test_holds_seal_of_the_files_that_were_sealed(sealed: BundleFolder) -> None:
     assert holds_seal(sealed)
 
 
+def test_holds_seal_apart_from_a_file_looks_at_all_others(sealed: BundleFolder) -> None:
+    sealed.plan.write_bytes(b"another")
+    assert holds_seal(sealed, apart_from="configs/plan.yaml")
+    assert not holds_seal(sealed, apart_from="plan.yaml")
+    sealed.weights.write_bytes(b"another")
+    assert not holds_seal(sealed, apart_from="configs/plan.yaml")
+
+
 @pytest.mark.parametrize("what", ["changed", "added", "gone", "a link", "no seal"])
 def test_holds_seal_of_other_files_is_false(sealed: BundleFolder, what: str) -> None:
     match what:

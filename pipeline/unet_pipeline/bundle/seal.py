@@ -51,12 +51,19 @@ def build_manifest(folder: BundleFolder) -> str:
     return "\n".join(lines) + "\n"
 
 
-def holds_seal(folder: BundleFolder) -> bool:
-    """Whether the files of a bundle are those that were sealed: none changed, added or gone. False without a seal."""
+def holds_seal(folder: BundleFolder, apart_from: str = "") -> bool:
+    """Whether the files of a bundle are those that were sealed: none changed, added or gone. False without a seal.
+
+    Args:
+        folder: the bundle.
+        apart_from: a file that may be another one, relative to the bundle's root with "/".
+    """
     try:
-        return folder.seal.read_text(encoding="utf-8") == build_manifest(folder)
+        sealed, found = folder.seal.read_text(encoding="utf-8"), build_manifest(folder)
     except (BundleError, OSError, UnicodeDecodeError):  # such as a link, which `package` says how to replace
         return False
+    different = set(sealed.splitlines()) ^ set(found.splitlines())
+    return all(line.partition("  ")[2] == apart_from for line in different)
 
 
 def break_seal(folder: BundleFolder) -> None:
