@@ -110,9 +110,10 @@ for name, probabilities in results.items():
 
 figure, axes = open_figure(9.6, 2.9, 4)
 for panel, (name, probabilities) in zip(axes[0], results.items(), strict=True):
-    panel.imshow(probabilities[6, 2].T, origin="lower", cmap="magma", vmin=0, vmax=1)
+    shown = panel.imshow(probabilities[6, 2].T, origin="lower", cmap="magma", vmin=0, vmax=1)
     panel.set_title(f"{name}\nDice {dice[name]:.3f}", fontsize=9)
     panel.set_axis_off()
+figure.colorbar(shown, ax=axes[0].tolist(), label="probability of white matter", shrink=0.8)
 figure.set_dpi(90)
 display(figure)
 

@@ -86,3 +86,13 @@ def test_render_titles_and_ticks_are_clear_of_each_other(most: float) -> None:
     assert along
     assert all(x + width / 2 < other - size / 2 for (x, width), (other, size) in pairwise(along))
     assert float(re.search(r'textLength="(\d+)"', svg)[1]) <= 290 - 12 - 46
+
+
+@pytest.mark.parametrize("most", [12.4, 1240.0, 1_000_000.0])
+def test_render_last_tick_of_the_x_axis_is_within_the_drawing(most: float) -> None:
+    axis = Axis(0, most, "x", ticks=((0, "0"), (most, f"{most:,.1f}")))
+    root = ElementTree.fromstring(Chart("t", "d", axis, Axis(0, 1, "y")).render())
+    width = float(root.attrib["viewBox"].split()[2])
+    (text,) = [one for one in root.iter() if one.text == f"{most:,.1f}"]
+    assert text.attrib["text-anchor"] == "middle"
+    assert float(text.attrib["x"]) + 6.6 * len(text.text or "") / 2 <= width

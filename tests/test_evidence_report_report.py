@@ -207,6 +207,18 @@ def test_report_other_dataset_is_found_where_evaluate_recorded_it(bundle: Path) 
     assert unet_pipeline.view(target).path == bundle.with_name(f"{bundle.name}_dataset_other_view.html")
 
 
+def test_report_and_card_cite_the_data_as_their_licence_file_does(bundle: Path) -> None:
+    reference = "Doe J (2020). Nuclei: a title. doi:10.1/2"
+    (bundle / "docs/data_license.txt").write_text(
+        f"Data set: cells\nLicence: CC BY-SA 4.0\nCite:\n- {reference}\n- B\n"
+    )
+    html = unet_pipeline.report(bundle).path.read_text(encoding="utf-8")
+    card = (bundle / "docs/README.md").read_text(encoding="utf-8")
+    for text in (html, card):
+        assert f"licence: CC BY-SA 4.0; cite: {reference}; B." in text
+        assert "doe j (2020)" not in text
+
+
 def test_report_card_shows_pictures_only_where_asked_and_with_credit(bundle: Path) -> None:
     unet_pipeline.report(bundle)
     assert "cases.svg" not in (bundle / "docs/README.md").read_text(encoding="utf-8")

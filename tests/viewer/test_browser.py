@@ -229,6 +229,8 @@ def test_page_fits_and_can_be_read(
     browser.resize(width, 900, dark)
     show(browser, *(volumes if kind == "volume" else pictures), tmp_path / "v.html")
     assert browser.run("document.documentElement.scrollWidth") <= width
+    assert browser.run("document.querySelectorAll('#numbers td').length") > 10
+    assert browser.run("element('numbers').scrollWidth <= element('numbers').clientWidth")
     cut = browser.run(
         "[...document.querySelectorAll('button, label, h1, h2, p')].filter((one) => one.offsetWidth"
         " && one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display !== 'inline').map((one) => one.textContent)"

@@ -28,6 +28,9 @@ def report(
 ) -> None:
     """One HTML file, readable offline: data, plan, curves, results, pictures, how to get it again."""
     import unet_pipeline
+    from unet_pipeline.bundle.folder import BundleFolder
+    from unet_pipeline.bundle.seal import holds_seal
+    from unet_pipeline.evidence.report.report import REPORT
 
     result = unet_pipeline.report(bundle, out, dataset, card_pictures)
     for sentence in result.missing:
@@ -37,7 +40,9 @@ def report(
         edited = "  (the document was edited and kept; this is the new draft)" if ".draft" in path.name else ""
         say(f"written  {show_path(path)}{edited}")
     tell("Open it in any browser; it needs no network.")
-    tell_next("package", bundle)
+    # `package` may store and measure the weights anew behind the report that it seals, so that this one is another
+    is_packaged = holds_seal(BundleFolder(bundle), apart_from=f"evidence/{REPORT}")
+    tell_next(*(("predict", bundle, "IMAGES", "OUT") if is_packaged else ("package", bundle)))
     write_json_option(
         json_file,
         {

@@ -12,7 +12,7 @@ from unet_pipeline.audit.signature import sign_manifest
 from unet_pipeline.bundle.folder import BundleFolder, require_weights
 from unet_pipeline.bundle.half_weights import FLOAT16, FLOAT32, holds_full_weights
 from unet_pipeline.bundle.metadata import build_metadata
-from unet_pipeline.bundle.seal import SIGNATURE, break_seal, list_sealed_files
+from unet_pipeline.bundle.seal import SIGNATURE, break_seal, build_manifest, list_sealed_files
 from unet_pipeline.evaluation.files import SUMMARY_FILE, read_summary
 from unet_pipeline.evaluation.summary import ALL_LABELS
 from unet_pipeline.evidence.report.checklists import write_checklists
@@ -81,7 +81,7 @@ def package_bundle(
     break_seal(folder)
     if describe is not None:
         describe(folder)
-    _seal(folder)
+    write_text(folder.seal, build_manifest(folder))
     if key is not None:
         sign_manifest(folder.seal, key)
     _write_zip(folder, zip_file)
@@ -98,12 +98,6 @@ def read_eval_metrics(folder: BundleFolder) -> dict[str, float]:
         for row in read_summary(target).rows
         if row.in_mean and not math.isnan(row.mean)
     }
-
-
-def _seal(folder: BundleFolder) -> None:
-    """Manifest in the format of sha256sum: `sha256sum -c evidence/manifest.sha256` from the bundle's root."""
-    lines = [f"{compute_sha256(folder.root / path)}  {path.as_posix()}" for path in list_sealed_files(folder)]
-    write_text(folder.seal, "\n".join(lines) + "\n")
 
 
 def _write_zip(folder: BundleFolder, zip_file: Path) -> None:

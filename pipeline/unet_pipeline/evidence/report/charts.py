@@ -169,7 +169,8 @@ class Chart:
         for value, text in self._choose_x_ticks():
             px, _ = self.at(value, self.y.low)
             drawn.append(f'<path class="axis" d="M{px} {bottom}v4"/>')
-            drawn.append(f'<text x="{px}" y="{bottom + 17}" text-anchor="middle">{escape(text)}</text>')
+            tx = round(min(px, WIDTH - _LETTER * len(text) / 2), 1)  # the last one ends with the drawing
+            drawn.append(f'<text x="{tx}" y="{bottom + 17}" text-anchor="middle">{escape(text)}</text>')
         drawn.append(f'<path class="axis" d="M{left} {top}V{bottom}H{right}"/>')
         middle = (left + right) / 2
         drawn.append(
@@ -187,7 +188,8 @@ class Chart:
         for most in range(6, 0, -1):
             ticks = choose_ticks(self.x, most)
             room = (WIDTH - self._left - _RIGHT) / max(len(ticks), 1)
-            if self.x.ticks or all(_LETTER * len(text) + 8 <= room for _, text in ticks):
+            widths = [_LETTER * len(text) for _, text in ticks]
+            if self.x.ticks or all(width + max(8, width / 2 - _RIGHT + 2) <= room for width in widths):
                 break
         return ticks
 

@@ -89,6 +89,7 @@ class History:
         evaluations: the validation cases first.
         tuning: tuning.json.
         data_facts: lines "Name: value" of docs/data_license.txt.
+        citations: its lines "- text".
         weights_fold: fold of models/model.pt; None where it is not noted.
         hashes: what is hashed and its SHA-256.
         notes: parts that are missing, each a sentence.
@@ -105,6 +106,7 @@ class History:
     evaluations: tuple[EvaluationRecord, ...]
     tuning: TuningSummary | None
     data_facts: Mapping[str, str]
+    citations: tuple[str, ...]
     weights_fold: int | None
     hashes: Mapping[str, str]
     notes: tuple[str, ...]
@@ -176,8 +178,7 @@ class History:
         ]
         if "Licence" not in self.data_facts:
             return ()
-        lines = read_text(self.folder.docs / "data_license.txt").splitlines()
-        return (*facts, *(line.removeprefix("- ") for line in lines if line.startswith("- ")))
+        return (*facts, *self.citations)
 
     @property
     def num_used(self) -> int:
@@ -203,6 +204,7 @@ def read_history(folder: BundleFolder) -> History:
     runs = _read_runs(folder, notes)
     evaluations = _read_evaluations(folder, notes)
     origin = _read(folder.weights_origin, WeightsOrigin)
+    data_facts, citations = _read_data_facts(folder)
     return History(
         folder=folder,
         plan=plan,
@@ -214,7 +216,8 @@ def read_history(folder: BundleFolder) -> History:
         runs=runs,
         evaluations=evaluations,
         tuning=_read(folder.tuning, TuningSummary),
-        data_facts=_read_data_facts(folder),
+        data_facts=data_facts,
+        citations=citations,
         weights_fold=None if origin is None else origin.fold,
         hashes=_hash_files(folder),
         notes=(
@@ -260,14 +263,16 @@ def _read_evaluations(folder: BundleFolder, notes: list[str]) -> tuple[Evaluatio
     return tuple(EvaluationRecord(path.parent.name, path.parent, summary) for path, summary in summaries if summary)
 
 
-def _read_data_facts(folder: BundleFolder) -> dict[str, str]:
+def _read_data_facts(folder: BundleFolder) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What docs/data_license.txt states, and what it asks to be cited."""
     try:
         lines = read_text(folder.docs / "data_license.txt").splitlines()
     except (OSError, FileContentError):
-        return {}
-    pairs = (line.partition(": ") for line in lines)
+        return {}, ()
+    citations = tuple(line.removeprefix("- ").strip() for line in lines if line.startswith("- "))
+    pairs = (line.partition(": ") for line in lines if not line.startswith("- "))
     facts = {name.strip(): value.strip() for name, separator, value in pairs if separator}
-    return {name: value for name, value in facts.items() if not value.startswith("not stated")}
+    return {name: value for name, value in facts.items() if not value.startswith("not stated")}, citations
 
 
 def _hash_files(folder: BundleFolder) -> dict[str, str]:

@@ -122,6 +122,7 @@ function valueAt(map, vox, channel = 0) {
 
 const nameOf = (value) => overview.labels.find((label) => !label.region && label.values.includes(value))?.name || "background";
 const trim = (value, digits = 7) => String(Number(value.toPrecision(digits)));
+const separate = (value) => Number(value.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 20 });
 
 function showValue() {
   if (!state.layers || !state.vox) return;
@@ -200,7 +201,7 @@ function buildTable(rows) {
     const line = body.insertRow();
     Object.assign(line.dataset, { label, result, dice: dice ?? "", ...(counts || {}) });
     const cells = [label, ...(several ? [result] : []), shorten(dice ?? stated.dice, 4), ...["missed", "false_alarm", "agreed"].map((name) => (counts ? counts[name].toLocaleString("en") : "–"))];
-    cells.push(...others.map((name) => (stated[name] === null || stated[name] === undefined ? "–" : trim(stated[name], 4))));
+    cells.push(...others.map((name) => (stated[name] === null || stated[name] === undefined ? "–" : separate(stated[name]))));
     cells.forEach((text, place) => Object.assign(line.insertCell(), { textContent: text }).dataset.head = heads[place]);
   }
   return table;
