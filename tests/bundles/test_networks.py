@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,9 @@ from unet_pipeline.prediction.windows import is_plain
 
 from .conftest import TrainedBundle, own_copy
 from .stock_environment import make_stock_environment
+from .stock_runs import StockRuns, running_stock
 
-SHORT = {"num_epochs": 2, "iterations_per_epoch": 3, "val_interval": 1, "warmup_iterations": 1}
+SHORT = {"num_epochs": 2, "iterations_per_epoch": 3, "val_interval": 2, "warmup_iterations": 1}
 # network, dimensions, padded as well as published, channels per level
 NETWORKS = {
     "resenc": ("resenc", 3, False, 4),
@@ -61,8 +61,10 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def stock_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_stock_environment(tmp_path_factory.mktemp("stock") / "env")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StockRuns]:
+    """Stock MONAI; that its command starts by itself is tested in test_stock_monai.py."""
+    with running_stock(make_stock_environment(tmp_path_factory.mktemp("stock") / "env")) as runs:
+        yield runs
 
 
 def copy_images(bundle: TrainedBundle, folder: Path) -> Path:
@@ -107,18 +109,15 @@ def test_network_takes_less_memory_than_its_bound(trained: TrainedBundle, tmp_pa
 
 
 @pytest.mark.slow
-def test_network_runs_without_this_package(trained: TrainedBundle, stock_python: Path, tmp_path: Path) -> None:
+def test_network_runs_without_this_package(trained: TrainedBundle, stock: StockRuns, tmp_path: Path) -> None:
     images = copy_images(trained, tmp_path / "two")
-    command = [stock_python, "-m", "monai.bundle", "run", "--config_file", trained.root / "configs" / "inference.json"]
-    command += ["--bundle_root", trained.root, "--dataset_dir", images, "--output_dir", tmp_path / "stock"]
-    # from another folder, in an empty environment
-    subprocess.run(
-        command, cwd=tmp_path, check=True, capture_output=True, env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
-    )
+    words = ["run", "--config_file", trained.root / "configs" / "inference.json", "--bundle_root", trained.root]
+    # from another folder
+    stock.run(tmp_path, *words, "--dataset_dir", images, "--output_dir", tmp_path / "stock")
     phantoms.silently(unet_pipeline.predict, trained.root, images, tmp_path / "ours")
-    ours, stock = (phantoms.list_label_maps(tmp_path / name) for name in ("ours", "stock"))
-    assert [path.name for path in ours] == [path.name for path in stock] != []
-    for left, right in zip(ours, stock, strict=True):
+    ours, theirs = (phantoms.list_label_maps(tmp_path / name) for name in ("ours", "stock"))
+    assert [path.name for path in ours] == [path.name for path in theirs] != []
+    for left, right in zip(ours, theirs, strict=True):
         assert np.array_equal(read_image(left).array, read_image(right).array)
 
 
