@@ -1,11 +1,11 @@
 """What it costs to hide one label in each half of the cases: paired Dice against a training with all labels.
 
-    .venv/bin/python benchmarks/partial_labels.py Task04_Hippocampus [--steps 300] [--seeds 3] [--held-back 42] [--work partial_labels]
+    .venv/bin/python benchmarks/partial_labels.py DATASET [--steps 300] [--seeds 3] [--held-back 42] [--work partial_labels]
 
 Three trainings for every seed, all else equal: all labels; one hidden in each half and said so in labels.csv; the same label maps without
-labels.csv, so that what is hidden counts as background. Hidden labels are removed from the copies of the label maps. All train on fold 0 of the
-same cases, and are measured on cases that were held back with their complete references, because `plan` deals out folds by the labels that
-it knows of. Writes results/partial_labels.md after every training; begun again, it does what is missing.
+labels.csv, so that what is hidden counts as background. Hidden labels are removed from the copies of the label maps. All train on fold 0
+of the same cases, and are measured on cases that were held back, with their complete references, because `plan` deals out folds by the
+labels that it knows of. Writes results/partial_labels.md after every training; begun again, it does what is missing.
 """
 
 from __future__ import annotations
