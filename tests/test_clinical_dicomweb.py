@@ -21,7 +21,6 @@ from unet_pipeline.clinical.dicomweb import STORED, STORED_BEFORE, fetch_series,
 from unet_pipeline.clinical.dicomweb_address import read_address
 from unet_pipeline.clinical.dicomweb_client import Limits, Server
 from unet_pipeline.clinical.dicomweb_series import read_rule
-from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.errors import PredictionError, PreemptedError
 from unet_pipeline.verbs import predict_remote
 
@@ -381,7 +380,7 @@ def test_signal_while_images_come_leaves_none(archive: Archive, monkeypatch: pyt
     archive.spoil = end_process
     source = f"{archive.address}/studies/1.2"
     remote = predict_remote.read_remote_options(source, None, ["SeriesNumber=3"], store=False)
-    arguments = BundleFolder(Path("bundle")), source, remote, JobOptions(), lambda line: None
+    arguments = BundleFolder(Path("bundle")), source, remote, lambda line: None
     with pytest.raises(PreemptedError) as stopped, predict_remote.open_source(*arguments):
         time.sleep(60)
     assert stopped.value.code == 128 + signal.SIGTERM

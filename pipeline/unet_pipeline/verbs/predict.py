@@ -82,7 +82,7 @@ def predict(
         BundleError: no weights, for an ensemble fewer than two folds, or no export for the runtime; or the bundle needs trust.
         PredictionError: no image, or an image that the network cannot take; or the server cannot be asked, or refuses a result.
     """
-    remote = read_remote_options(source, format, series, store)
+    remote = read_remote_options(source, format, series, store, engine)
     options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, remote.format, strict)
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).check()
     with open_places(bundle, Path() if is_address(source) else source, out, announce) as places:
@@ -101,7 +101,7 @@ def _predict_source(
 ) -> Predictions:
     with (
         open_for_reading(places.bundle, trust, open_any_bundle) as folder,
-        open_source(folder, source, remote, workers, announce) as (fetched, server),
+        open_source(folder, source, remote, announce) as (fetched, server),
     ):
         places.source = fetched if server else places.source
         predictions = _predict_at(places, folder, options, workers, alone, announce)
@@ -225,7 +225,7 @@ def forecast(
             bundle, Path() if is_address(source) else source, out, lambda line: None, reads_only=True
         ) as places,
         open_for_reading(places.bundle, trust, open_any_bundle) as folder,
-        open_source(folder, source, remote, JobOptions(), lambda line: None) as (fetched, server),
+        open_source(folder, source, remote, lambda line: None) as (fetched, server),
     ):
         if not folder.is_planned:
             raise PredictionError(

@@ -12,7 +12,6 @@ from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.clinical.dicomweb_address import is_address
 from unet_pipeline.clinical.formats import DICOM_FORMATS
 from unet_pipeline.cohort.engines import LOCAL
-from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.planning.plan import read_plan
 
@@ -40,11 +39,13 @@ class RemoteOptions:
     store: bool
 
 
-def read_remote_options(source: Path | str, format: str | None, series: Sequence[str], store: bool) -> RemoteOptions:
+def read_remote_options(
+    source: Path | str, format: str | None, series: Sequence[str], store: bool, engine: str = LOCAL
+) -> RemoteOptions:
     """The options about servers, before anything is opened.
 
     Raises:
-        PredictionError: a rule is none, the input is on no server, or the results could not be stored there.
+        PredictionError: a rule is none, the input is on no server or the work is not done here, or the results could not be stored there.
     """
     if not is_address(source):
         if series or store:
@@ -57,6 +58,10 @@ def read_remote_options(source: Path | str, format: str | None, series: Sequence
     from unet_pipeline.clinical.dicomweb_series import read_rule
 
     read_address(source)
+    if engine != LOCAL:
+        raise PredictionError(
+            f"A series is fetched for this machine, and --engine is {engine}. Leave --engine out; it is one image."
+        )
     format = _STORED_FORMAT if store and format is None else format
     if store and format not in DICOM_FORMATS:
         raise PredictionError(
@@ -70,13 +75,12 @@ def open_source(
     folder: BundleFolder,
     source: Path | str,
     remote: RemoteOptions,
-    workers: JobOptions,
     announce: Callable[[str], None],
 ) -> Iterator[tuple[Path, Server | None]]:
     """The input as a path, and the server that it came from; what was fetched is removed at the end.
 
     Raises:
-        PredictionError: see `fetch_series`; or the bundle takes several series, or its workers are elsewhere.
+        PredictionError: see `fetch_series`; or the bundle takes several series.
         PreemptedError: SIGTERM; what was fetched is removed.
     """
     if not is_address(source):
@@ -90,10 +94,6 @@ def open_source(
         raise PredictionError(
             f"{folder.name} takes {num_channels} channels, and of a study one series is fetched. Fetch the series, convert them, and give "
             "a folder with a file per channel."
-        )
-    if workers.engine != LOCAL:
-        raise PredictionError(
-            f"A series is fetched for this machine, and --engine is {workers.engine}. Leave --engine out; it is one image."
         )
     # SIGTERM would leave images of a patient in the temporary folder
     with stoppable(), fetch_series(source, remote.rules, modalities, announce) as fetched:
