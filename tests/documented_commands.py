@@ -34,7 +34,6 @@ MARKS = {
     r".*: unet-pipeline predict .*--strict": "needs a packaged bundle; tests/test_quality_contract.py makes one",
     r".*: torchrun --nnodes": "needs two machines",
     r".*: unet-pipeline train BUNDLE --fold all --jobs 4$": "the same with --jobs 2 is run",
-    r".*: unet-pipeline train BUNDLE --processes 4$": "tests/test_verbs_train_processes.py runs it, with two processes",
     r".*: cd BUNDLE && torchrun ": "tests/bundles/test_stock_monai.py runs it, with two processes",
     r"docs/deployment\.md: (monailabel|curl) ": "needs MONAI Label's own environment; `make monailabel` runs these",
     r"docs/deployment\.md: (trtexec|python -m monai\.bundle trt_export) ": "needs TensorRT",
