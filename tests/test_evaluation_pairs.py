@@ -178,3 +178,15 @@ def test_read_pair_a_prediction_may_scatter_known_labels(tmp_path: Path) -> None
     with pytest.raises(ImageFileError, match="in-between values"):
         read_pair(replace(pair, reference=pair.prediction), known_values=range(7))
     assert hash_label_map(pair.prediction)  # as are the record, the pictures and the viewer of what was evaluated
+
+
+def test_evaluate_pairs_measures_scattered_labels_and_refuses_traces_of_smoothing(tmp_path: Path) -> None:
+    scattered = np.random.default_rng(0).integers(0, 7, (64, 64)).astype(np.uint8)
+    stripes = np.repeat(np.arange(8, dtype=np.uint8) % 7, 8)[:, None] * np.ones((1, 64), np.uint8)
+    pair = Pair("a", tmp_path / "reference.png", tmp_path / "prediction.png")
+    Image.fromarray(stripes).save(pair.reference)
+    Image.fromarray(scattered).save(pair.prediction)
+    rows = evaluate_pairs([pair], {f"label_{value}": value for value in range(7)})
+    assert rows["num_voxels_prediction"].sum() == scattered.size
+    with pytest.raises(ImageFileError, match="in-between values"):
+        evaluate_pairs([pair], {"background": 0, "label_6": 6})

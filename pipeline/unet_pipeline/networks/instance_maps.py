@@ -77,8 +77,9 @@ def _find_seeds(mask: np.ndarray, depth: np.ndarray, least_depth: float, smalles
             break
         seed_of = np.zeros(num_parts + 1, seeds.dtype)  # 0 where a part was too small or flat at a lower depth already
         seed_of[parts.reshape(-1)] = seeds.reshape(-1)
-        sizes, peaks = np.bincount(parts.reshape(-1)), ndimage.maximum(depth, parts, np.arange(num_parts + 1))
-        counts = (sizes >= smallest_voxels) & (peaks > least_depth) & (seed_of > 0)
+        is_deep = np.zeros(num_parts + 1, bool)
+        is_deep[parts[depth > least_depth]] = True
+        counts = (np.bincount(parts.reshape(-1)) >= smallest_voxels) & is_deep & (seed_of > 0)
         counts[0] = False
         falls_apart = np.bincount(seed_of[counts], minlength=seeds.max() + 1) > 1
         renewed = (counts & falls_apart[seed_of])[parts]
