@@ -346,8 +346,8 @@ def test_every_mark_has_commands() -> None:
 
 def test_most_commands_are_run() -> None:
     shown = [command for command in MARKED if not command.page.startswith(("docs/cli.md", "docs/experiments"))]
-    # six of them plan and run a validation, which needs more patients than these folders have
-    assert len(shown) <= 26, f"{len(shown)} commands are marked as not run; run them, or raise the number with a reason"
+    # six of them plan and run a validation, which needs more patients than these folders have; two differ in a number of processes only
+    assert len(shown) <= 27, f"{len(shown)} commands are marked as not run; run them, or raise the number with a reason"
 
 
 @pytest.mark.parametrize("command", sorted({command.text for command in MARKED if command.text.startswith("make ")}))
