@@ -17,10 +17,19 @@ def test_bounded_gives_the_exact_end_where_all_values_are_the_best() -> None:
     assert low == pytest.approx(ALPHA ** (1 / 30), abs=2e-3)
 
 
-def test_t_is_students_for_symmetric_values() -> None:
-    values = np.array([-2.0, -1, 0, 1, 2, -3, 3]) + 10
-    expected = 10 - stats.t.ppf(0.95, 6) * values.std(ddof=1) / np.sqrt(7)
+@pytest.mark.parametrize("num", [7, 1001])
+def test_t_is_students_for_symmetric_values(num: int) -> None:
+    values = np.arange(num) + 10.0
+    quantile = stats.t.ppf(1 - ALPHA * (1 - 3.5 / num), num - 1)
+    expected = values.mean() - quantile * values.std(ddof=1) / np.sqrt(num)
     assert compute_low(values, SKEWED_T, ALPHA, -np.inf)[0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "num"), [((18, 2), 12), ((18, 2), 25), ((60, 6), 18), ((60, 6), 80)])
+def test_t_is_wrong_no_more_often_than_it_may_for_skewed_values(shape: tuple[float, float], num: int) -> None:
+    samples = np.random.default_rng(3).beta(*shape, (100_000, num))
+    rate = exceeds(samples, shape[0] / sum(shape), SKEWED_T, ALPHA, 0.0).mean()
+    assert 0.04 < rate < ALPHA + 2 * np.sqrt(ALPHA / 100_000)
 
 
 @pytest.mark.parametrize("analysis", [BOUNDED, SKEWED_T])
