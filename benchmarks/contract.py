@@ -1,14 +1,16 @@
 """What the input contract finds before the network: every set against every other, held-back cases, planted changes.
 
-    .venv/bin/python benchmarks/contract.py DATA
+    .venv/bin/python benchmarks/contract.py DATA [DEMO]
 
-Writes benchmarks/results/contract.md. The comparison behind the network is not part of it: it needs weights, and only adds to what is found.
+DEMO is the folder that `unet-pipeline demo --out` fills, for the simulated heads; they are made if it lacks them. Writes
+benchmarks/results/contract.md. The comparison behind the network is not part of it: it needs weights, and only adds to what is found.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
+from unet_pipeline.dataset.demo import write_demo_cohort
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.files import write_text
@@ -25,6 +28,7 @@ from unet_pipeline.quality.fitting import FALSE_ALARM_RATES, fit_images
 from unet_pipeline.quality.properties import ImageProperties, measure_image
 
 RESULTS = Path(__file__).parent / "results" / "contract.md"
+SIMULATED = "demo"  # stands for the folder of the simulated heads
 OWN = {
     "hippocampus_mri": "Task04_Hippocampus/imagesTr/*",
     "membrane_em": "em_membrane/images/*",
@@ -32,12 +36,14 @@ OWN = {
     "nuclei_histology": "nuclei_histology/images/*",
     "fetal_head_ultrasound": "fetal_head_ultrasound/images/*",
     "lung_xray": "Dataset101_LungXray/imagesTr/*",
+    "brain_tissue_mri": f"{SIMULATED}/demo_heads/imagesTr/*",
 }
 OTHERS = {
     "nuclei_other_hospital": "nuclei_other_hospital/images/*",
     "ct_abdomen": "ct_abdomen/example_ct*",
     "dicom/hippocampus_crop_mr": "dicom/hippocampus_crop_mr",
     "dicom/t1_post_mr": "dicom/t1_post_mr",
+    "template of the simulated heads": f"{SIMULATED}/demo_real_head/imagesTr/*",
 }
 MOST_PLANTED, REPEATS, HELD_BACK = 20, 20, 0.2
 WANTED = 95  # per cent of the changed images are to be flagged
@@ -146,12 +152,24 @@ def hold_back(name: str, images: list[ImageProperties]) -> list[list[str]]:
 
 
 def main() -> None:
-    data = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as made:
+        measure(Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else made))
+
+
+def find_images(data: Path, simulated: Path, pattern: str) -> list[Path]:
+    """Images of a set, in order."""
+    folder, rest = pattern.split("/", 1)
+    return sorted(simulated.glob(rest) if folder == SIMULATED else data.glob(pattern))
+
+
+def measure(data: Path, simulated: Path) -> None:
+    """Measure all images as they are and with the planted changes, and write the tables."""
+    write_demo_cohort(simulated)
     measured: dict[str, list[ImageProperties]] = {}
     changed: dict[str, dict[str, list[ImageProperties]]] = {}
     cost_ms = {}
     for name, pattern in (OWN | OTHERS).items():
-        paths = sorted(data.glob(pattern))
+        paths = find_images(data, simulated, pattern)
         planted = set(paths[:: max(1, len(paths) // MOST_PLANTED)]) if name in OWN else set()
         measured[name], changed[name], spent_s = [], {}, 0.0
         for path in paths:

@@ -24,12 +24,14 @@ import unet_pipeline
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.half_weights import halve_weights, holds_full_weights
 from unet_pipeline.errors import PipelineError
+from unet_pipeline.evaluation.groups import group_by_fold
 from unet_pipeline.evidence.report.model_card import CASE_SHEET
 from unet_pipeline.files import replace_between, write_text
 from unet_pipeline.messages import name_elements
 from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.planning.plan_text import read_reasons
+from unet_pipeline.quality.fitting import write_contract
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -133,6 +135,9 @@ def build(name: str, data: Path) -> None:
         shutil.rmtree(predictions)  # label maps of the data set's images; without them the report shows no image either
     if not shows_cases(card):
         unet_pipeline.report(bundle)
+    write_contract(
+        folder, read_plan(folder.plan), group_by_fold(folder, read_plan(folder.plan))[0]
+    )  # with this version's properties
     with (
         tempfile.TemporaryDirectory() as temporary
     ):  # the archive and the exports are for releases, the folder for the repository
