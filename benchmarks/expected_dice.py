@@ -37,8 +37,9 @@ def measure(dataset: Path, arguments: argparse.Namespace) -> list[dict[str, floa
     if not result.is_file():
         if not bundle.is_dir():
             run("plan", dataset, bundle, "--preset", "quick", "--folds", arguments.folds, "--no-forecast")
-        overrides = ("num_epochs=1", f"iterations_per_epoch={arguments.steps}", "val_interval=1")
-        run("train", bundle, "--fold", "all", "--jobs", arguments.jobs, *overrides)
+        if not all((bundle / "models" / f"model_fold_{fold}.pt").is_file() for fold in range(arguments.folds)):
+            overrides = ("num_epochs=1", f"iterations_per_epoch={arguments.steps}", "val_interval=1")
+            run("train", bundle, "--fold", "all", "--jobs", arguments.jobs, *overrides)
         run("evaluate", bundle, "--quality")
     return list(json.loads(result.read_text(encoding="utf-8"))["rows"])
 
