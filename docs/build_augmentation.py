@@ -69,6 +69,10 @@ COLUMNS = {
         {"stain_probability": 1.0, "stain_range": 0.3},
         {"stain_probability": 1.0, "stain_range": 1.0},
     ),
+    "mixed channels": (
+        {"mix_probability": 1.0, "mix_range": 0.5},
+        {"mix_probability": 1.0, "mix_range": 1.0},
+    ),
     "colour": (
         {"colour_probability": 1.0, "colour_range": 0.3},
         {"colour_probability": 1.0, "colour_range": 0.9},

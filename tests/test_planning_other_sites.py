@@ -111,6 +111,7 @@ def change(plan: Plan, **sites: object) -> Plan:
     ("sites", "part"),
     [
         ({"stain_probability": 0.5}, "expected 3"),
+        ({"mix_probability": 0.5}, "expected 2 or more"),
         ({"jpeg_probability": 2}, "jpeg_probability"),
         ({"jpeg_quality": [90, 20]}, "the lower one first"),
         ({"strain_probability": 0.5}, "strain_probability"),

@@ -20,12 +20,13 @@ from unet_pipeline.training.sites import (
     change_colour,
     change_stain,
     compress,
+    mix_channels,
     scale_quantisation,
 )
 
 from .augmentation_phantoms import build_full, draw_batch, draw_cases, pack
 
-FULL = SiteAugmentation(1.0, 0.5, 1.0, 0.3, 1.0, 0.7, 1.0, 0.4, 1.0, (20.0, 90.0))
+FULL = SiteAugmentation(1.0, 0.5, 1.0, 0.3, 1.0, 0.7, 1.0, 0.4, 1.0, (20.0, 90.0), 1.0, 0.9)
 
 
 def draw_values(sites: SiteAugmentation, count: int, num_channels: int, dims: int) -> dict[str, torch.Tensor]:
@@ -50,7 +51,7 @@ def standardise(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize(("dims", "num_channels"), [(2, 1), (2, 3), (3, 1), (3, 3)])
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_sites_everywhere_gives_what_the_chosen_samples_alone_give(dims: int, num_channels: int, share: float) -> None:
-    sites = SiteAugmentation(share, 0.5, share, 0.3, share, 0.7, share, 0.4, share, (20.0, 90.0))
+    sites = SiteAugmentation(share, 0.5, share, 0.3, share, 0.7, share, 0.4, share, (20.0, 90.0), share, 0.9)
     images = torch.randn(6, num_channels, *(20, 17, 9)[:dims], generator=torch.Generator().manual_seed(0))
     values = draw_values(sites, 6, num_channels, dims)
     one, other = (sites.apply(images.clone(), values, everywhere) for everywhere in (False, True))
@@ -76,10 +77,12 @@ def test_sites_without_a_chance_change_nothing() -> None:
 
 
 def test_sites_probabilities_are_those_of_the_samples() -> None:
-    sites = SiteAugmentation(0.8, 0.5, 0.5, 0.3, 0.2, 0.7, 0.3, 0.4, 0.1, (20.0, 90.0))
+    sites = SiteAugmentation(0.8, 0.5, 0.5, 0.3, 0.2, 0.7, 0.3, 0.4, 0.1, (20.0, 90.0), 0.4, 1.0)
     values = draw_values(sites, 800, 3, 2)
-    shares = {name: float(values[name].mean()) for name in ("stained", "coloured", "curved", "biased", "compressed")}
-    expected = {"stained": 0.8, "coloured": 0.5, "curved": 0.2, "biased": 0.3, "compressed": 0.1}
+    shares = {
+        name: float(values[name].mean()) for name in ("stained", "coloured", "curved", "biased", "compressed", "mixed")
+    }
+    expected = {"stained": 0.8, "coloured": 0.5, "curved": 0.2, "biased": 0.3, "compressed": 0.1, "mixed": 0.4}
     assert shares == pytest.approx(expected, abs=0.04)
 
 
@@ -106,6 +109,27 @@ def test_patches_with_sites_out_of_one_buffer_are_those_of_single_cases(dims: in
     voxels = pack(augmentation, table, cases)
     packed, _ = augmentation.take_packed(table, voxels)
     torch.testing.assert_close(packed, single, rtol=1e-3, atol=1e-3)
+
+
+def test_mix_channels_wholly_gives_one_grey_image_with_the_spread_of_each_channel() -> None:
+    images = (
+        torch.randn(2, 3, 12, 10, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 2, 0.5])[:, None, None]
+    )
+    weights = torch.tensor([[0.2, 0.7, 0.1], [1.0, 0.0, 0.0]])
+    mixed = mix_channels(images, weights[:, None].expand(2, 3, 3))
+    grey, _ = standardise(mixed)
+    torch.testing.assert_close(grey[:, :1].expand_as(grey), grey, rtol=0, atol=1e-5)
+    torch.testing.assert_close(grey[1, 0], standardise(images)[0][1, 0], rtol=0, atol=1e-5)  # the red channel
+    torch.testing.assert_close(mixed.std(dim=(2, 3)), images.std(dim=(2, 3)), rtol=1e-4, atol=0)
+    torch.testing.assert_close(mix_channels(images, torch.eye(3).expand(2, 3, 3)), images, rtol=0, atol=1e-5)
+
+
+def test_mixing_keeps_what_a_plan_without_it_draws_and_leaves_one_channel_alone() -> None:
+    without = SiteAugmentation(1.0, 0.5, 1.0, 0.3, 1.0, 0.7, 1.0, 0.4, 1.0, (20.0, 90.0))
+    before, after = draw_values(without, 3, 3, 2), draw_values(FULL, 3, 3, 2)
+    assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("mix"))
+    torch.testing.assert_close(after["mix_matrix"].sum(dim=2), torch.ones(3, 3, dtype=torch.float64))
+    assert not draw_values(FULL, 3, 1, 2)["mixed"].any()
 
 
 def test_change_stain_by_the_identity_changes_nothing() -> None:

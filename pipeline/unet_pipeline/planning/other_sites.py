@@ -36,6 +36,8 @@ class OtherSites(BaseModel):
     bias_field_range: Annotated[float, Field(ge=0, le=2)] = 0.0
     jpeg_probability: Share = 0.0
     jpeg_quality: tuple[Quality, Quality] = (100.0, 100.0)
+    mix_probability: Share = 0.0
+    mix_range: Share = 0.0
 
     @model_validator(mode="after")
     def _check_quality(self) -> OtherSites:
@@ -47,8 +49,10 @@ class OtherSites(BaseModel):
         """Raise where a change is impossible for such images.
 
         Raises:
-            ValueError: stains without red, green and blue, or JPEG in 3D.
+            ValueError: stains without red, green and blue, one channel to mix, or JPEG in 3D.
         """
+        if self.mix_probability and num_channels < 2:
+            raise ValueError(f"other_sites has mix_probability, and there is {num_channels} channel; expected 2 or more")
         if self.stain_probability and num_channels != 3:
             raise ValueError(f"other_sites has stain_probability, and there are {num_channels} channel(s); expected 3")
         if self.jpeg_probability and dims != 2:
@@ -82,6 +86,8 @@ KINDS = {
             curve_range=0.6,
             jpeg_probability=0.2,
             jpeg_quality=(30, 95),
+            mix_probability=0.5,
+            mix_range=1.0,
         ),
         wider={**_WIDER, "scale_range": (0.5, 2.0), "noise_probability": 0.2, "noise_std": 0.2},
     ),

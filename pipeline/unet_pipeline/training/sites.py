@@ -1,6 +1,6 @@
 """What differs between hospitals in images of the same kind, drawn for one sample and applied to a whole batch.
 
-Stain, colour, grey curve, bias field and JPEG; `plan --for-other-sites` chooses their ranges. The network sees z-scores of a whole image, so
+Stain, mixed channels, colour, grey curve, bias field and JPEG; `plan --for-other-sites` chooses their ranges. The network sees z-scores of a whole image, so
 that what a change does to the mean and the standard deviation of a patch is undone, as the z-score of the changed image would.
 """
 
@@ -50,6 +50,8 @@ class SiteAugmentation:
         bias_field_range: its logarithm is at most this at the control points.
         jpeg_probability: of JPEG's quantisation, in 2D.
         jpeg_quality: its range, 1 to 100.
+        mix_probability: of channels that are mixed towards one grey image, itself a random mean of them; for several channels.
+        mix_range: the share of the grey image is at most this; 1 leaves no colour.
     """
 
     stain_probability: float = 0.0
@@ -62,6 +64,8 @@ class SiteAugmentation:
     bias_field_range: float = 0.0
     jpeg_probability: float = 0.0
     jpeg_quality: Range = (100.0, 100.0)
+    mix_probability: float = 0.0
+    mix_range: float = 0.0
 
     def list_shapes(self, num_channels: int, dims: int) -> dict[str, Shape]:
         """Values of a sample; `zero_level` is what an intensity of 0 in the file is for the network."""
@@ -79,6 +83,8 @@ class SiteAugmentation:
             "bias_field": (_FIELD_NODES,) * dims,
             "compressed": (),
             "quantisation": (),
+            "mixed": (),
+            "mix_matrix": (num_channels, num_channels),
         }
 
     def draw(self, generator: np.random.Generator, num_channels: int, dims: int) -> dict[str, np.ndarray]:
@@ -103,6 +109,11 @@ class SiteAugmentation:
         for channel in np.flatnonzero(generator.random(num_channels) < self.curve_probability):
             values["curved"][channel] = 1
             values["curve"][channel] = build_curve(generator.random((2, 2)), self.curve_range)
+        # behind the others, so that a plan without it draws what it drew before
+        if num_channels > 1 and self.mix_probability > 0 and generator.random() < self.mix_probability:
+            values["mixed"][()] = 1
+            share, weights = generator.uniform(0, self.mix_range), generator.dirichlet(np.ones(num_channels))
+            values["mix_matrix"][:] = (1 - share) * np.eye(num_channels) + share * weights
         return values
 
     def apply(self, images: torch.Tensor, values: Values, everywhere: bool | None = None) -> torch.Tensor:
@@ -123,6 +134,7 @@ class SiteAugmentation:
                 [values["stain_matrix"], zero],
             ),
             (self.bias_field_probability > 0, "biased", apply_bias_field, [values["bias_field"], zero]),
+            (self.mix_probability > 0 and images.shape[1] > 1, "mixed", mix_channels, [values["mix_matrix"]]),
         )
         for wanted, chosen, change, numbers in steps:
             if wanted:
@@ -168,6 +180,12 @@ def change_stain(images: torch.Tensor, matrices: torch.Tensor, zero_level: torch
     density = -torch.log((light / brightest).clamp(min=_DARKEST))
     mixed = torch.einsum("nij,nj...->ni...", matrices.to(images.dtype), density)
     return _restore(torch.exp(-mixed), images, images.dim() - 2)
+
+
+def mix_channels(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+    """Every channel a mean of all, with the weights of a row of a matrix of shape (channels, channels) for each sample."""
+    mixed = torch.einsum("nij,nj...->ni...", matrices.to(images.dtype), images)
+    return _restore(mixed, images, images.dim() - 2)
 
 
 def change_colour(images: torch.Tensor, gains: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
