@@ -83,7 +83,7 @@ def find_fork(program: str | Path, pid: int) -> int:
 
 
 def main(address: str, program: str, modules: Sequence[str]) -> None:
-    """Import, then wait for programs until stdin ends; returns in each fork after its program."""
+    """Import, then wait for programs until stdin ends; each fork ends with its program."""
     own_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [place for place in sys.path[1:] if place not in own_path]  # without this file's folder
     packages = list(sys.path)
@@ -97,10 +97,11 @@ def main(address: str, program: str, modules: Sequence[str]) -> None:
     server.listen(64)
     os.write(1, b"ready\n")
     request = serve(server, address)
-    if request is not None:
-        sys.executable = program
-        sys.path[:] = packages
-        finish(request)
+    if request is None:
+        os._exit(0)
+    sys.executable = program
+    sys.path[:] = packages
+    finish(request)
 
 
 def serve(server: socket.socket, address: str) -> dict[str, Any] | None:
