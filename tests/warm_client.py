@@ -16,7 +16,7 @@ HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signa
 def list_files() -> list[int]:
     """Open files, those that are Python's own left out."""
     numbers = []
-    for name in os.listdir("/proc/self/fd"):
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208, pathlib takes time to import
         try:
             if os.get_inheritable(int(name)):
                 numbers.append(int(name))
@@ -28,7 +28,13 @@ def list_files() -> list[int]:
 def main(address: str, words: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)
     numbers = list_files()
-    asked = {"words": words, "folder": os.getcwd(), "environment": dict(os.environ), "numbers": numbers, "pid": os.getpid()}
+    asked = {
+        "words": words,
+        "folder": os.getcwd(),  # noqa: PTH109, as above
+        "environment": dict(os.environ),
+        "numbers": numbers,
+        "pid": os.getpid(),
+    }
     text = json.dumps(asked).encode()
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(address)

@@ -250,7 +250,7 @@ def start(words: list[str]) -> None:
     import runpy
 
     if words[0] == "-m":
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, str(Path.cwd()))
         sys.argv = ["-m", *words[2:]]
         runpy._run_module_as_main(words[1])  # type: ignore[attr-defined]
     elif words[0] == "-c":
