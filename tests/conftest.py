@@ -300,6 +300,25 @@ def call_main(
     return call
 
 
+# processes that begin with PyTorch and MONAI loaded
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[Path]:
+    """A program that takes the words of `python`; see warm_python.py for what it is not for."""
+    from .warm_python import OF_TRAINING, warming_python  # a copy of this file is tested alone
+
+    places = [str(Path(__file__).parents[1] / "pipeline"), os.environ.get("PYTHONPATH", "")]
+    with warming_python(OF_TRAINING, environment={**os.environ, "PYTHONPATH": os.pathsep.join(places)}) as program:
+        yield program
+
+
+@pytest.fixture
+def warm_processes(warm_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All processes that this test starts with `sys.executable`, and the workers of a pool, are forks of a warm one."""
+    monkeypatch.setattr(sys, "executable", str(warm_python))
+
+
 # real data
 
 

@@ -6,7 +6,6 @@ import csv
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,7 +96,7 @@ def write_cells(root: Path, dims: int) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
-def test_instances_the_whole_way(tmp_path: Path, dims: int) -> None:
+def test_instances_the_whole_way(tmp_path: Path, dims: int, warm_python: Path) -> None:
     cells = write_cells(tmp_path / "cells", dims)
     bundle = tmp_path / "bundle"
     planned = unet_pipeline.plan(cells, bundle, "quick", 2)
@@ -110,7 +109,7 @@ def test_instances_the_whole_way(tmp_path: Path, dims: int) -> None:
     (tmp_path / "out" / "c0_instances.csv").unlink()
     assert len(unet_pipeline.predict(bundle, cells / "images", tmp_path / "out").written) == 1
     stock = tmp_path / "stock"
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+    command = [str(warm_python), "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
     places = ["--dataset_dir", str(cells / "images"), "--output_dir", str(stock)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([*command, *places], cwd=bundle, check=True, capture_output=True, env=environment)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -49,8 +48,8 @@ def test_every_verb_takes_the_path_as_it_is(tmp_path: Path, place: str, monkeypa
     assert str(tmp_path) not in json.dumps(record)
 
 
-@pytest.mark.usefixtures("full_start")
-def test_printed_stock_command_runs_in_a_shell_as_it_stands(tmp_path: Path) -> None:
+def test_printed_stock_command_runs_in_a_shell_as_it_stands(tmp_path: Path, warm_python: Path) -> None:
+    """Of the whole way the shell is new here; tests/bundles/test_stock_monai.py has a process with all that MONAI can find."""
     folder = write_bundle(tmp_path / "#1 50% of $HOME `x` it's")
     elsewhere = tmp_path / "[a] @#$(touch danger)"
     (tmp_path / "#1 50% of $HOME `x` it's" / "$data #1").rename(elsewhere)
@@ -58,7 +57,7 @@ def test_printed_stock_command_runs_in_a_shell_as_it_stands(tmp_path: Path) -> N
     run_dir = folder.runs / "fold_0-001"
     command = build_stock_command(folder, build_settings(folder, 0, run_dir, False, overrides))
     subprocess.run(
-        ["bash", "-c", command.replace("python -m", f"{sys.executable} -m")],
+        ["bash", "-c", command.replace("python -m", f"{warm_python} -m")],
         cwd=tmp_path,
         check=True,
         capture_output=True,

@@ -37,7 +37,7 @@ def read_weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch_size", "num_processes", "num_steps"),
-    [(9, 2, 18), (9, 4, 18), (2, 4, 6)],
+    [(9, 2, 8), (9, 4, 8), (2, 4, 4)],
     ids=["uneven halves", "uneven quarters", "fewer samples than processes"],
 )
 def test_several_processes_train_what_one_does(

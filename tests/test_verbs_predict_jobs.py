@@ -1,10 +1,11 @@
-"""`predict --jobs`: 100 images while workers and the coordinator are killed, and what one process gives for the same images."""
+"""`predict --jobs`: 300 images while workers and the coordinator are killed, and what one process gives for the same images."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -21,8 +22,12 @@ from unet_pipeline.files import PARTIAL_PREFIX
 
 from .cohort_phantoms import build_bundle, hash_label_maps, write_images
 from .phantom_bundles import silently
+from .warm_python import find_fork
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes as POSIX does")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes as POSIX does"),
+    pytest.mark.usefixtures("warm_processes"),
+]
 NUM_IMAGES = 300  # benchmarks/cohort_kills.py has 10,000
 WORKER_KILLS, COORDINATOR_KILL = (10, 38), 22  # label maps that are there then
 ROOT = Path(__file__).parents[1]
@@ -38,8 +43,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(work: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "unet_pipeline", "predict", work / "bundle", work / "images", out, "--jobs", "2"]
+def start(python: Path, work: Path, out: Path) -> subprocess.Popen[str]:
+    command = [python, "-m", "unet_pipeline", "predict", work / "bundle", work / "images", out, "--jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "pipeline"), os.environ["PYTHONPATH"]])}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -52,8 +57,8 @@ def wait_for(out: Path, count: int, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-def kill_worker(process: subprocess.Popen[str], generator: random.Random) -> None:
-    children = psutil.Process(process.pid).children()
+def kill_worker(python: Path, process: subprocess.Popen[str], generator: random.Random) -> None:
+    children = psutil.Process(find_fork(python, process.pid)).children()
     generator.choice([child for child in children if "popen_loky" in " ".join(child.cmdline())]).kill()
 
 
@@ -73,18 +78,18 @@ def read_entries(out: Path) -> list[tuple[str, dict[str, object]]]:
 
 
 @pytest.fixture(scope="module")
-def killed(work: Path) -> Path:
+def killed(work: Path, warm_python: Path) -> Path:
     """Label maps by workers of which two were killed, and a coordinator that was killed once."""
     out, generator = work / "killed", random.Random(0)
-    first = start(work, out)
+    first = start(warm_python, work, out)
     wait_for(out, WORKER_KILLS[0], first)
-    kill_worker(first, generator)
+    kill_worker(warm_python, first, generator)
     wait_for(out, COORDINATOR_KILL, first)
-    first.kill()
+    os.kill(find_fork(warm_python, first.pid), signal.SIGKILL)
     first.communicate()
-    second = start(work, out)
+    second = start(warm_python, work, out)
     wait_for(out, WORKER_KILLS[1], second)
-    kill_worker(second, generator)
+    kill_worker(warm_python, second, generator)
     # what a worker leaves that is killed while it writes: one kill in some hundred
     (out / f"{PARTIAL_PREFIX}killed-image_00001.nii.gz").write_bytes(b"half a label map")
     stdout, stderr = second.communicate(timeout=300)

@@ -22,8 +22,12 @@ from unet_pipeline.locks import hold_lock
 from unet_pipeline.training.checkpoint import has_checkpoint
 
 from .phantom_bundles import SMALL_2D, plan_small, silently, write_pictures
+from .warm_python import find_fork
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes as POSIX does")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes as POSIX does"),
+    pytest.mark.usefixtures("warm_processes"),
+]
 ROOT = Path(__file__).parents[1]
 NUMBERS = {**SMALL_2D, "num_epochs": 4, "iterations_per_epoch": 3, "val_interval": 1}
 OPTIONS = {"seeds": 2, "overrides": {"checkpoint_interval_s": 0.0}}
@@ -66,7 +70,7 @@ def train_killed(bundle: Path) -> tuple[str, str, int]:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
-    for child in psutil.Process(process.pid).children():
+    for child in psutil.Process(find_fork(sys.executable, process.pid)).children():
         if "popen_loky" in " ".join(child.cmdline()):
             child.kill()
     stdout, stderr = process.communicate(timeout=300)
