@@ -152,7 +152,7 @@ def list_doubt_rows(
         entry = entries[name]
         if not isinstance(entry, LabelMapEntry):
             raise TypeError(f"{name} has a doubt and no entry")
-        is_outside = (entry.contract or {}).get("verdict") == OUTSIDE
+        is_outside = entry.contract is not None and entry.contract.verdict == OUTSIDE
         mismatch = NOT_FITTED if expected is None else find_mismatch(expected, entry, plan)
         said = _expect(doubt, plan, expected, mismatch or (NOT_LIKE_TRAINING if is_outside else ""))
         rows[name] = _build_row(doubt, plan, said)
