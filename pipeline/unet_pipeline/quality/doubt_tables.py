@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import LabelMapEntry
@@ -193,7 +193,7 @@ def _expect(doubt: Doubt, plan: Plan, expected: ExpectedDiceRecord | None, reaso
 
 def _build_row(doubt: Doubt, plan: Plan, said: Sequence[ExpectedDice]) -> dict[str, object]:
     means = [one.mean for one in said if not math.isnan(one.mean)]
-    row: dict[str, Any] = {EXPECTED_COLUMN: _show(sum(means) / len(means)) if means else None}
+    row: dict[str, object] = {EXPECTED_COLUMN: _show(sum(means) / len(means)) if means else None}
     for one in said:
         key = f"{EXPECTED_COLUMN}_{one.label}"
         row |= {key: _show(one.mean), f"{key}_low": _show(one.low), f"{key}_high": _show(one.high)}
