@@ -135,7 +135,7 @@ def _train_and_measure(
         engine=workers.engine,
         threads=workers.num_threads,
         address=workers.address,
-        sbatch=workers.sbatch,
+        sbatch=workers.sbatch or None,
     )
     if any(run.stopped_by is not None for run in runs):
         return None
@@ -147,7 +147,7 @@ def _train_and_measure(
         engine=workers.engine,
         threads=workers.num_threads,
         address=workers.address,
-        sbatch=workers.sbatch,
+        sbatch=workers.sbatch or None,
     )
     return runs, measured
 
