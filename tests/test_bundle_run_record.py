@@ -87,3 +87,39 @@ def test_read_record_missing_is_none_and_damaged_names_the_place(tmp_path: Path)
     write_json(path, {"epochs": [{"epoch": 1}, {"epoch": "second"}]})
     with pytest.raises(FileContentError, match=r"fold_0-001/run\.json is damaged: epochs\.1\.epoch: .*Restore it"):
         read_record(path, TrainingRecord)
+
+
+def test_what_is_known_of_a_label_map_is_written_again_as_it_was_read() -> None:
+    of_label = {
+        "predicted_voxels": 12.0,
+        "expected_voxels": 11.5,
+        "soft_dice": None,
+        "mean_probability": 0.9,
+        "unsure_surface": None,
+        "num_voxels": 12.0,
+        "num_parts": 1.0,
+        "largest_share": 1.0,
+        "filled_share": 0.25,
+        "touches_border": 0.0,
+    }
+    entry = {
+        "files_sha256": {"a.nii.gz": "1"},
+        "label_map": "a.nii.gz",
+        "label_map_sha256": "2",
+        "weights_sha256": ["3"],
+        "configs_sha256": {},
+        "options": {"mirror": False},
+        "contract": {"verdict": "inside", "ratio": 0.5, "of a later version": [1]},
+        "doubt": {
+            "mean_entropy": None,
+            "voxel_size": 0.001,
+            "size_unit": "ml",
+            "labels": {"10": of_label, "2": of_label},
+        },
+    }
+    content = {"kind": "predict", "images": {"a": entry, "b": {"of an earlier version": 1}}}
+    record = PredictionRecord(**content)
+    assert isinstance(record.images["a"], LabelMapEntry)
+    assert json.dumps(record.as_data()) == json.dumps(content)
+    wrong = {**entry, "doubt": {**entry["doubt"], "labels": {"10": {**of_label, "num_parts": "many"}}}}  # type: ignore[dict-item]
+    assert not isinstance(PredictionRecord(images={"a": wrong}).images["a"], LabelMapEntry), "it cannot be judged"

@@ -11,9 +11,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from unet_pipeline.cohort.items import Attempt, Item, Share, State, Work, carry_out, hash_parts
-from unet_pipeline.errors import FileError, ImageFileError, PredictionError
+from unet_pipeline.cohort.items import (
+    Attempt,
+    Item,
+    Share,
+    State,
+    Work,
+    carry_out,
+    hash_parts,
+    read_values,
+    write_values,
+)
+from unet_pipeline.errors import CohortError, FileError, ImageFileError, PredictionError
 
 ITEM = Item("case", "0" * 64, {"file": "case.nii.gz"}, 2.0, {"case.nii.gz": "1" * 64})
 
@@ -111,3 +122,33 @@ def test_hash_parts_is_that_of_the_json_and_order_counts_in_lists_only() -> None
         len({hash_parts(parts), hash_parts(["a", {"y": 1, "x": [3, 2]}]), hash_parts(["a", {"y": 1, "x": [2]}])}) == 3
     )
     assert hash_parts({"initial": Path("a/b.pt")}) == hash_parts({"initial": "a/b.pt"})
+
+
+class Measured(BaseModel):
+    path: Path
+    hashes: dict[str, str]
+    sizes: tuple[tuple[int, ...], ...] = ()
+    note: str = "none"
+
+
+def test_values_that_travel_as_json_are_what_they_were_also_with_names_that_are_no_utf_8() -> None:
+    name = os.fsdecode(b"p\xff.png")
+    measured = Measured(path=Path(name), hashes={name: "0"}, sizes=((1, 2), (3,)))
+    written = write_values(measured)
+    assert written == {"path": name, "hashes": {name: "0"}, "sizes": [[1, 2], [3]]}, "what was not set is not written"
+    assert read_values(json.loads(json.dumps(written)), Measured, "Results") == measured
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"hashes": {}}, "path: field required"),
+        ({"path": "a", "hashes": {"b": 1}}, "hashes.b: input should be a valid string"),
+        ({"path": "a", "hashes": {}, "sizes": [[1], ["x"]]}, "sizes.1.0: input should be a valid integer"),
+    ],
+)
+def test_values_of_another_version_are_named_by_their_place(values: dict[str, object], place: str) -> None:
+    with pytest.raises(
+        CohortError, match=f"^The results of case are not those of this version: {place}.*Use one version"
+    ):
+        read_values(values, Measured, "The results of case")

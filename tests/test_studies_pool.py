@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from unet_pipeline.bundle.run_record import ContractVerdict
 from unet_pipeline.bundle.unlabelled import PoolGain, PoolImage
 from unet_pipeline.evaluation.comparison import ComparisonRow
 from unet_pipeline.studies.pool import (
@@ -17,8 +18,8 @@ from unet_pipeline.studies.pool import (
     reject_before_training,
 )
 
-INSIDE = {"verdict": "inside"}
-OUTSIDE = {"verdict": "outside", "property": "size_mm_1", "value": "300", "seen": "40 to 60"}
+INSIDE = ContractVerdict(verdict="inside")
+OUTSIDE = ContractVerdict(verdict="outside", property="size_mm_1", value="300", seen="40 to 60")
 
 
 def build_row(difference: float, low: float, high: float, num_patients: int = 8) -> ComparisonRow:
@@ -55,7 +56,7 @@ def test_half_of_the_folds_can_call_an_image_outside() -> None:
     assert find_reason(0.9, [INSIDE, OUTSIDE, INSIDE], 0.5, False) == ""
     reason = find_reason(0.9, [INSIDE, OUTSIDE], 0.5, False)
     assert reason == "outside of the input contract: size mm 1 is 300, in training 40 to 60"
-    assert find_reason(0.9, [{}, {}], 0.5, False) == "", "not compared"
+    assert find_reason(0.9, [ContractVerdict(), ContractVerdict()], 0.5, False) == "", "not compared"
 
 
 def test_folds_that_disagree_or_find_nothing_leave_an_image_out() -> None:

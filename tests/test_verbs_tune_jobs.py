@@ -44,7 +44,7 @@ def test_sample_item_takes_one_window_at_a_time_when_asked_for_less_memory(
     }
     function = open_tuning(arguments, Share())
     facts = {"group": 0, "label": str(label), "pixel_spacing_mm": None, "missing_values": [], "key": "key"}
-    item = Item("case", "key", {**source.as_arguments(), **facts})
+    item = Item("case", "key", {"source": {"name": source.name, "files": [str(source.files[0])]}, **facts})
     first, second = carry_out(function, Attempt(item)), carry_out(function, Attempt(item, 2, smaller=True))
     assert (first.state, second.state, second.message) == (State.OUT_OF_MEMORY, State.FINISHED, "")
     assert windows == [4, 1]

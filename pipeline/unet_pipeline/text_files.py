@@ -165,7 +165,7 @@ def read_json_of_unique_keys(
     Args and errors: as `read_json`; FileContentError also where a key is repeated.
     """
 
-    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def build(pairs: list[tuple[str, object]]) -> dict[str, object]:
         content = dict(pairs)
         if len(content) < len(pairs):
             keys = [key for key, _ in pairs]

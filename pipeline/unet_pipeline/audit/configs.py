@@ -121,7 +121,7 @@ def read_config(file: str, raw: bytes) -> Config:
     kind = "YAML" if file.lower().endswith((".yaml", ".yml")) else "JSON"
     repeated: list[str] = []
 
-    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def build(pairs: list[tuple[str, object]]) -> dict[str, object]:
         if len(values := dict(pairs)) == len(pairs):
             return values
         repeated.extend(sorted(key for key in values if [name for name, _ in pairs].count(key) > 1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from unet_pipeline.audit.configs import PLAN, PLAN_RUNS, TEXT, Config, list_runs, read_config
 from unet_pipeline.bundle.configs import build_configs, compute_numbers, read_logging
@@ -24,7 +23,7 @@ class Planned:
         findings: what the plan itself would run.
     """
 
-    configs: Mapping[str, Any] = field(default_factory=dict)
+    configs: Mapping[str, object] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     findings: tuple[Problem, ...] = ()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,7 +32,7 @@ def require_weight_type(name: str) -> None:
         raise BundleError(f"Unknown type of weights {name!r}; {suggest(name, WEIGHT_TYPES)}.")
 
 
-def halve_state(state: Mapping[str, Any]) -> dict[str, Any]:
+def halve_state(state: Mapping[str, object]) -> dict[str, object]:
     """A state_dict with its float32 arrays of two and more axes in float16.
 
     Tensors that share their memory, as the layers with two names of MONAI's DynUNet, go on sharing it.

@@ -227,6 +227,55 @@ class EvaluationRunRecord(RunRecord):
     result: EvaluationResult = EvaluationResult()
 
 
+class ContractVerdict(RecordPart):
+    """Whether an image is like those of the training, by the contract of this SHA-256, and which property says so.
+
+    `value` is the image's and `seen` the training's, as text; `ratio` is the deviation by the threshold. `compared` is "image", or
+    "encoder" where the network's own features were looked at too, and `stage` the one of these that decided.
+    """
+
+    verdict: str = ""
+    property: str = ""
+    value: str = ""
+    seen: str = ""
+    ratio: float | None = None
+    stage: str = ""
+    compared: str = ""
+    contract_sha256: str = ""
+
+
+class LabelDoubt(RecordPart):
+    """Confidence and shape of one label of a label map; None is not known. The numbers of `LabelConfidence` and `ShapeFacts`."""
+
+    predicted_voxels: float | None
+    expected_voxels: float | None
+    soft_dice: float | None
+    mean_probability: float | None
+    unsure_surface: float | None
+    num_voxels: float
+    num_parts: float
+    largest_share: float | None
+    filled_share: float | None
+    touches_border: float | None
+
+
+class LabelMapDoubt(RecordPart):
+    """What is known of a label map without a reference; `labels` are by the value in the label map, the background is left out."""
+
+    mean_entropy: float | None
+    voxel_size: float | None
+    size_unit: str
+    labels: dict[str, LabelDoubt]
+
+
+class Seen(RecordPart):
+    """What was seen of an image and its label map: see `LabelMapEntry`."""
+
+    contract: ContractVerdict | None = None
+    doubt: LabelMapDoubt | None = None
+    missing_channels: list[str] | None = None
+
+
 class LabelMapEntry(RecordPart):
     """What a label map was made of: SHA-256 of the image's files, of the weights and of the configs, and the options.
 
@@ -247,14 +296,14 @@ class LabelMapEntry(RecordPart):
     probabilities_sha256: str | None = None
     companions_sha256: dict[str, str] | None = None
     tags: dict[str, str] | None = None
-    contract: dict[str, object] | None = None
-    doubt: dict[str, object] | None = None
+    contract: ContractVerdict | None = None
+    doubt: LabelMapDoubt | None = None
     missing_channels: list[str] | None = None
 
     @property
-    def seen(self) -> dict[str, object]:
+    def seen(self) -> Seen:
         """What was seen of the image and its label map."""
-        return {"contract": self.contract, "doubt": self.doubt, "missing_channels": self.missing_channels}
+        return Seen(contract=self.contract, doubt=self.doubt, missing_channels=self.missing_channels)
 
 
 class PredictionRecord(RunRecord):

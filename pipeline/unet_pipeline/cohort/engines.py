@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
 
 from unet_pipeline.cohort.engine import Engine
 from unet_pipeline.cohort.items import Share
@@ -15,7 +14,7 @@ _HOMES = {LOCAL: ("local", "LocalEngine"), RAY: ("ray_engine", "RayEngine"), SLU
 ENGINES = tuple(_HOMES)
 
 
-def build_engine(name: str, num_workers: int, share: Share, options: Mapping[str, Any] | None = None) -> Engine:
+def build_engine(name: str, num_workers: int, share: Share, options: Mapping[str, object] | None = None) -> Engine:
     """An engine, not started.
 
     Args:

@@ -5,6 +5,7 @@ Everything here travels between processes and machines as JSON: paths travel, ar
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import json
@@ -13,12 +14,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unet_pipeline.boundary import explain, is_disk_full, is_out_of_memory, list_causes
-from unet_pipeline.errors import FileError, PipelineError
+from unet_pipeline.errors import CohortError, FileError, PipelineError
 
-Arguments = Mapping[str, Any]
+if TYPE_CHECKING:
+    from pydantic import BaseModel, TypeAdapter
+
+Arguments = Mapping[str, object]  # in JSON; `read_values` gives them their types
+Kind = TypeVar("Kind")
 
 
 class State(StrEnum):
@@ -59,6 +65,53 @@ def hash_parts(parts: object) -> str:
         parts: values of JSON, and others that their text tells apart, such as paths.
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_values(values: Arguments, kind: type[Kind], what: str) -> Kind:
+    """Arguments or results that have travelled, as a model of pydantic or a dataclass; values that the kind has not are left out.
+
+    Args:
+        what: they are, for the message, which goes on with the place of the first that is wrong.
+
+    Raises:
+        CohortError: one is missing, or of another type, as another version may write it.
+    """
+    from pydantic import ValidationError
+
+    try:
+        value: Kind = _adapt(kind).validate_python(values)  # type: ignore[arg-type] # mypy: a class has no hash
+        return value
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "their kind"
+        raise CohortError(
+            f"{what} are not those of this version: {place}: {first['msg'].lower()}. Use one version of unet-pipeline for the whole run, "
+            "or begin it in another folder."
+        ) from error
+
+
+@functools.cache
+def _adapt(kind: Any) -> TypeAdapter[Any]:
+    """What reads a kind takes longer to build than to use."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def write_values(model: BaseModel) -> dict[str, object]:
+    """The fields of a model that were set, as `read_values` reads them.
+
+    Not pydantic's own JSON, which changes keys whose bytes are no UTF-8, as those of a file's name may be.
+    """
+    return {name: _make_plain(value) for name, value in model.model_dump(exclude_unset=True).items()}
+
+
+def _make_plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _make_plain(part) for key, part in value.items()}
+    return [_make_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
@@ -133,7 +186,7 @@ def carry_out(function: Function, attempt: Attempt) -> Outcome:
     Returns:
         Any state but LOST.
     """
-    started, result, message = time.time(), {}, ""
+    started, result, message = time.time(), dict[str, object](), ""
     begun_s = time.perf_counter()
     try:
         state, result = State.FINISHED, dict(function(attempt.item.arguments, attempt.smaller))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.cohort.engine import Engine
 from unet_pipeline.cohort.engines import LOCAL, RAY, SLURM, build_engine
@@ -83,7 +82,7 @@ class JobOptions:
         num_workers = max(1, min(self.num_workers, num_items))
         return build_engine(self.engine, num_workers, share, self._list_options(out / SLURM_FOLDER))
 
-    def _list_options(self, folder: Path) -> dict[str, Any]:
+    def _list_options(self, folder: Path) -> dict[str, object]:
         if self.engine == SLURM:
             return {"folder": folder, "sbatch": dict(self.sbatch)}
         return {"address": self.address} if self.engine == RAY else {}

@@ -11,9 +11,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from unet_pipeline.cohort.items import Attempt, Item, Outcome, State
+from unet_pipeline.cohort.items import Arguments, Attempt, Outcome, read_values
 
 
 def append_outcome(part: Path, outcome: Outcome) -> None:
@@ -60,16 +59,16 @@ def read_outcomes_from(part: Path, start: int = 0, stop: int | None = None) -> I
             yield outcome_from_data(data), start
 
 
-def outcome_as_data(outcome: Outcome) -> dict[str, Any]:
+def outcome_as_data(outcome: Outcome) -> dict[str, object]:
     """An outcome as plain values."""
     return asdict(outcome)
 
 
-def outcome_from_data(data: dict[str, Any]) -> Outcome:
+def outcome_from_data(data: Arguments) -> Outcome:
     """The outcome of plain values."""
-    return Outcome(**{**data, "attempt": attempt_from_data(data["attempt"]), "state": State(data["state"])})
+    return read_values(data, Outcome, "Outcomes in a part file of Slurm")
 
 
-def attempt_from_data(data: dict[str, Any]) -> Attempt:
+def attempt_from_data(data: Arguments) -> Attempt:
     """The attempt of plain values, as `dataclasses.asdict` makes them."""
-    return Attempt(**{**data, "item": Item(**data["item"])})
+    return read_values(data, Attempt, "Attempts in a file of Slurm")

@@ -14,13 +14,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 import unet_pipeline
-from unet_pipeline.cohort.items import Attempt, Item, Share, State, Work, carry_out, judge_error
+from unet_pipeline.cohort.items import Arguments, Attempt, Item, Share, State, Work, carry_out, judge_error
 from unet_pipeline.cohort.local import list_thread_variables, settle_threads
+from unet_pipeline.cohort.ray_words import Asked, Opened, Reply, ToldAttempt, ToldOutcome
 
 _CONNECT_S = 5.0
 _SAY_S = 60.0  # waited before the user is told what for
@@ -30,25 +31,24 @@ _LOG_BYTES = 1 << 20
 _ENDED = "its process ended while it opened the work, one time after the other"
 _OBJECT_STORE_BYTES = 100 << 20  # arrays do not travel; Ray takes a third of the memory otherwise
 
-Reply = Mapping[str, Any]
 Event = tuple[str, int, Any]
 
 
 class RayWorker:
     """What an actor is: the function of the work, open in its process."""
 
-    def open(self, opener: str, arguments: Mapping[str, Any], num_threads: int, device: str | None) -> Reply:
+    def open(self, opener: str, arguments: Arguments, num_threads: int, device: str | None) -> Opened:
         """Open the work, once. PyTorch takes the threads from the environment when it is loaded; if that was earlier, it is told here."""
-        reply = {"host": socket.gethostname(), "version": unet_pipeline.__version__}
+        reply: Opened = {"host": socket.gethostname(), "version": unet_pipeline.__version__}
         settle_threads(num_threads)
         try:
             self._function = Work(opener, arguments).open(Share(num_threads, device))
         except Exception as error:
-            return reply | {"problem": judge_error(error)[1]}
+            return {**reply, "problem": judge_error(error)[1]}
         settle_threads(num_threads)
         return reply
 
-    def carry_out(self, attempt: Mapping[str, Any]) -> str:
+    def carry_out(self, attempt: ToldAttempt) -> str:
         """The outcome of an attempt as JSON, without the attempt."""
         item = Item(**attempt["item"])
         outcome = carry_out(self._function, Attempt(item, attempt["number"], attempt["smaller"]))
@@ -79,14 +79,14 @@ class Driver:
         reply: sends a line to the engine.
     """
 
-    def __init__(self, asked: Mapping[str, Any], reply: Callable[[Reply], None]) -> None:
+    def __init__(self, asked: Asked, reply: Callable[[Reply], None]) -> None:
         import ray
 
         self._ray, self._asked, self._reply = ray, asked, reply
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._workers: dict[int, _Worker] = {}
         self._idle: deque[int] = deque()
-        self._waiting: deque[tuple[int, Mapping[str, Any]]] = deque()
+        self._waiting: deque[tuple[int, ToldAttempt]] = deque()
         self._num_started = self._num_failed_openings = 0
         self._without_workers_s: float | None = time.monotonic()
         self._has_said = False
@@ -94,7 +94,7 @@ class Driver:
     def connect(self) -> None:
         """Reach the cluster, or start one, and ask for the actors."""
         address = self._asked["address"]
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is None:
             num_cpus = max(os.cpu_count() or 1, self._asked["num_workers"] * self._asked["num_threads"])
             options |= {"include_dashboard": False, "num_cpus": num_cpus, "object_store_memory": _OBJECT_STORE_BYTES}
@@ -184,7 +184,7 @@ class Driver:
         worker, error = self._workers[number], future.exception()
         attempt, worker.attempt = worker.attempt, None
         if error is None:
-            outcome = json.loads(future.result())
+            outcome: ToldOutcome = json.loads(future.result())
             self._idle.append(number)
         elif isinstance(error, self._ray.exceptions.RayTaskError):
             outcome = {"state": State.ERROR, "message": f"its result cannot travel: {_say(error.cause)}"}
@@ -200,7 +200,7 @@ class Driver:
             self._replace(number)
         self._reply({"over": attempt, "outcome": outcome})
 
-    def _give(self, number: int, attempt: int, content: Mapping[str, Any]) -> None:
+    def _give(self, number: int, attempt: int, content: ToldAttempt) -> None:
         worker = self._workers[number]
         worker.attempt = attempt
         self._reply({"begun": attempt, "host": worker.host, "at": time.time()})

@@ -19,12 +19,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 from unet_pipeline.cohort.engine import OnBegin, ignore_beginning
 from unet_pipeline.cohort.items import Attempt, Outcome, Share, State, Work
+from unet_pipeline.cohort.ray_words import Asked, Reply
 from unet_pipeline.errors import CohortError
 from unet_pipeline.progress import say_progress
 
@@ -71,16 +70,18 @@ class RayEngine:
             num_gpus_per_worker = 1 if share.device.startswith("cuda") else 0
         self._num_workers, self._address, self._patience_s = num_workers, address, patience_s
         self.on_begin: OnBegin = ignore_beginning
-        self._asked: dict[str, Any] = {
+        self._asked: Asked = {
             "num_workers": num_workers,
             "num_threads": share.num_threads,
             "device": share.device,
             "num_gpus": num_gpus_per_worker,
             "address": address,
             "patience_s": patience_s,
+            "opener": "",  # of the work, which is known when it starts
+            "arguments": {},
         }
         self._driver: subprocess.Popen[str] | None = None
-        self._replies: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
         self._attempts: dict[int, Attempt] = {}
         self._begun: dict[int, tuple[str, float]] = {}  # host and time of those that a worker has
         self._num_submitted = 0
@@ -102,7 +103,7 @@ class RayEngine:
         Raises:
             CohortError: the cluster cannot be reached, has no place for a worker, or the work cannot be opened on it.
         """
-        self._asked |= {"opener": work.opener, "arguments": dict(work.arguments)}
+        self._asked["opener"], self._asked["arguments"] = work.opener, dict(work.arguments)
         refusal = self._connect()
         if refusal is not None:
             raise CohortError(refusal["failed"])
@@ -153,7 +154,7 @@ class RayEngine:
                 os.killpg(driver.pid, signal.SIGKILL)
             driver.wait()
 
-    def _connect(self) -> dict[str, Any] | None:
+    def _connect(self) -> Reply | None:
         """Start the driver and wait for its first worker; the driver's refusal otherwise."""
         log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (the driver's own)
         self._driver = subprocess.Popen(
@@ -206,7 +207,7 @@ class RayEngine:
             with contextlib.suppress(OSError):
                 print(line, file=self._driver.stdin, flush=True)
 
-    def _read(self, reply: Mapping[str, Any]) -> list[Outcome]:
+    def _read(self, reply: Reply) -> list[Outcome]:
         if "failed" in reply:
             self._end_driver()
             self._failure = reply["failed"]
@@ -215,12 +216,21 @@ class RayEngine:
         if "begun" in reply:
             self._begun[reply["begun"]] = (reply["host"], reply["at"])
             self.on_begin(self._attempts[reply["begun"]], reply["host"], reply["at"])
-        if "over" not in reply:
+        number = reply.get("over")
+        if number is None:
             return []
-        host, started = self._begun.pop(reply["over"], ("", 0.0))
-        outcome = {"host": host, "started": started, "duration_s": time.time() - started} | reply["outcome"]
-        outcome["state"] = State(outcome["state"])
-        return [Outcome(self._attempts.pop(reply["over"]), **outcome)]
+        host, started = self._begun.pop(number, ("", 0.0))
+        told = reply["outcome"]
+        outcome = Outcome(
+            self._attempts.pop(number),
+            State(told["state"]),
+            told.get("result", {}),
+            told.get("message", ""),
+            told.get("host", host),
+            told.get("started", started),
+            told.get("duration_s", time.time() - started),
+        )
+        return [outcome]
 
     def _lose(self) -> list[Outcome]:
         """The driver is gone and with it every attempt that a worker had."""
@@ -244,7 +254,7 @@ def _list_local_variables() -> dict[str, str]:
     return variables
 
 
-def _read_lines(driver: subprocess.Popen[str], replies: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+def _read_lines(driver: subprocess.Popen[str], replies: queue.SimpleQueue[Reply | None]) -> None:
     """Put what the driver says into the queue, and None when it has ended."""
     for line in driver.stdout or ():
         replies.put(json.loads(line))

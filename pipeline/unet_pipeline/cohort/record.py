@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_pipeline.boundary import show_place
-from unet_pipeline.cohort.items import Attempt, Item, Outcome, State
+from unet_pipeline.cohort.items import Arguments, Attempt, Item, Kind, Outcome, State, read_values
 from unet_pipeline.errors import CohortError, FileError
 from unet_pipeline.locks import hold_lock
 
@@ -71,7 +71,7 @@ class Row:
     attempts: int = 0
     inputs_sha256: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
-    result: Mapping[str, Any] = field(default_factory=dict)
+    result: Arguments = field(default_factory=dict)
     message: str = ""
     host: str = ""
     started: float = 0.0
@@ -83,9 +83,17 @@ class Row:
         """Whether its result is there."""
         return self.state == State.FINISHED
 
-    def as_result(self) -> dict[str, Any]:
+    def as_result(self) -> dict[str, object]:
         """The result as the work returned it."""
         return {**self.result, **({"outputs": dict(self.outputs)} if self.outputs else {})}
+
+    def read(self, kind: type[Kind]) -> Kind:
+        """The result as a model of pydantic or a dataclass.
+
+        Raises:
+            CohortError: another version wrote it.
+        """
+        return read_values(self.as_result(), kind, f"The results of {self.name} in {RECORD}")
 
 
 @contextmanager
@@ -149,7 +157,7 @@ class Record:
         connection.executescript(f"{_TABLES} PRAGMA user_version={_VERSION};")
         self._run, self._synced_s = 0, time.monotonic()
 
-    def start_run(self, title: str, origin: Mapping[str, Any], engine: str, num_workers: int, num_items: int) -> None:
+    def start_run(self, title: str, origin: Arguments, engine: str, num_workers: int, num_items: int) -> None:
         """Note who works on how many items, and what all results are made of beside their own inputs.
 
         Args:
@@ -224,7 +232,7 @@ class Record:
             known = {name: (key, state) for name, key, state in rows}
             yield from ((item, known.get(item.name)) for item in chunk)
 
-    def adopt(self, item: Item, result: Mapping[str, Any]) -> None:
+    def adopt(self, item: Item, result: Arguments) -> None:
         """Enter an item that was finished without this record."""
         outcome = Outcome(Attempt(item), State.FINISHED, result)
         self._insert(item)
@@ -363,7 +371,7 @@ def read_row(values: Sequence[Any]) -> Row:
     )
 
 
-def _parse(text: str | None) -> dict[str, Any]:
+def _parse(text: str | None) -> dict[str, Any]:  # of SQLite, whose columns `Row` types
     """Most are empty, and JSON takes a third of the time in which a row is read."""
     return json.loads(text) if text and text != "{}" else {}
 

@@ -10,14 +10,13 @@ import sys
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Any
 
 from unet_pipeline.cohort.engine import Engine
-from unet_pipeline.cohort.items import Attempt, Item, Outcome, State, Work
+from unet_pipeline.cohort.items import Arguments, Attempt, Item, Outcome, State, Work
 from unet_pipeline.cohort.record import Record, Row
 from unet_pipeline.errors import CohortError, PreemptedError
 from unet_pipeline.progress import Bar, progress_bar
@@ -95,7 +94,7 @@ def run_items(
     engine: Engine,
     record: Record,
     title: str = "items",
-    origin: Mapping[str, Any] | None = None,
+    origin: Arguments | None = None,
     is_there: Callable[[Item, Row], bool] | None = None,
     on_finish: Callable[[Outcome], None] = lambda outcome: None,
     max_lost: int = MAX_LOST,

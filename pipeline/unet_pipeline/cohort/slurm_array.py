@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.cohort.items import Outcome, Share, State, Work
 from unet_pipeline.cohort.parts import read_outcomes_from
@@ -188,7 +187,7 @@ def load(folder: Path) -> Array:
         OSError, ValueError: files are missing or damaged.
     """
     array = Array(folder, is_joined=True)
-    recorded: dict[str, Any] = {}
+    recorded: dict[str, int] = {}
     if (folder / _RECORDED).is_file():
         recorded = json.loads((folder / _RECORDED).read_text(encoding="utf-8"))
     for path in sorted((folder / "items").glob("*.jsonl"), key=lambda path: int(path.stem)):

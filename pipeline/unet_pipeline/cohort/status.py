@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.cohort.items import State
 from unet_pipeline.cohort.record import (
@@ -179,7 +178,7 @@ def _estimate_left(
     return float(max(shared_s / num_workers, *left_s))
 
 
-def jobs_as_data(jobs: Jobs) -> dict[str, Any]:
+def jobs_as_data(jobs: Jobs) -> dict[str, object]:
     """As plain values, for `--json`."""
     data = {name: value for name, value in vars(jobs).items() if name not in ("running", "failed", "counts")}
     kept = ("name", "state", "attempts", "message", "host", "started", "duration_s")
@@ -187,4 +186,5 @@ def jobs_as_data(jobs: Jobs) -> dict[str, Any]:
         name: [{field: getattr(row, field) for field in kept} for row in getattr(jobs, name)]
         for name in ("running", "failed")
     }
-    return json.loads(json.dumps({**data, "counts": dict(jobs.counts), **rows}))
+    plain: dict[str, object] = json.loads(json.dumps({**data, "counts": dict(jobs.counts), **rows}))
+    return plain

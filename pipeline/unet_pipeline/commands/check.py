@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -128,8 +128,8 @@ def _refuse_contradictions(
 
 def _repeat_options(context: typer.Context, verb: str) -> Iterator[str]:
     """The options of this call that another verb has too, as they are typed."""
-    commands: dict[str, Any] = context.find_root().command.commands  # type: ignore[attr-defined]
-    known = {name for parameter in commands[verb].params for name in parameter.opts} - {"--json"}
+    other = context.find_root().command.commands[verb]  # type: ignore[attr-defined]
+    known = {name for parameter in other.params for name in parameter.opts} - {"--json"}
     for parameter in context.command.params:
         name, value = parameter.opts[0], context.params[parameter.name or ""]
         if name in known and name.startswith("--") and value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -75,12 +75,12 @@ def print_data(result: PublicData) -> None:
     tell_next("check", shown)
 
 
-def _card_as_data(card: PublicSet) -> dict[str, Any]:
+def _card_as_data(card: PublicSet) -> dict[str, object]:
     names = ("name", "what", "modality", "num_cases", "licence", "terms", "citation", "address")
     return {name: getattr(card, name) for name in names}
 
 
-def _data_as_data(result: PublicData) -> dict[str, Any]:
+def _data_as_data(result: PublicData) -> dict[str, object]:
     return {
         "name": result.name,
         "folder": show_path(result.root),

@@ -140,7 +140,7 @@ def read_description(path: Path) -> Any:
     return read_json_of_unique_keys(path, DatasetError, path.name, "Correct it.")
 
 
-def _read_labels(content: Mapping[str, Any], name: str) -> dict[str, int] | None:
+def _read_labels(content: Mapping[str, object], name: str) -> dict[str, int] | None:
     """The label table, by value as in the Decathlon or by name as in nnU-Net's second version; None without one."""
     if "labels" not in content:
         return None
@@ -154,7 +154,7 @@ def _read_labels(content: Mapping[str, Any], name: str) -> dict[str, int] | None
     return build_label_table(table.items(), name)
 
 
-def _read_channels(content: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+def _read_channels(content: Mapping[str, object], name: str) -> tuple[str, ...] | None:
     """Names of the channels, in the order of their numbers; None without any."""
     key = "modality" if "modality" in content else "channel_names"
     return read_channel_names(content.get(key, {}), key, name) or None
@@ -168,7 +168,7 @@ def _name_channels(cases: tuple[Case, ...]) -> tuple[str, ...] | None:
     return names if len(names) > 1 and not any(name.isdecimal() for name in names) else None
 
 
-def _read_other_parts(content: Mapping[str, Any], name: str) -> tuple[list[ListedCase], list[Problem]]:
+def _read_other_parts(content: Mapping[str, object], name: str) -> tuple[list[ListedCase], list[Problem]]:
     """Labelled cases for validation and for testing, and what is left out."""
     extra: list[ListedCase] = []
     problems: list[Problem] = []

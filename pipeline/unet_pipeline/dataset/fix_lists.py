@@ -190,19 +190,20 @@ def _normalise(text: str) -> str:
     return str(PurePosixPath(text.strip().replace("\\", "/")))
 
 
-def _set_facts(content: dict[str, Any], expected: Dataset, source: Dataset) -> None:
+def _set_facts(content: dict[str, object], expected: Dataset, source: Dataset) -> None:
     """Number of cases, and names of channels and labels, in a dataset.json."""
     if "numTraining" in content:
         content["numTraining"] = len(expected.cases)
     for key in ("modality", "channel_names"):
         if key in content and expected.channels and expected.channels != source.channels:
             content[key] = {str(index): name for index, name in enumerate(expected.channels)}
-    if expected.labels == source.labels or not isinstance(content.get("labels"), dict) or not expected.labels:
+    labels = content.get("labels")
+    if expected.labels == source.labels or not isinstance(labels, dict) or not expected.labels:
         return
-    if all(str(key).isdecimal() for key in content["labels"]):
+    if all(str(key).isdecimal() for key in labels):
         content["labels"] = {str(value): name for name, value in expected.labels.items()}
     else:
-        kept = {name: value for name, value in content["labels"].items() if isinstance(value, list) or name == "ignore"}
+        kept = {name: value for name, value in labels.items() if isinstance(value, list) or name == "ignore"}
         content["labels"] = {**expected.labels, **kept}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.dataset.dataset import Case, list_images
 from unet_pipeline.dataset.names import parse_whole_number, show_value
@@ -44,7 +43,7 @@ def find_unlisted(root: Path, cases: Sequence[Case]) -> list[Problem]:
     ]
 
 
-def find_wrong_count(content: Mapping[str, Any], num_cases: int, name: str = "dataset.json") -> list[Problem]:
+def find_wrong_count(content: Mapping[str, object], num_cases: int, name: str = "dataset.json") -> list[Problem]:
     """Whether `numTraining` of a dataset.json is another number than that of its cases, or none; nothing where it is missing."""
     if "numTraining" not in content:
         return []

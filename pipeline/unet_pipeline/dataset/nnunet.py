@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +107,17 @@ def _read_json(path: Path) -> Any:
     return read_json_of_unique_keys(path, DatasetError, path.name, "Correct it.")
 
 
-def _read_channels(content: dict[str, Any]) -> tuple[str, ...]:
+def _read_channels(content: Mapping[str, object]) -> tuple[str, ...]:
     numbered = content["channel_names"]
-    channels = read_channel_names(numbered if isinstance(numbered, dict) else None, "channel_names", FILE)
-    if sorted(map(int, numbered)) != list(range(len(channels))) or not channels:
+    named = numbered if isinstance(numbered, dict) else None
+    channels = read_channel_names(named, "channel_names", FILE)
+    if sorted(map(int, named or ())) != list(range(len(channels))) or not channels:
         raise DatasetError("dataset.json numbers its channel_names with gaps; expected 0, 1, ... Renumber them.")
     return channels
 
 
 def _read_labels(
-    content: dict[str, Any],
+    content: Mapping[str, object],
 ) -> tuple[dict[str, int], dict[str, tuple[int, ...]], int | None, list[Problem]]:
     """Label table of plain values, regions, the value to ignore, and a note about the regions.
 
@@ -186,16 +188,17 @@ def _list_with_ending(folder: Path, ending: str) -> list[Path]:
     return sorted(path for path in files if not path.name.startswith("."))
 
 
-def _read_listed(listed: dict[str, Any], num_channels: int, root: Path) -> tuple[list[Case], list[Problem]]:
+def _read_listed(listed: Mapping[str, object], num_channels: int, root: Path) -> tuple[list[Case], list[Problem]]:
     """Cases of the `dataset` dictionary: {"case": {"images": [path, ...], "label": path}}."""
     cases = []
     for name, entry in sorted(listed.items()):
-        images = entry.get("images") if isinstance(entry, dict) else None
+        fields = entry if isinstance(entry, dict) else {}
+        images, label = fields.get("images"), fields.get("label")
         if (
             not isinstance(images, list)
             or len(images) != num_channels
             or all(path is None for path in images)
-            or not isinstance(entry.get("label"), str)
+            or not isinstance(label, str)
         ):
             raise DatasetError(
                 f'dataset.json, case {name}, is {entry!r}; expected {{"images": [{num_channels} path(s)], "label": path}}. Complete it.'
@@ -203,7 +206,8 @@ def _read_listed(listed: dict[str, Any], num_channels: int, root: Path) -> tuple
         where = f"dataset.json, case {name}"
         first, *others = (parse_path(str(path), where, root) for path in images if path is not None)
         missing = tuple(place for place, path in enumerate(images) if path is None)
-        label = parse_path(entry["label"], where, root)
         stem = name if not image_suffix(Path(name)) else case_name(Path(name))
-        cases.append(Case(stem, first, label, further_channels=tuple(others), missing_channels=missing))
+        cases.append(
+            Case(stem, first, parse_path(label, where, root), further_channels=tuple(others), missing_channels=missing)
+        )
     return cases, []

@@ -17,7 +17,7 @@ RENAMED_FIELDS = {
 _EARLIER_KEY = re.compile(rf"""^(["']?)({"|".join(RENAMED_FIELDS)})\1(?=\s*:)""", re.MULTILINE)
 
 
-def rename_fields(content: Mapping[str, Any], shown: str) -> dict[str, Any]:
+def rename_fields(content: Mapping[str, object], shown: str) -> dict[str, object]:
     """The fields of a plan under today's names.
 
     Raises:
@@ -41,7 +41,7 @@ def find_changes(content: Mapping[str, object]) -> dict[str, tuple[Any, str]]:
     return {}
 
 
-def list_notes(content: Mapping[str, Any]) -> tuple[str, ...]:
+def list_notes(content: Mapping[str, object]) -> tuple[str, ...]:
     """What is read otherwise than it stands there, as clauses."""
     renamed = [f"{name} is called {RENAMED_FIELDS[name]} now" for name in content if name in RENAMED_FIELDS]
     changed = [f"{name} is {value} now ({reason})" for name, (value, reason) in find_changes(content).items()]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from unet_pipeline.planning.presets import Choice
 
@@ -55,13 +55,15 @@ def choose_smallest(fingerprint: Fingerprint) -> Choice[float]:
     )
 
 
-def choose_instances(fingerprint: Fingerprint, values: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, object]]]:
+def choose_instances(
+    fingerprint: Fingerprint, loss: str, padded: bool, spacing_mm: Sequence[float]
+) -> Iterator[tuple[str, dict[str, object]]]:
     """The plan's fields about instances with their reasons.
 
     Args:
-        values: fields of the plan that are known: loss, padded and spacing_mm.
+        loss, padded, spacing_mm: fields of the plan that are known.
     """
-    targets = choose_targets(fingerprint, values["loss"], values["padded"])
+    targets = choose_targets(fingerprint, loss, padded)
     yield (
         targets.reason,
         {"instance_targets": targets.value, "instance_depths_voxel": (), "instance_seed_threshold": 0.5},
@@ -69,7 +71,7 @@ def choose_instances(fingerprint: Fingerprint, values: Mapping[str, Any]) -> Ite
     if targets.value is None:
         yield targets.reason, {"instance_smallest": 0.0}
         return
-    depths = choose_depths(fingerprint, values["spacing_mm"])
+    depths = choose_depths(fingerprint, spacing_mm)
     yield depths.reason, {"instance_depths_voxel": depths.value if targets.value == LEVELS else ()}
     yield (
         "of the expected depth, which a seed of the watershed exceeds where several lie in one part of the mask",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_serializer, model_validator
 
@@ -67,7 +67,7 @@ class LabelCode(BaseModel):
         return {"category": _ANATOMICAL_STRUCTURE, "type": value} if isinstance(value, str) else value
 
     @model_serializer
-    def _without_nulls(self) -> dict[str, Any]:
+    def _without_nulls(self) -> dict[str, str]:
         return {name: value for name, value in vars(self).items() if value is not None}
 
 

@@ -334,7 +334,7 @@ def read_plan(path: Path) -> Plan:
     return parse_plan(_read_content(path), f"{path.parent.name}/{path.name}")
 
 
-def parse_plan(content: dict[str, Any], shown: str) -> Plan:
+def parse_plan(content: dict[str, object], shown: str) -> Plan:
     """A plan from the contents of a plan.yaml, also of an earlier version.
 
     Raises:

@@ -249,7 +249,10 @@ def _add_loss(draft: Draft, fingerprint: Fingerprint) -> None:
         draft.add("w0 and sigma of Ronneberger et al. 2015", border_weight=10.0, border_sigma_voxel=5.0)
     else:
         draft.add("of the border-weighted loss only", class_weights=None, border_weight=None, border_sigma_voxel=None)
-    for reason, fields in instance_rules.choose_instances(fingerprint, draft.values):
+    known = draft.values
+    for reason, fields in instance_rules.choose_instances(
+        fingerprint, known["loss"], known["padded"], known["spacing_mm"]
+    ):
         draft.add(reason, **fields)
 
 

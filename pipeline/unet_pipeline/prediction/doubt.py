@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from unet_pipeline.bundle.run_record import LabelDoubt, LabelMapDoubt
 from unet_pipeline.prediction.confidence import LabelConfidence
 from unet_pipeline.prediction.engine import Case, CasePrediction
 from unet_pipeline.prediction.parts import Parts
@@ -34,30 +34,21 @@ class Doubt:
     size_unit: str
     labels: Mapping[int, tuple[LabelConfidence, ShapeFacts]]
 
-    def as_record(self) -> dict[str, Any]:
+    def as_record(self) -> LabelMapDoubt:
         """Plain values; what is not known is None."""
-        labels = {
-            str(value): {key: _round(number) for part in parts for key, number in asdict(part).items()}
-            for value, parts in self.labels.items()
-        }
-        return {
-            "mean_entropy": _round(self.mean_entropy),
-            "voxel_size": _round(self.voxel_size),
-            "size_unit": self.size_unit,
-            "labels": labels,
-        }
+        labels = {str(value): _describe_label(*parts) for value, parts in self.labels.items()}
+        return LabelMapDoubt(
+            mean_entropy=_round(self.mean_entropy),
+            voxel_size=_round(self.voxel_size),
+            size_unit=self.size_unit,
+            labels=labels,
+        )
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> Doubt:
+    def of_record(cls, record: LabelMapDoubt) -> Doubt:
         """The same from plain values."""
-        labels: dict[int, tuple[LabelConfidence, ShapeFacts]] = {}
-        for value, numbers in record["labels"].items():
-            known: dict[str, Any] = {key: math.nan if number is None else number for key, number in numbers.items()}
-            of_confidence, of_shape = (
-                {field.name: known[field.name] for field in fields(kind)} for kind in (LabelConfidence, ShapeFacts)
-            )
-            labels[int(value)] = LabelConfidence(**of_confidence), ShapeFacts(**of_shape)
-        return cls(record["mean_entropy"], record["voxel_size"], record["size_unit"], labels)
+        labels = {int(value): _read_label(label) for value, label in record.labels.items()}
+        return cls(_restore(record.mean_entropy), _restore(record.voxel_size), record.size_unit, labels)
 
 
 def measure_doubt(case: Case, prediction: CasePrediction, parts: Parts) -> Doubt | None:
@@ -80,5 +71,36 @@ def measure_doubt(case: Case, prediction: CasePrediction, parts: Parts) -> Doubt
     return Doubt(case.confidence.mean_entropy, voxel_size, "pixel" if is_picture else "ml", both)
 
 
+def _describe_label(confidence: LabelConfidence, shape: ShapeFacts) -> LabelDoubt:
+    return LabelDoubt(
+        **{name: _round(number) for name, number in asdict(confidence).items()},
+        num_voxels=_shorten(shape.num_voxels),
+        num_parts=_shorten(shape.num_parts),
+        largest_share=_round(shape.largest_share),
+        filled_share=_round(shape.filled_share),
+        touches_border=_round(shape.touches_border),
+    )
+
+
+def _read_label(label: LabelDoubt) -> tuple[LabelConfidence, ShapeFacts]:
+    confidence = LabelConfidence(
+        _restore(label.predicted_voxels),
+        _restore(label.expected_voxels),
+        _restore(label.soft_dice),
+        _restore(label.mean_probability),
+        _restore(label.unsure_surface),
+    )
+    shares = map(_restore, (label.largest_share, label.filled_share, label.touches_border))
+    return confidence, ShapeFacts(int(label.num_voxels), int(label.num_parts), *shares)
+
+
+def _restore(number: float | None) -> float:
+    return math.nan if number is None else number
+
+
 def _round(number: float) -> float | None:
-    return None if math.isnan(number) else float(f"{number:.{_DIGITS}g}")
+    return None if math.isnan(number) else _shorten(number)
+
+
+def _shorten(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}")

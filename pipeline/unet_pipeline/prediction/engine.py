@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from unet_pipeline.bundle.run_record import ContractVerdict, LabelMapDoubt
 from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.messages import Problem
 from unet_pipeline.prediction.confidence import ConfidenceSums
@@ -44,8 +45,8 @@ class Case:
     prepared: MetaTensor | None = None
     notes: tuple[Problem, ...] = ()
     confidence: ConfidenceSums | None = None
-    judgement: dict[str, object] | None = None
-    doubt: dict[str, object] | None = None
+    judgement: ContractVerdict | None = None
+    doubt: LabelMapDoubt | None = None
     missing_channels: tuple[str, ...] | None = None
 
 

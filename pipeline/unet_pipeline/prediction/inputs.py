@@ -6,9 +6,9 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from unet_pipeline.dataset.case_folders import find_case_files
 from unet_pipeline.dataset.case_reading import read_case_grid, read_case_image
@@ -83,15 +83,9 @@ class PredictionInput:
     files: tuple[Path, ...]
     missing_channels: tuple[int, ...] = ()
 
-    @classmethod
-    def from_arguments(cls, arguments: Mapping[str, Any]) -> PredictionInput:
-        """What `as_arguments` described."""
-        return cls(arguments["name"], tuple(map(Path, arguments["files"])), tuple(arguments["missing_channels"]))
-
-    def as_arguments(self) -> dict[str, Any]:
-        """It in JSON, with absolute paths, for a worker."""
-        files = [str(path.absolute()) for path in self.files]
-        return {"name": self.name, "files": files, "missing_channels": list(self.missing_channels)}
+    def absolute(self) -> PredictionInput:
+        """The same with absolute paths, for a worker, which may stand elsewhere."""
+        return replace(self, files=tuple(path.absolute() for path in self.files))
 
     def list_files(self) -> tuple[Path, ...]:
         """All files: those of a DICOM folder one by one, and voxels beside their header."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import torch
 
-from unet_pipeline.bundle.run_record import LabelMapEntry
+from unet_pipeline.bundle.run_record import ContractVerdict, LabelMapEntry, Seen
 from unet_pipeline.dataset.dataset import image_suffix
 from unet_pipeline.dataset.image_files import hash_image_files
 from unet_pipeline.files import compute_sha256
@@ -25,6 +25,7 @@ from unet_pipeline.messages import show_first
 from unet_pipeline.prediction.device_choice import build_device, choose_precision
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.prediction.origin import ImageResult, Origin
 from unet_pipeline.prediction.outputs import probabilities_path
 from unet_pipeline.prediction.runtime import choose_device
 from unet_pipeline.progress import LARGE_BYTES, progress_bar
@@ -42,29 +43,6 @@ _MAX_SHOWN = 3
 _SAVING_SHARE = 0.1  # of the time at most goes into writing the record, which grows with the number of images
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What label maps of one call come from, beside their images.
-
-    Attributes:
-        weights_sha256: of the files that predict; several are averaged.
-        configs_sha256: of the files that say how, by their path in the bundle.
-        options: of the call, as far as they reach the label values.
-    """
-
-    weights_sha256: tuple[str, ...]
-    configs_sha256: Mapping[str, str]
-    options: Mapping[str, object]
-
-    def as_settings(self) -> dict[str, Any]:
-        """For a record, and to make it again from JSON."""
-        return {
-            "weights_sha256": list(self.weights_sha256),
-            "configs_sha256": dict(self.configs_sha256),
-            "options": dict(self.options),
-        }
-
-
 def settle_options(options: PredictOptions) -> dict[str, object]:
     """The options that reach the label values, with what they come to on this machine.
 
@@ -76,23 +54,6 @@ def settle_options(options: PredictOptions) -> dict[str, object]:
     effective_precision = choose_precision(options.precision, device, runtime)
     # cards of one machine count as one
     return options.settle(effective_precision, device.type)
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """What came of one image.
-
-    Attributes:
-        outputs: SHA-256 of the label map, and of the probabilities, the instance map and its table behind it, by their names.
-        files_sha256: of the image's files.
-        started: when the call began that made it.
-        seen: `contract`, whether the image is like those of the training, and `doubt`, what is known of the label map, if anything.
-    """
-
-    outputs: Mapping[str, str]
-    files_sha256: Mapping[str, str]
-    started: str
-    seen: Mapping[str, Any] | None = None
 
 
 @dataclass
@@ -125,7 +86,7 @@ class Ledger:
     contract_sha256: str = ""
     is_strict: bool = False
     _files_sha256: dict[str, dict[str, str]] = field(default_factory=dict)
-    _lock: Any = field(default_factory=Lock)
+    _lock: AbstractContextManager[bool] = field(default_factory=Lock)
     _next_save_s: float = 0.0
 
     def sort(
@@ -181,10 +142,10 @@ class Ledger:
         return []
 
     def _judge_compared(self, entry: LabelMapEntry) -> list[str]:
-        compared = entry.contract or {}
-        if self.contract_sha256 and compared.get("contract_sha256") != self.contract_sha256:
+        compared = entry.contract or ContractVerdict()
+        if self.contract_sha256 and compared.contract_sha256 != self.contract_sha256:
             return [NOT_COMPARED]
-        return [REFUSED] if self.is_strict and compared.get("verdict") == "outside" else []
+        return [REFUSED] if self.is_strict and compared.verdict == "outside" else []
 
     def is_kept_unread(self, source: PredictionInput, with_probabilities: bool) -> bool:
         """Whether the label map of an image is kept, and its objects have the tags that they had: then it need not be fetched."""
@@ -237,9 +198,7 @@ class Ledger:
         with self._lock:
             self.entries.pop(self._name_entry(source.name), None)
 
-    def finish(
-        self, source: PredictionInput, final: Path, *beside: Path | None, seen: Mapping[str, Any] | None = None
-    ) -> None:
+    def finish(self, source: PredictionInput, final: Path, *beside: Path | None, seen: Seen | None = None) -> None:
         """Bind a label map that was written to its image, weights, configs and options, and write the record, but not too often.
 
         Raises:
@@ -262,14 +221,20 @@ class Ledger:
             label_map=label_map,
             label_map_sha256=sha256,
             started=result.started,
-            **self.origin.as_settings(),
+            weights_sha256=list(self.origin.weights_sha256),
+            configs_sha256=dict(self.origin.configs_sha256),
+            options=dict(self.origin.options),
         )
         if name in self.tags:
             entry.tags = self.tags[name]
-        for key, value in (result.seen or {}).items():
-            if value is not None:
-                setattr(entry, key, value)
-        for file, file_sha256 in others:  # what is not set is not written
+        seen = result.seen or Seen()  # what is not set is not written
+        if seen.contract is not None:
+            entry.contract = seen.contract
+        if seen.doubt is not None:
+            entry.doubt = seen.doubt
+        if seen.missing_channels is not None:
+            entry.missing_channels = seen.missing_channels
+        for file, file_sha256 in others:
             if "_probabilities." in file:
                 entry.probabilities, entry.probabilities_sha256 = file, file_sha256
             else:

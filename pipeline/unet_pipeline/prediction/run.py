@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import Seen
 from unet_pipeline.dataset.dataset import is_picture
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.stock import stock_reads
@@ -285,7 +286,7 @@ class CaseLoop:
             beside += [*companions, *reports]
             seen = self.result_format.write(final, case, prediction, self.staging, self.own_suffix, self.ledger.origin)
             missing = None if case.missing_channels is None else list(case.missing_channels)
-            known = {"contract": case.judgement, "doubt": case.doubt, "missing_channels": missing}
+            known = Seen(contract=case.judgement, doubt=case.doubt, missing_channels=missing)
             self.ledger.finish(case.source, final, *beside, seen=known)
         return (*seen, *case.notes)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -117,7 +116,7 @@ def convert_lung_masks(card: PublicSet, unpacked: Path, out: Path) -> int:
         Image.fromarray(np.rint(np.asarray(small)).astype(image.dtype)).save(out / "imagesTr" / f"{file.stem}_0000.png")
         lungs = Image.fromarray(((left > 0) | (right > 0)).astype(np.uint8) * np.uint8(card.labels["lung"]))
         lungs.resize(LUNG_SIZE, Image.Resampling.NEAREST).save(out / "labelsTr" / file.name)
-    facts: dict[str, Any] = {"channel_names": {"0": "xray"}, "labels": card.labels, "numTraining": len(images)}
+    facts: dict[str, object] = {"channel_names": {"0": "xray"}, "labels": card.labels, "numTraining": len(images)}
     write_json(
         out / "dataset.json",
         {**facts, "file_ending": ".png", "licence": card.licence, "reference": "; ".join(card.citation)},

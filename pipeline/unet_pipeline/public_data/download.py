@@ -10,7 +10,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from unet_pipeline.errors import DatasetError
@@ -165,7 +165,7 @@ class _Receiver:
             headers["If-Range"] = state["validator"]
         return headers, offset
 
-    def _read_state(self) -> dict[str, Any]:
+    def _read_state(self) -> dict[str, str]:
         with contextlib.suppress(OSError, ValueError):
             state = json.loads(self.state.read_text(encoding="utf-8"))
             if isinstance(state, dict):

@@ -8,7 +8,6 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.dataset.dataset_facts import FACTS_FILE, DatasetFacts
 from unet_pipeline.dataset.layouts import read_dataset
@@ -95,12 +94,13 @@ def _make(card: PublicSet, files: list[Download], out: Path) -> PublicData:
             facts = DatasetFacts(labels=card.labels, licence=card.licence, reference="; ".join(card.citation))
             write_json(made / FACTS_FILE, facts.model_dump(exclude_defaults=True))
         num_cases = len(read_dataset(made).cases)
-        record = _describe_source(card, files, num_cases, notes)
+        verdicts = tuple(f"{file.path.name} ({file.num_bytes:,} bytes) {file.verdict}" for file in files)
+        record = _describe_source(card, files, num_cases, verdicts, notes)
         write_json(made / SOURCE_FILE, {**record, "num_files": _count_files(made) + 1})
         if out.is_dir():
             out.rmdir()  # an empty one; with anything in it the system refuses
         made.rename(out)
-    return PublicData(card.name, out, num_cases, tuple(record["verdicts"]), notes, is_new=True)
+    return PublicData(card.name, out, num_cases, verdicts, notes, is_new=True)
 
 
 def _compare_number(card: PublicSet, num_images: int, is_verified: bool) -> tuple[str, ...]:
@@ -119,7 +119,9 @@ def _compare_number(card: PublicSet, num_images: int, is_verified: bool) -> tupl
     )
 
 
-def _describe_source(card: PublicSet, files: list[Download], num_cases: int, notes: tuple[str, ...]) -> dict[str, Any]:
+def _describe_source(
+    card: PublicSet, files: list[Download], num_cases: int, verdicts: tuple[str, ...], notes: tuple[str, ...]
+) -> dict[str, object]:
     from unet_pipeline import __version__
 
     return {
@@ -137,7 +139,7 @@ def _describe_source(card: PublicSet, files: list[Download], num_cases: int, not
             }
             for file in files
         ],
-        "verdicts": [f"{file.path.name} ({file.num_bytes:,} bytes) {file.verdict}" for file in files],
+        "verdicts": list(verdicts),
         "notes": list(notes),
     }
 

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import ContractVerdict
 from unet_pipeline.dataset.missing_channels import COLUMN as MISSING_COLUMN
 from unet_pipeline.prediction.modality import compare_modality
 from unet_pipeline.quality.distribution import Distribution
@@ -159,17 +160,18 @@ class Verdict:
         """Larger for what is less like the training."""
         return VERDICTS.index(self.word), self.ratio if self.ratio is not None else float("inf")
 
-    def as_record(self) -> dict[str, object]:
+    def as_record(self, compared: str, contract_sha256: str) -> ContractVerdict:
         """For predictions_run.json."""
-        ratio = None if self.ratio is None else round(self.ratio, 3)
-        return {
-            "verdict": self.word,
-            "property": self.name,
-            "value": self.value,
-            "seen": self.seen,
-            "ratio": ratio,
-            "stage": self.stage,
-        }
+        return ContractVerdict(
+            verdict=self.word,
+            property=self.name,
+            value=self.value,
+            seen=self.seen,
+            ratio=None if self.ratio is None else round(self.ratio, 3),
+            stage=self.stage,
+            compared=compared,
+            contract_sha256=contract_sha256,
+        )
 
 
 def project_features(

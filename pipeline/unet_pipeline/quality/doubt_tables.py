@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.run_record import LabelMapEntry
@@ -152,7 +152,7 @@ def list_doubt_rows(
         entry = entries[name]
         if not isinstance(entry, LabelMapEntry):
             raise TypeError(f"{name} has a doubt and no entry")
-        is_outside = (entry.contract or {}).get("verdict") == OUTSIDE
+        is_outside = entry.contract is not None and entry.contract.verdict == OUTSIDE
         mismatch = NOT_FITTED if expected is None else find_mismatch(expected, entry, plan)
         said = _expect(doubt, plan, expected, mismatch or (NOT_LIKE_TRAINING if is_outside else ""))
         rows[name] = _build_row(doubt, plan, said)
@@ -193,7 +193,7 @@ def _expect(doubt: Doubt, plan: Plan, expected: ExpectedDiceRecord | None, reaso
 
 def _build_row(doubt: Doubt, plan: Plan, said: Sequence[ExpectedDice]) -> dict[str, object]:
     means = [one.mean for one in said if not math.isnan(one.mean)]
-    row: dict[str, Any] = {EXPECTED_COLUMN: _show(sum(means) / len(means)) if means else None}
+    row: dict[str, object] = {EXPECTED_COLUMN: _show(sum(means) / len(means)) if means else None}
     for one in said:
         key = f"{EXPECTED_COLUMN}_{one.label}"
         row |= {key: _show(one.mean), f"{key}_low": _show(one.low), f"{key}_high": _show(one.high)}

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -136,22 +135,24 @@ def fit_label(label: str, cases: Sequence[LabelCase], size_unit: str) -> LabelRe
         case for case in cases if case.shape.num_voxels and case.confidence.predicted_voxels and not np.isnan(case.dice)
     ]
     patients = [case.patient for case in usable]
-    facts: dict[str, Any] = {
-        "label": label,
-        "num_cases": len(usable),
-        "num_patients": len(set(patients)),
-        "size_unit": size_unit,
-    }
-    needed = max(LEAST_CASES, least_cases(CONFIDENCE))
-    if len(usable) < needed or len(set(patients)) < 3:
-        found = f"{len(usable)} of {len(set(patients))} patients; {needed} of 3 are needed"
-        return LabelRecord(**facts, reason=f"{TOO_FEW}: {found}")
+    num_patients, needed = len(set(patients)), max(LEAST_CASES, least_cases(CONFIDENCE))
+    if len(usable) < needed or num_patients < 3:
+        return LabelRecord(
+            label=label,
+            num_cases=len(usable),
+            num_patients=num_patients,
+            size_unit=size_unit,
+            reason=f"{TOO_FEW}: {len(usable)} of {num_patients} patients; {needed} of 3 are needed",
+        )
     usual_size = float(np.median([case.shape.num_voxels * case.voxel_size for case in usable]))
     features = np.stack([_describe(case, usual_size) for case in usable])
     target = np.asarray(to_logit(np.array([case.dice for case in usable])))
     fitted = fit_regression(features, target, patients)
     return LabelRecord(
-        **facts,
+        label=label,
+        num_cases=len(usable),
+        num_patients=num_patients,
+        size_unit=size_unit,
         usual_size=usual_size,
         line=LineRecord.of(fitted.line),
         left_out=[LineRecord.of(line) for line in fitted.left_out],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import ContractVerdict
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.messages import WARNING, Message, Problem
@@ -96,7 +97,7 @@ class ContractInspector:
             return
         values = encoder.project(heard[0])
         verdict = judge_values(encoder.comparison, values, self.contract.outside_factor, ENCODER_STAGE)
-        before = _read_verdict(case.judgement or {})
+        before = _read_verdict(case.judgement or ContractVerdict())
         self._refuse(case, verdict)
         self._note(case, max(before, verdict, key=lambda one: one.rank), compared=ENCODER_STAGE)
 
@@ -110,7 +111,7 @@ class ContractInspector:
 
     def _note(self, case: Case, verdict: Verdict, compared: str = "image") -> None:
         """The judgement for the record; what was said of the image's properties gives way to what is said of both."""
-        case.judgement = {**verdict.as_record(), "compared": compared, "contract_sha256": self.sha256}
+        case.judgement = verdict.as_record(compared, self.sha256)
         codes = (OUTSIDE_CONTRACT.code, UNUSUAL_INPUT.code)
         case.notes = tuple(note for note in case.notes if note.code not in codes)
         if verdict.word != INSIDE:
@@ -141,13 +142,10 @@ def _name(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _read_verdict(judgement: dict[str, object]) -> Verdict:
-    ratio, texts = (
-        judgement.get("ratio"),
-        {key: str(judgement.get(key, "")) for key in ("verdict", "property", "value", "seen", "stage")},
+def _read_verdict(judgement: ContractVerdict) -> Verdict:
+    return Verdict(
+        judgement.verdict, judgement.property, judgement.value, judgement.seen, judgement.ratio, judgement.stage
     )
-    number = float(ratio) if isinstance(ratio, int | float) else None
-    return Verdict(texts["verdict"], texts["property"], texts["value"], texts["seen"], number, texts["stage"])
 
 
 def hash_contract(folder: BundleFolder) -> str:

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from unet_pipeline.bundle.run_record import LabelMapEntry
+from unet_pipeline.bundle.run_record import ContractVerdict, LabelMapEntry
 from unet_pipeline.dataset.missing_channels import COLUMN as MISSING_COLUMN
 from unet_pipeline.dataset.missing_channels import name_pattern
 from unet_pipeline.files import write_text
@@ -39,7 +39,7 @@ def list_contract_rows(entries: Mapping[str, object]) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for case, entry in entries.items():
         if isinstance(entry, LabelMapEntry):
-            judgement = entry.contract or {"verdict": NOT_COMPARED}
+            judgement = (entry.contract or ContractVerdict(verdict=NOT_COMPARED)).model_dump(exclude_unset=True)
             verdict = {column: judgement.get(key) for column, key in CONTRACT_COLUMNS.items()}
             missing = entry.missing_channels
             lacking = {} if missing is None else {MISSING_COLUMN: name_pattern(missing)}

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unet_pipeline.bundle.run_record import ContractVerdict
 from unet_pipeline.bundle.unlabelled import PoolGain, PoolImage
 from unet_pipeline.evaluation.bootstrap import INTERVAL
 from unet_pipeline.quality.contract import OUTSIDE
@@ -64,7 +65,7 @@ def choose_least_agreement(dice: np.ndarray) -> float:
 
 
 def find_reason(
-    agreement: float | None, judgements: Sequence[Mapping[str, object]], least_agreement: float, may_be_empty: bool
+    agreement: float | None, judgements: Sequence[ContractVerdict], least_agreement: float, may_be_empty: bool
 ) -> str:
     """Why an image is left out; empty for one that is trained on.
 
@@ -74,10 +75,10 @@ def find_reason(
         least_agreement: from `choose_least_agreement`.
         may_be_empty: there are labelled cases without any structure.
     """
-    outside = [one for one in judgements if one.get("verdict") == OUTSIDE]
+    outside = [one for one in judgements if one.verdict == OUTSIDE]
     if outside and 2 * len(outside) >= len(judgements):
-        name, value, seen = (outside[0].get(key) for key in ("property", "value", "seen"))
-        return f"{OUTSIDE_CONTRACT}: {str(name).replace('_', ' ')} is {value}, in training {seen}"
+        first = outside[0]
+        return f"{OUTSIDE_CONTRACT}: {first.property.replace('_', ' ')} is {first.value}, in training {first.seen}"
     if agreement is None:
         return "" if may_be_empty else f"{NOTHING_THERE}: no network finds one, and every labelled case has one"
     if agreement < least_agreement:

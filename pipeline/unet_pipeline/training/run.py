@@ -219,7 +219,7 @@ def run_training(folder: BundleFolder, settings: Mapping[str, object], watch: An
 
 
 def _prepare(
-    folder: BundleFolder, settings: Mapping[str, Any], cases: list[dict[str, str]]
+    folder: BundleFolder, settings: Mapping[str, object], cases: list[dict[str, str]]
 ) -> tuple[ConfigWorkflow, Any, Any]:
     """Workflow, trainer and evaluator, ready to run; `cases` gets those of both sides."""
     workflow = _build_workflow(folder, settings)

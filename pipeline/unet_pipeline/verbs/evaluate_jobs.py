@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 import unet_pipeline
-from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work, hash_parts
+from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work, hash_parts, read_values, write_values
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.cohort.record import open_record
 from unet_pipeline.cohort.run import run_items
@@ -22,6 +22,14 @@ from unet_pipeline.messages import Problem
 
 if TYPE_CHECKING:
     from unet_pipeline.evaluation.cases import CaseMeasurement, MeasureAll, Measured
+
+
+class MeasuredCase(BaseModel):
+    """What a worker tells of a case: rows of metrics.csv, and what was done to its label maps."""
+
+    rows: list[dict[str, object]]
+    notes: list[Problem]
+
 
 OPENER = "unet_pipeline.verbs.evaluate_jobs:open_measurement"
 
@@ -52,11 +60,11 @@ def _measure_by_jobs(
         engine = workers.build(workers.share(count_cores()), len(items), target)
         run = run_items(items, Work(OPENER, {"measurement": settings}), engine, record, "evaluate")
         run.require_all("cases")
-        results = [settled.row.result for settled in run.iterate()]
-    return [(result["rows"], [Problem(**note) for note in result["notes"]]) for result in results]
+        results = [settled.row.read(MeasuredCase) for settled in run.iterate()]
+    return [(result.rows, result.notes) for result in results]
 
 
-def _build_item(pair: Pair, settings: Any) -> Item:
+def _build_item(pair: Pair, settings: Arguments) -> Item:
     arguments = _dump(pair)
     files = [pair.reference.absolute(), pair.prediction.absolute()]
     files += [] if (instances := find_instances(pair.reference)) is None else [instances.absolute()]
@@ -91,12 +99,11 @@ def open_measurement(arguments: Arguments, share: Share) -> Function:
     from unet_pipeline.evaluation.cases import CaseMeasurement
 
     measure = TypeAdapter(CaseMeasurement).validate_python(arguments["measurement"])
-    pairs = TypeAdapter(Pair)
 
     def measure_item(item: Arguments, smaller: bool) -> Arguments:
-        rows, notes = measure(pairs.validate_python(item))
+        rows, notes = measure(read_values(item, Pair, "What a worker of `evaluate` was given of a case"))
         plain = [{name: _as_plain(value) for name, value in row.items()} for row in rows]
-        return {"rows": plain, "notes": [vars(note) for note in notes]}
+        return write_values(MeasuredCase(rows=plain, notes=notes))
 
     return measure_item
 

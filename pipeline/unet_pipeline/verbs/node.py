@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_pipeline.audit.trust import open_for_reading
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_weights
 from unet_pipeline.clinical.node.spool import Limits, Spool
-from unet_pipeline.cohort.items import Arguments, Function, Share
+from unet_pipeline.cohort.items import Arguments, Function, Share, write_values
 from unet_pipeline.errors import PredictionError, suggest
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
@@ -131,7 +131,7 @@ class Predictor:
         self.origin: Origin = open_ledger(folder, spool.results, self.files_used, recorded).origin
         self._function: Function | None = None
 
-    def describe_origin(self) -> dict[str, Any]:
+    def describe_origin(self) -> dict[str, object]:
         """Hashes and options that all results share."""
         return self.origin.as_settings()
 
@@ -145,7 +145,7 @@ class Predictor:
         Raises:
             PredictionError: it is of another modality, or cannot be predicted.
         """
-        name = item["name"]
+        name = str(item["name"])
         series = self.spool.taken / name
         source = PredictionInput(name, (series,))
         self._require_modality(series)
@@ -153,10 +153,12 @@ class Predictor:
             path.unlink(missing_ok=True)
         if self._function is None:
             self._function = self._open(source)
+        from unet_pipeline.verbs.predict_worker import ImageItem
+
         now = time.time()
         started = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(now))
-        arguments = {**source.as_arguments(), "entry": None, "started": started, "begun": now}
-        return self._function(arguments, smaller)
+        image = ImageItem(source=source.absolute(), entry=None, started=started, begun=now)
+        return self._function(write_values(image), smaller)
 
     def _require_modality(self, series: Path) -> None:
         from unet_pipeline.dataset.dicom import order_series

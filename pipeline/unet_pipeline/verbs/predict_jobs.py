@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.cohort.engines import LOCAL, SLURM
-from unet_pipeline.cohort.items import Item, Outcome, State, Work, hash_parts
+from unet_pipeline.cohort.items import Item, Outcome, State, Work, hash_parts, read_values, write_values
 from unet_pipeline.cohort.options import SLURM_STAGING, JobOptions
 from unet_pipeline.cohort.record import RUNNING, Record, Row, open_record
 from unet_pipeline.cohort.run import Run, run_items
@@ -29,11 +29,11 @@ from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.progress import LARGE_BYTES, progress_bar
 from unet_pipeline.remote.outputs import OutputFolder
-from unet_pipeline.verbs.predict_worker import OPENER, describe_work, list_outputs
+from unet_pipeline.verbs.predict_worker import OPENER, ImageItem, PredictedImage, describe_work, list_outputs
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.result_formats import ResultFormat
-    from unet_pipeline.prediction.reuse import ImageResult, Ledger
+    from unet_pipeline.prediction.reuse import Ledger
     from unet_pipeline.prediction.run import Predictions
 
 _HASHING_THREADS = 8  # more would only wait for the disk
@@ -165,13 +165,8 @@ def _build_item(source: PredictionInput, key: str, ledger: Ledger) -> Item:
     from unet_pipeline.prediction.run import measure_input
 
     entry = ledger.find(source.name)
-    arguments = {
-        **source.as_arguments(),
-        "entry": None if entry is None else entry.model_dump(mode="json"),
-        "started": ledger.started,
-        "begun": time.time(),
-    }
-    return Item(source.name, key, arguments, measure_input(source), _hash_of(source, ledger))
+    image = ImageItem(source=source.absolute(), entry=entry, started=ledger.started, begun=time.time())
+    return Item(source.name, key, write_values(image), measure_input(source), _hash_of(source, ledger))
 
 
 def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[str, str], suffix: str) -> None:
@@ -196,14 +191,7 @@ def _restore(job: PredictionJob, ledger: Ledger, record: Record, keys: Mapping[s
             continue
         is_known = entry is not None and entry.label_map_sha256 == sha256
         if not is_known and path.is_file() and compute_sha256(path) == sha256:
-            ledger.enter(item.name, ledger.build_entry(item.name, _read_result(row.outputs, row.result)))
-
-
-def _read_result(outputs: Mapping[str, str], result: Mapping[str, Any]) -> ImageResult:
-    """What a worker has told of an image."""
-    from unet_pipeline.prediction.reuse import ImageResult
-
-    return ImageResult(outputs, result["files_sha256"], result["started"], result.get("seen"))
+            ledger.enter(item.name, ledger.build_entry(item.name, row.read(PredictedImage).as_result()))
 
 
 def _adopt(items: Sequence[Item], record: Record, ledger: Ledger, todo: set[str]) -> None:
@@ -212,7 +200,7 @@ def _adopt(items: Sequence[Item], record: Record, ledger: Ledger, todo: set[str]
         entry = ledger.find(item.name)
         is_known = row is not None and row.is_finished and row.key == item.key
         if item.name not in todo and not is_known and entry is not None:
-            result = {"files_sha256": entry.files_sha256, "started": entry.started, "seen": entry.seen}
+            result = {"files_sha256": entry.files_sha256, "started": entry.started, "seen": write_values(entry.seen)}
             record.adopt(item, {"outputs": list_outputs(entry), **result})
     record.commit()
 
@@ -249,13 +237,15 @@ def _run(
     left = {source.name for source in todo}
 
     def enter(outcome: Outcome) -> None:
-        result = outcome.result
-        ledger.bind(outcome.attempt.item.name, _read_result(result["outputs"], result))
+        name = outcome.attempt.item.name
+        predicted = read_values(outcome.result, PredictedImage, f"The results of a worker for {name}")
+        ledger.bind(name, predicted.as_result())
 
     def is_there(item: Item, row: Row) -> bool:
         return item.name not in left
 
-    return run_items(items, Work(OPENER, arguments), engine, record, "predict", arguments["origin"], is_there, enter)
+    origin = ledger.origin.as_settings()
+    return run_items(items, Work(OPENER, arguments), engine, record, "predict", origin, is_there, enter)
 
 
 def _gather(
@@ -276,13 +266,13 @@ def _gather(
     nothing: tuple[Problem, ...] = ()
     outcomes = [CaseOutcome(source, nothing, _explain(rows[source.name])) for source in todo]
     stopwatch, notes, precision = Stopwatch(), list(job.result_format.notes), "float32"
-    for source in todo:
-        result = rows[source.name].result if rows[source.name].is_finished else {}
-        notes += [Problem(**note) for note in result.get("notes", ())]
-        precision = result.get("precision", precision)
-        for stage, taken_s in result.get("seconds", {}).items():
+    told = {name: row.read(PredictedImage) for name, row in rows.items() if row.is_finished}
+    for predicted in (told[source.name] for source in todo if source.name in told):
+        notes += predicted.notes
+        precision = predicted.precision or precision
+        for stage, taken_s in predicted.seconds.items():
             stopwatch.add(stage, taken_s)
-    for line in dict.fromkeys(line for row in rows.values() for line in row.result.get("device_notes", ())):
+    for line in dict.fromkeys(line for predicted in told.values() for line in predicted.device_notes):
         job.announce(f"device   {line}")
     ledger.put_last(source.name for source in todo)  # in the order of the images, whatever finished first
     require_all(outcomes, finals, suffix, ledger)

@@ -4,24 +4,79 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.cohort.items import Arguments, Function, Share
+from unet_pipeline.bundle.run_record import LabelMapEntry, Seen
+from unet_pipeline.cohort.items import Arguments, Function, Share, read_values, write_values
 from unet_pipeline.errors import BundleError, PredictionError
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.messages import Problem
+from unet_pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.prediction.options import PredictOptions
+from unet_pipeline.prediction.origin import ImageResult, Origin
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.engines import Engines
-    from unet_pipeline.prediction.inputs import PredictionInput
     from unet_pipeline.prediction.inspection import Inspector
-    from unet_pipeline.prediction.options import PredictOptions
     from unet_pipeline.prediction.result_formats import ResultFormat
-    from unet_pipeline.prediction.reuse import Origin
 
 OPENER = "unet_pipeline.verbs.predict_worker:open_prediction"
+
+
+class PredictionWork(BaseModel):
+    """What `open_prediction` needs; see `describe_work`."""
+
+    bundle: Path
+    out: Path
+    staging: Path
+    weights: tuple[Path, ...]
+    files_used: tuple[Path, ...]
+    options: PredictOptions
+    origin: Origin
+    suffix: str
+    contract_sha256: str
+    largest: PredictionInput
+
+
+class ImageItem(BaseModel):
+    """An image for a worker.
+
+    Attributes:
+        source: the image.
+        entry: of the label map that is there.
+        started: when the call began, as its label maps are recorded.
+        begun: the same, in seconds since 1970.
+    """
+
+    source: PredictionInput
+    entry: LabelMapEntry | None
+    started: str
+    begun: float
+
+
+class PredictedImage(BaseModel):
+    """What a worker tells of an image: the parts of `ImageResult`, and what the call says about all images.
+
+    One that an earlier call predicted without workers has no more than the former.
+    """
+
+    outputs: dict[str, str] = {}
+    files_sha256: dict[str, str]
+    seen: Seen | None = None
+    started: str
+    notes: tuple[Problem, ...] = ()
+    precision: str | None = None
+    seconds: dict[str, float] = {}
+    device_notes: tuple[str, ...] = ()
+
+    def as_result(self) -> ImageResult:
+        """What the record of predictions needs."""
+        return ImageResult(self.outputs, self.files_sha256, self.started, self.seen)
 
 
 def describe_work(
@@ -50,18 +105,19 @@ def describe_work(
         contract_sha256: of what images are compared with; empty for nothing.
         largest: the image by which windows are chosen.
     """
-    return {
-        "bundle": str(folder.root.absolute()),
-        "out": str(out.absolute()),
-        "staging": str(staging.absolute()),
-        "weights": [str(path.absolute()) for path in weights],
-        "files_used": [str(path.absolute()) for path in files_used],
-        "options": options.as_settings(),
-        "origin": origin.as_settings(),
-        "suffix": suffix,
-        "contract_sha256": contract_sha256,
-        "largest": largest.as_arguments(),
-    }
+    work = PredictionWork(
+        bundle=folder.root.absolute(),
+        out=out.absolute(),
+        staging=staging.absolute(),
+        weights=tuple(path.absolute() for path in weights),
+        files_used=tuple(path.absolute() for path in files_used),
+        options=options,
+        origin=origin,
+        suffix=suffix,
+        contract_sha256=contract_sha256,
+        largest=largest.absolute(),
+    )
+    return write_values(work)
 
 
 def open_prediction(arguments: Arguments, share: Share) -> Function:
@@ -76,29 +132,25 @@ def open_prediction(arguments: Arguments, share: Share) -> Function:
         PredictionError: the device is not what label maps are recorded with.
     """
     from unet_pipeline.device.allocator import keep_freed_pages
-    from unet_pipeline.prediction.options import PredictOptions
-    from unet_pipeline.prediction.reuse import Origin
     from unet_pipeline.verbs.predict import arrange_process
 
-    folder, options = BundleFolder(Path(arguments["bundle"])), PredictOptions(**arguments["options"])
-    options = replace(options, device=share.device or options.device)
-    weights = tuple(map(Path, arguments["weights"]))
-    origin = Origin(**{**arguments["origin"], "weights_sha256": tuple(arguments["origin"]["weights_sha256"])})
-    _require_unchanged(folder, origin, weights, arguments["files_used"])
+    work = read_values(arguments, PredictionWork, "What a worker of `predict` was given")
+    folder, options = BundleFolder(work.bundle), replace(work.options, device=share.device or work.options.device)
+    _require_unchanged(folder, work.origin, work.files_used)
     if folder.is_planned:
         arrange_process(folder, True, options.device)
     keep_freed_pages()
-    return _build_worker(folder, weights, options, origin, arguments)
+    return _build_worker(folder, work, options)
 
 
-def _require_unchanged(folder: BundleFolder, origin: Origin, weights: tuple[Path, ...], files_used: list[str]) -> None:
+def _require_unchanged(folder: BundleFolder, origin: Origin, files_used: Sequence[Path]) -> None:
     """Label maps are recorded with the hashes that the files had when the run began."""
     now = {path: compute_sha256(folder.root / path) for path in origin.configs_sha256}
     changed = [path for path, sha256 in origin.configs_sha256.items() if now[path] != sha256]
     changed += [
-        Path(file).name
+        file.name
         for file, sha256 in zip(files_used, origin.weights_sha256, strict=True)
-        if compute_sha256(Path(file)) != sha256
+        if compute_sha256(file) != sha256
     ]
     if changed:
         raise BundleError(
@@ -106,32 +158,29 @@ def _require_unchanged(folder: BundleFolder, origin: Origin, weights: tuple[Path
         )
 
 
-def _build_worker(
-    folder: BundleFolder, weights: tuple[Path, ...], options: PredictOptions, origin: Origin, arguments: Arguments
-) -> Function:
+def _build_worker(folder: BundleFolder, work: PredictionWork, options: PredictOptions) -> Function:
     from unet_pipeline.clinical.formats import choose_format
     from unet_pipeline.prediction.engines import build_engines
-    from unet_pipeline.prediction.inputs import PredictionInput
     from unet_pipeline.prediction.run import find_suffix
     from unet_pipeline.prediction.window_choice import settle_windows
     from unet_pipeline.quality.inspector import build_inspector
     from unet_pipeline.verbs.recorded import settle_recorded
 
-    result_format = choose_format(folder, options.format, ())
+    result_format, origin, weights = choose_format(folder, options.format, ()), work.origin, work.weights
     if folder.is_planned and (here := settle_recorded(folder, options, result_format)) != origin.options:
         raise PredictionError(
             f"A worker would compute on {here['device']} in {here['precision']}, the record says {origin.options['device']} in "
             f"{origin.options['precision']}. Give --device and --precision."
         )
-    staging = Path(tempfile.mkdtemp(dir=arguments["staging"]))
+    staging = Path(tempfile.mkdtemp(dir=work.staging))
     engines = build_engines(folder, weights, staging, options)
-    windowing = settle_windows(engines, [PredictionInput.from_arguments(arguments["largest"])], options)
+    windowing = settle_windows(engines, [work.largest], options)
     engines = engines.with_windowing(replace(windowing, num_images=1))
     own_suffix = find_suffix(folder, None if folder.is_planned else engines)
-    inspector = build_inspector(folder, weights, options, arguments["contract_sha256"])
+    inspector = build_inspector(folder, weights, options, work.contract_sha256)
     if inspector is not None:
         inspector.attach(engines)
-    return _Worker(engines, staging, options, origin, arguments, result_format, own_suffix, inspector).predict
+    return _Worker(engines, staging, options, work, result_format, own_suffix, inspector).predict
 
 
 @dataclass(frozen=True)
@@ -139,8 +188,7 @@ class _Worker:
     engines: Engines
     staging: Path
     options: PredictOptions
-    origin: Origin
-    arguments: Arguments
+    work: PredictionWork
     result_format: ResultFormat
     own_suffix: str
     inspector: Inspector | None = None
@@ -149,27 +197,24 @@ class _Worker:
         """The label map of one image.
 
         Args:
-            item: `PredictionInput.as_arguments`, entry of the label map that is there, and when the call began: started, and begun
-                (seconds since 1970).
+            item: of `ImageItem`.
             smaller: one window at a time, blended in main memory.
 
         Returns:
-            `outputs`, and what the record of predictions needs.
+            Of `PredictedImage`.
         """
-        from unet_pipeline.bundle.run_record import LabelMapEntry
-        from unet_pipeline.prediction.inputs import PredictionInput
         from unet_pipeline.prediction.outputs import output_path
         from unet_pipeline.prediction.reuse import Ledger
         from unet_pipeline.prediction.run import CaseLoop
 
-        out, source = Path(self.arguments["out"]), PredictionInput.from_arguments(item)
-        ledger = Ledger(out, self.origin, started=item["started"])
-        if item["entry"] is not None:
-            ledger.enter(source.name, LabelMapEntry(**item["entry"]))
-        suffix = self.arguments["suffix"]
-        finals = {source: output_path(source, out, suffix)}
+        image = read_values(item, ImageItem, "What a worker of `predict` was given of an image")
+        source, suffix = image.source, self.work.suffix
+        ledger = Ledger(self.work.out, self.work.origin, started=image.started)
+        if image.entry is not None:
+            ledger.enter(source.name, image.entry)
+        finals = {source: output_path(source, self.work.out, suffix)}
         final = finals[source]
-        if final.is_file() and final.stat().st_mtime >= item["begun"]:
+        if final.is_file() and final.stat().st_mtime >= image.begun:
             final.unlink()  # of an attempt of this run whose worker was lost before it could say so
         engines = _take_less(self.engines) if smaller else self.engines
         loop = CaseLoop(
@@ -182,22 +227,23 @@ class _Worker:
         if entry is None:
             raise TypeError("the case loop has made no entry")
         seconds = {stage: now_s - before[stage] for stage, now_s in engines.parts.stopwatch.seconds.items()}
-        return {
-            "outputs": list_outputs(entry),
-            "files_sha256": entry.files_sha256,
-            "seen": entry.seen,
-            "started": entry.started,
-            "notes": [asdict(note) for note in notes],
-            "precision": engines.parts.precision,
-            "seconds": {stage: round(taken_s, 6) for stage, taken_s in seconds.items()},
-            "device_notes": engines.list_notes(),
-        }
+        predicted = PredictedImage(
+            outputs=list_outputs(entry),
+            files_sha256=entry.files_sha256,
+            seen=entry.seen,
+            started=entry.started,
+            notes=notes,
+            precision=engines.parts.precision,
+            seconds={stage: round(taken_s, 6) for stage, taken_s in seconds.items()},
+            device_notes=tuple(engines.list_notes()),
+        )
+        return write_values(predicted)
 
 
-def list_outputs(entry: Any) -> dict[str, str]:
+def list_outputs(entry: LabelMapEntry) -> dict[str, str]:
     """SHA-256 of the files of an entry by their names, the label map first."""
     outputs = {entry.label_map: entry.label_map_sha256}
-    if entry.probabilities is not None:
+    if entry.probabilities is not None and entry.probabilities_sha256 is not None:
         outputs[entry.probabilities] = entry.probabilities_sha256
     return outputs | (entry.companions_sha256 or {})
 

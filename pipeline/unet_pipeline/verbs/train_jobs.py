@@ -6,13 +6,26 @@ What is finished stands in `jobs.sqlite` beside the run folders. A training that
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.bundle.run_record import Profile, TrainingRecord, read_record
-from unet_pipeline.cohort.items import Arguments, Function, Item, Share, State, Work, hash_parts
+from unet_pipeline.bundle.run_record import TrainingRecord, read_record
+from unet_pipeline.cohort.items import (
+    Arguments,
+    Function,
+    Item,
+    Share,
+    State,
+    Work,
+    hash_parts,
+    read_values,
+    write_values,
+)
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.cohort.record import Row, open_record
 from unet_pipeline.cohort.run import Run, run_items
@@ -26,6 +39,24 @@ from unet_pipeline.verbs.train import TrainingJob, find_start, open_store, publi
 
 if TYPE_CHECKING:
     from unet_pipeline.training.run import TrainingRun
+
+
+class TrainingWork(BaseModel):
+    """What `open_training` needs: the bundle, and options of `train`."""
+
+    bundle: Path
+    resume: bool
+    tracking: str | None
+    check_data: bool
+
+
+class TrainingItem(BaseModel):
+    """A training for a worker; see `TrainingJob`."""
+
+    fold: int
+    overrides: dict[str, object]
+    further_seed: int | None
+
 
 OPENER = "unet_pipeline.verbs.train_jobs:open_training"
 _GRACE_S = 60.0  # for the step that runs and its checkpoint
@@ -49,12 +80,8 @@ def train_by_jobs(
         say_lone_patient(folder, fold, announce)
     by_name = {job.name: job for job in trainings}
     items = [_build_item(job) for job in trainings]
-    arguments = {
-        "bundle": str(folder.root.absolute()),
-        "resume": resume,
-        "tracking": tracking,
-        "check_data": check_data,
-    }
+    root = folder.root.absolute()
+    work = TrainingWork(bundle=root, resume=resume, tracking=tracking, check_data=check_data)
     folder.runs.mkdir(parents=True, exist_ok=True)
     with open_record(folder.runs) as record:
         record.release([State.BAD_INPUT])  # its cause, such as a file that was gone, is no part of the key
@@ -63,7 +90,7 @@ def train_by_jobs(
         announce(f"workers  {engine.num_workers} ({workers.engine}) with {share.num_threads} thread(s) each")
         run = run_items(
             items,
-            Work(OPENER, arguments, _GRACE_S),
+            Work(OPENER, write_values(work), _GRACE_S),
             engine,
             record,
             "train",
@@ -81,16 +108,16 @@ def _build_item(job: TrainingJob) -> Item:
         inputs["initial weights"] = compute_sha256(start)
     values = {name: value for name, value in job.overrides.items() if name != "initial_weights"}
     key = hash_parts([job.name, values, inputs])
-    arguments = {"fold": job.fold, "overrides": dict(job.overrides), "further_seed": job.further_seed}
-    return Item(job.name, key, arguments, inputs_sha256=inputs)
+    item = TrainingItem(fold=job.fold, overrides=dict(job.overrides), further_seed=job.further_seed)
+    return Item(job.name, key, write_values(item), inputs_sha256=inputs)
 
 
 def _is_there(folder: BundleFolder, row: Row) -> bool:
-    weights = folder.root / row.result["weights"]
+    weights = _read_result(folder, row).weights
     return weights.is_file() and compute_sha256(weights) in row.outputs.values()
 
 
-def _describe(trainings: Any) -> str:
+def _describe(trainings: Iterable[TrainingJob]) -> str:
     """Epochs of the trainings that are not over, from their run records."""
     shown = []
     for job in trainings:
@@ -107,7 +134,7 @@ def _gather(run: Run, by_name: Mapping[str, TrainingJob], announce: Callable[[st
     for settled in run.iterate():
         if settled.is_finished:
             job = by_name[settled.item.name]
-            runs.append(_read_result(job.folder, settled.row.result))
+            runs.append(_read_result(job.folder, settled.row))
             if settled.is_kept:
                 announce(f"kept     {settled.item.name}: finished before with the same settings")
             if not _is_published(job, runs[-1]):
@@ -121,12 +148,11 @@ def _is_published(job: TrainingJob, run: TrainingRun) -> bool:
     return published.is_file() and run.weights.is_file() and compute_sha256(published) == compute_sha256(run.weights)
 
 
-def _read_result(folder: BundleFolder, result: Mapping[str, Any]) -> TrainingRun:
+def _read_result(folder: BundleFolder, row: Row) -> TrainingRun:
     from unet_pipeline.training.run import TrainingRun
 
-    paths = {name: folder.root / result[name] for name in ("weights", "run_dir")}
-    tuples = {name: tuple(result[name]) for name in ("nondeterministic_kernels", "device_choices")}
-    return TrainingRun(**{**result, **paths, **tuples, "profile": Profile(**result["profile"])})
+    run = row.read(TrainingRun)
+    return replace(run, weights=folder.root / run.weights, run_dir=folder.root / run.run_dir)
 
 
 # in a worker
@@ -144,13 +170,15 @@ def open_training(arguments: Arguments, share: Share) -> Function:
         number = int(share.device.partition(":")[2])
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
     show_progress(False)
-    folder = BundleFolder(Path(arguments["bundle"]))
+    work = read_values(arguments, TrainingWork, "What a worker of `train` was given")
+    folder = BundleFolder(work.bundle)
 
     def train_item(item: Arguments, smaller: bool) -> Arguments:
-        job = TrainingJob(folder, item["fold"], item["overrides"], item["further_seed"])
-        resume = arguments["resume"] or _is_begun(job)
-        store = open_store(folder, [job], resume, arguments["tracking"], _say_nothing, must_answer=False)
-        run = train_one(job, resume, True, _say_nothing, store, arguments["check_data"], publishes=False)
+        asked = read_values(item, TrainingItem, "What a worker of `train` was given of a training")
+        job = TrainingJob(folder, asked.fold, asked.overrides, asked.further_seed)
+        resume = work.resume or _is_begun(job)
+        store = open_store(folder, [job], resume, work.tracking, _say_nothing, must_answer=False)
+        run = train_one(job, resume, True, _say_nothing, store, work.check_data, publishes=False)
         if run.stopped_by is not None:
             raise PreemptedError(run.stopped_by)  # ends the process: everything is saved, the next attempt goes on
         return _describe_run(folder, run)

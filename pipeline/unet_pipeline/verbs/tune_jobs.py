@@ -10,10 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work, hash_parts
+from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work, hash_parts, read_values, write_values
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.cohort.record import Row, open_record
 from unet_pipeline.cohort.run import run_items
@@ -25,6 +27,36 @@ from unet_pipeline.prediction.inputs import PredictionInput
 if TYPE_CHECKING:
     from unet_pipeline.evidence.records.prediction_record import TunedCase
     from unet_pipeline.tuning.choose import CaseSample, SampleAll
+
+
+class TuningWork(BaseModel):
+    """What `open_tuning` needs: bundle and output folder, weights of each group, sizes of parts to try, and options of `tune`."""
+
+    bundle: Path
+    weights: tuple[tuple[Path, ...], ...]
+    out: Path
+    device: str | None
+    mirror: bool
+    sizes: tuple[float, ...] = ()
+
+
+class TuningItem(BaseModel):
+    """A case for a worker: number of its group, see `ReferencedImage` for its files and facts; `key` is its item's."""
+
+    source: PredictionInput
+    group: int
+    label: Path
+    pixel_spacing_mm: tuple[float, ...] | None
+    missing_values: tuple[int, ...]
+    key: str
+
+
+class TriedCase(BaseModel):
+    """What a worker tells of a case: see `CaseSample`, whose voxels are in the file of the outputs."""
+
+    rows: list[tuple[str, str, str, float]]
+    outputs: dict[str, str]
+
 
 OPENER = "unet_pipeline.verbs.tune_jobs:open_tuning"
 CASES = "tuning_cases"
@@ -52,16 +84,17 @@ def sampling_by_jobs(
         shutil.rmtree(out, ignore_errors=True)
         return
     out.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "bundle": str(folder.root.absolute()),
-        "weights": [[str(path.absolute()) for path in group.weights] for group in groups],
-        "out": str(out.absolute()),
-        "device": device,
-        "mirror": mirror,
-    }
 
     def sample_all(sizes: Sequence[float]) -> Iterator[CaseSample]:
-        return _sample_by_jobs(groups, hashes, {**settings, "sizes": list(sizes)}, workers, announce)
+        work = TuningWork(
+            bundle=folder.root.absolute(),
+            weights=tuple(tuple(path.absolute() for path in group.weights) for group in groups),
+            out=out.absolute(),
+            device=device,
+            mirror=mirror,
+            sizes=tuple(sizes),
+        )
+        return _sample_by_jobs(groups, hashes, work, workers, announce)
 
     yield sample_all
     shutil.rmtree(out)
@@ -70,7 +103,7 @@ def sampling_by_jobs(
 def _sample_by_jobs(
     groups: Sequence[Group],
     hashes: Mapping[str, TunedCase],
-    settings: Mapping[str, Any],
+    work: TuningWork,
     workers: JobOptions,
     announce: Callable[[str], None],
 ) -> Iterator[CaseSample]:
@@ -79,8 +112,8 @@ def _sample_by_jobs(
     Raises:
         CohortError: workers cannot be had, or cases failed (the message lists them; the others are kept).
     """
-    out, share = Path(settings["out"]), workers.share(count_cores(), settings["device"])
-    items = _build_items(groups, hashes, settings)
+    out, share = work.out, workers.share(count_cores(), work.device)
+    items = _build_items(groups, hashes, work)
 
     def is_there(item: Item, row: Row) -> bool:
         return all((out / name).is_file() and compute_sha256(out / name) == row.outputs[name] for name in row.outputs)
@@ -88,15 +121,15 @@ def _sample_by_jobs(
     with open_record(out) as record:
         engine = workers.build(share, len(items), out)
         announce(f"workers  {engine.num_workers} ({workers.engine}) with {share.num_threads} thread(s) each")
-        run = run_items(items, Work(OPENER, settings), engine, record, "tune", is_there=is_there)
+        run = run_items(items, Work(OPENER, write_values(work)), engine, record, "tune", is_there=is_there)
         run.require_all("cases")
         for settled in run.iterate():
             yield _read_sample(out, settled.row)
 
 
-def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], settings: Mapping[str, Any]) -> list[Item]:
-    root = BundleFolder(Path(settings["bundle"]))
-    of_all = [settings["sizes"], settings["mirror"], settings["device"]]
+def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], work: TuningWork) -> list[Item]:
+    root = BundleFolder(work.bundle)
+    of_all: list[object] = [list(work.sizes), work.mirror, work.device]
     of_all += [compute_sha256(path) for path in (root.plan, root.config("inference"))]
     items = []
     for number, group in enumerate(groups):
@@ -104,15 +137,15 @@ def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], setti
         for case in group.cases:
             inputs = {**hashes[case.source.name].files_sha256, "label": hashes[case.source.name].label_sha256}
             key = hash_parts([case.source.name, *of_all, of_weights, list(inputs.items()), *case.missing_values])
-            arguments = {
-                **case.source.as_arguments(),
-                "group": number,
-                "label": str(case.label.absolute()),
-                "pixel_spacing_mm": case.pixel_spacing_mm,
-                "missing_values": case.missing_values,
-                "key": key,
-            }
-            items.append(Item(case.source.name, key, arguments, float(case.label.stat().st_size), inputs))
+            item = TuningItem(
+                source=case.source.absolute(),
+                group=number,
+                label=case.label.absolute(),
+                pixel_spacing_mm=case.pixel_spacing_mm,
+                missing_values=case.missing_values,
+                key=key,
+            )
+            items.append(Item(case.source.name, key, write_values(item), float(case.label.stat().st_size), inputs))
     return items
 
 
@@ -121,9 +154,9 @@ def _read_sample(out: Path, row: Row) -> CaseSample:
 
     from unet_pipeline.tuning.choose import CaseSample
 
-    rows = [tuple(values) for values in row.result["rows"]]
-    with np.load(out / next(iter(row.outputs))) as arrays:
-        return CaseSample(rows, arrays["probabilities"], arrays["classes"])
+    tried = row.read(TriedCase)
+    with np.load(out / next(iter(tried.outputs))) as arrays:
+        return CaseSample(tried.rows, arrays["probabilities"], arrays["classes"])
 
 
 # in a worker
@@ -133,17 +166,18 @@ def open_tuning(arguments: Arguments, share: Share) -> Function:
     """Make the process ready; the network of a fold is loaded with its first case. See `Work`.
 
     Args:
-        arguments: bundle, out (folders); weights of each group (files); sizes, device, mirror.
+        arguments: of `TuningWork`.
         share: of this worker.
     """
     from unet_pipeline.planning.plan import read_plan
     from unet_pipeline.prediction.transforms import TransformsEngine
     from unet_pipeline.verbs.predict import arrange_process
 
-    folder, device = BundleFolder(Path(arguments["bundle"])), share.device or arguments["device"]
+    work = read_values(arguments, TuningWork, "What a worker of `tune` was given")
+    folder, device = BundleFolder(work.bundle), share.device or work.device
     arrange_process(folder, True, device)
     plan, engines = read_plan(folder.plan), dict[int, TransformsEngine]()
-    staging = Path(tempfile.mkdtemp(dir=arguments["out"]))
+    staging = Path(tempfile.mkdtemp(dir=work.out))
 
     def sample_item(item: Arguments, smaller: bool) -> Arguments:
         import numpy as np
@@ -152,24 +186,22 @@ def open_tuning(arguments: Arguments, share: Share) -> Function:
         from unet_pipeline.prediction.out_of_memory import release_cached_memory
         from unet_pipeline.tuning.choose import build_engine, sample_case
 
-        number = item["group"]
-        weights, engine = tuple(map(Path, arguments["weights"][number])), engines.get(number)
+        asked = read_values(item, TuningItem, "What a worker of `tune` was given of a case")
+        weights, engine = work.weights[asked.group], engines.get(asked.group)
         if smaller:  # for this case alone: the others keep the bits that they would have had
             engine = None
             engines.clear()
             release_cached_memory(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
         if engine is None:
-            engine = build_engine(folder, weights, staging, device, arguments["mirror"], smaller)
+            engine = build_engine(folder, weights, staging, device, work.mirror, smaller)
         if not smaller:
-            engines[number] = engine
-        spacing_mm = item["pixel_spacing_mm"]
-        source = PredictionInput.from_arguments(item)
-        facts = (tuple(spacing_mm) if spacing_mm else None, None, tuple(item["missing_values"]))
-        case = ReferencedImage(source, Path(item["label"]), *facts)
-        sample = sample_case(engine, case, plan, arguments["sizes"], staging)
-        path = Path(arguments["out"]) / f"{item['key']}.npz"
+            engines[asked.group] = engine
+        facts = (asked.pixel_spacing_mm or None, None, asked.missing_values)
+        case = ReferencedImage(asked.source, asked.label, *facts)
+        sample = sample_case(engine, case, plan, work.sizes, staging)
+        path = work.out / f"{asked.key}.npz"
         with write_atomically(path) as partial:
             np.savez(partial, probabilities=sample.probabilities, classes=sample.classes)
-        return {"rows": sample.rows, "outputs": {path.name: compute_sha256(path)}}
+        return write_values(TriedCase(rows=sample.rows, outputs={path.name: compute_sha256(path)}))
 
     return sample_item

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unet_pipeline.bundle.run_record import LabelMapEntry
+from unet_pipeline.bundle.run_record import ContractVerdict, LabelMapEntry
 from unet_pipeline.bundle.unlabelled import PoolImage
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.dataset.image import read_label_map
@@ -158,7 +158,7 @@ def _sort(work: PoolWork, plan: Plan, one: LabelledImage, least: float, may_be_e
         for fold in one.entries
     ]
     agreement = measure_agreement(maps, list(plan.label_table.values())[1:])
-    judgements = [entry.contract or {} for entry in one.entries.values()]
+    judgements = [entry.contract or ContractVerdict() for entry in one.entries.values()]
     return PoolImage(
         name=one.source.name,
         files_sha256=one.files_sha256,

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.seal import break_seal
@@ -125,7 +124,11 @@ def write_lists(work: PoolWork, fold: int, kept: Sequence[PredictionInput], imag
     """
     plan = read_plan(work.folder.plan)
     start = work.copy.root / plan.dataset_dir
-    lists: dict[str, Any] = read_json_object(work.folder.split(fold))
+    own = work.folder.split(fold)
+    lists = read_json_object(own, ("training",))
+    labelled = lists["training"]
+    if not isinstance(labelled, list) or not labelled:
+        raise BundleError(f'{own.name} of {work.folder.name} has no cases in "training". Restore it from a copy.')
 
     def place(path: Path) -> str:
         return Path(
@@ -140,8 +143,8 @@ def write_lists(work: PoolWork, fold: int, kept: Sequence[PredictionInput], imag
         }
         for source in kept
     ]
-    repeats = max(1, round(len(pool) / len(lists["training"])))
-    content = {**lists, "training": [*lists["training"] * repeats, *pool]}
+    repeats = max(1, round(len(pool) / len(labelled)))
+    content = {**lists, "training": [*labelled * repeats, *pool]}
     path = work.copy.split(fold)
     if read_json_object(path) != content:
         write_json(path, content)

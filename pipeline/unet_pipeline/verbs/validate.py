@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,9 +154,9 @@ def validate(
         for line in breaches:
             announce(f"warning: {line}")
         log = log.add(OPENED, plan.compute_sha256(), data_sha256=data_sha256)
-        reading: dict[str, Any] = {"follow_links": follow_links, "data_root": data_root, "jobs": jobs}
+        reading = partial(evaluate, follow_links=follow_links, data_root=data_root, jobs=jobs)
         evaluations = [
-            evaluate(folder.root, dataset, Path(out) / name, device=device, trust=trust, announce=announce, **reading)
+            reading(folder.root, dataset, Path(out) / name, device=device, trust=trust, announce=announce)
             for (_, folder), name in zip(folders, ("evaluation", "evaluation_against"), strict=False)
         ]
         result = _decide(plan, evaluations, breaches, notes, (data, data_sha256, _count_looks(log.looks)))

@@ -51,7 +51,7 @@ class Layers:
     predictions: tuple[bytes | None, ...]
     probabilities: bytes | None
     instances: tuple[bytes | None, ...]
-    facts: dict[str, Any]
+    facts: dict[str, object]
 
 
 def build_layers(

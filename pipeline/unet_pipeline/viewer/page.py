@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
 
 import pandas as pd
 
@@ -149,7 +148,7 @@ def build_page(looks: Looks, parts: Sequence[str] = (), exact: bool = True, toke
     scripts = "\n".join(_read(assets / name) for name in _SCRIPTS)
     html = _read(assets / "viewer.html")
     filled = {
-        "title": _escape(overview["title"]),
+        "title": _escape(str(overview["title"])),
         "style": _read(assets / "viewer.css"),
         "data": "\n".join(blocks),
         "script": scripts,
@@ -192,7 +191,7 @@ def _pack_niivue() -> str:
     return base64.b64encode(packed).decode()
 
 
-def describe(looks: Looks) -> dict[str, Any]:
+def describe(looks: Looks) -> dict[str, object]:
     """Everything but the images: labels, and a line per case with its numbers, flags and groups."""
     first = looks.results[0]
     names = [*list(first.labels.table)[1:], *first.labels.regions]

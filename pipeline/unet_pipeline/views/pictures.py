@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from unet_pipeline.dataset.tiles import Tile
     from unet_pipeline.evaluation.comparison import ComparisonRow
+    from unet_pipeline.evidence.records.record import Epoch
 
 # Okabe and Ito's, the dark ones first, for lines and points on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -89,13 +90,13 @@ def draw_scores(rows: pd.DataFrame, labels: Sequence[str], summary: Mapping[str,
     return figure
 
 
-def draw_training(epochs: Sequence[Mapping[str, float | None]]) -> Figure:
+def draw_training(epochs: Sequence[Epoch]) -> Figure:
     """Loss, and Dice on the resampled grid where validations were made, over the epochs."""
     named = (("loss", "loss of the training"), ("dice_resampled_grid", "Dice of the validation"))
-    panels = [(key, title) for key, title in named if any(one.get(key) is not None for one in epochs)]
+    panels = [(key, title) for key, title in named if any(getattr(one, key) is not None for one in epochs)]
     figure, axes = open_figure(3.6 * max(1, len(panels)), 2.7, max(1, len(panels)))
     for number, (panel, (key, title)) in enumerate(zip(axes[0], panels, strict=False)):
-        points = [(one["epoch"], one[key]) for one in epochs if one.get(key) is not None]
+        points = [(one.epoch, getattr(one, key)) for one in epochs if getattr(one, key) is not None]
         xs, ys = zip(*points, strict=True)
         panel.plot(xs, ys, color=COLOURS[number], marker="o" if len(xs) < 40 else "", markersize=3.5, linewidth=1.4)
         panel.set_xlabel("epoch")

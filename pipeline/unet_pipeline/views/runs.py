@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unet_pipeline.boundary import show_place
 from unet_pipeline.progress import describe_time, format_duration
-from unet_pipeline.text_files import read_json
+from unet_pipeline.text_files import read_model
 from unet_pipeline.views.numbers import SUMMARIES as NUMBERS
 from unet_pipeline.views.pictures import draw_predictions, draw_training
 from unet_pipeline.views.summary import Picture, Summary, Table, count, join_size, list_problems
@@ -47,8 +46,9 @@ def _summarize_training(run: TrainingRun) -> Summary:
 
 
 def _draw_run(run: TrainingRun) -> Figure:
-    epochs: list[Mapping[str, Any]] = read_json(run.run_dir / "run.json").get("epochs") or []
-    return draw_training(epochs)
+    from unet_pipeline.evidence.records.record import TrainingRecord
+
+    return draw_training(read_model(run.run_dir / "run.json", TrainingRecord).epochs)
 
 
 def _summarize_training_forecast(forecast: TrainingForecast) -> Summary:

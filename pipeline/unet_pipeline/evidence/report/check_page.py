@@ -80,7 +80,7 @@ def build_check_page(report: CheckReport, max_picture_bytes: int = MAX_PICTURE_B
     cases = _build_cases(report, numbers, max_picture_bytes)
     figures, sentences = draw_histograms([case.tile for case in cases], labels)
     names = {value: name for name, value in labels.items()}
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "report": report,
         "dataset": report.dataset,
         "cases": cases,
