@@ -66,6 +66,12 @@ class EvaluationRecord:
         return record is not None and record.predictions_given
 
     @property
+    def label_maps_sha256(self) -> Mapping[str, str]:
+        """Hash of the label map of each case that was measured; {} where that was not recorded."""
+        record = _read(self.folder / "run.json", EvaluationRunRecord)
+        return record.result.label_maps_sha256 if record is not None else {}
+
+    @property
     def claim(self) -> ClaimRecord | None:
         """How well expected Dice was kept on these cases; None where that was not measured, or on other numbers."""
         record = _read(self.folder / QUALITY_FILE, ClaimRecord)
