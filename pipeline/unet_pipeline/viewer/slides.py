@@ -16,6 +16,7 @@ from unet_pipeline.evidence.records.measured import hide_unmeasured
 from unet_pipeline.evidence.report.overlay import draw_overlay
 from unet_pipeline.evidence.report.report_overlays import choose_cases
 from unet_pipeline.files import write_atomically
+from unet_pipeline.messages import show_cases
 from unet_pipeline.viewer.layers import read_cropped
 from unet_pipeline.viewer.results import Result
 
@@ -84,7 +85,7 @@ def _write(box: Any, text: str, points: int) -> None:
 def _add_tables(deck: Any, result: Result, rows: pd.DataFrame) -> None:
     """A row per label that counts: its mean of the metrics that the terminal shows, on as many slides as they need."""
     metrics = [name for name, metric in METRICS.items() if metric.shown and name in rows]
-    title = f"{result.name}: mean over {rows['case'].nunique()} cases"
+    title = f"{result.name}: mean over {show_cases(rows['case'].nunique())}"
     parts = [
         (labels, names)
         for labels in _cut(list(result.labels.scored), _MOST_LABELS)

@@ -19,6 +19,7 @@ from unet_pipeline.dataset.manifest import read_manifest
 from unet_pipeline.evidence.records.data_terms import NOT_STATED, read_data_terms
 from unet_pipeline.evidence.records.record import RECORD, find_state
 from unet_pipeline.files import compute_sha256, write_json
+from unet_pipeline.messages import show_cases
 from unet_pipeline.planning.plan import read_plan
 
 CRATE = "ro-crate-metadata.json"
@@ -93,7 +94,7 @@ def _describe_shared(folder: BundleFolder) -> Iterator[Entity]:
         "@id": _DATA,
         "@type": "Dataset",
         "name": manifest.dataset_name,
-        "description": f"{manifest.num_cases} cases; every file with its SHA-256 is in evidence/dataset_manifest.json.",
+        "description": f"{show_cases(manifest.num_cases)}; every file with its SHA-256 is in evidence/dataset_manifest.json.",
         "identifier": f"sha256:{compute_sha256(folder.dataset_manifest)}",
         "license": terms.facts.get("Licence", NOT_STATED),
         "citation": "; ".join(terms.references) or NOT_STATED,
