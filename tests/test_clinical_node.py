@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.clinical.node import sender as sender_module
 from unet_pipeline.clinical.node.receiver import read_allowed, receiving
 from unet_pipeline.clinical.node.sender import Destination, Sender, read_destination
-from unet_pipeline.clinical.node.spool import Spool, hash_uid
+from unet_pipeline.clinical.node.spool import Spool
 from unet_pipeline.clinical.source import format_numbers
+from unet_pipeline.clinical.uids import hash_uid
 from unet_pipeline.cohort.items import Attempt, Item, State
 from unet_pipeline.cohort.record import PREDICTED, WAITING, open_record
 from unet_pipeline.cohort.status import read_jobs
@@ -48,6 +50,13 @@ def require_no_secrets(folder: Path, lines: list[str]) -> None:
     told += (folder / "jobs.sqlite").read_bytes().decode("latin-1")
     for secret in (*SECRETS, network.FIRST):
         assert secret not in told
+
+
+def require_private(folder: Path) -> None:
+    """Nobody but the node's user may read what a node has on its disk, although its umask lets others."""
+    paths = [path for path in folder.rglob("*") if path.exists()]
+    assert any(path.is_file() and path.parent.parent.name == "quarantine" for path in paths)
+    assert {stat.filemode(path.stat().st_mode) for path in paths} <= {"drwx------", "-rw-------"}
 
 
 def test_every_series_is_stored_once_although_the_node_is_killed(tmp_path: Path, bundle: Path) -> None:
@@ -88,6 +97,7 @@ def running(
         node.wait_for(node.says("listens on port"))
         yield node, archive
         require_no_secrets(folder, node.lines)
+        require_private(folder)
         node.process.terminate()
         assert node.process.wait(timeout=30) == 0
 
