@@ -100,6 +100,7 @@ def running(
         require_private(folder)
         node.process.terminate()
         assert node.process.wait(timeout=30) == 0
+        assert not [path for path in (folder / "results").iterdir() if path.is_dir()], "copies of images"
 
 
 def wait_for_reason(node: network.NodeProcess, series: int, ending: str = "") -> str:
@@ -170,6 +171,7 @@ def test_a_series_that_comes_again_is_not_predicted_again_and_a_late_slice_is_to
     network.send(node.port, instances[:15])
     name = hash_uid(network.name_series(920))
     node.wait_for(node.says(f"sent     {name}"))
+    assert not list((node.folder / "results").rglob(f"{name}*")), "nor is a copy of the image left"
     network.send(node.port, instances[:15])
     node.wait_for(lambda: not any((node.folder / part / name).exists() for part in ("received", "taken")))
     network.send(node.port, instances[15:])

@@ -24,11 +24,14 @@ def encode(instance: Dataset) -> bytes:
     return stream.getvalue()
 
 
-def test_folders_that_others_could_read_are_closed(tmp_path: Path) -> None:
+def test_open_closes_folders_that_others_could_read_and_removes_copies(tmp_path: Path) -> None:
     names = ("incoming", "received", "taken", "results", "quarantine", "sent")
     for name in names:
         (tmp_path / name).mkdir(mode=0o755)
+    (tmp_path / "results/tmp_killed/readable").mkdir(parents=True)
+    (tmp_path / "results/tmp_killed/readable/name.nii.gz").write_bytes(b"image")
     Spool(tmp_path).open()
+    assert not list((tmp_path / "results").iterdir()), "what a killed process had copied"
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names} == {0o700}
 
 

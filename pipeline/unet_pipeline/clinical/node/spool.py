@@ -102,10 +102,17 @@ class Spool:
                 folder.chmod(_PRIVATE)  # also those that an earlier version made for everyone
         remove_partial(self._incoming)
         remove_partial(self.results)
+        self.remove_staging()
         for path in self._incoming.iterdir():
             self._join(path, *path.stem.split("-"))
         for path in self._received.iterdir():
             self._arrived_s[path.name] = time.monotonic()
+
+    def remove_staging(self) -> None:
+        """Remove the folders in results/ in which a network worked, with copies of images; none works now."""
+        for folder in self.results.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def receive(self, data: bytes, instance_uid: str) -> None:
         """Keep an instance; it is on the disk when this returns.
