@@ -46,7 +46,6 @@ from unet_pipeline.results import Result
 
 CaseOutcome = Outcome[PredictionInput, tuple[Problem, ...]]
 _NO_THREADS = Overlap(False, False, "the steps of an external bundle may not be made for threads")
-
 COPIES = "readable"  # folder of the images that MONAI cannot read as they are
 
 

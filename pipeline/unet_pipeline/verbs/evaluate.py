@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_pipeline.audit.trust import open_trusted
+from unet_pipeline.audit.trust import open_trusted, require_place_of_results
 from unet_pipeline.bundle.data_state import is_planned_dataset, require_unchanged_data
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_weights
 from unet_pipeline.cohort.options import JobOptions
@@ -84,12 +84,14 @@ def evaluate(
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
-        BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
+        BundleError: no weights, or for an ensemble fewer than two folds; the bundle needs trust; or `out` lies among its configs.
         DatasetError: images or label maps that the bundle was planned from have changed since.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
+    if out is not None:
+        require_place_of_results(folder, Path(out))
     _require_choices(folder, quality, predictions is not None, format)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
