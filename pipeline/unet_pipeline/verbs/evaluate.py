@@ -90,9 +90,7 @@ def evaluate(
     """
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
-    if out is not None:
-        require_place_of_results(folder, Path(out))
-    _require_choices(folder, quality, predictions is not None, format)
+    _require_choices(folder, quality, predictions is not None, format, out)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
         from unet_pipeline.verbs.evaluate_external import evaluate_external
@@ -149,7 +147,11 @@ def _settle_precision(name: str, device: str | None, workers: JobOptions | None)
     return str(settle_remote_options(PredictOptions(device, precision=name), workers)["precision"])
 
 
-def _require_choices(folder: BundleFolder, wanted: bool, are_given: bool, format: str | None) -> None:
+def _require_choices(
+    folder: BundleFolder, wanted: bool, are_given: bool, format: str | None, out: Path | str | None
+) -> None:
+    if out is not None:
+        require_place_of_results(folder, Path(out))
     require_object_format(folder, format, are_given)
     if wanted and not folder.is_planned:
         raise EvaluationError(
