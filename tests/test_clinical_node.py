@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.clinical.node import sender as sender_module
 from unet_pipeline.clinical.node.receiver import read_allowed, receiving
 from unet_pipeline.clinical.node.sender import Destination, Sender, read_destination
-from unet_pipeline.clinical.node.spool import Spool, hash_uid
+from unet_pipeline.clinical.node.spool import Spool
 from unet_pipeline.clinical.source import format_numbers
+from unet_pipeline.clinical.uids import hash_uid
 from unet_pipeline.cohort.items import Attempt, Item, State
 from unet_pipeline.cohort.record import PREDICTED, WAITING, open_record
 from unet_pipeline.cohort.status import read_jobs
@@ -48,6 +50,13 @@ def require_no_secrets(folder: Path, lines: list[str]) -> None:
     told += (folder / "jobs.sqlite").read_bytes().decode("latin-1")
     for secret in (*SECRETS, network.FIRST):
         assert secret not in told
+
+
+def require_private(folder: Path) -> None:
+    """Nobody but the node's user may read what a node has on its disk, although its umask lets others."""
+    paths = [path for path in folder.rglob("*") if path.exists()]
+    assert any(path.is_file() and path.parent.parent.name == "quarantine" for path in paths)
+    assert {stat.filemode(path.stat().st_mode) for path in paths} <= {"drwx------", "-rw-------"}
 
 
 def test_every_series_is_stored_once_although_the_node_is_killed(tmp_path: Path, bundle: Path) -> None:
@@ -88,8 +97,10 @@ def running(
         node.wait_for(node.says("listens on port"))
         yield node, archive
         require_no_secrets(folder, node.lines)
+        require_private(folder)
         node.process.terminate()
         assert node.process.wait(timeout=30) == 0
+        assert not [path for path in (folder / "results").iterdir() if path.is_dir()], "copies of images"
 
 
 def wait_for_reason(node: network.NodeProcess, series: int, ending: str = "") -> str:
@@ -160,6 +171,7 @@ def test_a_series_that_comes_again_is_not_predicted_again_and_a_late_slice_is_to
     network.send(node.port, instances[:15])
     name = hash_uid(network.name_series(920))
     node.wait_for(node.says(f"sent     {name}"))
+    assert not list((node.folder / "results").rglob(f"{name}*")), "nor is a copy of the image left"
     network.send(node.port, instances[:15])
     node.wait_for(lambda: not any((node.folder / part / name).exists() for part in ("received", "taken")))
     network.send(node.port, instances[15:])

@@ -19,6 +19,8 @@ from unet_pipeline.messages import (
     Problem,
     list_failures,
     name_elements,
+    show_all_cases,
+    show_cases,
     show_clauses,
     show_first,
     show_shape,
@@ -163,3 +165,8 @@ def test_show_clauses_says_some_and_counts_the_others(clauses: list[str], expect
 
 def test_show_shape_is_read_along_the_axes() -> None:
     assert (show_shape((35, 51, 35)), show_shape(size for size in (8, 9))) == ("35x51x35", "8x9")
+
+
+def test_one_case_is_said_in_plain_english() -> None:
+    assert [show_cases(count) for count in (0, 1, 3)] == ["0 cases", "1 case", "3 cases"]
+    assert [show_all_cases(count) for count in (1, 3)] == ["the one case", "all 3 cases"]

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,7 +21,7 @@ from unet_pipeline.evaluation.metric_table import METRICS
 from unet_pipeline.viewer.slides import write_slides
 
 from .conftest import draw_picture, save_picture
-from .viewer.evaluations import LABELS, draw_oblique, write_evaluation
+from .viewer.evaluations import LABELS, SHAPE, draw_oblique, write_evaluation
 
 INCH = 914400  # of the format of slides
 
@@ -62,6 +64,28 @@ def test_view_slides_have_table_and_three_cases(evaluated: tuple[Path, Path], tm
         assert picture._element.nvPicPr.cNvPr.get("descr")
 
 
+def test_view_slides_show_only_label_maps_that_were_measured(evaluated: tuple[Path, Path], tmp_path: Path) -> None:
+    presentation = pytest.importorskip("pptx").Presentation
+    data, out = evaluated
+    result = unet_pipeline.view(out, dataset=data, slides=tmp_path / "talk.pptx")
+    worst, median, best = (
+        slide.shapes.title.text.split(": ")[1].split(",")[0] for slide in list(presentation(result.slides).slides)[1:]
+    )
+    made = out / "predictions_0"
+    for path in (made / f"{worst}.nii.gz", data / "labels" / f"{best}.nii.gz"):
+        nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), nib.load(path).affine), path)
+    (made / f"{median}.nii.gz").unlink()
+    slides = list(presentation(unet_pipeline.view(out, dataset=data, slides=tmp_path / "talk.pptx").slides).slides)[1:]
+    assert [slide.shapes.title.text.split(": ")[1].split(",")[0] for slide in slides] == [worst, median, best]
+    for slide, expected in zip(
+        slides,
+        ("predicted label map is not the one", "is not there", "label map of the dataset is not the one"),
+        strict=True,
+    ):
+        assert not [shape for shape in slide.shapes if shape.shape_type == 13]
+        assert expected in " ".join(shape.text_frame.text for shape in slide.shapes)
+
+
 def test_view_slides_of_many_labels_and_long_names_stay_inside(evaluated: tuple[Path, Path], tmp_path: Path) -> None:
     """Nothing reaches over the edge, and no text is larger than its box: by PowerPoint's half an em per character."""
     presentation = pytest.importorskip("pptx").Presentation
@@ -70,10 +94,13 @@ def test_view_slides_of_many_labels_and_long_names_stay_inside(evaluated: tuple[
     rows = pd.DataFrame([{"case": "a", "label": name, **dict.fromkeys(metrics, 12345.678)} for name in names])
     labels = SimpleNamespace(scored=tuple(names), table={})
     result = SimpleNamespace(name="a_long_name_of_a_bundle" * 4, rows=rows, labels=labels, predictions={}, sources={})
+    result.find_unmeasured = lambda case: "it is not there"
     slides = presentation(write_slides(result, tmp_path / "talk.pptx")).slides  # type: ignore[arg-type]
     shown = set()
     for slide in slides:
-        (table,) = [shape.table for shape in slide.shapes if shape.has_table]
+        if not (tables := [shape.table for shape in slide.shapes if shape.has_table]):
+            continue  # of the case
+        (table,) = tables
         shown |= {(row.cells[0].text, cell.text) for row in list(table.rows)[1:] for cell in table.rows[0].cells}
         height = 0.0
         for row in table.rows:

@@ -114,6 +114,16 @@ def show_first(names: Sequence[object], most: int) -> str:
     return ", ".join(map(str, names[:most])) + more
 
 
+def show_cases(count: int) -> str:
+    """A number of cases, such as "1 case" and "3 cases"."""
+    return "1 case" if count == 1 else f"{count} cases"
+
+
+def show_all_cases(count: int) -> str:
+    """The cases of a data set that all count, such as "the one case" and "all 3 cases"."""
+    return "the one case" if count == 1 else f"all {count} cases"
+
+
 def show_clauses(clauses: Sequence[str], most: int) -> str:
     """The first of many clauses and how many more there are, such as "a is new; b is gone; and 3 more"."""
     more = [f"and {len(clauses) - most} more"] if len(clauses) > most else []

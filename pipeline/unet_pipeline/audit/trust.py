@@ -43,6 +43,21 @@ def require_trusted(folder: BundleFolder, trust: bool = False, sealed: bool = Tr
         raise BundleError(describe_refusal(found))
 
 
+def require_place_of_results(folder: BundleFolder, out: Path) -> None:
+    """Refuse to write results among what the audit takes for configs of the bundle, which would need --trust from then on.
+
+    Raises:
+        BundleError: `out` is the bundle or lies in it, and not below its folder for results or evidence.
+    """
+    root, place = folder.root.resolve(), out.resolve()
+    if not place.is_relative_to(root) or place.relative_to(root).parts[:1] in (("evidence",), ("output",)):
+        return
+    raise BundleError(
+        f"The folder of the results is {place.relative_to(root.parent)}, inside the bundle, where every JSON file counts as a config: the "
+        f"bundle would need --trust afterwards. Choose a folder outside of {folder.name}, or one below {folder.name}/evidence/evaluations."
+    )
+
+
 def describe_refusal(found: Audit) -> str:
     """The first dangers of an audit, and what to do."""
     dangers = found.dangers

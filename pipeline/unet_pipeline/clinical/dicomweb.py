@@ -5,7 +5,6 @@ DICOMweb address -> (QIDO-RS) one series -> (WADO-RS) files -> `predict` -> SEG 
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from unet_pipeline.clinical.dicomweb_address import read_address
 from unet_pipeline.clinical.dicomweb_client import Server
 from unet_pipeline.clinical.dicomweb_series import SERIES_KEYWORDS, SeriesRule, choose_series, describe_series
 from unet_pipeline.clinical.source import keep_quiet
+from unet_pipeline.clinical.uids import hash_uid
 from unet_pipeline.errors import PredictionError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def fetch_series(
             f"{server.address.host} lists {len(expected)} instances of the series; expected 1 to {_MOST_INSTANCES}. Take another series."
         )
     with tempfile.TemporaryDirectory(prefix="unet-pipeline-") as temporary:
-        folder = Path(temporary) / f"series_{_hash_uid(uid)}"
+        folder = Path(temporary) / f"series_{hash_uid(uid, _NAME_DIGITS)}"
         server.fetch_series(
             uid, lambda instances: _write_instances(instances, folder, uid, expected, server.address.host)
         )
@@ -104,10 +104,6 @@ def _look_into(server: Server, series_uid: str) -> Header | None:
     return server.read_instance(series_uid, min(instances)) if instances else None
 
 
-def _hash_uid(uid: str) -> str:
-    return hashlib.sha256(uid.encode()).hexdigest()[:_NAME_DIGITS]
-
-
 def _write_instances(
     instances: Iterator[Header], folder: Path, series_uid: str, expected: frozenset[str], host: str
 ) -> None:
@@ -122,7 +118,7 @@ def _write_instances(
                 "again."
             )
         seen.add(uid)
-        instance.save_as(folder / f"{_hash_uid(uid)}.dcm")
+        instance.save_as(folder / f"{hash_uid(uid, _NAME_DIGITS)}.dcm")
     if seen != expected:
         raise PredictionError(
             f"{host} sent {len(seen)} of the {len(expected)} instances that it lists. See whether the study is complete, and run the same "

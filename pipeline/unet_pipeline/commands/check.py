@@ -36,7 +36,7 @@ from unet_pipeline.commands.options import (
 from unet_pipeline.commands.output import say, show_path, tell, tell_next
 from unet_pipeline.commands.problem_lines import print_problems, say_wrapped
 from unet_pipeline.errors import DatasetError
-from unet_pipeline.messages import show_shape
+from unet_pipeline.messages import show_cases, show_shape
 
 if TYPE_CHECKING:
     from unet_pipeline.dataset.check import CheckReport
@@ -172,7 +172,7 @@ def _finish_fix(fixed: FixedDataset) -> None:
 def print_report(report: CheckReport) -> None:
     """What `check` found: the dataset in numbers, then the problems, worst first."""
     dataset = report.dataset
-    say(f"{dataset.name}: {dataset.layout}, {len(dataset.cases)} cases")
+    say(f"{dataset.name}: {dataset.layout}, {show_cases(len(dataset.cases))}")
     if report.fingerprint is not None:
         for line in _describe_fingerprint(report.fingerprint):
             say_wrapped(line, "  ")

@@ -10,6 +10,7 @@ import typer
 from unet_pipeline.commands.options import Json, write_json_option
 from unet_pipeline.commands.output import say
 from unet_pipeline.commands.tables import print_table, show_value, title_column
+from unet_pipeline.messages import show_cases
 
 if TYPE_CHECKING:
     from unet_pipeline.evaluation.comparison import ComparisonRecord, ComparisonRow
@@ -39,11 +40,11 @@ def print_comparison(record: ComparisonRecord) -> None:
     say(f"b  {record.b}  ({record.title_b})")
     headings = ("label", "metric", "n", "a", "b", "b - a", "95 % interval", "effect", "b better", "p")
     lines = [_describe_difference(row) for row in record.rows]
-    print_table(f"{record.num_cases} cases in both, {record.grid} grid", headings, lines, num_texts=2)
+    print_table(f"{show_cases(record.num_cases)} in both, {record.grid} grid", headings, lines, num_texts=2)
     for name, cases in (("a", record.only_a), ("b", record.only_b)):
         if cases:
             shown = ", ".join(cases[:3]) + (", ..." if len(cases) > 3 else "")
-            say(f"only in {name}, left out: {len(cases)} cases ({shown})")
+            say(f"only in {name}, left out: {show_cases(len(cases))} ({shown})")
     for note in record.notes:
         say(note)
 

@@ -10,6 +10,7 @@ import typer
 
 from unet_pipeline.commands.options import Json, write_json_option
 from unet_pipeline.commands.output import say, show_path, tell_next
+from unet_pipeline.messages import show_cases
 
 if TYPE_CHECKING:
     from unet_pipeline.public_data.card import PublicSet
@@ -70,7 +71,7 @@ def print_data(result: PublicData) -> None:
         say(f"warning   {note}")
     shown = show_path(result.root)
     say(
-        f"{'written' if result.is_new else 'there'.ljust(7)}   {shown}: {result.num_cases} cases; terms and origin beside them"
+        f"{'written' if result.is_new else 'there'.ljust(7)}   {shown}: {show_cases(result.num_cases)}; terms and origin beside them"
     )
     tell_next("check", shown)
 

@@ -23,6 +23,7 @@ from unet_pipeline.commands.options import (
 from unet_pipeline.commands.output import say, tell, tell_next
 from unet_pipeline.commands.tables import print_table, show_value, title_column
 from unet_pipeline.commands.worker_options import Address, EngineName, Jobs, Sbatch, Threads, read_settings
+from unet_pipeline.messages import show_cases
 
 if TYPE_CHECKING:
     from unet_pipeline.evaluation.failures import Failure
@@ -137,7 +138,7 @@ def print_evaluation(result: Evaluation) -> None:
         say(note)
     if result.excluded:
         shown = ", ".join(result.excluded[:3]) + (", ..." if len(result.excluded) > 3 else "")
-        say(f"left out: {len(result.excluded)} cases that the network was trained on ({shown})")
+        say(f"left out: {show_cases(len(result.excluded))} that the network was trained on ({shown})")
 
 
 def print_quality(rows: Sequence[QualityRow]) -> None:

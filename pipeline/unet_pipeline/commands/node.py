@@ -47,6 +47,9 @@ def node(
     max_series: Annotated[
         int, typer.Option(min=1, help="Most series that wait for the network or the destination.")
     ] = 1000,
+    max_quarantine_gib: Annotated[
+        float, typer.Option(min=0.001, help="Size of FOLDER/quarantine at which nothing more is taken.")
+    ] = 20.0,
     format: Annotated[
         str,
         typer.Option(metavar="NAME", help="dicomseg, dicomseg-labelmap, or dicomseg-sr with a volume report for each."),
@@ -59,7 +62,7 @@ def node(
     import unet_pipeline
     from unet_pipeline.clinical.node.spool import Limits
 
-    limits = Limits(max_instance_mib, max_instances, max_series)
+    limits = Limits(max_instance_mib, max_instances, max_series, max_quarantine_gib)
     with preemptible():
         receiving = (bundle, port, to, aet, allow or (), folder, wait_s, instances, keep, limits)
         unet_pipeline.node(*receiving, device, precision, trust, _tell, format)

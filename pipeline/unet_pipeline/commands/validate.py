@@ -13,6 +13,7 @@ from unet_pipeline.commands.options import DataRoot, Device, FollowLinks, Json, 
 from unet_pipeline.commands.output import say, tell, tell_next
 from unet_pipeline.commands.worker_options import Jobs
 from unet_pipeline.errors import EvaluationError
+from unet_pipeline.messages import show_cases
 
 if TYPE_CHECKING:
     from unet_pipeline.studies.aim import ValidationAim
@@ -210,9 +211,9 @@ def print_validation(result: ValidationResult, out: Path) -> None:
     for note in result.notes:
         say(f"note     {note}")
     if result.excluded:
-        say(f"left out {len(result.excluded)} cases that a network was trained on")
+        say(f"left out {show_cases(len(result.excluded))} that a network was trained on")
     if result.num_undefined:
-        say(f"left out {result.num_undefined} cases in which {result.protocol.metric} is undefined")
+        say(f"left out {show_cases(result.num_undefined)} in which {result.protocol.metric} is undefined")
     say(f"record   {out / 'validation.json'}")
 
 

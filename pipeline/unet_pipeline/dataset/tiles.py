@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from PIL import Image as PillowImage
 
@@ -17,6 +16,7 @@ from unet_pipeline.dataset.image import read_image
 from unet_pipeline.dataset.intensities import flatten_in_memory_order
 from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.options import ReadOptions
+from unet_pipeline.dataset.radiological import turn_radiological, turn_spacing
 from unet_pipeline.errors import ImageFileError
 from unet_pipeline.messages import ERROR, SEVERITIES, Problem, show_shape
 
@@ -217,14 +217,9 @@ def pick_slice(
     return voxels[:, :, level].T, shown, (spacing_mm[1], spacing_mm[0])
 
 
-def _turn_to_axial(image: MedicalImage) -> tuple[np.ndarray, list[float]]:
+def _turn_to_axial(image: MedicalImage) -> tuple[np.ndarray, tuple[float, ...]]:
     """Voxels and spacing with axes to left, posterior, superior: columns run to the patient's left, rows to the back."""
-    orientation = nib.io_orientation(image.affine)
-    turn = nib.orientations.ornt_transform(orientation, nib.orientations.axcodes2ornt("LPS"))
-    spacing_mm = [0.0] * 3
-    for axis, (target, _) in enumerate(turn):
-        spacing_mm[int(target)] = image.spacing_mm[axis]
-    return nib.orientations.apply_orientation(image.array[0], turn), spacing_mm
+    return turn_radiological(image.array[0], image.affine), turn_spacing(image.spacing_mm, image.affine)
 
 
 def _to_grey_levels(rows: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from unet_pipeline.dataset.manifest import read_manifest
 from unet_pipeline.errors import BundleError, EvaluationError
 from unet_pipeline.evaluation.cross_validation import name_folds
 from unet_pipeline.files import compute_sha256
+from unet_pipeline.messages import show_all_cases
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.prediction.inputs import PredictionInput
 
@@ -117,7 +118,9 @@ def group_dataset(
             f"Every case of {dataset.name} was in the training of {folder.name}; a result on them would say nothing. "
             "Evaluate on other data, or without DATASET for the validation fold."
         )
-    title = f"{dataset.name}, all {len(cases)} cases" + (" that were not in the training" if excluded else "")
+    title = f"{dataset.name}, {show_all_cases(len(cases))}"
+    if excluded:
+        title += f" that {'was' if len(cases) == 1 else 'were'} not in the training"
     title += f", ensemble of folds {', '.join(map(str, folds))}" if ensemble else ""
     return [Group(tuple(cases), weights, None)], tuple(excluded), title
 

@@ -47,6 +47,7 @@ from unet_pipeline.results import Result
 
 CaseOutcome = Outcome[PredictionInput, tuple[Problem, ...]]
 _NO_THREADS = Overlap(False, False, "the steps of an external bundle may not be made for threads")
+COPIES = "readable"  # folder of the images that MONAI cannot read as they are
 
 
 @dataclass(frozen=True, repr=False)
@@ -250,7 +251,7 @@ class CaseLoop:
         expected = self.engines.parts.expected
         if not expected.is_planned and len(source.files) > 1 and all(map(stock_reads, source.files)):
             return source.files
-        copies = self.staging / "readable"
+        copies = self.staging / COPIES
         copies.mkdir(exist_ok=True)
         suffix = expected.suffix or (".png" if is_picture(source.files[0]) else ".nii.gz")
         if self.engines.transforms.holds(image) and not source.is_stock_readable(suffix):

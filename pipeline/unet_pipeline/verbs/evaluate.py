@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_pipeline.audit.trust import open_trusted
+from unet_pipeline.audit.trust import open_trusted, require_place_of_results
 from unet_pipeline.bundle.data_state import is_planned_dataset, require_unchanged_data
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_weights
 from unet_pipeline.cohort.options import JobOptions
@@ -84,13 +84,13 @@ def evaluate(
 
     Raises:
         CohortError: workers cannot be had, or the disk is full.
-        BundleError: no weights, or for an ensemble fewer than two folds; or the bundle needs trust.
+        BundleError: no weights, or for an ensemble fewer than two folds; the bundle needs trust; or `out` lies among its configs.
         DatasetError: images or label maps that the bundle was planned from have changed since.
         EvaluationError: no case is left, files do not match, or no case has a column.
     """
     workers = JobOptions(jobs, engine, threads, address, sbatch or {}).workers()
     folder = open_trusted(bundle, "evaluate", trust, opener=open_any_bundle)
-    _require_choices(folder, quality, predictions is not None, format)
+    _require_choices(folder, quality, predictions is not None, format, out)
     reading, options = (follow_links, data_root), (mirror, ensemble, precision, tuple(by))
     if not folder.is_planned:
         from unet_pipeline.verbs.evaluate_external import evaluate_external
@@ -147,7 +147,11 @@ def _settle_precision(name: str, device: str | None, workers: JobOptions | None)
     return str(settle_remote_options(PredictOptions(device, precision=name), workers)["precision"])
 
 
-def _require_choices(folder: BundleFolder, wanted: bool, are_given: bool, format: str | None) -> None:
+def _require_choices(
+    folder: BundleFolder, wanted: bool, are_given: bool, format: str | None, out: Path | str | None
+) -> None:
+    if out is not None:
+        require_place_of_results(folder, Path(out))
     require_object_format(folder, format, are_given)
     if wanted and not folder.is_planned:
         raise EvaluationError(

@@ -13,6 +13,7 @@ from unet_pipeline.dataset.dataset import Dataset
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.groups import Group, ReferencedImage
 from unet_pipeline.files import compute_sha256, find_relative, write_together
+from unet_pipeline.messages import show_all_cases
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.verbs.evaluate import Evaluation
@@ -133,7 +134,7 @@ def _measure(
     changes: list[Problem] = []
     compared = compare_outputs(pairs, outputs, measured.ignore_value, changes, choose_measuring(workers, target))
     facts = SummaryFacts(
-        f"{measured.name}, all {len(pairs)} cases",
+        f"{measured.name}, {show_all_cases(len(pairs))}",
         DataRecord(name=measured.name, manifest_sha256=None, place=place),
         {name: values[0] for name, values in outputs.values_of.items()},
         notes=[

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +72,7 @@ def node(
     from unet_pipeline.verbs.node_loop import Loop
 
     title, destination, allowed = check_title(aet, "--aet"), read_destination(to), read_allowed(allow)
-    with open_for_reading(bundle, trust, open_any_bundle) as opened, quiet_process():
+    with open_for_reading(bundle, trust, open_any_bundle) as opened, quiet_process(), _private_files():
         place = Path(folder) if folder is not None else opened.root.with_name(f"{opened.name}_node")
         spool = Spool(place, limits or Limits())
         place.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,20 @@ def node(
             loop = Loop(spool, record, sender, predictor, keep, announce)
             with loop.recorded(), sender, receiving(spool, title, port, allowed, announce) as own_port:
                 announce(f"node     {title} listens on port {own_port}; results go to {destination.title}")
-                loop.run(wait_s, instances)
+                try:
+                    loop.run(wait_s, instances)
+                finally:
+                    spool.remove_staging()
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """Files and folders that are made meanwhile are for the node's own user: they hold patients' images."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _require_libraries(format: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -205,7 +206,7 @@ class _Worker:
         """
         from unet_pipeline.prediction.outputs import output_path
         from unet_pipeline.prediction.reuse import Ledger
-        from unet_pipeline.prediction.run import CaseLoop
+        from unet_pipeline.prediction.run import COPIES, CaseLoop
 
         image = read_values(item, ImageItem, "What a worker of `predict` was given of an image")
         source, suffix = image.source, self.work.suffix
@@ -222,7 +223,10 @@ class _Worker:
         )
         loop = replace(loop, inspector=self.inspector)
         before = dict(engines.parts.stopwatch.seconds)
-        notes = loop.run(source)
+        try:
+            notes = loop.run(source)
+        finally:  # a worker may live for months, as that of a node, and copies of images may be of patients
+            shutil.rmtree(self.staging / COPIES, ignore_errors=True)
         entry = ledger.find(source.name)
         if entry is None:
             raise TypeError("the case loop has made no entry")

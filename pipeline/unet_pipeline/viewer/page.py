@@ -19,6 +19,7 @@ from unet_pipeline.errors import EvaluationError, PipelineError
 from unet_pipeline.evaluation.case_values import read_units
 from unet_pipeline.evaluation.metric_table import METRICS, title_with_unit
 from unet_pipeline.evaluation.summary import ALL_LABELS
+from unet_pipeline.messages import show_cases
 from unet_pipeline.progress import progress_bar
 from unet_pipeline.viewer.layers import Layers, build_layers, find_probabilities
 from unet_pipeline.viewer.results import Result
@@ -90,8 +91,9 @@ def build_file(looks: Looks, limit_bytes: int = LIMIT_BYTES) -> tuple[str, bool]
             return build_page(looks, parts, exact=exact), exact
     fitting = max(1, int(len(looks.cases) * 0.9 * limit_bytes / num_bytes))
     raise EvaluationError(
-        f"The page would have about {num_bytes / 1e6:.0f} MB for {len(looks.cases)} cases; expected at most {limit_bytes / 1e6:.0f} MB, "
-        f"which a browser opens from disk. Choose fewer, such as --cases worst:{fitting}, or look at all of them with --serve."
+        f"The page would have about {num_bytes / 1e6:.0f} MB for {show_cases(len(looks.cases))}; expected at most "
+        f"{limit_bytes / 1e6:.0f} MB, which a browser opens from disk. Choose fewer, such as --cases worst:{fitting}, or look at all of them "
+        "with --serve."
     )
 
 

@@ -15,7 +15,7 @@ from unet_pipeline.dataset.dataset import case_name, list_images
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.files import METRICS_FILE, SUMMARY_FILE, SummaryRecord, read_rows, read_summary
 from unet_pipeline.evidence.records.case_files import Labels, Source, choose_evaluation, find_sources
-from unet_pipeline.evidence.records.evaluation_record import hash_label_map
+from unet_pipeline.evidence.records.measured import is_measured_prediction, is_measured_reference
 from unet_pipeline.evidence.records.prediction_record import PREDICTIONS_RECORD
 from unet_pipeline.evidence.records.record import RECORD
 from unet_pipeline.planning.plan import read_plan
@@ -35,6 +35,7 @@ class Result:
         predictions: label map of every case, by its name.
         rows: metrics.csv, None without an evaluation.
         failures: of summary.json: kinds and label, by case.
+        label_maps_sha256: of the label map of each case that was measured; {} where that was not recorded.
     """
 
     name: str
@@ -43,6 +44,21 @@ class Result:
     predictions: dict[str, Path]
     rows: pd.DataFrame | None
     failures: dict[str, tuple[str, ...]]
+    label_maps_sha256: Mapping[str, str]
+
+    def find_unmeasured(self, case: str) -> str:
+        """Why the label maps of an evaluated case cannot stand beside its numbers; "" where they can."""
+        source, prediction = self.sources.get(case), self.predictions.get(case)
+        if self.rows is None or source is None or prediction is None:
+            return "its image or its predicted label map is not there"
+        if source.reference is None:
+            return "the dataset has no label map of it"
+        rows = self.rows[self.rows["case"] == case]
+        if not is_measured_reference(source.reference, rows, self.labels):
+            return "the label map of the dataset is not the one that was evaluated"
+        if not is_measured_prediction(prediction, rows, self.labels, self.label_maps_sha256.get(case)):
+            return "the predicted label map is not the one that was evaluated"
+        return ""
 
 
 def open_result(target: Path, dataset: Path | None = None, predictions: Path | None = None) -> Result:
@@ -75,11 +91,13 @@ def open_result(target: Path, dataset: Path | None = None, predictions: Path | N
             f"Case {names[0]} of {folder.name}/{METRICS_FILE} is not in the dataset {'of the plan' if dataset is None else dataset.name}. "
             "Expected the data that were evaluated. Give their folder: --dataset DIR."
         )
-    found = _find_predictions(folder, predictions, {name: sources[name] for name in wanted}, record)
+    hashes = record.result.label_maps_sha256 if record else {}
+    listed = _list_predictions(folder, predictions, {name: sources[name] for name in wanted})
+    found = {name: _choose_prediction(paths, name, rows, labels, hashes.get(name)) for name, paths in listed.items()}
     failures = _read_failures(summary)
     shown = bundle.name if bundle is not None else folder.name
     kept = {name: sources[name] for name in wanted if name in found}
-    return Result(shown, labels, kept, found, rows, failures)
+    return Result(shown, labels, kept, found, rows, failures, hashes)
 
 
 def _find_bundle(target: Path) -> BundleFolder | None:
@@ -123,27 +141,32 @@ def _read_labels(
     return Labels(table, regions, scored, stated.ignore_value, stated.spatial_dims, ())
 
 
-def _find_predictions(
-    folder: Path, given: Path | None, sources: Mapping[str, Source], record: EvaluationRunRecord | None
-) -> dict[str, Path]:
-    """The label map of each case; of several, the one that was evaluated."""
+def _list_predictions(folder: Path, given: Path | None, sources: Mapping[str, Source]) -> dict[str, list[Path]]:
+    """The label maps of each case that has one."""
     folders = [given] if given is not None else [*sorted(folder.glob("predictions_*/")), folder]
     listed = [{case_name(path): path for path in list_images(made)} for made in folders if made.is_dir()]
-    hashes = record.result.label_maps_sha256 if record else {}
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for name, source in sources.items():
         names = dict.fromkeys((name, case_name(source.image.files[0])))
-        candidates = [made[own] for made in listed for own in names if own in made]
-        if len(candidates) > 1 and name in hashes:
-            candidates = [path for path in candidates if hash_label_map(path) == hashes[name]] or candidates
-        if candidates:
-            found[name] = candidates[0]
+        if candidates := [made[own] for made in listed for own in names if own in made]:
+            found[name] = candidates
     if not found:
         raise EvaluationError(
             f"{folder.name} has no label map of its {len(sources)} case(s). Expected them below it, as `evaluate` and `predict` leave them; "
             "a packaged bundle holds none. Evaluate or predict again, or give their folder: --predictions DIR."
         )
     return found
+
+
+def _choose_prediction(
+    candidates: Sequence[Path], case: str, rows: pd.DataFrame | None, labels: Labels, sha256: str | None
+) -> Path:
+    """Of several label maps the one that was evaluated, the first if none was."""
+    if len(candidates) > 1 and rows is not None:
+        of_case = rows[rows["case"] == case]
+        measured = (path for path in candidates if is_measured_prediction(path, of_case, labels, sha256))
+        return next(measured, candidates[0])
+    return candidates[0]
 
 
 def _read_failures(summary: SummaryRecord | None) -> dict[str, tuple[str, ...]]:

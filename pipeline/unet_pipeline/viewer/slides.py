@@ -12,20 +12,24 @@ from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.case_values import read_units
 from unet_pipeline.evaluation.metric_table import METRICS, title_with_unit
+from unet_pipeline.evidence.records.measured import hide_unmeasured
 from unet_pipeline.evidence.report.overlay import draw_overlay
 from unet_pipeline.evidence.report.report_overlays import choose_cases
 from unet_pipeline.files import write_atomically
+from unet_pipeline.messages import show_cases
 from unet_pipeline.viewer.layers import read_cropped
 from unet_pipeline.viewer.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 _INCH = 914400  # English Metric Units, in which the format measures
 _POINT = 12700
 _WIDTH, _HEIGHT = 13.333, 7.5  # inches, 16:9
 _LABEL_WIDTH = 3.0  # inches
 _MOST_LABELS, _MOST_METRICS, _FEW_METRICS = 9, 7, 4  # of a table; more do not fit a slide
+_POINTS, _LINE_POINTS = 14, 1.8  # of a case's slide
 _LONG_TITLE = 60  # characters that fit a line in the large size
 
 
@@ -50,10 +54,10 @@ def write_slides(result: Result, path: Path) -> Path:
     deck: Any = Presentation()
     deck.slide_width, deck.slide_height = _measure(_WIDTH), _measure(_HEIGHT)
     _add_tables(deck, result, result.rows)
-    rows = result.rows[result.rows["case"].isin(set(result.predictions))]
-    for rank, case, dice in choose_cases(rows, result.labels.scored):
+    for rank, case, dice in choose_cases(result.rows, result.labels.scored):
         if rank != "second worst":
-            _add_case(deck, result, rank, case, dice)
+            slide = _add_slide(deck, f"{rank}: {case}, mean Dice {dice:.3f}")
+            _fill_case(slide, result, case, result.rows[result.rows["case"] == case])
     with write_atomically(path) as partial:
         deck.save(str(partial))
     return path
@@ -81,7 +85,7 @@ def _write(box: Any, text: str, points: int) -> None:
 def _add_tables(deck: Any, result: Result, rows: pd.DataFrame) -> None:
     """A row per label that counts: its mean of the metrics that the terminal shows, on as many slides as they need."""
     metrics = [name for name, metric in METRICS.items() if metric.shown and name in rows]
-    title = f"{result.name}: mean over {rows['case'].nunique()} cases"
+    title = f"{result.name}: mean over {show_cases(rows['case'].nunique())}"
     parts = [
         (labels, names)
         for labels in _cut(list(result.labels.scored), _MOST_LABELS)
@@ -116,20 +120,36 @@ def _add_table(slide: Any, rows: pd.DataFrame, labels: list[str], metrics: list[
             _write(table.cell(line, column), text, points)
 
 
-def _add_case(deck: Any, result: Result, rank: str, case: str, dice: float) -> None:
-    image, reference, prediction = read_cropped(result.sources[case], result.predictions[case], result.labels)
-    if reference is None:
+def _fill_case(slide: Any, result: Result, case: str, rows: pd.DataFrame) -> None:
+    """The picture of a case; of one whose label maps are not those that were measured, why there is none."""
+    if problem := result.find_unmeasured(case):
+        box = slide.shapes.add_textbox(*(_measure(size) for size in (0.5, 1.3, _WIDTH - 1, 1.0)))
+        box.text_frame.word_wrap = True
+        _write(box, f"No picture: {problem}.", _POINTS)
         return
-    figure = draw_overlay(_show(image), {"reference": reference, "prediction": prediction}, result.labels.table)
+    width, height = _WIDTH - 1, _HEIGHT - 1.6
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=150)
-    slide = _add_slide(deck, f"{rank}: {case}, mean Dice {dice:.3f}")
-    width, height = figure.get_size_inches()
-    scale = min((_WIDTH - 1) / width, (_HEIGHT - 1.6) / height)
-    left = (_WIDTH - width * scale) / 2
-    picture = slide.shapes.add_picture(stream, _measure(left), _measure(1.3), width=_measure(width * scale))
+    _draw_case(result, rows, case, width, height).savefig(stream, format="png", dpi=150)
+    picture = slide.shapes.add_picture(stream, _measure(0.5), _measure(1.3), width=_measure(width))
     # read aloud in the place of the picture
     picture._element.nvPicPr.cNvPr.set("descr", f"{case}: outlines of reference and prediction on the image")
+
+
+def _draw_case(result: Result, rows: pd.DataFrame, case: str, width: float, height: float) -> Figure:
+    """The outlines in a figure of so many inches, with letters and lines that are seen from the back of a room."""
+    from matplotlib.contour import ContourSet
+    from matplotlib.text import Text
+
+    image, reference, prediction = read_cropped(result.sources[case], result.predictions[case], result.labels)
+    maps = (("reference", reference), ("prediction", prediction))
+    shown = {title: hide_unmeasured(one, rows, result.labels) for title, one in maps if one is not None}
+    figure = draw_overlay(_show(image), shown, result.labels.table)
+    figure.set_size_inches(width, height)
+    for text in figure.findobj(Text):
+        text.set_fontsize(_POINTS)
+    for outline in figure.findobj(ContourSet):
+        outline.set_linewidth(_LINE_POINTS)
+    return figure
 
 
 def _show(image: MedicalImage) -> MedicalImage:

@@ -6,7 +6,6 @@ is not sent yet, quarantine/ what cannot be used, each with its reason beside it
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
@@ -16,12 +15,14 @@ from io import BytesIO
 from pathlib import Path
 from threading import Lock
 
+from unet_pipeline.clinical.uids import hash_uid
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.files import compute_sha256, remove_partial, write_atomically, write_text
 
 LATE = "-late"  # ends the name of instances that came after the result of their series was sent
-_NAME_CHARACTERS = 24
-_MIB = 2**20
+_PRIVATE = 0o700  # of folders with patients' images
+_MEASURED_S = 10.0  # for so long the size of the quarantine is remembered, unless the node itself puts something there
+_MIB, _GIB = 2**20, 2**30
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Limits:
         instance_mib: size of an instance.
         num_instances: of a series.
         num_series: that wait for the rest of them, for the network, or for the destination.
+        quarantine_gib: size of the quarantine at which nothing more is taken, so that nothing in it is ever lost.
     """
 
     instance_mib: float = 1024.0
     num_instances: int = 5000
     num_series: int = 1000
+    quarantine_gib: float = 20.0
 
     @property
     def instance_bytes(self) -> int:
@@ -46,11 +49,6 @@ class Limits:
 
 class OutOfResourcesError(PredictionError):
     """A limit of the node is reached; the sender may try again later."""
-
-
-def hash_uid(uid: str) -> str:
-    """A name that tells nothing."""
-    return hashlib.sha256(uid.encode()).hexdigest()[:_NAME_CHARACTERS]
 
 
 @dataclass
@@ -66,6 +64,7 @@ class Spool:
     limits: Limits = field(default_factory=Limits)
     _arrived_s: dict[str, float] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    _quarantined: tuple[float, int] | None = None  # when it was measured, and its bytes
 
     @property
     def taken(self) -> Path:
@@ -90,16 +89,30 @@ class Spool:
     def _received(self) -> Path:
         return self.folder / "received"
 
+    @property
+    def _sent(self) -> Path:
+        return self.folder / "sent"
+
     def open(self) -> None:
-        """Make the folders, and finish what a process that was killed had begun."""
-        for folder in (self._incoming, self._received, self.taken, self.results, self.quarantine):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the folders, for nobody else to read, and finish what a process that was killed had begun."""
+        for folder in (self._incoming, self._received, self.taken, self.results, self.quarantine, self._sent):
+            if folder != self._sent:
+                folder.mkdir(parents=True, exist_ok=True)
+            if folder.is_dir():
+                folder.chmod(_PRIVATE)  # also those that an earlier version made for everyone
         remove_partial(self._incoming)
         remove_partial(self.results)
+        self.remove_staging()
         for path in self._incoming.iterdir():
             self._join(path, *path.stem.split("-"))
         for path in self._received.iterdir():
             self._arrived_s[path.name] = time.monotonic()
+
+    def remove_staging(self) -> None:
+        """Remove the folders in results/ in which a network worked, with copies of images; none works now."""
+        for folder in self.results.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def receive(self, data: bytes, instance_uid: str) -> None:
         """Keep an instance; it is on the disk when this returns.
@@ -114,6 +127,7 @@ class Spool:
             OSError: the disk is full, or another problem of it.
         """
         instance = hash_uid(instance_uid)
+        self._require_room_in_quarantine()
         try:
             series = hash_uid(_read_series_uid(data))
         except (
@@ -123,12 +137,24 @@ class Spool:
             with write_atomically(self.quarantine / instance / f"{instance}.dcm") as partial:
                 partial.write_bytes(data)
             write_text(self.quarantine / f"{instance}.txt", reason + "\n")
+            self._quarantined = None
             raise PredictionError(reason) from None
         self._require_room(series, instance)
         path = self._incoming / f"{series}-{instance}.dcm"
         with write_atomically(path) as partial:
             partial.write_bytes(data)
         self._join(path, series, instance)
+
+    def _require_room_in_quarantine(self) -> None:
+        """Whatever comes may have to be put there, and what was taken is not removed unseen."""
+        if self._quarantined is None or time.monotonic() - self._quarantined[0] > _MEASURED_S:
+            self._quarantined = time.monotonic(), measure_folder(self.quarantine)
+        if self._quarantined[1] >= self.limits.quarantine_gib * _GIB:
+            raise OutOfResourcesError(
+                f"The quarantine has {self._quarantined[1] / _GIB:.1f} GiB, and the limit is {self.limits.quarantine_gib:g} GiB. Read the "
+                "reasons in its .txt files and delete what is not needed, let `jobs FOLDER --again` try it again, or raise "
+                "--max-quarantine-gib."
+            )
 
     def _require_room(self, series: str, instance: str) -> None:
         folder = self._received / series
@@ -201,6 +227,7 @@ class Spool:
     def _forget(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.with_name(f"{folder.name}.txt").unlink(missing_ok=True)
+        self._quarantined = None
 
     def hash_instances(self, name: str) -> dict[str, str]:
         """SHA-256 of the files of a complete series by their names."""
@@ -224,6 +251,7 @@ class Spool:
         for path in list((self.taken / name).iterdir()):
             os.replace(path, target / path.name)
         (self.taken / name).rmdir()
+        self._quarantined = None
 
     def drop(self, name: str, keep: bool) -> None:
         """Remove the files of a series and its result, or keep them in the folder sent/.
@@ -233,13 +261,23 @@ class Spool:
             keep: do not remove them.
         """
         if keep:
-            target = self.folder / "sent" / name
+            target = self._sent / name
             target.mkdir(parents=True, exist_ok=True)
+            self._sent.chmod(_PRIVATE)
             for path in [*(self.taken / name).glob("*"), *self.list_results(name)]:
                 os.replace(path, target / path.name)
         for path in self.list_results(name):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.taken / name, ignore_errors=True)
+
+
+def measure_folder(folder: Path) -> int:
+    """Bytes of all files below a folder; what goes away meanwhile counts as nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.lstat().st_size if path.is_file() else 0
+    return total
 
 
 def _read_series_uid(data: bytes) -> str:

@@ -16,10 +16,11 @@ from unet_pipeline.bundle.run_record import FINISHED, EvaluationRunRecord, RunRe
 from unet_pipeline.bundle.seal import list_sealed_files
 from unet_pipeline.bundle.weights_origin import hash_trained_weights
 from unet_pipeline.dataset.manifest import read_manifest
+from unet_pipeline.evidence.records.data_terms import NOT_STATED, read_data_terms
 from unet_pipeline.evidence.records.record import RECORD, find_state
 from unet_pipeline.files import compute_sha256, write_json
+from unet_pipeline.messages import show_cases
 from unet_pipeline.planning.plan import read_plan
-from unet_pipeline.text_files import read_text
 
 CRATE = "ro-crate-metadata.json"
 _CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}]
@@ -87,25 +88,17 @@ def _describe_shared(folder: BundleFolder) -> Iterator[Entity]:
         "name": "unet-pipeline",
         "description": "Plans, trains and evaluates the bundle; each action names version and commit.",
     }
-    stated = _read_data_license(folder)
+    terms = read_data_terms(folder)
     manifest = read_manifest(folder.dataset_manifest, folder.name)
     yield {
         "@id": _DATA,
         "@type": "Dataset",
         "name": manifest.dataset_name,
-        "description": f"{manifest.num_cases} cases; every file with its SHA-256 is in evidence/dataset_manifest.json.",
+        "description": f"{show_cases(manifest.num_cases)}; every file with its SHA-256 is in evidence/dataset_manifest.json.",
         "identifier": f"sha256:{compute_sha256(folder.dataset_manifest)}",
-        "license": stated.get("Licence", "not stated by the data set"),
-        "citation": stated.get("Reference", "not stated by the data set"),
+        "license": terms.facts.get("Licence", NOT_STATED),
+        "citation": "; ".join(terms.references) or NOT_STATED,
     }
-
-
-def _read_data_license(folder: BundleFolder) -> dict[str, str]:
-    path = folder.docs / "data_license.txt"
-    if not path.is_file():
-        return {}
-    lines = (line.partition(":") for line in read_text(path).splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines if value.strip()}
 
 
 def _list_runs(folder: BundleFolder) -> Iterator[tuple[Path, RunRecord]]:

@@ -24,12 +24,13 @@ from unet_pipeline.evaluation.files import METRICS_FILE, SummaryRecord
 from unet_pipeline.evaluation.metric_table import METRICS
 from unet_pipeline.evaluation.subgroups import SubgroupRow
 from unet_pipeline.evaluation.summary import FoldRow, SummaryRow
+from unet_pipeline.evidence.records.data_terms import read_data_terms
 from unet_pipeline.evidence.records.shortfall import describe_shortfall
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.planning.plan import Plan, read_plan
 from unet_pipeline.planning.plan_text import read_reasons
 from unet_pipeline.quality.claim import QUALITY_FILE, ClaimRecord
-from unet_pipeline.text_files import read_model, read_text
+from unet_pipeline.text_files import read_model
 
 VALIDATION = "validation"
 Model = TypeVar("Model")
@@ -64,6 +65,12 @@ class EvaluationRecord:
         """Whether its label maps were made before, with weights that nobody knows."""
         record = _read(self.folder / "run.json", EvaluationRunRecord)
         return record is not None and record.predictions_given
+
+    @property
+    def label_maps_sha256(self) -> Mapping[str, str]:
+        """Hash of the label map of each case that was measured; {} where that was not recorded."""
+        record = _read(self.folder / "run.json", EvaluationRunRecord)
+        return record.result.label_maps_sha256 if record is not None else {}
 
     @property
     def claim(self) -> ClaimRecord | None:
@@ -204,7 +211,7 @@ def read_history(folder: BundleFolder) -> History:
     runs = _read_runs(folder, notes)
     evaluations = _read_evaluations(folder, notes)
     origin = _read(folder.weights_origin, WeightsOrigin)
-    data_facts, citations = _read_data_facts(folder)
+    terms = read_data_terms(folder)
     return History(
         folder=folder,
         plan=plan,
@@ -216,8 +223,8 @@ def read_history(folder: BundleFolder) -> History:
         runs=runs,
         evaluations=evaluations,
         tuning=_read(folder.tuning, TuningSummary),
-        data_facts=data_facts,
-        citations=citations,
+        data_facts=terms.facts,
+        citations=terms.citations,
         weights_fold=None if origin is None else origin.fold,
         hashes=_hash_files(folder),
         notes=(
@@ -261,18 +268,6 @@ def _read_evaluations(folder: BundleFolder, notes: list[str]) -> tuple[Evaluatio
     )
     summaries = ((path, _read(path, SummaryRecord, notes, "a summary")) for path in paths)
     return tuple(EvaluationRecord(path.parent.name, path.parent, summary) for path, summary in summaries if summary)
-
-
-def _read_data_facts(folder: BundleFolder) -> tuple[dict[str, str], tuple[str, ...]]:
-    """What docs/data_license.txt states, and what it asks to be cited."""
-    try:
-        lines = read_text(folder.docs / "data_license.txt").splitlines()
-    except (OSError, FileContentError):
-        return {}, ()
-    citations = tuple(line.removeprefix("- ").strip() for line in lines if line.startswith("- "))
-    pairs = (line.partition(": ") for line in lines if not line.startswith("- "))
-    facts = {name.strip(): value.strip() for name, separator, value in pairs if separator}
-    return {name: value for name, value in facts.items() if not value.startswith("not stated")}, citations
 
 
 def _hash_files(folder: BundleFolder) -> dict[str, str]:

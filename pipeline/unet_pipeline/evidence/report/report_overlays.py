@@ -1,17 +1,16 @@
 """The report's pictures: worst, median and best case, each plane under its outlines and beside the map of its errors.
 
-A label map is taken only when its voxel counts are those of metrics.csv, so that no picture of other predictions or of changed labels
-stands beside a number.
+A label map is taken only when it is the one that was measured (`measured.py`), so that no picture of other predictions or of changed
+labels stands beside a number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
@@ -20,11 +19,12 @@ from unet_pipeline.dataset.dataset import case_name
 from unet_pipeline.dataset.geometry import put_on_grid
 from unet_pipeline.dataset.image import read_image, read_label_map
 from unet_pipeline.dataset.medical_image import MedicalImage
+from unet_pipeline.dataset.radiological import turn_radiological, turn_spacing
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.evidence.records.case_files import Labels, Source, find_sources
+from unet_pipeline.evidence.records.measured import hide_unmeasured, is_measured_prediction, is_measured_reference
 from unet_pipeline.evidence.report.history import EvaluationRecord, History
 from unet_pipeline.evidence.report.pictures import ERROR_WORDS, Plane, draw_errors, draw_outlines
-from unet_pipeline.planning.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,8 @@ def draw_cases(
     for rank, case, dice in choose_cases(rows, record.summary.scored_labels):
         try:
             of_case = rows[rows["case"] == case]
-            files = _find_files(record.folder, sources.get(case), case, of_case, plan)
-            pictures.append(
-                CasePicture(rank, case, dice, tuple(_draw_panels(case, files, plan, set(of_case["label"]))))
-            )
+            files = _find_files(record, sources.get(case), case, of_case, labels, plan.output_suffix)
+            pictures.append(CasePicture(rank, case, dice, tuple(_draw_panels(case, files, of_case, labels))))
         except PipelineError as error:
             missing.setdefault(str(error).partition(". ")[0].rstrip("."), []).append(f"{case} ({rank})")
     return pictures, [f"No picture of {', '.join(cases)}: {cause}." for cause, cases in missing.items()]
@@ -137,7 +135,9 @@ def choose_cases(rows: pd.DataFrame, scored_labels: Sequence[str]) -> list[tuple
     return [(rank, str(scores.index[place]), float(scores.iloc[place])) for place, rank in sorted(places.items())]
 
 
-def _find_files(folder: Path, source: Source | None, case: str, rows: pd.DataFrame, plan: Plan) -> _Files:
+def _find_files(
+    record: EvaluationRecord, source: Source | None, case: str, rows: pd.DataFrame, labels: Labels, suffix: str
+) -> _Files:
     if source is None or source.reference is None:
         raise PipelineError(
             "the dataset has no such case with a label map; `report --dataset DIR` names the one that was evaluated"
@@ -145,49 +145,32 @@ def _find_files(folder: Path, source: Source | None, case: str, rows: pd.DataFra
     image, reference = source.image.files[0], source.reference
     if not image.exists() or not reference.is_file():
         raise PipelineError("its image or label map is not in the dataset any more")
-    if not _has_counts(reference, rows, "num_voxels_reference", plan):
+    if not is_measured_reference(reference, rows, labels):
         raise PipelineError("its label map is not the one that was evaluated")
-    for predictions in sorted(folder.glob("predictions*")):
+    sha256 = record.label_maps_sha256.get(case)
+    for predictions in sorted(record.folder.glob("predictions*")):
         for name in dict.fromkeys((case, case_name(image))):
-            path = predictions / f"{name}{plan.output_suffix}"
-            if path.is_file() and _has_counts(path, rows, "num_voxels_prediction", plan):
+            path = predictions / f"{name}{suffix}"
+            if path.is_file() and is_measured_prediction(path, rows, labels, sha256):
                 return _Files(image, reference, path)
     raise PipelineError("the label map that was evaluated is not in the bundle")
 
 
-def _has_counts(path: Path, rows: pd.DataFrame, column: str, plan: Plan) -> bool:
-    """Whether a label map has the voxels that metrics.csv counted; with voxels without annotation the counts say nothing."""
-    if plan.ignore_value is not None and column == "num_voxels_prediction":
-        return True
-    array = read_label_map(path, known_values=None).array
-    values: dict[str, Sequence[int]] = {**plan.regions, **{name: (value,) for name, value in plan.label_table.items()}}
-    return all(
-        int(np.isin(array, values[label]).sum()) == int(count)
-        for label, count in zip(rows["label"], rows[column], strict=True)
-        if label in values
-    )
-
-
-def _draw_panels(case: str, files: _Files, plan: Plan, measured: Set[str]) -> Iterator[Panel]:
-    """`measured` are the labels with a number; others, which the case is not annotated with, are drawn in neither map."""
+def _draw_panels(case: str, files: _Files, rows: pd.DataFrame, labels: Labels) -> Iterator[Panel]:
+    """`rows` are those of the case."""
     image = read_image(files.image)
     reference, prediction = (
-        put_on_grid(read_label_map(path, known_values=None), image, path.name)
+        hide_unmeasured(put_on_grid(read_label_map(path, known_values=None), image, path.name), rows, labels)
         for path in (files.reference, files.prediction)
     )
-    values = list(plan.label_table.values())[1:]
-    unknown = [value for name, value in plan.label_table.items() if name not in measured]
-    if plan.missing_labels and unknown:
-        reference, prediction = (
-            replace(label_map, array=np.where(np.isin(label_map.array, unknown), 0, label_map.array))
-            for label_map in (reference, prediction)
-        )
-    ignored = reference.array[0] == (-1 if plan.ignore_value is None else plan.ignore_value)
+    ignored = reference.array[0] == (-1 if labels.ignore_value is None else labels.ignore_value)
     wrong = (reference.array[0] != prediction.array[0]) & ~ignored
     for plane in _list_planes(image, reference, prediction, wrong, ignored):
         where = f"{case}, {plane.name} plane with most wrong voxels" if plane.name else case
         outlines = draw_outlines(
-            plane, values, f"{where}: outlines of the reference (solid) and the prediction (dashed)"
+            plane,
+            list(labels.table.values())[1:],
+            f"{where}: outlines of the reference (solid) and the prediction (dashed)",
         )
         yield Panel(plane.name, outlines, draw_errors(plane, f"{where}: map of what was missed, false alarm or agreed"))
 
@@ -200,15 +183,11 @@ def _list_planes(
         shown = image.array.transpose(2, 1, 0) if image.array.shape[0] == 3 else image.array[0].T
         yield Plane("", shown, reference.array[0].T, prediction.array[0].T, 1.0, ignored.T)
         return
-    # columns to the patient's left, rows to the back, slices upwards: radiological views
-    turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), nib.orientations.axcodes2ornt("LPS"))
     turned = [
-        nib.orientations.apply_orientation(volume, turn)
+        turn_radiological(volume, image.affine)
         for volume in (image.array[0], reference.array[0], prediction.array[0], ignored, wrong)
     ]
-    spacing = [0.0] * 3
-    for axis, (target, _) in enumerate(turn):
-        spacing[int(target)] = image.spacing_mm[axis]
+    spacing = turn_spacing(image.spacing_mm, image.affine)
     for name, axis in (("axial", 2), ("coronal", 1), ("sagittal", 0)):
         others = tuple(other for other in range(3) if other != axis)
         counts = turned[4].sum(axis=others)
