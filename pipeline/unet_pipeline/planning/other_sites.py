@@ -52,7 +52,9 @@ class OtherSites(BaseModel):
             ValueError: stains without red, green and blue, one channel to mix, or JPEG in 3D.
         """
         if self.mix_probability and num_channels < 2:
-            raise ValueError(f"other_sites has mix_probability, and there is {num_channels} channel; expected 2 or more")
+            raise ValueError(
+                f"other_sites has mix_probability, and there is {num_channels} channel; expected 2 or more"
+            )
         if self.stain_probability and num_channels != 3:
             raise ValueError(f"other_sites has stain_probability, and there are {num_channels} channel(s); expected 3")
         if self.jpeg_probability and dims != 2:

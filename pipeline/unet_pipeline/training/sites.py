@@ -1,7 +1,8 @@
 """What differs between hospitals in images of the same kind, drawn for one sample and applied to a whole batch.
 
-Stain, mixed channels, colour, grey curve, bias field and JPEG; `plan --for-other-sites` chooses their ranges. The network sees z-scores of a whole image, so
-that what a change does to the mean and the standard deviation of a patch is undone, as the z-score of the changed image would.
+Stain, mixed channels, colour, grey curve, bias field and JPEG; `plan --for-other-sites` chooses their ranges. The network sees z-scores of
+a whole image, so that what a change does to the mean and the standard deviation of a patch is undone, as the z-score of the changed image
+would.
 """
 
 from __future__ import annotations
