@@ -370,6 +370,7 @@ DATA_VARIABLES = re.compile("PIPELINE_" + r"(?:REQUIRE_)?DATA\b")
 
 
 def test_real_data_are_decided_about_in_one_place() -> None:
+    # warm_python hands the whole environment on
     found = {path for path, _ in find_in_texts(DATA_VARIABLES) if path.endswith((".py", ".ipynb", ".sh"))}
     assert found == {"tests/conftest.py"}, "take the fixture pipeline_data instead of reading the variable"
     source = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
@@ -378,7 +379,7 @@ def test_real_data_are_decided_about_in_one_place() -> None:
         for function in ast.parse(source).body
         if isinstance(function, ast.FunctionDef) and "environ" in ast.unparse(function)
     }
-    assert reading == {"pipeline_data", "pytest_configure", "pytest_runtest_makereport"}
+    assert reading == {"pipeline_data", "pytest_configure", "pytest_runtest_makereport", "warm_python"}
 
 
 def test_tests_that_take_real_data_carry_the_mark(request: pytest.FixtureRequest) -> None:

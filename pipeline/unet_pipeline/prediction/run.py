@@ -228,9 +228,8 @@ class CaseLoop:
         """Empty sums of what the probabilities will say of each label; None where the network has channels that are of no single label."""
         parts = self.engines.parts
         num_labels = len(parts.label_values)
-        is_told_apart = (
-            parts.num_classes == num_labels or num_labels == 2
-        )  # further channels are levels of the only structure
+        # further channels are levels of the only structure
+        is_told_apart = parts.num_classes == num_labels or num_labels == 2
         return ConfidenceSums(num_labels, spatial_dims) if num_labels and is_told_apart else None
 
     def _read_checked(self, source: PredictionInput) -> MedicalImage:

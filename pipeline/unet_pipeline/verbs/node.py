@@ -83,10 +83,7 @@ def node(
             loop = Loop(spool, record, sender, predictor, keep, announce)
             with loop.recorded(), sender, receiving(spool, title, port, allowed, announce) as own_port:
                 announce(f"node     {title} listens on port {own_port}; results go to {destination.title}")
-                try:
-                    loop.run(wait_s, instances)
-                finally:
-                    spool.remove_staging()
+                loop.run(wait_s, instances)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class Loop:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Note this process in the record, and that it has ended in order."""
+        """Note this process in the record, and that it has ended in order, without copies of images."""
         self.record.start_run("node", self.predictor.describe_origin(), "node", 1, 0)
         self.record.release(_TRIED_ANEW)
         for row in self.record.list_in(WAITING):  # `jobs --again`
@@ -89,6 +89,7 @@ class Loop:
         try:
             yield
         finally:
+            self.spool.remove_staging()
             self.record.end_run()
 
     def _settle_gone(self) -> None:
