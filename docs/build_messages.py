@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import pkgutil
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -199,7 +200,9 @@ def build_schema_text() -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    """Of a table; what is filled in stands there by its name alone, without how it is written."""
+    named = re.sub(r"\{(\w+)(?:![rsa])?(?::[^{}]*)?\}", r"{\1}", text)
+    return " ".join(named.split()).replace("|", "\\|")
 
 
 if __name__ == "__main__":
