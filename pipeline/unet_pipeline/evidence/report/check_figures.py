@@ -107,9 +107,7 @@ def _draw_pooled(samples: np.ndarray, num_cases: int, voxels: str) -> Histogram:
     edges = _choose_edges(inside)
     shares = 100 * np.histogram(inside, edges)[0] / samples.size
     title = "Intensities of all images together"
-    shown = (
-        f"{title}: {num_cases} cases, {voxels} spread evenly over each; 99\N{NO-BREAK SPACE}% lie from {_show(low)} to {_show(high)}."
-    )
+    shown = f"{title}: {num_cases} cases, {voxels} spread evenly over each; 99\N{NO-BREAK SPACE}% lie from {_show(low)} to {_show(high)}."
     chart = _begin(title, shown, edges, "Intensity", float(shares.max()), f"% of the {voxels}")
     for position, share in enumerate(shares):
         if share:
