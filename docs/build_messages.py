@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import pkgutil
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -22,9 +23,11 @@ TARGET = Path(__file__).with_name("messages.md")
 SCHEMA = Path(__file__).with_name("check.schema.json")
 
 _HEAD = """\
-# Messages of `check`
+# Messages
 
 <!-- Made by docs/build_messages.py from the messages themselves; change them where the code gives them and run it again. -->
+
+## Messages of `check`
 
 Everything that `unet-pipeline check` can say about a file, by severity. A problem is shown as `SEVERITY: FILE CAUSE. REMEDY`,
 several of one kind under one heading; words in braces are filled in. The code is what `check --json` and problems.json give under `code`;
@@ -32,7 +35,7 @@ their form is [check.schema.json](check.schema.json). An error stops `plan`, a w
 Those about images are also shown [in pictures](howto/messages_in_pictures.md).
 """
 _TABLE = """
-## {title}
+### {title}
 
 | {heads} |
 |{lines}
@@ -40,7 +43,7 @@ _TABLE = """
 """
 
 _REFUSALS = """
-## The dataset as a whole
+### The dataset as a whole
 
 Before any image is read, a folder, a list or an option may be refused:
 
@@ -48,7 +51,7 @@ Before any image is read, a folder, a list or an option may be refused:
 """
 
 _FIXES = """
-## Changes of `check --fix`
+### Changes of `check --fix`
 
 Everything that is other in a corrected copy is in its fixes.json, with the file, what was wrong, what was done, the values before and after,
 and the SHA-256 of source and result:
@@ -58,7 +61,7 @@ and the SHA-256 of source and result:
 {kinds}
 """
 _FILES = """
-# Files that cannot be read or written
+## Files that cannot be read or written
 
 What every verb says, on the command line and from Python, when the system refuses a file, as `Error: FILE CAUSE. REMEDY`; the
 verb ends with status 1, nothing half-written is left, and the same command works once the cause is gone.
@@ -75,23 +78,23 @@ About a text or JSON file that can be read and is damaged:
 """
 _OTHER_VERBS = {
     "unet_pipeline.prediction": """
-# Messages of `predict`
+## Messages of `predict`
 
 What `unet-pipeline predict` can say about an image beside the refusals, in the form of `check`.
 """,
     "unet_pipeline.quality": """
-# Messages of `predict` about the input contract
+## Messages of `predict` about the input contract
 
 They compare an image with those of the training ([explanation](explanation/contract.md)). `predict` goes on; with `--strict` it refuses what
 is outside.
 """,
     "unet_pipeline.clinical": """
-# Messages of `predict --format` with DICOM results
+## Messages of `predict --format` with DICOM results
 
 They stand beside those of `predict`, and end nothing.
 """,
     "unet_pipeline.evidence.reproduce": """
-# Messages of `reproduce`
+## Messages of `reproduce`
 
 What `unet-pipeline reproduce` can say about a difference to the record, in the form of `check`. An error stops the run; a note may
 change the last digits.
@@ -99,7 +102,7 @@ change the last digits.
 }
 _AUDIT_PACKAGE = "unet_pipeline.audit"
 _AUDIT = """
-# Messages of `audit`
+## Messages of `audit`
 
 What `unet-pipeline audit` can say about a file of a bundle, shown as `SEVERITY: FILE (PLACE) CAUSE. WHY REMEDY`; the code is what
 `audit --json` gives. A danger means that the bundle needs trust.
@@ -197,7 +200,9 @@ def build_schema_text() -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    """Of a table; what is filled in stands there by its name alone, without how it is written."""
+    named = re.sub(r"\{(\w+)(?:![rsa])?(?::[^{}]*)?\}", r"{\1}", text)
+    return " ".join(named.split()).replace("|", "\\|")
 
 
 if __name__ == "__main__":

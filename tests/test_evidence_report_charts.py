@@ -40,6 +40,13 @@ def test_choose_ticks_any_range_gives_a_few_within_it(low: float, size: float) -
     assert all(axis.low - size * 1e-6 <= value <= axis.high + size * 1e-6 for value in values)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 24, 110])
+def test_choose_ticks_of_what_is_counted_are_whole(most: int) -> None:
+    ticks = choose_ticks(Axis(0, 1.05 * most, "cases", whole=True), 5)
+    assert all(value == round(value) == float(text) for value, text in ticks)
+    assert 2 <= len(ticks) <= 7
+
+
 @pytest.mark.parametrize("values", [[], [math.nan], [0.5], [0.0, 0.0]])
 def test_fit_axis_without_a_range_has_one(values: list[float]) -> None:
     axis = fit_axis(values, "x")

@@ -115,6 +115,12 @@ def test_page_every_message_of_a_case_leads_to_it(report: CheckReport, html: str
         assert problem.file in html
 
 
+def test_page_message_below_a_picture_names_its_file(report: CheckReport, html: str) -> None:
+    told = re.sub(r"<[^>]+>", "", html)
+    (constant,) = [problem for problem in report.problems if problem.code == "constant"]
+    assert f"error {constant.file} {constant.cause}. " in told
+
+
 def test_page_every_picture_has_its_text(html: str) -> None:
     images = Page(html).of("img")
     assert images

@@ -39,6 +39,13 @@ def test_more_cases_raise_dice_and_lower_a_distance() -> None:
     assert draw_curve(dice).axes[0].get_title() == dice.sentence
 
 
+@pytest.mark.parametrize(("metric", "most"), [("dice", 1.0), ("hd95", np.inf)])
+def test_intervals_of_a_curve_are_values_that_the_metric_has(metric: str, most: float) -> None:
+    curve = build(metric, [0.3, 0.001, 0.25, 0.001]).curve
+    assert all(0 <= value.single_low <= value.low <= value.high <= value.single_high <= most for value in curve)
+    assert any(value.single_high == 1.0 for value in curve) == (metric == "dice")
+
+
 def test_the_sentence_has_the_decimals_of_the_metric() -> None:
     assert describe_gain("dice", 40, (0.0061, 0.0022, 0.0109)) == "40 more cases: +0.006 Dice, 0.002 to 0.011 (95 %)."
     assert describe_gain("hd95", 5, (-0.5, -0.75, -0.25), "mm").startswith(

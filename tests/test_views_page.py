@@ -27,7 +27,7 @@ from unet_pipeline.views import page
 from unet_pipeline.views.pictures import draw_differences, draw_reliability, draw_scores, draw_tiles
 from unet_pipeline.views.summary import Summary, Table
 
-from .phantom_bundles import draw_cell, write_volumes
+from .phantom_bundles import draw_cell, write_pictures, write_volumes
 
 # say what they are as they were; a view of an image shows itself by IPython's own means
 PAPER_TYPES = ("BundleFolder", "CurveDesign", "ImageView", "PipelineError", "ReadOptions", "ValidationAim")
@@ -225,3 +225,8 @@ def test_figures_show_the_numbers() -> None:
     assert list(panel.lines[1].get_xdata()) == [0.2, 0.9]
     tiles = [Tile(f"case {number}", ()) for number in range(20)]
     assert len(draw_tiles(tiles).axes) == 12
+
+
+def test_page_is_titled_in_words(tmp_path: Path) -> None:
+    written = unet_pipeline.check(write_pictures(tmp_path / "cells", 2)).save_as_html(tmp_path / "page.html")
+    assert "<title>Check report: cells: 2 cases" in written.read_text(encoding="utf-8")

@@ -32,6 +32,15 @@ pytestmark = pytest.mark.browser
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+# menus of the list of cases that are narrower than a choice in them and their arrow, which is as wide as a letter is high
+CUT_CHOICES = """[...document.querySelectorAll("aside select")].filter((one) => one.offsetWidth).flatMap((one) => {
+  const style = getComputedStyle(one), pen = document.createElement("canvas").getContext("2d");
+  pen.font = style.font;
+  const room = one.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - parseFloat(style.fontSize);
+  return [...one.options].map((choice) => choice.textContent).filter((text) => pen.measureText(text).width > room);
+})"""
+
+
 @pytest.fixture(autouse=True)
 def _quiet_page(browser: Browser) -> Iterator[None]:
     """No test leaves an error in the console, and no page asks a network for anything."""
@@ -236,6 +245,7 @@ def test_page_fits_and_can_be_read(
         " && one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display !== 'inline').map((one) => one.textContent)"
     )
     assert cut == []
+    assert browser.run(CUT_CHOICES) == []
     back = browser.run("getComputedStyle(document.body).backgroundColor")
     for selector, least in (("body", 7), (".small", 4.5), ("#list .flags", 4.5), ("button", 4.5)):
         assert contrast(browser.run(f"getComputedStyle(document.querySelector('{selector}')).color"), back) > least

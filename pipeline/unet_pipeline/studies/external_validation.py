@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.case_values import tabulate_cases
 from unet_pipeline.evaluation.comparison import fill_undefined
+from unet_pipeline.evaluation.metric_table import title_metric
 from unet_pipeline.evaluation.summary import Number
 from unet_pipeline.results import Result
 from unet_pipeline.studies.decision import compute_interval
@@ -210,4 +211,4 @@ def describe_verdict(protocol: ValidationProtocol, verdict: str, numbers: dict[s
         NOT_POWERED: f"Not powered: fewer patients than planned, so nothing is decided about whether {claim}",
         VOID: f"Void: the protocol was broken, so nothing is decided about whether {claim}",
     }
-    return f"{heads[verdict]} ({protocol.metric} of {protocol.label}: {measured})."
+    return f"{heads[verdict]} ({title_metric(protocol.metric)}, {protocol.label}: {measured})."

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.case_values import ALL_LABELS, tabulate_cases
-from unet_pipeline.evaluation.metric_table import METRICS, name_value
+from unet_pipeline.evaluation.metric_table import METRICS, Metric, name_value
 from unet_pipeline.evaluation.summary import Number
 from unet_pipeline.results import Result
 from unet_pipeline.studies.power_law import NUM_PARAMETERS, FittedCurve, fit_curve
@@ -124,7 +124,7 @@ def build_curve(
         metric=facts.metric,
         unit=unit,
         points=[CurvePoint(len(one.cases), one.repeat, fold, float(means[fold])) for fold, one in enumerate(subsets)],
-        curve=_draw_curve(fitted, sizes, facts.more, sign, best),
+        curve=_draw_curve(fitted, sizes, facts.more, sign, best, METRICS[facts.metric]),
         floor=float(fitted.best.floor[0]),
         scale=float(fitted.best.scale[0]),
         exponent=float(fitted.best.exponent[0]),
@@ -176,7 +176,10 @@ def _tabulate(
     return scores, int(cases["case"].nunique()), series.unit
 
 
-def _draw_curve(fitted: FittedCurve, sizes: np.ndarray, more: int, sign: float, best: float) -> list[CurveValue]:
+def _draw_curve(
+    fitted: FittedCurve, sizes: np.ndarray, more: int, sign: float, best: float, metric: Metric
+) -> list[CurveValue]:
+    """The fit over the sizes; the intervals end where the metric does, such as at a Dice of 1."""
     most = sizes.max() + more
     grid = {
         *np.geomspace(sizes.min(), most, _NUM_DRAWN).round().astype(int).tolist(),
@@ -186,7 +189,7 @@ def _draw_curve(fitted: FittedCurve, sizes: np.ndarray, more: int, sign: float, 
     values = []
     for num_cases in sorted(grid):
         error, *ends = (*fitted.interval(num_cases), *fitted.interval(num_cases, is_measured=True)[1:])
-        scores = [best - sign * end for end in ends]
+        scores = [min(max(best - sign * end, metric.least), metric.most) for end in ends]
         (low, high), (single_low, single_high) = sorted(scores[:2]), sorted(scores[2:])
         values.append(CurveValue(num_cases, best - sign * error, low, high, single_low, single_high))
     return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -58,6 +59,7 @@ _STYLE = """
 .unet-pipeline table{border-collapse:collapse;margin:.4rem 0;background:none;overflow-wrap:normal}
 .unet-pipeline caption{text-align:left;opacity:.75}
 .unet-pipeline th,.unet-pipeline td{padding:.15rem .6rem;text-align:right;border-bottom:1px solid rgba(128,128,128,.35)}
+.unet-pipeline td:not(.text){white-space:nowrap}
 .unet-pipeline .text{text-align:left}
 .unet-pipeline img,.unet-pipeline svg{max-width:100%;height:auto;margin:.4rem 0}
 .unet-pipeline img{background:#fff;border-radius:4px}
@@ -92,7 +94,7 @@ def build_fragment(result: Result) -> str:
     """A page without its frame, for a notebook; nothing in it needs a network."""
     summary = summarize(result)
     parts = [
-        Markup("<h4>{}</h4>").format(f"{type(result).__name__}: {summary.line}"),
+        Markup("<h4>{}</h4>").format(_title(result, summary)),
         *_list_facts(summary),
         *(_write_table(table) for table in summary.tables),
         *(_show_picture(picture) for picture in summary.pictures),
@@ -110,7 +112,7 @@ def write_page(result: Result, path: Path) -> Path:
     if type(result).__name__ == "Report":
         text = Path(vars(result)["path"]).read_text(encoding="utf-8")
     else:
-        title = escape(f"{type(result).__name__}: {summarize(result).line}")
+        title = escape(_title(result, summarize(result)))
         text = (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -118,6 +120,12 @@ def write_page(result: Result, path: Path) -> Path:
         )
     write_text(path, text)
     return path
+
+
+def _title(result: Result, summary: Summary) -> str:
+    """Such as "Check report: demo_heads, 8 cases"."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(result).__name__).capitalize()
+    return f"{words}: {summary.line}"
 
 
 def _list_facts(summary: Summary) -> list[Markup]:

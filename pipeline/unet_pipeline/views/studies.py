@@ -32,19 +32,21 @@ def _summarize_size(size: SampleSize) -> Summary:
 def _summarize_protocol(protocol: ValidationProtocol) -> Summary:
     other = protocol.against if isinstance(protocol.against, float) else protocol.against.name
     facts = {
-        "metric": f"{protocol.metric} of {protocol.label}",
+        "metric": f"{title_metric(protocol.metric)}, {protocol.label}",
         "margin": protocol.margin,
-        "patients": protocol.sample.num_patients,
-        "sha256": protocol.sha256,
+        "alpha": protocol.alpha,
+        "patients": f"{protocol.sample.num_patients}, power {protocol.sample.power:.2f}",
+        "SHA-256": protocol.sha256,
     }
     line = f"{protocol.bundle.name}: {protocol.hypothesis} against {other}"
-    return Summary(line, facts, (), (), (*protocol.rules, *protocol.exclusions))
+    exclusions = [f"Not of the study: {rule}" for rule in protocol.exclusions]
+    return Summary(line, facts, (), (), (*protocol.rules, *exclusions))
 
 
 def _summarize_validation(result: ValidationResult) -> Summary:
     facts = {
         "data": result.dataset,
-        "patients": f"{result.num_patients} of {result.num_planned} planned",
+        "patients": f"{result.num_patients}, {result.num_planned} were planned",
         "look": result.look,
     }
     return Summary(f"{result.verdict}", facts, (), (), (result.sentence, *result.breaches, *result.notes))

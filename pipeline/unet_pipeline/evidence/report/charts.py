@@ -23,13 +23,14 @@ _LETTER = 6.6  # width of a letter at the charts' size
 
 @dataclass(frozen=True)
 class Axis:
-    """Range and name of an axis; `ticks` are chosen when none are given."""
+    """Range and name of an axis; `ticks` are chosen when none are given, whole numbers alone where it counts something."""
 
     low: float
     high: float
     label: str
     ticks: tuple[tuple[float, str], ...] = ()
     logarithmic: bool = False
+    whole: bool = False
 
     def place(self, value: float) -> float:
         """0 at the lower end, 1 at the upper."""
@@ -69,6 +70,8 @@ def choose_ticks(axis: Axis, most: int = 6) -> tuple[tuple[float, str], ...]:
     raw = (axis.high - axis.low) / most
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= raw * 0.999)
+    if axis.whole:
+        step = math.ceil(step - 1e-9)
     first = math.ceil(axis.low / step - 1e-9)
     values = [(first + number) * step for number in range(most + 3)]
     return tuple((value, format_number(round(value, 10), 6)) for value in values if value <= axis.high + 1e-9 * step)

@@ -107,9 +107,7 @@ def _draw_pooled(samples: np.ndarray, num_cases: int, voxels: str) -> Histogram:
     edges = _choose_edges(inside)
     shares = 100 * np.histogram(inside, edges)[0] / samples.size
     title = "Intensities of all images together"
-    shown = (
-        f"{title}: {num_cases} cases, {voxels} spread evenly over each; 99 % lie from {_show(low)} to {_show(high)}."
-    )
+    shown = f"{title}: {num_cases} cases, {voxels} spread evenly over each; 99\N{NO-BREAK SPACE}% lie from {_show(low)} to {_show(high)}."
     chart = _begin(title, shown, edges, "Intensity", float(shares.max()), f"% of the {voxels}")
     for position, share in enumerate(shares):
         if share:
@@ -141,7 +139,11 @@ def _show(value: float) -> str:
 
 def _begin(title: str, description: str, edges: np.ndarray, label: str, highest: float, y_label: str) -> Chart:
     return Chart(
-        title, description, Axis(float(edges[0]), float(edges[-1]), label), Axis(0.0, highest * 1.05, y_label), _HEIGHT
+        title,
+        description,
+        Axis(float(edges[0]), float(edges[-1]), label),
+        Axis(0.0, highest * 1.05, y_label, whole=y_label == "cases"),
+        _HEIGHT,
     )
 
 

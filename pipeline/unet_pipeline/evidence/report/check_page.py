@@ -185,5 +185,5 @@ def _describe_case(tile: Tile, names: Mapping[int, str]) -> str:
         parts.append("x".join(f"{size:.3g}" for size in tile.spacing_mm) + " mm")
     parts += [tile.split] * bool(tile.split)
     counts = {names.get(value, f"value {value}"): count for value, count in tile.voxels_by_value.items() if value}
-    parts += [f"{name} {count:,} {unit}" for name, count in [*counts.items()][:_MAX_LABELS]]
+    parts += [f"{name}: {count:,} {unit}" for name, count in [*counts.items()][:_MAX_LABELS]]
     return "; ".join([*parts, *[f"{len(counts) - _MAX_LABELS} more labels"] * (len(counts) > _MAX_LABELS)])

@@ -4,6 +4,7 @@ const tiles = [...document.querySelectorAll(".tile")];
 const count = document.getElementById("count");
 const dialog = document.getElementById("zoom");
 const stage = dialog.querySelector(".stage");
+const legend = document.getElementById("legend"); // null where no label has a name
 const LARGEST_ZOOM = 16;
 let binCases = null; // numbers of the cases of the chosen bar
 let shown = null; // tile in the dialog
@@ -96,7 +97,10 @@ function show(tile) {
   shown = tile;
   dialog.querySelector("h2").textContent = tile.querySelector("h3").textContent;
   const about = dialog.querySelector(".about");
-  about.replaceChildren(...[...tile.children].filter((part) => part.matches("p, ul")).map((part) => part.cloneNode(true)));
+  const told = [...tile.children].filter((part) => part.matches("p, ul"));
+  if (legend && drawing.querySelector("svg")) told.unshift(legend);
+  about.replaceChildren(...told.map((part) => part.cloneNode(true)));
+  for (const part of about.querySelectorAll("[id]")) part.removeAttribute("id");
   const copy = drawing.cloneNode(true);
   for (const image of copy.querySelectorAll("img")) image.loading = "eager";
   stage.replaceChildren(copy);
