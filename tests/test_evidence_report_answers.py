@@ -131,9 +131,9 @@ def name_voxel(records: Records) -> str:
 
 
 def expect_model(records: Records) -> str:
-    filters, patch = records.plan["filters"], records.plan["patch_size"]
+    filters, patch, kind = (records.plan[name] for name in ("filters", "patch_size", "normalisation"))
     return (
-        f"{len(filters)} levels with {'-'.join(map(str, filters))} channels, {records.plan['normalisation']} normalisation; "
+        f"{len(filters)} levels with {'-'.join(map(str, filters))} channels, {'no' if kind == 'none' else kind} normalisation; "
         f"patches of {'x'.join(map(str, patch))}, {len(records.plan['label_table'])} classes"
     )
 
