@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ def test_evaluate_into_the_bundle_is_refused_before_anything_is_written(bundle: 
     before = sorted(bundle.rglob("*"))
     with pytest.raises(BundleError, match=r"every JSON file counts as a config.*evidence/evaluations"):
         unet_pipeline.evaluate(bundle, out=bundle / place)
+    assert sorted(bundle.rglob("*")) == before
+
+
+@pytest.mark.parametrize("verb", [unet_pipeline.predict, unet_pipeline.forecast])
+def test_predict_into_the_bundle_is_refused_before_anything_is_written(bundle: Path, verb: Callable) -> None:
+    before = sorted(bundle.rglob("*"))
+    with pytest.raises(BundleError, match=r"every JSON file counts as a config.*/output"):
+        verb(bundle, bundle.parent, bundle / "x")
     assert sorted(bundle.rglob("*")) == before
 
 

@@ -54,7 +54,8 @@ def require_place_of_results(folder: BundleFolder, out: Path) -> None:
         return
     raise BundleError(
         f"The folder of the results is {place.relative_to(root.parent)}, inside the bundle, where every JSON file counts as a config: the "
-        f"bundle would need --trust afterwards. Choose a folder outside of {folder.name}, or one below {folder.name}/evidence/evaluations."
+        f"bundle would need --trust afterwards. Choose a folder outside of {folder.name}, or one below {folder.name}/output or "
+        f"{folder.name}/evidence/evaluations."
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet_pipeline.audit.trust import open_for_reading
+from unet_pipeline.audit.trust import open_for_reading, require_place_of_results
 from unet_pipeline.bundle.configs import find_edited_configs
 from unet_pipeline.bundle.folder import BundleFolder, open_any_bundle, require_ensemble, require_weights
 from unet_pipeline.clinical.dicomweb_address import is_address
@@ -116,6 +116,7 @@ def _predict_at(
     alone: bool,
     announce: Callable[[str], None],
 ) -> Predictions:
+    require_place_of_results(folder, places.out)
     _require_reachable(folder, places, workers)
     weights, inputs = prepare_prediction(folder, places.source, options, alone)
     from unet_pipeline.prediction.passed_over import say_passed_over
@@ -232,6 +233,7 @@ def forecast(
                 f"{folder.name} was not made by `plan`, so what its prediction takes cannot be told from headers. "
                 "Predict without --dry-run."
             )
+        require_place_of_results(folder, places.out)
         options = PredictOptions(device, mirror, ensemble, probabilities, runtime, precision, format)
         places.source = fetched if server else places.source
         weights, inputs = prepare_prediction(folder, places.source, options, alone)
