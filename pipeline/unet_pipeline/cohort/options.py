@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from unet_pipeline.cohort.engine import Engine
 from unet_pipeline.cohort.engines import LOCAL, RAY, SLURM, build_engine
@@ -13,6 +14,16 @@ from unet_pipeline.errors import CohortError
 
 SLURM_FOLDER = ".slurm"  # of scripts and part files, in the output folder
 SLURM_STAGING = ".slurm-staging"  # of what its tasks write on the way
+
+
+class JobArguments(TypedDict):
+    """`JobOptions` as the verbs take them."""
+
+    jobs: int
+    engine: str
+    threads: int | None
+    address: str | None
+    sbatch: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,16 @@ class JobOptions:
     def is_plain(self) -> bool:
         """Whether the work is done in this process, as without any of these options."""
         return self.num_workers == 1 and self.engine == LOCAL and self.num_threads is None
+
+    def as_arguments(self) -> JobArguments:
+        """For a verb that is called by another one with the same choice."""
+        return {
+            "jobs": self.num_workers,
+            "engine": self.engine,
+            "threads": self.num_threads,
+            "address": self.address,
+            "sbatch": self.sbatch or None,
+        }
 
     def workers(self) -> JobOptions | None:
         """The same, if the options go together; None where the work is done in this process.

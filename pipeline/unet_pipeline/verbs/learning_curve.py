@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from unet_pipeline.dataset.check import CheckReport
     from unet_pipeline.studies.learning_curve import LearningCurve
     from unet_pipeline.studies.subsets import Subset
-    from unet_pipeline.training.run import TrainingRun
     from unet_pipeline.verbs.evaluate import Evaluation
 
 _DESIGN, _RESULT, _BUNDLE = "design.json", "learning_curve.json", "bundle"
@@ -115,41 +114,12 @@ def learning_curve(
     _tell_design(folder, subsets, plan, jobs, announce)
     if is_dry_run:
         return None
-    trained = _train_and_measure(folder, workers, device, announce)
-    if trained is None:
-        return None
-    runs, measured = trained
-    return _write_result(Path(out), measured, subsets, chosen, plan, sum(run.duration_s for run in runs) / 3600)
-
-
-def _train_and_measure(
-    folder: BundleFolder, workers: JobOptions, device: str | None, announce: Callable[[str], None]
-) -> tuple[tuple[TrainingRun, ...], Evaluation] | None:
-    """Every subset is trained and measured; None where a signal stopped a training."""
-    runs = train(
-        folder.root,
-        "all",
-        resume=True,
-        announce=announce,
-        jobs=workers.num_workers,
-        engine=workers.engine,
-        threads=workers.num_threads,
-        address=workers.address,
-        sbatch=workers.sbatch or None,
-    )
+    who = workers.as_arguments()
+    runs = train(folder.root, "all", resume=True, announce=announce, **who)
     if any(run.stopped_by is not None for run in runs):
         return None
-    measured = evaluate(
-        folder.root,
-        device=device,
-        announce=announce,
-        jobs=workers.num_workers,
-        engine=workers.engine,
-        threads=workers.num_threads,
-        address=workers.address,
-        sbatch=workers.sbatch or None,
-    )
-    return runs, measured
+    measured = evaluate(folder.root, device=device, announce=announce, **who)
+    return _write_result(Path(out), measured, subsets, chosen, plan, sum(run.duration_s for run in runs) / 3600)
 
 
 def _require_sensible(design: CurveDesign) -> None:

@@ -90,19 +90,7 @@ class _Trial:
     def evaluate(self, bundle: Path, out: Path | None) -> Path:
         """Measure every fold of a bundle on its validation cases; the folder of the numbers."""
         who = self.workers or JobOptions()
-        measured = evaluate(
-            bundle,
-            None,
-            out,
-            device=self.device,
-            trust=True,
-            check_data=False,
-            jobs=who.num_workers,
-            engine=who.engine,
-            threads=who.num_threads,
-            address=who.address,
-            sbatch=who.sbatch,
-        )
+        measured = evaluate(bundle, None, out, device=self.device, trust=True, check_data=False, **who.as_arguments())
         return measured.folder
 
 
