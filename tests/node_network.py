@@ -180,7 +180,9 @@ def run_through_kills(work: Path, bundle: Path, num_series: int, num_kills: int)
         node.wait_for(lambda: len(archive.results) >= num_series, 900)
         for sender in senders:
             sender.join(timeout=60)
-        node.wait_for(lambda: not list((work / "node" / "taken").iterdir()), 60)
+        # an instance whose answer was lost came again, and is a series of its own until the time for further ones is over
+        waiting = [work / "node" / "received", work / "node" / "taken"]
+        node.wait_for(lambda: not any(list(folder.iterdir()) for folder in waiting), 60)
         node.process.terminate()
         node.process.wait(timeout=30)
     return archive, node
