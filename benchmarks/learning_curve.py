@@ -48,6 +48,13 @@ def predict(points: Sequence[CurvePoint], scores: np.ndarray, repeat: int) -> tu
     return str(repeat), str(len(own)), f"{1 - error:.4f} ({1 - high:.4f} to {1 - low:.4f})", f"{measured:.4f}", inside
 
 
+def describe_command(options: argparse.Namespace) -> str:
+    """What gives the same table again."""
+    steps = f" --steps {options.steps}" if options.steps else ""
+    chosen = f"--sizes {options.sizes} --all {options.all} --repeats {options.repeats}{steps}"
+    return f"benchmarks/learning_curve.py {options.dataset.name} {chosen}"
+
+
 def main() -> None:
     """Train what is missing, fit, write the table."""
     parser = argparse.ArgumentParser(description="Learning curves against the Dice measured with all cases.")
@@ -70,7 +77,7 @@ def main() -> None:
     lines = [
         "# Learning curves from at most 100 cases against all",
         "",
-        f"`benchmarks/learning_curve.py`, {curve.dataset}, sizes {', '.join(map(str, sizes))}, {options.repeats} nested repeats, "
+        f"`{describe_command(options)}`, {curve.dataset}, sizes {', '.join(map(str, sizes))}, {options.repeats} nested repeats, "
         f"{curve.num_steps:,} steps each, {curve.num_held_out} held-out cases, {datetime.now(UTC):%Y-%m-%d}, commit {str(code.commit)[:10]}"
         f"{' with changes' if code.changed else ''}, {machine.num_cores} cores {machine.processor}, {curve.hours:.2f} h of trainings.",
         "",
