@@ -53,6 +53,7 @@ NAMES = {"RESULTS": "nnUNetTrainer__nnUNetPlans__3d_fullres", "--jobs 4": "--job
 WRITTEN = re.compile(r"OUT|NUMBERS|check|predictions|\w+\.svg|\w+\.zip|model\.(?:ts|onnx)")
 
 
+PROGRAMS = Path(sys.executable).parent
 SERVING = re.compile(r"unet-pipeline node |tensorboard ")
 
 
@@ -247,7 +248,7 @@ def run_until_stopped(command: str, world: Path) -> None:
     if words[0] == "unet-pipeline":
         words = [sys.executable, "-m", "unet_pipeline", *words[1:]]
     else:
-        words[0] = str(Path(sys.executable).with_name(words[0]))
+        words[0] = str(PROGRAMS / words[0])
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT / "pipeline"), os.environ["PYTHONPATH"]]),
@@ -284,7 +285,7 @@ def run_in_shell(command: str, world: Path) -> None:
     if command.startswith("cd "):  # placeholders are seen from where the reader is
         command = re.sub(r" (IMAGES|OUT)\b", lambda name: f" {shlex.quote(str(world / name[1]))}", command)
     folder = world / "BUNDLE" if "--meta_file configs/" in command else world
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    programs = os.pathsep.join([str(Path(sys.executable).parent), str(PROGRAMS), os.environ["PATH"]])
     environment = {
         **os.environ,
         "PATH": programs,
@@ -295,6 +296,7 @@ def run_in_shell(command: str, world: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_runs_as_it_stands(
     command: str, world: Path, call_main: Callable, monkeypatch: pytest.MonkeyPatch
