@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification
 
 from .dicom_phantoms import write_series
+from .warm_python import find_fork
 
 NODE, ARCHIVE = "NODE", "ARCHIVE"
 SIDE = 16
@@ -134,7 +136,7 @@ class NodeProcess:
             self.lines.append(line.rstrip())
 
     def kill(self) -> None:
-        self.process.kill()
+        os.kill(find_fork(sys.executable, self.process.pid), signal.SIGKILL)
         self.process.wait()
 
     def wait_for(self, condition: Callable[[], bool], until_s: float = 120.0) -> None:

@@ -40,6 +40,14 @@ from .dicom_phantoms import SECRETS
 NUM_SERIES, NUM_KILLS = 8, 2
 
 
+@pytest.fixture(autouse=True, scope="module")
+def warm_nodes(warm_python: Path) -> Iterator[None]:
+    """Each node is a fork of a warm process, also that of a fixture for the whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network.sys, "executable", str(warm_python))
+        yield
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_bundle(tmp_path_factory.mktemp("bundle"))

@@ -83,6 +83,7 @@ def test_predict_tells_inside_from_outside_in_notes_record_and_table(
     assert read_table(tmp_path / "out") == rows
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_worker_gives_the_same_table(bundle: Path, images: Path, tmp_path: Path) -> None:
     for name in ("like_50.nii.gz", "large.nii.gz"):
         (tmp_path / "images").mkdir(exist_ok=True)

@@ -70,8 +70,8 @@ def warming_python(
 
 
 def find_fork(program: str | Path, pid: int) -> int:
-    """The number of the process that does what the program with a number was started for, to be killed at once."""
-    if not hasattr(os, "pidfd_open"):
+    """The number of the process that does what the program with a number was started for, to be killed at once; of a Python its own."""
+    if not Path(program).with_name("socket").exists():
         return pid
     place = Path(program).with_name(str(pid))
     while not place.is_file():

@@ -14,14 +14,17 @@ from importlib import metadata
 from pathlib import Path
 
 # fire parses the command line of `python -m monai.bundle`; pillow reads the pictures of 2D bundles
-STOCK = ("monai", "pytorch-ignite", "nibabel", "pillow", "fire")
+DISTRIBUTIONS = ("monai", "pytorch-ignite", "nibabel", "pillow", "fire")
+
+# of its processes: nothing of this one's paths may lead to the package
+ENVIRONMENT = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
 
 
 def make_stock_environment(folder: Path, further: tuple[str, ...] = ()) -> Path:
     """Build the environment in `folder`, with further distributions if asked; returns its Python."""
     venv.create(folder, with_pip=False, symlinks=True)
     site_packages = next(folder.glob("lib/python*/site-packages"))
-    for name in find_requirements((*STOCK, *further)):
+    for name in find_requirements((*DISTRIBUTIONS, *further)):
         for file in metadata.files(name) or ():
             top = file.parts[0]
             if top in ("..", "__pycache__"):
@@ -32,8 +35,8 @@ def make_stock_environment(folder: Path, further: tuple[str, ...] = ()) -> Path:
     start = Path(__file__).parents[1] / "quick_start" / "sitecustomize.py"
     (site_packages / start.name).symlink_to(start)
     python = folder / "bin" / "python"
-    command, environment = [python, "-c", "import unet_pipeline"], {"PATH": os.environ["PATH"]}
-    found = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    command = [python, "-c", "import unet_pipeline"]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=ENVIRONMENT, check=False)
     assert "No module named 'unet_pipeline'" in found.stderr, "the stock environment must not see this package"
     return python
 

@@ -6,7 +6,6 @@ Training and the evaluation overlay need the package by design; test_stock_monai
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,7 +18,7 @@ import unet_pipeline
 from unet_pipeline.files import write_json
 
 from .conftest import TrainedBundle, own_copy
-from .stock_environment import make_stock_environment
+from .stock_environment import ENVIRONMENT, make_stock_environment
 
 SHORT = {"num_epochs": 1, "val_interval": 1, "iterations_per_epoch": 2, "warmup_iterations": 1}
 KINDS = ("3d", "2d", "channels")  # the first has three classes, the last two channels and a module of its own
@@ -100,8 +99,7 @@ def results(
     folder = tmp_path_factory.mktemp("conformance_run")
     write_json(folder / "bundles.json", packaged)
     command = [stock_python, "-B", Path(__file__).with_name("stock_checks.py"), folder / "bundles.json"]
-    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert found.returncode == 0, found.stderr[-2000:]
     return json.loads(found.stdout)
 

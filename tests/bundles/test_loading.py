@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import unet_pipeline
 
+from ..warm_python import STOCK, warming_python
 from .monai_label_environment import MONAI_VERSIONS, find_monai
-from .stock_environment import make_stock_environment
+from .stock_environment import ENVIRONMENT, make_stock_environment
 
 READY = Path(__file__).parents[2] / "bundles"
 NAMES = sorted(path.parents[1].name for path in READY.glob("*/configs/plan.yaml"))
@@ -32,6 +33,13 @@ def stock_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def warm_stock_python(stock_python: Path) -> Iterator[Path]:
+    """The same, with MONAI imported already."""
+    with warming_python(STOCK, stock_python, ENVIRONMENT) as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the bundles under a name that has a meaning in configs, and with the same as zips."""
     folder = tmp_path_factory.mktemp("loading") / "of $PEOPLE @ home"
@@ -44,8 +52,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_stock(python: Path, *arguments: Path | str, cwd: Path, monai: Path | None = None) -> str:
-    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
-    environment |= {} if monai is None else {"PYTHONPATH": str(monai)}
+    environment = ENVIRONMENT | ({} if monai is None else {"PYTHONPATH": str(monai)})
     found = subprocess.run(
         [python, "-B", *arguments], cwd=cwd, capture_output=True, text=True, env=environment, check=False
     )
@@ -84,7 +91,7 @@ def test_ready_bundle_is_found_from_elsewhere(
 
 @pytest.mark.parametrize("order", [("first", "second"), ("second", "first")], ids="-".join)
 def test_two_bundles_with_modules_of_one_name_keep_their_own(
-    order: tuple[str, str], copies: Path, stock_python: Path, tmp_path: Path
+    order: tuple[str, str], copies: Path, warm_stock_python: Path, tmp_path: Path
 ) -> None:
     for name, head in TWINS.items():
         shutil.copytree(copies / "bundles" / "nuclei_histology", tmp_path / name)
@@ -98,11 +105,11 @@ from monai import bundle
 networks = [bundle.load(name=name, bundle_dir=sys.argv[1], workflow_type="inference") for name in sys.argv[2:]]
 print([type(network).__init__.__globals__.get("MARK", "first") for network in networks])
 """
-    said = run_stock(stock_python, "-W", "ignore", "-c", code, tmp_path, *order, cwd=tmp_path)
+    said = run_stock(warm_stock_python, "-W", "ignore", "-c", code, tmp_path, *order, cwd=tmp_path)
     assert said.splitlines()[-1] == str(list(order))
 
 
-def test_run_from_elsewhere_finds_weights_and_modules(copies: Path, stock_python: Path, tmp_path: Path) -> None:
+def test_run_from_elsewhere_finds_weights_and_modules(copies: Path, warm_stock_python: Path, tmp_path: Path) -> None:
     """Nothing but the address of the config is given; no image is there, so that nothing is predicted."""
     root = copies / "bundles" / "nuclei_histology"
     code = """
@@ -112,11 +119,13 @@ workflow = ConfigWorkflow(sys.argv[1], workflow_type="inference", logging_file=F
 workflow.initialize()
 print(workflow.parser.get_parsed_content("weights_path"))
 """
-    said = run_stock(stock_python, "-W", "ignore", "-c", code, root / "configs" / "inference.json", cwd=tmp_path)
+    said = run_stock(warm_stock_python, "-W", "ignore", "-c", code, root / "configs" / "inference.json", cwd=tmp_path)
     assert said.splitlines()[-1] == str(root / "models" / "model.pt")
 
 
-def test_config_outside_of_a_bundle_has_the_working_directory(copies: Path, stock_python: Path, tmp_path: Path) -> None:
+def test_config_outside_of_a_bundle_has_the_working_directory(
+    copies: Path, warm_stock_python: Path, tmp_path: Path
+) -> None:
     shutil.copyfile(copies / "bundles" / "lung_xray" / "configs" / "inference.json", tmp_path / "mine.json")
     code = """
 from monai.bundle import ConfigParser
@@ -124,4 +133,4 @@ parser = ConfigParser()
 parser.read_config("mine.json")
 print(parser.get_parsed_content("bundle_root"))
 """
-    assert run_stock(stock_python, "-W", "ignore", "-c", code, cwd=tmp_path).splitlines()[-1] == "."
+    assert run_stock(warm_stock_python, "-W", "ignore", "-c", code, cwd=tmp_path).splitlines()[-1] == "."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.window_choice import bound_window, measure_window, settle_windows
 from unet_pipeline.prediction.windows import is_plain
 
+from ..warm_python import STOCK, warming_python
 from .conftest import TrainedBundle, own_copy
-from .stock_environment import make_stock_environment
-from .stock_runs import StockRuns, running_stock
+from .stock_environment import ENVIRONMENT, make_stock_environment
 
 SHORT = {"num_epochs": 2, "iterations_per_epoch": 3, "val_interval": 2, "warmup_iterations": 1}
 # network, dimensions, padded as well as published, channels per level
@@ -61,10 +62,11 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StockRuns]:
-    """Stock MONAI; that its command starts by itself is tested in test_stock_monai.py."""
-    with running_stock(make_stock_environment(tmp_path_factory.mktemp("stock") / "env")) as runs:
-        yield runs
+def stock_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Stock MONAI, which is imported once; that its command starts by itself is tested in test_stock_monai.py."""
+    python = make_stock_environment(tmp_path_factory.mktemp("stock") / "env")
+    with warming_python(STOCK, python, ENVIRONMENT) as program:
+        yield program
 
 
 def copy_images(bundle: TrainedBundle, folder: Path) -> Path:
@@ -109,11 +111,12 @@ def test_network_takes_less_memory_than_its_bound(trained: TrainedBundle, tmp_pa
 
 
 @pytest.mark.slow
-def test_network_runs_without_this_package(trained: TrainedBundle, stock: StockRuns, tmp_path: Path) -> None:
+def test_network_runs_without_this_package(trained: TrainedBundle, stock_python: Path, tmp_path: Path) -> None:
     images = copy_images(trained, tmp_path / "two")
-    words = ["run", "--config_file", trained.root / "configs" / "inference.json", "--bundle_root", trained.root]
+    command = [stock_python, "-m", "monai.bundle", "run", "--config_file", trained.root / "configs" / "inference.json"]
+    command += ["--bundle_root", trained.root, "--dataset_dir", images, "--output_dir", tmp_path / "stock"]
     # from another folder
-    stock.run(tmp_path, *words, "--dataset_dir", images, "--output_dir", tmp_path / "stock")
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=ENVIRONMENT)
     phantoms.silently(unet_pipeline.predict, trained.root, images, tmp_path / "ours")
     ours, theirs = (phantoms.list_label_maps(tmp_path / name) for name in ("ours", "stock"))
     assert [path.name for path in ours] == [path.name for path in theirs] != []

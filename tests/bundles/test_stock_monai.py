@@ -21,7 +21,7 @@ from unet_pipeline.training.events import read_pictures
 
 from ..test_training_events import list_steps
 from .conftest import TrainedBundle
-from .stock_environment import make_stock_environment
+from .stock_environment import ENVIRONMENT, make_stock_environment
 
 WORKFLOWS = {"train": ["train"], "inference": ["inference"], "evaluation": ["train", "evaluate"]}
 
@@ -83,7 +83,7 @@ def test_inference_without_this_package_gives_the_label_maps_of_predict(
         cwd=bundle.root,
         check=True,
         capture_output=True,
-        env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
     )
     unet_pipeline.predict(bundle.root, images_of(bundle), tmp_path / "ours")
     ours, stock = phantoms.list_label_maps(tmp_path / "ours"), sorted((tmp_path / "stock").iterdir())
@@ -105,6 +105,7 @@ def test_inference_leaves_the_bundle_unchanged(bundle_2d: TrainedBundle, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in bundle_2d.root.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_evaluate_overlay_gives_the_dice_of_evaluate(bundle_3d: TrainedBundle, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "monai.bundle", "run"]
     command += [
@@ -121,7 +122,7 @@ def test_evaluate_overlay_gives_the_dice_of_evaluate(bundle_3d: TrainedBundle, t
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.usefixtures("full_start")
+@pytest.mark.usefixtures("full_start", "warm_processes")
 def test_train_stock_command_gives_the_same_weights_and_events(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
     settings = ["--num_epochs", "1", "--val_interval", "1", "--samples_per_epoch", "6"]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/train.json"]
@@ -146,6 +147,7 @@ def test_train_stock_command_gives_the_same_weights_and_events(copy_of_2d: Train
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_processes")
 def test_multi_gpu_overlay_two_processes_train_and_write_weights(bundle_2d: TrainedBundle, tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from unet_pipeline.verbs import tune_jobs
 
 from ..cohort_phantoms import stay_in_own_process
 from .conftest import TrainedBundle
-from .stock_environment import make_stock_environment
+from .stock_environment import ENVIRONMENT, make_stock_environment
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +179,7 @@ def test_tune_config_edited_by_hand_is_not_overwritten(copy_of_2d: TrainedBundle
     assert not (folder.evidence / "tuning_run.json").exists()
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_tune_jobs_chooses_what_one_process_chooses_and_goes_on(
     two_folds: TrainedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +261,7 @@ def test_postprocessing_of_the_plan_runs_in_stock_monai(copy_of_2d: TrainedBundl
         cwd=copy_of_2d.root,
         check=True,
         capture_output=True,
-        env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
     )
     command = [sys.executable, "-m", "unet_pipeline", "predict", copy_of_2d.root, image, tmp_path / "lean"]
     subprocess.run(command, check=True, capture_output=True)  # MONAI without what this does not need
