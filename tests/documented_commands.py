@@ -27,7 +27,7 @@ MARKS = {
     r"docs/experiments.*: ": "a dated record of what was run then, on data and a commit of that day",
     r".*: make (test|lint|demo|notebooks|docs|docs-serve|monailabel)\b": "minutes, or a server; `make --dry-run` is run instead",
     r".*: pip install": "asks a package index; that the extra exists is tested instead",
-    r".*: mlflow server ": "serves until it is stopped; tests/test_evidence_records_tracking.py reads its options",
+    r".*: MLFLOW_DISABLE_TELEMETRY=true mlflow ": "serves until stopped; tests/test_evidence_records_tracking.py reads its options",
     r"docs/howto/pacs\.md: unet-pipeline ": "needs a DICOMweb server; tests/bundles/test_dicomweb.py starts one",
     r".*: unet-pipeline \w+ .*--engine (ray|slurm)": "needs a cluster; `make test-ray` and `make test-slurm` start one",
     r".*: unet-pipeline (validate|learning-curve) (?!.*--dry-run)": "ten patients, or hours; phantoms in tests/bundles/test_validate.py",

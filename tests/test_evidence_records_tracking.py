@@ -294,10 +294,12 @@ def test_documented_way_to_look_at_the_local_store_is_the_one_that_is_said(
     from mlflow.cli import server
 
     page = (Path(__file__).parents[1] / "docs/howto/watch_a_training.md").read_text(encoding="utf-8")
-    (documented,) = re.findall(r"^    (mlflow server .*)$", page, re.MULTILINE)
+    (documented,) = re.findall(r"^    (\S+ mlflow server .*)$", page, re.MULTILINE)
     said = open_store(folder).hint.partition(": ")[2]
     for command in (documented, said):
-        options = server.make_context("server", shlex.split(command)[2:]).params
+        silence, *words = shlex.split(command)
+        assert silence == "MLFLOW_DISABLE_TELEMETRY=true"
+        options = server.make_context("server", words[2:]).params
         assert options["host"] == "127.0.0.1"
     assert options["backend_store_uri"] == open_store(folder).uri
     assert options["backend_store_uri"].endswith("/a%20cell%20%231_mlflow/mlflow.db")

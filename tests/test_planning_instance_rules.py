@@ -10,6 +10,7 @@ import pytest
 from unet_pipeline.bundle.configs import build_configs
 from unet_pipeline.dataset.fingerprint import Fingerprint
 from unet_pipeline.errors import PlanError
+from unet_pipeline.planning.instance_rules import name_levels
 from unet_pipeline.planning.plan import Plan, build_plan_from
 from unet_pipeline.planning.planner import plan_from_fingerprint
 
@@ -31,6 +32,13 @@ def test_choose_depths_is_a_share_of_the_diameter(make_fingerprint: Callable, di
     assert (planned.instance_targets, planned.instance_depths_voxel) == ("levels", (width,))
     assert planned.instance_smallest == pytest.approx(math.pi / 8 * diameter**2, rel=0.01)
     assert planned.shape.num_classes == len(planned.label_table) + 1
+
+
+def test_levels_of_pictures_are_named_in_pixels_and_of_volumes_in_voxels(make_fingerprint: Callable) -> None:
+    pictures = plan(make_fingerprint)
+    volumes = plan_from_fingerprint(with_cells(make_fingerprint(), 13.4), "data", "quick").plan
+    assert name_levels(pictures) == ("border to 2 pixels",)
+    assert name_levels(volumes) == tuple(f"border to {depth} voxels" for depth in volumes.instance_depths_voxel) != ()
 
 
 def test_choose_targets_networks_of_the_papers_learn_gaps(make_fingerprint: Callable) -> None:

@@ -111,7 +111,8 @@ def check_instances(plan: Plan) -> None:
 
 def name_levels(plan: Plan) -> tuple[str, ...]:
     """Of the classes behind the labels: parts of objects near their border, the outermost first."""
-    return tuple(f"border to {depth} voxels" for depth in plan.instance_depths_voxel)
+    places = "pixels" if plan.spatial_dims == 2 else "voxels"
+    return tuple(f"border to {depth} {places}" for depth in plan.instance_depths_voxel)
 
 
 def mends_label_maps(plan: Plan) -> bool:

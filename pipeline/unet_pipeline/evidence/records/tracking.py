@@ -42,9 +42,10 @@ if TYPE_CHECKING:
 
 MLFLOW, NO_TRACKING = "mlflow", "none"
 TRACKING_URI, EXPERIMENT_NAME = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
+NO_TELEMETRY = "MLFLOW_DISABLE_TELEMETRY"
 # unless the user has set them: MLflow reports its use to its makers, and waits some 30 minutes for a silent server
 _SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
+    NO_TELEMETRY: "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
@@ -95,7 +96,8 @@ class TrackingStore:
         """How to look at a local store, on a line of its own; empty for a server, which shows itself."""
         if self.artifacts is None:
             return ""
-        return f"\n  to look at it: mlflow server --backend-store-uri {shlex.quote(self.uri)} --host 127.0.0.1"
+        # without it MLflow's pages report their use to its makers
+        return f"\n  to look at it: {NO_TELEMETRY}=true mlflow server --backend-store-uri {shlex.quote(self.uri)} --host 127.0.0.1"
 
     def explain(self, error: Exception) -> str:
         """An error of another library on one line, cut at 200 characters, without the address's password."""
