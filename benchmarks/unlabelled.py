@@ -1,6 +1,6 @@
 """What unlabelled images add, and whether useless ones are rejected: 20 labelled and 146 unlabelled hippocampi, and pools of something else.
 
-    .venv/bin/python benchmarks/unlabelled.py DATA [--steps 1000] [--folds 5] [--seeds 3] [--trials 20] [--work FOLDER]
+    .venv/bin/python benchmarks/unlabelled.py DATA [--steps 1000] [--folds 5] [--seeds 3] [--trials 20] [--jobs 1] [--work FOLDER]
 
 DATA has Task04_Hippocampus, ct_abdomen and dicom/t1_post_mr. For each seed 20 cases are labelled, 146 are the pool, and the others
 are measured too, by the ensembles of all folds before and after, which decides nothing. Each trial gives the first seed's bundle a pool
@@ -71,22 +71,27 @@ def train_folds(work: Path, seed: int, arguments: argparse.Namespace) -> Path:
     if len(BundleFolder(bundle).trained_folds()) < arguments.folds:
         overrides = ("num_epochs=1", f"iterations_per_epoch={arguments.steps}", "val_interval=1")
         started = ["--resume"] if list(bundle.glob("evidence/runs/*")) else []
-        run("train", bundle, "--fold", "all", *started, *overrides)
+        run("train", bundle, "--fold", "all", *started, *list_workers(arguments), *overrides)
     return bundle
 
 
-def measure_held_out(bundle: Path, work: Path, name: str) -> Path:
+def list_workers(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The option of `train` and `evaluate`; by workers trainings have one thread each."""
+    return ("--jobs", str(arguments.jobs), "--threads", "1") if arguments.jobs > 1 else ()
+
+
+def measure_held_out(bundle: Path, work: Path, name: str, workers: Sequence[str]) -> Path:
     """Folder of the evaluation of a bundle's ensemble on the cases that nobody has used."""
     target = work / f"held_out_{name}"
     if not (target / "summary.json").is_file():
-        run("evaluate", bundle, work / "held_out", "--ensemble", "--out", target)
+        run("evaluate", bundle, work / "held_out", "--ensemble", "--out", target, *workers)
     return target
 
 
-def try_pool(bundle: Path, pool: Path, result: Path) -> dict[str, Any]:
+def try_pool(bundle: Path, pool: Path, result: Path, workers: Sequence[str]) -> dict[str, Any]:
     """What `train --unlabelled` decides; kept in a file."""
     if not result.is_file():
-        run("train", bundle, "--unlabelled", pool, "--json", result)
+        run("train", bundle, "--unlabelled", pool, "--json", result, *workers)
     return dict(json.loads(result.read_text(encoding="utf-8")))
 
 
@@ -94,14 +99,15 @@ def measure_seed(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Gains of one seed: that which decided, and that of the held-out cases."""
     work = arguments.work / f"seed_{seed}"
     bundle = train_folds(work, seed, arguments)
-    before = measure_held_out(bundle, work, "before")
+    workers = list_workers(arguments)
+    before = measure_held_out(bundle, work, "before", workers)
     untouched = work / "untouched"  # for the useless pools, whatever comes of this one
     if not untouched.is_dir():
         shutil.copytree(bundle, untouched)
-    record = try_pool(bundle, work / "unlabelled", work / "trial.json")
+    record = try_pool(bundle, work / "unlabelled", work / "trial.json", workers)
     if record["gain"] is None:
         return {"record": record, "held_out": None}
-    after = measure_held_out(work / f"bundle_unlabelled_{record['key']}", work, "after")
+    after = measure_held_out(work / f"bundle_unlabelled_{record['key']}", work, "after", workers)
     comparison = work / "held_out_comparison"
     if not (comparison / "comparison.json").is_file():
         run("compare", before, after, "--metric", "dice", "--out", comparison)
@@ -156,7 +162,7 @@ def measure_trial(trial: int, arguments: argparse.Namespace) -> dict[str, Any]:
         if not tested.is_dir():
             shutil.copytree(work / "untouched", tested)
         write_useless(pool, trial, work / "unlabelled", read_volumes(arguments.data))
-    record = try_pool(tested, pool, result)
+    record = try_pool(tested, pool, result, list_workers(arguments))
     for folder in (tested, pool, *work.glob(f"tested_{trial}_unlabelled_*")):
         shutil.rmtree(folder, ignore_errors=True)
     return record
@@ -205,7 +211,8 @@ def write_table(
         "# Unlabelled images: what they add, and whether useless ones are rejected",
         "",
         f"`benchmarks/unlabelled.py DATA --steps {arguments.steps} --folds {arguments.folds} --seeds {arguments.seeds} --trials "
-        f"{arguments.trials}`, {datetime.now(UTC):%Y-%m-%d}, commit {str(code.commit)[:10]}{' with changes' if code.changed else ''}, "
+        f"{arguments.trials} --jobs {arguments.jobs}`, {datetime.now(UTC):%Y-%m-%d}, "
+        f"commit {str(code.commit)[:10]}{' with changes' if code.changed else ''}, "
         f"{machine.num_cores} cores {machine.processor}, {machine.gpu or 'no GPU'}. Hippocampus, preset quick, {arguments.steps} steps; "
         f"{NUM_LABELLED} labelled cases, {NUM_UNLABELLED} unlabelled; gains in mean Dice, 95 % intervals over patients. The held-out cases "
         "are predicted by the ensemble of all folds; they decide nothing.",
@@ -232,6 +239,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=NUM_TRIALS)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
     parser.add_argument("--work", type=Path, default=Path("unlabelled"), help="folder for data and bundles")
     parser.add_argument("--trials-first", action="store_true", help="before what the unlabelled hippocampi add")
     arguments = parser.parse_args()
