@@ -162,6 +162,17 @@ def test_label_maps_of_a_training_are_made_by_its_own_fold_alone(kept: Path) -> 
         assert validation == {case.case for case in folder.read_split(fold).validation}
 
 
+def test_work_is_an_ordinary_bundle(kept: Path, tmp_path: Path) -> None:
+    record = find_trained_pool(BundleFolder(kept / "bundle"), 0)
+    assert record is not None
+    copy = locate_work(BundleFolder(kept / "bundle"), record.key).copy
+    assert unet_pipeline.audit(copy.root).dangers == ()
+    measured = silently(unet_pipeline.evaluate, copy.root, out=tmp_path / "measured", check_data=False)
+    assert record.gain is not None
+    dice = measured.rows.loc[measured.rows["label"] != "background", "dice"]
+    assert dice.mean() == pytest.approx(record.gain.after, abs=1e-6)
+
+
 def test_same_pool_again_tells_what_was_decided(kept: Path) -> None:
     before = hash_files(kept)
     record = try_pool(kept / "bundle", kept / "pool").record

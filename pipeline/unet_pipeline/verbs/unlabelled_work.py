@@ -39,8 +39,8 @@ class PoolWork:
 
     @property
     def place(self) -> Path:
-        """Of everything that is not part of an ordinary bundle."""
-        return self.copy.root / "unlabelled"
+        """Of everything that is not part of an ordinary bundle; among its results, of which an audit knows that nothing runs."""
+        return self.copy.root / "output" / "unlabelled"
 
     @property
     def before(self) -> Path:
