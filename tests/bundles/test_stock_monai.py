@@ -122,7 +122,7 @@ def test_evaluate_overlay_gives_the_dice_of_evaluate(bundle_3d: TrainedBundle, t
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.usefixtures("full_start", "warm_processes")
+@pytest.mark.usefixtures("full_start")
 def test_train_stock_command_gives_the_same_weights_and_events(copy_of_2d: TrainedBundle, tmp_path: Path) -> None:
     settings = ["--num_epochs", "1", "--val_interval", "1", "--samples_per_epoch", "6"]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/train.json"]
