@@ -22,11 +22,17 @@ from unet_pipeline.cohort.items import (
     carry_out,
     hash_parts,
     read_values,
+    tell_apart,
     write_values,
 )
 from unet_pipeline.errors import CohortError, FileError, ImageFileError, PredictionError
 
 ITEM = Item("case", "0" * 64, {"file": "case.nii.gz"}, 2.0, {"case.nii.gz": "1" * 64})
+
+
+def test_tell_apart_gives_their_part_to_those_alone_that_are_there_twice() -> None:
+    assert tell_apart(["a", "b", "a"], ["fold 0", "fold 0", "fold 1"]) == ["a, fold 0", "b", "a, fold 1"]
+    assert tell_apart([], []) == []
 
 
 def fail_with(error: Exception, cause: Exception | None = None, hides: bool = False) -> object:

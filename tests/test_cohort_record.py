@@ -75,6 +75,11 @@ def test_record_another_key_begins_anew_and_the_same_stays(tmp_path: Path) -> No
     assert read_jobs(tmp_path).counts == {"finished": 1, "waiting": 1}
 
 
+def test_record_two_items_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 items have 1 names"), open_record(tmp_path) as record:
+        record.enter([ITEMS[0], replace(ITEMS[0], key="other")])
+
+
 def test_record_names_that_are_no_utf_8_and_long_lists(tmp_path: Path) -> None:
     items = [
         Item(os.fsdecode(b"caf\xe9"), "k", {}),

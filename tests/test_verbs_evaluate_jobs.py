@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,16 @@ def test_workers_measure_the_same_to_the_bit_and_only_what_changed_again(
         evaluate_pairs(pairs, *settings, [], measure_alone)
     started = {name: row.started for name, row in read_rows(out).items()}
     assert max(started, key=lambda name: started[name]) == "case_0", "case_4 is set aside until its files change"
+
+
+def test_workers_measure_a_case_once_for_each_fold_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stay_in_own_process(monkeypatch)
+    first, second, *_ = write_pairs(tmp_path / "data")
+    pairs = [first, replace(first, fold=1, prediction=second.prediction), replace(second, fold=1)]
+    settings = (LABELS, 0, {}, {})
+    by_jobs = evaluate_pairs(pairs, *settings, [], choose_measuring(JobOptions(num_threads=1), tmp_path / "out"))
+    assert by_jobs.equals(evaluate_pairs(pairs, *settings, []))
+    assert read_rows(tmp_path / "out").keys() == {"case_0, fold 0", "case_0, fold 1", "case_1"}
 
 
 def test_settle_precision_of_a_device_that_only_the_workers_have() -> None:

@@ -11,7 +11,8 @@ import importlib
 import json
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -56,6 +57,12 @@ class Item:
     arguments: Arguments
     expected_s: float = 0.0
     inputs_sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+def tell_apart(names: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """Names of items: of those that are there more than once, as a case in several folds is, with their part behind it."""
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{name}, {part}" for name, part in zip(names, parts, strict=True)]
 
 
 def hash_parts(parts: object) -> str:

@@ -205,6 +205,9 @@ class Record:
 
         Returns:
             Places of the items that are to be done.
+
+        Raises:
+            ValueError: two items have one name, and the result of one would be taken for that of the other.
         """
         self._begin()
         todo = array("q")
@@ -222,6 +225,8 @@ class Record:
             self._connection.execute("UPDATE items SET is_wanted=0")
             names = ((_encode(item.name),) for item in items)
             self._connection.executemany("UPDATE items SET is_wanted=1 WHERE name=CAST(? AS TEXT)", names)
+            if (num_wanted := self._ask("SELECT SUM(is_wanted) FROM items")[0][0] or 0) != len(items):
+                raise ValueError(f"{len(items)} items have {num_wanted} names; expected one for each")
         self.commit()
         return todo
 

@@ -10,7 +10,17 @@ import numpy as np
 from pydantic import BaseModel, TypeAdapter
 
 import unet_pipeline
-from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work, hash_parts, read_values, write_values
+from unet_pipeline.cohort.items import (
+    Arguments,
+    Function,
+    Item,
+    Share,
+    Work,
+    hash_parts,
+    read_values,
+    tell_apart,
+    write_values,
+)
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.cohort.record import open_record
 from unet_pipeline.cohort.run import run_items
@@ -54,7 +64,8 @@ def _measure_by_jobs(
         CohortError: workers cannot be had, or cases cannot be measured (the message lists them; the others are kept).
     """
     settings = _dump(measurement)
-    items = [_build_item(pair, settings) for pair in pairs]
+    names = tell_apart([pair.case for pair in pairs], [f"fold {pair.fold}" for pair in pairs])
+    items = [_build_item(name, pair, settings) for name, pair in zip(names, pairs, strict=True)]
     target.mkdir(parents=True, exist_ok=True)
     with open_record(target) as record:
         engine = workers.build(workers.share(count_cores()), len(items), target)
@@ -64,7 +75,7 @@ def _measure_by_jobs(
     return [(result.rows, result.notes) for result in results]
 
 
-def _build_item(pair: Pair, settings: Arguments) -> Item:
+def _build_item(name: str, pair: Pair, settings: Arguments) -> Item:
     arguments = _dump(pair)
     files = [pair.reference.absolute(), pair.prediction.absolute()]
     files += [] if (instances := find_instances(pair.reference)) is None else [instances.absolute()]
@@ -72,7 +83,7 @@ def _build_item(pair: Pair, settings: Arguments) -> Item:
     inputs = hash_image_files(files)
     facts = {name: value for name, value in arguments.items() if name not in ("reference", "prediction", "source")}
     key = hash_parts([unet_pipeline.__version__, settings, facts, list(inputs.items())])
-    return Item(pair.case, key, arguments, float(pair.reference.stat().st_size), inputs)
+    return Item(name, key, arguments, float(pair.reference.stat().st_size), inputs)
 
 
 def _dump(value: Any) -> Any:

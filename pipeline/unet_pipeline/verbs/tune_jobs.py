@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from unet_pipeline.bundle.folder import BundleFolder
-from unet_pipeline.cohort.items import Arguments, Function, Item, Share, Work, hash_parts, read_values, write_values
+from unet_pipeline.cohort.items import (
+    Arguments,
+    Function,
+    Item,
+    Share,
+    Work,
+    hash_parts,
+    read_values,
+    tell_apart,
+    write_values,
+)
 from unet_pipeline.cohort.options import JobOptions
 from unet_pipeline.cohort.record import Row, open_record
 from unet_pipeline.cohort.run import run_items
@@ -131,6 +141,8 @@ def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], work:
     root = BundleFolder(work.bundle)
     of_all: list[object] = [list(work.sizes), work.mirror, work.device]
     of_all += [compute_sha256(path) for path in (root.plan, root.config("inference"))]
+    cases = [(group, case.source.name) for group in groups for case in group.cases]
+    names = iter(tell_apart([name for _, name in cases], [f"fold {group.fold}" for group, _ in cases]))
     items = []
     for number, group in enumerate(groups):
         of_weights = [compute_sha256(path) for path in group.weights]
@@ -145,7 +157,7 @@ def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], work:
                 missing_values=case.missing_values,
                 key=key,
             )
-            items.append(Item(case.source.name, key, write_values(item), float(case.label.stat().st_size), inputs))
+            items.append(Item(next(names), key, write_values(item), float(case.label.stat().st_size), inputs))
     return items
 
 
