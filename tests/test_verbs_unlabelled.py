@@ -168,6 +168,9 @@ def test_work_is_an_ordinary_bundle(kept: Path, tmp_path: Path) -> None:
     copy = locate_work(BundleFolder(kept / "bundle"), record.key).copy
     assert unet_pipeline.audit(copy.root).dangers == ()
     measured = silently(unet_pipeline.evaluate, copy.root, out=tmp_path / "measured", check_data=False)
+    trained = hash_training_images(copy, 0)
+    assert compute_sha256(kept / "pool" / "new_101.png") in trained
+    assert hash_training_images(BundleFolder(kept / "bundle"), 0) == trained
     assert record.gain is not None
     dice = measured.rows.loc[measured.rows["label"] != "background", "dice"]
     assert dice.mean() == pytest.approx(record.gain.after, abs=1e-6)

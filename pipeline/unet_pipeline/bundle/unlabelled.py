@@ -99,10 +99,15 @@ def read_pools(folder: BundleFolder) -> list[PoolRecord]:
     return [read_pool(path, folder.name) for path in sorted((folder.evidence / "unlabelled").glob("*.json"))]
 
 
+def name_case(image: str) -> str:
+    """Of an image of the pool, in the data lists of the trainings with it."""
+    return f"unlabelled_{image}"
+
+
 def find_trained_pool(folder: BundleFolder, fold: int) -> PoolRecord | None:
-    """The pool that the weights of a fold were trained with; None for most."""
+    """The pool that the weights of a fold were trained with, whatever was decided of it; None for most weights."""
     path = folder.fold_weights(fold)
     own = compute_sha256(path) if path.is_file() else ""
     if not own and folder.weights.is_file() and folder.fold_of_weights(-1) == fold:
         own = hash_trained_weights(folder, folder.weights)  # a packaged bundle
-    return next((one for one in read_pools(folder) if one.accepted and one.students_sha256.get(fold) == own), None)
+    return next((one for one in read_pools(folder) if own and one.students_sha256.get(fold) == own), None)

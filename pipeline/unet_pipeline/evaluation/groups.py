@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unet_pipeline.bundle.folder import BundleFolder, require_ensemble
-from unet_pipeline.bundle.unlabelled import find_trained_pool
+from unet_pipeline.bundle.unlabelled import find_trained_pool, name_case
 from unet_pipeline.bundle.weights_origin import find_measured_weights
 from unet_pipeline.config_values import quote_name
 from unet_pipeline.dataset.annotated_labels import list_missing
@@ -128,7 +128,10 @@ def group_dataset(
 def hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
     """SHA-256 of every image file that a fold was trained on, unlabelled ones too, and of the copies made of them."""
     manifest = read_manifest(folder.dataset_manifest, folder.name)
-    trained = {case.case for case in folder.read_split(fold).training}
+    pool = find_trained_pool(folder, fold)
+    kept = [] if pool is None else [image for image in pool.images if not image.left_out]
+    # the lists of a training with a pool have its images; the manifest has those of the dataset alone
+    trained = {case.case for case in folder.read_split(fold).training} - {name_case(image.name) for image in kept}
     if missing := sorted(trained - manifest.cases.keys()):
         raise BundleError(
             f"evidence/dataset_manifest.json of {folder.name} lacks case {missing[0]}, which fold {fold} trained on; expected every case. "
@@ -143,6 +146,4 @@ def hash_training_images(folder: BundleFolder, fold: int) -> set[str]:
                 for entry in manifest.files
                 if entry.path in (image, *list_pair_names(image)) or entry.path.startswith(f"{image}/")
             }
-    if (pool := find_trained_pool(folder, fold)) is not None:
-        sha256 |= {own for image in pool.images if not image.left_out for own in image.files_sha256.values()}
-    return sha256
+    return sha256 | {own for image in kept for own in image.files_sha256.values()}

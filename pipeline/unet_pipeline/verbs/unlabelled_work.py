@@ -16,7 +16,7 @@ from pathlib import Path
 
 from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.bundle.seal import break_seal
-from unet_pipeline.bundle.unlabelled import PoolRecord, find_pool_record, find_trained_pool, read_pool
+from unet_pipeline.bundle.unlabelled import PoolRecord, find_pool_record, find_trained_pool, name_case, read_pool
 from unet_pipeline.cohort.items import hash_parts
 from unet_pipeline.dataset.fingerprint import read_fingerprint
 from unet_pipeline.errors import BundleError
@@ -137,7 +137,7 @@ def write_lists(work: PoolWork, fold: int, kept: Sequence[PredictionInput], imag
 
     pool = [
         {
-            "case": f"unlabelled_{source.name}",
+            "case": name_case(source.name),
             "image": place(images[source.name]),
             "label": place(output_path(source, work.label_maps(fold), plan.output_suffix)),
         }
@@ -164,6 +164,8 @@ def choose_pool_cache_rate(work: PoolWork, fold: int) -> float:
 def publish(work: PoolWork, record: PoolRecord) -> None:
     """Give the bundle what was decided: the record; and where the pool is accepted, the weights and runs of the trainings with it.
 
+    The bundle in which it was tried gets the record too: its weights were trained with the pool, whatever was decided.
+
     It may be called again after a process was killed in it.
 
     Raises:
@@ -181,7 +183,8 @@ def publish(work: PoolWork, record: PoolRecord) -> None:
             if fold == folder.fold_of_weights(read_plan(folder.plan).fold):
                 copy_weights(work.copy.fold_weights(fold), folder.weights)
                 write_json(folder.weights_origin, {"fold": fold, "sha256": record.students_sha256[fold]})
-        write_json(find_pool_record(folder, record.key), record.model_dump(mode="json"))
+        for one in (work.copy, folder):
+            write_json(find_pool_record(one, record.key), record.model_dump(mode="json"))
 
 
 def _require_known_weights(folder: BundleFolder, record: PoolRecord) -> None:
@@ -224,6 +227,6 @@ def find_accepted(folder: BundleFolder, images_sha256: Mapping[str, Mapping[str,
     """The record of the same pool where the weights of all its folds were trained with it already."""
     records = [find_trained_pool(folder, fold) for fold in folder.trained_folds()]
     first = records[0] if records else None
-    if first is None or any(record is None or record.key != first.key for record in records):
+    if first is None or not first.accepted or any(record is None or record.key != first.key for record in records):
         return None
     return first if {image.name: image.files_sha256 for image in first.images} == images_sha256 else None
