@@ -51,10 +51,13 @@ def test_view_slides_have_table_and_three_cases(evaluated: tuple[Path, Path], tm
     result = unet_pipeline.view(out, dataset=data, slides=tmp_path / "talk.pptx")
     slides = presentation(result.slides).slides
     titles = [slide.shapes.title.text for slide in slides]
-    assert titles[0] == "out: mean over 4 cases"
+    assert titles[0] == "out: mean over 4 cases, 95 % interval"
     assert [title.partition(":")[0] for title in titles[1:]] == ["worst", "median", "best"]
     table = next(shape.table for shape in slides[0].shapes if shape.has_table)
     assert [table.cell(line, 0).text for line in range(3)] == ["label", "core", "rim"]
+    summary = json.loads((out / "summary.json").read_text())["rows"]
+    row = next(one for one in summary if (one["label"], one["metric"]) == ("core", "dice"))
+    assert table.cell(1, 1).text == f"{row['mean']:.4f}\n{row['low']:.4f} to {row['high']:.4f}"
     rows = unet_pipeline.view(out, dataset=data).cases
     assert len(rows) == 4
     for slide in list(slides)[1:]:
@@ -94,6 +97,12 @@ def test_view_slides_of_many_labels_and_long_names_stay_inside(evaluated: tuple[
     rows = pd.DataFrame([{"case": "a", "label": name, **dict.fromkeys(metrics, 12345.678)} for name in names])
     labels = SimpleNamespace(scored=tuple(names), table={})
     result = SimpleNamespace(name="a_long_name_of_a_bundle" * 4, rows=rows, labels=labels, predictions={}, sources={})
+    of_all = [
+        SimpleNamespace(label=name, metric=metric, n=9, low=12345.6, high=12345.7)
+        for name in names
+        for metric in metrics
+    ]
+    result.summary = SimpleNamespace(rows=of_all)
     result.find_unmeasured = lambda case: "it is not there"
     slides = presentation(write_slides(result, tmp_path / "talk.pptx")).slides  # type: ignore[arg-type]
     shown = set()
@@ -116,10 +125,12 @@ def test_view_slides_of_many_labels_and_long_names_stay_inside(evaluated: tuple[
 
 def _measure_height(box: Any, width: int) -> float:
     """Of a text that is wrapped at words where it can be, with the margins of a cell."""
-    points = box.text_frame.paragraphs[0].font.size / 12700
-    per_line = int((width / 12700 - 14.4) / (0.55 * points))
-    lines = textwrap.wrap(box.text_frame.text, per_line)
-    return (1.2 * points * len(lines) + 7.2) * 12700
+    height = 7.2
+    for paragraph in box.text_frame.paragraphs:
+        points = paragraph.font.size / 12700
+        per_line = int((width / 12700 - 14.4) / (0.55 * points))
+        height += 1.2 * points * len(textwrap.wrap(paragraph.text, per_line))
+    return height * 12700
 
 
 def test_view_of_pictures_speaks_of_areas_with_units(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ class Result:
         sources: image and reference of every case, by its name.
         predictions: label map of every case, by its name.
         rows: metrics.csv, None without an evaluation.
-        failures: of summary.json: kinds and label, by case.
+        summary: summary.json, None without one.
+        failures: of the summary: kinds and label, by case.
         label_maps_sha256: of the label map of each case that was measured; {} where that was not recorded.
     """
 
@@ -43,6 +44,7 @@ class Result:
     sources: dict[str, Source]
     predictions: dict[str, Path]
     rows: pd.DataFrame | None
+    summary: SummaryRecord | None
     failures: dict[str, tuple[str, ...]]
     label_maps_sha256: Mapping[str, str]
 
@@ -97,7 +99,7 @@ def open_result(target: Path, dataset: Path | None = None, predictions: Path | N
     failures = _read_failures(summary)
     shown = bundle.name if bundle is not None else folder.name
     kept = {name: sources[name] for name in wanted if name in found}
-    return Result(shown, labels, kept, found, rows, failures, hashes)
+    return Result(shown, labels, kept, found, rows, summary, failures, hashes)
 
 
 def _find_bundle(target: Path) -> BundleFolder | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from unet_pipeline.errors import EvaluationError
 from unet_pipeline.evaluation.case_values import read_units
 from unet_pipeline.evaluation.metric_table import METRICS, title_with_unit
 from unet_pipeline.evidence.records.measured import hide_unmeasured
+from unet_pipeline.evidence.report.history import format_interval
 from unet_pipeline.evidence.report.overlay import draw_overlay
 from unet_pipeline.evidence.report.report_overlays import choose_cases
 from unet_pipeline.files import write_atomically
@@ -82,10 +84,20 @@ def _write(box: Any, text: str, points: int) -> None:
         paragraph.font.size = points * _POINT
 
 
+def _add_line(cell: Any, text: str, points: int) -> None:
+    """A further line of a cell."""
+    line = cell.text_frame.add_paragraph()
+    line.text = text
+    line.font.size = points * _POINT
+
+
 def _add_tables(deck: Any, result: Result, rows: pd.DataFrame) -> None:
-    """A row per label that counts: its mean of the metrics that the terminal shows, on as many slides as they need."""
+    """A row per label that counts: its means of the metrics that the terminal shows, with their intervals, on as many slides as they need."""
     metrics = [name for name, metric in METRICS.items() if metric.shown and name in rows]
-    title = f"{result.name}: mean over {show_cases(rows['case'].nunique())}"
+    intervals = (
+        {} if result.summary is None else {(row.label, row.metric): format_interval(row) for row in result.summary.rows}
+    )
+    title = f"{result.name}: mean over {show_cases(rows['case'].nunique())}{', 95 % interval' if intervals else ''}"
     parts = [
         (labels, names)
         for labels in _cut(list(result.labels.scored), _MOST_LABELS)
@@ -93,14 +105,16 @@ def _add_tables(deck: Any, result: Result, rows: pd.DataFrame) -> None:
     ]
     for number, (labels, names) in enumerate(parts, 1):
         slide = _add_slide(deck, title if len(parts) == 1 else f"{title} ({number} of {len(parts)})")
-        _add_table(slide, rows, labels, names)
+        _add_table(slide, rows, labels, names, intervals)
 
 
 def _cut(names: list[str], most: int) -> list[list[str]]:
     return [names[start : start + most] for start in range(0, len(names), most)]
 
 
-def _add_table(slide: Any, rows: pd.DataFrame, labels: list[str], metrics: list[str]) -> None:
+def _add_table(
+    slide: Any, rows: pd.DataFrame, labels: list[str], metrics: list[str], intervals: Mapping[tuple[str, str], str]
+) -> None:
     size = (_measure(inches) for inches in (0.5, 1.3, _WIDTH - 1, 0.5 * (len(labels) + 1)))
     table = slide.shapes.add_table(len(labels) + 1, len(metrics) + 1, *size).table
     widths = [_LABEL_WIDTH, *[(_WIDTH - 1 - _LABEL_WIDTH) / len(metrics)] * len(metrics)]
@@ -117,7 +131,10 @@ def _add_table(slide: Any, rows: pd.DataFrame, labels: list[str], metrics: list[
         lines.append([label, *shown])
     for line, texts in enumerate(lines):
         for column, text in enumerate(texts):
-            _write(table.cell(line, column), text, points)
+            cell = table.cell(line, column)
+            _write(cell, text, points)
+            if line and column and (interval := intervals.get((texts[0], metrics[column - 1]))):
+                _add_line(cell, interval, points - 2)
 
 
 def _fill_case(slide: Any, result: Result, case: str, rows: pd.DataFrame) -> None:
