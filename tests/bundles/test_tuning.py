@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -17,10 +18,12 @@ import torch
 import unet_pipeline
 from unet_pipeline.bundle.configs import find_differences
 from unet_pipeline.bundle.folder import BundleFolder
+from unet_pipeline.bundle.run_record import TunedCase
 from unet_pipeline.cohort.items import State
 from unet_pipeline.cohort.record import Row
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.errors import BundleError
+from unet_pipeline.evaluation.groups import group_by_fold
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.planning.edit import edit_plan
 from unet_pipeline.planning.plan import read_plan
@@ -208,6 +211,22 @@ def test_tune_jobs_chooses_what_one_process_chooses_and_goes_on(
     assert folder.tuning.read_bytes() == BundleFolder(alone.root).tuning.read_bytes()
     assert folder.plan.read_bytes() == BundleFolder(alone.root).plan.read_bytes()
     assert not cases.exists()
+
+
+def test_tune_jobs_case_of_several_folds_is_an_item_for_each(two_folds: TrainedBundle, tmp_path: Path) -> None:
+    folder = BundleFolder(two_folds.root)
+    (first, *_), _, _ = group_by_fold(folder, read_plan(folder.plan))
+    hashes = {case.source.name: TunedCase(files_sha256={}, label_sha256="0") for case in first.cases}
+    groups = [first, replace(first, fold=7, weights=(folder.weights, folder.weights))]
+    work = tune_jobs.TuningWork(
+        bundle=folder.root, weights=(first.weights, first.weights), out=tmp_path, device=None, mirror=False, sizes=()
+    )
+    items = tune_jobs._build_items(groups, hashes, work)
+    names = [case.source.name for case in first.cases]
+    assert [item.name for item in items] == [f"{name}, fold {fold}" for fold in (first.fold, 7) for name in names]
+    assert [item.arguments["group"] for item in items] == [0] * len(names) + [1] * len(names)
+    assert len({item.key for item in items}) == len(items), "another network gives another result"
+    assert [item.name for item in tune_jobs._build_items([first], hashes, work)] == names
 
 
 def test_tuning_takes_the_size_of_the_highest_dice() -> None:

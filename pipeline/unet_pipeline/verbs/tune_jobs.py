@@ -141,23 +141,22 @@ def _build_items(groups: Sequence[Group], hashes: Mapping[str, TunedCase], work:
     root = BundleFolder(work.bundle)
     of_all: list[object] = [list(work.sizes), work.mirror, work.device]
     of_all += [compute_sha256(path) for path in (root.plan, root.config("inference"))]
-    cases = [(group, case.source.name) for group in groups for case in group.cases]
-    names = iter(tell_apart([name for _, name in cases], [f"fold {group.fold}" for group, _ in cases]))
+    of_weights = [[compute_sha256(path) for path in group.weights] for group in groups]
+    cases = [(number, case) for number, group in enumerate(groups) for case in group.cases]
+    names = tell_apart([case.source.name for _, case in cases], [f"fold {groups[number].fold}" for number, _ in cases])
     items = []
-    for number, group in enumerate(groups):
-        of_weights = [compute_sha256(path) for path in group.weights]
-        for case in group.cases:
-            inputs = {**hashes[case.source.name].files_sha256, "label": hashes[case.source.name].label_sha256}
-            key = hash_parts([case.source.name, *of_all, of_weights, list(inputs.items()), *case.missing_values])
-            item = TuningItem(
-                source=case.source.absolute(),
-                group=number,
-                label=case.label.absolute(),
-                pixel_spacing_mm=case.pixel_spacing_mm,
-                missing_values=case.missing_values,
-                key=key,
-            )
-            items.append(Item(next(names), key, write_values(item), float(case.label.stat().st_size), inputs))
+    for name, (number, case) in zip(names, cases, strict=True):
+        inputs = {**hashes[case.source.name].files_sha256, "label": hashes[case.source.name].label_sha256}
+        key = hash_parts([case.source.name, *of_all, of_weights[number], list(inputs.items()), *case.missing_values])
+        item = TuningItem(
+            source=case.source.absolute(),
+            group=number,
+            label=case.label.absolute(),
+            pixel_spacing_mm=case.pixel_spacing_mm,
+            missing_values=case.missing_values,
+            key=key,
+        )
+        items.append(Item(name, key, write_values(item), float(case.label.stat().st_size), inputs))
     return items
 
 
