@@ -40,7 +40,7 @@ from unet_pipeline.clinical.volume_report import build_report
 from unet_pipeline.dataset.image import read_image
 from unet_pipeline.planning.label_codes import propose_code
 from unet_pipeline.prediction.inputs import PredictionInput
-from unet_pipeline.prediction.result_formats import CaseResult
+from unet_pipeline.prediction.outputs import CaseResult
 from unet_pipeline.prediction.reuse import Origin
 
 from . import dicom_phantoms as phantoms

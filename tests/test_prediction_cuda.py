@@ -14,7 +14,7 @@ from unet_pipeline.prediction.device_network import DeviceForm, DeviceNetwork, r
 from unet_pipeline.prediction.grids import map_grid
 from unet_pipeline.prediction.mirroring import Mirrored
 from unet_pipeline.prediction.stopwatch import Stopwatch
-from unet_pipeline.prediction.streaming import (
+from unet_pipeline.prediction.volumes import (
     copy_to_device,
     iterate_probabilities,
     stream_classes,

@@ -14,7 +14,7 @@ from unet_pipeline.networks.unet import UNet2015
 from unet_pipeline.prediction.deferred_head import DeferredHead, build_deferred_head, find_head, take_head_off
 from unet_pipeline.prediction.mirroring import Mirrored
 from unet_pipeline.prediction.stopwatch import Stopwatch, TimedNetwork
-from unet_pipeline.prediction.streaming import iterate_probabilities
+from unet_pipeline.prediction.volumes import iterate_probabilities
 from unet_pipeline.prediction.windows import Network
 
 HEAD = "output_block.conv.conv"
@@ -117,7 +117,7 @@ def blend(
 def test_iterate_probabilities_deferred_head_gives_the_same_logits(
     monkeypatch: pytest.MonkeyPatch, mirrored_axes: tuple[int, ...], piece: int
 ) -> None:
-    monkeypatch.setattr("unet_pipeline.prediction.streaming.PIECE_VALUES", piece)
+    monkeypatch.setattr("unet_pipeline.prediction.volumes.PIECE_VALUES", piece)
     network = build_network()
     expected = blend(Mirrored(network, mirrored_axes), ())
     found = blend(network, (split(network, mirrored_axes),))

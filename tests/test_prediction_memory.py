@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from unet_pipeline.prediction import memory
-from unet_pipeline.prediction.memory import CaseSize, measure_window
-from unet_pipeline.prediction.streaming import PIECE_VALUES
+from unet_pipeline.prediction.memory import PIECE_VALUES, CaseSize, measure_window
 from unet_pipeline.prediction.windows import place_windows
 
 MIB = 2**20

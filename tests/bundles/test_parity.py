@@ -16,7 +16,7 @@ from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.errors import BundleError
 from unet_pipeline.files import compute_sha256
 from unet_pipeline.handover.parity import EngineParity, compare_engines
-from unet_pipeline.prediction import streaming
+from unet_pipeline.prediction import volumes
 
 from .conftest import TrainedBundle
 
@@ -67,13 +67,13 @@ def test_compare_engines_other_label_maps_are_refused_and_nothing_is_recorded(
     bundle_3d: TrainedBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = BundleFolder(bundle_3d.copy_to(tmp_path).root)
-    real = streaming.iterate_probabilities
+    real = volumes.iterate_probabilities
 
     def shift(*arguments: Any, **keywords: Any) -> Iterator[torch.Tensor]:
         for block in real(*arguments, **keywords):
             yield block.roll(1, 0)
 
-    monkeypatch.setattr(streaming, "iterate_probabilities", shift)
+    monkeypatch.setattr(volumes, "iterate_probabilities", shift)
     with pytest.raises(BundleError, match=r"engines volumes and transforms give label maps of case .* that differ in"):
         compare(folder)
     assert not folder.engines.exists()

@@ -13,8 +13,7 @@ from unet_pipeline.dataset.dicom_index import is_series_address
 from unet_pipeline.errors import PredictionError, suggest
 from unet_pipeline.planning.plan import read_plan
 from unet_pipeline.prediction.inputs import PredictionInput
-from unet_pipeline.prediction.outputs import WITH_REPORT
-from unet_pipeline.prediction.result_formats import OWN, ResultFormat, build_file_format
+from unet_pipeline.prediction.outputs import OWN, WITH_REPORT, ResultFormat, build_file_format
 
 FILE_FORMATS = ("nifti", "nrrd", "png")
 DICOM_FORMATS = ("dicomseg", "dicomseg-labelmap", WITH_REPORT, "rtstruct", "overlay", "sr")

@@ -20,7 +20,7 @@ from unet_pipeline.errors import PipelineError, PredictionError
 from unet_pipeline.files import write_atomically
 from unet_pipeline.messages import NOTE, Message, Problem
 from unet_pipeline.planning.label_codes import split_code
-from unet_pipeline.prediction.result_formats import CaseResult
+from unet_pipeline.prediction.outputs import CaseResult
 from unet_pipeline.prediction.reuse import Origin
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from unet_pipeline.clinical.source import SourceSeries
 from unet_pipeline.dataset.dicom import read_dicom
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.messages import NOTE, Message, Problem
-from unet_pipeline.prediction.result_formats import CaseResult, ResultFormat
+from unet_pipeline.prediction.outputs import CaseResult, ResultFormat
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

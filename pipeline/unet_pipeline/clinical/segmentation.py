@@ -32,7 +32,7 @@ from unet_pipeline.clinical.segments import Segment, find_uncoded
 from unet_pipeline.clinical.source import SourceSeries, keep_quiet
 from unet_pipeline.clinical.uids import derive_uid
 from unet_pipeline.messages import NOTE, Message, Problem
-from unet_pipeline.prediction.result_formats import CaseResult, ResultFormat
+from unet_pipeline.prediction.outputs import CaseResult, ResultFormat
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription

@@ -30,7 +30,7 @@ from unet_pipeline.clinical.segments import Segment, find_uncoded
 from unet_pipeline.clinical.source import SourceSeries, format_numbers
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.messages import Problem
-from unet_pipeline.prediction.result_formats import CaseResult, ResultFormat
+from unet_pipeline.prediction.outputs import CaseResult, ResultFormat
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -32,8 +32,7 @@ from unet_pipeline.clinical.uids import derive_uid
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.messages import Problem
 from unet_pipeline.planning.label_codes import LabelCode
-from unet_pipeline.prediction.outputs import REPORT_SUFFIX, report_path
-from unet_pipeline.prediction.result_formats import CaseResult, ResultFormat, Write
+from unet_pipeline.prediction.outputs import REPORT_SUFFIX, CaseResult, ResultFormat, Write, report_path
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

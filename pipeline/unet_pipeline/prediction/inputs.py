@@ -140,6 +140,11 @@ class PredictionInput:
         return path
 
 
+def measure_input(source: PredictionInput) -> float:
+    """Bytes of its files; those that are not there are for `read` to complain about."""
+    return float(sum(file.stat().st_size for file in source.files if file.exists()))
+
+
 def list_inputs(
     source: Path, num_channels: int = 1, channel_names: Sequence[str] = (), missing_channels: Sequence[str] = ()
 ) -> list[PredictionInput]:

@@ -88,7 +88,7 @@ def write_instances(path: Path, instances: np.ndarray, affine: np.ndarray, image
     if path.name.endswith(".nii.gz") and image.name.endswith((".nii", ".nii.gz")):
         write_volume(path, instances, image)
     elif path.name.endswith(".nrrd"):
-        from unet_pipeline.prediction.result_formats import write_nrrd
+        from unet_pipeline.prediction.outputs import write_nrrd
 
         write_nrrd(path, instances, affine)
     else:

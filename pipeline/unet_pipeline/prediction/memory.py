@@ -16,10 +16,10 @@ from torch.utils._pytree import tree_leaves
 
 from unet_pipeline.device.memory import find_free_bytes
 from unet_pipeline.prediction.grids import CHUNK_VALUES
-from unet_pipeline.prediction.streaming import PIECE_VALUES
 from unet_pipeline.prediction.windows import Windows
 
 FLOAT = 4  # bytes
+PIECE_VALUES = 1 << 24  # of probabilities that are finished at once: 64 MB
 _DOUBLE = 8
 _SHARE_OF_SUMS = 0.4  # of the free memory
 

@@ -30,14 +30,20 @@ from unet_pipeline.prediction.engines import Engines, build_engines
 from unet_pipeline.prediction.forecast import Forecast, forecast_images
 from unet_pipeline.prediction.input_channels import note_missing, take_missing
 from unet_pipeline.prediction.input_check import check_grid, check_input, check_size, compare_sizes, see_grid
-from unet_pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.prediction.inputs import PredictionInput, measure_input
 from unet_pipeline.prediction.inspection import Inspector
 from unet_pipeline.prediction.instances import list_companions, write_companions
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.prediction.out_of_memory import explain_out_of_memory
-from unet_pipeline.prediction.outputs import WITH_REPORT, list_beside, output_path, probabilities_path, report_path
+from unet_pipeline.prediction.outputs import (
+    OWN,
+    ResultFormat,
+    list_beside,
+    list_reports,
+    output_path,
+    probabilities_path,
+)
 from unet_pipeline.prediction.overlap import Outcome, Overlap, choose_overlap, run_cases, run_side_by_side
-from unet_pipeline.prediction.result_formats import OWN, ResultFormat
 from unet_pipeline.prediction.reuse import Ledger, without_record
 from unet_pipeline.prediction.runtime import TORCH, choose_device
 from unet_pipeline.prediction.transforms import measure_resampled
@@ -278,7 +284,7 @@ class CaseLoop:
         beside = [probabilities_path(final, self.suffix)] if self.options.probabilities else []
         with self._explain(case.source), self.engines.parts.stopwatch.measure("write"):
             companions = list_companions(prediction, final, self.suffix, self.own_suffix)
-            reports = [report_path(final)] if self.options.format == WITH_REPORT else []
+            reports = list_reports(final, self.options.format)
             self.ledger.make_room(case.source, final, probabilities_path(final, self.suffix), *companions, *reports)
             if beside and prediction.probabilities is not None:
                 self.result_format.write_probabilities(beside[0], case, prediction.probabilities, self.ledger.origin)
@@ -301,16 +307,10 @@ def require_all(
     """
     failures = [outcome for outcome in finished if outcome.error is not None]
     for outcome in failures:
-        final = finals[outcome.item]
         with suppress(PipelineError):  # of a store that fails again; its record says what lies there
-            ledger.make_room(outcome.item, final, probabilities_path(final, suffix))
+            ledger.make_room(outcome.item, final := finals[outcome.item], probabilities_path(final, suffix))
     if failures:
         raise FailedImagesError([str(outcome.error) for outcome in failures], len(finished))
-
-
-def measure_input(source: PredictionInput) -> float:
-    """Bytes of its files; those that are not there are for `read` to complain about."""
-    return float(sum(file.stat().st_size for file in source.files if file.exists()))
 
 
 def _watch(outcomes: Iterable[CaseOutcome], total: int, num_at_once: int) -> list[CaseOutcome]:

@@ -28,12 +28,11 @@ from unet_pipeline.dataset.medical_image import ImageGrid, MedicalImage
 from unet_pipeline.dataset.writing import fits_png
 from unet_pipeline.errors import PipelineError, PredictionError
 from unet_pipeline.messages import WARNING, Message, Problem
-from unet_pipeline.prediction import streaming
 from unet_pipeline.prediction.engine import CPU, Case, CasePrediction
 from unet_pipeline.prediction.out_of_memory import release_cached_memory
 from unet_pipeline.prediction.outputs import write_volume
 from unet_pipeline.prediction.parts import Parts
-from unet_pipeline.prediction.recipe import begins_as_planned
+from unet_pipeline.prediction.recipe import begins_as_planned, list_image_transforms
 from unet_pipeline.types import IMAGE, PRED
 
 MOVED = Message(
@@ -118,7 +117,7 @@ class TransformsEngine:
             paths = str(files[0]) if len(files) == 1 else [str(file) for file in files]
             sample = self.parts.preprocessing({self.image_key: paths})
         else:
-            sample = streaming.preprocess_picture(picture, files[0], self.parts.preprocessing)
+            sample = preprocess_picture(picture, files[0], self.parts.preprocessing)
         if not isinstance(sample, Mapping) or not torch.is_tensor(sample.get(self.image_key)):
             raise ValueError(f"its preprocessing gives no tensor under {self.image_key!r}")
         batch = list_data_collate([sample])
@@ -261,3 +260,17 @@ def _finish_output(written: Path, image: Path, spatial_shape: tuple[int, ...], f
         write_volume(final, values.astype(np.uint8 if whole else np.float32), image)
     else:
         os.replace(written, final)
+
+
+def preprocess_picture(image: MedicalImage, name: Path, preprocessing: Compose) -> dict[str, Any]:
+    """The sample that the bundle's preprocessing makes of a picture, read already.
+
+    Args:
+        image: shape (channels, width, height).
+        name: of the file, after which the label map is named.
+        preprocessing: of the bundle, that begins as `plan` writes it.
+    """
+    array = torch.from_numpy(np.ascontiguousarray(image.array, dtype=np.float32))
+    loaded = MetaTensor(array, affine=torch.eye(4, dtype=torch.float64))
+    loaded.meta["filename_or_obj"] = str(name)
+    return Compose(list_image_transforms(preprocessing)[2:])({IMAGE: loaded})

@@ -25,8 +25,7 @@ from unet_pipeline.remote.urls import is_passing
 from unet_pipeline.results import Result
 from unet_pipeline.verbs.evaluate_jobs import choose_measuring
 from unet_pipeline.verbs.evaluate_objects import choose_objects, require_object_format
-from unet_pipeline.verbs.predict import arrange_process
-from unet_pipeline.verbs.recorded import predict_recorded
+from unet_pipeline.verbs.predict import arrange_process, predict_recorded
 from unet_pipeline.verbs.references import list_split_notes, open_references
 from unet_pipeline.verbs.stores import fetches
 

@@ -18,7 +18,7 @@ from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.verbs.evaluate import Evaluation
 from unet_pipeline.verbs.evaluate_jobs import choose_measuring
-from unet_pipeline.verbs.recorded import predict_recorded
+from unet_pipeline.verbs.predict import predict_recorded
 from unet_pipeline.verbs.references import join_references, read_references
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from unet_pipeline.evaluation.groups import Group
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.prediction.inputs import PredictionInput
 from unet_pipeline.prediction.options import PredictOptions
-from unet_pipeline.prediction.outputs import find_output
-from unet_pipeline.prediction.result_formats import CaseResult, ResultFormat, read_label_map
-from unet_pipeline.verbs.recorded import list_used_files, settle_recorded
+from unet_pipeline.prediction.outputs import CaseResult, ResultFormat, find_output, read_label_map
+from unet_pipeline.verbs.predict import list_used_files, settle_recorded
 
 
 def require_object_format(folder: BundleFolder, name: str | None, are_given: bool) -> None:

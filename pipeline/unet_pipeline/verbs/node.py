@@ -127,7 +127,7 @@ class Predictor:
         from unet_pipeline.clinical.formats import choose_format
         from unet_pipeline.evidence.records.prediction_record import open_ledger
         from unet_pipeline.prediction.modality import read_modalities
-        from unet_pipeline.verbs.recorded import list_used_files, settle_recorded
+        from unet_pipeline.verbs.predict import list_used_files, settle_recorded
 
         self.folder, self.spool, self.options = folder, spool, options
         channel_names = _list_channels(folder)

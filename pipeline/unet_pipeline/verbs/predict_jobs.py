@@ -25,14 +25,14 @@ from unet_pipeline.device.cores import count_cores
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.files import compute_sha256, remove_partial, stage_folder
 from unet_pipeline.messages import Problem
-from unet_pipeline.prediction.inputs import PredictionInput
+from unet_pipeline.prediction.inputs import PredictionInput, measure_input
 from unet_pipeline.prediction.options import PredictOptions
 from unet_pipeline.progress import LARGE_BYTES, progress_bar
 from unet_pipeline.remote.outputs import OutputFolder
 from unet_pipeline.verbs.predict_worker import OPENER, ImageItem, PredictedImage, describe_work, list_outputs
 
 if TYPE_CHECKING:
-    from unet_pipeline.prediction.result_formats import ResultFormat
+    from unet_pipeline.prediction.outputs import ResultFormat
     from unet_pipeline.prediction.reuse import Ledger
     from unet_pipeline.prediction.run import Predictions
 
@@ -162,8 +162,6 @@ def _compute_key(source: PredictionInput, ledger: Ledger, options: PredictOption
 
 
 def _build_item(source: PredictionInput, key: str, ledger: Ledger) -> Item:
-    from unet_pipeline.prediction.run import measure_input
-
     entry = ledger.find(source.name)
     image = ImageItem(source=source.absolute(), entry=entry, started=ledger.started, begun=time.time())
     return Item(source.name, key, write_values(image), measure_input(source), _hash_of(source, ledger))
@@ -214,8 +212,6 @@ def _run(
     suffix: str,
     todo: Sequence[PredictionInput],
 ) -> Run:
-    from unet_pipeline.prediction.run import measure_input
-
     # of all images, so that the work of a call that goes on is the same
     largest = max(job.inputs, key=measure_input) if todo else PredictionInput("", ())
     arguments = describe_work(

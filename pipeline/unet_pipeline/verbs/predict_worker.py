@@ -24,7 +24,7 @@ from unet_pipeline.prediction.origin import ImageResult, Origin
 if TYPE_CHECKING:
     from unet_pipeline.prediction.engines import Engines
     from unet_pipeline.prediction.inspection import Inspector
-    from unet_pipeline.prediction.result_formats import ResultFormat
+    from unet_pipeline.prediction.outputs import ResultFormat
 
 OPENER = "unet_pipeline.verbs.predict_worker:open_prediction"
 
@@ -165,7 +165,7 @@ def _build_worker(folder: BundleFolder, work: PredictionWork, options: PredictOp
     from unet_pipeline.prediction.run import find_suffix
     from unet_pipeline.prediction.window_choice import settle_windows
     from unet_pipeline.quality.inspector import build_inspector
-    from unet_pipeline.verbs.recorded import settle_recorded
+    from unet_pipeline.verbs.predict import settle_recorded
 
     result_format, origin, weights = choose_format(folder, options.format, ()), work.origin, work.weights
     if folder.is_planned and (here := settle_recorded(folder, options, result_format)) != origin.options:

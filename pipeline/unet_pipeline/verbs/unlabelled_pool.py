@@ -113,7 +113,7 @@ def _label(
     """Failures, and the entry of every label map by the image's name."""
     from unet_pipeline.evidence.records.prediction_record import read_entries
     from unet_pipeline.prediction.run import FailedImagesError
-    from unet_pipeline.verbs.recorded import predict_recorded
+    from unet_pipeline.verbs.predict import predict_recorded
 
     device, workers, announce = computing
     out, weights, failures = work.label_maps(fold), work.list_teachers(fold), tuple[str, ...]()
