@@ -1,11 +1,12 @@
 """What it costs to hide one label in each half of the cases: paired Dice against a training with all labels.
 
-    .venv/bin/python benchmarks/partial_labels.py DATASET [--steps 300] [--seeds 3] [--held-back 42] [--work partial_labels]
+    .venv/bin/python benchmarks/partial_labels.py DATASET [--steps 300] [--seeds 3] [--trainings 0 1 2] [--held-back 42] [--work FOLDER]
 
-Three trainings for every seed, all else equal: all labels; one hidden in each half and said so in labels.csv; the same label maps without
-labels.csv, so that what is hidden counts as background. Hidden labels are removed from the copies of the label maps. All train on fold 0
-of the same cases, and are measured on cases that were held back, with their complete references, because `plan` deals out folds by the
-labels that it knows of. Writes results/partial_labels.md after every training; begun again, it does what is missing.
+Three trainings for every seed, all else equal: (0) all labels; (1) one hidden in each half and said so in labels.csv; (2) the same label
+maps without labels.csv, so that what is hidden counts as background. Hidden labels are removed from the copies of the label maps. All train
+on fold 0 of the same cases, and are measured on cases that were held back, with their complete references, because `plan` deals out folds
+by the labels that it knows of. Writes results/partial_labels.md, of all lengths in the folder, after every training; begun again, it does
+what is missing. Once the copies are there, `--trainings 0` and `--trainings 1` may run side by side in one folder.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from unet_pipeline.files import write_json, write_text
 from unet_pipeline.text_files import read_json_object
 
 TARGET = Path(__file__).parent / "results" / "partial_labels.md"
-FULL, PARTIAL, AS_BACKGROUND = "all labels", "one hidden in each half, and said", "the same, taken as background"
+TRAININGS = FULL, PARTIAL, AS_BACKGROUND = (
+    "all labels",
+    "one hidden in each half, and said",
+    "the same, taken as background",
+)
 EPOCHS = 10
 
 Dice = dict[str, dict[str, float]]  # label -> case -> Dice
@@ -81,27 +86,40 @@ def compare(full: Mapping[int, Dice], other: Mapping[int, Dice]) -> str:
     return f"{np.mean(differences):+.4f} ({low:+.4f} to {high:+.4f})"
 
 
-def write_table(results: Mapping[str, Mapping[int, Dice]], steps: int) -> None:
+def read_results(work: Path) -> dict[int, dict[str, dict[int, Dice]]]:
+    """What is finished: steps -> training -> seed -> Dice."""
+    results: dict[int, dict[str, dict[int, Dice]]] = {}
+    for path in sorted(work.glob("steps_*_seed_*/[0-9].json")):
+        _, steps, _, seed = path.parent.name.split("_")
+        by_name = results.setdefault(int(steps), {})
+        by_name.setdefault(TRAININGS[int(path.stem)], {})[int(seed)] = json.loads(path.read_text(encoding="utf-8"))
+    return results
+
+
+def write_table(work: Path, dataset: str) -> None:
     """The table of what is finished."""
     machine = describe_machine()
     lines = [
         "# One label hidden in each half of the cases",
         "",
-        f"`benchmarks/partial_labels.py Task04_Hippocampus --steps {steps}`, preset quick, fold 0, {machine.num_cores} cores "
+        f"`benchmarks/partial_labels.py {dataset} --steps STEPS`, preset quick, fold 0, {machine.num_cores} cores "
         f"{machine.processor}, {machine.gpu or 'no GPU'}. Mean Dice of cases that no training has seen, on complete references.",
         "",
-        "| training | seeds | mean Dice | of single labels | paired difference to all labels (95 %) |",
-        "| --- | --- | --- | --- | --- |",
+        "| steps | training | seeds | mean Dice | of single labels | paired difference to all labels (95 %) |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, by_seed in results.items():
-        labels = {
-            label: float(np.mean([list(dice[label].values()) for dice in by_seed.values()]))
-            for label in next(iter(by_seed.values()))
-        }
-        both = {seed: dice for seed, dice in by_seed.items() if seed in results[FULL]}
-        difference = "" if name == FULL or not both else compare(results[FULL], both)
-        shown = ", ".join(f"{label} {dice:.4f}" for label, dice in labels.items())
-        lines.append(f"| {name} | {len(by_seed)} | {np.mean(list(labels.values())):.4f} | {shown} | {difference} |")
+    for steps, results in sorted(read_results(work).items()):
+        for name in (name for name in TRAININGS if name in results):
+            by_seed = results[name]
+            labels = {
+                label: float(np.mean([list(dice[label].values()) for dice in by_seed.values()]))
+                for label in next(iter(by_seed.values()))
+            }
+            both = {seed: dice for seed, dice in by_seed.items() if seed in results.get(FULL, {})}
+            difference = "" if name == FULL or not both else compare(results[FULL], both)
+            shown = ", ".join(f"{label} {dice:.4f}" for label, dice in labels.items())
+            mean = np.mean(list(labels.values()))
+            lines.append(f"| {steps:,} | {name} | {len(by_seed)} | {mean:.4f} | {shown} | {difference} |")
     write_text(TARGET, "\n".join(lines) + "\n")
 
 
@@ -111,6 +129,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trainings", type=int, nargs="+", default=[0, 1, 2], help="those that this process runs")
     parser.add_argument("--held-back", type=int, default=42, help="cases that no training sees")
     parser.add_argument("--work", type=Path, default=Path("partial_labels"), help="folder for copies and bundles")
     arguments = parser.parse_args()
@@ -124,16 +143,15 @@ def main() -> None:
         PARTIAL: write_copy(source, work / "said", kept, is_hidden=True, is_said=True),
         AS_BACKGROUND: write_copy(source, work / "silent", kept, is_hidden=True, is_said=False),
     }
-    results: dict[str, dict[int, Dice]] = {}
     for seed in range(arguments.seeds):
-        folder = arguments.work / f"steps_{arguments.steps}_seed_{seed}"
+        folder = work / f"steps_{arguments.steps}_seed_{seed}"
         folder.mkdir(parents=True, exist_ok=True)
-        for place, (name, dataset) in enumerate(datasets.items()):
+        for place in arguments.trainings:
             done = folder / f"{place}.json"
             if not done.is_file():
+                dataset = datasets[TRAININGS[place]]
                 write_json(done, measure(dataset, held_back, folder / f"bundle_{place}", arguments.steps, seed))
-            results.setdefault(name, {})[seed] = json.loads(done.read_text(encoding="utf-8"))
-            write_table(results, arguments.steps)
+            write_table(work, source.name)
 
 
 if __name__ == "__main__":

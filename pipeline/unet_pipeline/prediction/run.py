@@ -308,7 +308,7 @@ def require_all(
     failures = [outcome for outcome in finished if outcome.error is not None]
     for outcome in failures:
         with suppress(PipelineError):  # of a store that fails again; its record says what lies there
-            ledger.make_room(outcome.item, final := finals[outcome.item], probabilities_path(final, suffix))
+            ledger.make_room(outcome.item, finals[outcome.item], probabilities_path(finals[outcome.item], suffix))
     if failures:
         raise FailedImagesError([str(outcome.error) for outcome in failures], len(finished))
 

@@ -160,7 +160,6 @@ def predict_recorded(
     """
     from unet_pipeline.clinical.formats import choose_format
     from unet_pipeline.evidence.records.prediction_record import record_predictions
-    from unet_pipeline.planning.plan import read_plan
     from unet_pipeline.quality.doubt_tables import list_doubt_rows, read_expected_dice
     from unet_pipeline.quality.inspector import build_inspector
     from unet_pipeline.quality.predictions_table import (
@@ -182,9 +181,9 @@ def predict_recorded(
         job = PredictionJob(
             folder, (), out, weights, files_used, options, jobs or JobOptions(), result_format, announce_windows
         )
-        predict = partial(_predict_inputs, job, ledger, inspector)
+        run = partial(_predict_inputs, job, ledger, inspector)
         try:
-            predictions = places.predict(inputs, ledger, options.probabilities, predict) if places else predict(inputs)
+            predictions = places.predict(inputs, ledger, options.probabilities, run) if places else run(inputs)
         finally:
             if compares and folder.is_planned and ledger.entries:
                 known = list_doubt_rows(ledger.entries, read_plan(folder.plan), read_expected_dice(folder))
