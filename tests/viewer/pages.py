@@ -26,15 +26,32 @@ _PICTURES = """Promise.all([...document.images].map(async (one) => {
 })).then((lists) => lists.flat().concat([...document.querySelectorAll("svg[role=img]:not([aria-label]):not([aria-labelledby])")]
   .filter((one) => !one.querySelector("title")).map(() => "svg without a text")))"""
 
+# words and numbers of tables that go on in the next line; names of files and options may break
+_BROKEN_WORDS = """[...document.querySelectorAll("table :is(td, th)")].flatMap((cell) => {
+  const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), broken = [];
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (node.parentElement.closest("code, a, pre")) continue;
+    for (const match of node.data.matchAll(/(?<!\\S)[^\\s/_.{}-]{2,14}(?!\\S)/g)) {
+      const range = new Range();
+      range.setStart(node, match.index);
+      range.setEnd(node, match.index + match[0].length);
+      const tops = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));
+      if (tops.size > 1) broken.push(match[0]);
+    }
+  }
+  return broken;
+})"""
+
 
 def find_faults(browser: Browser, contrasts: str) -> list[str]:
-    """What is wrong with the page that is shown: overflow, missing pictures and texts, weak contrast.
+    """What is wrong with the page that is shown: overflow, missing pictures and texts, broken words in tables, weak contrast.
 
     Args:
         contrasts: script that gives pairs of contrast and text.
     """
     faults = [f"sticks out: {one}" for one in browser.run(_OVERFLOW)]
     faults += browser.run(_PICTURES)
+    faults += [f"breaks within: {word}" for word in list(dict.fromkeys(browser.run(_BROKEN_WORDS)))[:8]]
     weak = [f"contrast {value:.1f}: {text}" for value, text in browser.run(contrasts) if value < LEAST_CONTRAST]
     return faults + list(dict.fromkeys(weak))[:8]
 

@@ -93,11 +93,19 @@ def test_site_can_be_read_everywhere(browser: Browser, site: Path, share: int) -
 def test_faults_are_found(browser: Browser, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(
-        "<body style='background:#fff'><p style='color:#aaa'>weak</p><img src='gone.png'><div style='width:5000px'>wide</div></body>"
+        "<body style='background:#fff'><p style='color:#aaa'>weak</p><img src='gone.png'><div style='width:5000px'>wide</div>"
+        "<table style='width:60px;table-layout:fixed;overflow-wrap:anywhere'><tr><td>1,401,481</td></tr></table></body>"
     )
     browser.resize(400)
     browser.load(page.as_uri())
     faults = " ".join(find_faults(browser, CONTRASTS))
     assert all(
-        words in faults for words in ("sticks out: DIV", "does not load", "no alternative text", "contrast 2.3: weak")
+        words in faults
+        for words in (
+            "sticks out: DIV",
+            "does not load",
+            "no alternative text",
+            "breaks within: 1,401,481",
+            "contrast 2.3: weak",
+        )
     )
