@@ -105,11 +105,11 @@ def write_table(work: Path, dataset: str) -> None:
         f"`benchmarks/partial_labels.py {dataset} --steps STEPS`, preset quick, fold 0, {machine.num_cores} cores "
         f"{machine.processor}, {machine.gpu or 'no GPU'}. Mean Dice of cases that no training has seen, on complete references.",
         "",
-        "| steps | training | seeds | mean Dice | of single labels | paired difference to all labels (95 %) |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| steps | training | seeds | n | mean Dice | of single labels | paired difference to all labels (95 %) |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for steps, results in sorted(read_results(work).items()):
-        for name in (name for name in TRAININGS if name in results):
+        for name in filter(results.__contains__, TRAININGS):
             by_seed = results[name]
             labels = {
                 label: float(np.mean([list(dice[label].values()) for dice in by_seed.values()]))
@@ -118,8 +118,8 @@ def write_table(work: Path, dataset: str) -> None:
             both = {seed: dice for seed, dice in by_seed.items() if seed in results.get(FULL, {})}
             difference = "" if name == FULL or not both else compare(results[FULL], both)
             shown = ", ".join(f"{label} {dice:.4f}" for label, dice in labels.items())
-            mean = np.mean(list(labels.values()))
-            lines.append(f"| {steps:,} | {name} | {len(by_seed)} | {mean:.4f} | {shown} | {difference} |")
+            mean, num_cases = np.mean(list(labels.values())), len(next(iter(by_seed[min(by_seed)].values())))
+            lines.append(f"| {steps:,} | {name} | {len(by_seed)} | {num_cases} | {mean:.4f} | {shown} | {difference} |")
     write_text(TARGET, "\n".join(lines) + "\n")
 
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trainings", type=int, nargs="+", default=[0, 1, 2], help="those that this process runs")
+    parser.add_argument("--trainings", type=int, nargs="+", choices=(0, 1, 2), default=[0, 1, 2], help="those to run")
     parser.add_argument("--held-back", type=int, default=42, help="cases that no training sees")
     parser.add_argument("--work", type=Path, default=Path("partial_labels"), help="folder for copies and bundles")
     arguments = parser.parse_args()

@@ -16,7 +16,7 @@ from unet_pipeline.dataset.medical_image import MedicalImage
 from unet_pipeline.dataset.writing import fits_png, write_image
 from unet_pipeline.errors import PredictionError
 from unet_pipeline.files import write_atomically
-from unet_pipeline.prediction.outputs import write_volume
+from unet_pipeline.prediction.outputs import write_nrrd, write_volume
 
 if TYPE_CHECKING:
     from unet_pipeline.prediction.engine import Case, CasePrediction
@@ -88,8 +88,6 @@ def write_instances(path: Path, instances: np.ndarray, affine: np.ndarray, image
     if path.name.endswith(".nii.gz") and image.name.endswith((".nii", ".nii.gz")):
         write_volume(path, instances, image)
     elif path.name.endswith(".nrrd"):
-        from unet_pipeline.prediction.outputs import write_nrrd
-
         write_nrrd(path, instances, affine)
     else:
         spacing_mm = tuple(float(size) for size in np.linalg.norm(affine[:3, : instances.ndim], axis=0))
