@@ -39,10 +39,7 @@ README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results.md"
 _SHORT = ("bundle", "data", "network", "n", "Dice, 95 % interval")
 MARKS = ("<!-- bundles: begin -->", "<!-- bundles: end -->")
 DEMO = "mni152_demo"
-NOTE = (
-    "an input contract with the properties of this version, also of the simulated heads; report, card and crate as this version writes "
-    "them; weights and what they give as before"
-)
+NOTE = "gaps in thin borders are closed, by this version's configs; weights as before"
 MAX_WEIGHTS_BYTES = 12_000_000
 
 

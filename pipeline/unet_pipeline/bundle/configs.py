@@ -50,6 +50,7 @@ def compute_numbers(plan: Plan) -> dict[str, object]:
     classes = {name: index for index, (name, _) in enumerate(labels)}
     numbers["missing_classes"] = [sorted(classes[name] for name in names) for names in plan.missing_labels]
     numbers["first_uncertain_code"] = num_classes + 1  # behind that of voxels without annotation
+    numbers["separated_classes"] = [classes[name] for name in plan.separated_labels if name in classes]
     numbers["fill_holes_classes"] = [classes[name] for name in plan.fill_holes]
     numbers["keep_largest_component_classes"] = [classes[name] for name in plan.keep_largest_component]
     numbers["uncalibrated"], numbers["logit_factor"] = plan.temperature == 1, 1 / plan.temperature - 1
@@ -90,7 +91,11 @@ def list_sources(config: str, plan: Plan) -> tuple[str, ...]:
         *(() if plan.padded else ("overlap_tile",)),
         *(("own_modules",) if list_modules(plan) else ()),
     )
-    native = ("native", *(("instances",) if plan.instance_targets else ()))
+    native = (
+        "native",
+        *(("instances",) if plan.instance_targets else ()),
+        *(() if plan.border_threshold is None else ("closed_borders",)),
+    )
     if config == "inference":
         output = (
             *(("flat_nifti",) if _is_flat_nifti(plan) else ()),
@@ -149,7 +154,7 @@ def _complete(
 def _join(sources: tuple[str, ...], network: dict[str, object]) -> dict[str, object]:
     """Files of the wiring in one, the network behind the first.
 
-    An id such as `network_def#_target_` or `image_transforms#2#keys` sets one entry inside another id. In an overlay it stays as it is,
+    An id such as `network_def#_target_` or `image_transforms#2` sets one entry inside another id. In an overlay it stays as it is,
     for MONAI to do that.
     """
     wiring: dict[str, object] = {}
@@ -161,7 +166,7 @@ def _join(sources: tuple[str, ...], network: dict[str, object]) -> dict[str, obj
             place: Any = wiring
             for parent in parents:
                 place = place[int(parent) if isinstance(place, list) else parent]
-            place[last] = value
+            place[int(last) if isinstance(place, list) else last] = value
         wiring |= network if source == sources[0] else {}
     return wiring
 

@@ -20,6 +20,7 @@ def list_modules(plan: Plan) -> tuple[str, ...]:
     modules = set() if target.startswith("monai.") else {target.partition(".")[0]}
     modules |= set() if plan.padded else {"overlap_tile"}
     modules |= set() if plan.instance_targets is None else {"instance_maps"}
+    modules |= set() if plan.border_threshold is None else {"closed_borders"}
     while beside := {name for module in modules for name in _RELATIVE_IMPORT.findall(_read(module))} - modules:
         modules |= beside
     return tuple(sorted(modules))

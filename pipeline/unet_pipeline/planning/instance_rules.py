@@ -82,10 +82,11 @@ def choose_instances(
 
 
 def list_unused(plan: Plan) -> set[str]:
-    """Fields that a plan.yaml need not have: those about instances where there are none."""
-    return (
+    """Fields that a plan.yaml need not have: those about instances, and about borders that part a label, where there are none."""
+    unused = (
         set() if plan.instance_targets else {name for name in type(plan).model_fields if name.startswith("instance_")}
     )
+    return unused | (set() if plan.border_threshold is not None else {"border_threshold"})
 
 
 def check_instances(plan: Plan) -> None:
@@ -118,4 +119,4 @@ def name_levels(plan: Plan) -> tuple[str, ...]:
 def mends_label_maps(plan: Plan) -> bool:
     """Whether something behind the network needs scikit-image and SciPy."""
     mended = plan.fill_holes or plan.keep_largest_component or plan.remove_small_objects
-    return bool(mended or plan.instance_targets)
+    return bool(mended or plan.instance_targets or plan.border_threshold is not None)

@@ -17,6 +17,7 @@ from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
 from unet_pipeline.networks.unpadded import compute_output_size
+from unet_pipeline.planning.border_rules import check_borders
 from unet_pipeline.planning.earlier_plans import find_changes, list_notes, rename_fields
 from unet_pipeline.planning.instance_rules import check_instances
 from unet_pipeline.planning.label_codes import LabelCode, propose_code
@@ -134,6 +135,7 @@ class Plan(Result, BaseModel):
     lesion_labels: tuple[str, ...] = ()
     thin_labels: tuple[str, ...] = ()
     separated_labels: tuple[str, ...] = ()
+    border_threshold: Share | None = None
     label_codes: dict[str, LabelCode | None] = {}
     # of instances, imported networks and fine-tuning; a plan.yaml may lack them
     instance_targets: Literal["levels", "gaps"] | None = None
@@ -241,6 +243,7 @@ class Plan(Result, BaseModel):
         for name in ("tolerance_mm", "lesion_labels", "thin_labels", "separated_labels"):
             if unknown := sorted(set(getattr(self, name)) - set(measured)):
                 raise ValueError(f"{name} has {unknown[0]!r}; {suggest(unknown[0], measured)}")
+        check_borders(self)
         if self.other_sites is not None:
             self.other_sites.check(len(self.channel_names), self.spatial_dims)
         if self.fold >= self.num_folds:

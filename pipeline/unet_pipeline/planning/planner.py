@@ -12,7 +12,15 @@ from unet_pipeline.device.memory import Memory
 from unet_pipeline.errors import PlanError, suggest
 from unet_pipeline.networks.shape import Shape
 from unet_pipeline.networks.table import NETWORKS
-from unet_pipeline.planning import evaluation_rules, fine_tuning, instance_rules, label_codes, network_rules, rules
+from unet_pipeline.planning import (
+    border_rules,
+    evaluation_rules,
+    fine_tuning,
+    instance_rules,
+    label_codes,
+    network_rules,
+    rules,
+)
 from unet_pipeline.planning.augmentation import add_augmentation
 from unet_pipeline.planning.draft import Draft
 from unet_pipeline.planning.earlier_plans import REGION_LOSS
@@ -339,6 +347,10 @@ def _add_evaluation(draft: Draft, fingerprint: Fingerprint) -> None:
     draft.add(thin.reason, thin_labels=thin.value)
     separated = evaluation_rules.choose_separated_labels(fingerprint)
     draft.add(separated.reason, separated_labels=separated.value)
+    threshold = border_rules.choose_border_threshold(
+        separated.value, fingerprint.labels, draft.values["instance_targets"]
+    )
+    draft.add(threshold.reason, border_threshold=threshold.value)
     codes = label_codes.choose_label_codes(fingerprint)
     draft.add(codes.reason, label_codes=codes.value)
 
