@@ -196,6 +196,8 @@ def collect_sources() -> dict[tuple[str, str], tuple[str, ...]]:
     ):
         cells = plan.model_copy(update=instances)
         found |= {(name, f"dynunet for {instances['instance_targets']}"): list_sources(name, cells) for name in CONFIGS}
+    parted = plan.model_copy(update={"border_threshold": 0.03})
+    found |= {(name, "dynunet with closed borders"): list_sources(name, parted) for name in CONFIGS}
     imported = plan.model_copy(update={"axcodes": None, "transposed_bias": True})
     found["train", "dynunet of nnU-Net"] = list_sources("train", imported)
     flat_plan = plan.model_copy(update={"spatial_dims": 2, "channel_names": ("DAPI", "GFP"), "image_suffix": ".nii.gz"})

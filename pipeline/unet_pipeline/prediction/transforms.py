@@ -106,6 +106,11 @@ class TransformsEngine:
         """Probabilities of an image file on its own grid, shape (classes, *spatial), float32."""
         return np.asarray(self.predict_sample((image,))[PRED], dtype=np.float32)
 
+    def choose_classes(self, probabilities: np.ndarray) -> np.ndarray:
+        """Class of each voxel, shape (*spatial), by the first of a planned bundle's transforms of classes: before all post-processing."""
+        sample = {self.pred_key: torch.from_numpy(probabilities)}
+        return np.asarray(self.to_values.transforms[0](sample)[self.pred_key])[0]
+
     def predict_sample(self, files: Sequence[Path], picture: MedicalImage | None = None) -> Mapping[str, Any]:
         """The sample with probabilities on the image's own grid, averaged over the networks; of an external bundle what its network gives.
 

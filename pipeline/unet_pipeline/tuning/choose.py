@@ -19,7 +19,6 @@ from unet_pipeline.bundle.folder import BundleFolder
 from unet_pipeline.dataset.image import read_label_map
 from unet_pipeline.evaluation.groups import Group, ReferencedImage
 from unet_pipeline.evaluation.metrics import compute_dice
-from unet_pipeline.networks.closed_borders import close_borders
 from unet_pipeline.planning.plan import Plan
 from unet_pipeline.prediction.engines import build_engines
 from unet_pipeline.prediction.options import PredictOptions
@@ -178,20 +177,12 @@ def sample_case(
     image = case.source.read(plan.spatial_dims)
     predicted = engine.predict_probabilities(case.source.write_readable(image, staging, plan.image_suffix))
     spacing_mm = _spacing_of(case, label.spacing_mm)
-    rows = _try_candidates(case.source.name, _choose_classes(predicted, plan), truth, plan, sizes, spacing_mm)
+    rows = _try_candidates(case.source.name, engine.choose_classes(predicted), truth, plan, sizes, spacing_mm)
     drawn = _draw_voxels(truth, len(plan.label_table))
     classes, probabilities = truth.reshape(-1)[drawn], predicted.reshape(len(predicted), -1)[:, drawn].T
     unknown = {list(plan.label_table)[index] for index in missing}
     known_rows = [row for row in rows if row[1] not in unknown]
     return CaseSample(known_rows, _join_missing(probabilities, classes, missing), classes)
-
-
-def _choose_classes(probabilities: np.ndarray, plan: Plan) -> np.ndarray:
-    """What the candidates change: classes as the bundle gives them without them."""
-    if plan.border_threshold is None:
-        return np.asarray(probabilities.argmax(axis=0))
-    separated = [index for index, name in enumerate(plan.label_table) if name in plan.separated_labels]
-    return close_borders(probabilities, separated, plan.border_threshold)
 
 
 def _join_missing(probabilities: np.ndarray, classes: np.ndarray, missing: Sequence[int]) -> np.ndarray:
