@@ -100,6 +100,7 @@ def test_plan_numbers_keep_their_names_in_the_configs(bundle: TrainedBundle) -> 
         "lesion_labels",
         "thin_labels",
         "separated_labels",
+        "border_threshold",
         "label_codes",
         "dataset_name",
         "channel_names",
