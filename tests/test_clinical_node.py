@@ -331,8 +331,9 @@ class _Stub:
 
     def predict(self, item: Any, smaller: bool) -> dict[str, Any]:
         self.num_predicted += 1
-        self.spool.find_result(item["name"]).write_bytes(b"result")
-        return {"outputs": {self.spool.find_result(item["name"]).name: "0"}}
+        result = self.spool.results / f"{item['name']}.dcm"
+        result.write_bytes(b"result")
+        return {"outputs": {result.name: "0"}}
 
     def submit(self, name: str, paths: list[Path]) -> None:
         self.submitted.append(name)

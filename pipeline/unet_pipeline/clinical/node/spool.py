@@ -233,10 +233,6 @@ class Spool:
         """SHA-256 of the files of a complete series by their names."""
         return {path.name: compute_sha256(path) for path in sorted((self.taken / name).iterdir())}
 
-    def find_result(self, name: str) -> Path:
-        """The result of a series, whether it is there or not."""
-        return self.results / f"{name}.dcm"
-
     def list_results(self, name: str) -> list[Path]:
         """The objects of a series that are there: the result, and what refers to it."""
         return sorted(
