@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 from scipy import ndimage
+from scipy.special import expit, logit
 
 import unet_pipeline
 from unet_pipeline.dataset.image import read_image
@@ -81,6 +82,17 @@ def test_close_borders_line_is_the_likeliest_class_that_is_not_separated() -> No
     assert close_borders(probabilities, [1, 3], 0.03)[7, 12] == 2
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_close_borders_are_those_of_temperature_1(temperature: float) -> None:
+    probabilities = draw_two_cells(0.2)
+    cooled = expit(logit(probabilities) / temperature)
+    expected = close_borders(probabilities, [CELL], 0.03)
+    assert np.array_equal(close_borders(cooled, [CELL], 0.03, 1 / temperature - 1), expected)
+    assert np.array_equal(close_borders(cooled, [CELL], 0.03), expected) == (temperature < 1), (
+        "sure parts are unsure at 2"
+    )
+
+
 def draw_field(seed: int, dims: int) -> np.ndarray:
     """Smooth random probabilities of two classes, from 0 to 1."""
     noise = ndimage.gaussian_filter(
@@ -119,7 +131,7 @@ def test_close_borders_of_the_mirrored_image_has_as_many_parts(axis: int) -> Non
 def test_close_bordersd_gives_classes_of_the_image_with_its_affine() -> None:
     affine = torch.diag(torch.tensor([2.0, 3.0, 1.0, 1.0]))
     pred = MetaTensor(torch.as_tensor(draw_two_cells(0.2)), affine=affine)
-    item = CloseBordersd("pred", [CELL], 0.03)({"pred": pred, "image": 1})
+    item = CloseBordersd("pred", [CELL], 0.03, logit_factor=0.0)({"pred": pred, "image": 1})
     assert (item["pred"].shape, item["pred"].dtype, item["image"]) == ((1, 16, 25), torch.uint8, 1)
     assert torch.equal(item["pred"].affine, affine.to(item["pred"].affine))
 

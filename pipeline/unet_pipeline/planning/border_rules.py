@@ -27,7 +27,8 @@ def choose_border_threshold(
     return Choice(
         _THRESHOLD if parts else None,
         "gaps in the borders of separated_labels are closed by a watershed, where the probability of the borders exceeds this all along "
-        "between two parts; 0.01 to 0.05 did on membranes (docs/experiments.md); null: the most probable label is taken as it is",
+        "between two parts, at temperature 1; 0.01 to 0.05 did on membranes (docs/experiments.md); null: the most probable label is taken "
+        "as it is",
     )
 
 

@@ -215,7 +215,7 @@ def _build_components(folder: BundleFolder, output_dir: Path, device: str | None
     if device is not None:
         parser["device"] = build_device(device)
     if not tuned:
-        parser["uncalibrated"] = True
+        parser["uncalibrated"], parser["logit_factor"] = True, 0.0
     with warnings.catch_warnings(), leave_out_readers():
         warnings.simplefilter("ignore")
         return {
