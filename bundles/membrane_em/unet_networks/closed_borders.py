@@ -15,13 +15,16 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 from scipy import ndimage
+from scipy.special import expit, logit
 from skimage.segmentation import watershed
 
 _STEPS = 1000  # of the doubt: the last digits, which windows and devices change, decide nothing
 _LEAST_WIDTH_VOXEL = 5
 
 
-def close_borders(probabilities: np.ndarray, separated_classes: Sequence[int], threshold: float) -> np.ndarray:
+def close_borders(
+    probabilities: np.ndarray, separated_classes: Sequence[int], threshold: float, logit_factor: float = 0.0
+) -> np.ndarray:
     """The most probable class of each voxel, with lines one voxel wide where the borders have gaps.
 
     The seeds of a connected part (faces) of a separated class are its connected voxels in which all other classes together have at most
@@ -31,7 +34,8 @@ def close_borders(probabilities: np.ndarray, separated_classes: Sequence[int], t
     Args:
         probabilities: shape (classes, *spatial).
         separated_classes: places of the classes whose parts the others separate; not all classes.
-        threshold: of the probability of the other classes, which a border exceeds all along between two parts, 0 to 1.
+        threshold: of the probability of the other classes, which a border exceeds all along between two parts, 0 to 1; at temperature 1.
+        logit_factor: the logits were multiplied by 1 + this, as MONAI's ScaleIntensity has it; the threshold follows them.
 
     Returns:
         uint8, shape (*spatial).
@@ -39,9 +43,10 @@ def close_borders(probabilities: np.ndarray, separated_classes: Sequence[int], t
     classes = probabilities.argmax(axis=0).astype(np.uint8)
     borders = np.array([index for index in range(len(probabilities)) if index not in separated_classes], np.uint8)
     between = borders[probabilities[borders].argmax(axis=0)]
+    most_doubt = _STEPS * expit((1 + logit_factor) * logit(threshold))
     for index in separated_classes:
         doubt = np.rint(_STEPS * (1 - probabilities[index])).astype(np.int32)
-        line = _find_lines(classes == index, doubt, _STEPS * threshold)
+        line = _find_lines(classes == index, doubt, most_doubt)
         classes[line] = between[line]
     return classes
 
@@ -69,15 +74,17 @@ class CloseBordersd(MapTransform):
     The others as for `close_borders`.
     """
 
-    def __init__(self, keys: KeysCollection, separated_classes: Sequence[int], threshold: float) -> None:
+    def __init__(
+        self, keys: KeysCollection, separated_classes: Sequence[int], threshold: float, logit_factor: float
+    ) -> None:
         super().__init__(keys)
-        self.separated_classes, self.threshold = tuple(separated_classes), threshold
+        self.options = tuple(separated_classes), threshold, logit_factor
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The same dictionary with classes, shape (1, *spatial)."""
         changed = dict(data)
         for key in self.key_iterator(changed):
             probabilities = torch.as_tensor(changed[key]).cpu().numpy()
-            classes = close_borders(probabilities, self.separated_classes, self.threshold)
+            classes = close_borders(probabilities, *self.options)
             changed[key] = convert_to_dst_type(classes[None], changed[key], dtype=classes.dtype)[0]
         return changed
