@@ -64,7 +64,8 @@ def draw_pair(waist: float, peaks: tuple[float, float] = (0.95, 0.95), width: in
     [
         (0.4, (0.95, 0.95), 2),
         (0.7, (0.95, 0.95), 2),  # over any single threshold that small objects reach
-        (0.4, (0.95, 0.6), 2),
+        (0.3, (0.95, 0.6), 2),
+        (0.6, (0.95, 0.7), 1),  # the second rises by less than a fifth
         (0.2, (0.95, 0.4), 1),  # the second is nowhere deeper than the threshold
         (0.94, (0.95, 0.95), 1),  # no waist
     ],

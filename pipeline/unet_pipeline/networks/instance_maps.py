@@ -20,6 +20,7 @@ from skimage.segmentation import watershed
 _INSTANCES = "instances"
 _STEPS = 1000  # of the depth: the last digits, which windows and devices change, decide nothing
 _LEVEL = 50  # steps from one depth at which parts may fall apart to the next
+_RISE = 200  # steps from where parts fall apart to the depth that each has somewhere; what rises less is texture
 _PNG_MOST = np.iinfo(np.uint16).max
 
 
@@ -34,8 +35,8 @@ def separate_instances(
 
     Every voxel whose probability of the background is under a half belongs to an instance, and so each connected part (faces) of these has
     a seed: itself, or, where it falls apart at some expected depth into several parts that count, those. A part counts that has the size
-    of an instance and is deeper somewhere than a share of the greatest depth. No single depth parts all objects: between two that touch
-    along a long line it stays high, and small ones do not reach it.
+    of an instance, is deeper somewhere than a share of the greatest depth, and is there by a fifth of it deeper than where it falls apart.
+    No single depth parts all objects: between two that touch along a long line it stays high, and small ones do not reach it.
 
     Args:
         probabilities: shape (classes, *spatial): the first class, `num_labels` labels, the levels from the outermost on.
@@ -78,7 +79,7 @@ def _find_seeds(mask: np.ndarray, depth: np.ndarray, least_depth: float, smalles
         seed_of = np.zeros(num_parts + 1, seeds.dtype)  # 0 where a part was too small or flat at a lower depth already
         seed_of[parts.reshape(-1)] = seeds.reshape(-1)
         is_deep = np.zeros(num_parts + 1, bool)
-        is_deep[parts[depth > least_depth]] = True
+        is_deep[parts[depth > max(least_depth, level + _RISE)]] = True
         counts = (np.bincount(parts.reshape(-1)) >= smallest_voxels) & is_deep & (seed_of > 0)
         counts[0] = False
         falls_apart = np.bincount(seed_of[counts], minlength=seeds.max() + 1) > 1
