@@ -67,6 +67,6 @@ def test_configs_of_other_plans_have_no_trace_of_borders(make_fingerprint: Calla
 def test_check_borders_says_what_was_expected(make_fingerprint: Callable, changes: dict[str, object]) -> None:
     values = plan_membranes(make_fingerprint).model_dump() | changes
     with pytest.raises(
-        PlanError, match=r"border_threshold is 0\.03 with separated_labels .*; expected some of the labels"
+        PlanError, match=r"border_threshold is 0\.02 with separated_labels .*; expected some of the labels"
     ):
         build_plan_from(values, "It")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from unet_pipeline.planning.plan import Plan
 
-_THRESHOLD = 0.03
+_THRESHOLD = 0.02
 
 
 def choose_border_threshold(
