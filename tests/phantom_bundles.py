@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,14 @@ def change_plan(bundle: Path, **numbers: Any) -> Path:
     assert all(str(getattr(read_plan(path), name)).replace("(", "[").replace(")", "]") for name in numbers)
     unet_pipeline.refresh(bundle)
     return bundle
+
+
+def run_stock_inference(python: Path, bundle: Path, images: Path, out: Path) -> None:
+    """The command of the bundle's card, from the bundle's folder; not with this package on PYTHONPATH."""
+    command = [str(python), "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+    places = ["--dataset_dir", str(images), "--output_dir", str(out)]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([*command, *places], cwd=bundle, check=True, capture_output=True, env=environment)
 
 
 def list_label_maps(folder: Path) -> list[Path]:

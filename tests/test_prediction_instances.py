@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +25,8 @@ from unet_pipeline.prediction.instances import (
     write_instances,
     write_table,
 )
+
+from .phantom_bundles import run_stock_inference
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -109,10 +109,7 @@ def test_instances_the_whole_way(tmp_path: Path, dims: int, warm_python: Path) -
     (tmp_path / "out" / "c0_instances.csv").unlink()
     assert len(unet_pipeline.predict(bundle, cells / "images", tmp_path / "out").written) == 1
     stock = tmp_path / "stock"
-    command = [str(warm_python), "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
-    places = ["--dataset_dir", str(cells / "images"), "--output_dir", str(stock)]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    subprocess.run([*command, *places], cwd=bundle, check=True, capture_output=True, env=environment)
+    run_stock_inference(warm_python, bundle, cells / "images", stock)
     suffix = ".png" if dims == 2 else ".nii.gz"
     for number in range(6):
         label_map, instances = (
